@@ -1,0 +1,53 @@
+"""The command line: one file per verb. Only this room wires other rooms together.
+
+Exit codes: 0 done, 1 failed, 2 usage, 75 saved (or a peer was lost): run the same command again.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from jepa_speech.errors import UserError
+from jepa_speech.files import write_json
+
+VERBS = ("prepare", "fit", "label", "train", "probe", "analyze", "demo")
+
+
+def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="jepa-speech", description="Train self-supervised speech encoders.")
+    commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in verbs:
+        room = importlib.import_module(f"jepa_speech.cli.{verb}")
+        command = commands.add_parser(
+            verb,
+            help=room.HELP,
+            description=room.HELP,
+            epilog=f"example:\n  {room.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        room.add_arguments(command)
+        command.add_argument("--json", metavar="FILE", help="also write the results to FILE as JSON")
+        command.set_defaults(run=room.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code. A UserError becomes one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = [argument for argument in arguments[:1] if argument in VERBS]
+    try:
+        options = parser(chosen or VERBS).parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed its line
+        return int(stop.code or 0)
+    try:
+        results = options.run(options)
+        if options.json:
+            write_json(options.json, results)
+    except UserError as error:
+        print(f"jepa-speech {options.verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"jepa-speech {options.verb}: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0

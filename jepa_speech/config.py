@@ -1,0 +1,56 @@
+"""Typed views of a config's sections. A key that nobody reads is an error, and so is a value of the wrong type."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from jepa_speech.errors import UsageError
+
+T = TypeVar("T")
+
+
+def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
+    """Builds the dataclass `cls` from a config section called `where`; raises UsageError for unknown keys and wrong types."""
+    kinds = typing.get_type_hints(cls)
+    fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}
+    for key in section:
+        if key not in fields:
+            raise unknown_key(f"{where}.{key}", [f"{where}.{name}" for name in fields])
+    values = {key: convert(section[key], fields[key], f"{where}.{key}") for key in section}
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.name not in values and field.default is dataclasses.MISSING
+    ]
+    if missing:
+        raise UsageError(f"config key {where}.{missing[0]} is missing; configs/base.py shows its meaning")
+    return cls(**values)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> UsageError:
+    """The error for a config key that nobody reads, with the nearest known names."""
+    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "configs/base.py lists the keys"
+    return UsageError(f"unknown config key {key}: {hint}")
+
+
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind`: whole numbers may stand for floats, lists for tuples; anything else must match."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(kinds) == len(value):
+            return tuple(convert(item, k, where) for item, k in zip(value, kinds, strict=True))
+    elif origin is typing.Literal and value in args:
+        return value
+    elif origin in (typing.Union, types.UnionType) and any(value is None for a in args if a is type(None)):
+        return None
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif kind in (int, str, bool) and type(value) is kind:
+        return value
+    names = " | ".join(map(str, args)) if origin is typing.Literal else getattr(kind, "__name__", str(kind))
+    raise UsageError(f"config key {where} = {value!r}: expected {names}")

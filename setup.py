@@ -1,0 +1,39 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="jepa-speech",
+    version="0.1.0",
+    description="Train self-supervised speech encoders with JAX: GMM-anchored JEPA and its peers",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["jepa_speech", "jepa_speech.*"]),
+    install_requires=[
+        "jax>=0.10.2,<0.12",
+        "flax>=0.12.8,<0.13",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "grain>=0.2.18,<0.3",
+        "array_record>=0.8.3,<0.9",
+        "librosa>=0.11,<0.12",
+        "soundfile>=0.13",
+        "soxr>=0.5",
+        "scikit-learn>=1.6",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "matplotlib>=3.9",
+        "tensorboardX>=2.6",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "psutil>=5.9"],
+        "lint": ["ruff>=0.9"],
+        "parity": ["torch==2.13.0", "transformers>=5.0"],
+        # GPL-3.0: run by demo's script in a process of its own, never imported by the package (see NOTICE).
+        "demo": ["espeakng-loader>=0.2.4"],
+    },
+    entry_points={"console_scripts": ["jepa-speech=jepa_speech.cli:main"]},
+)

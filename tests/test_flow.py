@@ -1,0 +1,40 @@
+"""Data flows one way: a room imports only rooms above it in the list."""
+
+import ast
+from pathlib import Path
+
+ROOMS = ["features", "anchors", "data", "nn", "objectives", "train", "probe", "export", "cli"]
+PACKAGE = Path(__file__).parents[1] / "jepa_speech"
+
+
+def imported(path: Path) -> set[str]:
+    """Every jepa_speech module that a file imports, wherever in the file the import stands."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by full name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name for name in names if name.startswith("jepa_speech.")}
+
+
+def test_a_room_imports_only_rooms_above_it():
+    for level, room in enumerate(ROOMS):
+        for path in (PACKAGE / room).rglob("*.py"):
+            for name in imported(path):
+                other = name.split(".")[1]
+                assert other not in ROOMS[level + 1 :], f"{path.relative_to(PACKAGE)} imports {name}"
+                concrete = other == "objectives" and name.split(".")[2] not in ("build",)
+                assert not (room == "train" and concrete), f"{path.relative_to(PACKAGE)} imports {name}"
+
+
+def test_foundation_imports_no_room():
+    for path in PACKAGE.glob("*.py"):
+        if path.stem not in ("__init__", "__main__"):
+            assert not {name for name in imported(path) if name.split(".")[1] in ROOMS}
+
+
+def test_no_file_outgrows_a_room():
+    long = {str(p): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 320}
+    assert not long
