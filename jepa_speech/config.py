@@ -1,4 +1,4 @@
-"""Typed views of a config's sections. A key that nobody reads is an error, and so is a value of the wrong type."""
+"""Typed views of a config's sections. A key nobody reads and a value of the wrong type are errors."""
 
 import dataclasses
 import difflib
@@ -13,7 +13,10 @@ T = TypeVar("T")
 
 
 def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
-    """Builds the dataclass `cls` from a config section called `where`; raises UsageError for unknown keys and wrong types."""
+    """Builds the dataclass `cls` from a config section called `where`.
+
+    Raises UsageError for an unknown key, a missing one, and a value of the wrong type.
+    """
     kinds = typing.get_type_hints(cls)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}
     for key in section:

@@ -44,11 +44,9 @@ def read_json(path: str | Path) -> Any:
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSON-lines file; raises UserError with file and line if one is not a JSON object."""
-    try:
-        file = Path(path).open(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    with file:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    with Path(path).open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 row = json.loads(line)

@@ -1,4 +1,4 @@
-"""Shared fixtures. Tests use float32 on CPU; the real speech is optional and found through JEPA_SPEECH_DATA."""
+"""Shared fixtures. Tests run on CPU; real speech is optional, found through JEPA_SPEECH_DATA."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Four pretend devices, so that sharding is exercised everywhere; set before jax wakes its backend.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
 
 @pytest.fixture(scope="session")

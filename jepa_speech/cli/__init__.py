@@ -48,6 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jepa-speech {options.verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"jepa-speech {options.verb}: interrupted; run the same command again to go on", file=sys.stderr)
+        print(f"jepa-speech {options.verb}: interrupted; run the same command to go on", file=sys.stderr)
         return 130
     return 0
