@@ -1,0 +1,82 @@
+import jax.numpy as jnp
+import librosa
+import numpy as np
+import pytest
+
+from jepa_speech.errors import UsageError
+from jepa_speech.features import grid, spectral
+
+
+@pytest.fixture(scope="module")
+def audio():
+    """A voice-like second: a swept harmonic tone in noise that fades to near silence, at level 1."""
+    time = np.arange(grid.SAMPLE_RATE) / grid.SAMPLE_RATE
+    phase = 2 * np.pi * (120 * time + 30 * time**2)
+    wave = sum(np.sin(n * phase) / n for n in range(1, 20))
+    wave = (wave + 0.1 * np.random.default_rng(0).standard_normal(time.size)) * np.exp(-8 * time)
+    return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
+
+
+def librosa_log_mel(audio, mels):
+    power = (
+        np.abs(librosa.stft(audio.astype(np.float64), n_fft=400, hop_length=320, window="hann", center=False))
+        ** 2
+    )
+    filters = librosa.filters.mel(sr=16_000, n_fft=400, n_mels=mels, htk=True, norm=None, dtype=np.float64)
+    return np.log(filters @ power + 1e-6)
+
+
+def test_log_mel_is_librosas(audio):
+    ours = np.asarray(spectral.log_mel(audio))
+    assert ours.shape == (grid.frames(audio.size), 80)
+    np.testing.assert_allclose(ours, librosa_log_mel(audio, 80).T, atol=1e-4)
+
+
+def test_mfcc_is_librosas(audio):
+    cepstra = librosa.feature.mfcc(S=librosa_log_mel(audio, 23), n_mfcc=13, dct_type=2, norm="ortho")
+    deltas = [librosa.feature.delta(cepstra, width=9, order=order, mode="nearest") for order in (1, 2)]
+    ours = np.asarray(spectral.mfcc(audio))
+    np.testing.assert_allclose(ours, np.concatenate([cepstra, *deltas]).T, atol=1e-4)
+
+
+def test_mel_filters_are_librosas():
+    oracle = librosa.filters.mel(sr=16_000, n_fft=400, n_mels=80, htk=True, norm=None)
+    np.testing.assert_allclose(spectral.mel_filters(80), oracle.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", spectral.DIMS)
+def test_padding_is_not_seen(audio, kind):
+    length = 7_000
+    padded = np.stack([np.where(np.arange(audio.size) < length, audio, 0), np.zeros_like(audio), audio])
+    features = spectral.extract(kind, padded, jnp.array([length, 0, audio.size]))
+    alone = spectral.extract(kind, audio[:length])
+    np.testing.assert_allclose(features[0, : len(alone)], alone, atol=1e-5)
+    np.testing.assert_allclose(features[2], spectral.extract(kind, audio), atol=1e-5)
+    assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("kind", spectral.DIMS)
+def test_a_crop_has_the_features_of_the_whole(audio, kind):
+    first, count = 11, 25
+    crop = spectral.extract(kind, audio[first * grid.HOP :][: grid.samples(count)])
+    edge = spectral.DELTA_EDGE if kind == "mfcc" else 0
+    whole = spectral.extract(kind, audio)[first : first + count]
+    np.testing.assert_allclose(crop[edge : count - edge], whole[edge : count - edge], atol=1e-4)
+
+
+@pytest.mark.parametrize("sample", [400, 5_000, 5_119, 12_345])
+def test_a_click_falls_into_the_frame_that_holds_it(sample):
+    audio = np.zeros(grid.SAMPLE_RATE, np.float32)
+    audio[sample] = 1
+    loudest = int(np.argmax(np.asarray(spectral.log_mel(audio)).sum(-1)))
+    assert loudest * grid.HOP <= sample < loudest * grid.HOP + grid.WINDOW
+
+
+@pytest.mark.parametrize(("kind", "dim"), spectral.DIMS.items())
+def test_shorter_than_a_frame_gives_no_frames(kind, dim):
+    assert spectral.extract(kind, np.zeros((2, 399), np.float32), jnp.array([399, 10])).shape == (2, 0, dim)
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(UsageError, match="plp"):
+        spectral.extract("plp", np.zeros(400, np.float32))
