@@ -1,0 +1,5 @@
+"""Objectives: one file per paper. What they share stands in `contract.py`; `build` finds one by its module's name."""
+
+from jepa_speech.objectives.build import build
+
+__all__ = ["build"]

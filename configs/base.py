@@ -1,0 +1,78 @@
+"""Every key with its default. An experiment starts from here and changes what it is about.
+
+A config is Python code that runs on your machine: read one before you use it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The GMM-anchored JEPA at the published size, clean wiring (see docs of each section's dataclass)."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "init_from": "",  # a run folder: start from its weights, everything else fresh
+            "data": {
+                "store": "",
+                "batch_seconds": 480.0,  # audio in one global batch
+                "buckets": (5.0, 10.0, 15.0),  # padded lengths in seconds; longer recordings are cropped
+                "workers": 0,  # reader processes; 0: threads of this one
+            },
+            "anchor": {
+                "path": "",  # what `jepa-speech fit` wrote
+                "source": "stored",  # or online
+                "components": 0,  # 0 and "": as the file says
+                "features": "",
+                "normalize": "",
+                "top_k": 16,
+            },
+            "encoder": {
+                "name": "conformer",
+                "frontend": "conv",
+                "channels": 512,
+                "width": 512,
+                "blocks": 4,
+                "heads": 8,
+                "hidden": 2048,
+                "kernel": 31,
+                "dropout": 0.1,
+                "dtype": "bfloat16",
+            },
+            "head": {"width": 1024, "blocks": 3, "dropout": 0.1},
+            "mask": {"site": "pre_context", "ratio": (0.4, 0.65), "span": (10, 25)},
+            "mixing": {
+                "utterance": 0.25,
+                "noise": 0.25,
+                "utterance_db": (-5.0, 5.0),
+                "noise_db": (-5.0, 20.0),
+            },
+            "objective": {
+                "name": "gmm_jepa",
+                "jepa_weight": 1.0,
+                "lambda_start": 1.0,
+                "lambda_end": 0.01,
+                "visible_weight": 0.0,
+                "predictor_blocks": 1,
+                "ema_start": 0.996,
+                "ema_end": 0.9999,
+            },
+            "optim": {
+                "learning_rate": 5e-4,
+                "warmup_steps": 4000,
+                "schedule": "cosine",
+                "betas": (0.9, 0.98),
+                "epsilon": 1e-6,
+                "weight_decay": 0.01,
+                "clip": 1.0,
+            },
+            "train": {
+                "steps": 50_000,
+                "checkpoint_every": 1000,
+                "keep": 2,
+                "report_every": 50,  # effective rank and its like
+                "accumulate": 1,  # micro-batches per step
+                "max_skipped": 10,  # steps in a row with a non-finite loss before giving up
+            },
+            "mesh": {"data": -1, "fsdp": 1},
+        }
+    )

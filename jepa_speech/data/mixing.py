@@ -1,0 +1,72 @@
+"""What the student hears: another voice or a noise laid over the clean recording (WavLM, arXiv 2110.13900, alg. 1).
+
+A pure function of the row's key. Levels are those of whole recordings, so the ratio in decibels holds for valid samples
+whatever the crop and the padding; the teacher and the anchors always get the clean view.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jepa_speech.errors import UsageError
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """Config section `mixing`.
+
+    With probability `utterance`, up to half of the row is overlapped by another recording, at an energy
+    ratio U(utterance_db); else with probability `noise`, all of it, at a signal-to-noise ratio U(noise_db).
+    """
+
+    utterance: float = 0.0
+    noise: float = 0.0
+    utterance_db: tuple[float, float] = (-5.0, 5.0)
+    noise_db: tuple[float, float] = (-5.0, 20.0)
+
+    def __post_init__(self) -> None:
+        if min(self.utterance, self.noise) < 0 or self.utterance + self.noise > 1:
+            raise UsageError("config keys mixing.utterance and mixing.noise: two probabilities, sum at most 1")
+
+    @property
+    def active(self) -> bool:
+        return self.utterance + self.noise > 0
+
+
+def student_view(
+    keys: jax.Array,
+    clean: jax.Array,
+    lengths: jax.Array,
+    other: jax.Array,
+    other_lengths: jax.Array,
+    config: MixingConfig,
+) -> jax.Array:
+    """clean and other (B, S), both at level 1; lengths, other_lengths (B,); keys (B,) -> (B, S) at level about 1."""
+    return jax.vmap(lambda *row: _mix(*row, config))(keys, clean, lengths, other, other_lengths)
+
+
+def _mix(
+    key: jax.Array,
+    clean: jax.Array,
+    length: jax.Array,
+    other: jax.Array,
+    other_length: jax.Array,
+    config: MixingConfig,
+) -> jax.Array:
+    kind, ratio, size, where, start = jax.random.split(key, 5)
+    draw = jax.random.uniform(kind)
+    voice, noise = draw < config.utterance, draw < config.utterance + config.noise
+    low, high = jnp.where(voice, jnp.array(config.utterance_db), jnp.array(config.noise_db))
+    gain = 10 ** (-jax.random.uniform(ratio, minval=low, maxval=high) / 20)
+    overlap = jnp.where(voice, jax.random.randint(size, (), 1, jnp.maximum(length // 2, 1) + 1), length)
+    first = jax.random.randint(where, (), 0, length - overlap + 1)
+    sample = jnp.arange(clean.size)
+    inside = noise & (sample >= first) & (sample < first + overlap) & (other_length > 0)
+    # A source shorter than the overlap is repeated.
+    period = jnp.maximum(other_length, 1)
+    source = other[(sample - first + jax.random.randint(start, (), 0, period)) % period]
+    mixed = clean + jnp.where(inside, gain * source, 0)
+    # The expected level, not the measured one: what is under a mask must not change the volume of the rest.
+    share = overlap / jnp.maximum(length, 1)
+    return mixed / jnp.where(noise & (other_length > 0), jnp.sqrt(1 + gain**2 * share), 1)

@@ -1,0 +1,102 @@
+"""Transformer and conformer blocks: pre-norm, rotary positions, no statistic over time, padding masked everywhere."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.nn.rows import dropout, fold
+
+
+def rotate(x: jax.Array) -> jax.Array:
+    """Rotary position embedding (arXiv 2104.09864, eq. 34): x (B, T, H, D/H) -> same."""
+    half = x.shape[-1] // 2
+    frequency = 10_000.0 ** (-jnp.arange(half) / half)
+    angle = jnp.arange(x.shape[1])[:, None, None] * frequency  # (T, 1, half)
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    a, b = x[..., :half], x[..., half:]
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention over valid frames; softmax in float32."""
+
+    def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.heads = heads
+        self.qkv = nnx.Linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)  # (B, T, 3, H, D/H)
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        mixed = jax.nn.dot_product_attention(rotate(query), rotate(key), value, mask=valid[:, None, None, :])
+        return self.out(mixed.reshape(x.shape))  # (B, T, D)
+
+
+class FeedForward(nnx.Module):
+    def __init__(self, width: int, hidden: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.rate = rate
+        self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        return self.down(dropout(jax.nn.gelu(self.up(x)), self.rate, keys))  # (B, T, D)
+
+
+class ConvModule(nnx.Module):
+    """The conformer's convolution module (arXiv 2005.08100, fig. 2), layer norm in place of batch norm.
+
+    The depthwise convolution is a sum of shifted products: on CPU several times as fast as a grouped
+    convolution, and equal.
+    """
+
+    def __init__(self, width: int, kernel: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.kernel = kernel
+        self.gate = nnx.Linear(width, 2 * width, dtype=dtype, rngs=rngs)
+        self.taps = nnx.Param(jax.random.normal(rngs.params(), (kernel, width)) * kernel**-0.5)  # (kernel, D)
+        self.norm = norm(width, dtype, rngs)
+        self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+        x = jax.nn.glu(self.gate(x)) * valid[..., None]  # padding is silence to the taps
+        left = self.kernel // 2
+        padded = jnp.pad(x, ((0, 0), (left, self.kernel - 1 - left), (0, 0)))
+        taps = self.taps[...].astype(x.dtype)
+        x = sum(padded[:, k : k + x.shape[1]] * taps[k] for k in range(self.kernel))
+        return self.out(jax.nn.silu(self.norm(x)))  # (B, T, D)
+
+
+def norm(width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    return nnx.LayerNorm(width, dtype=dtype, use_fast_variance=False, rngs=rngs)
+
+
+class TransformerBlock(nnx.Module):
+    """x + attention, x + feed-forward, each on the normalised input."""
+
+    def __init__(self, width: int, heads: int, hidden: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.rate = rate
+        self.attention_norm, self.ff_norm = norm(width, dtype, rngs), norm(width, dtype, rngs)
+        self.attention = Attention(width, heads, dtype, rngs)
+        self.ff = FeedForward(width, hidden, rate, dtype, rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        x = x + dropout(self.attention(self.attention_norm(x), valid), self.rate, fold(keys, 0))
+        return x + dropout(self.ff(self.ff_norm(x), fold(keys, 1)), self.rate, fold(keys, 2))  # (B, T, D)
+
+
+class ConformerBlock(nnx.Module):
+    """Half feed-forward, attention, convolution, half feed-forward, final norm (arXiv 2005.08100, section 2.4)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, kernel: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.rate = rate
+        self.norms = nnx.List([norm(width, dtype, rngs) for _ in range(5)])
+        self.ff1 = FeedForward(width, hidden, rate, dtype, rngs)
+        self.attention = Attention(width, heads, dtype, rngs)
+        self.convolution = ConvModule(width, kernel, dtype, rngs)
+        self.ff2 = FeedForward(width, hidden, rate, dtype, rngs)
+
+    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        x = x + 0.5 * dropout(self.ff1(self.norms[0](x), fold(keys, 0)), self.rate, fold(keys, 1))
+        x = x + dropout(self.attention(self.norms[1](x), valid), self.rate, fold(keys, 2))
+        x = x + dropout(self.convolution(self.norms[2](x), valid), self.rate, fold(keys, 3))
+        x = x + 0.5 * dropout(self.ff2(self.norms[3](x), fold(keys, 4)), self.rate, fold(keys, 5))
+        return self.norms[4](x)  # (B, T, D)

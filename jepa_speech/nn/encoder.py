@@ -1,0 +1,93 @@
+"""The clean encoder: front-end, projection, mask embedding, then context blocks that see only what is not hidden."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.nn.blocks import ConformerBlock, TransformerBlock, norm
+from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
+from jepa_speech.nn.rows import dropout, fold, valid
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Config section `encoder` (names `conformer` and `transformer`).
+
+    frontend: `conv` (wav2vec 2.0's, `channels` wide) or `logmel`. kernel: of the conformer's depthwise
+    convolution, in frames. dtype: of the arithmetic; parameters stay float32.
+    """
+
+    name: Literal["conformer", "transformer"] = "conformer"
+    frontend: Literal["conv", "logmel"] = "conv"
+    channels: int = 512
+    width: int = 512
+    blocks: int = 4
+    heads: int = 8
+    hidden: int = 2048
+    kernel: int = 31
+    dropout: float = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    frame_rate = SAMPLE_RATE / HOP
+    min_samples = WINDOW
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise UsageError(
+                f"config key encoder.width = {self.width}: must be a multiple of 2 * encoder.heads = {2 * self.heads}"
+            )
+
+    def frames(self, samples: Any) -> Any:
+        """Frames of a wave: floor((S - 400) / 320) + 1."""
+        return frames(samples)
+
+
+def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
+    dtype = jnp.dtype(config.dtype)
+    if config.name == "transformer":
+        return TransformerBlock(config.width, config.heads, config.hidden, config.dropout, dtype, rngs)
+    return ConformerBlock(config.width, config.heads, config.hidden, config.kernel, config.dropout, dtype, rngs)
+
+
+class Encoder(nnx.Module):
+    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.rate, self.dtype = config.dropout, dtype
+        if config.frontend == "conv":
+            self.frontend = ConvFrontend(config.channels, dtype, rngs)
+        else:
+            self.frontend = LogMelFrontend()
+        self.projection = nnx.Linear(self.frontend.width, config.width, dtype=dtype, rngs=rngs)
+        self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,)))
+        self.blocks = nnx.List([block(config, rngs) for _ in range(config.blocks)])
+        self.norm = norm(config.width, dtype, rngs)
+
+    def __call__(
+        self,
+        wave: jax.Array,
+        lengths: jax.Array,
+        mask: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None.
+
+        Returns z (B, T, D), the layers (the input of the first block, then each block's output, the last
+        one normalised = z), and frame lengths (B,).
+        """
+        frame_lengths = frames(lengths)
+        x = self.projection(self.frontend(wave).astype(self.dtype))  # (B, T, D)
+        x = dropout(x, self.rate, fold(keys, 0))
+        if mask is not None:
+            x = jnp.where(mask[..., None], self.mask_embedding[...].astype(x.dtype), x)
+        inside = valid(frame_lengths, x.shape[1])
+        layers = [x]
+        for i, layer in enumerate(self.blocks):
+            x = layer(x, inside, fold(keys, i + 1))
+            layers.append(x)
+        layers[-1] = self.norm(x)
+        return layers[-1], layers, frame_lengths

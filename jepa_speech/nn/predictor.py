@@ -1,0 +1,68 @@
+"""The predictor of latents and the head that predicts clusters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.nn.blocks import norm
+from jepa_speech.nn.encoder import EncoderConfig, block
+from jepa_speech.nn.rows import dropout, fold, valid
+
+
+class Predictor(nnx.Module):
+    """Fills hidden frames from visible ones: a mask token stands where the input was hidden, then blocks of the
+    encoder's kind mix over time and know positions (rotary), then a linear map to the teacher's latents.
+    """
+
+    def __init__(self, config: EncoderConfig, blocks: int, rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.input = nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+        self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.width,)))
+        self.blocks = nnx.List([block(config, rngs) for _ in range(blocks)])
+        self.norm = norm(config.width, dtype, rngs)
+        self.output = nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, z: jax.Array, mask: jax.Array, frame_lengths: jax.Array, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """z (B, T, D), mask (B, T) True where hidden, frame_lengths (B,) -> predicted latents (B, T, D)."""
+        x = jnp.where(mask[..., None], self.mask_token[...].astype(z.dtype), self.input(z))
+        inside = valid(frame_lengths, x.shape[1])
+        for i, layer in enumerate(self.blocks):
+            x = layer(x, inside, fold(keys, i))
+        return self.output(self.norm(x))  # (B, T, D)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """Config section `head`: width and number of residual blocks of the cluster head."""
+
+    width: int = 1024
+    blocks: int = 3
+    dropout: float = 0.1
+
+
+class ClusterHead(nnx.Module):
+    """Logits over clusters: linear, norm, GELU, residual blocks, norm, linear (recipe of arXiv 2602.09040's code)."""
+
+    def __init__(self, width: int, clusters: int, config: HeadConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.rate = config.dropout
+        self.input = nnx.Linear(width, config.width, dtype=dtype, rngs=rngs)
+        self.input_norm = norm(config.width, dtype, rngs)
+        self.norms, self.up, self.down = nnx.List(), nnx.List(), nnx.List()
+        for _ in range(config.blocks):
+            self.norms.append(norm(config.width, dtype, rngs))
+            self.up.append(nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs))
+            self.down.append(nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs))
+        self.output_norm = norm(config.width, dtype, rngs)
+        self.output = nnx.Linear(config.width, clusters, dtype=dtype, rngs=rngs)
+
+    def __call__(self, z: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """z (B, T, D) -> logits (B, T, K) float32."""
+        x = jax.nn.gelu(self.input_norm(self.input(z)))
+        for i, (before, up, down) in enumerate(zip(self.norms, self.up, self.down, strict=True)):
+            hidden = dropout(jax.nn.gelu(up(before(x))), self.rate, fold(keys, 2 * i))
+            x = x + dropout(down(hidden), self.rate, fold(keys, 2 * i + 1))
+        return self.output(self.output_norm(x)).astype(jnp.float32)
