@@ -1,0 +1,144 @@
+"""From plan to batches: reads the crops of this process's rows, pads them, and looks ahead."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grain
+import numpy as np
+from absl import flags
+
+from jepa_speech.data.plan import Plan, PlanItem
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import HOP, frames
+
+Batch = dict[str, np.ndarray]
+EXTRAS = frozenset({"mix", "anchor", "anchor_mean"})
+
+
+class Recordings(Protocol):
+    """What the pipeline asks of a store."""
+
+    samples: np.ndarray  # (N,)
+    level: np.ndarray  # (N,) RMS of each whole recording
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray: ...
+
+
+class StoredLabels(Protocol):
+    """What the pipeline asks of stored anchor labels."""
+
+    def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Span(Sequence[PlanItem]):
+    """Items start ... stop-1 of the plan: going on in the middle costs nothing."""
+
+    plan: Plan
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, i: int) -> PlanItem:
+        return self.plan[self.start + int(i)]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns a plan item into the batch of one process. Shapes: see `batches`."""
+
+    store: Recordings
+    spec: frozenset[str]
+    labels: StoredLabels | None
+    means: np.ndarray | None
+    process_index: int
+    process_count: int
+
+    def __call__(self, item: PlanItem) -> Batch:
+        rows = len(item.records) // self.process_count
+        mine = slice(self.process_index * rows, (self.process_index + 1) * rows)
+        records, starts = item.records[mine], item.starts[mine]
+        audio, lengths = self._crops(records, starts, item.bucket_samples)
+        batch = {
+            "audio": audio,
+            "lengths": lengths,
+            "record_id": records.astype(np.uint32),
+            "epoch": np.full(rows, item.epoch, np.int32),
+            "level": np.asarray(self.store.level[records], np.float32),
+            "weight": item.weight[mine],
+        }
+        if "mix" in self.spec:
+            partners = item.mix[mine]
+            batch["mix"], batch["mix_lengths"] = self._crops(partners, item.mix_starts[mine], item.bucket_samples)
+            batch["mix_level"] = np.where(partners < 0, 1, self.store.level[partners]).astype(np.float32)
+        if "anchor" in self.spec:
+            batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
+        if "anchor_mean" in self.spec:
+            batch["anchor_mean"] = np.asarray(self.means[records], np.float32)
+        return batch
+
+    def _crops(self, records: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Zero-padded crops and how much of each is valid; record -1 is silence of no length."""
+        audio = np.zeros((len(records), length), np.float32)
+        lengths = np.zeros(len(records), np.int32)
+        for row, (record, start) in enumerate(zip(records.tolist(), starts.tolist(), strict=True)):
+            if record >= 0:
+                valid = min(int(self.store.samples[record]) - start, length)
+                audio[row, :valid] = self.store.read(record, start, valid)
+                lengths[row] = valid
+        return audio, lengths
+
+    def _labels(
+        self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray, item: PlanItem
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The stored labels of each crop, zero beyond its length."""
+        crops = [
+            self.labels.slice(record, start // HOP, frames(length))
+            for record, start, length in zip(records.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+        ]
+        shape = (len(records), frames(item.bucket_samples), crops[0][0].shape[-1])
+        ids, probs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)  # (B, T, k)
+        for row, (crop_ids, crop_probs) in enumerate(crops):
+            ids[row, : len(crop_ids)] = crop_ids
+            probs[row, : len(crop_probs)] = crop_probs
+        return ids, probs
+
+
+def batches(
+    store: Recordings,
+    plan: Plan,
+    spec: frozenset[str],
+    start: int,
+    stop: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    labels: StoredLabels | None = None,
+    means: np.ndarray | None = None,
+) -> Iterator[Batch]:
+    """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
+
+    Each is a dict of numpy arrays with this process's share of the rows:
+        audio (B, S) float32 as stored, zero padded · lengths (B,) int32 · record_id (B,) uint32
+        epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
+        with "mix" in `spec`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
+        with "anchor": anchor_ids (B, T, k) int32, anchor_probs (B, T, k) float32 from `labels`
+        with "anchor_mean": anchor_mean (B, F) float32 from `means` (N, F)
+
+    Raises UsageError if `spec` asks for something unknown or not given.
+    """
+    unknown = spec - EXTRAS
+    if unknown or ("anchor" in spec and labels is None) or ("anchor_mean" in spec and means is None):
+        wanted = ", ".join(sorted(unknown or spec))
+        raise UsageError(f"the objective asks for {wanted} in a batch, which nothing here delivers")
+    reader = Reader(store, spec, labels, means, process_index, process_count)
+    dataset = grain.MapDataset.source(Span(plan, start, stop)).map(reader)
+    if workers == 0:
+        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags, which nobody else uses
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)).mp_prefetch(options))

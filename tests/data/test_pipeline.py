@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from train.toy import ToyLabels, ToyStore
+
+from jepa_speech.data.pipeline import EXTRAS, batches
+from jepa_speech.data.plan import Plan
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import HOP, frames
+
+STORE = ToyStore(count=11)
+PLAN = Plan(STORE.samples, (0.1, 0.2), 0.9, seed=1, rows_multiple=2)
+MEANS = np.arange(22, dtype=np.float32).reshape(11, 2)
+
+
+def read(start=0, stop=6, spec=EXTRAS, **changes) -> list:
+    return list(batches(STORE, PLAN, spec, start, stop, **{"labels": ToyLabels(), "means": MEANS} | changes))
+
+
+def same(a: list, b: list) -> None:
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for name in x:
+            np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+
+
+def test_rows_hold_the_planned_crops():
+    for item, batch in zip((PLAN[i] for i in range(6)), read(), strict=True):
+        assert batch["audio"].shape == (len(item.records), item.bucket_samples)
+        for row, (record, start) in enumerate(zip(item.records, item.starts, strict=True)):
+            crop = STORE.read(int(record))[start : start + item.bucket_samples]
+            assert batch["lengths"][row] == len(crop)
+            np.testing.assert_array_equal(batch["audio"][row, : len(crop)], crop)
+            assert not batch["audio"][row, len(crop) :].any()
+            assert batch["level"][row] == STORE.level[record]
+            assert batch["anchor_mean"][row].tolist() == MEANS[record].tolist()
+            count = frames(len(crop))
+            np.testing.assert_array_equal(
+                batch["anchor_ids"][row, :count, 0], (record + start // HOP + np.arange(count)) % 50
+            )
+            assert not batch["anchor_probs"][row, count:].any()
+            mixed = STORE.read(int(item.mix[row]))[item.mix_starts[row] :][: item.bucket_samples]
+            np.testing.assert_array_equal(batch["mix"][row, : len(mixed)], mixed)
+
+
+def test_going_on_in_the_middle_gives_the_same_batches():
+    same(read(2, 6), read(0, 6)[2:])
+    assert len(read(10**9, 10**9 + 2)) == 2
+
+
+def test_processes_share_the_rows_of_the_same_batch():
+    parts = [read(process_index=p, process_count=2) for p in (0, 1)]
+    joined = [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*parts, strict=True)]
+    same(joined, read())
+
+
+def test_worker_processes_change_nothing():
+    stream = batches(STORE, PLAN, frozenset({"mix"}), 0, 5, workers=2)
+    same(list(stream), read(0, 5, frozenset({"mix"})))
+
+
+def test_a_lone_record_is_mixed_with_silence():
+    store = ToyStore(count=1)
+    batch = next(batches(store, Plan(store.samples, (0.2,), 0.2, seed=0), frozenset({"mix"}), 0, 1))
+    assert not batch["mix"].any() and batch["mix_lengths"].tolist() == [0] and batch["mix_level"].tolist() == [1]
+
+
+def test_an_extra_that_nobody_delivers_is_refused():
+    with pytest.raises(UsageError, match="text"):
+        read(spec=frozenset({"text"}))
+    with pytest.raises(UsageError, match="anchor"):
+        read(spec=frozenset({"anchor"}), labels=None)

@@ -1,0 +1,77 @@
+"""The smallest things that train: a store in memory and an objective that learns to predict loudness."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class ToyStore:
+    """Seeded noise, made when asked for; each record's level differs."""
+
+    def __init__(self, count: int = 13, shortest: int = 500, longest: int = 4000, seed: int = 0) -> None:
+        self.samples = np.random.default_rng(seed).integers(shortest, longest, count)
+        self.level = np.linspace(0.1, 1.0, count).astype(np.float32)
+        self.fingerprint = f"toy-{count}-{seed}"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
+        whole = np.random.default_rng((7, i)).standard_normal(self.samples[i]) * self.level[i]
+        return whole[start:][:samples].astype(np.float32)
+
+
+class ToyLabels:
+    """Frame t of record i has the label (i + t) % 50, and i + t + 1 after it."""
+
+    def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = (i + first_frame + np.arange(frames)[:, None] + np.arange(2)) % 50
+        return ids.astype(np.uint16), np.full((frames, 2), 0.5, np.float32)
+
+
+class Term(NamedTuple):
+    total: jax.Array
+    weight: jax.Array
+    scale: jax.Array
+
+
+@dataclass(frozen=True)
+class ToyObjective:
+    """Predicts each row's level from masked statistics, with noise per record, and an EMA of its weights."""
+
+    width: int = 8
+    spec: frozenset[str] = frozenset({"mix"})
+
+    def init(self, key):
+        kernel = jax.random.normal(key, (2, self.width)) * 0.3
+        params = {"in": {"kernel": kernel, "bias": jnp.zeros(self.width)}, "out": {"kernel": jnp.ones(self.width)}}
+        return params, {"teacher": params, "seen": jnp.zeros(())}
+
+    def loss(self, params, slow, batch, key, step):
+        valid = jnp.arange(batch["audio"].shape[1]) < batch["lengths"][:, None]  # (B, S)
+        power = jnp.sum(jnp.where(valid, batch["audio"], 0) ** 2, 1) / batch["lengths"]
+        other = jnp.mean(batch["mix"] ** 2, 1)
+
+        def noise(record, epoch):
+            return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, record), epoch), ())
+
+        power = power + 0.01 * jax.vmap(noise)(batch["record_id"], batch["epoch"])
+        hidden = jnp.tanh(jnp.stack([power, other], 1) @ params["in"]["kernel"] + params["in"]["bias"])  # (B, D)
+        error = (hidden @ params["out"]["kernel"] - batch["level"]) ** 2  # (B,)
+        weight = batch["weight"] * batch["lengths"]
+        decay = 1.0 / (1.0 + step)
+        terms = {
+            "level": Term(jnp.sum(weight * error), jnp.sum(weight), jnp.float32(1.0)),
+            "size": Term(jnp.sum(batch["weight"] * (hidden**2).mean(1)), jnp.sum(batch["weight"]), 0.1 * decay),
+        }
+        return terms, {"rows": jnp.sum(batch["weight"]), "sum": jnp.sum(batch["weight"][:, None] * hidden, 0)}
+
+    def update_slow(self, slow, params, stats, step):
+        teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, slow["teacher"], params)
+        return {"teacher": teacher, "seen": slow["seen"] + stats["rows"]}
+
+    def report(self, stats):
+        return {"hidden_mean": jnp.mean(stats["sum"] / stats["rows"])}
