@@ -1,0 +1,38 @@
+"""Sparse posteriors: the k most likely components, and one pooled class for all that they leave out.
+
+The pooled class makes the divergence a lower bound of the dense one, and equal to it for k = K. Stored and online
+targets pass through the same two functions, so that they give the same loss.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def top_k(posteriors: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k most likely components, most likely first: (…, K) -> ids (…, k) int32, probs (…, k)."""
+    probs, ids = jax.lax.top_k(posteriors, k)
+    return ids, probs
+
+
+def kl_to_sparse(ids: jax.Array, probs: jax.Array, log_q: jax.Array) -> jax.Array:
+    """KL(p ‖ q) in nats over k + 1 classes, those in `ids` and the pool of all others, in float32.
+
+    ids, probs (…, k) as `top_k` gives them (or as stored) · log_q (…, K) finite log-probabilities -> (…).
+    Σ probs may pass 1 by rounding: it is brought back to 1. Gradients are finite however small the pool is.
+    """
+    components, k = log_q.shape[-1], ids.shape[-1]
+    log_q = log_q.astype(jnp.float32)
+    probs = probs.astype(jnp.float32)
+    total = probs.sum(-1, keepdims=True)
+    probs = probs / (jnp.maximum(total, 1) if k < components else total)
+    divergence = _relative_entropy(probs, jnp.take_along_axis(log_q, ids, axis=-1)).sum(-1)
+    if k == components:  # nothing is left out, and log 0 would have no gradient
+        return divergence
+    # Not log(1 - Σ q), which rounds to log 0 as soon as the model is sure. Compared, not scattered: this shards.
+    listed = (ids[..., None] == jnp.arange(components)).any(-2)  # (…, K)
+    log_pool = jax.nn.logsumexp(jnp.where(listed, -jnp.inf, log_q), axis=-1)
+    return divergence + _relative_entropy(jnp.maximum(1 - total[..., 0], 0), log_pool)
+
+
+def _relative_entropy(p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jax.scipy.special.xlogy(p, p) - p * log_q

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_speech.anchors import sparse
+
+
+def distributions(rows=50, components=12, seed=0):
+    random = np.random.default_rng(seed)
+    p = random.dirichlet(np.full(components, 0.3), rows).astype(np.float32)
+    q = random.dirichlet(np.ones(components), rows)
+    return jnp.asarray(p), jnp.log(jnp.asarray(q, jnp.float32))
+
+
+def numpy_kl(ids, probs, log_q):
+    """Over k + 1 classes, in float64."""
+    q = np.exp(np.asarray(log_q, np.float64))
+    values = []
+    for row, kept in enumerate(np.asarray(ids)):
+        p = np.asarray(probs[row], np.float64)
+        p = np.append(p, max(1 - p.sum(), 0))
+        target = np.append(q[row, kept], q[row].sum() - q[row, kept].sum())
+        values.append(np.sum(p[p > 0] * np.log(p[p > 0] / target[p > 0])))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("k", [1, 4, 11])
+def test_kl_is_numpys(k):
+    p, log_q = distributions()
+    ids, probs = sparse.top_k(p, k)
+    np.testing.assert_array_equal(ids, np.argsort(-np.asarray(p), axis=-1, kind="stable")[:, :k])
+    np.testing.assert_allclose(sparse.kl_to_sparse(ids, probs, log_q), numpy_kl(ids, probs, log_q), atol=1e-5)
+
+
+def test_all_components_give_the_dense_kl_and_fewer_never_more():
+    p, log_q = distributions()
+    dense = jnp.sum(jax.scipy.special.xlogy(p, p) - p * log_q, axis=-1)
+    np.testing.assert_allclose(sparse.kl_to_sparse(*sparse.top_k(p, 12), log_q), dense, atol=1e-5)
+    previous = np.zeros(len(p))
+    for k in (1, 2, 6, 12):
+        divergence = np.asarray(sparse.kl_to_sparse(*sparse.top_k(p, k), log_q))
+        assert (divergence >= previous - 1e-5).all()
+        previous = divergence
+
+
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_one_hot_posteriors_make_the_kl_a_cross_entropy(k):
+    _, log_q = distributions()
+    target = np.arange(50) % 12
+    ids, probs = sparse.top_k(jax.nn.one_hot(target, 12), k)
+    np.testing.assert_allclose(sparse.kl_to_sparse(ids, probs, log_q), -log_q[np.arange(50), target], atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [4, 12])
+def test_uniform_posteriors_and_predictions_have_no_gradient(k):
+    ids, probs = sparse.top_k(jnp.full((3, 12), 1 / 12), k)
+    gradient = jax.grad(lambda x: sparse.kl_to_sparse(ids, probs, jax.nn.log_softmax(x)).sum())(jnp.zeros((3, 12)))
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("probs", [[1.0, 0.0], [0.0, 0.0], [0.6, 0.4005], [0.5, 0.2], [1e-30, 0.0]])
+@pytest.mark.parametrize("scale", [0.0, 30.0, 500.0, -500.0])
+def test_values_and_gradients_are_finite_at_the_extremes(probs, scale):
+    """The pool may be empty, or be all there is, and the model may be certain, rightly or wrongly."""
+    ids, probs = jnp.array([2, 0]), jnp.array(probs)
+    logits = jnp.zeros(6).at[2].set(scale)
+    value, gradient = jax.value_and_grad(lambda x: sparse.kl_to_sparse(ids, probs, jax.nn.log_softmax(x)))(logits)
+    assert np.isfinite(value)
+    assert value >= -1e-6
+    assert np.isfinite(gradient).all()
+
+
+def test_float16_storage_changes_the_loss_by_less_than_a_thousandth():
+    p, log_q = distributions(rows=500, components=64)
+    ids, probs = sparse.top_k(p, 16)
+    stored = probs.astype(jnp.float16).astype(jnp.float32)
+    online, read = (sparse.kl_to_sparse(ids, values, log_q).mean() for values in (probs, stored))
+    assert abs(online - read) < 1e-3
