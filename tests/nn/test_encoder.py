@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import frames
+from jepa_speech.nn.blocks import rotate
+from jepa_speech.nn.encoder import Encoder, EncoderConfig
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.rows import dropout
+from jepa_speech.nn.system import standardise
+
+TINY = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "kernel": 5}
+
+
+@pytest.mark.parametrize("name", ["conformer", "transformer"])
+@pytest.mark.parametrize("frontend", ["conv", "logmel"])
+def test_shapes_and_frames(name, frontend):
+    config = EncoderConfig(name=name, frontend=frontend, **TINY)
+    encoder = Pure(lambda rngs: Encoder(config, rngs))
+    params = jax.eval_shape(encoder.init, jax.random.key(0))
+    for samples in (400, 719, 720, 16_000):
+        wave, lengths = jnp.zeros((2, samples)), jnp.array([samples, 400])
+        z, layers, count = jax.eval_shape(encoder.apply, params, wave, lengths)
+        assert z.shape == (2, frames(samples), 16)
+        assert len(layers) == 3
+        assert count.shape == (2,)
+
+
+def test_frame_counts_of_the_convolutions_are_those_of_wav2vec2():
+    """Recipes: 400 -> 1, 16000 -> 49, 240000 -> 749, 250000 -> 781."""
+    assert [frames(n) for n in (399, 400, 16_000, 240_000, 250_000)] == [0, 1, 49, 749, 781]
+
+
+def test_rotary_positions_depend_only_on_distance():
+    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
+    row_q, row_k = rotate(jnp.tile(q, (1, 12, 1, 1))), rotate(jnp.tile(k, (1, 12, 1, 1)))
+    scores = jnp.einsum("bthd,bshd->ts", row_q, row_k)
+    np.testing.assert_allclose(np.diagonal(scores, 3), scores[0, 3], atol=1e-5)
+    assert abs(scores[0, 3] - scores[0, 4]) > 1e-4
+
+
+def test_dropout_keeps_the_mean_and_belongs_to_the_row():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jnp.ones((3, 100, 20))
+    y = dropout(x, 0.25, keys)
+    np.testing.assert_allclose(np.unique(y), [0, 4 / 3], rtol=1e-6)
+    assert abs(y.mean() - 1) < 0.03
+    np.testing.assert_array_equal(dropout(x[1:2], 0.25, keys[1:2]), y[1:2])
+    np.testing.assert_array_equal(dropout(x, 0.25, None), x)
+
+
+def test_standardise_counts_only_valid_samples_and_survives_silence():
+    wave = np.random.default_rng(0).normal(3, 2, (2, 1000)).astype(np.float32)
+    wave[1] = 0.5  # a constant: nothing but its mean
+    wave[0, 600:] = 99  # beyond the row's length
+    out = np.asarray(standardise(jnp.asarray(wave), jnp.array([600, 1000])))
+    assert abs(out[0, :600].mean()) < 1e-5
+    assert abs(np.square(out[0, :600]).mean() - 1) < 1e-5
+    assert not out[0, 600:].any()
+    assert not out[1].any()
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(UsageError, match=r"encoder\.width = 20"):
+        EncoderConfig(width=20, heads=8)

@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.masks import MaskConfig, span_masks
+
+CONFIG = MaskConfig()
+
+
+@pytest.fixture(scope="module")
+def draw():
+    masks = jax.jit(span_masks, static_argnums=(2, 3))
+    return lambda seed, lengths, size=200, config=CONFIG: np.asarray(
+        masks(jax.random.split(jax.random.key(seed), len(lengths)), jnp.asarray(lengths), size, config)
+    )
+
+
+def runs(mask):
+    """Lengths of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return edges[1::2] - edges[::2]
+
+
+def test_count_is_exact_and_padding_is_never_hidden(draw):
+    fixed = MaskConfig(ratio=(0.5, 0.5))
+    lengths = np.array([200, 150, 99, 40, 11, 3, 2, 1] * 8)
+    masks = draw(0, lengths, config=fixed)
+    assert not (masks & (np.arange(200) >= lengths[:, None])).any()
+    expected = np.clip(np.round(0.5 * lengths), 1, np.maximum(lengths - 1, 1))
+    np.testing.assert_array_equal(masks.sum(1), expected)
+
+
+def test_ratio_is_uniform_between_its_bounds(draw):
+    """The released code counts overlaps twice, so its coverage stays below the ratio (mean .416 for .525)."""
+    share = draw(1, np.full(512, 200)).mean(1)
+    assert share.min() >= 0.395
+    assert share.max() <= 0.655
+    assert abs(share.mean() - 0.525) < 0.01  # 3 sigma is 0.0096
+
+
+def test_spans_have_the_asked_lengths(draw):
+    lengths = np.concatenate([runs(mask) for mask in draw(2, np.full(64, 200))])
+    assert (lengths >= 10).mean() > 0.85  # all but the one cut short in each row, and overlaps make longer ones
+    single = draw(3, np.full(256, 200), config=MaskConfig(ratio=(0.05, 0.05), span=(10, 10)))
+    assert {tuple(runs(mask)) for mask in single} == {(10,)}
+
+
+def test_every_frame_can_be_hidden(draw):
+    often = draw(4, np.full(512, 50), size=50).mean(0)
+    assert often.min() > 0.02  # the first and the last too, though fewer spans reach them
+
+
+def test_a_row_does_not_depend_on_its_batch(draw):
+    keys = jax.random.split(jax.random.key(5), 4)
+    lengths = jnp.array([200, 120, 60, 20])
+    whole = span_masks(keys, lengths, 200, CONFIG)
+    alone = jnp.concatenate([span_masks(keys[i : i + 1], lengths[i : i + 1], 200, CONFIG) for i in range(4)])
+    np.testing.assert_array_equal(whole, alone)
+
+
+@pytest.mark.parametrize("bad", [{"ratio": (0.0, 0.5)}, {"ratio": (0.6, 0.5)}, {"span": (0, 5)}, {"span": (9, 5)}])
+def test_nonsense_is_refused(bad):
+    with pytest.raises(UsageError):
+        MaskConfig(**bad)
