@@ -9,6 +9,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
     packages=find_packages(include=["jepa_speech", "jepa_speech.*"]),
     install_requires=[
@@ -32,7 +33,7 @@ setup(
         "test": ["pytest>=8", "psutil>=5.9"],
         "lint": ["ruff>=0.9"],
         "parity": ["torch==2.13.0", "transformers>=5.0"],
-        # GPL-3.0: run by demo's script in a process of its own, never imported by the package (see NOTICE).
+        # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).
         "demo": ["espeakng-loader>=0.2.4"],
     },
     entry_points={"console_scripts": ["jepa-speech=jepa_speech.cli:main"]},

@@ -1,5 +1,6 @@
 """Shared fixtures. Tests run on CPU; real speech is optional, found through JEPA_SPEECH_DATA."""
 
+import fnmatch
 import os
 from pathlib import Path
 
@@ -9,6 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Four pretend devices, so that sharding is exercised everywhere; set before jax wakes its backend.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 
+ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+left_out: list[pytest.Item] = []
+
 
 @pytest.fixture(scope="session")
 def speech_data() -> Path:
@@ -17,3 +21,35 @@ def speech_data() -> Path:
     if not folder:
         pytest.skip("JEPA_SPEECH_DATA is not set: no real speech at hand")
     return Path(folder).resolve()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--strict-skips", action="store_true", help=f"fail on skips not in {ALLOWED_SKIPS.name}")
+
+
+def pytest_deselected(items):
+    left_out.extend(items)
+
+
+def unlisted_skips(terminal) -> list[str]:
+    lines = ALLOWED_SKIPS.read_text(encoding="utf-8").splitlines()
+    allowed = [line.split(" #")[0].strip() for line in lines if line.strip() and not line.startswith("#")]
+    skipped = [report.nodeid for report in terminal.stats.get("skipped", [])]
+    return [node for node in skipped if not any(fnmatch.fnmatchcase(node, pattern) for pattern in allowed)]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if left_out:
+        terminalreporter.section("left out by -m or -k (`make test-slow` runs the slow ones)")
+        for item in left_out:
+            terminalreporter.line(item.nodeid)
+    if config.getoption("strict_skips") and (unlisted := unlisted_skips(terminalreporter)):
+        terminalreporter.section(f"skipped, and not in {ALLOWED_SKIPS.name}: this run fails")
+        for node in unlisted:
+            terminalreporter.line(node)
+
+
+def pytest_sessionfinish(session):
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("strict_skips") and session.exitstatus == 0 and unlisted_skips(terminal):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,42 @@
+# Everything here works in a fresh clone with nothing but python3 (3.11 or later, with venv and pip).
+#
+#   make demo [DATA=/path/to/recordings]    from audio to a probed encoder, under 15 minutes on 2 cores
+#   make test [EXTRAS=test,parity]          the tests; ends with what was left out
+#   make test-slow                          the tests that take minutes
+#   make lint, make clean
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= test
+PYTEST ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test test-slow lint clean
+
+# With DATA nothing has to speak, so the GPL-3.0 extra is not installed.
+demo: $(VENV)/.installed$(if $(DATA),,-demo)
+	$(BIN)/jepa-speech demo $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+test-slow: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+
+# A stamp says that setup.py has been installed, with these extras, since it last changed.
+$(VENV)/.installed: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(PIP) install --editable ".[$*]"
+	touch $@
