@@ -170,13 +170,13 @@ def frame_posteriors(
     arrays: Arrays,
     kind: str,
     audio: jax.Array,
-    lengths: jax.Array | None = None,
     mean: jax.Array | None = None,
+    lengths: jax.Array | None = None,
 ) -> jax.Array:
     """From audio to posteriors, the one path by which labels are stored and computed online.
 
-    audio (…, S) at level 1 · lengths (…) valid samples · mean (…, D), the utterances' mean feature vectors, for an
-    anchor with normalize="mean" -> (…, T, K).
+    audio (…, S) at level 1 · mean (…, D), the utterances' mean feature vectors, for an anchor with
+    normalize="mean" · lengths (…), valid samples of padded rows -> (…, T, K).
     """
     x = spectral.extract(kind, audio, lengths)  # (…, T, D)
     if mean is not None:
