@@ -1,0 +1,317 @@
+"""Writes a store from recordings: in parallel, and so that a killed run goes on where it stopped.
+
+The inputs are listed into STORE/work/entries.jsonl and cut into chunks, each of which becomes one shard. A chunk is
+finished when its shard and then its sidecar (work/part-*.jsonl) carry their final names. When all are, the index is
+written, and store.json last of all. Worker processes import no jax.
+"""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from tqdm import tqdm
+
+from jepa_speech.data import audio
+from jepa_speech.data.manifest import SUFFIXES, Entry, entries
+from jepa_speech.data.store import FORMAT, INDEX, shard_path
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import read_json, read_jsonl, write_json
+
+CHUNK_RECORDS = 128
+CHUNK_BYTES = 64 << 20  # of the recordings as they come: at most about this much work is lost in a kill
+DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
+
+
+def prepare(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    codec: str = "flac",
+    workers: int | None = None,
+    max_reject_fraction: float = 0.01,
+) -> dict[str, Any]:
+    """Makes the store `out` of all recordings in `inputs` (folders, JSON-lines manifests); returns its figures.
+
+    The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
+    default one per core. Raises UserError if there is nothing to store, more than `max_reject_fraction` of the
+    recordings are rejected, `out` holds something else, or the disk is full; `out` is then no whole store.
+    """
+    if codec not in audio.CODECS:
+        raise UsageError(f"codec {codec!r}: choose {' or '.join(audio.CODECS)}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers {workers}: at least 1")
+    if not 0 <= max_reject_fraction <= 1:
+        raise UsageError(f"max reject fraction {max_reject_fraction}: between 0 and 1")
+    store = Path(out)
+    with _writing(store):
+        plan = _plan(inputs, store, codec)
+        if (store / "store.json").is_file():
+            return _summary(store)
+        _write_chunks(store, plan, workers or os.cpu_count() or 1)
+        _finish(store, plan, max_reject_fraction)
+        return _summary(store)
+
+
+def _summary(store: Path) -> dict[str, Any]:
+    shutil.rmtree(store / "work", ignore_errors=True)  # only in the way from now on
+    info = read_json(store / "store.json")
+    reasons = Counter(row["reason"] for row in read_jsonl(store / "rejects.jsonl"))
+    keys = ("records", "rejected", "hours", "codec", "fingerprint")
+    return {"store": str(store), **{key: info[key] for key in keys}, "reasons": dict(reasons)} | {
+        "read": info["records"] + info["rejected"],
+        "bytes": sum(info["shard_bytes"]),
+    }
+
+
+# ---- what is to be done -------------------------------------------------------------------------------------------
+
+
+def _plan(inputs: Sequence[str | Path], store: Path, codec: str) -> dict[str, Any]:
+    """Lists the inputs; returns {"inputs": hash, "codec", "read", "chunks": [[byte offset, entries], ...]}.
+
+    Refuses a folder that holds anything else than a store, whole or not, of just these inputs.
+    """
+    work = store / "work"
+    known = next((file for file in (store / "store.json", work / "plan.json") if file.is_file()), None)
+    if known is None and store.exists():
+        strange = sorted(path.name for path in store.iterdir() if path != work)
+        if strange:
+            raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
+    work.mkdir(parents=True, exist_ok=True)
+    digest, chunks, read, offset, room = hashlib.sha256(), [], 0, 0, 0
+    with _replacing(work / "listed.jsonl") as file:
+        for entry in tqdm(entries(inputs), "list", unit=" files", disable=None, mininterval=0.5):
+            line = _line(asdict(entry))
+            if not chunks or chunks[-1][1] == CHUNK_RECORDS or room < 0:
+                chunks.append([offset, 0])
+                room = CHUNK_BYTES
+            room -= sum(entry.stamp[:1])
+            chunks[-1][1] += 1
+            read += 1
+            offset += file.write(line)
+            digest.update(line)
+    if not read:
+        raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")
+    plan = {"inputs": digest.hexdigest(), "codec": codec, "read": read, "chunks": chunks}
+    if known is not None:
+        before = read_json(known)
+        for key, what in (("inputs", "other inputs, or from these before some changed"), ("codec", "another codec")):
+            if before.get(key) != plan[key]:
+                raise UserError(f"{store}: was prepared from {what}; remove it or choose another folder for --out")
+    (work / "listed.jsonl").replace(work / "entries.jsonl")
+    write_json(work / "plan.json", plan)
+    return plan
+
+
+# ---- chunks: one shard each ---------------------------------------------------------------------------------------
+
+
+def _sidecar(store: Path, chunk: int) -> Path:
+    return store / "work" / f"part-{chunk:05d}.jsonl"
+
+
+def _write_chunks(store: Path, plan: dict[str, Any], workers: int) -> None:
+    """Writes the chunks that are not finished yet, by `workers` processes (1: in this one)."""
+    (store / "shards").mkdir(exist_ok=True)
+    for left_over in store.rglob("*.tmp"):
+        left_over.unlink()
+    counts = [count for _, count in plan["chunks"]]
+    finished = [_sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in range(len(counts))]
+    to_do = [chunk for chunk, is_finished in enumerate(finished) if not is_finished]
+    done = plan["read"] - sum(counts[chunk] for chunk in to_do)
+    tasks = [(store, chunk, *plan["chunks"][chunk], plan["codec"]) for chunk in to_do]
+    bar = tqdm(total=plan["read"], initial=done, desc="prepare", unit=" files", disable=None, mininterval=0.5)
+    with bar, closing(_map(tasks, min(workers, len(tasks)))) as chunks:
+        for chunk in chunks:
+            bar.update(counts[chunk])
+
+
+def _map(tasks: list[tuple], workers: int) -> Iterator[int]:
+    if workers <= 1:
+        for task in tasks:
+            yield _write_chunk(*task)
+        return
+    context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
+    stop = context.Event()
+    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
+        futures = [pool.submit(_write_chunk, *task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError("a worker died (out of memory?); run the same command with fewer --workers") from error
+        finally:
+            stop.set()  # after an error or Ctrl-C: running chunks break off, the rest never start
+            pool.shutdown(cancel_futures=True)
+
+
+_stop: Event | None = None
+
+
+def _start_worker(stop: Event) -> None:
+    global _stop
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets `stop`
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    multiprocessing.parent_process().join()  # a killed parent cannot tell its workers
+    os._exit(1)
+
+
+def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> int:
+    """Decodes `count` entries, writes their shard, then their sidecar; returns `chunk`."""
+    shard, rows, stored = shard_path(store, chunk), [], 0
+    temporary = shard.with_suffix(f".{os.getpid()}.tmp")
+    with _writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
+        file.seek(offset)
+        with _shard_writer(temporary) as writer:
+            for _ in range(count):
+                if _stop is not None and _stop.is_set():
+                    raise UserError("stopped; run the same command again to go on")
+                row, record = _record(Entry(**json.loads(file.readline())), codec)
+                if record is not None:
+                    row["position"] = stored
+                    stored += 1
+                    writer.write(record)
+                rows.append(row)
+        if ArrayRecordReader(str(temporary)).num_records() != stored:
+            raise OSError(errno.EIO, "a shard reads back shorter than it was written")
+        temporary.replace(shard)
+        with _replacing(_sidecar(store, chunk)) as sidecar:
+            sidecar.writelines(map(_line, rows))
+    return chunk
+
+
+def _record(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
+    """The sidecar's row of an entry, and its record (None if the entry is rejected)."""
+    try:
+        if entry.reason:
+            raise audio.Rejected(entry.reason, entry.detail)
+        wave = audio.load(entry.path)
+        seconds = len(wave) / SAMPLE_RATE
+        slack = max(DURATION_TOLERANCE[0], DURATION_TOLERANCE[1] * seconds)
+        if entry.duration is not None and abs(entry.duration - seconds) > slack:
+            raise audio.Rejected("duration_mismatch", f"{seconds:.2f} s long, its manifest says {entry.duration:g}")
+    except audio.Rejected as verdict:
+        where = {"manifest": entry.manifest, "line": entry.line} if entry.manifest else {}
+        name = entry.source if entry.manifest else entry.path
+        return {"source": name, **where, "reason": verdict.reason, "detail": verdict.detail}, None
+    row = {
+        "samples": len(wave),
+        "level": audio.level(wave),
+        "digest": hashlib.sha256(wave.tobytes()).hexdigest(),
+        "record": {"source": entry.source, "duration": round(seconds, 4), **entry.labels},
+    }
+    return row, audio.encode(wave, codec)
+
+
+# ---- the end: index, records, rejects, store.json -----------------------------------------------------------------
+
+
+def _finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
+    rejects, first = Counter(), None
+    digest = hashlib.sha256()
+    index: dict[str, list[np.ndarray]] = {name: [] for name in INDEX}
+    with _replacing(store / "records.jsonl") as records, _replacing(store / "rejects.jsonl") as rejected:
+        number = 0
+        for chunk in range(len(plan["chunks"])):
+            columns: dict[str, list] = {name: [] for name in INDEX}
+            for row in read_jsonl(_sidecar(store, chunk)):
+                if "reason" in row:
+                    first = first or row
+                    rejects[row["reason"]] += 1
+                    rejected.write(_line(row))
+                    continue
+                records.write(_line({"id": number, **row["record"]}))
+                digest.update(bytes.fromhex(row["digest"]))
+                number += 1
+                for name in INDEX:
+                    columns[name].append(chunk if name == "shard" else row[name])
+            for name, kind in INDEX.items():
+                index[name].append(np.array(columns[name], kind))
+    count, read = rejects.total(), plan["read"]
+    if not number or count > max_reject_fraction * read:
+        raise UserError(
+            f"{count} of {read} recordings were rejected (first: {first['source'] or first['line']}, "
+            f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then mend the inputs "
+            "or raise --max-reject-fraction"
+        )
+    (store / "index").mkdir(exist_ok=True)
+    arrays = {name: np.concatenate(columns) for name, columns in index.items()}
+    for name, array in arrays.items():
+        with _replacing(store / "index" / f"{name}.npy") as file:
+            np.save(file, array, allow_pickle=False)
+    info = {
+        "format": FORMAT,
+        "records": number,
+        "rejected": count,
+        "hours": float(arrays["samples"].sum() / SAMPLE_RATE / 3600),
+        "codec": plan["codec"],
+        "sample_rate": SAMPLE_RATE,
+        "fingerprint": digest.hexdigest(),
+        "inputs": plan["inputs"],
+        "shard_bytes": [shard_path(store, chunk).stat().st_size for chunk in range(len(plan["chunks"]))],
+    }
+    write_json(store / "store.json", info)
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    # A lone surrogate (a file name that is not UTF-8) turns into \udcXX, which is its JSON escape.
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Any]:
+    """A binary file under a temporary name, flushed to disk and renamed to `path` if all went well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+@contextmanager
+def _shard_writer(path: Path) -> Iterator[ArrayRecordWriter]:
+    """An ArrayRecord file at `path`, whole and flushed to disk at the end; a failed write is an OSError."""
+    try:
+        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+        try:
+            yield writer
+        finally:
+            writer.close()
+    except RuntimeError as error:
+        raise OSError(errno.EIO, str(error).partition(";")[0]) from error
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _writing(store: Path) -> Iterator[None]:
+    """Turns a full disk and its kin into one clear line. Unreadable recordings do not come here: they are rejected."""
+    try:
+        yield
+    except OSError as error:
+        hint = "make room or mend that, then run the same command again to go on"
+        raise UserError(f"{store}: cannot be written ({error.strerror or error}); {hint}") from error
