@@ -153,13 +153,13 @@ class Block(nnx.Module):
         width, self.heads, self.rate = config.width, config.heads, config.dropout
         self.ff1 = FeedForward(width, self.rate, rngs)
         self.qkv, self.out = linear(width, 3 * width, rngs), linear(width, width, rngs)
-        self.conv = ConvModule(width, self.rate, rngs)
+        self.convolution = ConvModule(width, self.rate, rngs)
         self.ff2 = FeedForward(width, self.rate, rngs)
 
     def __call__(self, x: jax.Array, positions: RelativePositions | None, keys: jax.Array | None) -> jax.Array:
         x = x + 0.5 * self.ff1(x, fold(keys, 0))
         x = x + self.attend(x, positions, fold(keys, 1))
-        x = x + self.conv(x, fold(keys, 2))
+        x = x + self.convolution(x, fold(keys, 2))
         return x + 0.5 * self.ff2(x, fold(keys, 3))  # (B, T, D)
 
     def attend(self, x: jax.Array, positions: RelativePositions | None, keys: jax.Array | None) -> jax.Array:
