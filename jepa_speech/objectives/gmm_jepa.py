@@ -124,7 +124,7 @@ class GmmJepa:
         heard = self.student_view(batch, clean, fold(keys, VIEW))
         frame_lengths = self.system.frames(lengths)
         size = self.system.frames(clean.shape[1])
-        mask = span_masks(fold(keys, MASK), frame_lengths, size, self.mask)  # (B, T)
+        mask = self.hide(fold(keys, MASK), frame_lengths, size)  # (B, T)
         hidden = mask * batch["weight"][:, None]
         visible = (valid(frame_lengths, size) & ~mask) * batch["weight"][:, None]
 
@@ -166,6 +166,10 @@ class GmmJepa:
         other = batch["mix"] / batch["mix_level"][:, None]
         return student_view(keys, clean, batch["lengths"], other, batch["mix_lengths"], self.mixing)
 
+    def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
+        """The frames to predict, (B, T) True where hidden."""
+        return span_masks(keys, frame_lengths, size, self.mask)
+
     def context(
         self, params: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array, keys: jax.Array | None
     ) -> jax.Array:
@@ -186,7 +190,7 @@ class GmmJepa:
             ids, q = batch["anchor_ids"], batch["anchor_probs"]
             return ids, q, valid(frame_lengths, size)
         kind = self.anchor_config.features
-        dense = frame_posteriors(slow["anchor"], kind, clean, batch.get("anchor_mean"), batch["lengths"])
+        dense = frame_posteriors(slow["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"])
         ids, q = top_k(dense, self.anchor_config.top_k)
         edge = DELTA_EDGE if kind == "mfcc" else 0  # deltas there would see what lies beyond the crop
         labelled = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)

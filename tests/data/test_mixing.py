@@ -21,7 +21,7 @@ def waves():
 
 
 def test_noise_has_the_asked_ratio_over_valid_samples(waves):
-    keys, clean, lengths, other, other_lengths = waves
+    _, clean, lengths, *_ = waves
     config = MixingConfig(noise=1.0, noise_db=(6.0, 6.0))
     view = student_view(*waves, config)
     gain = 10 ** (-6 / 20)
@@ -34,9 +34,9 @@ def test_noise_has_the_asked_ratio_over_valid_samples(waves):
 
 
 def test_overlap_is_at_most_half_and_within_the_clip(waves):
-    keys, clean, lengths, *_ = waves
+    _, clean, lengths, *_ = waves
     view = student_view(*waves, MixingConfig(utterance=1.0))
-    scale = np.array([np.median(np.abs(v[: int(n)] / c[: int(n)])) for v, c, n in zip(view, clean, lengths, strict=True)])
+    scale = np.median(np.abs(np.asarray(view) / np.where(clean, clean, 1))[:, :2500], axis=1)
     touched = np.abs(np.asarray(view) / scale[:, None] - np.asarray(clean)) > 1e-4
     assert (touched.sum(1) <= np.asarray(lengths) // 2 + 1).all()
     assert touched.any(1).mean() > 0.95
