@@ -37,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = [argument for argument in arguments[:1] if argument in VERBS]
     try:
-        options = parser(chosen or VERBS).parse_args(arguments)
+        top = parser(chosen or VERBS)
+        options, rest = top.parse_known_args(arguments)
+        takes_overrides = hasattr(options, "config")
+        options.overrides = [a for a in rest if takes_overrides and a.startswith("--config.")]
+        if unknown := [a for a in rest if a not in options.overrides]:
+            top.error(f"unknown argument {unknown[0]}")
     except SystemExit as stop:  # argparse has printed its line
         return int(stop.code or 0)
     try:

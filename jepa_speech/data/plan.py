@@ -18,8 +18,8 @@ class DataConfig:
     """Config section `data`."""
 
     store: str
-    batch_seconds: float = 160.0  # audio per step, over all devices and micro-batches
-    buckets: tuple[float, ...] = (4.0, 8.0, 16.0)  # crop lengths in seconds: one compiled step each
+    batch_seconds: float = 480.0  # audio per step, over all devices and micro-batches
+    buckets: tuple[float, ...] = (5.0, 10.0, 15.0)  # crop lengths in seconds: one compiled step each
     workers: int = 0  # reading processes; 0 reads in threads of this one
 
     def __post_init__(self) -> None:

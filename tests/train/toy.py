@@ -1,11 +1,19 @@
 """The smallest things that train: a store in memory and an objective that learns to predict loudness."""
 
+import os
+import signal
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jepa_speech.data.pipeline import batches
+from jepa_speech.data.plan import Plan
+from jepa_speech.errors import UserError
+from jepa_speech.train.loop import train
 
 
 class ToyStore:
@@ -75,3 +83,46 @@ class ToyObjective:
 
     def report(self, stats):
         return {"hidden_mean": jnp.mean(stats["sum"] / stats["rows"])}
+
+
+def toy_config(**train) -> dict:
+    """A whole config: `train` keys may be given."""
+    defaults = {"steps": 12, "checkpoint_every": 4, "keep": 2, "report_every": 3, "accumulate": 1, "max_skipped": 3}
+    return {
+        "seed": 1,
+        "init_from": "",
+        "data": {"store": "", "batch_seconds": 0.6, "buckets": (0.1, 0.3), "workers": 0},
+        "optim": {"learning_rate": 0.01, "warmup_steps": 2, "weight_decay": 0.1},
+        "train": defaults | train,
+        "mesh": {"data": -1, "fsdp": 1},
+    }
+
+
+def toy_batches(config: dict, rows_multiple: int = 4):
+    """batches(start, stop) of the toy store under `config`."""
+    store = ToyStore()
+    data = config["data"]
+    plan = Plan(store.samples, data["buckets"], data["batch_seconds"], config["seed"], rows_multiple)
+    return lambda start, stop: batches(store, plan, ToyObjective.spec, start, stop)
+
+
+def main(workdir: str, kill_before: int = -1, signal_name: str = "SIGKILL") -> None:
+    """Trains the toy; sends itself the signal when batch `kill_before` is asked for."""
+    config = toy_config()
+    inner = toy_batches(config)
+
+    def treacherous(start, stop):
+        for i, batch in enumerate(inner(start, stop), start):
+            if i == kill_before:
+                os.kill(os.getpid(), signal.Signals[signal_name])
+            yield batch
+
+    try:
+        train(config, ToyObjective(), treacherous, workdir)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(int(a) for a in sys.argv[2:3]), *sys.argv[3:4])

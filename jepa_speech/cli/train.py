@@ -1,0 +1,116 @@
+"""jepa-speech train: one config, one run folder; the same command goes on where it stopped."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jepa_speech.anchors.gmm import DiagonalGMM, load_gmm
+from jepa_speech.config import from_section, unknown_key
+from jepa_speech.data.labels import Labels
+from jepa_speech.data.pipeline import batches
+from jepa_speech.data.plan import DataConfig, Plan
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError
+from jepa_speech.objectives import build
+from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.train.loop import TrainConfig, train
+from jepa_speech.train.state import count_params
+
+HELP = "train an encoder, or go on with a run"
+EXAMPLE = (
+    "jepa-speech train --config configs/smoke.py --workdir runs/smoke "
+    "--config.data.store=STORE --config.anchor.path=GMM.npz"
+)
+SECTIONS = ("data", "anchor", "encoder", "head", "mask", "mixing", "objective", "optim", "train", "mesh")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/smoke.py")
+    parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to go on with")
+    parser.epilog += "\n\n--config.KEY=VALUE changes a key of the config; tuples are written 4.0,8.0"
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    config = load_config(args.config, args.overrides)
+    for key in config:
+        if key not in ("seed", "init_from", *SECTIONS):
+            raise unknown_key(key, SECTIONS)
+    data = from_section(DataConfig, config.data, "data")
+    settings = from_section(TrainConfig, config.train, "train")
+    if not data.store:
+        raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
+    store = Store(data.store)
+    anchor = load_gmm(config.anchor.path) if config.anchor.path else None
+    fill_in_anchor(config, anchor)
+    objective = build(config, anchor)
+    labels = Labels(store, anchor) if "anchor" in objective.spec else None
+    means = feature_means(store, config.anchor.features) if "anchor_mean" in objective.spec else None
+    config.inputs = {"store": store.fingerprint, "anchor": anchor.fingerprint if anchor else ""}
+
+    devices = jax.device_count()
+    plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, devices * settings.accumulate)
+    print(header(objective, config, store, plan), flush=True)
+    stream = partial(
+        batches,
+        store,
+        plan,
+        objective.spec,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=data.workers,
+        labels=labels,
+        means=means,
+    )
+    results = train(plain(config), objective, stream, args.workdir)
+    if results["finished_before"]:
+        print(f"{args.workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
+    return results
+
+
+def fill_in_anchor(config: ConfigDict, anchor: DiagonalGMM | None) -> None:
+    """Takes from the anchor's file what the config leaves open; raises UsageError where they disagree."""
+    section = config.anchor
+    if anchor is None:
+        if section.components:
+            raise UsageError("anchor.components is set without an anchor: pass --config.anchor.path=GMM.npz")
+        return
+    for key in ("components", "features", "normalize"):
+        found = getattr(anchor, key)
+        if section[key] and section[key] != found:
+            raise UsageError(
+                f"anchor.{key} = {section[key]!r}, but {section.path} has {found!r}: "
+                f"leave anchor.{key} out, or fit an anchor with it"
+            )
+        section[key] = found
+    if section.top_k > anchor.components:
+        raise UsageError(f"anchor.top_k = {section.top_k}, but {section.path} has {anchor.components} components")
+
+
+def feature_means(store: Store, kind: str) -> np.ndarray:
+    """Each recording's mean feature vector (N, F), as `fit` and `label` left it with the store."""
+    path = Path(store.path) / "feature_means" / f"{kind}.npy"
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: run `jepa-speech label` with this anchor on this store")
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def header(objective: Any, config: ConfigDict, store: Store, plan: Plan) -> str:
+    """What is about to be trained, on what, where."""
+    params, _ = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
+    parts = ", ".join(f"{name} {count_params(tree) / 1e6:.2f}M" for name, tree in params.items())
+    shapes = ", ".join(
+        f"{rows} x {samples / 16_000:.1f} s"
+        for rows, samples in zip(plan.padded_rows, plan.bucket_samples, strict=True)
+    )
+    device = jax.devices()[0]
+    return (
+        f"{config.objective.name}, {config.encoder.name}: {count_params(params) / 1e6:.2f}M parameters ({parts})\n"
+        f"data: {len(store):,} recordings, {store.hours:.2f} h; {plan.batches_per_epoch} steps per epoch, "
+        f"batches of {shapes}, padding {plan.padding_waste():.1%}\n"
+        f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform})"
+    )

@@ -1,0 +1,129 @@
+"""Checkpoints: saved while training goes on, whole or not at all, restored only where they fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from jepa_speech.errors import UserError
+from jepa_speech.train.state import TrainState, Tree
+
+PROGRESS = ("opt_state", "step", "key", "skipped", "skipped_in_row")
+
+
+class Checkpoints:
+    """The newest `keep` checkpoints of a run, in RUN/checkpoints/<step>/.
+
+    Each has two parts, so that weights load without the optimiser: `weights` (params, slow) and
+    `progress` (the rest of the state). The step number is also the plan position.
+    """
+
+    def __init__(self, workdir: Path, keep: int) -> None:
+        self.folder = workdir.absolute() / "checkpoints"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.manager = ocp.training.Checkpointer(
+                self.folder,
+                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                cleanup_tmp_directories=True,  # what a kill left over
+            )
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.manager.close()  # waits for the last save
+        except OSError as failure:
+            if error is None:
+                raise self._not_saved(failure) from failure
+
+    @property
+    def latest(self) -> int | None:
+        return None if self.manager.latest is None else self.manager.latest.step
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Copies the state to the host, then writes it in the background."""
+        parts = {
+            "weights": {"params": state.params, "slow": state.slow},
+            "progress": {name: getattr(state, name) for name in PROGRESS},
+        }
+        try:
+            self.manager.save_checkpointables_async(step, parts, force=True)
+        except OSError as error:  # of this save, or of the one before
+            raise self._not_saved(error) from error
+
+    def restore(self, abstract: TrainState) -> TrainState:
+        """The newest checkpoint, laid out as `abstract` says; raises UserError if it does not fit."""
+        step = self.latest
+        weights = {"params": abstract.params, "slow": abstract.slow}
+        saved = self.manager.checkpointables_metadata(step).metadata["weights"]
+        check_fit(by_path(weights), by_path(saved), f"{self.folder / str(step)}")
+        progress = {name: getattr(abstract, name) for name in PROGRESS}
+        parts = self.manager.load_checkpointables(step, {"weights": weights, "progress": progress})
+        return TrainState(**parts["weights"], **parts["progress"])
+
+    def _not_saved(self, error: OSError) -> UserError:
+        return UserError(
+            f"{self.folder}: a checkpoint could not be written ({error.strerror or error}); make room and run "
+            f"the same command, which goes on from step {self.latest or 0}"
+        )
+
+
+def read_weights(run: str | Path) -> tuple[int, dict[str, np.ndarray]]:
+    """Step and weights of a run's newest checkpoint, by path: "params/encoder/...", "slow/teacher/...".
+
+    Needs neither the config nor the objective. Raises UserError if there is no whole checkpoint.
+    """
+    folder = Path(run).absolute() / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"{run}: not a run folder (no checkpoints/ in it)")
+    with ocp.training.Checkpointer(folder) as manager:
+        if manager.latest is None:
+            raise UserError(f"{run}: has no whole checkpoint yet; train it first")
+        step = manager.latest.step
+        shapes = manager.checkpointables_metadata(step).metadata["weights"]
+        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+        return step, by_path(manager.load_checkpointables(step, {"weights": abstract})["weights"])
+
+
+def load_weights(run: str | Path, like: tuple[Tree, Tree]) -> tuple[int, Tree, Tree]:
+    """(step, params, slow) of a run's newest checkpoint as numpy arrays, in the structure of `like`.
+
+    `like` is (params, slow) of the objective, real or from `jax.eval_shape(objective.init, key)`.
+    Raises UserError, naming the first path that differs, if the checkpoint is of another architecture.
+    """
+    step, saved = read_weights(run)
+    target = {"params": like[0], "slow": like[1]}
+    check_fit(by_path(target), saved, str(run))
+    weights = jax.tree_util.tree_map_with_path(lambda path, _: saved[path_name(path)], target)
+    return step, weights["params"], weights["slow"]
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def by_path(tree: Tree) -> dict[str, Any]:
+    """The leaves of a tree by their path; keys 0 and "0" are the same path."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def check_fit(wanted: Mapping[str, Any], saved: Mapping[str, Any], where: str) -> None:
+    """Raises UserError at the first path that one side lacks, or whose shapes differ."""
+    for path in sorted(wanted.keys() | saved.keys()):
+        ours = wanted[path].shape if path in wanted else "nothing"
+        theirs = tuple(saved[path].shape) if path in saved else "nothing"
+        if ours != theirs:
+            raise UserError(
+                f"{where}: a checkpoint of another architecture: {path} is {theirs} there, {ours} in this config; "
+                "use another --workdir, or the config that it was trained with"
+            )

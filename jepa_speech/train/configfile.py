@@ -1,0 +1,110 @@
+"""Configs: from a Python file and overrides to one resolved, typed, written-down dict."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jepa_speech.config import unknown_key
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.files import read_json, write_json
+
+PREFIX = "--config."
+# What may change when a run goes on: batches do not depend on it. Stores and anchors may move, for their
+# fingerprints stand in the section `inputs`.
+MAY_DIFFER = ("data.workers", "data.store", "anchor.path")
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with `--config.key=value` overrides.
+
+    An override takes its type from the value that it replaces; tuples are written 4.0,8.0.
+    Raises UsageError for a missing file or variant, an unknown key, or a value of another type.
+    """
+    file, _, variant = name.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path("configs")
+        found = ", ".join(str(p) for p in sorted(folder.glob("*.py"))) or "none here"
+        raise UsageError(f"{file}: no such config file; found: {found}")
+    config = imported(path).get_config(*([variant] if variant else []))
+    for override in overrides:
+        key, equals, text = override.removeprefix(PREFIX).partition("=")
+        if not equals:
+            raise UsageError(f"{override}: write it as {PREFIX}{key}=VALUE")
+        set_key(config, key, text)
+    return config
+
+
+def imported(path: Path) -> Any:
+    """The config file as a module; configs import each other by name (`from base import ...`)."""
+    sys.path.insert(0, str(path.parent.absolute()))
+    try:
+        spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    if not hasattr(module, "get_config"):
+        raise UsageError(f"{path}: a config file defines get_config()")
+    return module
+
+
+def set_key(config: ConfigDict, key: str, text: str) -> None:
+    known = dict(flat(config))
+    if key not in known:
+        raise unknown_key(key, known)
+    *sections, last = key.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    section[last] = parse(text, known[key], key)
+
+
+def parse(text: str, old: Any, key: str) -> Any:
+    """`text` as a value of the type of `old`."""
+    if isinstance(old, (tuple, list)):
+        kind = old[0] if len(old) else 0.0
+        return tuple(parse(item.strip(), kind, key) for item in text.strip("()[]").split(",") if item.strip())
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(old)(text)
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"config key {key} = {text!r}: expected {type(old).__name__}") from error
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf."""
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has it: dicts, lists, numbers, strings."""
+    return json.loads(json.dumps(config.to_dict() if isinstance(config, ConfigDict) else config))
+
+
+def claim_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Writes config.json into a new run folder; in an old one, raises UserError if the config is another."""
+    path, ours = workdir / "config.json", dict(flat(plain(config)))
+    if path.exists():
+        theirs = dict(flat(read_json(path)))
+        for key in sorted(ours.keys() | theirs.keys()):
+            if ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
+                raise UserError(
+                    f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
+                    "use another --workdir, or that run's config"
+                )
+        return
+    try:
+        write_json(path, plain(config))
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,54 @@
+"""AdamW with warm-up; the learning rate is a function of the step, never of Python state."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jepa_speech.errors import UsageError
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Config section `optim`."""
+
+    learning_rate: float = 5e-4  # the peak
+    warmup_steps: int = 4000  # linear from 0
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"  # from the peak to 0 at train.steps
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-6
+    weight_decay: float = 0.01  # not on biases, gains and other vectors
+    clip: float = 1.0  # largest global gradient norm; 0 does not clip
+
+    def __post_init__(self) -> None:
+        if self.learning_rate < 0 or self.warmup_steps < 0 or self.clip < 0:
+            raise UsageError("config keys optim.learning_rate, optim.warmup_steps, optim.clip: not below 0")
+
+
+def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
+    """AdamW's update at learning rate 1, before the sign is turned: the step scales it by -learning_rate."""
+    b1, b2 = config.betas
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
+        optax.scale_by_adam(b1, b2, eps=config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
+    )
+
+
+def learning_rate(config: OptimConfig, steps: int) -> Callable[[jax.Array], jax.Array]:
+    """step (0, 1, ...) -> learning rate. The first step of a warm-up already moves."""
+
+    def at(step: jax.Array) -> jax.Array:
+        warmup = jnp.minimum(1.0, (step + 1) / max(1, config.warmup_steps))
+        progress = jnp.clip((step - config.warmup_steps) / max(1, steps - config.warmup_steps), 0.0, 1.0)
+        decay = {
+            "constant": jnp.ones_like(progress),
+            "linear": 1.0 - progress,
+            "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+        }[config.schedule]
+        return (config.learning_rate * warmup * decay).astype(jnp.float32)
+
+    return at

@@ -1,0 +1,53 @@
+"""All that a run carries from one step to the next, as one pytree."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jepa_speech.train.sharding import array_sharding
+
+Tree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """`step` updates have been made; the plan position is the same number."""
+
+    params: Tree  # float32 masters
+    slow: Tree  # what moves without a gradient: EMA teacher, codebooks, statistics
+    opt_state: Tree
+    step: jax.Array  # () int32
+    key: jax.Array  # (2,) uint32, constant over the run
+    skipped: jax.Array  # () int32: steps whose loss or gradient was not finite
+    skipped_in_row: jax.Array  # () int32: those since the last good one
+
+
+def make_state(objective: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """The state before the first step. Run it through `jax.jit`, or `jax.eval_shape` for shapes only."""
+    key = jax.random.PRNGKey(seed)
+    params, slow = objective.init(key)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(params, slow, optimizer.init(params), zero, key, zero, zero)
+
+
+def abstract_state(objective: Any, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
+    """Shapes, types and shardings of the state; no memory is used."""
+    shapes = jax.eval_shape(lambda: make_state(objective, optimizer, seed))
+    return jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=array_sharding(mesh, s.shape)), shapes
+    )
+
+
+def init_state(objective: Any, optimizer: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
+    """Initialises straight into shards. Inside jit, a teacher copied from params gets buffers of its own."""
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
+    return jax.jit(lambda: make_state(objective, optimizer, seed), out_shardings=shardings)()
+
+
+def count_params(params: Tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
