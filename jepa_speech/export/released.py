@@ -14,7 +14,8 @@ from flax import nnx
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.nn.module import Params, Pure
-from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedHead, ReleasedPredictor
+from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor
+from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.released_transformer import (
     ReleasedTransformerConfig,
     ReleasedTransformerEncoder,

@@ -8,6 +8,7 @@ only the encoder's into the teacher), and the wave is fitted to the frame grid o
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,10 +16,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.nn.module import Pure
 from jepa_speech.nn.released_conv import Stage, conv, linear
+from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import dropout, fold
+from jepa_speech.nn.system import System
 
 KERNEL = 31  # frames of a block's depthwise convolution
 BUCKETS, MAX_DISTANCE = 320, 800  # of the relative positions; distance in frames
@@ -250,40 +255,21 @@ class ReleasedPredictor(nnx.Module):
         return self.output(x)
 
 
-class ReleasedHead(nnx.Module):
-    """Logits over clusters: linear, norm, GELU, three residual blocks, norm, linear."""
-
-    def __init__(self, width: int, clusters: int, rate: float, rngs: nnx.Rngs):
-        self.input, self.input_norm = head_linear(width, 2 * width, rngs), norm(2 * width, rngs)
-        self.blocks = nnx.List([HeadBlock(2 * width, rate, rngs) for _ in range(3)])
-        self.output_norm, self.output = norm(2 * width, rngs), head_linear(2 * width, clusters, rngs)
-
-    def __call__(self, z: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """z (B, T, D) -> logits (B, T, K)."""
-        x = jax.nn.gelu(self.input_norm(self.input(z)), approximate=False)
-        for i, block in enumerate(self.blocks):
-            x = x + block(x, fold(keys, i))
-        return self.output(self.output_norm(x))
-
-
-class HeadBlock(nnx.Module):
-    def __init__(self, width: int, rate: float, rngs: nnx.Rngs):
-        self.rate, self.norm = rate, norm(width, rngs)
-        self.up, self.down = head_linear(width, width, rngs), head_linear(width, width, rngs)
-
-    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        x = dropout(jax.nn.gelu(self.up(self.norm(x)), approximate=False), self.rate, fold(keys, 0))
-        return dropout(self.down(x), self.rate, fold(keys, 1))
-
-
-def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(width, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
-
-
-def head_linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.truncated_normal(0.02), rngs=rngs)
-
-
 def relative_positions(config: ReleasedConfig, rngs: nnx.Rngs) -> RelativePositions | None:
     """None where the config leaves them off."""
     return RelativePositions(config.heads, config.width // config.heads, rngs) if config.relative_positions else None
+
+
+def released_system(section: Mapping[str, Any], mask_site: str, clusters: int) -> System:
+    """The system of config section `encoder`; raises UsageError unless masks stand before the predictor only."""
+    check_mask_site(mask_site)
+    config = from_section(ReleasedConfig, section, "encoder")
+    return System(
+        encoder=Pure(lambda rngs: ReleasedEncoder(config, rngs)),
+        predictor=Pure(lambda rngs: ReleasedPredictor(config, rngs)),
+        head=Pure(lambda rngs: ReleasedHead(config.width, clusters, config.dropout, rngs)),
+        frames=config.frames,
+        frame_rate=config.frame_rate,
+        min_samples=config.min_samples,
+        padding_exact=ReleasedEncoder.padding_exact,
+    )

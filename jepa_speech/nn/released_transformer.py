@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn.released import BUCKETS, ClipNorm, bucket, norm
+from jepa_speech.nn.released import BUCKETS, ClipNorm, bucket
 from jepa_speech.nn.released_conv import conv, linear
+from jepa_speech.nn.released_head import norm
 
 CONVOLUTIONS = ((10, 5), *[(3, 2)] * 6)  # kernel and stride: frame t sees the samples [320 t, 320 t + 640)
 
