@@ -7,17 +7,20 @@ kept with it; what is wrong with a file is found when it is decoded (audio.py).
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 # Listed so that they are refused by name; passing them over would look as if all was well.
 REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
+CHUNK_RECORDS = 128
+CHUNK_BYTES = 64 << 20  # of the files as they come: a kill costs no more work than this for each worker
 STORE_KEYS = ("id", "source")  # the store's own; a manifest's are kept as manifest_id and manifest_source
 
 
@@ -41,31 +44,44 @@ def entries(inputs: Sequence[str | Path]) -> Iterator[Entry]:
 
     Raises UserError for an input that is not there, or that is neither folder nor manifest.
     """
-    first_at: dict[bytes, str] = {}
     for name in map(Path, inputs):
-        if name.is_dir():
-            found = _folder(name)
-        elif name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES:
+        if name.is_file() and name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES:
             raise UserError(f"{name}: a recording; --input takes a folder of recordings or a JSON-lines manifest")
-        elif name.is_file():
-            found = _manifest(name)
-        else:
+        if not name.exists():
             raise UserError(f"{name}: no such folder or manifest")
-        for entry in found:
+    first_at: dict[bytes, str] = {}
+    for name in (Path(name).absolute() for name in inputs):
+        for entry in _folder(name) if name.is_dir() else _manifest(name):
             if not entry.reason:
-                path = os.path.normpath(entry.path)
-                key = hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
-                where = f"line {entry.line} of {entry.manifest}" if entry.line else str(name)
+                key = hashlib.blake2b(os.fsencode(os.path.normpath(entry.path)), digest_size=16).digest()
                 if key in first_at:
                     entry = replace(entry, reason="duplicate", detail=f"the same file as in {first_at[key]}")
                 else:
-                    first_at[key] = where
+                    first_at[key] = f"line {entry.line} of {name}" if entry.line else str(name)
             yield entry
+
+
+def spool(listed: Iterable[Entry], file: BinaryIO) -> tuple[str, list[list[int]]]:
+    """Writes entries as JSON lines, so that none stays in memory; returns their hash and the chunks to work in.
+
+    A chunk is [byte offset in the file, number of entries].
+    """
+    digest, chunks, offset, room = hashlib.sha256(), [], 0, 0
+    for entry in listed:
+        if not chunks or chunks[-1][1] == CHUNK_RECORDS or room <= 0:
+            chunks.append([offset, 0])
+            room = CHUNK_BYTES
+        line = json_line(asdict(entry))
+        digest.update(line)
+        offset += file.write(line)
+        chunks[-1][1] += 1
+        room -= sum(entry.stamp[:1])
+    return digest.hexdigest(), chunks
 
 
 def _folder(root: Path) -> Iterator[Entry]:
     visited = set()
-    for folder, subfolders, names in os.walk(root.absolute(), onerror=_raise, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
         subfolders.sort()
         if (place := Path(folder).resolve()) in visited:  # a link to a folder that holds it
             subfolders.clear()
@@ -75,7 +91,7 @@ def _folder(root: Path) -> Iterator[Entry]:
             path = Path(folder, name)
             # Hidden files: macOS leaves a ._x.wav that is no audio beside each x.wav on foreign disks.
             if name.lower().endswith(SUFFIXES + REFUSED_SUFFIXES) and not name.startswith("."):
-                yield _with_stamp(Entry(source=str(path.relative_to(root.absolute())), path=str(path)))
+                yield _with_stamp(Entry(source=str(path.relative_to(root)), path=str(path)))
 
 
 def _raise(error: OSError) -> None:
@@ -115,7 +131,7 @@ def _row(manifest: Path, number: int, line: bytes) -> Entry:
         for key, value in row.items()
         if value is not None and key not in (*PATH_KEYS, "duration")
     }
-    path = str(manifest.absolute().parent / source)
+    path = str(manifest.parent / source)
     return _with_stamp(Entry(source, path, number, str(manifest), duration=duration, labels=labels))
 
 

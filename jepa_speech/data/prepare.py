@@ -17,25 +17,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+from contextlib import closing
+from itertools import chain
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
 from jepa_speech.data import audio
-from jepa_speech.data.manifest import SUFFIXES, Entry, entries
+from jepa_speech.data.manifest import SUFFIXES, Entry, entries, spool
 from jepa_speech.data.store import FORMAT, INDEX, shard_path
+from jepa_speech.data.writing import json_line, replacing, shard_writer, writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, read_jsonl, write_json
 
-CHUNK_RECORDS = 128
-CHUNK_BYTES = 64 << 20  # of the recordings as they come: at most about this much work is lost in a kill
 DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
 
 
@@ -59,13 +58,18 @@ def prepare(
     if not 0 <= max_reject_fraction <= 1:
         raise UsageError(f"max reject fraction {max_reject_fraction}: between 0 and 1")
     store = Path(out)
-    with _writing(store):
+    with writing(store):
         plan = _plan(inputs, store, codec)
         if (store / "store.json").is_file():
             return _summary(store)
-        _write_chunks(store, plan, workers or os.cpu_count() or 1)
+        _write_chunks(store, plan, workers or _cores())
         _finish(store, plan, max_reject_fraction)
         return _summary(store)
+
+
+def _cores() -> int:
+    # Of this process, where the system says: a batch job may own only some of the machine's.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _summary(store: Path) -> dict[str, Any]:
@@ -83,38 +87,38 @@ def _summary(store: Path) -> dict[str, Any]:
 
 
 def _plan(inputs: Sequence[str | Path], store: Path, codec: str) -> dict[str, Any]:
-    """Lists the inputs; returns {"inputs": hash, "codec", "read", "chunks": [[byte offset, entries], ...]}.
+    """Lists the inputs; returns {"format", "inputs": hash, "codec", "read", "chunks": [[byte offset, entries], ...]}.
 
     Refuses a folder that holds anything else than a store, whole or not, of just these inputs.
     """
-    work = store / "work"
-    known = next((file for file in (store / "store.json", work / "plan.json") if file.is_file()), None)
-    if known is None and store.exists():
+    work, whole = store / "work", (store / "store.json").is_file()
+    known = store / "store.json" if whole else work / "plan.json"
+    if not known.is_file() and store.exists():
         strange = sorted(path.name for path in store.iterdir() if path != work)
         if strange:
             raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
-    work.mkdir(parents=True, exist_ok=True)
-    digest, chunks, read, offset, room = hashlib.sha256(), [], 0, 0, 0
-    with _replacing(work / "listed.jsonl") as file:
-        for entry in tqdm(entries(inputs), "list", unit=" files", disable=None, mininterval=0.5):
-            line = _line(asdict(entry))
-            if not chunks or chunks[-1][1] == CHUNK_RECORDS or room < 0:
-                chunks.append([offset, 0])
-                room = CHUNK_BYTES
-            room -= sum(entry.stamp[:1])
-            chunks[-1][1] += 1
-            read += 1
-            offset += file.write(line)
-            digest.update(line)
-    if not read:
+    listing = entries(inputs)  # raises here, before anything is written, if an input is not there
+    first = next(listing, None)
+    if first is None:
         raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")
-    plan = {"inputs": digest.hexdigest(), "codec": codec, "read": read, "chunks": chunks}
-    if known is not None:
+    work.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
+    with bar, replacing(work / "listed.jsonl") as file:
+        digest, chunks = spool(bar, file)
+    plan = {"format": FORMAT, "inputs": digest, "codec": codec}
+    if known.is_file():
         before = read_json(known)
-        for key, what in (("inputs", "other inputs, or from these before some changed"), ("codec", "another codec")):
-            if before.get(key) != plan[key]:
-                raise UserError(f"{store}: was prepared from {what}; remove it or choose another folder for --out")
+        differs = [key for key, value in plan.items() if before.get(key) != value]
+        if whole or differs:
+            shutil.rmtree(work) if whole else (work / "listed.jsonl").unlink()
+        if differs:
+            what = {"inputs": "other inputs, or from these before some changed"}.get(
+                differs[0], f"another {differs[0]}"
+            )
+            raise UserError(f"{store}: was prepared from {what}; remove it or choose another folder for --out")
+        return before
     (work / "listed.jsonl").replace(work / "entries.jsonl")
+    plan |= {"read": sum(count for _, count in chunks), "chunks": chunks}
     write_json(work / "plan.json", plan)
     return plan
 
@@ -180,9 +184,9 @@ def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -
     """Decodes `count` entries, writes their shard, then their sidecar; returns `chunk`."""
     shard, rows, stored = shard_path(store, chunk), [], 0
     temporary = shard.with_suffix(f".{os.getpid()}.tmp")
-    with _writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
+    with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
         file.seek(offset)
-        with _shard_writer(temporary) as writer:
+        with shard_writer(temporary) as writer:
             for _ in range(count):
                 if _stop is not None and _stop.is_set():
                     raise UserError("stopped; run the same command again to go on")
@@ -195,8 +199,8 @@ def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -
         if ArrayRecordReader(str(temporary)).num_records() != stored:
             raise OSError(errno.EIO, "a shard reads back shorter than it was written")
         temporary.replace(shard)
-        with _replacing(_sidecar(store, chunk)) as sidecar:
-            sidecar.writelines(map(_line, rows))
+        with replacing(_sidecar(store, chunk)) as sidecar:
+            sidecar.writelines(map(json_line, rows))
     return chunk
 
 
@@ -217,7 +221,7 @@ def _record(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
     row = {
         "samples": len(wave),
         "level": audio.level(wave),
-        "digest": hashlib.sha256(wave.tobytes()).hexdigest(),
+        "digest": hashlib.sha256(wave).hexdigest(),
         "record": {"source": entry.source, "duration": round(seconds, 4), **entry.labels},
     }
     return row, audio.encode(wave, codec)
@@ -230,7 +234,7 @@ def _finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> No
     rejects, first = Counter(), None
     digest = hashlib.sha256()
     index: dict[str, list[np.ndarray]] = {name: [] for name in INDEX}
-    with _replacing(store / "records.jsonl") as records, _replacing(store / "rejects.jsonl") as rejected:
+    with replacing(store / "records.jsonl") as records, replacing(store / "rejects.jsonl") as rejected:
         number = 0
         for chunk in range(len(plan["chunks"])):
             columns: dict[str, list] = {name: [] for name in INDEX}
@@ -238,9 +242,9 @@ def _finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> No
                 if "reason" in row:
                     first = first or row
                     rejects[row["reason"]] += 1
-                    rejected.write(_line(row))
+                    rejected.write(json_line(row))
                     continue
-                records.write(_line({"id": number, **row["record"]}))
+                records.write(json_line({"id": number, **row["record"]}))
                 digest.update(bytes.fromhex(row["digest"]))
                 number += 1
                 for name in INDEX:
@@ -249,15 +253,15 @@ def _finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> No
                 index[name].append(np.array(columns[name], kind))
     count, read = rejects.total(), plan["read"]
     if not number or count > max_reject_fraction * read:
+        remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
         raise UserError(
             f"{count} of {read} recordings were rejected (first: {first['source'] or first['line']}, "
-            f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then mend the inputs "
-            "or raise --max-reject-fraction"
+            f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then {remedy}"
         )
     (store / "index").mkdir(exist_ok=True)
     arrays = {name: np.concatenate(columns) for name, columns in index.items()}
     for name, array in arrays.items():
-        with _replacing(store / "index" / f"{name}.npy") as file:
+        with replacing(store / "index" / f"{name}.npy") as file:
             np.save(file, array, allow_pickle=False)
     info = {
         "format": FORMAT,
@@ -271,47 +275,3 @@ def _finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> No
         "shard_bytes": [shard_path(store, chunk).stat().st_size for chunk in range(len(plan["chunks"]))],
     }
     write_json(store / "store.json", info)
-
-
-# ---- writing ------------------------------------------------------------------------------------------------------
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    # A lone surrogate (a file name that is not UTF-8) turns into \udcXX, which is its JSON escape.
-    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """A binary file under a temporary name, flushed to disk and renamed to `path` if all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-@contextmanager
-def _shard_writer(path: Path) -> Iterator[ArrayRecordWriter]:
-    """An ArrayRecord file at `path`, whole and flushed to disk at the end; a failed write is an OSError."""
-    try:
-        writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-        try:
-            yield writer
-        finally:
-            writer.close()
-    except RuntimeError as error:
-        raise OSError(errno.EIO, str(error).partition(";")[0]) from error
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _writing(store: Path) -> Iterator[None]:
-    """Turns a full disk and its kin into one clear line. Unreadable recordings do not come here: they are rejected."""
-    try:
-        yield
-    except OSError as error:
-        hint = "make room or mend that, then run the same command again to go on"
-        raise UserError(f"{store}: cannot be written ({error.strerror or error}); {hint}") from error

@@ -64,7 +64,7 @@ class Store:
         path = self.path / "index" / f"{name}.npy"
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path}: cannot be read ({error}); copy or prepare the store again") from error
         if array.shape != (records,) or array.dtype != INDEX[name]:
             raise UserError(f"{path}: does not fit store.json; copy or prepare the store again")

@@ -1,0 +1,139 @@
+"""What is listed, in which order, and what is wrong with a line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tones import write_tones
+
+from jepa_speech.data.manifest import CHUNK_BYTES, CHUNK_RECORDS, Entry, entries, spool
+from jepa_speech.data.writing import json_line
+from jepa_speech.errors import UserError
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    write_tones(tmp_path / "audio", 3)
+    return tmp_path
+
+
+def listed(corpus, *lines):
+    """The entries of a manifest with these lines (dicts, or raw bytes)."""
+    path = corpus / "m.jsonl"
+    path.write_bytes(b"".join(line if isinstance(line, bytes) else json_line(line) for line in lines))
+    return list(entries([path]))
+
+
+def test_folder_in_order_with_audio_only(tmp_path):
+    for name in (
+        "b/2.FLAC",
+        "b/10.wav",
+        "a.ogg",
+        "c/x.opus",
+        "c/é.mp3",
+        "notes.txt",
+        "x.m4a",
+        "c/._x.opus",
+        ".hidden.wav",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    found = list(entries([tmp_path]))
+    assert [entry.source for entry in found] == ["a.ogg", "x.m4a", "b/10.wav", "b/2.FLAC", "c/x.opus", "c/é.mp3"]
+    assert all(Path(entry.path).is_absolute() and not entry.reason for entry in found)
+
+
+def test_folder_links_are_followed_once(corpus, tmp_path):
+    (corpus / "audio" / "again").symlink_to(corpus, target_is_directory=True)
+    (corpus / "linked").symlink_to(corpus / "audio", target_is_directory=True)
+    assert len(list(entries([corpus]))) == 3
+
+
+def test_file_name_that_is_not_utf8(tmp_path):
+    try:
+        write_tones(tmp_path, 1)[0].rename(os.fsdecode(os.fsencode(tmp_path) + b"/n\xe4me.wav"))
+    except OSError:
+        pytest.skip("this file system allows UTF-8 names only")
+    (entry,) = entries([tmp_path])
+    assert Entry(**json.loads(json_line(entry.__dict__))).path == entry.path
+
+
+@pytest.mark.parametrize("key", ["audio_path", "wav_path", "path", "audio_filepath"])
+def test_every_path_key(corpus, key):
+    (entry,) = listed(
+        corpus, {key: "audio/tone000.wav", "text": "été", "speaker": None, "slots": {"a": "b"}, "id": "u1"}
+    )
+    assert (entry.source, entry.line, entry.reason) == ("audio/tone000.wav", 1, "")
+    assert entry.labels == {"text": "été", "slots": {"a": "b"}, "manifest_id": "u1"}
+
+
+def test_paths_are_relative_to_the_manifest(corpus, monkeypatch):
+    (corpus / "lists").mkdir()
+    monkeypatch.chdir(corpus / "lists")
+    (corpus / "lists" / "m.jsonl").write_bytes(json_line({"path": "../audio/tone001.wav"}))
+    (entry,) = entries(["m.jsonl"])
+    assert not entry.reason and Path(entry.path).samefile(corpus / "audio" / "tone001.wav")
+
+
+GOOD = {"audio_path": "audio/tone000.wav"}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"not json\n", "bad_json"),
+        (b'{"audio_path": "audio/tone000.wav"\n', "bad_json"),
+        (b'{"audio_path": "audio/\xff.wav"}\n', "bad_json"),
+        (b"[" * 100_000 + b"\n", "bad_json"),
+        (b"[1, 2]\n", "not_an_object"),
+        ({"text": "x"}, "no_audio_path"),
+        ({"audio_path": None}, "no_audio_path"),
+        ({"audio_path": 7}, "no_audio_path"),
+        ({"audio_path": "audio/none.wav"}, "missing"),
+        ({"audio_path": "/nonexistent/x.wav"}, "missing"),
+        ({"audio_path": "audio/\0.wav"}, "unreadable"),
+        (GOOD | {"duration": -1}, "bad_duration"),
+        (GOOD | {"duration": 0}, "bad_duration"),
+        (GOOD | {"duration": "0.2"}, "bad_duration"),
+        (GOOD | {"duration": True}, "bad_duration"),
+        (GOOD | {"duration": float("nan")}, "bad_duration"),
+        (GOOD | {"duration": 10**400}, "bad_duration"),
+        (GOOD | {"duration": None}, ""),
+        (b'\xef\xbb\xbf{"audio_path": "audio/tone000.wav"}\r\n', ""),
+    ],
+)
+def test_verdict_on_a_line(corpus, line, reason):
+    (entry,) = listed(corpus, b"\n", line, b"  \n")
+    assert (entry.reason, entry.line) == (reason, 2)
+    assert bool(entry.detail) == bool(reason)
+
+
+def test_duplicates_count_only_against_usable_lines(corpus):
+    bad, good = GOOD | {"duration": -1}, {"audio_path": "audio/../audio/tone000.wav"}
+    found = listed(corpus, bad, GOOD, good, {"audio_path": str(corpus / "audio" / "tone000.wav")})
+    assert [entry.reason for entry in found] == ["bad_duration", "", "duplicate", "duplicate"]
+    assert "line 2 of" in found[2].detail
+    assert [entry.reason for entry in entries([corpus / "audio", corpus / "m.jsonl"])][3:] == ["bad_duration"] + [
+        "duplicate"
+    ] * 3
+
+
+def test_inputs_that_are_neither_folder_nor_manifest(corpus):
+    with pytest.raises(UserError, match="no such folder or manifest"):
+        next(entries([corpus / "audio", corpus / "none"]))
+    with pytest.raises(UserError, match="takes a folder"):
+        next(entries([corpus / "audio" / "tone000.wav"]))
+
+
+def test_chunks_are_bounded_and_cover_all(tmp_path):
+    small = [Entry(source=f"{i}é", stamp=(10, 0)) for i in range(2 * CHUNK_RECORDS + 5)]
+    large = [Entry(source="large", stamp=(CHUNK_BYTES, 0))] * 2
+    with (tmp_path / "spool").open("wb") as file:
+        digest, chunks = spool(small + large, file)
+    assert [count for _, count in chunks] == [CHUNK_RECORDS, CHUNK_RECORDS, 6, 1]
+    raw = (tmp_path / "spool").read_bytes()
+    for (offset, count), first in zip(chunks, (small + large)[::CHUNK_RECORDS], strict=False):
+        assert json.loads(raw[offset:].splitlines()[0])["source"] == first.source and count
+    with (tmp_path / "again").open("wb") as file:
+        assert spool(small + large, file)[0] == digest

@@ -1,0 +1,269 @@
+"""Making a store: the same for any workers and codec, resumable after a kill, never half-written."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tones import write_tones
+
+from jepa_speech.data import prepare as module
+from jepa_speech.data.prepare import prepare
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError, UserError
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr("jepa_speech.data.manifest.CHUNK_RECORDS", 4)
+
+
+@pytest.fixture
+def tones(tmp_path):
+    write_tones(tmp_path / "audio", 10)
+    return tmp_path / "audio"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def rejects(store: Path) -> list[dict]:
+    return [json.loads(line) for line in (store / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_workers_import_no_jax():
+    code = "import sys, jepa_speech.data.prepare; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_same_store_for_any_number_of_workers(tones, tmp_path, small_chunks):
+    """Byte for byte, and the samples' fingerprint whatever the codec."""
+    results = [
+        prepare([tones], tmp_path / name, codec, workers)
+        for name, codec, workers in [("one", "flac", 1), ("two", "flac", 2), ("pcm", "pcm16", 1)]
+    ]
+    assert len({result["fingerprint"] for result in results}) == 1
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert len(list((tmp_path / "one" / "shards").iterdir())) == 3 and not (tmp_path / "one" / "work").exists()
+    assert results[0]["read"] == results[0]["records"] == 10 and results[0]["rejected"] == 0
+
+
+def test_fingerprint_sees_samples_and_their_order(tones, tmp_path):
+    first = prepare([tones], tmp_path / "a", workers=1)["fingerprint"]
+    (tones / "tone000.wav").rename(tones / "z.wav")
+    second = prepare([tones], tmp_path / "b", workers=1)["fingerprint"]
+    assert first != second
+
+
+def test_the_same_call_again_does_nothing(tones, tmp_path, monkeypatch):
+    first = prepare([tones], tmp_path / "store", workers=1)
+    before = files(tmp_path / "store")
+    monkeypatch.setattr(module, "_write_chunk", None)
+    monkeypatch.chdir(tmp_path)
+    assert prepare(["audio"], tmp_path / "store", workers=1) == first  # however the folder is written
+    assert files(tmp_path / "store") == before
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_other_inputs_or_codec_at_the_same_place_are_refused(tones, tmp_path, unfinished):
+    store = tmp_path / "store"
+    prepare([tones], store, workers=1)
+    if unfinished:
+        (tones / "tone000.wav").write_bytes(b"")
+        with pytest.raises(UserError, match="1 of 10"):
+            prepare([tones], tmp_path / "store2", workers=1)
+        store = tmp_path / "store2"
+    before = files(store)
+    with pytest.raises(UserError, match=r"store2?: was prepared from another codec; remove it or choose another"):
+        prepare([tones], store, "pcm16", workers=1)
+    write_tones(tones, 11)
+    with pytest.raises(UserError, match=r"store2?: was prepared from other inputs"):
+        prepare([tones], store, workers=1)
+    assert files(store) == before
+
+
+def test_a_folder_of_something_else_is_refused(tones, tmp_path):
+    before = files(tones)
+    with pytest.raises(UserError, match=r"holds tone000.wav"):
+        prepare([tones], tones, workers=1)
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare([tones], tones / "tone000.wav", workers=1)
+    assert files(tones) == before
+
+
+def test_nothing_to_store(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: no recordings there \(looked for .wav"):
+        prepare([tmp_path / "empty"], tmp_path / "store", workers=1)
+    with pytest.raises(UserError, match=r"none: no such folder"):
+        prepare([tmp_path / "none"], tmp_path / "store", workers=1)
+    assert not (tmp_path / "store").exists()
+
+
+def test_arguments_out_of_range(tones, tmp_path):
+    for wrong in (
+        {"codec": "mp3"},
+        {"workers": 0},
+        {"max_reject_fraction": 1.5},
+        {"max_reject_fraction": float("nan")},
+    ):
+        with pytest.raises(UsageError):
+            prepare([tones], tmp_path / "store", **wrong)
+    assert not (tmp_path / "store").exists()
+
+
+def test_rejects_are_counted_named_and_bounded(tones, tmp_path, small_chunks):
+    (tones / "tone004.wav").write_bytes(b"no audio")
+    soundfile.write(tones / "tone007.wav", np.zeros(399), 16_000)
+    with pytest.raises(UserError, match=r"2 of 10 .*tone004.wav, unreadable.*rejects.jsonl.*--max-reject-fraction"):
+        prepare([tones], tmp_path / "store", workers=1)
+    assert [(Path(row["source"]).name, row["reason"]) for row in rejects(tmp_path / "store")] == [
+        ("tone004.wav", "unreadable"),
+        ("tone007.wav", "too_short"),
+    ]
+    with pytest.raises(UserError, match="unfinished"):
+        Store(tmp_path / "store")
+    result = prepare([tones], tmp_path / "store", workers=1, max_reject_fraction=0.2)
+    assert (result["read"], result["records"], result["rejected"]) == (10, 8, 2)
+    assert result["reasons"] == {"unreadable": 1, "too_short": 1}
+    store = Store(tmp_path / "store")
+    assert [row["id"] for row in store.records()] == list(range(8))
+    assert [row["source"] for row in store.records()][4] == "tone005.wav"
+    assert all(len(store.read(i)) == store.samples[i] for i in range(8))
+
+
+def test_a_store_of_rejects_only_is_no_store(tmp_path):
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "x.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 of 1 .* mend the inputs$"):
+        prepare([tmp_path / "audio"], tmp_path / "store", workers=1, max_reject_fraction=1.0)
+    assert not (tmp_path / "store" / "store.json").exists()
+
+
+def test_duration_of_the_manifest_must_fit(tmp_path):
+    write_tones(tmp_path, 3, seconds=1.0)  # 1.00, 1.01 and 1.02 s
+    rows = [{"path": f"tone00{i}.wav", "duration": claimed} for i, claimed in enumerate((0.91, 1.2, 1.1))]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare([tmp_path / "m.jsonl"], tmp_path / "store", workers=1, max_reject_fraction=0.5)
+    (row,) = rejects(tmp_path / "store")
+    assert (row["line"], row["reason"], row["source"]) == (2, "duration_mismatch", "tone001.wav")
+    assert row["manifest"] == str(tmp_path / "m.jsonl") and "1.01 s" in row["detail"]
+
+
+def test_every_line_of_the_broken_manifest(speech_data, tmp_path):
+    manifest = speech_data / "awkward" / "broken_manifest.jsonl"
+    result = prepare([manifest], tmp_path / "store", workers=1, max_reject_fraction=1.0)
+    assert {row["line"]: row["reason"] for row in rejects(tmp_path / "store")} == {
+        3: "missing",
+        4: "bad_json",
+        5: "bad_json",
+        6: "no_audio_path",
+        8: "duration_mismatch",
+        9: "bad_duration",
+        10: "bad_duration",
+        11: "duration_mismatch",
+        12: "missing",
+        13: "duplicate",
+        14: "not_an_object",
+    }  # line 2 is empty
+    assert [row["text"] for row in Store(tmp_path / "store").records()] == ["fine line", "no duration"]
+    assert result["read"] == 13 == result["records"] + result["rejected"]
+
+
+RUN = """
+import sys, time
+from jepa_speech.data import audio, manifest, prepare
+manifest.CHUNK_RECORDS = 2
+if __name__ == "__main__":
+    if sys.argv[3] == "slow":
+        load = audio.load
+        audio.load = lambda path: (time.sleep(0.05), load(path))[1]
+    prepare.prepare([sys.argv[1]], sys.argv[2], workers=1)
+"""
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_run_again(tones, tmp_path, signal_number):
+    """What was finished is not done again, and the store is the one that was never interrupted."""
+    (tmp_path / "run.py").write_text(RUN)
+    command = [sys.executable, str(tmp_path / "run.py"), str(tones)]
+    store = tmp_path / "store"
+    slow = subprocess.Popen([*command, str(store), "slow"], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not (done := sorted((store / "work").glob("part-*.jsonl"))):
+            assert slow.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        slow.send_signal(signal_number)
+        slow.wait()
+    assert not (store / "store.json").exists()
+    with pytest.raises(UserError, match="unfinished"):
+        Store(store)
+    finished = {path.name: (store / "shards" / f"{path.stem}.array_record").stat().st_mtime_ns for path in done}
+    subprocess.run([*command, str(store), "fast"], check=True)
+    subprocess.run([*command, str(tmp_path / "whole"), "fast"], check=True)
+    assert files(store) == files(tmp_path / "whole")
+    for name, written in finished.items():
+        assert (store / "shards" / f"{Path(name).stem}.array_record").stat().st_mtime_ns == written
+
+
+def test_workers_die_with_a_killed_parent(tones, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    code = RUN.replace("workers=1", "workers=2").replace(
+        "if __name__", "audio.load = lambda path: time.sleep(60)\nif __name__"
+    )
+    (tmp_path / "run.py").write_text(code)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"])
+    try:
+        deadline = time.monotonic() + 60
+        while len(list((tmp_path / "store" / "shards").glob("*.tmp"))) < 2:
+            assert parent.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        workers = psutil.Process(parent.pid).children(recursive=True)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("limit", [10, 70_000])
+def test_full_disk_is_one_line_and_the_store_stays_unfinished(tones, tmp_path, limit):
+    """The limit on the size of a file stands for the disk: it hits the list of files, or a shard."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"store: cannot be written \(.*File too large.*run the same command"
+        ) as error:
+            prepare([tones], tmp_path / "store", "pcm16", workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="unfinished"):
+        Store(tmp_path / "store")
+    prepare([tones], tmp_path / "store", "pcm16", workers=1)
+    prepare([tones], tmp_path / "whole", "pcm16", workers=1)
+    assert files(tmp_path / "store") == files(tmp_path / "whole")
+
+
+def test_no_room_for_the_last_file(tones, tmp_path, monkeypatch):
+    def full(path, value):
+        if path.name == "store.json":
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        prepare([tones], tmp_path / "store", workers=1)
+    with pytest.raises(UserError, match="unfinished"):
+        Store(tmp_path / "store")
