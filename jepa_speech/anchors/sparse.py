@@ -34,5 +34,18 @@ def kl_to_sparse(ids: jax.Array, probs: jax.Array, log_q: jax.Array) -> jax.Arra
     return divergence + _relative_entropy(jnp.maximum(1 - total[..., 0], 0), log_pool)
 
 
+def storage_loss(posteriors: jax.Array, ids: jax.Array, stored: jax.Array) -> jax.Array:
+    """KL in nats of dense posteriors (…, K) to what was stored of them, its rest spread evenly: (…)."""
+    components, k = posteriors.shape[-1], ids.shape[-1]
+    tiny = 1e-7  # half the least float16, so that what was rounded to 0 does not count as impossible
+    stored = stored.astype(jnp.float32)
+    kept = jnp.take_along_axis(posteriors, ids, axis=-1)
+    spread = jnp.maximum(1 - stored.sum(-1), tiny) / max(components - k, 1)  # (…)
+    log_p = jnp.log(jnp.maximum(posteriors, 1e-30))
+    as_rest = (posteriors * (log_p - jnp.log(spread)[..., None])).sum(-1)
+    correction = (kept * (jnp.log(spread)[..., None] - jnp.log(jnp.maximum(stored, tiny)))).sum(-1)
+    return as_rest + correction
+
+
 def _relative_entropy(p: jax.Array, log_q: jax.Array) -> jax.Array:
     return jax.scipy.special.xlogy(p, p) - p * log_q

@@ -1,0 +1,69 @@
+"""`jepa-speech label`: the anchor's posteriors of every frame, written into the store."""
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from jepa_speech.anchors.gmm import load_gmm
+from jepa_speech.data.anchoring import FIGURES, label
+from jepa_speech.data.labels import Labels, labels_path
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UserError
+
+HELP = "label every frame of a store with the anchor's posteriors"
+EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", required=True, help="folder written by `jepa-speech prepare`")
+    parser.add_argument("--anchor", required=True, metavar="GMM.npz", help="written by `jepa-speech fit gmm`")
+    parser.add_argument("--top-k", type=int, default=16, metavar="K", help="components to keep; the rest are pooled")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    store, anchor, start = Store(options.store), load_gmm(options.anchor), time.monotonic()
+    labels = _existing(store, anchor.fingerprint)
+    done = labels is not None and labels.top_k == options.top_k
+    if not done:
+        with tqdm(total=round(store.hours * 3600), desc="label", unit="s", unit_scale=True, file=sys.stderr) as bar:
+            label(store, anchor, options.top_k, bar.update)
+        labels = Labels(store, anchor)
+    size = sum(file.stat().st_size for file in labels.path.iterdir())
+    measured = {name: labels.meta[name] for name in FIGURES}
+    results = {
+        "labels": str(labels.path),
+        "anchor": anchor.fingerprint,
+        "components": labels.components,
+        "top_k": labels.top_k,
+        "frames": labels.meta["frames"],
+        "bytes_per_hour": size / store.hours,
+        **measured,
+        "already_labelled": done,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    if done:
+        print(f"{store.path} has been labelled by this anchor with --top-k {labels.top_k} before; nothing to do")
+    print(f"labels       {labels.path}")
+    print(f"size         {results['bytes_per_hour'] / 1e6:.1f} MB per hour of audio")
+    print(f"kept         {measured['mean_kept_mass']:.5f} of the mass, by {labels.top_k} of {labels.components}")
+    print(f"lost         {measured['mean_kl_dense_to_stored']:.5f} nats, KL of dense to stored posteriors")
+    print(
+        f"posteriors   entropy {measured['posterior_entropy']:.3f} nats, "
+        f"perplexity {measured['posterior_perplexity']:.2f}"
+    )
+    print(f"time         {results['seconds']:.1f} s")
+    return results
+
+
+def _existing(store: Store, fingerprint: str) -> Labels | None:
+    """Whole labels of this anchor, if there are any; broken ones, or another store's, are made again."""
+    if not labels_path(store, fingerprint).is_dir():
+        return None
+    try:
+        return Labels(store, fingerprint)
+    except UserError as error:
+        print(f"labelling again: {error}", file=sys.stderr)
+        return None
