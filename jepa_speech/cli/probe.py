@@ -1,0 +1,80 @@
+"""jepa-speech probe: what does a frozen representation know, as far as a linear classifier can tell?"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UsageError
+from jepa_speech.export.pretrained import load_pretrained, untrained
+from jepa_speech.files import read_json, write_json
+from jepa_speech.probe import evaluate, plots, report
+from jepa_speech.probe.baselines import BASELINES, baseline
+from jepa_speech.probe.extract import Extract
+
+HELP = "test frozen features with linear classifiers: phones by frame, speakers by utterance"
+EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="RUN",
+        help=f"a run folder, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
+    parser.add_argument("--tasks", default="phones", help="phones, speaker, or phones,speaker (default: phones)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
+    parser.add_argument("--name", help="what to call the system (default: the run folder's name)")
+    parser.add_argument("--like", metavar="RUN", help="for random: the run whose architecture to take")
+    parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="FILE", help="results to compare with, in pairs (its seeds)"
+    )
+    parser.add_argument(
+        "--pool", nargs="+", default=[], metavar="FILE", help="results of further seeds of this same system"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    tasks = args.tasks.split(",")
+    evaluate.chosen_tasks(tasks)
+    others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
+    name, extract = system(args.checkpoint, args.like, args.seed)
+    results = evaluate.probe(args.name or name, extract, args.data, tasks, args.seed)
+    results["checkpoint"] = args.checkpoint
+    print(evaluate.text(evaluate.table([*pooled, results])))
+    if any(len(part["heads"]) > 1 for part in results["tasks"].values()):
+        print("* chosen on the validation split")
+    if others:
+        results["against"] = {}
+        for task in tasks:
+            difference = evaluate.compare([results, *pooled], others, task)
+            results["against"][task] = {"system": others[0]["name"], **difference._asdict()}
+            runs = f", {1 + len(pooled)} runs against {len(others)}" if pooled or others[1:] else ""
+            print(f"{task}: {results['name']} - {others[0]['name']} = {difference} points (paired{runs})")
+    folder = Path(args.out)
+    write_json(folder / f"{results['name']}.json", results)
+    report.save_figures(folder / results["name"], plots.of_results(results))
+    print(f"written: {folder / results['name']}.json, plots in {folder / results['name']}/")
+    return results
+
+
+def system(checkpoint: str, like: str | None, seed: int) -> tuple[str, Extract]:
+    """The name of what --checkpoint asks for, and its features. Wiring of checkpoints happens here alone."""
+    if checkpoint in BASELINES:
+        return checkpoint, baseline(checkpoint)
+    if checkpoint == "random":
+        if not like:
+            raise UsageError("--checkpoint random needs --like RUN: the run whose architecture to take")
+        model, name = untrained(load_pretrained(like).config, seed), "random"
+    else:
+        model, name = load_pretrained(checkpoint), Path(checkpoint).resolve().name
+    return name, lambda wave, sample_rate: model.represent(wave, sample_rate).layers
+
+
+def read_results(path: str) -> dict[str, Any]:
+    results = read_json(path)
+    if not isinstance(results, dict) or "tasks" not in results:
+        raise UsageError(f"{path}: not a results file of `jepa-speech probe`")
+    return results

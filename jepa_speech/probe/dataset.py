@@ -1,0 +1,58 @@
+"""The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, and phones.jsonl beside them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+from jepa_speech.files import read_jsonl
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled recording. `key` (the manifest's audio_path) names it in results, so that systems pair up."""
+
+    key: str
+    path: Path
+    target: Any
+
+
+def read_manifest(path: Path, field: str) -> list[Utterance]:
+    """The utterances of a manifest, with the value of `field` as target. audio_path is relative to the file."""
+    utterances = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        for name in ("audio_path", field):
+            if name not in row:
+                raise UserError(f"{path}:{number}: the field '{name}' is missing")
+        utterances.append(Utterance(row["audio_path"], path.parent / row["audio_path"], row[field]))
+    if not utterances:
+        raise UserError(f"{path}: the split is empty")
+    return utterances
+
+
+def read_phones(folder: Path) -> dict[str, list[tuple[str, float, float]]]:
+    """audio_path -> [(label, start in seconds, end in seconds), ...] of FOLDER/phones.jsonl."""
+    path = folder / "phones.jsonl"
+    phones = {}
+    for number, row in enumerate(read_jsonl(path), 1):
+        for name in ("audio_path", "phones"):
+            if name not in row:
+                raise UserError(f"{path}:{number}: the field '{name}' is missing")
+        phones[row["audio_path"]] = [(label, float(start), float(end)) for label, start, end in row["phones"]]
+    return phones
+
+
+def with_phones(utterances: Iterable[Utterance], folder: Path) -> list[Utterance]:
+    """The same utterances with their phones as target; each must stand in FOLDER/phones.jsonl."""
+    phones, utterances = read_phones(folder), list(utterances)
+    missing = [u.key for u in utterances if u.key not in phones]
+    if missing:
+        raise UserError(
+            f"{folder / 'phones.jsonl'}: no phones for {missing[0]}"
+            + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
+            + "; align them or leave them out of the manifests"
+        )
+    return [Utterance(u.key, u.path, phones[u.key]) for u in utterances]

@@ -1,0 +1,110 @@
+"""The probe itself: multinomial logistic regression on a softmax-weighted sum of frozen layers.
+
+    p(c | x) = softmax(b + Σ_l w_l x_l A),   w = softmax(s),  s = 0 at the start
+
+as in SUPERB (Yang et al. 2021, arXiv 2105.01051), whose featurizer this is. With one layer w = 1, and it is plain
+logistic regression. Adam, learning rate falling linearly to 0; the whole grid of settings is trained side by side
+on the same minibatches, and the VALIDATION split chooses.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jepa_speech.probe.extract import Rows
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a probe is trained. Every combination of learning rate and decay is tried."""
+
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    decays: tuple[float, ...] = (1e-4, 1e-3)  # weight of |A|² in the loss
+    steps: int = 600
+    batch: int = 1024
+
+
+RECIPE = Recipe()
+
+
+class Fitted(NamedTuple):
+    """A trained probe."""
+
+    layer_weights: np.ndarray  # (L,) sums to 1
+    kernel: np.ndarray  # (D, C)
+    bias: np.ndarray  # (C,)
+    learning_rate: float
+    decay: float
+    valid_accuracy: float
+
+
+def fit(train: Rows, valid: Rows, recipe: Recipe = RECIPE, seed: int = 0) -> Fitted:
+    """Trains the whole grid on `train` and keeps what is best on `valid` (the first of equals)."""
+    grid = list(product(recipe.learning_rates, recipe.decays))
+    order = _order(len(train.y), recipe.steps, min(recipe.batch, len(train.y)), seed)
+    rates, decays = np.float32(grid).T
+    trained = jax.device_get(_train(train.x, train.y, order, rates, decays, len(train.classes)))
+    best = None
+    for parameters, setting in zip(zip(*trained, strict=True), grid, strict=True):
+        model = Fitted(*parameters, *setting, valid_accuracy=0.0)
+        model = model._replace(valid_accuracy=float((predict(model, valid.x) == valid.y).mean()))
+        if best is None or model.valid_accuracy > best.valid_accuracy:
+            best = model
+    return best
+
+
+def predict(model: Fitted, x: np.ndarray) -> np.ndarray:
+    """The likeliest class (N,) of each row of x (N, L, D)."""
+    mixed = np.einsum("nld,l->nd", x, model.layer_weights)
+    return (mixed @ model.kernel + model.bias).argmax(-1)
+
+
+@partial(jax.jit, static_argnames="classes")
+def _train(x, y, order, rates, decays, classes):
+    """Layer weights (G, L), kernels (G, D, C) and biases (G, C) of the G settings, after all steps."""
+    _, layers, width = x.shape
+    steps = order.shape[0]
+    adam = optax.scale_by_adam()
+
+    def loss(parameters, inputs, labels, decay):
+        scalars, kernel, bias = parameters
+        mixed = jnp.einsum("bld,l->bd", inputs, jax.nn.softmax(scalars)) if layers > 1 else inputs[:, 0]
+        logits = mixed @ kernel + bias
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + decay * jnp.square(kernel).sum()
+
+    def step(carry, now):
+        (parameters, state), (number, chosen) = carry, now
+        inputs, labels = x[chosen], y[chosen]  # (b, L, D), the same for the whole grid
+
+        def update(parameters, state, rate, decay):
+            gradient = jax.grad(loss)(parameters, inputs, labels, decay)
+            direction, state = adam.update(gradient, state)
+            rate = rate * (1 - number / steps)
+            return jax.tree.map(lambda p, d: p - rate * d, parameters, direction), state
+
+        return jax.vmap(update)(parameters, state, rates, decays), None
+
+    settings = len(rates)
+    parameters = (
+        jnp.zeros((settings, layers)),
+        jnp.zeros((settings, width, classes)),
+        jnp.zeros((settings, classes)),
+    )
+    start = (parameters, jax.vmap(adam.init)(parameters))
+    (parameters, _), _ = jax.lax.scan(step, start, (jnp.arange(steps), order))
+    scalars, kernels, biases = parameters
+    return jax.nn.softmax(scalars), kernels, biases
+
+
+def _order(rows: int, steps: int, batch: int, seed: int) -> np.ndarray:
+    """Row numbers (steps, batch): one permutation of all rows after the other."""
+    generator = np.random.default_rng(seed)
+    epochs = -(-steps * batch // rows)
+    flat = np.concatenate([generator.permutation(rows) for _ in range(epochs)])
+    return flat[: steps * batch].reshape(steps, batch)

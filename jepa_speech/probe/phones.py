@@ -1,0 +1,45 @@
+"""Task `phones`: which phone is spoken at each frame? Silence is left out.
+
+Every feature loses its mean over the utterance, whatever the system. The microphone and the voice stand in that
+mean; on read speech of unseen speakers this is worth 4 points to log-mel and 7 to log-mel ±5, so a comparison
+without it would flatter whatever learned to do it by itself.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW
+from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest, with_phones
+
+# How aligners and hand-made corpora write silence, noise and "nothing here".
+SILENCE = {"", "sil", "sp", "spn", "nsn", "pau", "epi", "h#", "#", "_", "<p:>", "<sil>"}
+
+
+def frame_phones(segments: list[tuple[str, float, float]], frames: int) -> np.ndarray:
+    """The phone at the centre sample, 320t + 200, of each frame t; '' in silence and outside all segments.
+
+    `segments` are (label, start, end) in seconds, in order of time; they do not overlap. Returns (T,) strings.
+    """
+    spoken = [segment for segment in segments if segment[0].lower() not in SILENCE]
+    if not spoken:
+        return np.full(frames, "", dtype="<U8")
+    labels = np.array([label for label, _, _ in spoken])
+    starts, ends = np.array([[start, end] for _, start, end in spoken]).T
+    centres = (np.arange(frames) * HOP + WINDOW // 2) / SAMPLE_RATE
+    at = np.searchsorted(starts, centres, side="right") - 1
+    return np.where((at >= 0) & (centres < ends[at]), labels[at], "")
+
+
+def read(folder: Path) -> dict[str, list[Utterance]]:
+    return {
+        split: with_phones(read_manifest(folder / f"{split}.manifest.jsonl", "audio_path"), folder) for split in SPLITS
+    }
+
+
+def rows(utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Layers (L, T, D) -> the frames that hold a phone (N, L, D), and their phones (N,)."""
+    labels = frame_phones(utterance.target, layers.shape[1])
+    spoken = labels != ""
+    centred = layers[:, spoken] - layers.mean(1, keepdims=True)
+    return centred.swapaxes(0, 1), labels[spoken]

@@ -1,0 +1,297 @@
+"""The pictures. Every function returns a Figure of its own; nothing here keeps state or opens a window."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.probe.baselines import BASELINES
+from jepa_speech.probe.bootstrap import Estimate
+
+# One colour for one thing, in every picture: the model, its targets, random labels, a second quantity.
+MODEL, TARGET, RANDOM, SECOND = "#2f5d9b", "#e08a3c", "#9aa0a6", "#4b9a72"
+KINDS = {"model": MODEL, "targets": TARGET, "random": RANDOM}
+STYLE = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#5f6368",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e8eb",
+    "legend.frameon": False,
+}
+
+
+SHOWN = 4.0  # seconds of a spectrogram: more, and the phones cannot be read
+
+styled = rc_context(STYLE)  # the decorator of every picture
+
+
+def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 3.6), **kw) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes (rows, columns)."""
+    figure = Figure(figsize=size)
+    return figure, figure.subplots(rows, columns, squeeze=False, **kw)
+
+
+@styled
+def systems(scores: Mapping[str, Estimate], task: str, chance: float) -> Figure:
+    """Accuracy of each system as a point with its interval; the best on top."""
+    figure, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
+    ranked = sorted(scores.items(), key=lambda item: item[1].value)
+    for height, (name, score) in enumerate(ranked):
+        colour = RANDOM if name in BASELINES or name.startswith("random") else MODEL
+        axes.plot([100 * score.low, 100 * score.high], [height, height], color=colour, lw=5, alpha=0.35)
+        axes.plot(100 * score.value, height, "o", color=colour, ms=8)
+        axes.annotate(
+            f"{100 * score.value:.1f}", (100 * score.value, height), (0, 7), textcoords="offset points", ha="center"
+        )
+    axes.axvline(100 * chance, color=TARGET, ls=":", lw=1.5)
+    axes.text(100 * chance, -0.5, f" always the commonest: {100 * chance:.1f}%", color=TARGET, va="bottom")
+    axes.set_yticks(range(len(ranked)), [name for name, _ in ranked])
+    axes.set_ylim(-0.6, len(ranked) - 0.2)
+    axes.set_xlabel("accuracy on test, % (bar: 95% interval over utterances)")
+    axes.set_title(f"{task}: bars that do not touch differ")
+    return figure
+
+
+@styled
+def accuracy_by_layer(heads: Mapping[str, Mapping[str, float]], task: str) -> Figure:
+    """Accuracy of every single layer, with the weighted sum as a band across."""
+    figure, ((axes,),) = canvas()
+    singles = [head for name, head in heads.items() if name.startswith("layer ")]
+    value, low, high = (100 * np.array([head[key] for head in singles]) for key in ("value", "low", "high"))
+    depth = np.arange(len(singles))
+    axes.errorbar(depth, value, (value - low, high - value), fmt="o-", color=MODEL, capsize=3, label="single layer")
+    if "weighted" in heads:
+        band = heads["weighted"]
+        axes.axhspan(100 * band["low"], 100 * band["high"], color=SECOND, alpha=0.15, lw=0)
+        axes.axhline(100 * band["value"], color=SECOND, label="weighted sum of all layers")
+    axes.set_xticks(depth)
+    axes.set_xlabel("layer (0 is the input of the first block)")
+    axes.set_ylabel("accuracy on test, %")
+    axes.set_title(f"{task}: which layer knows most (95% intervals over utterances)")
+    axes.legend()
+    return figure
+
+
+@styled
+def layer_weights(weights: Sequence[float], task: str) -> Figure:
+    """What the probe's weighted sum takes from each layer."""
+    figure, ((axes,),) = canvas(size=(9, 3))
+    axes.bar(range(len(weights)), weights, color=MODEL, width=0.7)
+    axes.axhline(1 / len(weights), color=RANDOM, ls="--", label="where all weights begin")
+    axes.set_xticks(range(len(weights)))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("weight (they sum to 1)")
+    axes.set_title(f"{task}: what the weighted sum takes from each layer")
+    axes.legend()
+    return figure
+
+
+@styled
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str) -> Figure:
+    """Rows: the truth, each to 100%; a clean diagonal is a perfect probe."""
+    counts = np.asarray(matrix, float)
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = float(np.clip(0.21 * len(classes) + 1.2, 4.5, 10))
+    figure, ((axes,),) = canvas(size=(side + 0.8, side))
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=max(1.0, share.max()), aspect="equal")
+    if len(classes) <= 60:
+        size = 7.5 if len(classes) > 15 else 10
+        turn = 90 if max(map(len, classes)) > 2 else 0
+        axes.set_xticks(range(len(classes)), classes, fontsize=size, rotation=turn)
+        axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.grid(False)
+    axes.set_xlabel("answer of the probe")
+    axes.set_ylabel("truth")
+    axes.set_title(f"{task}: what is taken for what")
+    figure.colorbar(image, ax=axes, label="share of the true class, %", shrink=0.7)
+    return figure
+
+
+@styled
+def clusters_over_time(
+    logmel: np.ndarray,
+    labels: Mapping[str, np.ndarray],
+    segments: Sequence[tuple[str, float, float]] | None = None,
+) -> Figure:
+    """The first seconds of a spectrogram (T, 80), and below it one stripe of colours per labelling (T,)."""
+    frames = min(len(logmel), int(SHOWN * FRAME_RATE))
+    seconds = frames / FRAME_RATE
+    logmel, labels = logmel[:frames], {name: ids[:frames] for name, ids in labels.items()}
+    heights = [5] + [0.7] * len(labels)
+    figure, grid = canvas(
+        len(heights), 1, (9, 3.4 + 0.5 * len(labels)), sharex=True, gridspec_kw={"height_ratios": heights}
+    )
+    top, stripes = grid[0, 0], grid[1:, 0]
+    low, high = np.percentile(logmel, [2, 99.5])
+    top.imshow(logmel.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high, extent=(0, seconds, 0, 80))
+    top.set_ylabel("mel band")
+    for number, (label, start, end) in enumerate(segments or ()):
+        if start < seconds:
+            top.axvline(start, color="white", lw=0.4, alpha=0.6)
+            centre, height = (start + min(end, seconds)) / 2, 75 - 4 * (number % 2)
+            top.text(centre, height, label, color="white", fontsize=7, ha="center", clip_on=True)
+    top.set_title("Where the clusters change: the same colour is the same cluster, within a stripe")
+    for axes, (name, ids) in zip(stripes, labels.items(), strict=True):
+        axes.imshow(
+            ids[None], aspect="auto", cmap=_shuffled_colours(), vmin=0, vmax=255, extent=(0, seconds, 0, 1),
+            interpolation="nearest",
+        )  # fmt: skip
+        axes.set_yticks([0.5], [name])
+        axes.tick_params(left=False)
+    for axes in grid[:, 0]:
+        axes.grid(False)
+    grid[-1, 0].set_xlabel("time, s")
+    return figure
+
+
+def _shuffled_colours() -> ListedColormap:
+    """256 colours in scattered order, so that neighbouring ids look apart."""
+    colours = colormaps["turbo"](np.linspace(0.03, 0.97, 256))
+    return ListedColormap(colours[np.random.default_rng(3).permutation(256)])
+
+
+@styled
+def usage(counts: Mapping[str, np.ndarray]) -> Figure:
+    """Share of frames per cluster, the most used first, for the model, its targets and random labels."""
+    figure, ((axes,),) = canvas()
+    for name, values in counts.items():
+        share = np.sort(values)[::-1] / values.sum()
+        axes.plot(np.arange(1, len(share) + 1), 100 * share, color=KINDS[name], lw=2, label=name)
+    axes.set_yscale("symlog", linthresh=100 / (20 * len(share)))
+    axes.set_ylim(0, None)
+    axes.set_xlim(1, len(share))
+    axes.set_xlabel("cluster, by rank of use")
+    axes.set_ylabel("share of frames, % (log)")
+    axes.set_title("How evenly the clusters are used: the model should follow its targets")
+    axes.legend()
+    return figure
+
+
+@styled
+def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Losses and λ over the steps, from the rows of a run's metrics.jsonl."""
+    steps = np.array([row["step"] for row in rows])
+    losses = {
+        "loss": ("loss", MODEL),
+        "jepa": ("JEPA (hidden frames)", SECOND),
+        "cluster": ("cluster (hidden frames)", TARGET),
+        "cluster_visible": ("cluster (visible frames)", "#b0413e"),
+    }
+    present = [name for name in losses if name in rows[-1]]
+    with_lambda = "lambda" in rows[-1]
+    figure, grid = canvas(
+        1 + with_lambda, 1, (9, 3.6 + 1.4 * with_lambda), sharex=True,
+        gridspec_kw={"height_ratios": [3] + [1] * with_lambda},
+    )  # fmt: skip
+    for name in present:
+        label, colour = losses[name]
+        values = np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)
+        axes = grid[0, 0]
+        axes.plot(steps, values, color=colour, lw=0.6, alpha=0.3)
+        axes.plot(steps, _smooth(values), color=colour, lw=2, label=label)
+    grid[0, 0].set_ylabel("loss")
+    grid[0, 0].set_title("Training: thin is every step, thick a running mean")
+    grid[0, 0].legend(ncols=2)
+    if with_lambda:
+        grid[1, 0].plot(steps, [row["lambda"] for row in rows], color=TARGET, lw=2)
+        grid[1, 0].set_ylabel("λ")
+        grid[1, 0].set_ylim(0, None)
+    grid[-1, 0].set_xlabel("step")
+    return figure
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """A running mean over 2% of the curve, shorter at its ends; steps without a value are passed over."""
+    half = max(1, len(values) // 100)
+    known = np.isfinite(values)
+    total = np.concatenate([[0], np.cumsum(np.where(known, values, 0))])
+    count = np.concatenate([[0], np.cumsum(known)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    inside = count[high] - count[low]
+    return np.where(inside > 0, (total[high] - total[low]) / np.maximum(inside, 1), np.nan)
+
+
+@styled
+def rank_by_layer(ranks: Sequence[float], width: int) -> Figure:
+    """Effective rank of every layer's frames, of `width` dimensions."""
+    figure, ((axes,),) = canvas(size=(9, 3))
+    axes.plot(range(len(ranks)), ranks, "o-", color=MODEL)
+    for depth, rank in enumerate(ranks):
+        axes.annotate(f"{rank:.0f}", (depth, rank), (0, 7), textcoords="offset points", ha="center")
+    axes.set_xticks(range(len(ranks)))
+    axes.set_ylim(0, 1.15 * max(ranks))
+    axes.set_xlabel("layer")
+    axes.set_ylabel(f"effective rank, of {width}")
+    axes.set_title("How many directions a layer uses: near 1 is collapse, high is no merit by itself")
+    return figure
+
+
+@styled
+def similarity(features: np.ndarray, segments: Sequence[tuple[str, float, float]] | None = None) -> Figure:
+    """Cosine of every frame with every other of one utterance, features (T, D) less their mean."""
+    centred = features - features.mean(0)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    seconds = len(features) / FRAME_RATE
+    figure, ((axes,),) = canvas(size=(7, 6))
+    image = axes.imshow(unit @ unit.T, cmap="RdBu_r", vmin=-1, vmax=1, origin="lower", extent=(0, seconds, 0, seconds))
+    for _, start, _ in segments or ():
+        if 0 < start < seconds:
+            axes.plot([start, start], [0, 0.012 * seconds], color="black", lw=0.8)
+            axes.plot([0, 0.012 * seconds], [start, start], color="black", lw=0.8)
+    axes.grid(False)
+    axes.set_xlabel("time, s")
+    axes.set_ylabel("time, s")
+    ticks = " (ticks: phone borders)" if segments else ""
+    axes.set_title(f"Which frames are alike: squares are steady sounds{ticks}")
+    figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
+    return figure
+
+
+@styled
+def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
+    """Frames (N, D) on their first two principal components, coloured by the commonest of `labels` (N,)."""
+    centred = np.asarray(features, np.float64) - features.mean(0)
+    variances, axes_of = np.linalg.eigh(centred.T @ centred)
+    xy = centred @ axes_of[:, :-3:-1]  # (N, 2)
+    share = 100 * variances[:-3:-1] / max(variances.sum(), 1e-300)
+    figure, ((axes,),) = canvas(size=(8.5, 6))
+    names, counts = np.unique(labels, return_counts=True)
+    common = names[np.argsort(-counts, kind="stable")][:10]
+    rest = ~np.isin(labels, common)
+    axes.scatter(*xy[rest].T, s=5, color="#d5d8dc", lw=0, label="others" if rest.any() else None)
+    for name, colour in zip(common, colormaps["tab10"].colors, strict=False):
+        chosen = labels == name
+        axes.scatter(*xy[chosen].T, s=9, color=colour, lw=0, alpha=0.8, label=str(name))
+        axes.text(
+            *np.median(xy[chosen], 0), str(name), weight="bold", ha="center", va="center",
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": colour, "alpha": 0.85},
+        )  # fmt: skip
+    axes.set_xlabel(f"first principal component ({share[0]:.0f}% of the variance)")
+    axes.set_ylabel(f"second ({share[1]:.0f}%)")
+    axes.set_title(f"Frames in two dimensions, coloured by {of}: do the same sounds lie together?")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5)
+    return figure
+
+
+def of_results(results: Mapping[str, Any]) -> dict[str, Figure]:
+    """The pictures of a probe's results (probe/evaluate.py), by file name."""
+    found = {}
+    for task, part in results["tasks"].items():
+        if len(part["layer_weights"]) > 1:
+            found[f"{task}_layers"] = accuracy_by_layer(part["heads"], task)
+            found[f"{task}_layer_weights"] = layer_weights(part["layer_weights"], task)
+        found[f"{task}_confusion"] = confusion(part["confusion"], part["classes"], task)
+    return found

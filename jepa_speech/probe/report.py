@@ -1,0 +1,83 @@
+"""One HTML file that opens anywhere, offline: pictures and style are inside it."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from jepa_speech.files import write_text
+
+STYLE = """
+:root { --ink: #202124; --soft: #5f6368; --line: #e3e6ea; --accent: #2f5d9b; }
+body { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: var(--ink); background: #f6f7f9;
+       margin: 0; }
+main { max-width: 1020px; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
+h1 { font-size: 1.8rem; margin: .2rem 0 1.2rem; } h2 { font-size: 1.2rem; margin: 0 0 .4rem; color: var(--accent); }
+section { background: white; border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.4rem;
+          margin: 1.1rem 0; overflow-x: auto; }
+p { margin: .3rem 0 .8rem; white-space: pre-line; } nav { color: var(--soft); margin-bottom: 1rem; }
+nav a { color: var(--accent); text-decoration: none; margin-right: 1.1em; white-space: nowrap; }
+table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .32rem .9rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left; }
+th { color: var(--soft); font-weight: 600; font-size: .9rem; }
+img { max-width: 100%; height: auto; display: block; margin: .6rem 0; } footer { color: var(--soft); }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, a table (its first row the header) and pictures; any of them may be empty."""
+
+    heading: str
+    text: str = ""
+    table: Sequence[Sequence[str]] = ()
+    figures: Sequence[Figure] = field(default=())
+
+
+def write(path: str | Path, title: str, sections: Sequence[Section], note: str = "") -> None:
+    """Writes the report whole or not at all. `note` stands at the foot (how it was made)."""
+    links = "".join(f'<a href="#s{i}">{html.escape(s.heading)}</a>' for i, s in enumerate(sections))
+    body = "".join(_section(i, section) for i, section in enumerate(sections))
+    write_text(
+        path,
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<h1>{html.escape(title)}</h1><nav>{links}</nav>{body}<footer>{html.escape(note)}</footer>"
+        f"</main></body></html>\n",
+    )
+
+
+def _section(number: int, section: Section) -> str:
+    parts = [f'<section id="s{number}"><h2>{html.escape(section.heading)}</h2>']
+    if section.text:
+        parts.append(f"<p>{html.escape(section.text)}</p>")
+    if section.table:
+        header, *rows = section.table
+        cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        parts.append(f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>")
+    for figure in section.figures:
+        title = next((axes.get_title("left") for axes in figure.axes if axes.get_title("left")), "")
+        parts.append(
+            f'<img alt="{html.escape(title)}" src="data:image/png;base64,'
+            f'{base64.b64encode(png(figure)).decode("ascii")}">'
+        )
+    return "".join(parts) + "</section>\n"
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
+    """FOLDER/<name>.png for each figure."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        (Path(folder) / f"{name}.png").write_bytes(png(figure))
