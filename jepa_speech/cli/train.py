@@ -2,15 +2,14 @@
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from jepa_speech.anchors.gmm import DiagonalGMM, load_gmm
 from jepa_speech.config import from_section, unknown_key
+from jepa_speech.data.feature_means import load_means
 from jepa_speech.data.labels import Labels
 from jepa_speech.data.pipeline import batches
 from jepa_speech.data.plan import DataConfig, Plan
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     fill_in_anchor(config, anchor)
     objective = build(config, anchor)
     labels = Labels(store, anchor) if "anchor" in objective.spec else None
-    means = feature_means(store, config.anchor.features) if "anchor_mean" in objective.spec else None
+    means = load_means(store, config.anchor.features) if "anchor_mean" in objective.spec else None
     config.inputs = {"store": store.fingerprint, "anchor": anchor.fingerprint if anchor else ""}
 
     devices = jax.device_count()
@@ -89,14 +88,6 @@ def fill_in_anchor(config: ConfigDict, anchor: DiagonalGMM | None) -> None:
         section[key] = found
     if section.top_k > anchor.components:
         raise UsageError(f"anchor.top_k = {section.top_k}, but {section.path} has {anchor.components} components")
-
-
-def feature_means(store: Store, kind: str) -> np.ndarray:
-    """Each recording's mean feature vector (N, F), as `fit` and `label` left it with the store."""
-    path = Path(store.path) / "feature_means" / f"{kind}.npy"
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: run `jepa-speech label` with this anchor on this store")
-    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def header(objective: Any, config: ConfigDict, store: Store, plan: Plan) -> str:
