@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 75 saved (or a peer was lost): run the sa
 """
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from jepa_speech.errors import UserError
 from jepa_speech.files import write_json
 
 VERBS = ("prepare", "fit", "label", "train", "probe", "analyze", "demo")
+
+# A disk that is full or may not be written: the user's to mend, wherever it shows. Any other OSError is a defect.
+PLACE_IS_WRONG = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
@@ -32,17 +36,21 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     return top
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of one command line, `overrides` (--config.KEY=VALUE) among them; argparse's SystemExit if wrong."""
+    top = parser([verb for verb in arguments[:1] if verb in VERBS] or VERBS)
+    options, rest = top.parse_known_args(arguments)
+    takes_overrides = hasattr(options, "config")
+    options.overrides = [a for a in rest if takes_overrides and a.startswith("--config.")]
+    if unknown := [a for a in rest if a not in options.overrides]:
+        top.error(f"unknown argument {unknown[0]}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code. A UserError becomes one line on stderr."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = [argument for argument in arguments[:1] if argument in VERBS]
     try:
-        top = parser(chosen or VERBS)
-        options, rest = top.parse_known_args(arguments)
-        takes_overrides = hasattr(options, "config")
-        options.overrides = [a for a in rest if takes_overrides and a.startswith("--config.")]
-        if unknown := [a for a in rest if a not in options.overrides]:
-            top.error(f"unknown argument {unknown[0]}")
+        options = parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as stop:  # argparse has printed its line
         return int(stop.code or 0)
     try:
@@ -52,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"jepa-speech {options.verb}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in PLACE_IS_WRONG:
+            raise
+        mend = "make room or choose another place, and run the same command again"
+        print(f"jepa-speech {options.verb}: {error.filename or 'disk'}: {error.strerror}; {mend}", file=sys.stderr)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print(f"jepa-speech {options.verb}: interrupted; run the same command to go on", file=sys.stderr)
         return 130

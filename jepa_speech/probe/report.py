@@ -30,12 +30,12 @@ img { max-width: 100%; height: auto; display: block; margin: .6rem 0; } footer {
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, a table (its first row the header) and pictures; any of them may be empty."""
+    """A heading, a paragraph, a table (its first row the header) and pictures (PNG files too); any may be empty."""
 
     heading: str
     text: str = ""
     table: Sequence[Sequence[str]] = ()
-    figures: Sequence[Figure] = field(default=())
+    figures: Sequence[Figure | Path] = field(default=())
 
 
 def write(path: str | Path, title: str, sections: Sequence[Section], note: str = "") -> None:
@@ -62,12 +62,14 @@ def _section(number: int, section: Section) -> str:
         lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         parts.append(f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>")
     for figure in section.figures:
-        title = next((axes.get_title("left") for axes in figure.axes if axes.get_title("left")), "")
-        parts.append(
-            f'<img alt="{html.escape(title)}" src="data:image/png;base64,'
-            f'{base64.b64encode(png(figure)).decode("ascii")}">'
-        )
+        title, image = (figure.stem, figure.read_bytes()) if isinstance(figure, Path) else (name(figure), png(figure))
+        data = base64.b64encode(image).decode("ascii")
+        parts.append(f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">')
     return "".join(parts) + "</section>\n"
+
+
+def name(figure: Figure) -> str:
+    return next((axes.get_title("left") for axes in figure.axes if axes.get_title("left")), "")
 
 
 def png(figure: Figure) -> bytes:

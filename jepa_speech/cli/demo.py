@@ -1,0 +1,180 @@
+"""jepa-speech demo: the whole road, from recordings to a probed and analysed encoder, at a small size.
+
+Each step is a verb of this program, run in a process of its own by the command that is printed: whatever the demo
+does can be done by hand. A step whose command was done before is not done again.
+"""
+
+import argparse
+import hashlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.cli.demo_corpus import write_corpus
+from jepa_speech.errors import Interrupted, UsageError, UserError
+from jepa_speech.files import read_json, write_json
+from jepa_speech.probe import evaluate, plots, report
+
+HELP = "go the whole road on synthetic voices, or on --data DIR, to runs/demo/report.html"
+EXAMPLE = "jepa-speech demo"
+
+CONFIG = Path(__file__).parents[2] / "configs" / "smoke.py"
+SPLITS = ("train", "valid", "test")
+SYNTHETIC = (
+    "These are synthetic voices, and few: the table shows that the road works, not how good the method is on speech."
+)
+GPL = (
+    "eSpeak NG, a GPL-3.0 tool, speaks the demo's corpus: a script runs it in its own process, and this package "
+    "never imports it (see NOTICE)."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="DIR", help="your own recordings, instead of synthetic voices")
+    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="default: runs/demo")
+    parser.add_argument("--steps", type=int, default=400, metavar="N", help="of training (default: 400)")
+    parser.add_argument("--components", type=int, default=128, metavar="K", help="of the mixture (default: 128)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    if not CONFIG.is_file():
+        raise UserError(f"{CONFIG} is missing: the demo needs a checkout of the repository (pip install --editable .)")
+    out = Path(args.out)
+    data = Path(args.data) if args.data else speak(out / "voices")
+    if not data.is_dir():
+        raise UsageError(f"{data}: no such folder; --data takes a folder of recordings")
+    work = out / name_of(data) if args.data else out / "voices"
+    road, tasks = Road(work), probe_tasks(data)
+
+    pretrain = data / "pretrain.manifest.jsonl"
+    source = pretrain if pretrain.is_file() else data
+    store, anchor, trained, analysis = work / "store", work / "gmm.npz", work / "run", work / "analysis"
+    road.go("prepare", "--input", source, "--out", store, "--max-reject-fraction", 0.1)
+    mixture = ("--components", args.components, "--features", "mfcc", "--normalize", "mean")
+    road.go("fit", "gmm", "--store", store, "--out", anchor, *mixture)
+    road.go("label", "--store", store, "--anchor", anchor)
+    settings = {"data.store": store, "anchor.path": anchor, "train.steps": args.steps}
+    overrides = [f"--config.{key}={value}" for key, value in settings.items()]
+    road.go("train", "--config", CONFIG, "--workdir", trained, *overrides)
+    probes = []
+    if tasks:
+        options = ("--data", data, "--tasks", ",".join(tasks), "--out", work / "probe")
+        probes.append(road.go("probe", "--checkpoint", trained, "--name", "ours", *options))
+        probes.append(road.go("probe", "--checkpoint", "random", "--like", trained, *options))
+        probes += [road.go("probe", "--checkpoint", name, *options) for name in ("logmel", "logmel5")]
+    labelled = ("--data", data, "--probe", work / "probe" / "ours.json") if tasks else ()
+    inside = road.go("analyze", "--checkpoint", trained, "--store", store, "--out", analysis, *labelled)
+
+    notes = [SYNTHETIC] if not args.data else [] if tasks else [unprobed(data)]
+    notes += differences(probes, tasks)
+    table = evaluate.table(probes) if probes else []
+    write_report(out / "report.html", table, notes, probes, analysis, road)
+    print("\n" + "\n".join([*([evaluate.text(table), ""] if table else []), *notes, f"report: {out / 'report.html'}"]))
+    return {
+        "report": str(out / "report.html"),
+        "notes": notes,
+        "seconds": {step["name"]: step["seconds"] for step in road.steps},
+        "probe": {probe["name"]: probe for probe in probes},
+        "analyze": inside,
+    }
+
+
+def speak(folder: Path) -> Path:
+    corpus = folder / "corpus"
+    if not corpus.is_dir():
+        print(GPL, flush=True)
+    return write_corpus(corpus)
+
+
+def name_of(data: Path) -> str:
+    """A name for the work on a folder, that of another folder of the same name being another."""
+    path = data.resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+def probe_tasks(data: Path) -> list[str]:
+    """The probes that the labels in a folder allow."""
+    phones = [data / "phones.jsonl", *(data / f"{split}.manifest.jsonl" for split in SPLITS)]
+    speaker = [data / f"sid.{split}.manifest.jsonl" for split in SPLITS]
+    needs = {"phones": phones, "speaker": speaker}
+    return [task for task, files in needs.items() if all(file.is_file() for file in files)]
+
+
+def unprobed(data: Path) -> str:
+    return (
+        f"No probes: they need labels, {{train,valid,test}}.manifest.jsonl with phones.jsonl, or "
+        f"sid.{{train,valid,test}}.manifest.jsonl, and {data} has neither. Losses, clusters and ranks are below."
+    )
+
+
+def differences(probes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[str]:
+    """Ours minus each baseline, paired over the test utterances."""
+    return [
+        f"{task}: ours - {other['name']} = {evaluate.compare([probes[0]], [other], task)} points (paired)"
+        for task in tasks
+        for other in probes[1:]
+    ]
+
+
+class Road:
+    """Runs verbs one after the other; DIR/done remembers which commands are done, and their results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.done = folder / "done"
+        self.steps: list[dict[str, Any]] = []
+
+    def go(self, *arguments: Any) -> dict[str, Any]:
+        """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails."""
+        command = [str(argument) for argument in arguments]
+        shown = shlex.join(["jepa-speech", *command])
+        record = self.done / f"{len(self.steps)}-{command[0]}.json"
+        step = read_json(record) if record.is_file() else {}
+        print(f"\n$ {shown}", flush=True)
+        if step.get("command") == shown:
+            print("done before", flush=True)
+        else:
+            step = {"name": record.stem, "command": shown, **execute(command, record.with_suffix(".results"))}
+            write_json(record, step)
+        self.steps.append(step)
+        return step["results"]
+
+
+def execute(command: Sequence[str], results: Path) -> dict[str, Any]:
+    """Runs a verb in a process of its own; returns its results and how long it took."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    program = [sys.executable, "-m", "jepa_speech"]
+    code = subprocess.run([*program, *command, "--json", str(results)], check=False).returncode
+    if code == Interrupted.exit_code:
+        raise Interrupted("stopped, and saved: run the same command to go on")
+    if code:
+        raise UserError(f"the step above failed with exit code {code}; run the same command to go on from there")
+    found = {"seconds": time.monotonic() - began, "results": read_json(results)}
+    results.unlink()
+    return found
+
+
+def write_report(
+    path: Path,
+    table: Sequence[Sequence[str]],
+    notes: Sequence[str],
+    probes: Sequence[dict[str, Any]],
+    analysis: Path,
+    road: Road,
+) -> None:
+    """The table and how the systems compare, every plot of `analyze`, and the commands that made them."""
+    compared = []
+    for task in probes[0]["tasks"] if probes else ():
+        scores = {probe["name"]: evaluate.estimate(probe, task) for probe in probes}
+        compared.append(plots.systems(scores, task, probes[0]["tasks"][task]["majority"]))
+    commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in road.steps)]
+    sections = [
+        report.Section("Result", "\n".join(notes), table, compared),
+        report.Section("Inside the encoder", figures=sorted(analysis.glob("*.png"))),
+        report.Section("What was run", table=commands),
+    ]
+    report.write(path, "jepa_speech demo", sections)

@@ -1,0 +1,82 @@
+"""The demo's road at a toy size: all its steps, its report, and that finished steps are not done again."""
+
+from pathlib import Path
+
+import pytest
+from babble import babble_store
+from spoken import write_spoken
+
+from jepa_speech import cli
+from jepa_speech.cli import demo
+from jepa_speech.files import read_json
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TINY = """
+import sys
+sys.path.insert(0, {configs!r})
+from smoke import get_config as smoke
+
+def get_config():
+    config = smoke()
+    config.data.update(batch_seconds=2.0, buckets=(1.0,))
+    config.encoder.update(width=16, blocks=1, heads=2, hidden=32)
+    config.head.update(width=16)
+    config.anchor.top_k = 3
+    return config
+"""
+
+
+@pytest.fixture
+def commands(monkeypatch, tmp_path):
+    """The verbs run in this process, at a toy size; what was run is noted."""
+    ran = []
+
+    def here(command, results):
+        ran.append(command[0])
+        results.parent.mkdir(parents=True, exist_ok=True)
+        assert cli.main([*command, "--json", str(results)]) == 0
+        return {"seconds": 0.0, "results": read_json(results)}
+
+    config = tmp_path / "tiny.py"
+    config.write_text(TINY.format(configs=str(CONFIGS)))
+    monkeypatch.setattr(demo, "CONFIG", config)
+    monkeypatch.setattr(demo, "execute", here)
+    return ran
+
+
+def arguments(data: Path, out: Path) -> list[str]:
+    return ["demo", "--data", str(data), "--out", str(out), "--steps", "2", "--components", "4"]
+
+
+def test_labelled_recordings_go_the_whole_road_once(commands, tmp_path, capsys):
+    data, out = write_spoken(tmp_path / "mine"), tmp_path / "out"
+    assert cli.main(arguments(data, out)) == 0
+    assert commands == ["prepare", "fit", "label", "train", "probe", "probe", "probe", "probe", "analyze"]
+    shown = capsys.readouterr().out
+    assert "$ jepa-speech prepare --input" in shown
+    assert all(f"phones: ours - {name} = " in shown for name in ("random", "logmel", "logmel5"))
+    page = (out / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') > 5
+    assert all(name in page for name in ("ours", "random", "logmel", "logmel5", "jepa-speech train"))
+    commands.clear()
+    assert cli.main(arguments(data, out)) == 0
+    assert commands == []
+    assert "done before" in capsys.readouterr().out
+    assert (out / "report.html").read_text() == page
+
+
+def test_a_bare_folder_is_trained_on_and_said_to_be_unprobed(commands, tmp_path, capsys):
+    babble_store(tmp_path / "mine", [1.0] * 4)
+    assert cli.main(arguments(tmp_path / "mine" / "audio", tmp_path / "out")) == 0
+    assert commands == ["prepare", "fit", "label", "train", "analyze"]
+    assert "No probes: they need labels" in capsys.readouterr().out
+    assert "No probes" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_step_that_fails_ends_the_demo_in_one_line(tmp_path, capfd):
+    (tmp_path / "empty").mkdir()
+    assert cli.main(arguments(tmp_path / "empty", tmp_path / "out")) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-2].startswith("jepa-speech prepare: ") and "no recordings" in lines[-2]
+    assert lines[-1].startswith("jepa-speech demo: the step above failed")
+    assert cli.main(["demo", "--data", str(tmp_path / "nowhere")]) == 2

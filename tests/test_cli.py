@@ -1,0 +1,65 @@
+"""The frame of the command line: help with an example that parses, --json, exit codes, one line for an error."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from jepa_speech import cli
+from jepa_speech.errors import Interrupted, UsageError, UserError
+
+
+def example(verb: str) -> str:
+    return cli.importlib.import_module(f"jepa_speech.cli.{verb}").EXAMPLE
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_ends_with_an_example(verb, capsys):
+    assert cli.main([verb, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.rstrip().endswith(example(verb))
+    assert "--json" in shown
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_example_is_a_command_that_parses(verb):
+    program, *arguments = shlex.split(example(verb))
+    assert program == "jepa-speech"
+    assert cli.parse(arguments).verb == verb
+
+
+def test_help_names_every_verb(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in cli.VERBS)
+
+
+def test_module_and_console_script_are_the_same_program():
+    shown = subprocess.run(
+        [sys.executable, "-m", "jepa_speech", "demo", "--help"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("usage: jepa-speech demo")
+
+
+@pytest.mark.parametrize("arguments", [[], ["prepair"], ["prepare"], ["demo", "--nonsense"]])
+def test_a_wrong_command_line_is_exit_code_2(arguments, capsys):
+    assert cli.main(arguments) == 2
+    assert "usage: jepa-speech" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError, 1), (UsageError, 2), (Interrupted, 75)])
+def test_a_user_error_is_one_line_and_its_exit_code(error, code, monkeypatch, capsys):
+    def fail(args):
+        raise error("the disk is upside down: turn it")
+
+    monkeypatch.setattr("jepa_speech.cli.demo.run", fail)
+    assert cli.main(["demo"]) == code
+    assert capsys.readouterr().err == "jepa-speech demo: the disk is upside down: turn it\n"
+
+
+def test_json_holds_what_the_verb_returns(monkeypatch, tmp_path):
+    monkeypatch.setattr("jepa_speech.cli.demo.run", lambda args: {"answer": 42})
+    assert cli.main(["demo", "--json", str(tmp_path / "out.json")]) == 0
+    assert json.loads((tmp_path / "out.json").read_text()) == {"answer": 42}
