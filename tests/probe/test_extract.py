@@ -1,0 +1,154 @@
+"""From manifests to rows: labels of frames, one pass, clear errors."""
+
+import json
+
+import numpy as np
+import pytest
+from spoken import SIZES, SPEAKERS, knowing, write_spoken
+
+from jepa_speech.errors import UserError
+from jepa_speech.files import read_jsonl, write_jsonl
+from jepa_speech.probe import evaluate, phones, speaker
+from jepa_speech.probe.extract import gather
+from jepa_speech.probe.linear import Recipe
+
+TASKS = {"phones": phones, "speaker": speaker}
+RECIPE = Recipe(learning_rates=(3e-2,), decays=(0.0,), steps=120, batch=64)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_spoken(tmp_path_factory.mktemp("spoken") / "data")
+
+
+@pytest.fixture
+def editable(tmp_path):
+    return write_spoken(tmp_path / "data")
+
+
+def test_a_frame_has_the_phone_at_its_centre():
+    segments = [("SIL", 0.0, 0.0125), ("A", 0.0125, 0.0525), ("B", 0.0525, 0.06), ("C", 0.1, 0.2)]
+    # Centres: 12.5, 32.5, 52.5, 72.5, 92.5, 112.5 ms. A segment holds its start and not its end.
+    assert phones.frame_phones(segments, 6).tolist() == ["A", "A", "B", "", "", "C"]
+    assert phones.frame_phones([("sp", 0.0, 1.0)], 2).tolist() == ["", ""]
+    assert phones.frame_phones([], 1).tolist() == [""]
+
+
+def test_every_recording_is_extracted_once(corpus):
+    calls, truth = [], knowing(corpus)
+
+    def extract(wave, sample_rate):
+        calls.append((len(wave), sample_rate))
+        return truth(wave, sample_rate)
+
+    data = gather(TASKS, corpus, extract, progress=False)
+    assert calls == [(12_800, 16_000)] * sum(SIZES.values())
+    train = data["phones"]["train"]
+    assert train.x.shape[1:] == (2, 3) and train.classes == ("AA", "B", "SH")
+    np.testing.assert_allclose(train.x.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(train.x.std(0), 1, atol=1e-4)
+    assert abs(data["phones"]["valid"].x.mean(0)).max() > 1e-4  # standardised by the training split alone
+    assert data["speaker"]["test"].x.shape == (SIZES["test"], 2, 3)
+    assert data["speaker"]["test"].keys[0] == "audio/test0.wav"
+
+
+def test_features_that_hold_the_label_score_100_and_noise_scores_chance(corpus):
+    def score(noise):
+        results = evaluate.probe("x", knowing(corpus, noise), corpus, ["phones"], recipe=RECIPE, progress=False)
+        return results["tasks"]["phones"]
+
+    told = score(noise=False)
+    assert told["heads"]["layer 1"]["value"] == told["heads"]["weighted"]["value"] == 1.0
+    assert told["layer_weights"][1] > 0.5
+    assert np.trace(told["confusion"]) == told["rows"]["test"] == np.sum(told["confusion"])
+    for head in (told["heads"]["layer 0"], *score(noise=True)["heads"].values()):
+        assert head["low"] <= 0.40 and head["high"] >= 0.29, head  # 3 phones, nearly alike in number
+
+
+def test_speakers_that_stand_in_the_features_are_found(corpus):
+    def pitches(wave, sample_rate):
+        """How strong each speaker's pitch is, the same for all frames."""
+        time = np.arange(len(wave)) / sample_rate
+        found = [abs(np.exp(-2j * np.pi * pitch * time) @ wave) for pitch in SPEAKERS.values()]
+        return [np.tile(np.float32(found), (39, 1))]
+
+    results = evaluate.probe("pitches", pitches, corpus, ["speaker"], recipe=RECIPE, progress=False)
+    assert evaluate.estimate(results, "speaker").value == 1.0
+    rng = np.random.default_rng(0)
+    noise = lambda wave, rate: [rng.normal(size=(len(wave) // 320, 4))]  # noqa: E731
+    results = evaluate.probe("noise", noise, corpus, ["speaker"], recipe=RECIPE, progress=False)
+    assert 0 <= evaluate.estimate(results, "speaker").low <= 0.5
+
+
+def test_results_are_plain_json_and_pair_up(corpus):
+    ours, theirs = (
+        evaluate.probe(name, knowing(corpus, noise), corpus, ["phones"], recipe=RECIPE, progress=False)
+        for name, noise in (("ours", False), ("theirs", True))
+    )
+    ours, theirs = json.loads(json.dumps([ours, theirs]))
+    found = evaluate.compare([ours], [theirs], "phones")
+    assert found.low > 0.3
+    counts = theirs["tasks"]["phones"]["heads"][theirs["tasks"]["phones"]["chosen"]]["counts"]
+    right, total = np.array(list(counts.values())).sum(0)
+    assert found.value == pytest.approx(1 - right / total)
+    text = evaluate.text(evaluate.table([ours, theirs]))
+    assert "100.0 [100.0, 100.0]" in text and "weighted" in text
+    del counts["audio/test0.wav"]
+    with pytest.raises(UserError, match="not tested on the same recordings"):
+        evaluate.compare([ours], [theirs], "phones")
+    with pytest.raises(UserError, match="lack the task speaker"):
+        evaluate.compare([ours], [theirs], "speaker")
+
+
+def drop(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def rewrite(name, change):
+    return lambda folder: write_jsonl(folder / name, change(list(read_jsonl(folder / name))))
+
+
+def without(field):
+    return lambda rows: [rows[0], {key: value for key, value in rows[1].items() if key != field}, *rows[2:]]
+
+
+def relabel(rows):
+    return [row | {"phones": [["ZH", s, e] for _, s, e in row["phones"]]} if "test0" in row["audio_path"] else row
+            for row in rows]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (drop("valid.manifest.jsonl"), ["valid.manifest.jsonl", "no such file"]),
+        (drop("phones.jsonl"), ["phones.jsonl", "no such file"]),
+        (rewrite("sid.test.manifest.jsonl", lambda rows: []), ["sid.test.manifest.jsonl", "empty"]),
+        (rewrite("train.manifest.jsonl", without("audio_path")), ["train.manifest.jsonl:2", "'audio_path'"]),
+        (rewrite("sid.train.manifest.jsonl", without("label")), ["sid.train.manifest.jsonl:2", "'label'"]),
+        (rewrite("phones.jsonl", lambda rows: rows[2:]), ["phones.jsonl", "train0.wav", "1 other"]),
+        (rewrite("phones.jsonl", without("phones")), ["phones.jsonl:2", "'phones'"]),
+        (rewrite("phones.jsonl", relabel), ["test split", "ZH (", "train never shows"]),
+        (drop("audio/valid1.wav"), ["valid1.wav", "no such file"]),
+    ],
+)  # fmt: skip
+def test_bad_data_is_named(editable, damage, words):
+    damage(editable)
+    with pytest.raises(UserError) as caught:
+        gather(TASKS, editable, knowing_nothing, progress=False)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def knowing_nothing(wave, sample_rate):
+    return [np.ones(((len(wave) - 400) // 320 + 1, 2), np.float32)]
+
+
+def test_layers_of_different_widths_cannot_be_summed(corpus):
+    with pytest.raises(UserError, match=r"different widths, \[2, 3\]"):
+        gather(TASKS, corpus, lambda wave, rate: [np.ones((39, 2)), np.ones((39, 3))], progress=False)
+
+
+def test_an_unknown_task_is_refused(corpus):
+    with pytest.raises(UserError, match="unknown task singing: choose from phones, speaker"):
+        evaluate.probe("x", knowing_nothing, corpus, ["singing"])
