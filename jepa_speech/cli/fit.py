@@ -1,6 +1,7 @@
 """`jepa-speech fit gmm`: the mixture that a model is anchored to, fitted to a store."""
 
 import argparse
+import math
 import sys
 import time
 from typing import Any
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from jepa_speech.anchors import em
 from jepa_speech.anchors.gmm import NORMALIZE, DiagonalGMM
-from jepa_speech.data.anchoring import Frames, feature_means, fitting_frames
+from jepa_speech.data.anchoring import Frames, feature_means, fitting_frames, seconds_of
 from jepa_speech.data.feature_means import means_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
@@ -58,9 +59,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     _check(options)
     store, start = Store(options.store), time.monotonic()
     if options.normalize == "mean" and not means_path(store, options.features).is_file():
-        with _bar("means", store.hours * 3600) as bar:
+        with _bar("means", seconds_of(store)) as bar:
             feature_means(store, options.features, bar.update)
-    with _bar("features", min(store.hours, options.hours) * 3600) as bar:
+    with _bar("features", min(seconds_of(store), options.hours * 3600)) as bar:
         frames = fitting_frames(store, options.features, options.normalize, options.hours, options.seed, bar.update)
     shift, scale = em.shift_and_scale(frames.train)
     np.subtract(frames.x, shift, out=frames.x, casting="same_kind")
@@ -98,7 +99,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _bar(what: str, seconds: float) -> tqdm:
-    return tqdm(total=round(seconds), desc=what, unit="s", unit_scale=True, file=sys.stderr)
+    return tqdm(total=math.ceil(seconds), desc=what, unit="s", unit_scale=True, file=sys.stderr)
 
 
 def _report(
@@ -141,7 +142,9 @@ def _report(
         f"posteriors   at temperature {anchor.temperature:.3g}: entropy {sharpness['entropy']:.3f} nats, "
         f"perplexity {sharpness['perplexity']:.2f}, mean top-1 {sharpness['top1']:.3f}"
     )
-    likelihoods = " ".join(f"{value:.2f}" for value in fit.heldout)
-    print(f"held out     {likelihoods} nats per frame after each iteration")
+    print(
+        f"held out     {fit.heldout[0]:.2f} to {fit.heldout[-1]:.2f} nats per frame "
+        f"in {len(fit.heldout)} iterations ({len(frames.heldout)} frames)"
+    )
     print(f"time         {seconds:.1f} s")
     return results

@@ -1,6 +1,7 @@
 """`jepa-speech label`: the anchor's posteriors of every frame, written into the store."""
 
 import argparse
+import math
 import sys
 import time
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.anchors.gmm import load_gmm
-from jepa_speech.data.anchoring import FIGURES, label
+from jepa_speech.data.anchoring import FIGURES, label, seconds_of
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     labels = _existing(store, anchor.fingerprint)
     done = labels is not None and labels.top_k == options.top_k
     if not done:
-        with tqdm(total=round(store.hours * 3600), desc="label", unit="s", unit_scale=True, file=sys.stderr) as bar:
+        with tqdm(total=math.ceil(seconds_of(store)), desc="label", unit="s", unit_scale=True, file=sys.stderr) as bar:
             label(store, anchor, options.top_k, bar.update)
         labels = Labels(store, anchor)
     size = sum(file.stat().st_size for file in labels.path.iterdir())

@@ -27,6 +27,11 @@ _HELD_OUT_SALT = 1 << 32  # no seed of `--seed`
 def _silent(seconds: float) -> None: ...
 
 
+def seconds_of(store: Store) -> float:
+    """What `advance` is told of the whole store, all in all: hops of whole frames."""
+    return float(grid.frames(np.asarray(store.samples, np.int64)).sum() / grid.FRAME_RATE)
+
+
 def features(
     store: Store, kind: str, records: Iterable[int], advance: Advance = _silent
 ) -> Iterator[tuple[Piece, np.ndarray]]:

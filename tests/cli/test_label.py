@@ -1,0 +1,55 @@
+import json
+
+import pytest
+from babble import babble_store
+
+from jepa_speech.anchors.gmm import load_gmm
+from jepa_speech.cli import main
+from jepa_speech.data.labels import Labels
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("label")
+    store, anchor = babble_store(folder, [0.8, 1.5, 0.6]), folder / "gmm.npz"
+    options = ["--components", "8", "--features", "mfcc", "--normalize", "mean", "--iterations", "2"]
+    assert main(["fit", "gmm", "--store", str(store.path), "--out", str(anchor), *options]) == 0
+    return store, anchor
+
+
+def test_label_writes_once(made, tmp_path, capsys):
+    store, anchor = made
+    report = tmp_path / "report.json"
+    arguments = ["label", "--store", str(store.path), "--anchor", str(anchor), "--json", str(report)]
+    assert main([*arguments, "--top-k", "3"]) == 0
+    results = json.loads(report.read_text())
+    labels = Labels(store, load_gmm(anchor))
+    assert (labels.top_k, labels.components) == (3, 8)
+    assert results["bytes_per_hour"] >= labels.meta["frames"] * 3 * 4 / store.hours
+    assert 0.5 < results["mean_kept_mass"] <= 1
+    assert not results["already_labelled"]
+
+    capsys.readouterr()
+    written = (labels.path / "ids.npy").stat().st_mtime_ns
+    assert main([*arguments, "--top-k", "3"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (labels.path / "ids.npy").stat().st_mtime_ns == written
+
+    assert main([*arguments, "--top-k", "5"]) == 0
+    assert Labels(store, load_gmm(anchor)).top_k == 5
+
+    (labels.path / "probs.npy").write_bytes(b"")
+    assert main([*arguments, "--top-k", "5"]) == 0
+    assert "labelling again" in capsys.readouterr().err
+    assert Labels(store, load_gmm(anchor)).top_k == 5
+
+
+def test_what_cannot_be_is_refused(made, tmp_path, capsys):
+    store, anchor = made
+    assert main(["label", "--store", str(store.path), "--anchor", str(anchor), "--top-k", "9"]) == 2
+    assert "--top-k 9: choose 1 to 8" in capsys.readouterr().err
+    assert main(["label", "--store", str(store.path), "--anchor", str(tmp_path / "none.npz")]) == 1
+    assert "none.npz: no such anchor" in capsys.readouterr().err
+    (tmp_path / "broken.npz").write_bytes(anchor.read_bytes()[:500])
+    assert main(["label", "--store", str(store.path), "--anchor", str(tmp_path / "broken.npz")]) == 1
+    assert "broken.npz" in capsys.readouterr().err
