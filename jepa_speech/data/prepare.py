@@ -15,10 +15,11 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import chain
+from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -141,23 +142,29 @@ def _write_chunks(store: Path, plan: dict[str, Any], workers: int) -> None:
     done = plan["read"] - sum(counts[chunk] for chunk in to_do)
     tasks = [(store, chunk, *plan["chunks"][chunk], plan["codec"]) for chunk in to_do]
     bar = tqdm(total=plan["read"], initial=done, desc="prepare", unit=" files", disable=None, mininterval=0.5)
-    with bar, closing(_map(tasks, min(workers, len(tasks)))) as chunks:
-        for chunk in chunks:
-            bar.update(counts[chunk])
+    with bar, closing(_work_through(tasks, min(workers, len(tasks)))) as progress:
+        for more in progress:
+            bar.update(more)
 
 
-def _map(tasks: list[tuple], workers: int) -> Iterator[int]:
+def _work_through(tasks: list[tuple], workers: int) -> Iterator[int]:
+    """Writes one chunk per task; yields again and again how many more recordings are done."""
     if workers <= 1:
         for task in tasks:
-            yield _write_chunk(*task)
+            for _ in _write_chunk(*task):
+                yield 1
         return
     context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
-    stop = context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool:
-        futures = [pool.submit(_write_chunk, *task) for task in tasks]
+    stop, done, told = context.Event(), context.Value("q", 0), 0
+    with ProcessPoolExecutor(workers, context, _start_worker, (stop, done)) as pool:
+        pending = {pool.submit(_worker_chunk, *task) for task in tasks}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while pending:
+                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()  # raises what the worker raised
+                before, told = told, done.value
+                yield told - before
         except BrokenProcessPool as error:
             raise UserError("a worker died (out of memory?); run the same command with fewer --workers") from error
         finally:
@@ -165,14 +172,18 @@ def _map(tasks: list[tuple], workers: int) -> Iterator[int]:
             pool.shutdown(cancel_futures=True)
 
 
-_stop: Event | None = None
-
-
-def _start_worker(stop: Event) -> None:
-    global _stop
-    _stop = stop
+def _start_worker(stop: Event, done: Synchronized) -> None:
+    _worker_chunk.stop, _worker_chunk.done = stop, done  # they reach a process only when it starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets `stop`
     threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _worker_chunk(*task: Any) -> None:
+    for _ in _write_chunk(*task):
+        with _worker_chunk.done.get_lock():
+            _worker_chunk.done.value += 1
+        if _worker_chunk.stop.is_set():
+            raise UserError("stopped; run the same command again to go on")
 
 
 def _die_with_parent() -> None:
@@ -180,28 +191,26 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> int:
-    """Decodes `count` entries, writes their shard, then their sidecar; returns `chunk`."""
+def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> Iterator[None]:
+    """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry."""
     shard, rows, stored = shard_path(store, chunk), [], 0
     temporary = shard.with_suffix(f".{os.getpid()}.tmp")
     with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
         file.seek(offset)
         with shard_writer(temporary) as writer:
             for _ in range(count):
-                if _stop is not None and _stop.is_set():
-                    raise UserError("stopped; run the same command again to go on")
                 row, record = _record(Entry(**json.loads(file.readline())), codec)
                 if record is not None:
                     row["position"] = stored
                     stored += 1
                     writer.write(record)
                 rows.append(row)
+                yield
         if ArrayRecordReader(str(temporary)).num_records() != stored:
             raise OSError(errno.EIO, "a shard reads back shorter than it was written")
         temporary.replace(shard)
         with replacing(_sidecar(store, chunk)) as sidecar:
             sidecar.writelines(map(json_line, rows))
-    return chunk
 
 
 def _record(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:

@@ -234,7 +234,22 @@ def test_workers_die_with_a_killed_parent(tones, tmp_path):
         parent.wait()
     assert len(workers) >= 2
     _, alive = psutil.wait_procs(workers, timeout=30)
-    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
+    alive = [worker for worker in alive if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    for worker in alive:
+        worker.kill()
+    assert not alive
+
+
+def test_a_worker_that_dies_is_one_clear_error(tones, tmp_path):
+    code = RUN.replace("workers=1", "workers=2").replace(
+        "if __name__", "audio.load = lambda path: os._exit(9)\nif __name__"
+    )
+    (tmp_path / "run.py").write_text(code.replace("import sys", "import os, sys"))
+    command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "UserError: a worker died (out of memory?)" in run.stderr
+    with pytest.raises(UserError, match="unfinished"):
+        Store(tmp_path / "store")
 
 
 @pytest.mark.parametrize("limit", [10, 70_000])
