@@ -31,7 +31,7 @@ SECTIONS = ("data", "anchor", "encoder", "head", "mask", "mixing", "objective", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/smoke.py")
     parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to go on with")
-    parser.epilog += "\n\n--config.KEY=VALUE changes a key of the config; tuples are written 4.0,8.0"
+    parser.description += "; --config.KEY=VALUE changes a key of the config, tuples are written 4.0,8.0"
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

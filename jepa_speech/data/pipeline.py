@@ -1,5 +1,6 @@
 """From plan to batches: reads the crops of this process's rows, pads them, and looks ahead."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -140,5 +141,11 @@ def batches(
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags, which nobody else uses
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)).mp_prefetch(options))
+    return iter(stream.mp_prefetch(options, worker_init_fn=leave_interrupts_to_the_parent))
+
+
+def leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the loop saves first, then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

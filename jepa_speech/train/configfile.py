@@ -42,6 +42,8 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 def imported(path: Path) -> Any:
     """The config file as a module; configs import each other by name (`from base import ...`)."""
+    siblings = {file.stem for file in path.parent.glob("*.py")}
+    hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}  # of another folder
     sys.path.insert(0, str(path.parent.absolute()))
     try:
         spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
@@ -49,6 +51,9 @@ def imported(path: Path) -> Any:
         spec.loader.exec_module(module)
     finally:
         sys.path.pop(0)
+        for name in siblings:
+            sys.modules.pop(name, None)
+        sys.modules.update(hidden)
     if not hasattr(module, "get_config"):
         raise UsageError(f"{path}: a config file defines get_config()")
     return module
@@ -93,9 +98,9 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def claim_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Writes config.json into a new run folder; in an old one, raises UserError if the config is another."""
+    """Writes config.json; raises UserError if the folder holds checkpoints of a run with another config."""
     path, ours = workdir / "config.json", dict(flat(plain(config)))
-    if path.exists():
+    if path.exists() and any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
         theirs = dict(flat(read_json(path)))
         for key in sorted(ours.keys() | theirs.keys()):
             if ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:

@@ -56,7 +56,9 @@ def test_a_missing_file_names_those_there(folder):
 
 def test_a_run_folder_belongs_to_its_config(folder):
     config = load_config(f"{folder}/child.py")
-    claim_workdir(folder / "run", config)
+    claim_workdir(folder / "run", load_config(f"{folder}/base.py"))
+    claim_workdir(folder / "run", config)  # nothing was trained yet
+    (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
     config.data.store = "moved"
     claim_workdir(folder / "run", config)
     config.rate = 0.2

@@ -1,0 +1,101 @@
+"""The verb train: one small run, and every wrong input told in one line before the first step."""
+
+import json
+from pathlib import Path
+
+import pytest
+from babble import babble_store
+from toys import toy_anchor
+
+from jepa_speech.cli import main
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke.py"
+SMALL = {
+    "data.buckets": "0.5,1.0",
+    "data.batch_seconds": "2",
+    "encoder.width": "16",
+    "encoder.blocks": "1",
+    "encoder.heads": "2",
+    "encoder.hidden": "16",
+    "head.width": "8",
+    "mask.span": "2,4",
+    "anchor.top_k": "4",
+    "train.steps": "4",
+    "train.checkpoint_every": "2",
+    "optim.warmup_steps": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A store of five recordings with labels of an anchor of 8 components."""
+    folder = tmp_path_factory.mktemp("train")
+    store = babble_store(folder, [0.4, 0.9, 0.3, 1.3, 0.45])
+    toy_anchor().save(folder / "gmm.npz")
+    arguments = ["--store", str(store.path), "--anchor", str(folder / "gmm.npz"), "--top-k", "4"]
+    assert main(["label", *arguments]) == 0
+    return folder
+
+
+def train(made: Path, workdir: Path, config: str = str(SMOKE), **changes: str) -> int:
+    keys = SMALL | {"data.store": str(made / "store"), "anchor.path": str(made / "gmm.npz")}
+    keys |= {key.replace("__", "."): value for key, value in changes.items()}
+    overrides = [f"--config.{key}={value}" for key, value in keys.items()]
+    return main(["train", "--config", config, "--workdir", str(workdir), *overrides])
+
+
+def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(made, run) == 0
+    assert "gmm_jepa, transformer:" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert {"loss", "jepa", "cluster", "lambda", "grad_norm", "effective_rank"} <= rows[-1].keys()
+    config = json.loads((run / "config.json").read_text())
+    assert config["anchor"] | {"path": ""} == {
+        "path": "",
+        "source": "stored",
+        "components": 8,
+        "features": "logmel",
+        "normalize": "level",
+        "top_k": 4,
+    }
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"2", "4"}
+    assert list((run / "tensorboard").iterdir())
+    assert train(made, run) == 0
+    assert "is finished: step 4 of 4; nothing to do" in capsys.readouterr().out
+    assert train(made, run, encoder__width="32") == 1
+    assert "with encoder.width = 16, not 32: use another --workdir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"config": "configs/smok.py"}, 2, "no such config file; found: configs/base.py"),
+        ({"config": f"{SMOKE}:nonsense"}, 2, "unknown variant 'nonsense'"),
+        ({"optim__learning_rat": "1"}, 2, "unknown config key optim.learning_rat: did you mean optim.learning_rate"),
+        ({"train__steps": "0"}, 2, "train.steps = 0: at least 1 needed"),
+        ({"data__store": ""}, 2, "no store to train on: pass --config.data.store=STORE"),
+        ({"data__store": "nowhere"}, 1, "nowhere: not a whole store"),
+        ({"data__buckets": "0.01"}, 2, "data.buckets"),
+        ({"anchor__path": "none.npz"}, 1, "none.npz: no such anchor"),
+        ({"anchor__path": ""}, 2, "objective.lambda_start > 0 needs an anchor"),
+        ({"anchor__features": "mfcc"}, 2, "anchor.features = 'mfcc', but"),
+        ({"anchor__components": "16"}, 2, "anchor.components = 16, but"),
+        ({"anchor__top_k": "9"}, 2, "anchor.top_k = 9, but"),
+        ({"objective__name": "gmm_jep"}, 2, "objective.name = 'gmm_jep': known are"),
+        ({"mesh__fsdp": "3"}, 2, "mesh.fsdp = 3 does not make up the 4 devices"),
+        ({"init_from": "nowhere"}, 1, "nowhere: not a run folder"),
+    ],
+)
+def test_wrong_input_is_one_line(made, tmp_path, capsys, changes, code, message):
+    assert train(made, tmp_path / "run", **changes) == code
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_labels_of_another_anchor_are_refused(made, tmp_path, capsys):
+    toy_anchor(seed=1).save(tmp_path / "other.npz")
+    assert train(made, tmp_path / "run", anchor__path=str(tmp_path / "other.npz")) == 1
+    assert "no labels of anchor" in capsys.readouterr().err
