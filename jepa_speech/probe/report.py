@@ -61,15 +61,18 @@ def _section(number: int, section: Section) -> str:
         cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
         lines = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         parts.append(f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>")
-    for figure in section.figures:
-        title, image = (figure.stem, figure.read_bytes()) if isinstance(figure, Path) else (name(figure), png(figure))
-        data = base64.b64encode(image).decode("ascii")
-        parts.append(f'<img alt="{html.escape(title)}" src="data:image/png;base64,{data}">')
+    parts += [_image(figure) for figure in section.figures]
     return "".join(parts) + "</section>\n"
 
 
-def name(figure: Figure) -> str:
-    return next((axes.get_title("left") for axes in figure.axes if axes.get_title("left")), "")
+def _image(figure: Figure | Path) -> str:
+    if isinstance(figure, Path):
+        title, data = figure.stem.replace("_", " "), figure.read_bytes()
+    else:
+        title = next((axes.get_title("left") for axes in figure.axes if axes.get_title("left")), "")
+        data = png(figure)
+    source = base64.b64encode(data).decode("ascii")
+    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{source}">'
 
 
 def png(figure: Figure) -> bytes:

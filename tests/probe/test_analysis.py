@@ -90,8 +90,9 @@ def test_pictures_and_report(corpus, tmp_path):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     path = tmp_path / "report.html"
     sections = [report.Section("One <b>", "a & b", [["x"], ["<1>"]], list(figures.values())), report.Section("Two")]
+    sections.append(report.Section("Files", figures=sorted(tmp_path.glob("*.png"))))
     report.write(path, "Title", sections, note="made by a test")
     page = path.read_text(encoding="utf-8")
-    assert page.count('src="data:image/png;base64,') == len(figures)
+    assert page.count('src="data:image/png;base64,') == 2 * len(figures)
     assert not re.search(r'(src|href)="(?!data:|#)', page) and "http" not in page  # opens offline
     assert "One &lt;b&gt;" in page and "a &amp; b" in page and "&lt;1&gt;" in page

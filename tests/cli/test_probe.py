@@ -1,0 +1,87 @@
+"""The verb, by the very commands of docs/probing.md, on a tiny corpus with stand-ins for checkpoints."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pages
+import pytest
+from spoken import knowing, write_spoken
+
+from jepa_speech.cli import main
+from jepa_speech.cli import probe as verb
+from jepa_speech.probe import evaluate
+from jepa_speech.probe.linear import Recipe
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A labelled corpus called DIR in the current folder; RUN stands for a run that knows the phones."""
+    folder = write_spoken(tmp_path / "DIR")
+    monkeypatch.chdir(tmp_path)
+    short = Recipe(learning_rates=(3e-2,), decays=(0.0,), steps=60, batch=64)
+    monkeypatch.setattr(evaluate, "RECIPE", short)
+    monkeypatch.setattr(evaluate.probe, "__defaults__", (("phones",), 0, short, False))
+
+    def model(extract):
+        return SimpleNamespace(
+            config={}, represent=lambda wave, sample_rate: SimpleNamespace(layers=extract(wave, sample_rate))
+        )
+
+    monkeypatch.setattr(verb, "load_pretrained", lambda run: model(knowing(folder)))
+    monkeypatch.setattr(verb, "untrained", lambda config, seed: model(knowing(folder, noise=True)))
+    return folder
+
+
+def test_the_commands_of_the_docs(corpus, capsys):
+    lines = pages.commands("probing.md")
+    assert len(lines) == 5
+    for line in lines:
+        assert main(line) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert re.search(r"phones: ours - logmel5 = .* points \(paired\)", out)
+    assert re.search(r"phones: seed2 - logmel5 = .* points \(paired, 2 runs against 1\)", out)
+    assert "* chosen on the validation split" in out
+    results = json.loads(Path("results/ours.json").read_text())
+    assert results["tasks"]["phones"]["heads"][results["tasks"]["phones"]["chosen"]]["value"] == 1.0
+    assert results["against"]["phones"]["system"] == "logmel5"
+    assert sum(total for _, total in results["tasks"]["speaker"]["heads"]["layer 0"]["counts"].values()) == 6
+    pictures = {path.name for path in Path("results/ours").iterdir()}
+    assert {"phones_confusion.png", "phones_layers.png", "phones_layer_weights.png"} <= pictures
+    assert {path.name for path in Path("results").glob("*.json")} == {
+        f"{name}.json" for name in ("logmel5", "random", "ours", "seed1", "seed2")
+    }
+
+
+def test_the_python_of_the_docs(corpus, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", pages.text("probing.md"), re.S)
+    exec(compile(code, "probing.md", "exec"), {})
+    assert re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--checkpoint", "random"], 2, "--like RUN"),
+        (["--checkpoint", "logmel", "--tasks", "phones,singing"], 2, "unknown task singing"),
+        (["--checkpoint", "logmel", "--against", "DIR/train.manifest.jsonl"], 1, "train.manifest.jsonl"),
+        (["--checkpoint", "logmel", "--data", "NOWHERE"], 1, "NOWHERE/train.manifest.jsonl: no such file"),
+    ],
+)
+def test_wrong_command_lines(corpus, capsys, options, code, words):
+    assert main(["probe", "--data", "DIR", "--out", "results", *options]) == code
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not Path("results").exists()
+
+
+def test_baselines_on_real_speech(speech_data):
+    """Log-mel with context beats log-mel by an interval that excludes zero; both are far above the majority."""
+    logmel, context = (
+        evaluate.probe(name, verb.baseline(name), speech_data / "librispeech", ["phones"], progress=False)
+        for name in ("logmel", "logmel5")
+    )
+    assert np.isclose(evaluate.estimate(logmel, "phones").value, 0.32, atol=0.02)
+    assert evaluate.compare([context], [logmel], "phones").low > 0.05
