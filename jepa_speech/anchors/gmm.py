@@ -5,7 +5,6 @@ p(k | x) ∝ exp(log(w_k N(x; μ_k, diag σ_k²)) / τ): the temperature τ divi
 where the float32 expansion of the square below loses next to nothing.
 """
 
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 
 from jepa_speech.errors import UserError
 from jepa_speech.features import spectral
-from jepa_speech.files import sha256_arrays
+from jepa_speech.files import replacing, sha256_arrays
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -81,14 +80,8 @@ class DiagonalGMM:
 
     def save(self, path: str | Path) -> None:
         """Writes an npz, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(path) as file:
             np.savez(file, format=_FORMAT, **self._contents())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     def to_sklearn(self) -> "GaussianMixture":
         """The same mixture (at temperature 1) over unstandardised features."""

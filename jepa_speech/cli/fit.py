@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,13 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--perplexity {options.perplexity:g}: choose one above 1 and below {options.components} components"
         )
+    out = Path(options.out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--out {out}: {error.filename} is a file, not a folder") from error
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: name a file in it, such as {out / 'gmm.npz'}")
 
 
 def _bar(what: str, seconds: float) -> tqdm:

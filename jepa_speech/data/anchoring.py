@@ -14,7 +14,7 @@ from jepa_speech.data.feature_means import load_means, means_path, save_means
 from jepa_speech.data.labels import MAX_COMPONENTS, LabelWriter
 from jepa_speech.data.store import Store
 from jepa_speech.data.utterances import PaddedBatch, Piece, padded_batches
-from jepa_speech.errors import UsageError, UserError
+from jepa_speech.errors import UsageError
 from jepa_speech.features import grid, spectral
 
 Advance = Callable[[float], object]  # told how many seconds of audio were done since the last call
@@ -103,7 +103,7 @@ def label(store: Store, anchor: DiagonalGMM, k: int, advance: Advance = _silent)
 
     mean_kept_mass: of the top k · mean_kl_dense_to_stored: nats lost by storing no more, float16 included, if
     the pool is spread evenly · posterior entropy: of the dense posteriors, in nats.
-    Raises UsageError if k is larger than the components, UserError if the disk is full.
+    Raises UsageError if k is larger than the components, OSError if the disk is full.
     """
     if not 1 <= k <= anchor.components:
         raise UsageError(f"--top-k {k}: choose 1 to {anchor.components}, the components of the anchor")
@@ -111,23 +111,18 @@ def label(store: Store, anchor: DiagonalGMM, k: int, advance: Advance = _silent)
         raise UsageError(f"{anchor.components} components: labels hold at most {MAX_COMPONENTS}")
     means = feature_means(store, anchor.features) if anchor.normalize == "mean" else None
     arrays, sums = anchor.arrays(), np.zeros(4)
-    try:
-        with LabelWriter(store, anchor, anchor.components, k) as writer:
-            for batch in padded_batches(store, range(len(store))):
-                mean = None if means is None else means[batch.records]
-                ids, probs, measured = _label(arrays, anchor.features, k, batch, mean)
-                for row, piece in enumerate(batch.pieces):
-                    writer.put(piece.record, piece.first, ids[row, piece.here], probs[row, piece.here])
-                sums += measured
-                advance(batch.seconds)
-            frames, mass, loss, entropy = sums
-            means_of = (mass / frames, loss / frames, entropy / frames, np.exp(entropy / frames))
-            figures = dict(zip(FIGURES, map(float, means_of), strict=True))
-            writer.finish(figures)
-    except OSError as error:
-        raise UserError(
-            f"{store.path}: labels cannot be written ({error.strerror}); free space and label again"
-        ) from error
+    with LabelWriter(store, anchor, anchor.components, k) as writer:
+        for batch in padded_batches(store, range(len(store))):
+            mean = None if means is None else means[batch.records]
+            ids, probs, measured = _label(arrays, anchor.features, k, batch, mean)
+            for row, piece in enumerate(batch.pieces):
+                writer.put(piece.record, piece.first, ids[row, piece.here], probs[row, piece.here])
+            sums += measured
+            advance(batch.seconds)
+        frames, mass, loss, entropy = sums
+        means_of = (mass / frames, loss / frames, entropy / frames, np.exp(entropy / frames))
+        figures = dict(zip(FIGURES, map(float, means_of), strict=True))
+        writer.finish(figures)
     return figures
 
 

@@ -1,12 +1,12 @@
 """The mean feature vector of each recording, kept with the store so that a crop can be normalised by it."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
+from jepa_speech.files import replacing
 
 
 def means_path(store: Store, kind: str) -> Path:
@@ -32,11 +32,5 @@ def load_means(store: Store, kind: str) -> np.ndarray:
 
 def save_means(store: Store, kind: str, means: np.ndarray) -> None:
     """Whole or not at all."""
-    path = means_path(store, kind)
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(means_path(store, kind)) as file:
         np.save(file, means.astype(np.float32))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -60,6 +60,14 @@ def test_what_cannot_be_is_refused(store, tmp_path, capsys, options, message):
     assert not (tmp_path / "gmm.npz").exists()
 
 
+def test_a_place_that_cannot_hold_the_anchor_is_refused_at_once(store, tmp_path, capsys):
+    assert fit(store, tmp_path) == 2
+    assert "is a folder" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert fit(store, tmp_path / "file" / "gmm.npz") == 2
+    assert "file is a file, not a folder" in capsys.readouterr().err
+
+
 def test_a_missing_store_is_named(tmp_path, capsys):
     arguments = ["fit", "gmm", "--store", str(tmp_path / "nowhere"), "--out", str(tmp_path / "gmm.npz")]
     assert main(arguments) == 1

@@ -166,7 +166,7 @@ def test_nothing_half_written_passes_for_whole(tmp_path, anchor, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left on device"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
         patch.setattr(LabelWriter, "put", full)
         anchoring.label(store, anchor, KEPT)
     for file, _ in killed._files.values():
