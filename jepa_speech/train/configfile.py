@@ -1,6 +1,7 @@
 """Configs: from a Python file and overrides to one resolved, typed, written-down dict."""
 
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,10 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         folder = path.parent if path.parent.is_dir() else Path("configs")
         found = ", ".join(str(p) for p in sorted(folder.glob("*.py"))) or "none here"
         raise UsageError(f"{file}: no such config file; found: {found}")
-    config = imported(path).get_config(*([variant] if variant else []))
+    get_config = imported(path).get_config
+    if variant and not inspect.signature(get_config).parameters:
+        raise UsageError(f"{file} has no variants, so no {variant!r}: pass --config {file}")
+    config = get_config(*([variant] if variant else []))
     for override in overrides:
         key, equals, text = override.removeprefix(PREFIX).partition("=")
         if not equals:
