@@ -42,9 +42,9 @@ class Checkpoints:
     ) -> None:
         try:
             self.manager.close()  # waits for the last save
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             if error is None:
-                raise self._not_saved(failure) from failure
+                raise self._explained(failure) from failure
 
     @property
     def latest(self) -> int | None:
@@ -58,8 +58,8 @@ class Checkpoints:
         }
         try:
             self.manager.save_checkpointables_async(step, parts, force=True)
-        except OSError as error:  # of this save, or of the one before
-            raise self._not_saved(error) from error
+        except (OSError, ValueError) as error:  # of this save, or of the one before
+            raise self._explained(error) from error
 
     def restore(self, abstract: TrainState) -> TrainState:
         """The newest checkpoint, laid out as `abstract` says; raises UserError if it does not fit."""
@@ -71,10 +71,14 @@ class Checkpoints:
         parts = self.manager.load_checkpointables(step, {"weights": weights, "progress": progress})
         return TrainState(**parts["weights"], **parts["progress"])
 
-    def _not_saved(self, error: OSError) -> UserError:
+    def _explained(self, error: OSError | ValueError) -> Exception:
+        """A disk's failure as a UserError (TensorStore reports it as ValueError); any other as it is."""
+        if isinstance(error, ValueError) and "os_error_code" not in str(error):
+            return error
+        reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].partition(" [")[0]
         return UserError(
-            f"{self.folder}: a checkpoint could not be written ({error.strerror or error}); make room and run "
-            f"the same command, which goes on from step {self.latest or 0}"
+            f"{self.folder}: a checkpoint could not be written ({reason}); make room and run the same command, "
+            f"which goes on from the last whole one"
         )
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,10 @@ class RunLog:
         os.fsync(self.metrics.fileno())
 
     def close(self) -> None:
-        for file in (self.metrics, self.events, self.board):
-            file.close()
+        with suppress(OSError):  # plots can be drawn again from metrics.jsonl
+            self.board.close()
+        self.events.close()
+        self.metrics.close()
 
 
 def rows_up_to(path: Path, step: int) -> str:
