@@ -10,14 +10,11 @@ from jepa_speech import cli
 from jepa_speech.cli import demo
 from jepa_speech.files import read_json
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = """
-import sys
-sys.path.insert(0, {configs!r})
-from smoke import get_config as smoke
+from jepa_speech.train.configfile import load_config
 
 def get_config():
-    config = smoke()
+    config = load_config({smoke!r})
     config.data.update(batch_seconds=2.0, buckets=(1.0,))
     config.encoder.update(width=16, blocks=1, heads=2, hidden=32)
     config.head.update(width=16)
@@ -38,7 +35,7 @@ def commands(monkeypatch, tmp_path):
         return {"seconds": 0.0, "results": read_json(results)}
 
     config = tmp_path / "tiny.py"
-    config.write_text(TINY.format(configs=str(CONFIGS)))
+    config.write_text(TINY.format(smoke=str(demo.CONFIG)))
     monkeypatch.setattr(demo, "CONFIG", config)
     monkeypatch.setattr(demo, "execute", here)
     return ran
