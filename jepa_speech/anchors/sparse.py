@@ -39,12 +39,13 @@ def storage_loss(posteriors: jax.Array, ids: jax.Array, stored: jax.Array) -> ja
     components, k = posteriors.shape[-1], ids.shape[-1]
     tiny = 1e-7  # half the least float16, so that what was rounded to 0 does not count as impossible
     stored = stored.astype(jnp.float32)
+    stored = stored / jnp.maximum(stored.sum(-1, keepdims=True), 1)  # as `kl_to_sparse` reads them
     kept = jnp.take_along_axis(posteriors, ids, axis=-1)
     spread = jnp.maximum(1 - stored.sum(-1), tiny) / max(components - k, 1)  # (…)
     log_p = jnp.log(jnp.maximum(posteriors, 1e-30))
     as_rest = (posteriors * (log_p - jnp.log(spread)[..., None])).sum(-1)
     correction = (kept * (jnp.log(spread)[..., None] - jnp.log(jnp.maximum(stored, tiny)))).sum(-1)
-    return as_rest + correction
+    return jnp.maximum(as_rest + correction, 0)  # below 0 by rounding only
 
 
 def _relative_entropy(p: jax.Array, log_q: jax.Array) -> jax.Array:
