@@ -205,6 +205,7 @@ def _transformer(arrays: Mapping[str, np.ndarray], heads: int) -> Callable[[nnx.
     )
 
 
+@jax.jit
 def posteriors(means: np.ndarray, covariances: np.ndarray, weights: np.ndarray, x: np.ndarray) -> jax.Array:
     """Released soft labels: p_k proportional to w_k N(x; mean_k, diag(covariance_k + 1e-6)), temperature 1.
 
@@ -220,6 +221,7 @@ def posteriors(means: np.ndarray, covariances: np.ndarray, weights: np.ndarray, 
     return jax.nn.softmax(jax.lax.map(log_joint, rows, batch_size=256))
 
 
+@jax.jit
 def losses(
     z_pred: np.ndarray,
     z_target: np.ndarray,

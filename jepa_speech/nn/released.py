@@ -20,7 +20,7 @@ from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.released_conv import Stage, conv, linear
+from jepa_speech.nn.released_conv import Stage, conv, kernel_init, linear
 from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import dropout, fold
 from jepa_speech.nn.system import System
@@ -108,9 +108,8 @@ class ConvModule(nnx.Module):
         self.rate = rate
         self.norm_in, self.norm_out = ClipNorm(width), ClipNorm(width)
         self.gate = linear(width, 2 * width, rngs)
-        bound = KERNEL**-0.5
-        self.taps = nnx.Param(jax.random.uniform(rngs.params(), (KERNEL, width), minval=-bound, maxval=bound))
-        self.bias = nnx.Param(jax.random.uniform(rngs.params(), (width,), minval=-bound, maxval=bound))
+        self.taps = nnx.Param(kernel_init(rngs.params(), (KERNEL, 1, width))[:, 0])  # (KERNEL, D)
+        self.bias = nnx.Param(jnp.zeros(width))
         self.out = linear(width, width, rngs)
 
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:

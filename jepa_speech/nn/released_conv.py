@@ -12,9 +12,12 @@ LEAK = 0.1
 GAUSSIANS, CHUNKS = 4, 4
 
 
+# Uniform within ±1/sqrt(fan-in), as the release draws its weights; its biases, drawn alike there, start at 0 here.
+kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
 def linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """A dense layer, weights and bias uniform within ±1/sqrt(inputs) as the released model draws them."""
-    return nnx.Linear(inputs, outputs, kernel_init=_kernel_init, bias_init=_bias_init(inputs), rngs=rngs)
+    return nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=rngs)
 
 
 def conv(
@@ -26,10 +29,9 @@ def conv(
     stride: int = 1,
     padding: int = 0,
     dilation: int = 1,
-    groups: int = 1,
     bias: bool = True,
 ) -> nnx.Conv:
-    """A convolution over time, padded by `padding` zeros on both sides; drawn like `linear`."""
+    """A convolution over time, `padding` zeros on both sides: (B, T, inputs) -> (B, T', outputs)."""
     return nnx.Conv(
         inputs,
         outputs,
@@ -37,22 +39,10 @@ def conv(
         strides=stride,
         padding=[(padding, padding)],
         kernel_dilation=dilation,
-        feature_group_count=groups,
         use_bias=bias,
-        kernel_init=_kernel_init,
-        bias_init=_bias_init(inputs // groups * width),
+        kernel_init=kernel_init,
         rngs=rngs,
     )
-
-
-_kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def _bias_init(fan_in: int) -> nnx.Initializer:
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
-
-    return init
 
 
 class Snake(nnx.Module):
