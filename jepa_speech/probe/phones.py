@@ -1,7 +1,7 @@
 """Task `phones`: which phone is spoken at each frame? Silence is left out.
 
 Every feature loses its mean over the utterance, whatever the system. The microphone and the voice stand in that
-mean; on read speech of unseen speakers this is worth 4 points to log-mel and 7 to log-mel ±5, so a comparison
+mean; on read speech of unseen speakers this is worth 4 points to log-mel and 6 to log-mel ±5, so a comparison
 without it would flatter whatever learned to do it by itself.
 """
 

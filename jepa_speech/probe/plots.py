@@ -166,11 +166,16 @@ def _shuffled_colours() -> ListedColormap:
 def usage(counts: Mapping[str, np.ndarray]) -> Figure:
     """Share of frames per cluster, the most used first, for the model, its targets and random labels."""
     figure, ((axes,),) = canvas()
-    for name, values in counts.items():
-        share = np.sort(values)[::-1] / values.sum()
-        axes.plot(np.arange(1, len(share) + 1), 100 * share, color=KINDS[name], lw=2, label=name)
-    axes.set_yscale("symlog", linthresh=100 / (20 * len(share)))
-    axes.set_ylim(0, None)
+    lowest = 1.0
+    for name in reversed(list(counts)):  # the model last, thin on top of its targets
+        share = 100 * np.sort(counts[name])[::-1] / counts[name].sum()
+        lowest = min(lowest, share[-1])
+        axes.plot(
+            np.arange(1, len(share) + 1), share, color=KINDS[name], lw=2 if name == "model" else 4, label=name,
+            alpha=1 if name == "model" else 0.6,
+        )  # fmt: skip
+    axes.set_yscale("symlog", linthresh=5 / len(share))
+    axes.set_ylim(0.7 * lowest, None)
     axes.set_xlim(1, len(share))
     axes.set_xlabel("cluster, by rank of use")
     axes.set_ylabel("share of frames, % (log)")
