@@ -51,7 +51,7 @@ def test_killed_three_times_at_random_steps(whole, tmp_path):
     for _ in range(3):
         step = int(random.integers(reached + 1, 12))
         print("killed at step", step)  # pytest shows it where this fails
-        result = toy_process(tmp_path / "run", step)
+        result = toy_process(tmp_path / "run", step, "SIGKILL")
         assert result.returncode == -9, result.stderr
         reached = step // 4 * 4  # or less: the newest save is not always whole yet
     assert toy_process(tmp_path / "run").returncode == 0
@@ -64,6 +64,11 @@ def test_sigterm_saves_and_exits_75(whole, tmp_path):
     assert read_weights(tmp_path)[0] == 7
     assert toy_process(tmp_path).returncode == 0
     assert_same_run(whole, tmp_path)
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    assert toy_process(tmp_path, 6, "SIGINT", "SIGTERM").returncode == -15
+    assert "interrupted" not in (tmp_path / "events.jsonl").read_text()
 
 
 def test_a_finished_run_says_so(whole):

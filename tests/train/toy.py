@@ -1,6 +1,5 @@
 """The smallest things that train: a store in memory and an objective that learns to predict loudness."""
 
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -106,15 +105,16 @@ def toy_batches(config: dict, rows_multiple: int = 4):
     return lambda start, stop: batches(store, plan, ToyObjective.spec, start, stop)
 
 
-def main(workdir: str, kill_before: int = -1, signal_name: str = "SIGKILL") -> None:
-    """Trains the toy; sends itself the signal when batch `kill_before` is asked for."""
+def main(workdir: str, kill_before: int = -1, *signals: str) -> None:
+    """Trains the toy; sends itself the signals when batch `kill_before` is asked for."""
     config = toy_config()
     inner = toy_batches(config)
 
     def treacherous(start, stop):
         for i, batch in enumerate(inner(start, stop), start):
             if i == kill_before:
-                os.kill(os.getpid(), signal.Signals[signal_name])
+                for name in signals:
+                    signal.raise_signal(signal.Signals[name])
             yield batch
 
     try:
@@ -125,4 +125,4 @@ def main(workdir: str, kill_before: int = -1, signal_name: str = "SIGKILL") -> N
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(a) for a in sys.argv[2:3]), *sys.argv[3:4])
+    main(sys.argv[1], *(int(a) for a in sys.argv[2:3]), *sys.argv[3:])
