@@ -39,7 +39,6 @@ def storage_loss(posteriors: jax.Array, ids: jax.Array, stored: jax.Array) -> ja
     components, k = posteriors.shape[-1], ids.shape[-1]
     tiny = 1e-7  # half the least float16, so that what was rounded to 0 does not count as impossible
     stored = stored.astype(jnp.float32)
-    stored = stored / jnp.maximum(stored.sum(-1, keepdims=True), 1)  # as `kl_to_sparse` reads them
     kept = jnp.take_along_axis(posteriors, ids, axis=-1)
     spread = jnp.maximum(1 - stored.sum(-1), tiny) / max(components - k, 1)  # (…)
     log_p = jnp.log(jnp.maximum(posteriors, 1e-30))

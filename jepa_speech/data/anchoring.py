@@ -13,7 +13,7 @@ from jepa_speech.anchors.sparse import storage_loss, top_k
 from jepa_speech.data.feature_means import load_means, means_path, save_means
 from jepa_speech.data.labels import MAX_COMPONENTS, LabelWriter
 from jepa_speech.data.store import Store
-from jepa_speech.data.utterances import PaddedBatch, Piece, padded_batches
+from jepa_speech.data.utterances import Piece, padded_batches
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid, spectral
 
@@ -114,9 +114,13 @@ def label(store: Store, anchor: DiagonalGMM, k: int, advance: Advance = _silent)
     with LabelWriter(store, anchor, anchor.components, k) as writer:
         for batch in padded_batches(store, range(len(store))):
             mean = None if means is None else means[batch.records]
-            ids, probs, measured = _label(arrays, anchor.features, k, batch, mean)
+            ids, probs, rest, measured = map(
+                np.asarray,
+                _sparse_labels(arrays, anchor.features, k, batch.audio, batch.lengths, mean, batch.valid),
+            )
             for row, piece in enumerate(batch.pieces):
-                writer.put(piece.record, piece.first, ids[row, piece.here], probs[row, piece.here])
+                here = row, piece.here
+                writer.put(piece.record, piece.first, ids[here], probs[here], rest[here])
             sums += measured
             advance(batch.seconds)
         frames, mass, loss, entropy = sums
@@ -124,14 +128,6 @@ def label(store: Store, anchor: DiagonalGMM, k: int, advance: Advance = _silent)
         figures = dict(zip(FIGURES, map(float, means_of), strict=True))
         writer.finish(figures)
     return figures
-
-
-def _label(
-    arrays: Arrays, kind: str, k: int, batch: PaddedBatch, mean: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ids and probs (B, T, k), and sums over valid frames: of 1, kept mass, KL to stored, entropy."""
-    ids, probs, sums = _sparse_labels(arrays, kind, k, batch.audio, batch.lengths, mean, batch.valid)
-    return np.asarray(ids), np.asarray(probs), np.asarray(sums, np.float64)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -148,13 +144,17 @@ def _sparse_labels(
     lengths: jax.Array,
     mean: jax.Array | None,
     valid: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """ids, probs (B, T, k), the rest's mass (B, T); sums over valid frames of 1, kept mass, KL to stored, entropy."""
     dense = frame_posteriors(arrays, kind, audio, mean, lengths)  # (B, T, K)
     ids, probs = top_k(dense, k)
-    stored = probs.astype(jnp.float16)
+    stored, rest = probs.astype(jnp.float16), jnp.maximum(1 - probs.sum(-1), 0).astype(jnp.float16)
+    others = stored[..., 1:].astype(jnp.float32)
+    first = 1 - rest.astype(jnp.float32) - others.sum(-1)
+    read = jnp.concatenate([first[..., None], others], axis=-1)  # as `Labels.slice` has it
     entropy = -jax.scipy.special.xlogy(dense, dense).sum(-1)
-    measured = jnp.stack([jnp.ones_like(valid), probs.sum(-1), storage_loss(dense, ids, stored), entropy])
-    return ids.astype(jnp.uint16), stored, jnp.sum(measured * valid, axis=(1, 2))
+    measured = jnp.stack([jnp.ones_like(valid), probs.sum(-1), storage_loss(dense, ids, read), entropy])
+    return ids.astype(jnp.uint16), stored, rest, jnp.sum(measured * valid, axis=(1, 2))
 
 
 def _hash(ids: np.ndarray, salt: int) -> np.ndarray:

@@ -22,7 +22,11 @@ from jepa_speech.files import read_json, write_json
 
 FORMAT = 1
 MAX_COMPONENTS = 1 << 16
-_ARRAYS = {"ids": np.dtype(np.uint16), "probs": np.dtype(np.float16)}
+_DTYPES = {"ids": np.dtype(np.uint16), "probs": np.dtype(np.float16), "rest": np.dtype(np.float16)}
+
+
+def _columns(top_k: int) -> dict[str, int]:
+    return {"ids": top_k, "probs": top_k, "rest": 1}
 
 
 class Anchor(Protocol):
@@ -62,8 +66,10 @@ class Labels:
         self.top_k: int = self.meta["top_k"]
         self.components: int = self.meta["components"]
         self._offsets = self._open("offsets", (len(store) + 1,), np.dtype(np.int64))
-        shape = self.meta["frames"], self.top_k
-        self._ids, self._probs = (self._open(name, shape, dtype) for name, dtype in _ARRAYS.items())
+        self._ids, self._probs, self._rest = (
+            self._open(name, (self.meta["frames"], columns), _DTYPES[name])
+            for name, columns in _columns(self.top_k).items()
+        )
 
     def __reduce__(self) -> tuple[type, tuple[Store, str]]:
         return Labels, self._source
@@ -72,7 +78,9 @@ class Labels:
         """Of recording i: ids (n, k) uint16 and probs (n, k) float32, n being `frames`, or what is left if fewer."""
         start = int(self._offsets[i]) + first_frame
         rows = slice(start, min(start + frames, int(self._offsets[i + 1])))
-        return np.array(self._ids[rows]), self._probs[rows].astype(np.float32)
+        probs = self._probs[rows].astype(np.float32)
+        probs[:, 0] = 1 - self._rest[rows, 0].astype(np.float32) - probs[:, 1:].sum(axis=1)
+        return np.array(self._ids[rows]), probs
 
     def _open(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         path = self.path / f"{name}.npy"
@@ -106,20 +114,20 @@ class LabelWriter:
         self._offsets = np.concatenate([[0], np.cumsum(counts)])
         self._frames = int(self._offsets[-1])
         np.save(self._part / "offsets.npy", self._offsets)
-        for name, dtype in _ARRAYS.items():
-            path, shape = self._part / f"{name}.npy", (self._frames, self._top_k)
-            header = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).offset
+        for name, columns in _columns(self._top_k).items():
+            path, shape = self._part / f"{name}.npy", (self._frames, columns)
+            header = np.lib.format.open_memmap(path, mode="w+", dtype=_DTYPES[name], shape=shape).offset
             # Written, not mapped: pages of a mapped file would count as this process's memory.
             self._files[name] = path.open("r+b"), header
         return self
 
-    def put(self, record: int, first_frame: int, ids: np.ndarray, probs: np.ndarray) -> None:
-        """ids, probs (n, k) of the frames first_frame ... of a recording."""
+    def put(self, record: int, first_frame: int, ids: np.ndarray, probs: np.ndarray, rest: np.ndarray) -> None:
+        """ids, probs (n, k) and the pool's mass (n,) of the frames first_frame ... of a recording."""
         row = int(self._offsets[record]) + first_frame
-        for name, values in (("ids", ids), ("probs", probs)):
+        for name, values in (("ids", ids), ("probs", probs), ("rest", rest)):
             file, header = self._files[name]
-            file.seek(header + row * self._top_k * _ARRAYS[name].itemsize)
-            file.write(np.ascontiguousarray(values, _ARRAYS[name]).tobytes())
+            file.seek(header + row * _columns(self._top_k)[name] * _DTYPES[name].itemsize)
+            file.write(np.ascontiguousarray(values, _DTYPES[name]).tobytes())
 
     def finish(self, measured: Mapping[str, Any]) -> None:
         """Flushes all to disk, then gives the folder its name."""

@@ -79,14 +79,6 @@ def test_values_and_gradients_are_finite_at_the_extremes(probs, scale):
     assert np.isfinite(gradient).all()
 
 
-def test_float16_storage_changes_the_loss_by_less_than_a_thousandth():
-    p, log_q = distributions(rows=500, components=64)
-    ids, probs = sparse.top_k(p, 16)
-    stored = probs.astype(jnp.float16).astype(jnp.float32)
-    online, read = (sparse.kl_to_sparse(ids, values, log_q).mean() for values in (probs, stored))
-    assert abs(online - read) < 1e-3
-
-
 @pytest.mark.parametrize("k", [1, 5, 12])
 def test_what_storing_loses_is_numpys(k):
     p, _ = distributions()
@@ -95,5 +87,4 @@ def test_what_storing_loses_is_numpys(k):
     np.put_along_axis(stored, np.asarray(ids), np.asarray(probs, np.float64), axis=-1)
     dense = np.asarray(p, np.float64)
     expected = np.sum(dense * np.log((dense + 1e-30) / (np.maximum(stored, 0) + 1e-30)), axis=-1)
-    np.testing.assert_allclose(sparse.storage_loss(p, ids, probs.astype(jnp.float16)), expected, atol=1e-3)
-    assert (sparse.storage_loss(p, ids, probs.astype(jnp.float16)) >= 0).all()
+    np.testing.assert_allclose(sparse.storage_loss(p, ids, probs), expected, atol=1e-5)

@@ -59,7 +59,7 @@ def test_labels_are_the_posteriors_of_the_whole_recording(store, anchor, labels)
         ids, probs = labels.slice(i, 0, frames)
         assert (ids.shape, ids.dtype, probs.dtype) == ((frames, KEPT), np.uint16, np.float32)
         expected_ids, expected = top_k(dense(store, anchor, i), KEPT)
-        np.testing.assert_allclose(probs, expected, atol=1e-3)
+        np.testing.assert_allclose(probs, expected, atol=2e-4)
         np.testing.assert_array_equal(ids[:, 0], expected_ids[:, 0])
 
 
@@ -75,7 +75,7 @@ def test_stored_and_online_give_the_same_loss_on_a_crop(store, kind, normalize):
     inner = slice(edge, frames - edge)
     log_q = jax.nn.log_softmax(np.random.default_rng(0).normal(size=(frames, COMPONENTS), scale=2))
     losses = [float(kl_to_sparse(ids[inner], probs[inner], log_q[inner]).mean()) for ids, probs in (online, stored)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
 
 
 def test_a_slice_ends_with_its_recording(store, labels):
@@ -159,7 +159,7 @@ def test_nothing_half_written_passes_for_whole(tmp_path, anchor, monkeypatch):
     assert not list((store.path / "labels").iterdir())
 
     killed = LabelWriter(store, anchor, COMPONENTS, KEPT).__enter__()  # and no exit
-    killed.put(0, 0, np.zeros((3, KEPT)), np.zeros((3, KEPT)))
+    killed.put(0, 0, np.zeros((3, KEPT)), np.zeros((3, KEPT)), np.zeros(3))
     with pytest.raises(UserError, match="no labels of anchor"):
         Labels(store, anchor)
 
