@@ -38,16 +38,18 @@ def span_masks(keys: jax.Array, lengths: jax.Array, size: int, config: MaskConfi
 
 
 def _row(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
-    ratio_key, length_key, start_key = jax.random.split(key, 3)
+    ratio_key, span_key = jax.random.split(key)
     ratio = jax.random.uniform(ratio_key, (), minval=config.ratio[0], maxval=config.ratio[1])
     count = jnp.clip(jnp.round(ratio * length).astype(int), 1, jnp.maximum(length - 1, 1))
     # Spans are laid one after the other until `count` frames are covered; the last one is cut short. Enough
-    # candidates are drawn that running out is next to impossible even when all are shortest and overlap.
+    # candidates are drawn that running out is next to impossible even when all are shortest and overlap. Each has
+    # a key of its own, so that padding, which adds candidates, moves none.
     candidates = 4 + 3 * size // config.span[0]
+    draw = jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(span_key, n), (2,)))(jnp.arange(candidates))
     longest = jnp.minimum(config.span[1], jnp.maximum(config.span[0], length // 3))
-    spans = jax.random.randint(length_key, (candidates,), config.span[0], longest + 1)
-    starts = jnp.floor(jax.random.uniform(start_key, (candidates,)) * jnp.maximum(length - spans + 1, 1))
-    offset = jnp.arange(size)[:, None] - starts.astype(int)  # (T, candidates)
+    spans = config.span[0] + jnp.floor(draw[:, 0] * (longest + 1 - config.span[0])).astype(int)
+    starts = jnp.floor(draw[:, 1] * jnp.maximum(length - spans + 1, 1)).astype(int)
+    offset = jnp.arange(size)[:, None] - starts  # (T, candidates)
     covered = (offset >= 0) & (offset < spans)
     first = jnp.where(covered.any(1), covered.argmax(1), candidates)  # (T,) the span that hides a frame first
     frame = jnp.arange(size)

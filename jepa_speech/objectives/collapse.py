@@ -1,9 +1,13 @@
 """Figures that show a collapse before a probe does. Sums first (they add over devices), figures after."""
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+MIN_RANK, MIN_VARIANCE = 1.5, 1e-4
 
 
 class Moments(NamedTuple):
@@ -42,3 +46,16 @@ def usage_entropy(counts: jax.Array) -> jax.Array:
     """Entropy of cluster usage over ln K: 1 where all clusters are used alike. counts (K,)."""
     p = counts / jnp.maximum(counts.sum(), 1)
     return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12))) / jnp.log(counts.size)
+
+
+def collapsed(figures: Mapping[str, float]) -> str:
+    """What a report shows of a collapse, in words; empty where it shows none.
+
+    An alarm, not a measure of quality: a healthy representation fills many dimensions and moves over time.
+    """
+    if figures.get("effective_rank", math.inf) < MIN_RANK:
+        return f"effective rank {figures['effective_rank']:.2f}: frames lie along one direction"
+    for name in ("prediction_variance", "target_variance"):
+        if figures.get(name, math.inf) < MIN_VARIANCE:
+            return f"{name} {figures[name]:.1e}: all frames are mapped to one vector"
+    return ""

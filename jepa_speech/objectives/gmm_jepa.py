@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
@@ -104,6 +105,9 @@ class GmmJepa:
     def min_samples(self) -> int:
         return self.system.min_samples
 
+    def frames(self, samples: int) -> int:
+        return self.system.frames(samples)
+
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
         params, slow = {"encoder": self.system.encoder.init(keys[0])}, {}
@@ -113,8 +117,16 @@ class GmmJepa:
         if self.anchored:
             params["head"] = self.system.head.init(keys[2])
         if self.online:
-            slow["anchor"] = self.anchor.arrays()
+            slow["anchor"] = self.anchor_arrays()
         return params, slow
+
+    def anchor_arrays(self) -> Tree:
+        """The frozen mixture; a checkpoint, which brings its own, only needs the shapes."""
+        if self.anchor is not None:
+            return self.anchor.arrays()
+        blank = np.ones((self.anchor_config.components, DIMS[self.anchor_config.features]), np.float32)
+        parts = {"means": blank, "variances": blank, "weights": blank[:, 0], "shift": blank[0], "scale": blank[0]}
+        return DiagonalGMM(**parts, features=self.anchor_config.features).arrays()
 
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array

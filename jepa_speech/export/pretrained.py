@@ -1,0 +1,128 @@
+"""A trained encoder, ready to use: a run folder is all it needs, neither the training data nor the config file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import soxr
+
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
+from jepa_speech.files import read_json
+from jepa_speech.objectives import build
+from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.train.checkpoint import load_weights
+
+# Waves are padded with silence to one of these lengths, so that few shapes are compiled. Padding changes nothing
+# (a property that tests hold), and the longest is the longest that is taken whole.
+PADDED_SECONDS = (1, 2, 4, 8, 16, 30, 60)
+OVERLAP_SECONDS = 10  # of the windows that a longer wave is cut into; each keeps its frames up to half of it
+
+
+@dataclass(frozen=True)
+class Representation:
+    """layers: one (T, D) float32 array per layer, the first is the input of the first block."""
+
+    layers: list[np.ndarray]
+    frame_rate: float
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An objective with its parameters. `config` is the resolved config of the run, `step` its last checkpoint's."""
+
+    config: Mapping[str, Any]
+    objective: Objective
+    params: Tree
+    slow: Tree
+    step: int
+
+    @property
+    def has_clusters(self) -> bool:
+        """Whether a cluster head was trained (false for λ ≡ 0)."""
+        return "head" in self.params
+
+    def represent(self, wave: np.ndarray, sample_rate: int) -> Representation:
+        """The layers of one recording of any level, (S,) samples.
+
+        Up to 60 s it is taken whole; a longer one in windows of 60 s that overlap by 10 s, each standardised by
+        itself, of which the frames nearest to a window's middle are kept. Raises UserError for a wave that is
+        shorter than the system's shortest input, not one-dimensional, or not finite.
+        """
+        return Representation(self._windows(self._represent, wave, sample_rate), self.objective.frame_rate)
+
+    def cluster_probs(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The cluster head's probabilities, nothing hidden: (T, K)."""
+        return self._windows(self._clusters, wave, sample_rate)[0]
+
+    @cached_property
+    def _represent(self) -> Any:
+        return jax.jit(lambda params, slow, *wave: self.objective.represent(params, slow, *wave)[0])
+
+    @cached_property
+    def _clusters(self) -> Any:
+        return jax.jit(lambda params, slow, *wave: [self.objective.clusters(params, slow, *wave)])
+
+    def _windows(self, function: Any, wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
+        wave = self._checked(wave, sample_rate)
+        longest, overlap = (seconds * SAMPLE_RATE for seconds in (PADDED_SECONDS[-1], OVERLAP_SECONDS))
+        if len(wave) <= longest:
+            return self._padded(function, wave)
+        starts = [*range(0, len(wave) - longest, longest - overlap)]
+        starts.append(-(-(len(wave) - longest) // HOP) * HOP)  # the last window ends with the wave, on the grid
+        parts: list[list[np.ndarray]] = []
+        edges = [0, *(start + overlap // 2 for start in starts[1:]), None]
+        for start, first, last in zip(starts, edges[:-1], edges[1:], strict=True):
+            keep = slice((first - start) // HOP if first else 0, None if last is None else (last - start) // HOP)
+            parts.append([layer[keep] for layer in self._padded(function, wave[start : start + longest])])
+        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
+
+    def _padded(self, function: Any, wave: np.ndarray) -> list[np.ndarray]:
+        size = next(s * SAMPLE_RATE for s in PADDED_SECONDS if s * SAMPLE_RATE >= len(wave))
+        padded = np.zeros((1, samples(size // HOP + 1)), np.float32)
+        padded[0, : len(wave)] = wave
+        layers = function(self.params, self.slow, jnp.asarray(padded), jnp.array([len(wave)]))
+        frames = self.objective.frames(len(wave))
+        return [np.asarray(layer[0, :frames], np.float32) for layer in layers]
+
+    def _checked(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
+        wave = np.asarray(wave, np.float32)
+        if wave.ndim != 1:
+            raise UserError(f"a wave of shape (S,) was expected, not {wave.shape}: pass one channel at a time")
+        if not np.isfinite(wave).all():
+            raise UserError("the wave holds NaN or infinite samples: clean it first")
+        if sample_rate != SAMPLE_RATE and len(wave):
+            wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
+        if len(wave) < self.objective.min_samples:
+            raise UserError(
+                f"the wave has {len(wave)} samples at {SAMPLE_RATE} Hz; this system needs {self.objective.min_samples}"
+            )
+        return wave
+
+
+def load_pretrained(run: str | Path) -> Pretrained:
+    """The newest checkpoint of a run folder.
+
+    Raises UserError if the folder is not a run, holds no whole checkpoint, or one of another architecture.
+    """
+    path = Path(run) / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"{run}: not a run folder (no config.json); `jepa-speech train --workdir {run}` makes one"
+        )
+    config = read_json(path)
+    objective = build(config)
+    like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
+    step, params, slow = load_weights(run, like)
+    return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step)
+
+
+def untrained(config: Mapping[str, Any], seed: int) -> Pretrained:
+    """The same architecture as it was before its first step, from another seed."""
+    objective = build(config)
+    return Pretrained(config, objective, *jax.jit(objective.init)(jax.random.PRNGKey(seed)), 0)
