@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,15 +20,11 @@ import psutil
 def tree_pss(process: psutil.Process) -> int:
     """Proportional set size of a process and its descendants, in bytes; those that just ended count as 0."""
     total = 0
-    try:
-        family = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for member in family:
-        try:
-            total += member.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    with suppress(psutil.NoSuchProcess):
+        for member in (process, *process.children(recursive=True)):
+            with suppress(OSError):
+                rollup = Path(f"/proc/{member.pid}/smaps_rollup").read_text(encoding="ascii")
+                total += 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return total
 
 
@@ -45,7 +42,7 @@ def watch(command: list[str], every_s: float) -> dict[str, float]:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--limit-gb", type=float, help="fail if the peak is above this")
-    options.add_argument("--every", type=float, default=0.2, metavar="S", help="seconds between samples")
+    options.add_argument("--every", type=float, default=0.5, metavar="S", help="seconds between samples")
     options.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     options.add_argument("command", nargs="+", metavar="COMMAND", help="after `--`")
     args = options.parse_args()

@@ -7,6 +7,7 @@ does can be done by hand. A step whose command was done before is not done again
 import argparse
 import hashlib
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -147,8 +148,10 @@ def execute(command: Sequence[str], results: Path) -> dict[str, Any]:
     """Runs a verb in a process of its own; returns its results and how long it took."""
     results.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    program = [sys.executable, "-m", "jepa_speech"]
-    code = subprocess.run([*program, *command, "--json", str(results)], check=False).returncode
+    with subprocess.Popen([sys.executable, "-m", "jepa_speech", *command, "--json", str(results)]) as verb:
+        code = outlast(verb)
+    if code in (130, -signal.SIGINT):
+        raise KeyboardInterrupt
     if code == Interrupted.exit_code:
         raise Interrupted("stopped, and saved: run the same command to go on")
     if code:
@@ -156,6 +159,19 @@ def execute(command: Sequence[str], results: Path) -> dict[str, Any]:
     found = {"seconds": time.monotonic() - began, "results": read_json(results)}
     results.unlink()
     return found
+
+
+def outlast(verb: subprocess.Popen) -> int:
+    """Waits for the verb, however often Ctrl-C is pressed (it hears it too, and may be saving); passes SIGTERM on."""
+    before = signal.signal(signal.SIGTERM, lambda *_: verb.terminate())
+    try:
+        while True:
+            try:
+                return verb.wait()
+            except KeyboardInterrupt:
+                continue
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write_report(
