@@ -10,8 +10,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Before jax wakes its backend: four pretend devices, so that sharding is exercised everywhere, and no optimising of
 # machine code, since tests compile much and compute little (compiling takes 40% of the time so).
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
