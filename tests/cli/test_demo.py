@@ -1,5 +1,10 @@
 """The demo's road at a toy size: all its steps, its report, and that finished steps are not done again."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,3 +86,21 @@ def test_a_step_that_fails_ends_the_demo_in_one_line(tmp_path, capfd):
     assert lines[-2].startswith("jepa-speech prepare: ") and "no recordings" in lines[-2]
     assert lines[-1].startswith("jepa-speech demo: the step above failed")
     assert cli.main(["demo", "--data", str(tmp_path / "nowhere")]) == 2
+
+
+SAVES = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("ready", flush=True)
+time.sleep({seconds})
+"""
+
+
+@pytest.mark.parametrize(("stop", "seconds", "code"), [(signal.SIGTERM, 60, 75), (signal.SIGINT, 1, 0)])
+def test_a_verb_that_saves_is_waited_for(stop, seconds, code):
+    """SIGTERM reaches the verb; Ctrl-C (which a terminal sends to both) does not end the demo before the verb ends."""
+    with subprocess.Popen([sys.executable, "-c", SAVES.format(seconds=seconds)], stdout=subprocess.PIPE) as verb:
+        verb.stdout.readline()
+        threading.Timer(0.2, os.kill, (os.getpid(), stop)).start()
+        assert demo.outlast(verb) == code
