@@ -1,4 +1,4 @@
-"""Small enough for two CPU cores: log-mel front-end, 4 transformer blocks, width 192, minutes to train.
+"""Small enough for two CPU cores: log-mel front-end, 4 transformer blocks of width 128, minutes to train.
 
     jepa-speech train --config configs/smoke.py --workdir runs/smoke --config.data.store=STORE \
         --config.anchor.path=GMM.npz
@@ -15,24 +15,16 @@ from jepa_speech.errors import UsageError
 
 def get_config(variant: str = "gmm_jepa") -> ConfigDict:
     config = base()
-    config.data.batch_seconds = 32.0
-    config.data.buckets = (4.0,)
-    config.encoder.update(
-        name="transformer",
-        frontend="logmel",
-        width=192,
-        blocks=4,
-        heads=4,
-        hidden=768,
-        dropout=0.0,
-        dtype="float32",
-    )
+    config.data.batch_seconds = 16.0
+    config.data.buckets = (1.0, 4.0)
+    config.encoder.update(name="transformer", frontend="logmel", width=128, blocks=4, heads=4, hidden=512, kernel=15)
+    config.encoder.update(dropout=0.0, dtype="float32")
     config.head.update(width=256, blocks=1, dropout=0.0)
     config.mixing.update(utterance=0.0, noise=0.0)
     config.objective.visible_weight = 1.0
     config.objective.update(ema_start=0.99, ema_end=0.999)
-    config.optim.update(learning_rate=1e-3, warmup_steps=100, schedule="cosine")
-    config.train.update(steps=1000, checkpoint_every=250, report_every=25)
+    config.optim.update(learning_rate=1e-3, warmup_steps=60, schedule="cosine")
+    config.train.update(steps=800, checkpoint_every=200, report_every=25)
     if variant == "pure_jepa":
         config.objective.update(lambda_start=0.0, lambda_end=0.0)
     elif variant == "anchor_alone":

@@ -62,11 +62,11 @@ class Pretrained:
 
     @cached_property
     def _represent(self) -> Any:
-        return jax.jit(lambda params, slow, *wave: self.objective.represent(params, slow, *wave)[0])
+        return jax.jit(self.objective.represent)
 
     @cached_property
     def _clusters(self) -> Any:
-        return jax.jit(lambda params, slow, *wave: [self.objective.clusters(params, slow, *wave)])
+        return jax.jit(self.objective.clusters)
 
     def _windows(self, function: Any, wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         wave = self._checked(wave, sample_rate)
@@ -86,9 +86,8 @@ class Pretrained:
         size = next(s * SAMPLE_RATE for s in PADDED_SECONDS if s * SAMPLE_RATE >= len(wave))
         padded = np.zeros((1, samples(size // HOP + 1)), np.float32)
         padded[0, : len(wave)] = wave
-        layers = function(self.params, self.slow, jnp.asarray(padded), jnp.array([len(wave)]))
-        frames = self.objective.frames(len(wave))
-        return [np.asarray(layer[0, :frames], np.float32) for layer in layers]
+        layers, frame_lengths = function(self.params, self.slow, jnp.asarray(padded), jnp.array([len(wave)]))
+        return [np.asarray(layer, np.float32)[0, : int(frame_lengths[0])] for layer in layers]
 
     def _checked(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
         wave = np.asarray(wave, np.float32)
@@ -112,9 +111,7 @@ def load_pretrained(run: str | Path) -> Pretrained:
     """
     path = Path(run) / "config.json"
     if not path.is_file():
-        raise UserError(
-            f"{run}: not a run folder (no config.json); `jepa-speech train --workdir {run}` makes one"
-        )
+        raise UserError(f"{run}: not a run folder (no config.json); `jepa-speech train --workdir {run}` makes one")
     config = read_json(path)
     objective = build(config)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))

@@ -9,7 +9,7 @@ from flax import nnx
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.nn.blocks import ConformerBlock, TransformerBlock, norm
+from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock, norm
 from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
 from jepa_speech.nn.rows import dropout, fold, valid
 
@@ -18,8 +18,8 @@ from jepa_speech.nn.rows import dropout, fold, valid
 class EncoderConfig:
     """Config section `encoder` (names `conformer` and `transformer`).
 
-    frontend: `conv` (wav2vec 2.0's, `channels` wide) or `logmel`. kernel: of the conformer's depthwise
-    convolution, in frames. dtype: of the arithmetic; parameters stay float32.
+    frontend: `conv` (wav2vec 2.0's, `channels` wide) or `logmel`. kernel: frames of the depthwise convolutions, in
+    each conformer block, or once before the transformer's. dtype: of the arithmetic; parameters stay float32.
     """
 
     name: Literal["conformer", "transformer"] = "conformer"
@@ -64,6 +64,9 @@ class Encoder(nnx.Module):
             self.frontend = LogMelFrontend()
         self.projection = nnx.Linear(self.frontend.width, config.width, dtype=dtype, rngs=rngs)
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,)))
+        # A transformer gets its neighbourhood from a convolution, as wav2vec 2.0 does, but after a gate: a conformer's.
+        local = config.name == "transformer"
+        self.local = ConvModule(config.width, config.kernel, dtype, rngs) if local else None
         self.blocks = nnx.List([block(config, rngs) for _ in range(config.blocks)])
         self.norm = norm(config.width, dtype, rngs)
 
@@ -80,11 +83,14 @@ class Encoder(nnx.Module):
         one normalised = z), and frame lengths (B,).
         """
         frame_lengths = frames(lengths)
-        x = self.projection(self.frontend(wave).astype(self.dtype))  # (B, T, D)
+        inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
+        visible = inside if mask is None else inside & ~mask
+        x = self.projection(self.frontend(wave, visible).astype(self.dtype))  # (B, T, D)
         x = dropout(x, self.rate, fold(keys, 0))
         if mask is not None:
             x = jnp.where(mask[..., None], self.mask_embedding[...].astype(x.dtype), x)
-        inside = valid(frame_lengths, x.shape[1])
+        if self.local is not None:
+            x = x + self.local(x, inside)
         layers = [x]
         for i, layer in enumerate(self.blocks):
             x = layer(x, inside, fold(keys, i + 1))

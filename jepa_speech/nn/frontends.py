@@ -9,9 +9,8 @@ from jepa_speech.features.spectral import log_mel
 # Kernel and stride of the seven convolutions of wav2vec 2.0 (arXiv 2006.11477, section 4.2): stride 320, field 400.
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
 
-# Mean and deviation of log-mel values over read speech at level 1, all bands together (LibriSpeech, 60 clips): constants,
-# because statistics of the clip at hand would carry hidden frames into visible ones.
-LOG_MEL_MEAN, LOG_MEL_DEVIATION = 0.93, 3.77
+# Deviation of log-mel values of read speech at level 1, all bands together (LibriSpeech, 60 clips): a constant.
+LOG_MEL_DEVIATION = 3.77
 
 
 class ConvFrontend(nnx.Module):
@@ -39,7 +38,7 @@ class ConvFrontend(nnx.Module):
             self.norms.append(nnx.LayerNorm(channels, dtype=dtype, use_fast_variance=False, rngs=rngs))
         self.final_norm = nnx.LayerNorm(channels, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
-    def __call__(self, wave: jax.Array) -> jax.Array:
+    def __call__(self, wave: jax.Array, visible: jax.Array) -> jax.Array:
         x = wave[..., None]  # (B, S, 1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = jax.nn.gelu(norm(convolution(x)), approximate=False)
@@ -47,9 +46,16 @@ class ConvFrontend(nnx.Module):
 
 
 class LogMelFrontend(nnx.Module):
-    """Log-mel frames, scaled by constants: cheap, and on the same grid as the convolutions."""
+    """Log-mel frames less their mean vector: cheap, and on the same grid as the convolutions.
+
+    The mean (voice, microphone and room, mostly) is taken over visible frames, so that neither padding nor what is
+    hidden reaches other frames through it.
+    """
 
     width = 80
 
-    def __call__(self, wave: jax.Array) -> jax.Array:
-        return (log_mel(wave) - LOG_MEL_MEAN) / LOG_MEL_DEVIATION  # (B, T, 80)
+    def __call__(self, wave: jax.Array, visible: jax.Array) -> jax.Array:
+        """wave (B, S), visible (B, T) -> (B, T, 80)."""
+        x, weight = log_mel(wave), visible[..., None]
+        mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
+        return (x - mean) / LOG_MEL_DEVIATION

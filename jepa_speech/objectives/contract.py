@@ -33,9 +33,6 @@ class Objective(Protocol):
     min_samples: int
     """The shortest wave, at 16 kHz, that `represent` takes."""
 
-    def frames(self, samples: int) -> int:
-        """Frames of `represent` for a wave of so many samples."""
-
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         """Fresh (params, slow)."""
 

@@ -105,9 +105,6 @@ class GmmJepa:
     def min_samples(self) -> int:
         return self.system.min_samples
 
-    def frames(self, samples: int) -> int:
-        return self.system.frames(samples)
-
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
         params, slow = {"encoder": self.system.encoder.init(keys[0])}, {}
@@ -242,12 +239,14 @@ class GmmJepa:
         _, layers, frame_lengths = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
         return layers, frame_lengths
 
-    def clusters(self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array) -> jax.Array:
-        """The head's cluster probabilities for every frame, nothing hidden: (B, T, K)."""
+    def clusters(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """The head's cluster probabilities for every frame, nothing hidden: [(B, T, K)] and frame lengths (B,)."""
         if not self.anchored:
             raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
-        z = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)[0]
-        return jax.nn.softmax(self.system.head.apply(params["head"], z))
+        z, _, frame_lengths = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        return [jax.nn.softmax(self.system.head.apply(params["head"], z))], frame_lengths
 
 
 def sparse_entropy(q: jax.Array) -> jax.Array:

@@ -21,6 +21,7 @@ import numpy as np
 from jepa_speech.config import from_section
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.objectives.collapse import collapsed
 from jepa_speech.train.checkpoint import Checkpoints, by_path, path_name, read_weights
 from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.metrics import Bar, Rates, RunLog
@@ -147,6 +148,9 @@ def write_row(
     speed = rates.look()
     if due:
         log.event("rates", step=number, **speed)
+        if alarm := collapsed(report):
+            log.event("collapse", step=number, what=alarm)
+            bar.say(f"step {number}: this looks like a collapse: {alarm} (docs/reading-curves.md)")
         log.plot(number, speed)
         rates.restart()
     bar.show({"loss": values["loss"]} | terms, speed)

@@ -102,5 +102,9 @@ class Bar:
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         self.bar.update()
 
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self.bar.write(line, file=sys.stderr)
+
     def close(self) -> None:
         self.bar.close()

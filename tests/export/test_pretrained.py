@@ -1,0 +1,118 @@
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+
+import jepa_speech
+from jepa_speech.errors import UserError
+from jepa_speech.export import pretrained
+from jepa_speech.features.grid import HOP, frames
+from jepa_speech.train.configfile import plain
+from jepa_speech.train.loop import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder after one step, moved away from where it was trained."""
+    anchor = toys.toy_anchor()
+    config = toys.toy_config(train={"steps": 1, "checkpoint_every": 1}, anchor={"source": "online"})
+    batch = {name: np.asarray(x) for name, x in toys.toy_batch(anchor=anchor, rows=4).items()}
+    first = tmp_path_factory.mktemp("first") / "run"
+    train(plain(config), pretrained.build(config, anchor), lambda start, stop: (b for b in [batch]), first)
+    return shutil.move(first, tmp_path_factory.mktemp("second") / "run")
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return jepa_speech.load_pretrained(run)
+
+
+def wave(seconds: float) -> np.ndarray:
+    return toys.toy_audio(1, round(16_000 * seconds), seed=3)[0]
+
+
+@pytest.mark.parametrize("samples", [400, 719, 8_000, 16_000, 30_001])
+def test_layers_are_those_of_the_objective_whatever_the_padding(model, samples):
+    x = wave(2)[:samples]
+    expected, _ = model.objective.represent(model.params, model.slow, jnp.asarray(x)[None], jnp.array([samples]))
+    got = model.represent(x, 16_000)
+    assert got.frame_rate == 50
+    assert [layer.shape for layer in got.layers] == [(frames(samples), 16)] * 3
+    for layer, exact in zip(got.layers, expected, strict=True):
+        np.testing.assert_allclose(layer, exact[0], atol=2e-5)
+
+
+def test_level_and_offset_do_not_matter(model):
+    x = wave(1)
+    for other in (0.1 * x, x + 0.3):
+        np.testing.assert_allclose(
+            model.represent(other, 16_000).layers[-1], model.represent(x, 16_000).layers[-1], atol=1e-3
+        )
+
+
+def test_long_waves_go_through_overlapping_windows(model, monkeypatch):
+    monkeypatch.setattr(pretrained, "PADDED_SECONDS", (1, 2))
+    monkeypatch.setattr(pretrained, "OVERLAP_SECONDS", 1)
+    x = wave(4.93)
+    layers = model.represent(x, 16_000).layers
+    assert {len(layer) for layer in layers} == {frames(len(x))}
+    first = model.represent(x[:32_000], 16_000).layers[-1]
+    np.testing.assert_allclose(layers[-1][:70], first[:70], atol=2e-5)
+    second = model.represent(x[16_000:48_000], 16_000).layers[-1]
+    middle = slice(16_000 // HOP + 30, 16_000 // HOP + 70)
+    np.testing.assert_allclose(layers[-1][middle], second[30:70], atol=2e-5)
+
+
+def test_other_sample_rates_are_resampled(model):
+    assert len(model.represent(wave(1)[::2], 8_000).layers[0]) == frames(16_000)
+
+
+def test_cluster_probabilities(model):
+    assert model.has_clusters
+    probs = model.cluster_probs(wave(1), 16_000)
+    assert probs.shape == (frames(16_000), toys.K)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (np.zeros(399), "needs 400"),
+        (np.zeros(0), "needs 400"),
+        (np.full(16_000, np.nan), "NaN"),
+        (np.zeros((2, 16_000)), "one channel"),
+    ],
+)
+def test_what_cannot_be_represented_is_refused(model, bad, says):
+    with pytest.raises(UserError, match=says):
+        model.represent(bad, 16_000)
+
+
+def test_silence_has_a_finite_representation(model):
+    assert np.isfinite(model.represent(np.zeros(16_000), 16_000).layers[-1]).all()
+
+
+def test_not_a_run(tmp_path):
+    with pytest.raises(UserError, match=r"no config\.json"):
+        jepa_speech.load_pretrained(tmp_path)
+
+
+def test_checkpoint_of_another_architecture(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((other / "config.json").read_text())
+    config["encoder"]["width"] = 32
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="params/encoder"):
+        jepa_speech.load_pretrained(other)
+
+
+def test_untrained_is_the_same_architecture_from_a_seed(model):
+    a, b, c = (pretrained.untrained(model.config, seed) for seed in (0, 0, 1))
+    assert jax.tree.structure(a.params) == jax.tree.structure(model.params)
+    x = wave(1)
+    np.testing.assert_array_equal(a.represent(x, 16_000).layers[-1], b.represent(x, 16_000).layers[-1])
+    assert np.abs(a.represent(x, 16_000).layers[-1] - c.represent(x, 16_000).layers[-1]).max() > 0.1

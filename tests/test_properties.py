@@ -1,0 +1,248 @@
+"""Each property holds for the system, and a broken twin, named after the defect, is shown to fail it.
+
+The defects are those of released code (P1, P3, ...) or of code that people write.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import properties
+import pytest
+import toys
+
+from jepa_speech.anchors.sparse import kl_to_sparse, top_k
+from jepa_speech.features.spectral import log_mel
+from jepa_speech.nn import blocks
+from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
+from jepa_speech.nn.module import Pure
+from jepa_speech.objectives import build
+from jepa_speech.objectives.collapse import collapsed
+from jepa_speech.objectives.gmm_jepa import GmmJepa
+from jepa_speech.train.step import contribution
+
+CLEAN = {"logmel-transformer": ("logmel", "transformer"), "conv-conformer": ("conv", "conformer")}
+
+
+@pytest.fixture(scope="module", params=list(CLEAN))
+def system(request) -> properties.System:
+    return properties.toy_system(toys.toy_config(*CLEAN[request.param]))
+
+
+@pytest.fixture(scope="module")
+def simple() -> properties.System:
+    """For properties that do not depend on the encoder."""
+    return properties.toy_system()
+
+
+def twin(**methods: Any) -> Any:
+    """build() of an objective with methods replaced by broken ones."""
+    broken = type("Broken", (GmmJepa,), methods)
+
+    def make(config: Any, anchor: Any) -> Any:
+        whole = build(config, anchor)
+        return broken(**{field.name: getattr(whole, field.name) for field in dataclasses.fields(GmmJepa)})
+
+    return make
+
+
+def fails(check: Any, *args: Any) -> None:
+    with pytest.raises(AssertionError):
+        check(*args)
+
+
+def test_1_leak(system):
+    properties.leak(system)
+
+
+def test_1_leak_twin_masks_after_the_encoder():
+    """P1: the released code masks only what the predictor sees."""
+    fails(properties.leak, properties.toy_system(toys.toy_config(mask={"site": "pre_predictor"})))
+
+
+def test_2_padding(system):
+    properties.padding_invariance(system)
+
+
+def test_2_padding_twin_attends_to_padding(monkeypatch):
+    """P16: no key-padding mask in attention."""
+    monkeypatch.setattr("jepa_speech.nn.encoder.valid", lambda lengths, size: jnp.ones((len(lengths), size), bool))
+    fails(properties.padding_invariance, properties.toy_system())
+
+
+def test_2_padding_twin_convolves_padding(monkeypatch):
+    """P16: padded frames are not zeroed before the depthwise convolution."""
+    original = blocks.ConvModule.__call__
+    monkeypatch.setattr(blocks.ConvModule, "__call__", lambda self, x, valid: original(self, x, jnp.ones_like(valid)))
+    fails(properties.padding_invariance, properties.toy_system(toys.toy_config("logmel", "conformer")))
+
+
+def test_3_target_is_deterministic():
+    properties.deterministic_target(properties.toy_system(toys.toy_config(encoder={"dropout": 0.2})))
+
+
+def test_3_target_twin_teaches_with_dropout():
+    """P4: the released teacher is never put into evaluation mode."""
+
+    def loss(self, params, slow, batch, key, step):
+        return GmmJepa.loss(self, params, slow | {"key": key}, batch, key, step)
+
+    def target(self, slow, clean, lengths):
+        rows = jax.random.split(slow["key"], len(lengths))
+        return self.system.encoder.apply(slow["teacher"], clean, lengths, None, rows)[0]
+
+    config = toys.toy_config(encoder={"dropout": 0.2})
+    fails(properties.deterministic_target, properties.toy_system(config, twin(loss=loss, target=target)))
+
+
+def test_4_predictor_uses_time(system):
+    properties.predictor_uses_time(system)
+
+
+def test_4_predictor_twin_maps_each_token_alone():
+    """P3: a predictor of 1 x 1 convolutions says the same at every hidden frame and teaches the encoder nothing."""
+    fails(properties.predictor_uses_time, properties.toy_system(toys.toy_config(objective={"predictor_blocks": 0})))
+
+
+def test_5_ema():
+    properties.ema(properties.toy_system(toys.toy_config(encoder={"dtype": "bfloat16"})))
+
+
+def test_5_ema_twin_averages_in_bfloat16():
+    """P5: the teacher is averaged in the type of the compute, and never closes the gap."""
+
+    def update_slow(self, slow, params, stats, step):
+        d = jnp.bfloat16(self.decay(step))
+
+        def average(t, s):
+            return (d * t.astype(jnp.bfloat16) + (1 - d) * s.astype(jnp.bfloat16)).astype(jnp.float32)
+
+        return slow | {"teacher": jax.tree.map(average, slow["teacher"], params["encoder"])}
+
+    fails(properties.ema, properties.toy_system(objective=twin(update_slow=update_slow)))
+
+
+def test_6_loss_dtype(simple):
+    low = properties.toy_system(toys.toy_config(encoder={"dtype": "bfloat16"}))
+    properties.loss_dtype(low, simple)
+
+
+def test_6_loss_dtype_twin_sums_in_half(simple):
+    """P6: sums over frames in float16 overflow, and the loss becomes 0 or NaN."""
+
+    def loss(self, *args):
+        terms, stats = GmmJepa.loss(self, *args)
+        half = {name: t._replace(total=jnp.float16(t.total), weight=jnp.float16(t.weight)) for name, t in terms.items()}
+        return half, stats
+
+    fails(properties.loss_dtype, properties.toy_system(objective=twin(loss=loss)), simple)
+
+
+def test_7_micro_batches(simple):
+    properties.micro_batches(simple)
+
+
+def test_7_micro_batches_twin_averages_the_means():
+    """Each part divided by its own count: parts with few hidden frames weigh too much."""
+
+    def means(objective, optimizer, schedule, report_due, accumulate):
+        def step(state, batch):
+            def loss(params, part):
+                terms = objective.loss(params, state.slow, part, state.key, state.step)[0]
+                return contribution(terms, {name: term.weight for name, term in terms.items()})
+
+            parts = [jax.tree.map(lambda x, i=i: x[i::accumulate], batch) for i in range(accumulate)]
+            values, gradients = zip(*(jax.value_and_grad(loss)(state.params, p) for p in parts), strict=True)
+            gradient = jax.tree.map(lambda *g: sum(g) / accumulate, *gradients)
+            params = jax.tree.map(jnp.subtract, state.params, gradient)
+            return dataclasses.replace(state, params=params), {"loss": sum(values) / accumulate}
+
+        return step
+
+    fails(properties.micro_batches, properties.toy_system(step=means))
+
+
+@pytest.mark.parametrize("name", ["conv", "logmel"])
+def test_8_alignment(name):
+    if name == "conv":
+        frontend = Pure(lambda rngs: ConvFrontend(8, jnp.float32, rngs))
+    else:
+        frontend = Pure(lambda rngs: LogMelFrontend())
+    params = frontend.init(properties.KEY)
+    properties.alignment(lambda wave: frontend.apply(params, wave, jnp.zeros((1, 40), bool)), log_mel)
+
+
+def test_8_alignment_twin_centres_the_labels():
+    """P13: labels from a centred spectrogram stand 200 samples beside the encoder's frames."""
+    frontend = Pure(lambda rngs: LogMelFrontend())
+    centred = lambda wave: log_mel(jnp.pad(wave, ((0, 0), (200, 200))))  # noqa: E731
+    fails(properties.alignment, lambda wave: frontend.apply({}, wave, jnp.zeros((1, 40), bool)), centred)
+
+
+def stream(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+    for number in range(start, stop):
+        batch = toys.toy_batch(seed=number, anchor=toys.toy_anchor())
+        yield {name: np.asarray(x) for name, x in batch.items()}
+
+
+def test_9_resume(tmp_path):
+    properties.resume(tmp_path, stream)
+
+
+def test_9_resume_twin_reads_from_the_beginning(tmp_path):
+    """P11: the position in the data is lost, a resumed run sees the first recordings again."""
+    fails(properties.resume, tmp_path, lambda start, stop: stream(0, stop - start))
+
+
+def divergence(posteriors: jax.Array, logits: jax.Array) -> jax.Array:
+    ids, probs = top_k(posteriors, toys.K)
+    return kl_to_sparse(ids, probs, jax.nn.log_softmax(logits))
+
+
+def test_10_special_mixtures():
+    properties.special_mixtures(divergence)
+
+
+def test_10_special_mixtures_twin_turns_the_divergence_around():
+    fails(
+        properties.special_mixtures,
+        lambda p, logits: optax.kl_divergence(jnp.log(p + 1e-9), jax.nn.softmax(logits)),
+    )
+
+
+def test_11_collapse(simple):
+    properties.collapse_shows(simple, collapsed)
+
+
+def test_11_collapse_twin_looks_at_the_loss(simple):
+    """The loss of a collapsed encoder looks fine: a detector on it stays quiet."""
+    fails(properties.collapse_shows, simple, lambda figures: "" if figures["cluster_usage"] >= 0 else "collapsed")
+
+
+def test_12_one_compilation(simple):
+    properties.one_compilation(simple)
+
+
+def test_12_one_compilation_twin_gathers_hidden_frames():
+    """A shape that follows the number of hidden frames cannot be compiled once (here: not at all)."""
+
+    def loss(self, params, slow, batch, key, step):
+        mask = self.hide(jax.random.split(key, len(batch["lengths"])), batch["lengths"] // 320, 50)
+        assert not isinstance(mask, jax.core.Tracer), "shapes that depend on data do not trace"
+        return GmmJepa.loss(self, params, slow, batch, key, step)
+
+    fails(properties.one_compilation, properties.toy_system(objective=twin(loss=loss)))
+
+
+def test_stored_and_online_posteriors_give_the_same_loss(simple):
+    online = properties.toy_system(toys.toy_config(anchor={"source": "online"}))
+    batch = {name: x for name, x in simple.batch.items() if not name.startswith("anchor")}
+    stored, computed = simple.terms(), online.terms(batch)
+    for name in stored:
+        np.testing.assert_allclose(
+            computed[name].total / computed[name].weight, stored[name].total / stored[name].weight, atol=1e-3
+        )

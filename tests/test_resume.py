@@ -1,0 +1,98 @@
+"""The real thing, from the command line: a run killed three times ends bit-identical to one that was not."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from babble import babble_store
+from toys import CONFIGS, toy_anchor
+
+from jepa_speech.cli import main
+from jepa_speech.config import from_section
+from jepa_speech.objectives import build
+from jepa_speech.train.checkpoint import Checkpoints, by_path
+from jepa_speech.train.optim import OptimConfig, make_optimizer
+from jepa_speech.train.sharding import MeshConfig, make_mesh
+from jepa_speech.train.state import abstract_state
+
+STEPS = 40
+CONFIG = {
+    "data.buckets": "0.5,1.0",
+    "data.batch_seconds": "2",
+    "encoder.width": "16",
+    "encoder.blocks": "1",
+    "encoder.heads": "2",
+    "encoder.hidden": "16",
+    "encoder.dropout": "0.1",
+    "head.width": "8",
+    "mask.span": "2,4",
+    "mixing.utterance": "0.3",
+    "mixing.noise": "0.3",
+    "train.steps": str(STEPS),
+    "train.checkpoint_every": "5",
+    "train.report_every": "7",
+    "optim.warmup_steps": "5",
+}
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """The command line without its --workdir, for a store of eleven recordings with labels."""
+    folder = tmp_path_factory.mktemp("resume")
+    store = babble_store(folder, np.linspace(0.3, 1.4, 11))
+    toy_anchor().save(folder / "gmm.npz")
+    assert main(["label", "--store", str(store.path), "--anchor", str(folder / "gmm.npz"), "--top-k", "4"]) == 0
+    keys = CONFIG | {"data.store": str(store.path), "anchor.path": str(folder / "gmm.npz")}
+    overrides = [f"--config.{key}={value}" for key, value in keys.items()]
+    return [sys.executable, "-m", "jepa_speech", "train", "--config", str(CONFIGS / "smoke.py"), *overrides]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One compilation for all processes; the compiled code is the same."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+    return os.environ | cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+def rows(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+def final_state(run: Path) -> dict[str, np.ndarray]:
+    config = json.loads((run / "config.json").read_text())
+    optimizer = make_optimizer(from_section(OptimConfig, config["optim"], "optim"))
+    abstract = abstract_state(build(config), optimizer, config["seed"], make_mesh(MeshConfig()))
+    with Checkpoints(run, keep=2) as checkpoints:
+        assert checkpoints.latest == STEPS
+        return {path: np.asarray(leaf) for path, leaf in by_path(checkpoints.restore(abstract)).items()}
+
+
+def test_killed_three_times_at_random_steps(command, environment, tmp_path):
+    subprocess.run([*command, "--workdir", str(tmp_path / "whole")], env=environment, check=True)
+    random = np.random.default_rng()
+    for _ in range(3):
+        process = subprocess.Popen([*command, "--workdir", str(tmp_path / "cut")], env=environment)
+        goal = rows(tmp_path / "cut") + int(random.integers(1, 12))
+        print("to be killed at row", goal)  # pytest shows it where this fails
+        while rows(tmp_path / "cut") < min(goal, STEPS - 1) and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    subprocess.run([*command, "--workdir", str(tmp_path / "cut")], env=environment, check=True)
+
+    whole, cut = final_state(tmp_path / "whole"), final_state(tmp_path / "cut")
+    assert any("teacher" in path for path in whole) and any("opt_state" in path for path in whole)
+    for path in whole:
+        np.testing.assert_array_equal(whole[path], cut[path], err_msg=path)
+    metrics = [(tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "cut")]
+    assert metrics[0] == metrics[1]
+    assert len(metrics[0].splitlines()) == STEPS
+    starts = [json.loads(line)["event"] for line in (tmp_path / "cut" / "events.jsonl").read_text().splitlines()]
+    assert "resume" in starts and jax.device_count() == 4
