@@ -17,7 +17,8 @@ class MixingConfig:
     """Config section `mixing`.
 
     With probability `utterance`, up to half of the row is overlapped by another recording, at an energy
-    ratio U(utterance_db); else with probability `noise`, all of it, at a signal-to-noise ratio U(noise_db).
+    ratio U(utterance_db); else with probability `noise`, all of it, at a signal-to-noise ratio U(noise_db). Either
+    way what is laid over is another recording of the store: to train with noises, prepare them into it.
     """
 
     utterance: float = 0.0

@@ -7,9 +7,11 @@
 q_t: posterior of a Gaussian mixture fitted once; p_t: the cluster head's prediction from the masked view;
 ẑ_t: the predictor's; z^teacher: the EMA encoder's output on the clean, whole view.
 
-λ ≡ 0 is pure JEPA (`configs/pure_jepa.py`); jepa_weight = 0 with λ ≡ 1 is the anchor alone. Where this
-differs from the paper's released code (masking before the encoder, teacher without dropout and in float32,
-normalised targets), the released behaviour is `mask.site = "pre_predictor"`, and docs say why.
+λ ≡ 0 is pure JEPA (`configs/pure_jepa.py`); jepa_weight = 0 with λ ≡ 1 is the anchor alone.
+
+The paper's released code masks after its encoder: `mask.site = "pre_predictor"` wires that (for the released encoder,
+`configs/gmm_jepa_released.py`). What else it does is not copied: a teacher with dropout and in half precision,
+targets without normalisation, labels beside the frames.
 """
 
 from collections.abc import Mapping
