@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
             "adaptive_attention": False,
         }
     )
+    del config.head  # fixed by the release, as the one block of its predictor is
     config.mask.site = "pre_predictor"
     config.objective.ema_end = config.objective.ema_start
     config.optim = ConfigDict(

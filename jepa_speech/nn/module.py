@@ -29,3 +29,18 @@ class Pure:
 
     def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:
         return nnx.merge(self.graph, params)(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class System:
+    """encoder(wave, lengths, mask, keys) -> z, layers, frame lengths; predictor(z, mask, frame lengths, keys);
+    head(z, keys). `frames` gives the encoder's frame count of a number of samples.
+    """
+
+    encoder: Pure
+    predictor: Pure
+    head: Pure
+    frames: Callable[[Any], Any]
+    frame_rate: float
+    min_samples: int
+    padding_exact: bool = True  # whether padding leaves valid frames unchanged

@@ -19,11 +19,10 @@ from flax import nnx
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.nn.module import Pure
+from jepa_speech.nn.module import Pure, System
 from jepa_speech.nn.released_conv import Stage, conv, kernel_init, linear
 from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import dropout, fold
-from jepa_speech.nn.system import System
 
 KERNEL = 31  # frames of a block's depthwise convolution
 BUCKETS, MAX_DISTANCE = 320, 800  # of the relative positions; distance in frames

@@ -1,7 +1,6 @@
 """Encoder, predictor and head that belong together, by `encoder.name`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,31 +8,15 @@ import jax.numpy as jnp
 
 from jepa_speech.config import from_section
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
-from jepa_speech.nn.module import Pure
+from jepa_speech.nn.module import Pure, System
 from jepa_speech.nn.predictor import ClusterHead, HeadConfig, Predictor
+from jepa_speech.nn.released import released_system
 from jepa_speech.nn.rows import valid
-
-
-@dataclass(frozen=True)
-class System:
-    """encoder(wave, lengths, mask, keys) -> z, layers, frame lengths; predictor(z, mask, frame lengths, keys);
-    head(z, keys). `frames` gives the encoder's frame count of a number of samples.
-    """
-
-    encoder: Pure
-    predictor: Pure
-    head: Pure
-    frames: Callable[[Any], Any]
-    frame_rate: float
-    min_samples: int
-    padding_exact: bool = True  # whether padding leaves valid frames unchanged
 
 
 def system(config: Mapping[str, Any], mask_site: str, clusters: int, predictor_blocks: int) -> System:
     """The system of a config; `clusters` is the size of the head's output."""
     if config["encoder"]["name"] == "released_conformer":
-        from jepa_speech.nn.released import released_system
-
         return released_system(config["encoder"], mask_site, clusters)
     encoder = from_section(EncoderConfig, config["encoder"], "encoder")
     head = from_section(HeadConfig, config["head"], "head")

@@ -30,8 +30,9 @@ from jepa_speech.data.mixing import MixingConfig, student_view
 from jepa_speech.errors import UsageError
 from jepa_speech.features.spectral import DELTA_EDGE, DIMS
 from jepa_speech.nn.masks import MaskConfig, span_masks
+from jepa_speech.nn.module import System
 from jepa_speech.nn.rows import fold, row_keys, valid
-from jepa_speech.nn.system import System, standardise, system
+from jepa_speech.nn.system import standardise, system
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy, variance
 from jepa_speech.objectives.contract import Batch, Term, Tree
 

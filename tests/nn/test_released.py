@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
+from jepa_speech.nn.module import System
 from jepa_speech.nn.released import ReleasedConfig, bucket, released_system
 from jepa_speech.nn.released_conv import AdaptiveAttention
 from jepa_speech.nn.released_head import HeadBlock
-from jepa_speech.nn.system import System
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config
 
