@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     road.go("label", "--store", store, "--anchor", anchor)
     settings = {"data.store": store, "anchor.path": anchor, "train.steps": args.steps}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
-    road.go("train", "--config", CONFIG, "--workdir", trained, *overrides)
+    config = CONFIG.relative_to(Path.cwd()) if CONFIG.is_relative_to(Path.cwd()) else CONFIG
+    road.go("train", "--config", config, "--workdir", trained, *overrides)
     probes = []
     if tasks:
         options = ("--data", data, "--tasks", ",".join(tasks), "--out", work / "probe")
