@@ -37,7 +37,7 @@ GPL = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="your own recordings, instead of synthetic voices")
     parser.add_argument("--out", default="runs/demo", metavar="DIR", help="default: runs/demo")
-    parser.add_argument("--steps", type=int, default=400, metavar="N", help="of training (default: 400)")
+    parser.add_argument("--steps", type=int, default=800, metavar="N", help="of training (default: 800)")
     parser.add_argument("--components", type=int, default=128, metavar="K", help="of the mixture (default: 128)")
 
 
