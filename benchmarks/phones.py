@@ -2,7 +2,7 @@
 
     python benchmarks/phones.py --data SPEECH --work runs/phones [--seeds 3] [--ablation-seeds 1]
 
-SPEECH holds pretrain.manifest.jsonl (what may be used unlabelled) and librispeech/ (the probe's splits, see
+SPEECH holds large/pretrain.manifest.jsonl (what may be used unlabelled) and librispeech/ (the probe's splits, see
 docs/probing.md). Every step is a verb, run in a process of its own; one that was finished is not run again. Ends with
 benchmarks/phones.json and benchmarks/phones.md.
 """
@@ -36,7 +36,7 @@ def verb(*arguments: object) -> None:
 
 def prepare(data: Path, work: Path) -> None:
     if not (work / "store" / "store.json").is_file():
-        verb("prepare", "--input", data / "pretrain.manifest.jsonl", "--out", work / "store")
+        verb("prepare", "--input", data / "large" / "pretrain.manifest.jsonl", "--out", work / "store")
     anchor = work / "gmm.npz"
     if not anchor.is_file():
         options = ("--components", 256, "--features", "mfcc", "--normalize", "mean")

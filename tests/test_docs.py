@@ -68,3 +68,7 @@ def test_functions_that_readme_names_are_there():
     for file, function in named:
         code = (ROOT / "jepa_speech" / file).read_text(encoding="utf-8")
         assert re.search(rf"^ *def {function}\(", code, re.M), f"{file}:{function}"
+
+
+def test_readme_shows_the_table_that_was_measured():
+    assert (ROOT / "benchmarks" / "phones.md").read_text(encoding="utf-8") in PAGES[0].read_text(encoding="utf-8")

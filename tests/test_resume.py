@@ -31,6 +31,7 @@ CONFIG = {
     "encoder.dropout": "0.1",
     "head.width": "8",
     "mask.span": "2,4",
+    "anchor.top_k": "4",
     "mixing.utterance": "0.3",
     "mixing.noise": "0.3",
     "train.steps": str(STEPS),
