@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3, help="of GMM-anchored JEPA and of the random encoder")
-    parser.add_argument("--ablation-seeds", type=int, default=3, help="of the two other objectives")
+    parser.add_argument("--ablation-seeds", type=int, default=3, help="of the two other objectives; 0: none")
     args = parser.parse_args()
 
     prepare(args.data, args.work)
@@ -87,6 +87,7 @@ def main() -> None:
     random = ("--checkpoint", "random", "--like", like, "--seed")
     systems["random init"] = [probe(args.data, args.work, f"random-{s}", *random, s) for s in range(args.seeds)]
 
+    systems = {title: runs for title, runs in systems.items() if runs}
     context = systems[BASELINES["logmel5"]]
     rows = [("features", "seeds", "phone accuracy, % [95%]", "minus log-mel ±5, points [95%]")]
     for title, runs in systems.items():
