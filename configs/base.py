@@ -39,7 +39,15 @@ def get_config() -> ConfigDict:
                 "dtype": "bfloat16",
             },
             "head": {"width": 1024, "blocks": 3, "dropout": 0.1},
-            "mask": {"site": "pre_context", "ratio": (0.4, 0.65), "span": (10, 25)},
+            "mask": {
+                "site": "pre_context",
+                "policy": "exact",
+                "ratio": (0.4, 0.65),  # of policy exact
+                "span": (10, 25),  # frames
+                "probability": 0.65,  # of policies spans and bernoulli
+                "min_spans": 2,
+                "fill": "learned",
+            },
             "mixing": {
                 "utterance": 0.25,
                 "noise": 0.25,

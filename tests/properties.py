@@ -71,9 +71,9 @@ def leak(system: System) -> None:
 
     @jax.jit
     def student(wave: jax.Array) -> list[jax.Array]:
-        z = o.context(system.params, wave, lengths, mask, None)
-        prediction = o.system.predictor.apply(system.params["predictor"], z, mask, frames(lengths))
-        return [z, prediction, o.system.head.apply(system.params["head"], z)]
+        z = o.encode(system.params, wave, lengths, mask, None).z
+        prediction = o.predictor.apply(system.params["predictor"], z, mask, frames(lengths))
+        return [z, prediction, o.head.apply(system.params["head"], z)]
 
     inside = np.arange(mask.shape[1]) < np.asarray(frames(lengths))[:, None]
     for before, after in zip(student(wave), student(wave + noise), strict=True):
@@ -131,8 +131,8 @@ def predictor_uses_time(system: System) -> None:
     o, lengths = system.objective, system.batch["lengths"]
     wave = system.batch["audio"] / system.batch["level"][:, None]
     mask = o.hide(jax.random.split(KEY, len(wave)), frames(lengths), frames(wave.shape[1]))
-    z = o.context(system.params, wave, lengths, mask, None)
-    prediction = np.asarray(o.system.predictor.apply(system.params["predictor"], z, mask, frames(lengths)))
+    z = o.encode(system.params, wave, lengths, mask, None).z
+    prediction = np.asarray(o.predictor.apply(system.params["predictor"], z, mask, frames(lengths)))
     spread = np.stack([row[hidden].std(0).mean() for row, hidden in zip(prediction, np.asarray(mask), strict=True)])
     assert spread.min() > 1e-4
 

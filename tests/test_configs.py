@@ -43,7 +43,7 @@ def test_config_builds_and_traces(name):
     batch = {key: jax.ShapeDtypeStruct(*value) for key, value in batch.items()}
     terms, _ = jax.eval_shape(objective.loss, params, slow, batch, jax.random.PRNGKey(0), 0)
     assert ("jepa" in terms) == objective.latent
-    assert ("cluster" in terms) == objective.anchored
+    assert ("cluster" in terms) == (objective.targets is not None)
     assert all(term.total.shape == () and term.total.dtype == jnp.float32 for term in terms.values())
 
 

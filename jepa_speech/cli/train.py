@@ -7,7 +7,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jepa_speech.anchors.gmm import DiagonalGMM, load_gmm
+from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.load import load_anchor
 from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.feature_means import load_means
 from jepa_speech.data.labels import Labels
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not data.store:
         raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
     store = Store(data.store)
-    anchor = load_gmm(config.anchor.path) if config.anchor.path else None
+    anchor = load_anchor(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
     objective = build(config, anchor)
     labels = Labels(store, anchor) if "anchor" in objective.spec else None
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     devices = jax.device_count()
     plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, devices * settings.accumulate)
+    shortest, longest = int(min(store.samples)), int(max(plan.bucket_samples))
+    objective.check(min(shortest, longest), longest)
     print(header(objective, config, store, plan), flush=True)
     stream = partial(
         batches,
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def fill_in_anchor(config: ConfigDict, anchor: DiagonalGMM | None) -> None:
+def fill_in_anchor(config: ConfigDict, anchor: Anchor | None) -> None:
     """Takes from the anchor's file what the config leaves open; raises UsageError where they disagree."""
     section = config.anchor
     if anchor is None:
@@ -86,7 +89,14 @@ def fill_in_anchor(config: ConfigDict, anchor: DiagonalGMM | None) -> None:
                 f"leave anchor.{key} out, or fit an anchor with it"
             )
         section[key] = found
-    if section.top_k > anchor.components:
+    if anchor.checkpoint_fingerprint and section.source == "online":
+        raise UsageError(
+            f"anchor.source = online, but {section.path} lives in {anchor.features} of a checkpoint: "
+            "label the store, and set anchor.source = stored"
+        )
+    if anchor.max_top_k == 1:
+        section.top_k = 1  # k-means: there is nothing to choose
+    if section.top_k > anchor.max_top_k:
         raise UsageError(f"anchor.top_k = {section.top_k}, but {section.path} has {anchor.components} components")
 
 

@@ -99,7 +99,8 @@ class Model(nnx.Module):
 
     def __call__(self, wave: jax.Array, hidden: jax.Array) -> dict[str, jax.Array]:
         """wave (B, S), hidden (B, T) bool -> z_agg, z_pred, layer* (B, D, T), cluster_logits (B, T, K)."""
-        z, layers, frame_lengths = self.encoder(wave, jnp.full(len(wave), wave.shape[1]))
+        encoded = self.encoder(wave, jnp.full(len(wave), wave.shape[1]))
+        z, layers, frame_lengths = encoded.z, encoded.layers, encoded.frame_lengths
         if hidden.shape != z.shape[:2]:
             raise UsageError(f"mask_keep is {hidden.shape}, one value for each frame would be {z.shape[:2]}")
         out = {f"layer{i}": layer for i, layer in enumerate(layers)}

@@ -78,9 +78,11 @@ class TransformerBlock(nnx.Module):
         self.attention = Attention(width, heads, dtype, rngs)
         self.ff = FeedForward(width, hidden, rate, dtype, rngs)
 
-    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """x (B, T, D), valid (B, T) -> output (B, T, D), and the feed-forward's share of it."""
         x = x + dropout(self.attention(self.attention_norm(x), valid), self.rate, fold(keys, 0))
-        return x + dropout(self.ff(self.ff_norm(x), fold(keys, 1)), self.rate, fold(keys, 2))  # (B, T, D)
+        ff = self.ff(self.ff_norm(x), fold(keys, 1))
+        return x + dropout(ff, self.rate, fold(keys, 2)), ff
 
 
 class ConformerBlock(nnx.Module):
@@ -94,9 +96,10 @@ class ConformerBlock(nnx.Module):
         self.convolution = ConvModule(width, kernel, dtype, rngs)
         self.ff2 = FeedForward(width, hidden, rate, dtype, rngs)
 
-    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """x (B, T, D), valid (B, T) -> output (B, T, D), and the second feed-forward's share of it."""
         x = x + 0.5 * dropout(self.ff1(self.norms[0](x), fold(keys, 0)), self.rate, fold(keys, 1))
         x = x + dropout(self.attention(self.norms[1](x), valid), self.rate, fold(keys, 2))
         x = x + dropout(self.convolution(self.norms[2](x), valid), self.rate, fold(keys, 3))
-        x = x + 0.5 * dropout(self.ff2(self.norms[3](x), fold(keys, 4)), self.rate, fold(keys, 5))
-        return self.norms[4](x)  # (B, T, D)
+        ff = self.ff2(self.norms[3](x), fold(keys, 4))
+        return self.norms[4](x + 0.5 * dropout(ff, self.rate, fold(keys, 5))), ff

@@ -11,6 +11,8 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock, norm
 from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
+from jepa_speech.nn.masks import fill_hidden
+from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.rows import dropout, fold, valid
 
 
@@ -35,6 +37,7 @@ class EncoderConfig:
 
     frame_rate = SAMPLE_RATE / HOP
     min_samples = WINDOW
+    padding_exact = True
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads):
@@ -55,7 +58,9 @@ def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class Encoder(nnx.Module):
-    def __init__(self, config: EncoderConfig, rngs: nnx.Rngs):
+    """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py)."""
+
+    def __init__(self, config: EncoderConfig, fill: str, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
         self.rate, self.dtype = config.dropout, dtype
         if config.frontend == "conv":
@@ -63,7 +68,8 @@ class Encoder(nnx.Module):
         else:
             self.frontend = LogMelFrontend()
         self.projection = nnx.Linear(self.frontend.width, config.width, dtype=dtype, rngs=rngs)
-        self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,)))
+        learned = fill == "learned"
+        self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         # A transformer gets its neighbourhood from a convolution, as wav2vec 2.0 does, but after a gate: a conformer's.
         local = config.name == "transformer"
         self.local = ConvModule(config.width, config.kernel, dtype, rngs) if local else None
@@ -76,24 +82,24 @@ class Encoder(nnx.Module):
         lengths: jax.Array,
         mask: jax.Array | None = None,
         keys: jax.Array | None = None,
-    ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+    ) -> Encoded:
         """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None.
 
-        Returns z (B, T, D), the layers (the input of the first block, then each block's output, the last
-        one normalised = z), and frame lengths (B,).
+        The last layer is normalised.
         """
         frame_lengths = frames(lengths)
         inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
         visible = inside if mask is None else inside & ~mask
-        x = self.projection(self.frontend(wave, visible).astype(self.dtype))  # (B, T, D)
+        features, energy = self.frontend(wave, visible)
+        x = self.projection(features.astype(self.dtype))  # (B, T, D)
         x = dropout(x, self.rate, fold(keys, 0))
-        if mask is not None:
-            x = jnp.where(mask[..., None], self.mask_embedding[...].astype(x.dtype), x)
+        x = fill_hidden(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1))
         if self.local is not None:
             x = x + self.local(x, inside)
-        layers = [x]
+        layers, ffs = [x], []
         for i, layer in enumerate(self.blocks):
-            x = layer(x, inside, fold(keys, i + 1))
+            x, ff = layer(x, inside, fold(keys, i + 1))
             layers.append(x)
+            ffs.append(ff)
         layers[-1] = self.norm(x)
-        return layers[-1], layers, frame_lengths
+        return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)

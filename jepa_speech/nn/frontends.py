@@ -38,11 +38,12 @@ class ConvFrontend(nnx.Module):
             self.norms.append(nnx.LayerNorm(channels, dtype=dtype, use_fast_variance=False, rngs=rngs))
         self.final_norm = nnx.LayerNorm(channels, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
-    def __call__(self, wave: jax.Array, visible: jax.Array) -> jax.Array:
+    def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """wave (B, S) -> features (B, T, channels), and the energy (B, T) that they had before the last norm."""
         x = wave[..., None]  # (B, S, 1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = jax.nn.gelu(norm(convolution(x)), approximate=False)
-        return self.final_norm(x)  # (B, T, channels)
+        return self.final_norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
 
 
 class LogMelFrontend(nnx.Module):
@@ -54,8 +55,9 @@ class LogMelFrontend(nnx.Module):
 
     width = 80
 
-    def __call__(self, wave: jax.Array, visible: jax.Array) -> jax.Array:
-        """wave (B, S), visible (B, T) -> (B, T, 80)."""
+    def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """wave (B, S), visible (B, T) -> features (B, T, 80), and their energy (B, T)."""
         x, weight = log_mel(wave), visible[..., None]
         mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
-        return (x - mean) / LOG_MEL_DEVIATION
+        x = (x - mean) / LOG_MEL_DEVIATION
+        return x, jnp.square(x).mean(-1)

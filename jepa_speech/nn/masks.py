@@ -1,4 +1,7 @@
-"""Span masks with an exact number of masked frames, drawn per row, with static shapes."""
+"""Span masks, drawn per row, with static shapes; and what stands where a frame is hidden.
+
+Every draw has a key of its own (row, then frame or candidate), so that padding, which adds draws, moves none.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,39 +14,62 @@ from jepa_speech.errors import UsageError
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Config section `mask`. A fraction ~ U(ratio) of each row's frames is hidden, in spans of U{span} frames.
+    """Config section `mask`.
 
-    site: `pre_context` hides the frames from the encoder; `pre_predictor`, as in the released code, only
-    from the predictor.
+    policy: `exact`: a fraction ~ U(ratio) of each row's frames is hidden, in spans of U{span} frames (GMM-anchored
+    JEPA); `spans`: about probability * T / span spans of span[0] frames, overlaps allowed (wav2vec 2.0, HuBERT,
+    data2vec); `bernoulli`: each frame starts a span of span[0] frames with the given probability (w2v-BERT).
+    min_spans: of policy `spans`. fill: what stands at hidden frames, one `learned` vector or `random` normal ones.
+    site: `pre_context` hides the frames from the encoder; `pre_predictor`, as in the released code of the
+    GMM-anchored JEPA, only from the predictor.
     """
 
     site: Literal["pre_context", "pre_predictor"] = "pre_context"
+    policy: Literal["exact", "spans", "bernoulli"] = "exact"
     ratio: tuple[float, float] = (0.4, 0.65)
     span: tuple[int, int] = (10, 25)
+    probability: float = 0.65
+    min_spans: int = 2
+    fill: Literal["learned", "random"] = "learned"
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio[0] <= self.ratio[1] < 1:
             raise UsageError(f"config key mask.ratio = {self.ratio}: expected 0 < low <= high < 1")
         if not 1 <= self.span[0] <= self.span[1]:
             raise UsageError(f"config key mask.span = {self.span}: expected 1 <= shortest <= longest")
+        if self.policy != "exact" and self.span[0] != self.span[1]:
+            raise UsageError(f"config key mask.span = {self.span}: mask.policy = {self.policy} has spans of one length")
+        if not 0 < self.probability < 1 or self.min_spans < 1:
+            raise UsageError("config keys mask.probability, mask.min_spans: expected one in (0, 1), and at least 1")
 
 
 def span_masks(keys: jax.Array, lengths: jax.Array, size: int, config: MaskConfig) -> jax.Array:
-    """Masks of the GMM-anchored JEPA (arXiv 2602.09040; spans and ratios of its released code).
+    """keys (B,), lengths (B,) in frames -> (B, size) bool, True where hidden; none beyond a row's length.
 
-    keys (B,), lengths (B,) in frames -> (B, size) bool, True where hidden. Exactly round(ratio * length)
-    frames of each row are hidden (at least one, and at least one stays visible where there are two).
+    At least one frame of each row is hidden, and at least one stays visible where there are two.
     """
-    return jax.vmap(lambda key, length: _row(key, length, size, config))(keys, lengths)
+    row = {"exact": _exact, "spans": _spans, "bernoulli": _bernoulli}[config.policy]
+    return jax.vmap(lambda key, length: row(key, length, size, config))(keys, lengths)
 
 
-def _row(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
+def fill_hidden(x: jax.Array, mask: jax.Array | None, embedding: jax.Array | None, keys: jax.Array) -> jax.Array:
+    """x (B, T, D) with hidden frames replaced: by `embedding` (D,), or, without one, by N(0, 1) draws of `keys`."""
+    if mask is None:
+        return x
+    if embedding is not None:
+        return jnp.where(mask[..., None], embedding[...].astype(x.dtype), x)
+    frame = jnp.arange(x.shape[1])
+    draw = jax.vmap(lambda key: jax.vmap(lambda t: jax.random.normal(jax.random.fold_in(key, t), x.shape[2:]))(frame))
+    return jnp.where(mask[..., None], draw(keys).astype(x.dtype), x)
+
+
+def _exact(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
+    """Exactly round(ratio * length) frames (arXiv 2602.09040; spans and ratios of its released code)."""
     ratio_key, span_key = jax.random.split(key)
     ratio = jax.random.uniform(ratio_key, (), minval=config.ratio[0], maxval=config.ratio[1])
     count = jnp.clip(jnp.round(ratio * length).astype(int), 1, jnp.maximum(length - 1, 1))
     # Spans are laid one after the other until `count` frames are covered; the last one is cut short. Enough
-    # candidates are drawn that running out is next to impossible even when all are shortest and overlap. Each has
-    # a key of its own, so that padding, which adds candidates, moves none.
+    # candidates are drawn that running out is next to impossible even when all are shortest and overlap.
     candidates = 4 + 3 * size // config.span[0]
     draw = jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(span_key, n), (2,)))(jnp.arange(candidates))
     longest = jnp.minimum(config.span[1], jnp.maximum(config.span[0], length // 3))
@@ -56,3 +82,33 @@ def _row(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> ja
     order = jnp.where(frame < length, first * size + frame, (candidates + 1) * size)
     rank = jnp.argsort(jnp.argsort(order))
     return (rank < count) & (frame < length)
+
+
+def _spans(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
+    """max(min_spans, floor(p T / L + U(0, 1))) distinct starts, uniform in [0, T - L) (wav2vec 2.0's released code)."""
+    span = config.span[0]
+    count_key, start_key = jax.random.split(key)
+    count = jnp.floor(config.probability * length / span + jax.random.uniform(count_key)).astype(int)
+    room = jnp.maximum(length - span, 1)
+    draws = _per_frame(start_key, size)
+    rank = jnp.argsort(jnp.argsort(jnp.where(jnp.arange(size) < room, draws, 2.0)))
+    starts = (rank < jnp.maximum(count, config.min_spans)) & (jnp.arange(size) < room)
+    return _dilate(starts, length, span)
+
+
+def _bernoulli(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
+    """Each frame starts a span with the given probability; the likeliest one does where none would."""
+    draws = jnp.where(jnp.arange(size) < jnp.maximum(length - 1, 1), _per_frame(key, size), 2.0)
+    starts = (draws < config.probability) | (jnp.arange(size) == draws.argmin())
+    return _dilate(starts, length, config.span[0])
+
+
+def _per_frame(key: jax.Array, size: int) -> jax.Array:
+    return jax.vmap(lambda t: jax.random.uniform(jax.random.fold_in(key, t)))(jnp.arange(size))
+
+
+def _dilate(starts: jax.Array, length: jax.Array, span: int) -> jax.Array:
+    """Each start (T,) hides `span` frames from there on; the last valid frame stays visible."""
+    begun = jnp.cumsum(starts)
+    ended = jnp.pad(begun, (span, 0))[: len(begun)]
+    return (begun > ended) & (jnp.arange(len(starts)) < jnp.maximum(length - 1, 1))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
@@ -31,15 +31,26 @@ class Pure:
         return nnx.merge(self.graph, params)(*args, **kwargs)
 
 
+class Encoded(NamedTuple):
+    """What an encoder makes of waves; whoever needs only a part of it costs only that part."""
+
+    z: jax.Array  # (B, T, D) the output
+    layers: list[jax.Array]  # (B, T, D) each: the input of the first block, then each block's output; the last is z
+    frame_lengths: jax.Array  # (B,)
+    features: jax.Array  # (B, T, C) the front-end's normalised output, of which nothing is hidden
+    energy: jax.Array  # (B, T) mean square of the front-end's output before that normalisation, float32
+    ff: list[jax.Array]  # (B, T, D) each: a block's (last) feed-forward, before the residual
+
+
 @dataclass(frozen=True)
 class System:
-    """encoder(wave, lengths, mask, keys) -> z, layers, frame lengths; predictor(z, mask, frame lengths, keys);
-    head(z, keys). `frames` gives the encoder's frame count of a number of samples.
+    """An encoder, encoder(wave, lengths, mask, keys) -> Encoded, and what is known of it before it runs.
+
+    `frames` gives its frame count of a number of samples.
     """
 
     encoder: Pure
-    predictor: Pure
-    head: Pure
+    width: int
     frames: Callable[[Any], Any]
     frame_rate: float
     min_samples: int

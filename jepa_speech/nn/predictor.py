@@ -31,7 +31,7 @@ class Predictor(nnx.Module):
         x = jnp.where(mask[..., None], self.mask_token[...].astype(z.dtype), self.input(z))
         inside = valid(frame_lengths, x.shape[1])
         for i, layer in enumerate(self.blocks):
-            x = layer(x, inside, fold(keys, i))
+            x, _ = layer(x, inside, fold(keys, i))
         return self.output(self.norm(x))  # (B, T, D)
 
 

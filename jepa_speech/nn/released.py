@@ -8,7 +8,6 @@ only the encoder's into the teacher), and the wave is fitted to the frame grid o
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,12 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.nn.module import Pure, System
+from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.released_conv import Stage, conv, kernel_init, linear
-from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import dropout, fold
 
 KERNEL = 31  # frames of a block's depthwise convolution
@@ -50,6 +47,7 @@ class ReleasedConfig:
 
     frame_rate = SAMPLE_RATE / HOP
     min_samples = WINDOW
+    padding_exact = False  # convolutions, norms and attention all run over the padding
 
     def __post_init__(self) -> None:
         if math.prod(self.strides) != HOP:
@@ -197,8 +195,6 @@ class LayerAttention(nnx.Module):
 class ReleasedEncoder(nnx.Module):
     """Convolutional stages, conformer blocks, attention over layers."""
 
-    padding_exact = False  # convolutions, norms and attention all run over the padding
-
     def __init__(self, config: ReleasedConfig, rngs: nnx.Rngs):
         self.input_conv = conv(1, config.channels[0], 7, rngs, padding=3)
         sizes = zip(config.channels, config.channels[1:], config.strides, strict=False)
@@ -214,12 +210,12 @@ class ReleasedEncoder(nnx.Module):
         lengths: jax.Array,
         mask: jax.Array | None = None,
         keys: jax.Array | None = None,
-    ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
+    ) -> Encoded:
         """wave (B, S), lengths (B,) samples, mask None, keys (B,) row keys of dropout or None in evaluation.
 
-        Returns z (B, T, D), layers (the projected front-end, then each block's output), frame lengths (B,).
-        The last stage gives S / 320 - 1 frames, so the wave is cut or zero-padded to 320 (T + 1) samples,
-        T = frames(S); where 320 divides S that is what the release does.
+        z is not the last layer here but a mean of all; nothing normalises the front-end's output, and no feed-forward
+        is kept apart. The last stage gives S / 320 - 1 frames, so the wave is cut or zero-padded to 320 (T + 1)
+        samples, T = frames(S); where 320 divides S that is what the release does.
         """
         if mask is not None:
             check_mask_site("pre_context")
@@ -228,10 +224,10 @@ class ReleasedEncoder(nnx.Module):
         x = self.input_conv(wave[..., None])  # (B, S, channels)
         for stage in self.stages:
             x = stage(x)
-        layers = [self.projection(x)]  # (B, T, D)
+        layers, energy = [self.projection(x)], jnp.square(x.astype(jnp.float32)).mean(-1)  # (B, T, D), (B, T)
         for i, block in enumerate(self.blocks):
             layers.append(block(layers[-1], self.positions, fold(keys, i)))
-        return self.layer_attention(layers), layers, frames(lengths)
+        return Encoded(self.layer_attention(layers), layers, frames(lengths), x, energy, [])
 
 
 class ReleasedPredictor(nnx.Module):
@@ -256,18 +252,3 @@ class ReleasedPredictor(nnx.Module):
 def relative_positions(config: ReleasedConfig, rngs: nnx.Rngs) -> RelativePositions | None:
     """None where the config leaves them off."""
     return RelativePositions(config.heads, config.width // config.heads, rngs) if config.relative_positions else None
-
-
-def released_system(section: Mapping[str, Any], mask_site: str, clusters: int) -> System:
-    """The system of config section `encoder`; raises UsageError unless masks stand before the predictor only."""
-    check_mask_site(mask_site)
-    config = from_section(ReleasedConfig, section, "encoder")
-    return System(
-        encoder=Pure(lambda rngs: ReleasedEncoder(config, rngs)),
-        predictor=Pure(lambda rngs: ReleasedPredictor(config, rngs)),
-        head=Pure(lambda rngs: ReleasedHead(config.width, clusters, config.dropout, rngs)),
-        frames=config.frames,
-        frame_rate=config.frame_rate,
-        min_samples=config.min_samples,
-        padding_exact=ReleasedEncoder.padding_exact,
-    )

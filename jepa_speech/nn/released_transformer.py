@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.released import BUCKETS, ClipNorm, bucket
 from jepa_speech.nn.released_conv import conv, linear
 from jepa_speech.nn.released_head import norm
@@ -84,17 +85,15 @@ class ReleasedTransformerEncoder(nnx.Module):
         self.positions = RowRelativePositions(config.heads, config.width // config.heads, rngs)
         self.blocks = nnx.List([TransformerBlock(config, rngs) for _ in range(config.blocks)])
 
-    def __call__(self, wave: jax.Array, lengths: jax.Array) -> tuple[jax.Array, list[jax.Array], jax.Array]:
-        """wave (B, S), lengths (B,) samples -> z (B, T, D), layers (the input of the first block, then each
-        block's output), frame lengths (B,).
-        """
+    def __call__(self, wave: jax.Array, lengths: jax.Array) -> Encoded:
+        """wave (B, S), lengths (B,) samples -> as the conformer's."""
         x = wave[..., None]  # (B, S, 1)
         for convolution, clip_norm in zip(self.convolutions, self.norms, strict=True):
             x = jax.nn.gelu(clip_norm(convolution(x)), approximate=False)
-        layers = [self.norm(self.projection(x))]  # (B, T, D)
+        layers, energy = [self.norm(self.projection(x))], jnp.square(x).mean(-1)  # (B, T, D), (B, T)
         for block in self.blocks:
             layers.append(block(layers[-1], self.positions))
-        return layers[-1], layers, (lengths - 320) // 320
+        return Encoded(layers[-1], layers, (lengths - 320) // 320, x, energy, [])
 
 
 class ReleasedTransformerPredictor(nnx.Module):

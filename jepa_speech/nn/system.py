@@ -1,33 +1,73 @@
-"""Encoder, predictor and head that belong together, by `encoder.name`."""
+"""Encoders by `encoder.name`, and the predictor and head that go with each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from jepa_speech.config import from_section
+from jepa_speech.errors import UsageError
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
+from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Pure, System
 from jepa_speech.nn.predictor import ClusterHead, HeadConfig, Predictor
-from jepa_speech.nn.released import released_system
+from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor, check_mask_site
+from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import valid
 
+Make = Callable[[Any, str, nnx.Rngs], nnx.Module]
 
-def system(config: Mapping[str, Any], mask_site: str, clusters: int, predictor_blocks: int) -> System:
-    """The system of a config; `clusters` is the size of the head's output."""
-    if config["encoder"]["name"] == "released_conformer":
-        return released_system(config["encoder"], mask_site, clusters)
-    encoder = from_section(EncoderConfig, config["encoder"], "encoder")
-    head = from_section(HeadConfig, config["head"], "head")
+# encoder.name -> its config, and what builds it from (config, mask.fill, rngs).
+ENCODERS: dict[str, tuple[type, Make]] = {
+    "conformer": (EncoderConfig, Encoder),
+    "transformer": (EncoderConfig, Encoder),
+    "released_conformer": (ReleasedConfig, lambda config, fill, rngs: ReleasedEncoder(config, rngs)),
+}
+
+
+def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
+    """The encoder of config section `encoder`; raises UsageError for an unknown name."""
+    config, make = encoder_config(section)
+    if isinstance(config, ReleasedConfig):
+        check_mask_site(mask.site)
     return System(
-        encoder=Pure(lambda rngs: Encoder(encoder, rngs)),
-        predictor=Pure(lambda rngs: Predictor(encoder, predictor_blocks, rngs)),
-        head=Pure(lambda rngs: ClusterHead(encoder.width, clusters, head, jnp.dtype(encoder.dtype), rngs)),
-        frames=encoder.frames,
-        frame_rate=encoder.frame_rate,
-        min_samples=encoder.min_samples,
+        encoder=Pure(lambda rngs: make(config, mask.fill, rngs)),
+        width=config.width,
+        frames=config.frames,
+        frame_rate=config.frame_rate,
+        min_samples=config.min_samples,
+        padding_exact=config.padding_exact,
     )
+
+
+def encoder_config(section: Mapping[str, Any]) -> tuple[Any, Make]:
+    """The checked config section of an encoder, and what builds the encoder from it."""
+    name = section["name"]
+    if name not in ENCODERS:
+        raise UsageError(f"config key encoder.name = {name!r}: known are {', '.join(ENCODERS)}")
+    kind, make = ENCODERS[name]
+    return from_section(kind, section, "encoder"), make
+
+
+def predictor_and_head(config: Mapping[str, Any], clusters: int, blocks: int) -> tuple[Pure, Pure]:
+    """The predictor of latents, predictor(z, mask, frame lengths, keys), and the cluster head, head(z, keys)."""
+    encoder, _ = encoder_config(config["encoder"])
+    if isinstance(encoder, ReleasedConfig):
+        predictor = Pure(lambda rngs: ReleasedPredictor(encoder, rngs))
+        return predictor, Pure(lambda rngs: ReleasedHead(encoder.width, clusters, encoder.dropout, rngs))
+    head, dtype = from_section(HeadConfig, config["head"], "head"), jnp.dtype(encoder.dtype)
+    predictor = Pure(lambda rngs: Predictor(predictor_config(encoder), blocks, rngs))
+    return predictor, Pure(lambda rngs: ClusterHead(encoder.width, clusters, head, dtype, rngs))
+
+
+def predictor_config(config: Any) -> EncoderConfig:
+    """The kind of block that a predictor has: the encoder's own, or a transformer's of the same size."""
+    if isinstance(config, EncoderConfig):
+        return config
+    shared = ("width", "heads", "hidden", "dropout", "dtype")
+    return EncoderConfig(name="transformer", **{key: getattr(config, key) for key in shared})
 
 
 def standardise(wave: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from jepa_speech.anchors.gmm import DiagonalGMM
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives.contract import Objective
 
-NOT_OBJECTIVES = ("build", "contract", "collapse")
+NOT_OBJECTIVES = ("build", "contract", "collapse", "masked", "anchored")
 
 
 def names() -> list[str]:

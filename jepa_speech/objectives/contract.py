@@ -1,7 +1,8 @@
 """What every objective is: pure functions over plain pytrees. The train step knows only this."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import jax
 
@@ -9,16 +10,24 @@ Tree = Any
 Batch = Mapping[str, jax.Array]
 
 
-class Term(NamedTuple):
+def identity(mean: jax.Array) -> jax.Array:
+    return mean
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Term:
     """A sum over the batch, the weight to divide it by, and its scale in the loss (0: only a metric).
 
     Totals and weights add over micro-batches and devices and are divided once, so that neither changes the loss:
-    loss = sum over terms of scale * total / weight.
+    loss = sum over terms of scale * of(total / weight). `of` makes a number of a mean that is an array, such as the
+    entropy of the mean codebook usage.
     """
 
     total: jax.Array
     weight: jax.Array
     scale: jax.Array | float
+    of: Callable[[jax.Array], jax.Array] = field(default=identity, metadata={"static": True})
 
 
 class Objective(Protocol):
@@ -33,6 +42,9 @@ class Objective(Protocol):
     min_samples: int
     """The shortest wave, at 16 kHz, that `represent` takes."""
 
+    def check(self, shortest: int, longest: int) -> None:
+        """Before the first step: raises UsageError if clips of that many samples cannot be trained on."""
+
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         """Fresh (params, slow)."""
 
@@ -43,6 +55,9 @@ class Objective(Protocol):
 
     def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         """The new `slow`, after the optimiser's update number `step`."""
+
+    def rates(self, step: jax.Array) -> dict[str, jax.Array | float]:
+        """Multipliers of the learning rate, by path prefix in params ("encoder/frontend"); 0 freezes, {} is usual."""
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
         """Figures that are not means, such as effective rank: computed from the summed stats."""

@@ -10,7 +10,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jepa_speech.errors import UserError
-from jepa_speech.train.state import TrainState, Tree
+from jepa_speech.train.state import TrainState, Tree, path_name
 
 PROGRESS = ("opt_state", "step", "key", "skipped", "skipped_in_row")
 
@@ -110,10 +110,6 @@ def load_weights(run: str | Path, like: tuple[Tree, Tree]) -> tuple[int, Tree, T
     check_fit(by_path(target), saved, str(run))
     weights = jax.tree_util.tree_map_with_path(lambda path, _: saved[path_name(path)], target)
     return step, weights["params"], weights["slow"]
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def by_path(tree: Tree) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from jepa_speech.config import from_section
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives.collapse import collapsed
-from jepa_speech.train.checkpoint import Checkpoints, by_path, path_name, read_weights
+from jepa_speech.train.checkpoint import Checkpoints, by_path, read_weights
 from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
 from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch
-from jepa_speech.train.state import TrainState, abstract_state, init_state
+from jepa_speech.train.state import TrainState, abstract_state, init_state, path_name
 from jepa_speech.train.step import make_step
 
 Batch = dict[str, np.ndarray]

@@ -49,5 +49,10 @@ def init_state(objective: Any, optimizer: optax.GradientTransformation, seed: in
     return jax.jit(lambda: make_state(objective, optimizer, seed), out_shardings=shardings)()
 
 
+def path_name(path: tuple[Any, ...]) -> str:
+    """encoder/blocks/0/kernel, of a path that jax gives."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def count_params(params: Tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,5 +1,6 @@
 """One train step for all objectives: terms → loss → gradient → AdamW → slow state."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_speech.train.state import TrainState, Tree
+from jepa_speech.train.state import TrainState, Tree, path_name
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, Any]
@@ -40,7 +41,7 @@ def make_step(
     def whole(state: TrainState, batch: Batch) -> tuple[Tree, dict, Tree]:
         def loss(params: Tree) -> tuple[jax.Array, tuple[dict, Tree]]:
             terms, stats = terms_of(params, state, batch)
-            return contribution(terms, {name: term.weight for name, term in terms.items()}), (terms, stats)
+            return total_loss(terms), (terms, stats)
 
         grads, (terms, stats) = jax.grad(loss, has_aux=True)(state.params)
         return grads, terms, stats
@@ -49,14 +50,15 @@ def make_step(
         # Row r goes to micro-batch r mod `accumulate`: every device keeps the rows that it has.
         parts = {k: v.reshape(-1, accumulate, *v.shape[1:]).swapaxes(0, 1) for k, v in batch.items()}
 
-        def weights_of(part: Batch) -> dict:  # XLA drops what only the totals need
-            return {name: term.weight for name, term in terms_of(state.params, state, part)[0].items()}
+        def sums_of(part: Batch) -> dict:  # of linear terms only the weight is wanted: XLA drops what totals need
+            terms = terms_of(state.params, state, part)[0]
+            return {name: (() if linear(term) else term.total, term.weight) for name, term in terms.items()}
 
-        weights = jax.tree.map(lambda w: w.sum(0), jax.lax.map(weights_of, parts))
+        sums = jax.tree.map(lambda x: x.sum(0), jax.lax.map(sums_of, parts))
 
         def loss(params: Tree, part: Batch) -> tuple[jax.Array, tuple[dict, Tree]]:
             terms, stats = terms_of(params, state, part)
-            return contribution(terms, weights), (terms, stats)
+            return share(terms, sums), (terms, stats)
 
         def body(total: Tree, part: Batch) -> tuple[Tree, dict]:
             grads, (terms, stats) = jax.grad(loss, has_aux=True)(state.params, part)
@@ -69,19 +71,22 @@ def make_step(
         )
         (grads, stats), terms = jax.lax.scan(body, zeros, parts)
         terms = {
-            name: term._replace(total=term.total.sum(0), weight=term.weight.sum(0), scale=term.scale[0])
+            name: replace(term, total=term.total.sum(0), weight=term.weight.sum(0), scale=term.scale[0])
             for name, term in terms.items()
         }
         return grads, terms, stats
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, terms, stats = (whole if accumulate == 1 else in_parts)(state, batch)
-        loss = contribution(terms, {name: term.weight for name, term in terms.items()})
+        loss = total_loss(terms)
         grad_norm = optax.tree.norm(grads)
         rate = schedule(state.step)
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        rates = objective.rates(state.step)
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, p, u: p - rate * multiplier(rates, path_name(path)) * u, state.params, updates
+        )
         slow = objective.update_slow(state.slow, params, stats, state.step)
 
         good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -105,7 +110,7 @@ def make_step(
             "learning_rate": rate,
             "skipped": after.skipped,
             "skipped_in_row": after.skipped_in_row,
-            "terms": {name: mean(term.total, term.weight) for name, term in terms.items()},
+            "terms": {name: value(term) for name, term in terms.items()},
             "report": report(stats, after.step),
         }
 
@@ -116,10 +121,39 @@ def make_step(
     return step
 
 
-def contribution(terms: dict, weights: dict) -> jax.Array:
-    """Σ scale · total / weight, in float32."""
-    parts = [term.scale * mean(term.total, weights[name]) for name, term in terms.items()]
+def total_loss(terms: dict) -> jax.Array:
+    """Σ scale · of(total / weight), in float32."""
+    return jnp.sum(jnp.stack([term.scale * value(term) for term in terms.values()]).astype(jnp.float32))
+
+
+def value(term: Any) -> jax.Array:
+    return term.of(mean(term.total, term.weight))
+
+
+def linear(term: Any) -> bool:
+    """Whether the term is the mean itself."""
+    return term.total.ndim == 0
+
+
+def share(terms: dict, sums: dict) -> jax.Array:
+    """A micro-batch's share of the loss: its gradient, added over micro-batches, is that of `total_loss`.
+
+    sums: of each term over the whole batch, (total or (), weight). A term that is no mean counts as its tangent at
+    the mean of the whole batch.
+    """
+    parts = []
+    for name, term in terms.items():
+        total, weight = sums[name]
+        part = mean(term.total, weight)
+        if not linear(term):
+            part = jnp.vdot(jax.grad(term.of)(mean(total, weight)), part)
+        parts.append(term.scale * part)
     return jnp.sum(jnp.stack(parts).astype(jnp.float32))
+
+
+def multiplier(rates: dict, path: str) -> jax.Array | float:
+    """Of the learning rate at a path such as encoder/blocks/0/ff/up/kernel, by the prefixes of `rates`."""
+    return math.prod(rate for prefix, rate in rates.items() if f"{path}/".startswith(f"{prefix}/"))
 
 
 def mean(total: jax.Array, weight: jax.Array) -> jax.Array:

@@ -18,14 +18,15 @@ TINY = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "kern
 @pytest.mark.parametrize("frontend", ["conv", "logmel"])
 def test_shapes_and_frames(name, frontend):
     config = EncoderConfig(name=name, frontend=frontend, **TINY)
-    encoder = Pure(lambda rngs: Encoder(config, rngs))
+    encoder = Pure(lambda rngs: Encoder(config, "learned", rngs))
     params = jax.eval_shape(encoder.init, jax.random.key(0))
     for samples in (400, 719, 720, 16_000):
         wave, lengths = jnp.zeros((2, samples)), jnp.array([samples, 400])
-        z, layers, count = jax.eval_shape(encoder.apply, params, wave, lengths)
-        assert z.shape == (2, frames(samples), 16)
-        assert len(layers) == 3
-        assert count.shape == (2,)
+        encoded = jax.eval_shape(encoder.apply, params, wave, lengths)
+        assert encoded.z.shape == (2, frames(samples), 16)
+        assert len(encoded.layers) == 3 and len(encoded.ff) == 2
+        assert encoded.frame_lengths.shape == (2,)
+        assert encoded.features.shape[:2] == encoded.energy.shape == (2, frames(samples))
 
 
 def test_frame_counts_of_the_convolutions_are_those_of_wav2vec2():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.masks import MaskConfig, span_masks
+from jepa_speech.nn.masks import MaskConfig, fill_hidden, span_masks
 
 CONFIG = MaskConfig()
 
@@ -64,3 +64,41 @@ def test_a_row_does_not_depend_on_its_batch(draw):
 def test_nonsense_is_refused(bad):
     with pytest.raises(UsageError):
         MaskConfig(**bad)
+
+
+@pytest.mark.parametrize(
+    ("policy", "probability", "coverage"),
+    [("spans", 0.65, 0.490), ("spans", 0.80, 0.569), ("bernoulli", 0.065, 0.48)],
+)
+def test_published_policies_cover_what_was_measured_of_them(policy, probability, coverage):
+    """wav2vec 2.0's and HuBERT's p hide 49% and 57% of 749 frames; w2v-BERT's start probability 48%."""
+    config = MaskConfig(policy=policy, probability=probability, span=(10, 10))
+    lengths = jnp.full(200, 749)
+    mask = np.asarray(jax.jit(lambda k: span_masks(k, lengths, 760, config))(jax.random.split(jax.random.key(0), 200)))
+    assert abs(mask[:, :749].mean() - coverage) < 0.015
+    assert not mask[:, 748:].any()  # the last frame stays visible, and padding is never hidden
+
+
+@pytest.mark.parametrize("policy", ["spans", "bernoulli"])
+def test_every_length_has_a_hidden_and_a_visible_frame_and_padding_moves_nothing(policy):
+    config = MaskConfig(policy=policy, probability=0.065, span=(10, 10))
+    lengths = jnp.arange(2, 62)
+    keys = jax.random.split(jax.random.key(1), len(lengths))
+    mask, padded = (np.asarray(span_masks(keys, lengths, size, config)) for size in (61, 90))
+    np.testing.assert_array_equal(mask, padded[:, :61])
+    assert mask.any(1).all()
+    assert all(not row[:n].all() for row, n in zip(mask, lengths, strict=True))
+    # Every stretch of hidden frames is a whole span, unless the end of the row cuts it.
+    for row, n in zip(mask, np.asarray(lengths), strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]])))
+        runs = edges[1::2] - edges[::2]
+        assert all(run >= 10 or end >= n - 1 for run, end in zip(runs, edges[1::2], strict=True))
+
+
+def test_random_fill_belongs_to_the_row_and_touches_only_hidden_frames():
+    x, mask = jnp.zeros((3, 20, 4)), jnp.arange(20) < jnp.array([[5], [10], [0]])
+    keys = jax.random.split(jax.random.key(2), 3)
+    filled = fill_hidden(x, mask, None, keys)
+    np.testing.assert_array_equal(filled[1:2, :12], fill_hidden(x[1:2, :12], mask[1:2, :12], None, keys[1:2]))
+    assert (np.asarray(filled != 0).any(-1) == np.asarray(mask)).all()
+    assert abs(np.asarray(filled)[np.asarray(mask)].std() - 1) < 0.3

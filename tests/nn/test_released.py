@@ -14,13 +14,16 @@ from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
+from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import System
-from jepa_speech.nn.released import ReleasedConfig, bucket, released_system
+from jepa_speech.nn.released import ReleasedConfig, bucket
 from jepa_speech.nn.released_conv import AdaptiveAttention
 from jepa_speech.nn.released_head import HeadBlock
+from jepa_speech.nn.system import predictor_and_head, system
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config
 
+AFTER = MaskConfig(site="pre_predictor")
 TINY = {
     "name": "released_conformer",
     "channels": (2, 2, 2, 4),
@@ -43,8 +46,8 @@ def toy() -> SimpleNamespace:
     """What the property checks read of a system; its weights are drawn without jit, which compiles faster."""
     anchor = toys.toy_anchor()
     objective = build(released_config(), anchor)
-    whole = objective.system
-    params = {name: getattr(whole, name).init(properties.KEY) for name in ("encoder", "predictor", "head")}
+    parts = {"encoder": objective.system.encoder, "predictor": objective.predictor, "head": objective.head}
+    params = {name: part.init(properties.KEY) for name, part in parts.items()}
     return SimpleNamespace(objective=objective, params=params, batch=toys.toy_batch(anchor=anchor))
 
 
@@ -60,8 +63,9 @@ def test_parameter_counts(relative: bool, adaptive: bool) -> None:
     """
     section = load_config(str(toys.CONFIGS / "gmm_jepa_released.py"), []).encoder.to_dict()
     section |= {"relative_positions": relative, "adaptive_attention": adaptive}
-    whole = released_system(section, "pre_predictor", clusters=1024)
-    encoder, online = size(whole.encoder), size(whole.encoder, whole.predictor, whole.head)
+    encoder = system(section, AFTER).encoder
+    online = size(encoder, *predictor_and_head({"encoder": section}, 1024, 1))
+    encoder = size(encoder)
     assert encoder == pytest.approx(32.12e6, rel=2e-3)
     assert online == pytest.approx(46.58e6, rel=2e-3)
     if relative:
@@ -72,15 +76,15 @@ def test_parameter_counts(relative: bool, adaptive: bool) -> None:
 
 @pytest.mark.parametrize("samples", [400, 640, 719, 720, 16_000, 16_079, 16_080, 16_320])
 def test_frames_are_those_of_the_grid(samples: int) -> None:
-    whole = released_system(TINY, "pre_predictor", toys.K)
+    whole = system(TINY, AFTER)
 
     def encode(wave: jax.Array, lengths: jax.Array) -> tuple:
         return whole.encoder.make(nnx.Rngs(0))(wave, lengths)
 
     wave, lengths = jax.ShapeDtypeStruct((2, samples), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
-    z, layers, _ = jax.eval_shape(encode, wave, lengths)
-    assert {x.shape for x in [z, *layers]} == {(2, frames(samples), 8)}
-    assert len(layers) == 2
+    encoded = jax.eval_shape(encode, wave, lengths)
+    assert {x.shape for x in [encoded.z, *encoded.layers]} == {(2, frames(samples), 8)}
+    assert len(encoded.layers) == 2
 
 
 def test_pre_context_is_refused_by_name() -> None:
@@ -115,8 +119,8 @@ def test_padding_changes_valid_frames(toy: SimpleNamespace) -> None:
     assert not whole.padding_exact
     wave = jnp.asarray(toys.toy_audio(1, 8_000))
     encode = jax.jit(whole.encoder.apply)
-    short = encode(toy.params["encoder"], wave, jnp.array([8_000]))[0]
-    long = encode(toy.params["encoder"], jnp.pad(wave, ((0, 0), (0, 8_000))), jnp.array([8_000]))[0]
+    short = encode(toy.params["encoder"], wave, jnp.array([8_000])).z
+    long = encode(toy.params["encoder"], jnp.pad(wave, ((0, 0), (0, 8_000))), jnp.array([8_000])).z
     assert jnp.abs(long[:, : short.shape[1]] - short).max() > 1e-3
 
 

@@ -3,7 +3,6 @@
 import signal
 import sys
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 from jepa_speech.data.pipeline import batches
 from jepa_speech.data.plan import Plan
 from jepa_speech.errors import UserError
+from jepa_speech.objectives.contract import Term
 from jepa_speech.train.loop import train
 
 
@@ -37,12 +37,6 @@ class ToyLabels:
     def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
         ids = (i + first_frame + np.arange(frames)[:, None] + np.arange(2)) % 50
         return ids.astype(np.uint16), np.full((frames, 2), 0.5, np.float32)
-
-
-class Term(NamedTuple):
-    total: jax.Array
-    weight: jax.Array
-    scale: jax.Array
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,9 @@ class ToyObjective:
     def update_slow(self, slow, params, stats, step):
         teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, slow["teacher"], params)
         return {"teacher": teacher, "seen": slow["seen"] + stats["rows"]}
+
+    def rates(self, step):
+        return {}
 
     def report(self, stats):
         return {"hidden_mean": jnp.mean(stats["sum"] / stats["rows"])}

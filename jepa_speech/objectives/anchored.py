@@ -1,0 +1,93 @@
+"""Frozen targets: the anchor's labels of each frame, read from the store or computed in the step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
+from jepa_speech.anchors.sparse import top_k
+from jepa_speech.config import from_section
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.features.spectral import DELTA_EDGE, DIMS
+from jepa_speech.nn.module import System
+from jepa_speech.nn.rows import valid
+from jepa_speech.objectives.contract import Batch, Tree
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """Config section `anchor`. source: `stored` reads labels of the store, `online` computes them in the step.
+
+    components, features, normalize: filled in from the file at `path`; set, they must agree with it.
+    top_k: what `online` keeps of each posterior, the rest being one pooled class, as `label` does.
+    """
+
+    path: str = ""
+    source: Literal["stored", "online"] = "stored"
+    components: int = 0
+    features: str = ""
+    normalize: str = ""
+    top_k: int = 16
+
+
+@dataclass(frozen=True)
+class AnchorTargets:
+    config: AnchorConfig
+    anchor: DiagonalGMM | None = None
+
+    @property
+    def online(self) -> bool:
+        return self.config.source == "online"
+
+    @property
+    def spec(self) -> frozenset[str]:
+        if not self.online:
+            return frozenset({"anchor"})
+        return frozenset({"anchor_mean"} if self.config.normalize == "mean" else ())
+
+    def init(self) -> Tree:
+        """What `slow` must hold: the frozen mixture where labels are computed in the step.
+
+        A checkpoint brings its own: then only the shapes matter.
+        """
+        if not self.online:
+            return {}
+        if self.anchor is not None:
+            return {"anchor": self.anchor.arrays()}
+        blank = np.ones((self.config.components, DIMS[self.config.features]), np.float32)
+        parts = {"means": blank, "variances": blank, "weights": blank[:, 0], "shift": blank[0], "scale": blank[0]}
+        return {"anchor": DiagonalGMM(**parts, features=self.config.features).arrays()}
+
+    def __call__(
+        self, slow: Tree, batch: Batch, clean: jax.Array, frame_lengths: jax.Array, size: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """ids and probabilities (B, T, k) of the posteriors' top k, and the frames (B, T) that have one."""
+        if not self.online:
+            ids, q = batch["anchor_ids"], batch["anchor_probs"]
+            return ids, q, valid(frame_lengths, size)
+        kind = self.config.features
+        dense = frame_posteriors(slow["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"])
+        ids, q = top_k(dense, self.config.top_k)
+        edge = DELTA_EDGE if kind == "mfcc" else 0  # deltas there would see what lies beyond the crop
+        labelled = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)
+        return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
+
+
+def anchor_targets(config: Mapping[str, Any], anchor: DiagonalGMM | None, system: System, why: str) -> AnchorTargets:
+    """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
+    section = from_section(AnchorConfig, config["anchor"], "anchor")
+    if section.components == 0:
+        raise UsageError(f"{why} needs an anchor: set anchor.path to what `jepa-speech fit` wrote")
+    if section.source == "online" and section.features not in DIMS:
+        raise UsageError(f"config key anchor.features = {section.features!r}: expected {' or '.join(DIMS)}")
+    if system.frame_rate != FRAME_RATE:
+        raise UsageError(
+            f"{why} has labels at {FRAME_RATE:g} Hz, but encoder.name = {config['encoder']['name']} has frames at "
+            f"{system.frame_rate:g} Hz: choose another encoder"
+        )
+    return AnchorTargets(section, anchor)

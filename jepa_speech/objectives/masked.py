@@ -1,0 +1,117 @@
+"""What all masked objectives share: the views of a batch, the encoder on the masked one, defaults of the contract."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jepa_speech.config import from_section
+from jepa_speech.data.mixing import MixingConfig, student_view
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.masks import MaskConfig, span_masks
+from jepa_speech.nn.module import Encoded, System
+from jepa_speech.nn.rows import fold, row_keys, valid
+from jepa_speech.nn.system import standardise, system
+from jepa_speech.objectives.contract import Batch, Tree
+
+MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective's own uses are OWN[0], OWN[1], ...
+
+
+class View(NamedTuple):
+    """A batch as a masked objective sees it. Filler rows weigh nothing."""
+
+    keys: jax.Array  # (B,) of the rows
+    clean: jax.Array  # (B, S) at level 1
+    heard: jax.Array  # (B, S) clean, or with another recording over it
+    lengths: jax.Array  # (B,) samples
+    frame_lengths: jax.Array  # (B,)
+    mask: jax.Array  # (B, T) bool, True where hidden
+    hidden: jax.Array  # (B, T) 1 at hidden frames
+    visible: jax.Array  # (B, T) 1 at the other valid frames
+
+
+@dataclass(frozen=True)
+class MaskedObjective:
+    mask: MaskConfig
+    mixing: MixingConfig
+    steps: int
+    system: System
+
+    @property
+    def spec(self) -> frozenset[str]:
+        return frozenset({"mix"} if self.mixing.active else ())
+
+    @property
+    def frame_rate(self) -> float:
+        return self.system.frame_rate
+
+    @property
+    def min_samples(self) -> int:
+        return self.system.min_samples
+
+    def check(self, shortest: int, longest: int) -> None:
+        """Raises UsageError if the shortest clip, in samples, has no room for a span of the mask."""
+        frames = int(self.system.frames(shortest))
+        if self.mask.span[0] >= frames:
+            raise UsageError(
+                f"config key mask.span = {self.mask.span}: the shortest clip has {frames} frames, and some must stay "
+                "visible; lower mask.span, or prepare longer recordings"
+            )
+
+    def view(self, batch: Batch, key: jax.Array) -> View:
+        keys = row_keys(key, batch["record_id"], batch["epoch"])
+        lengths, clean = batch["lengths"], batch["audio"] / batch["level"][:, None]  # (B, S)
+        frame_lengths, size = self.system.frames(lengths), self.system.frames(clean.shape[1])
+        mask = self.hide(fold(keys, MASK), frame_lengths, size)  # (B, T)
+        weight = batch["weight"][:, None]
+        visible = valid(frame_lengths, size) & ~mask
+        heard = self.hear(batch, clean, fold(keys, MIX))
+        return View(keys, clean, heard, lengths, frame_lengths, mask, mask * weight, visible * weight)
+
+    def hear(self, batch: Batch, clean: jax.Array, keys: jax.Array) -> jax.Array:
+        """What the student hears: the clean wave with another voice or noise over it, where so configured."""
+        if not self.mixing.active:
+            return clean
+        other = batch["mix"] / batch["mix_level"][:, None]
+        return student_view(keys, clean, batch["lengths"], other, batch["mix_lengths"], self.mixing)
+
+    def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
+        """The frames to predict, (B, T) True where hidden."""
+        return span_masks(keys, frame_lengths, size, self.mask)
+
+    def encode(
+        self, params: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array, keys: jax.Array | None
+    ) -> Encoded:
+        """The student; with `pre_context` it never saw the hidden frames. keys: of rows, None without dropout."""
+        before = mask if self.mask.site == "pre_context" else None
+        return self.system.encoder.apply(params["encoder"], wave, lengths, before, keys)
+
+    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+        return slow
+
+    def rates(self, step: jax.Array) -> dict[str, Any]:
+        return {}
+
+    def represent(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array]:
+        encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        return encoded.layers, encoded.frame_lengths
+
+
+def masked_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of MaskedObjective, from the whole config."""
+    mask = from_section(MaskConfig, config["mask"], "mask")
+    return {
+        "mask": mask,
+        "mixing": from_section(MixingConfig, config["mixing"], "mixing"),
+        "steps": config["train"]["steps"],
+        "system": system(config["encoder"], mask),
+    }
+
+
+def linear_schedule(start: float, end: float, steps: int, step: jax.Array) -> jax.Array:
+    """From `start` at step 0 to `end` at `steps`, and there it stays."""
+    return start + (end - start) * jnp.clip(step / steps, 0, 1)
