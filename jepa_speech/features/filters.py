@@ -1,0 +1,58 @@
+"""Filters in closed form: a windowed-sinc band-pass (FIR), and banks of bands over the bins of a spectrum."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.features.grid import SAMPLE_RATE
+
+
+def band_pass(low: jax.Array, high: jax.Array, taps: int) -> jax.Array:
+    """Band-pass filters between `low` and `high` Hz (N,), Hamming-windowed, with peak 1: (N, taps), taps odd.
+
+        h[n] = cos(2π f_c n / f_s) · sinc(b n / f_s) · w[n],  n = -(taps-1)/2 ... (taps-1)/2
+
+    with centre f_c and width b: the difference of two ideal low-passes (SincNet, arXiv 1808.00158, eq. 4 and 5),
+    over its value at n = 0. Its gain in the band is f_s / 2b.
+    """
+    seconds = (np.arange(taps) - taps // 2) / SAMPLE_RATE
+    centre, width = (low + high)[:, None] / 2, (high - low)[:, None]
+    return jnp.cos(2 * np.pi * centre * seconds) * jnp.sinc(width * seconds) * np.hamming(taps)
+
+
+@lru_cache
+def mel_bank(bands: int, n_fft: int) -> np.ndarray:
+    """Triangles of height 1, corners evenly spaced in HTK mel from 0 to 8000 Hz: (n_fft / 2 + 1, bands)."""
+    corners = mel_to_hz(np.linspace(0, hz_to_mel(SAMPLE_RATE / 2), bands + 2))
+    bins = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)[:, None]
+    rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - bins) / np.diff(corners)[1:]
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+@lru_cache
+def gammatone_bank(bands: int, n_fft: int, lowest: float = 500.0) -> np.ndarray:
+    """Power responses of gammatone filters of order 4, 1 at their centres: (n_fft / 2 + 1, bands).
+
+        |H(f)|² = (1 + ((f - f_c) / 1.019 ERB(f_c))²)^-4,  ERB(f) = 24.7 + f / 9.265
+
+    Centres lie evenly on the ERB scale from `lowest` up, the last one step below 8000 Hz
+    (Glasberg & Moore 1990; Slaney 1993).
+    """
+    scale = 24.7 * 9.265
+    top, bottom = np.log(SAMPLE_RATE / 2 + scale), np.log(lowest + scale)
+    centres = np.exp(np.linspace(bottom, top, bands, endpoint=False)) - scale
+    width = 1.019 * (24.7 + centres / 9.265)
+    bins = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)[:, None]
+    return ((1 + ((bins - centres) / width) ** 2) ** -4).astype(np.float32)
+
+
+def hz_to_mel(hz: float | np.ndarray) -> float | np.ndarray:
+    """HTK's scale."""
+    return 2595 * np.log10(1 + hz / 700)
+
+
+def mel_to_hz(mel: float | np.ndarray) -> float | np.ndarray:
+    return 700 * (10 ** (mel / 2595) - 1)
