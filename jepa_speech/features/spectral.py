@@ -8,6 +8,9 @@ normalisation, log(x + 1e-6). As `torchaudio.transforms.MelSpectrogram` has it, 
 MFCC: the same with 23 filters, then the first 13 coefficients (c0 among them) of the orthonormal DCT-II,
 followed by their Δ and ΔΔ: the slope and the curvature of the line and the parabola fitted to 9 frames
 (`librosa.feature.delta`, width 9, mode "nearest").
+
+mfcc100: the same computed 100 times a second, deltas included, of which every second frame is kept: frame t still has
+the window of the grid's frame t. What HuBERT's first labels are made of (arXiv 2106.07447, section IV-B).
 """
 
 from functools import lru_cache
@@ -19,8 +22,8 @@ import numpy as np
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
 
-DIMS = {"logmel": 80, "mfcc": 39}
-DELTA_EDGE = 4  # frames at each edge of a crop whose deltas would have seen beyond it
+DIMS = {"logmel": 80, "mfcc": 39, "mfcc100": 39}
+DELTA_EDGE = 4  # frames at each side that deltas see, at the rate they are computed at
 
 _FLOOR = 1e-6
 _MFCC_MELS, _CEPSTRA = 23, 13
@@ -37,7 +40,14 @@ def extract(kind: str, audio: jax.Array, lengths: jax.Array | None = None) -> ja
         return log_mel(audio)
     if kind == "mfcc":
         return mfcc(audio, lengths)
+    if kind == "mfcc100":
+        return mfcc100(audio, lengths)
     raise UsageError(f"unknown features {kind!r}: choose one of {', '.join(DIMS)}")
+
+
+def delta_edge(kind: str) -> int:
+    """Frames of the grid at each edge of a crop whose deltas would have seen beyond it."""
+    return {"mfcc": DELTA_EDGE, "mfcc100": DELTA_EDGE // 2}.get(kind, 0)
 
 
 def log_mel(audio: jax.Array) -> jax.Array:
@@ -47,12 +57,35 @@ def log_mel(audio: jax.Array) -> jax.Array:
 
 def mfcc(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
     """(…, S) -> (…, T, 39): 13 cepstra, their Δ, their ΔΔ. `lengths` as in `extract`."""
-    cepstra = jnp.matmul(_log_mel(audio, _MFCC_MELS), _dct(), precision=_HIGHEST)  # (…, T, 13)
-    if lengths is not None and cepstra.shape[-2]:
-        # Beyond the last valid frame stand copies of it, as beyond the edge of an unpadded clip.
-        last = jnp.maximum(grid.frames(lengths) - 1, 0)[..., None]  # (…, 1)
+    count = None if lengths is None else grid.frames(lengths)
+    return _with_deltas(_cepstra(audio), count)
+
+
+def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
+    """(…, S) -> (…, T, 39): every second frame of MFCCs at 100 Hz. `lengths` as in `extract`.
+
+    Of the frames between those of the grid the last one is left out where it lies beyond the grid's last, so that
+    a recording and its crop on the grid have the same features.
+    """
+    even = _cepstra(audio)  # (…, T, 13)
+    odd = _cepstra(audio[..., grid.HOP // 2 :])[..., : max(even.shape[-2] - 1, 0), :]  # (…, T - 1, 13), in between
+    odd = jnp.pad(odd, [(0, 0)] * (odd.ndim - 2) + [(0, even.shape[-2] - odd.shape[-2]), (0, 0)])
+    both = jnp.stack([even, odd], axis=-2).reshape(*even.shape[:-2], -1, _CEPSTRA)  # (…, 2T, 13)
+    count = grid.frames(audio.shape[-1] if lengths is None else lengths)
+    return _with_deltas(both, 2 * count - 1)[..., ::2, :]
+
+
+def _cepstra(audio: jax.Array) -> jax.Array:
+    return jnp.matmul(_log_mel(audio, _MFCC_MELS), _dct(), precision=_HIGHEST)  # (…, T, 13)
+
+
+def _with_deltas(cepstra: jax.Array, count: jax.Array | int | None) -> jax.Array:
+    """(…, T, 13) -> (…, T, 39). Beyond the `count` valid frames stand copies of the last, as beyond an edge."""
+    if count is not None and cepstra.shape[-2]:
+        last = jnp.maximum(jnp.asarray(count) - 1, 0)[..., None]  # (…, 1)
         index = jnp.minimum(jnp.arange(cepstra.shape[-2]), last)  # (…, T)
-        cepstra = jnp.take_along_axis(cepstra, index[..., None], axis=-2)
+        index = jnp.broadcast_to(index, cepstra.shape[:-1])[..., None]
+        cepstra = jnp.take_along_axis(cepstra, index, axis=-2)
     return jnp.concatenate([cepstra, *(_delta(cepstra, weights) for weights in _delta_weights())], axis=-1)
 
 

@@ -17,8 +17,8 @@ def audio():
     return (wave / np.sqrt(np.mean(wave**2))).astype(np.float32)
 
 
-def librosa_log_mel(audio, mels):
-    power = np.abs(librosa.stft(audio.astype(np.float64), n_fft=400, hop_length=320, window="hann", center=False)) ** 2
+def librosa_log_mel(audio, mels, hop=320):
+    power = np.abs(librosa.stft(audio.astype(np.float64), n_fft=400, hop_length=hop, window="hann", center=False)) ** 2
     filters = librosa.filters.mel(sr=16_000, n_fft=400, n_mels=mels, htk=True, norm=None, dtype=np.float64)
     return np.log(filters @ power + 1e-6)
 
@@ -29,11 +29,29 @@ def test_log_mel_is_librosas(audio):
     np.testing.assert_allclose(ours, librosa_log_mel(audio, 80).T, atol=1e-4)
 
 
-def test_mfcc_is_librosas(audio):
-    cepstra = librosa.feature.mfcc(S=librosa_log_mel(audio, 23), n_mfcc=13, dct_type=2, norm="ortho")
+def librosa_mfcc(audio, hop=320, frames=None):
+    cepstra = librosa.feature.mfcc(S=librosa_log_mel(audio, 23, hop), n_mfcc=13, dct_type=2, norm="ortho")[:, :frames]
     deltas = [librosa.feature.delta(cepstra, width=9, order=order, mode="nearest") for order in (1, 2)]
-    ours = np.asarray(spectral.mfcc(audio))
-    np.testing.assert_allclose(ours, np.concatenate([cepstra, *deltas]).T, atol=1e-4)
+    return np.concatenate([cepstra, *deltas]).T
+
+
+def test_mfcc_is_librosas(audio):
+    np.testing.assert_allclose(np.asarray(spectral.mfcc(audio)), librosa_mfcc(audio), atol=1e-4)
+
+
+def check_mfcc100(features, audio):
+    """At 100 Hz, deltas too, then thinned; whether or not a frame lies beyond the grid's last."""
+    for length in (audio.size, audio.size - 170):
+        last = 2 * grid.frames(length) - 1
+        np.testing.assert_allclose(
+            np.asarray(features(audio[:length])), librosa_mfcc(audio[:length], 160, last)[::2], atol=1e-4
+        )
+
+
+def test_mfcc100_is_librosas_at_100_hz(audio):
+    check_mfcc100(spectral.mfcc100, audio)
+    with pytest.raises(AssertionError):
+        check_mfcc100(spectral.mfcc, audio)  # deltas over frames of the grid
 
 
 def test_mel_filters_are_librosas():
@@ -56,17 +74,17 @@ def test_padding_is_not_seen(audio, kind):
 def test_a_crop_has_the_features_of_the_whole(audio, kind):
     first, count = 11, 25
     crop = spectral.extract(kind, audio[first * grid.HOP :][: grid.samples(count)])
-    edge = spectral.DELTA_EDGE if kind == "mfcc" else 0
+    edge = spectral.delta_edge(kind)
     whole = spectral.extract(kind, audio)[first : first + count]
     np.testing.assert_allclose(crop[edge : count - edge], whole[edge : count - edge], atol=1e-4)
 
 
-def check_alignment(log_mel):
-    """Property 8: the loudest frame is one whose 400 samples hold the click."""
+def check_alignment(features):
+    """Property 8: the loudest frame is one whose 400 samples hold the click. The first cepstrum is the loudness."""
     for sample in (400, 5_000, 5_119, 12_345):
         audio = np.zeros(grid.SAMPLE_RATE, np.float32)
         audio[sample] = 1
-        loudest = int(np.argmax(np.asarray(log_mel(audio)).sum(-1)))
+        loudest = int(np.argmax(np.asarray(features(audio))))
         assert loudest * grid.HOP <= sample < loudest * grid.HOP + grid.WINDOW
 
 
@@ -75,10 +93,32 @@ def centred(audio):
     return spectral.log_mel(np.pad(audio, grid.WINDOW // 2))
 
 
+def off_the_grid(audio):
+    """100 Hz frames thinned from the second on: frame t sees [320 t + 160, 320 t + 560)."""
+    return spectral.mfcc100(audio[..., grid.HOP // 2 :])
+
+
 def test_a_click_falls_into_the_frame_that_holds_it():
-    check_alignment(spectral.log_mel)
+    check_alignment(lambda audio: spectral.log_mel(audio).sum(-1))
+    for kind in ("mfcc", "mfcc100"):
+        check_alignment(lambda audio, kind=kind: spectral.extract(kind, audio)[..., 0])
     with pytest.raises(AssertionError):
-        check_alignment(centred)
+        check_alignment(lambda audio: centred(audio).sum(-1))
+    with pytest.raises(AssertionError):
+        check_alignment(lambda audio: off_the_grid(audio)[..., 0])
+
+
+@pytest.mark.parametrize("kind", spectral.DIMS)
+def test_a_frame_sees_its_own_window_and_what_deltas_reach(audio, kind):
+    """Frame by frame: a click at the first or last sample of a window moves that frame, one beside it does not."""
+    edge, t = spectral.delta_edge(kind), 20
+    before, after = (t - edge) * grid.HOP, (t + edge) * grid.HOP + grid.WINDOW
+    frame = np.asarray(spectral.extract(kind, audio))[t]
+    for sample in (before - 1, before + 5, after - 5, after):
+        clicked = audio.copy()
+        clicked[sample] += 10
+        moved = np.abs(np.asarray(spectral.extract(kind, clicked))[t] - frame).max()
+        assert (moved > 1e-5) == (before <= sample < after), sample
 
 
 @pytest.mark.parametrize(("kind", "dim"), spectral.DIMS.items())
