@@ -4,21 +4,22 @@ Exact sufficient statistics: batches by two matmuls in float32 on the device, th
 Everything happens on standardised frames (mean 0, variance 1 over the corpus).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.anchors.gmm import Arrays, DiagonalGMM, log_joint
+from jepa_speech.anchors import lloyd
+from jepa_speech.anchors.anchor import Arrays
+from jepa_speech.anchors.frames import batches, totals
+from jepa_speech.anchors.gmm import DiagonalGMM, log_joint
 from jepa_speech.errors import UsageError
 
 VARIANCE_FLOOR = 0.01  # of the corpus's own variance of each feature
 DEAD_FRAMES = 5.0  # a component that explains fewer frames (0.1 s of speech) is dead
 LLOYD_ITERATIONS = 5
-SEEDING_FRAMES = (20_000, 200)  # k-means sees at least so many frames, or so many per component
-_BATCH = 8_192
 _TEMPERATURES = (1e-3, 1e4)
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -85,14 +86,6 @@ class Fit:
     dead: int = 0
 
 
-def shift_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the deviation (D,) of frames (N, D), float64; a constant feature keeps its scale."""
-    shift = x.mean(axis=0, dtype=np.float64)
-    total = sum(np.square(part - shift).sum(axis=0) for part in np.array_split(x, max(1, len(x) // 100_000)))
-    scale = np.sqrt(total / len(x))
-    return shift, np.where(scale > 1e-6, scale, 1.0)
-
-
 def fit(
     z: np.ndarray,
     heldout: np.ndarray,
@@ -130,42 +123,18 @@ def fit(
 
 
 def initialise(z: np.ndarray, components: int, random: np.random.Generator) -> Parameters:
-    """k-means++ (Arthur and Vassilvitskii, 2007) and Lloyd iterations on a sample of frames."""
-    least, each = SEEDING_FRAMES
-    count = min(len(z), max(least, each * components))
-    sample = z[np.sort(random.choice(len(z), count, replace=False))]
-    means = kmeans_plus_plus(sample, components, random)
+    """k-means++ and Lloyd iterations on a sample of frames."""
+    sample = lloyd.seeding_sample(z, components, random)
+    means = lloyd.kmeans_plus_plus(sample, components, random)
     for _ in range(LLOYD_ITERATIONS):
-        statistics = _total(sample, lambda part, valid, m=means: _lloyd(jnp.asarray(m, jnp.float32), part, valid))
-        filled = statistics.counts > 0
-        means[filled] = statistics.first[filled] / statistics.counts[filled, None]
+        means = lloyd.means(lloyd.nearest_sums(means, [sample]), means)
     return Parameters(np.full(components, 1 / components), means, np.ones_like(means))
-
-
-def kmeans_plus_plus(z: np.ndarray, components: int, random: np.random.Generator) -> np.ndarray:
-    """Centres (K, D), each drawn with a chance proportional to the squared distance to those before it."""
-    squares = np.einsum("nd,nd->n", z, z)
-    nearest = np.full(len(z), np.inf)
-    chosen = int(random.integers(len(z)))
-    centres = [z[chosen]]
-    for _ in range(components - 1):
-        centre = centres[-1]
-        distance = squares - 2 * (z @ centre) + centre @ centre
-        np.minimum(nearest, np.maximum(distance, 0), out=nearest)
-        nearest[chosen] = 0
-        mass = np.cumsum(nearest)
-        # Without any distance left all frames are copies of centres: any will do.
-        chosen = (
-            int(np.searchsorted(mass, random.uniform(0, mass[-1]))) if mass[-1] > 0 else int(random.integers(len(z)))
-        )
-        chosen = min(chosen, len(z) - 1)
-        centres.append(z[chosen])
-    return np.array(centres, np.float64)
 
 
 def expectation(parameters: Parameters, z: np.ndarray) -> Statistics:
     arrays = parameters.arrays()
-    return _total(z, lambda part, valid: _statistics(arrays, part, valid))
+    counts, first, second, likelihood = totals([z], lambda part, valid: _statistics(arrays, part, valid))
+    return Statistics(counts, first, second, float(likelihood))
 
 
 def maximisation(statistics: Statistics) -> Parameters:
@@ -192,7 +161,7 @@ def split_heaviest(parameters: Parameters, dead: np.ndarray, random: np.random.G
 def sharpness(arrays: Arrays, x: np.ndarray, temperature: float) -> dict[str, float]:
     """Mean posterior entropy (nats), the perplexity exp(entropy), and the mean largest posterior."""
     entropy = top = 0.0
-    for part, valid in _batches(x):
+    for part, valid in batches(x):
         sums = _sharpness(arrays, part, valid, temperature)
         entropy, top = entropy + float(sums[0]), top + float(sums[1])
     entropy /= len(x)
@@ -220,41 +189,13 @@ def temperature_for(arrays: Arrays, x: np.ndarray, perplexity: float) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def _batches(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of one shape (one compilation) and the weights of their rows: 0 for what fills the last one."""
-    size = min(_BATCH, 1 << max(len(x) - 1, 1).bit_length())
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        valid = (np.arange(size) < len(part)).astype(np.float32)
-        yield np.pad(part, [(0, size - len(part)), (0, 0)]), valid
-
-
-def _total(z: np.ndarray, function: Callable[..., tuple[jax.Array, ...]]) -> Statistics:
-    total = None
-    for part, valid in _batches(z):
-        sums = [np.asarray(value, np.float64) for value in function(part, valid)]
-        total = sums if total is None else [a + b for a, b in zip(total, sums, strict=True)]
-    counts, first, second, likelihood = total
-    return Statistics(counts, first, second, float(likelihood))
-
-
 @jax.jit
 def _statistics(arrays: Arrays, z: jax.Array, valid: jax.Array) -> tuple[jax.Array, ...]:
     joint = log_joint(arrays, z)  # (N, K)
     likelihood = jax.nn.logsumexp(joint, axis=-1, keepdims=True)
-    return *_moments(jnp.exp(joint - likelihood) * valid[:, None], z), jnp.sum(likelihood[:, 0] * valid)
-
-
-@jax.jit
-def _lloyd(means: jax.Array, z: jax.Array, valid: jax.Array) -> tuple[jax.Array, ...]:
-    distance = jnp.sum(means**2, axis=1) - 2 * jnp.matmul(z, means.T, precision=_HIGHEST)  # (N, K)
-    nearest = jax.nn.one_hot(jnp.argmin(distance, axis=-1), len(means)) * valid[:, None]
-    return *_moments(nearest, z), -jnp.sum(jnp.min(distance, axis=-1) * valid)
-
-
-def _moments(p: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    first, second = (jnp.matmul(p.T, values, precision=_HIGHEST) for values in (z, jnp.square(z)))
-    return p.sum(0), first, second  # (K,), (K, D), (K, D)
+    p = jnp.exp(joint - likelihood) * valid[:, None]
+    first, second = (jnp.matmul(p.T, values, precision=_HIGHEST) for values in (z, jnp.square(z)))  # (K, D)
+    return p.sum(0), first, second, jnp.sum(likelihood[:, 0] * valid)
 
 
 @jax.jit

@@ -5,65 +5,39 @@ p(k | x) ∝ exp(log(w_k N(x; μ_k, diag σ_k²)) / τ): the temperature τ divi
 where the float32 expansion of the square below loses next to nothing.
 """
 
-import zipfile
-import zlib
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech.anchors.anchor import Anchor, Arrays
 from jepa_speech.errors import UserError
 from jepa_speech.features import spectral
-from jepa_speech.files import replacing, sha256_arrays
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
-Arrays = dict[str, jax.Array]
-
-NORMALIZE = ("level", "mean")
-_FORMAT = "jepa_speech diagonal gmm 1"
-_ARRAYS = ("means", "variances", "weights", "shift", "scale")
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
-@dataclass(frozen=True, eq=False)
-class DiagonalGMM:
-    """A mixture over one kind of features.
-
-    means, variances (K, D), weights (K,): float32, standardised · shift, scale (D,): float32, of the features
-    features: "logmel" | "mfcc" · normalize: "level" (audio at level 1), or "mean" (also less the utterance's
-    mean feature vector) · temperature: divides the log joint.
-    """
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DiagonalGMM(Anchor):
+    """means, variances (K, D), weights (K,): float32, of standardised features · temperature divides the log joint."""
 
     means: np.ndarray
     variances: np.ndarray
     weights: np.ndarray
-    shift: np.ndarray
-    scale: np.ndarray
-    features: str
-    normalize: str = "level"
     temperature: float = 1.0
+
+    FORMAT: ClassVar[str] = "jepa_speech diagonal gmm 1"
 
     @property
     def components(self) -> int:
         return self.means.shape[0]
 
-    @property
-    def dim(self) -> int:
-        return self.means.shape[1]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of all that shapes a posterior."""
-        return sha256_arrays(self._contents())
-
     def arrays(self) -> Arrays:
-        """What `log_joint` needs, as jax arrays: a pytree to close over, or to pass through jit."""
         means, variances = self.means.astype(np.float64), self.variances.astype(np.float64)
         constant = np.log(np.maximum(self.weights.astype(np.float64), 1e-30))
         constant -= 0.5 * np.sum(np.log(2 * np.pi * variances) + means**2 / variances, axis=1)
@@ -77,11 +51,6 @@ class DiagonalGMM:
             "temperature": self.temperature,
         }
         return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
-
-    def save(self, path: str | Path) -> None:
-        """Writes an npz, whole or not at all."""
-        with replacing(path) as file:
-            np.savez(file, format=_FORMAT, **self._contents())
 
     def to_sklearn(self) -> "GaussianMixture":
         """The same mixture (at temperature 1) over unstandardised features."""
@@ -97,12 +66,6 @@ class DiagonalGMM:
         mixture.n_features_in_ = self.dim
         mixture.converged_, mixture.n_iter_, mixture.lower_bound_ = True, 0, -np.inf
         return mixture
-
-    def _contents(self) -> dict[str, np.ndarray]:
-        contents = {name: getattr(self, name) for name in _ARRAYS}
-        contents["temperature"] = np.float64(self.temperature)
-        contents |= {name: np.array(getattr(self, name)) for name in ("features", "normalize")}
-        return contents
 
 
 def from_sklearn(
@@ -128,23 +91,6 @@ def from_sklearn(
     return DiagonalGMM(**arrays, features=features, normalize=normalize, temperature=temperature)
 
 
-def load_gmm(path: str | Path) -> DiagonalGMM:
-    """Raises UserError, naming the file, if it is missing, broken, or holds something else."""
-    try:
-        with Path(path).open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            contents = {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such anchor; make it with `jepa-speech fit gmm`") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not an anchor, or broken; make it again with `jepa-speech fit gmm`") from error
-    if str(contents.get("format")) != _FORMAT:
-        raise UserError(f"{path}: not a mixture of this program; make one with `jepa-speech fit gmm`")
-    texts: dict[str, Any] = {name: str(contents[name]) for name in ("features", "normalize")}
-    return DiagonalGMM(
-        **{name: contents[name] for name in _ARRAYS}, **texts, temperature=float(contents["temperature"])
-    )
-
-
 def log_joint(arrays: Arrays, x: jax.Array) -> jax.Array:
     """log w_k N(x; μ_k, diag σ_k²) at temperature 1: (…, D) -> (…, K). The square is expanded: two matmuls."""
     z = (x.astype(jnp.float32) - arrays["shift"]) / arrays["scale"]
@@ -154,9 +100,15 @@ def log_joint(arrays: Arrays, x: jax.Array) -> jax.Array:
 
 
 def posteriors(arrays: Arrays, x: jax.Array, temperature: float | jax.Array | None = None) -> jax.Array:
-    """p(k | x) of unstandardised features: (…, D) -> (…, K), at the anchor's own temperature by default."""
+    """p(k | x) of unstandardised features: (…, D) -> (…, K), at the anchor's own temperature by default.
+
+    At temperature 0, that of k-means, they are one-hot.
+    """
     temperature = arrays["temperature"] if temperature is None else temperature
-    return jax.nn.softmax(log_joint(arrays, x) / temperature, axis=-1)
+    joint = log_joint(arrays, x)  # (…, K)
+    soft = jax.nn.softmax(joint / jnp.where(temperature > 0, temperature, 1), axis=-1)
+    hard = jax.nn.one_hot(joint.argmax(-1), joint.shape[-1], dtype=joint.dtype)
+    return jnp.where(temperature > 0, soft, hard)
 
 
 def frame_posteriors(

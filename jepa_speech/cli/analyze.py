@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jepa_speech.anchors.gmm import DiagonalGMM, load_gmm
+from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.load import load_anchor
 from jepa_speech.data.store import Store
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
     parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")
-    parser.add_argument("--anchor", metavar="GMM.npz", help="the targets' mixture, if it was moved since training")
+    parser.add_argument("--anchor", metavar="GMM.npz", help="the targets' anchor, if it was moved since training")
     parser.add_argument("--probe", metavar="FILE", help="results of `jepa-speech probe`: adds its plots")
     parser.add_argument("--utterances", type=int, default=100, help="how many, drawn by the seed (default: 100)")
     parser.add_argument("--seed", type=int, default=0)
@@ -69,17 +70,20 @@ EXPLAINED = (
 )
 
 
-def anchor_of(config: Any, path: str | None) -> DiagonalGMM | None:
-    """The mixture the run was anchored to; None, said in one line, where it is not at hand."""
+def anchor_of(config: Any, path: str | None) -> Anchor | None:
+    """The anchor of the run's targets; None, said in one line, where it, or what it needs, is not at hand."""
     path = path or config["anchor"]["path"]
-    if path and Path(path).is_file():
-        return load_gmm(path)
-    if path:
+    if path and not Path(path).is_file():
         print(f"{path} is not there: the targets' column is left out; --anchor GMM.npz brings it back")
-    return None
+        return None
+    anchor = load_anchor(path) if path else None
+    if anchor is not None and anchor.checkpoint_fingerprint:
+        print(f"{path} lives in {anchor.features} of another checkpoint: the targets' column is left out")
+        return None
+    return anchor
 
 
-def wired(model: Any, anchor: DiagonalGMM | None, seed: int) -> Any:
+def wired(model: Any, anchor: Anchor | None, seed: int) -> Any:
     """`analyse` with the model's layers, its cluster head if it has one, and its targets."""
     return partial(
         analysis.analyse,

@@ -11,7 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech.anchors import em
-from jepa_speech.anchors.gmm import NORMALIZE, DiagonalGMM
+from jepa_speech.anchors.anchor import NORMALIZE
+from jepa_speech.anchors.frames import shift_and_scale
+from jepa_speech.anchors.gmm import DiagonalGMM
 from jepa_speech.data.anchoring import Frames, feature_means, fitting_frames, seconds_of
 from jepa_speech.data.feature_means import means_path
 from jepa_speech.data.store import Store
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             feature_means(store, options.features, bar.update)
     with _bar("features", min(seconds_of(store), options.hours * 3600)) as bar:
         frames = fitting_frames(store, options.features, options.normalize, options.hours, options.seed, bar.update)
-    shift, scale = em.shift_and_scale(frames.train)
+    shift, scale = shift_and_scale(frames.train)
     np.subtract(frames.x, shift, out=frames.x, casting="same_kind")
     np.divide(frames.x, scale, out=frames.x, casting="same_kind")
     settings = em.Options(options.components, options.iterations, seed=options.seed)

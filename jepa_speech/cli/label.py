@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jepa_speech.anchors.gmm import load_gmm
+from jepa_speech.anchors.load import load_anchor
 from jepa_speech.data.anchoring import FIGURES, label, seconds_of
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.store import Store
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    store, anchor, start = Store(options.store), load_gmm(options.anchor), time.monotonic()
+    store, anchor, start = Store(options.store), load_anchor(options.anchor), time.monotonic()
     labels = _existing(store, anchor.fingerprint)
     done = labels is not None and labels.top_k == options.top_k
     if not done:

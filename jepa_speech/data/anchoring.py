@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.anchors.gmm import Arrays, DiagonalGMM, frame_posteriors
+from jepa_speech.anchors.anchor import Arrays
+from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import storage_loss, top_k
 from jepa_speech.data.feature_means import load_means, means_path, save_means
 from jepa_speech.data.labels import MAX_COMPONENTS, LabelWriter

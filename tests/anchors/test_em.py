@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from sklearn.cluster import kmeans_plusplus
 from sklearn.mixture import GaussianMixture
 
-from jepa_speech.anchors import em, gmm
+from jepa_speech.anchors import em, frames, gmm
 from jepa_speech.errors import UsageError
 
 
@@ -21,7 +20,7 @@ def start(z, components, seed=0):
 
 
 def test_one_step_is_the_closed_form_and_sklearns(monkeypatch):
-    monkeypatch.setattr(em, "_BATCH", 1_000)  # several batches, the last one filled up
+    monkeypatch.setattr(frames, "BATCH", 1_000)  # several batches, the last one filled up
     z = blobs()[:2_500]
     parameters = start(z, 6)
     stepped = em.maximisation(em.expectation(parameters, z))
@@ -88,18 +87,6 @@ def test_more_components_than_frames_is_refused():
     with pytest.raises(UsageError, match=r"11 components .* 10"):
         em.fit(z, z, em.Options(components=11))
     em.fit(z, z, em.Options(components=10, iterations=2))
-
-
-def test_kmeans_plus_plus_spreads_as_sklearns_does():
-    z = blobs(clusters=6)
-
-    def cost(centres):
-        return np.min(((z[:, None] - centres) ** 2).sum(-1), axis=1).mean()
-
-    ours = np.median([cost(em.kmeans_plus_plus(z, 6, np.random.default_rng(seed))) for seed in range(9)])
-    oracle = np.median([cost(kmeans_plusplus(z, 6, random_state=seed, n_local_trials=1)[0]) for seed in range(9)])
-    assert ours == pytest.approx(oracle, rel=0.3)
-    assert len(em.kmeans_plus_plus(np.ones((5, 2), np.float32), 3, np.random.default_rng(0))) == 3
 
 
 @pytest.mark.parametrize("perplexity", [1.5, 4.0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from babble import babble_store
 
-from jepa_speech.anchors.gmm import load_gmm
+from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
 from jepa_speech.data.feature_means import load_means
 
@@ -22,7 +22,7 @@ def test_fit_writes_an_anchor_and_says_what_it_is(store, tmp_path, capsys):
     out, report = tmp_path / "deep" / "gmm.npz", tmp_path / "report.json"
     options = ["--features", "mfcc", "--normalize", "mean", "--perplexity", "3", "--iterations", "4"]
     assert fit(store, out, *options, "--json", str(report)) == 0
-    anchor, results = load_gmm(out), json.loads(report.read_text())
+    anchor, results = load_anchor(out), json.loads(report.read_text())
     assert (anchor.components, anchor.dim, anchor.features, anchor.normalize) == (8, 39, "mfcc", "mean")
     assert results["fingerprint"] == anchor.fingerprint
     assert results["temperature"] == anchor.temperature
@@ -33,12 +33,12 @@ def test_fit_writes_an_anchor_and_says_what_it_is(store, tmp_path, capsys):
     assert "8 alive of 8" in capsys.readouterr().out
 
     assert fit(store, tmp_path / "again.npz", *options) == 0
-    assert load_gmm(tmp_path / "again.npz").fingerprint == anchor.fingerprint
+    assert load_anchor(tmp_path / "again.npz").fingerprint == anchor.fingerprint
 
 
 def test_default_is_the_papers_log_mel(store, tmp_path):
     assert fit(store, tmp_path / "gmm.npz", "--iterations", "1") == 0
-    anchor = load_gmm(tmp_path / "gmm.npz")
+    anchor = load_anchor(tmp_path / "gmm.npz")
     assert (anchor.features, anchor.normalize, anchor.temperature) == ("logmel", "level", 1.0)
     assert np.isfinite(anchor.means).all()
 

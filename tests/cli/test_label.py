@@ -3,7 +3,7 @@ import json
 import pytest
 from babble import babble_store
 
-from jepa_speech.anchors.gmm import load_gmm
+from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
 from jepa_speech.data.labels import Labels
 
@@ -23,7 +23,7 @@ def test_label_writes_once(made, tmp_path, capsys):
     arguments = ["label", "--store", str(store.path), "--anchor", str(anchor), "--json", str(report)]
     assert main([*arguments, "--top-k", "3"]) == 0
     results = json.loads(report.read_text())
-    labels = Labels(store, load_gmm(anchor))
+    labels = Labels(store, load_anchor(anchor))
     assert (labels.top_k, labels.components) == (3, 8)
     assert results["bytes_per_hour"] >= labels.meta["frames"] * 3 * 4 / store.hours
     assert 0.5 < results["mean_kept_mass"] <= 1
@@ -36,12 +36,12 @@ def test_label_writes_once(made, tmp_path, capsys):
     assert (labels.path / "ids.npy").stat().st_mtime_ns == written
 
     assert main([*arguments, "--top-k", "5"]) == 0
-    assert Labels(store, load_gmm(anchor)).top_k == 5
+    assert Labels(store, load_anchor(anchor)).top_k == 5
 
     (labels.path / "probs.npy").write_bytes(b"")
     assert main([*arguments, "--top-k", "5"]) == 0
     assert "labelling again" in capsys.readouterr().err
-    assert Labels(store, load_gmm(anchor)).top_k == 5
+    assert Labels(store, load_anchor(anchor)).top_k == 5
 
 
 def test_what_cannot_be_is_refused(made, tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 from babble import babble_store
 
 from jepa_speech.anchors import em
+from jepa_speech.anchors.frames import shift_and_scale
 from jepa_speech.anchors.gmm import frame_posteriors
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
 from jepa_speech.data import anchoring
@@ -22,7 +23,7 @@ COMPONENTS, KEPT = 12, 4
 
 def fit(store, kind="mfcc", normalize="mean", seed=0):
     frames = anchoring.fitting_frames(store, kind, normalize, hours=1, seed=0)
-    shift, scale = em.shift_and_scale(frames.train)
+    shift, scale = shift_and_scale(frames.train)
     z = ((frames.x - shift) / scale).astype(np.float32)
     parameters = em.fit(z, z[:10], em.Options(COMPONENTS, iterations=3, seed=seed)).parameters
     return parameters.mixture(shift, scale, kind, normalize, temperature=3.0)
@@ -71,7 +72,7 @@ def test_stored_and_online_give_the_same_loss_on_a_crop(store, kind, normalize):
     first, frames = 13, 60
     online = top_k(dense(store, anchor, 3, first * grid.HOP, grid.samples(frames)), KEPT)
     stored = Labels(store, anchor.fingerprint).slice(3, first, frames)
-    edge = spectral.DELTA_EDGE if kind == "mfcc" else 0
+    edge = spectral.delta_edge(kind)
     inner = slice(edge, frames - edge)
     log_q = jax.nn.log_softmax(np.random.default_rng(0).normal(size=(frames, COMPONENTS), scale=2))
     losses = [float(kl_to_sparse(ids[inner], probs[inner], log_q[inner]).mean()) for ids, probs in (online, stored)]

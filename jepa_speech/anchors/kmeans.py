@@ -1,0 +1,75 @@
+"""k-means centroids as an anchor: a hard label for each frame (HuBERT, arXiv 2106.07447, section II-A).
+
+The nearest centroid is the component of largest posterior in a mixture of equal weights and one spherical variance,
+and k-means is what that mixture becomes as its variance goes to 0 (Bishop 2006, section 9.3.2). So the centroids
+pass through the very functions that serve a mixture, at temperature 0: `gmm.log_joint` is -‖z - μ_k‖² / 2 up to a
+constant of the frame, `gmm.posteriors` is one-hot.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.anchors.anchor import Anchor, Arrays
+from jepa_speech.anchors.gmm import log_joint
+
+if TYPE_CHECKING:
+    import sklearn.cluster
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KMeans(Anchor):
+    """centroids (K, D) float32, in standardised features: distances are Euclidean there."""
+
+    centroids: np.ndarray
+
+    FORMAT: ClassVar[str] = "jepa_speech k-means 1"
+
+    @property
+    def components(self) -> int:
+        return self.centroids.shape[0]
+
+    @property
+    def max_top_k(self) -> int:
+        return 1
+
+    def arrays(self) -> Arrays:
+        centroids = self.centroids.astype(np.float64)
+        arrays = {
+            "shift": self.shift,
+            "scale": self.scale,
+            "linear": centroids.T,  # (D, K)
+            "quadratic": np.zeros_like(centroids.T),  # the same for all k: left out
+            "constant": -0.5 * np.sum(centroids**2, axis=1),  # (K,)
+            "temperature": 0.0,
+        }
+        return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+
+    def to_sklearn(self) -> "sklearn.cluster.KMeans":
+        """The same centroids over unstandardised features; raises ValueError where `scale` is not all one number."""
+        from sklearn.cluster import KMeans as Estimator
+
+        if np.ptp(self.scale):
+            raise ValueError("distances in these standardised features are no Euclidean distances in the raw ones")
+        estimator = Estimator(self.components)
+        estimator.cluster_centers_ = self.centroids.astype(np.float64) * self.scale + self.shift
+        estimator.n_features_in_, estimator._n_threads = self.dim, 1
+        return estimator
+
+
+def from_sklearn(
+    estimator: "sklearn.cluster.KMeans | sklearn.cluster.MiniBatchKMeans", features: str, normalize: str = "level"
+) -> KMeans:
+    """From fitted centroids over unstandardised features; shifted by their mean, which moves no distance."""
+    shift = estimator.cluster_centers_.mean(axis=0)
+    arrays = {"centroids": estimator.cluster_centers_ - shift, "shift": shift, "scale": np.ones_like(shift)}
+    arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    return KMeans(**arrays, features=features, normalize=normalize)
+
+
+def assign(arrays: Arrays, x: jax.Array) -> jax.Array:
+    """The nearest centroid of unstandardised features: (…, D) -> (…) int32."""
+    return jnp.argmax(log_joint(arrays, x), axis=-1)

@@ -1,0 +1,189 @@
+"""k-means: Lloyd's algorithm and its mini-batch form, over frames that need not fit into memory.
+
+What is fitted is a pass: a function that yields the frames in large chunks (n, D), the same ones at every call.
+Frames should have mean 0, since distances are expanded, ‖z‖² - 2 z·μ + ‖μ‖², in float32 on the device.
+
+Lloyd (1982): each centroid becomes the mean of the frames nearest to it; sums over the whole pass, in float64.
+Mini-batch (Sculley 2010, as scikit-learn has it): after each batch, a centroid becomes the mean of all frames that
+were ever assigned to it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.anchors.frames import totals
+from jepa_speech.errors import UsageError
+
+Pass = Callable[[], Iterable[np.ndarray]]
+
+SEEDING_FRAMES = (20_000, 200)  # k-means++ sees at least so many frames, or so many per centroid
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to fit. Stops after `iterations` passes, or once one lowers the inertia by less than `tolerance` of it."""
+
+    components: int = 100
+    algorithm: Literal["lloyd", "minibatch"] = "lloyd"
+    iterations: int = 20
+    tolerance: float = 1e-4
+    batch: int = 10_000  # frames of a mini-batch
+    seed: int = 0
+
+
+class Sums(NamedTuple):
+    """Over frames, each given to its nearest centroid: counts (K,), sums (K, D), squared distances to it."""
+
+    counts: np.ndarray
+    first: np.ndarray
+    distance: float
+
+
+@dataclass
+class Fit:
+    """centroids (K, D) float64.
+
+    inertia: mean squared distance of a frame to its centroid, as each pass met it, before moving them
+    heldout: the same of held-out frames, after each pass · empty: centroids that no frame of the last pass was near.
+    """
+
+    centroids: np.ndarray
+    inertia: list[float] = field(default_factory=list)
+    heldout: list[float] = field(default_factory=list)
+    reseeded: int = 0
+    empty: int = 0
+
+
+def fit(
+    frames: Pass,
+    sample: np.ndarray,
+    heldout: np.ndarray,
+    options: Options,
+    watch: Callable[[Fit], None] = lambda fit: None,
+) -> Fit:
+    """Fits all frames of a pass, seeded from a sample (n, D) of them, calling `watch` after each iteration.
+
+    A centroid that loses all its frames is seeded again, by k-means++ going on from the others.
+    Raises UsageError for more components than frames in the sample.
+    """
+    if options.components > len(sample):
+        raise UsageError(
+            f"{options.components} components need at least as many frames, and there are {len(sample)}: "
+            "lower --components or bring more audio"
+        )
+    random = np.random.default_rng(options.seed)
+    result = Fit(kmeans_plus_plus(sample, options.components, random))
+    seen = np.zeros(options.components)  # frames that each centroid is the mean of
+    for iteration in range(options.iterations):
+        if options.algorithm == "lloyd":
+            sums = nearest_sums(result.centroids, frames())
+            result.centroids = means(sums, result.centroids)
+        else:
+            sums = minibatch_pass(result.centroids, seen, minibatches(frames(), options.batch, random))
+        empty = np.flatnonzero(sums.counts == 0)
+        if len(empty) and iteration + 1 < options.iterations:
+            kept = np.delete(result.centroids, empty, axis=0)
+            result.centroids[empty] = kmeans_plus_plus(sample, options.components, random, kept)[len(kept) :]
+            seen[empty] = 0
+            result.reseeded += len(empty)
+        result.empty = len(empty)
+        result.inertia.append(sums.distance / sums.counts.sum())
+        result.heldout.append(inertia(result.centroids, heldout))
+        watch(result)
+        if not len(empty) and iteration and _converged(*result.inertia[-2:], options.tolerance):
+            break
+    return result
+
+
+def kmeans_plus_plus(
+    z: np.ndarray, components: int, random: np.random.Generator, centres: Iterable[np.ndarray] = ()
+) -> np.ndarray:
+    """Centres (K, D) float64: those given, then frames of z (N, D) until there are K.
+
+    Each is drawn with a chance proportional to the squared distance to those before it (Arthur and Vassilvitskii
+    2007), the very first evenly.
+    """
+    centres = list(centres)
+    squares = np.einsum("nd,nd->n", z, z)
+    nearest = np.full(len(z), np.inf)
+    for centre in centres:
+        _approach(nearest, z, squares, centre)
+    while len(centres) < components:
+        # Without any distance left all frames are copies of centres: any will do.
+        mass = np.cumsum(nearest)
+        if 0 < mass[-1] < np.inf:
+            chosen = min(int(np.searchsorted(mass, random.uniform(0, mass[-1]))), len(z) - 1)
+        else:
+            chosen = int(random.integers(len(z)))
+        centres.append(z[chosen])
+        _approach(nearest, z, squares, z[chosen])
+        nearest[chosen] = 0
+    return np.array(centres, np.float64)
+
+
+def seeding_sample(z: np.ndarray, components: int, random: np.random.Generator) -> np.ndarray:
+    """As many of the frames z (N, D) as k-means++ needs, drawn evenly."""
+    least, each = SEEDING_FRAMES
+    count = min(len(z), max(least, each * components))
+    return z[np.sort(random.choice(len(z), count, replace=False))]
+
+
+def nearest_sums(centroids: np.ndarray, chunks: Iterable[np.ndarray]) -> Sums:
+    """The sufficient statistics of a Lloyd step: every frame of the chunks counts for its nearest centroid."""
+    device = jnp.asarray(centroids, jnp.float32)
+    counts, first, distance = totals(chunks, lambda part, valid: _nearest_sums(device, part, valid))
+    return Sums(counts, first, float(distance))
+
+
+def means(sums: Sums, centroids: np.ndarray) -> np.ndarray:
+    """Lloyd's update (K, D): the mean of each centroid's frames; one without frames stays where it was."""
+    return np.where(sums.counts[:, None] > 0, sums.first / np.maximum(sums.counts, 1)[:, None], centroids)
+
+
+def minibatch_pass(centroids: np.ndarray, seen: np.ndarray, parts: Iterable[np.ndarray]) -> Sums:
+    """Moves centroids (K, D) and the frames they have `seen` (K,), in place; what the parts met on their way."""
+    met = Sums(np.zeros(len(centroids)), np.zeros_like(centroids), 0.0)
+    for part in parts:
+        sums = nearest_sums(centroids, [part])
+        hit = sums.counts > 0
+        total = seen + sums.counts
+        centroids[hit] = ((seen[:, None] * centroids + sums.first)[hit]) / total[hit, None]
+        seen[:] = total
+        met = Sums(met.counts + sums.counts, met.first + sums.first, met.distance + sums.distance)
+    return met
+
+
+def minibatches(chunks: Iterable[np.ndarray], size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Every frame once, `size` at a time, shuffled within each chunk."""
+    for chunk in chunks:
+        order = random.permutation(len(chunk))
+        yield from (chunk[order[start : start + size]] for start in range(0, len(chunk), size))
+
+
+def inertia(centroids: np.ndarray, x: np.ndarray) -> float:
+    """Mean squared distance of frames (N, D) to their nearest centroid."""
+    return nearest_sums(centroids, [x]).distance / len(x)
+
+
+def _converged(before: float, now: float, tolerance: float) -> bool:
+    return before - now <= tolerance * before
+
+
+def _approach(nearest: np.ndarray, z: np.ndarray, squares: np.ndarray, centre: np.ndarray) -> None:
+    distance = squares - 2 * (z @ centre.astype(z.dtype)) + centre @ centre
+    np.minimum(nearest, np.maximum(distance, 0), out=nearest)
+
+
+@jax.jit
+def _nearest_sums(centroids: jax.Array, z: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """counts (K,), sums (K, D), the sum of squared distances, over the valid frames of z (N, D)."""
+    distance = jnp.sum(centroids**2, axis=1) - 2 * jnp.matmul(z, centroids.T, precision=_HIGHEST)  # (N, K), less ‖z‖²
+    nearest = jax.nn.one_hot(jnp.argmin(distance, axis=-1), len(centroids)) * valid[:, None]
+    squared = jnp.maximum(jnp.sum(z**2, axis=-1) + jnp.min(distance, axis=-1), 0)  # (N,)
+    return nearest.sum(0), jnp.matmul(nearest.T, z, precision=_HIGHEST), jnp.sum(squared * valid)
