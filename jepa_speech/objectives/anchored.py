@@ -13,7 +13,7 @@ from jepa_speech.anchors.sparse import top_k
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
-from jepa_speech.features.spectral import DELTA_EDGE, DIMS
+from jepa_speech.features.spectral import DIMS, delta_edge
 from jepa_speech.nn.module import System
 from jepa_speech.nn.rows import valid
 from jepa_speech.objectives.contract import Batch, Tree
@@ -73,7 +73,7 @@ class AnchorTargets:
         kind = self.config.features
         dense = frame_posteriors(slow["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"])
         ids, q = top_k(dense, self.config.top_k)
-        edge = DELTA_EDGE if kind == "mfcc" else 0  # deltas there would see what lies beyond the crop
+        edge = delta_edge(kind)  # deltas there would see what lies beyond the crop
         labelled = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)
         return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
 
