@@ -17,13 +17,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.errors import UsageError
+from jepa_speech.features.centred import HOP
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.nn.batch_norm import BatchNorm, Running, Sums
 from jepa_speech.nn.qrnn import QRNN
 from jepa_speech.nn.rows import valid
 from jepa_speech.nn.sinc import SincFilters
 
-HOP = 160
 KERNELS, STRIDES = (251, 20, 11, 11, 11, 11, 11, 11), (1, 10, 2, 1, 2, 1, 2, 2)
 RATES = tuple(HOP // math.prod(STRIDES[: i + 1]) for i in range(len(STRIDES)))  # steps per frame after each block
 

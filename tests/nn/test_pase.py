@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
+from jepa_speech.features.centred import HOP
 from jepa_speech.nn.batch_norm import BatchNorm, fresh_running, mean_and_variance, update_running
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.pase import HOP, KERNELS, RATES, STRIDES, PaseEncoder, PaseEncoderConfig, reflect
+from jepa_speech.nn.pase import KERNELS, RATES, STRIDES, PaseEncoder, PaseEncoderConfig, reflect
 from jepa_speech.nn.sinc import SincFilters
 from jepa_speech.train.state import count_params
 

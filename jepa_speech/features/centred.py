@@ -1,0 +1,26 @@
+"""The grid of PASE's targets: 100 frames a second, frame t centred on sample 160 t, floor(S / 160) frames.
+
+Silence stands beyond both ends. So a row that is padded with silence gives, up to its own end, what it gives alone.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+HOP = 160
+
+
+def windows(audio: jax.Array, size: int) -> jax.Array:
+    """(…, S) -> (…, T, size), frame t from sample 160 t - size / 2. Shifted blocks: gathers of overlaps are slow."""
+    count, blocks = audio.shape[-1] // HOP, -(-size // HOP)
+    total = (count - 1 + blocks) * HOP
+    padded = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(size // 2, max(0, total - size // 2 - audio.shape[-1]))])
+    rows = padded[..., :total].reshape(*audio.shape[:-1], -1, HOP)
+    return jnp.concatenate([rows[..., i : i + count, :] for i in range(blocks)], -1)[..., :size]
+
+
+def power_spectrum(audio: jax.Array, window: int, n_fft: int) -> jax.Array:
+    """|FFT|² under a periodic Hann window of `window` samples: (…, S) -> (…, T, n_fft / 2 + 1) float32."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32), window) * hann.astype(np.float32), n_fft)
+    return jnp.square(spectrum.real) + jnp.square(spectrum.imag)

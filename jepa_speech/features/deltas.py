@@ -1,0 +1,30 @@
+"""Δ and ΔΔ of features: slope and curvature of the line and the parabola fitted to 9 frames."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+REACH = 4  # frames to each side
+
+
+def with_deltas(features: jax.Array, lengths: jax.Array) -> jax.Array:
+    """(B, T, F), valid frames (B,) -> (B, T, 3F): the features, Δ, ΔΔ (`librosa.feature.delta`, mode "nearest").
+
+    A row's last valid frame is held beyond its end, as its first one is before the start.
+    """
+    count = features.shape[1]
+    place = jnp.arange(-REACH, count + REACH)
+    place = jnp.clip(place, 0, jnp.maximum(lengths[:, None] - 1, 0))  # (B, T + 8)
+    held = jnp.take_along_axis(features, place[..., None], axis=1)
+    derived = [sum(w * held[:, i : i + count] for i, w in enumerate(weights)) for weights in delta_weights()]
+    return jnp.concatenate([features, *derived], -1)
+
+
+@lru_cache
+def delta_weights() -> tuple[np.ndarray, np.ndarray]:
+    """Least squares over the frames -4 ... 4: the slope of a line, the second derivative of a parabola."""
+    time = np.arange(-REACH, REACH + 1, dtype=np.float64)
+    bow = time**2 - np.mean(time**2)
+    return (time / np.sum(time**2)).astype(np.float32), (2 * bow / np.sum(bow**2)).astype(np.float32)
