@@ -1,0 +1,74 @@
+"""Positions from convolutions over time: one wide, weight-normalised one, or a stack of narrow ones."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.nn.conv_features import EPSILON
+
+# torch's default for convolutions and linear layers: uniform in ±1/sqrt(fan in).
+uniform_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def grouped(x: jax.Array, kernel: jax.Array, bias: jax.Array, groups: int) -> jax.Array:
+    """Convolution over time that keeps the length: x (B, T, D), kernel (K, D/groups, D), bias (D,) -> (B, T, D).
+
+    Frame t sees K//2 frames before it; an even kernel sees one less behind it.
+    """
+    size = kernel.shape[0]
+    x = jax.lax.conv_general_dilated(
+        x,
+        kernel.astype(x.dtype),
+        window_strides=(1,),
+        padding=[(size // 2, size - 1 - size // 2)],
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=groups,
+    )
+    return x + bias.astype(x.dtype)
+
+
+class ConvPositions(nnx.Module):
+    """GELU of one grouped convolution (arXiv 2006.11477, section 2), weight-normalised tap by tap.
+
+    kernel[k] = g[k] v[k] / ‖v[k]‖ (arXiv 1602.07868, eq. 2), the norm over both channel axes of one tap: trained in
+    these parameters as the published models are, for Adam's steps depend on them.
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int, rngs: nnx.Rngs):
+        self.groups = groups
+        v = jax.random.normal(rngs.params(), (kernel, width // groups, width)) * (4 / (kernel * width)) ** 0.5
+        self.v = nnx.Param(v)
+        self.g = nnx.Param(jnp.sqrt(jnp.square(v).sum((1, 2))))  # (K,)
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
+        """x (B, T, D), inside (B, T) False where padded -> what to add to x, (B, T, D)."""
+        v = self.v[...]
+        kernel = v * (self.g[...] / jnp.sqrt(jnp.square(v).sum((1, 2))))[:, None, None]
+        x = jnp.where(inside[..., None], x, 0)  # padding is silence to the taps
+        return jax.nn.gelu(grouped(x, kernel, self.bias[...], self.groups), approximate=False)
+
+
+class StackedPositions(nnx.Module):
+    """data2vec's (arXiv 2202.03555, section 3.1): `depth` grouped convolutions that share out the kernel's frames,
+    each followed by a layer norm without gain and GELU.
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int, depth: int, rngs: nnx.Rngs):
+        self.groups = groups
+        shape = (max(3, kernel // depth), width // groups, width)
+        self.kernels = nnx.List([nnx.Param(uniform_init(rngs.params(), shape)) for _ in range(depth)])
+        self.biases = nnx.List([nnx.Param(jnp.zeros(width)) for _ in range(depth)])
+
+    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
+        """x (B, T, D), inside (B, T) False where padded -> what to add to x, (B, T, D).
+
+        Padding is silenced before each convolution; the published code does so before the first only, and so lets
+        the last frames of a padded row hear the padding.
+        """
+        for kernel, bias in zip(self.kernels, self.biases, strict=True):
+            x = jnp.where(inside[..., None], x, 0)
+            x = grouped(x, kernel[...], bias[...], self.groups)
+            wide = jax.nn.standardize(x.astype(jnp.float32), epsilon=EPSILON)
+            x = jax.nn.gelu(wide.astype(x.dtype), approximate=False)
+        return x

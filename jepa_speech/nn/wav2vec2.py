@@ -1,0 +1,177 @@
+"""The published encoder of wav2vec 2.0, HuBERT, WavLM, data2vec and DinoSR: one chassis, told apart by its config.
+
+Waves → convolutions → projection → mask embedding → positions → transformer blocks. `nn/encoder.py` is this project's
+own; this one exists to train what the papers trained, and to read their checkpoints.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.nn.conv_features import ConvFeatures, layer_norm
+from jepa_speech.nn.conv_positions import ConvPositions, StackedPositions, uniform_init
+from jepa_speech.nn.masks import fill_hidden
+from jepa_speech.nn.module import Encoded
+from jepa_speech.nn.relative_bias import RelativeBias
+from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.wav2vec2_blocks import Block, BlockSizes
+
+INPUT, FEATURES, POSITIONS, FILL, LAYERDROP, BLOCKS = range(6)  # one use of a row's key each
+
+
+@dataclass(frozen=True)
+class Wav2Vec2Config:
+    """Config section `encoder` where its name is `wav2vec2`; the defaults are wav2vec 2.0's and HuBERT's Base.
+
+    norm, conv_bias: of the front-end: `group` without biases (Base), `layer` with them (Large), or without (data2vec).
+    pre_norm: the blocks' norms stand before attention and feed-forward (Large), not after (Base).
+    positions: `conv` is one convolution of `position_kernel` frames in `position_groups`; `stacked` is data2vec's,
+    `position_depth` of them that share out the frames (95 in 5 there).
+    relative_bias: WavLM's, on top of those; relative_distance in frames.
+    dropout: of what blocks add, and behind the positions; attention_dropout: of attention weights;
+    activation_dropout: inside the feed-forward; input_dropout: behind the projection; feature_dropout: of
+    `Encoded.features`, what wav2vec 2.0 quantises. layerdrop: how often a row skips a block.
+    gradient_scale: of the front-end's gradients. dtype: of the arithmetic; parameters stay float32.
+    """
+
+    name: Literal["wav2vec2"] = "wav2vec2"
+    norm: Literal["group", "layer"] = "group"
+    conv_bias: bool = False
+    channels: int = 512
+    width: int = 768
+    blocks: int = 12
+    heads: int = 12
+    hidden: int = 3072
+    pre_norm: bool = False
+    positions: Literal["conv", "stacked"] = "conv"
+    position_kernel: int = 128
+    position_groups: int = 16
+    position_depth: int = 5
+    relative_bias: bool = False
+    relative_buckets: int = 320
+    relative_distance: int = 800
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    input_dropout: float = 0.1
+    feature_dropout: float = 0.1
+    layerdrop: float = 0.05
+    gradient_scale: float = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    frame_rate = SAMPLE_RATE / HOP
+    min_samples = WINDOW
+
+    def __post_init__(self) -> None:
+        for key in ("heads", "position_groups"):
+            if self.width % getattr(self, key):
+                raise UsageError(
+                    f"config key encoder.width = {self.width}: must be a multiple of encoder.{key} = "
+                    f"{getattr(self, key)}"
+                )
+        if self.relative_buckets % 4 or self.relative_distance <= self.relative_buckets // 4:
+            raise UsageError(
+                f"config key encoder.relative_buckets = {self.relative_buckets}: must be a multiple of 4, and less "
+                f"than 4 * encoder.relative_distance = {4 * self.relative_distance}"
+            )
+
+    @property
+    def padding_exact(self) -> bool:
+        """Whether padding leaves valid frames unchanged: not where the front-end's statistics run over time."""
+        return self.norm == "layer"
+
+    def frames(self, samples: Any) -> Any:
+        """Frames of a wave: floor((S - 400) / 320) + 1."""
+        return frames(samples)
+
+    def block_sizes(self) -> BlockSizes:
+        return BlockSizes(
+            width=self.width,
+            heads=self.heads,
+            hidden=self.hidden,
+            pre_norm=self.pre_norm,
+            gated=self.relative_bias,
+            dropout=self.dropout,
+            attention_dropout=self.attention_dropout,
+            activation_dropout=self.activation_dropout,
+            dtype=jnp.dtype(self.dtype),
+        )
+
+
+def positions(config: Wav2Vec2Config, rngs: nnx.Rngs) -> nnx.Module:
+    if config.positions == "conv":
+        return ConvPositions(config.width, config.position_kernel, config.position_groups, rngs)
+    return StackedPositions(config.width, config.position_kernel, config.position_groups, config.position_depth, rngs)
+
+
+class Wav2Vec2Encoder(nnx.Module):
+    """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py).
+
+    With layerdrop a row, not the batch, skips a block: which one is then a matter of the row's own key, as all
+    randomness is, and does not change with batch mates or devices. The papers' code draws once for the whole batch,
+    which saves the time that we do not: a skipped block is computed, and its output not used.
+    """
+
+    def __init__(self, config: Wav2Vec2Config, fill: Literal["learned", "random"], rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.config = config
+        self.frontend = ConvFeatures(config.channels, config.norm, config.conv_bias, config.gradient_scale, dtype, rngs)
+        self.projection = nnx.Linear(config.channels, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
+        learned = fill == "learned"
+        self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
+        self.positions = positions(config, rngs)
+        biased = config.relative_bias
+        self.relative_bias = (
+            RelativeBias(config.heads, config.relative_buckets, config.relative_distance, rngs) if biased else None
+        )
+        sizes = config.block_sizes()
+        self.blocks = nnx.List([Block(sizes, rngs) for _ in range(config.blocks)])
+        self.norm = layer_norm(config.width, dtype, rngs)  # of the last block's output, or of the first one's input
+
+    def __call__(
+        self,
+        wave: jax.Array,
+        lengths: jax.Array,
+        mask: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> Encoded:
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None.
+
+        layers[0] is the first block's input with positions (and normalised where the blocks are post-norm), as
+        transformers' hidden_states[0]; the last layer is the output.
+        """
+        config = self.config
+        frame_lengths = frames(lengths)
+        inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
+        features, energy = self.frontend(wave)  # (B, T, C), (B, T)
+        x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
+        x = fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL))
+        x = x + self.positions(x, inside)
+        if not config.pre_norm:
+            x = self.norm(x)
+        x = dropout(x, config.dropout, fold(keys, POSITIONS))
+
+        bias = self.relative_bias(x.shape[1]) if self.relative_bias is not None else None  # (H, T, T)
+        skip = skipped(fold(keys, LAYERDROP), len(self.blocks), config.layerdrop)
+        layers, ffs = [x], []
+        for i, block in enumerate(self.blocks):
+            out, ff = block(x, inside, bias, fold(keys, BLOCKS + i))
+            x = out if skip is None else jnp.where(skip[:, i, None, None], x, out)
+            layers.append(x)
+            ffs.append(ff)
+        if config.pre_norm:
+            layers[-1] = self.norm(x)
+        features = dropout(features, config.feature_dropout, fold(keys, FEATURES))
+        return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)
+
+
+def skipped(keys: jax.Array | None, blocks: int, rate: float) -> jax.Array | None:
+    """Which blocks each row skips, (B, blocks) bool; None where none is (evaluation, or rate 0)."""
+    if keys is None or rate == 0:
+        return None
+    return jax.vmap(lambda key: jax.random.bernoulli(key, rate, (blocks,)))(keys)

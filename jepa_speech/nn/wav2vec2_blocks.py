@@ -1,0 +1,80 @@
+"""The transformer block of wav2vec 2.0 and its kin: post-norm (Base) or pre-norm (Large), positions from outside."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.nn.conv_features import layer_norm
+from jepa_speech.nn.relative_bias import BiasGate
+from jepa_speech.nn.rows import dropout, fold
+
+
+@dataclass(frozen=True)
+class BlockSizes:
+    """What all blocks of an encoder share. gated: whether a relative position bias comes in, to be gated."""
+
+    width: int
+    heads: int
+    hidden: int
+    pre_norm: bool
+    gated: bool
+    dropout: float
+    attention_dropout: float
+    activation_dropout: float
+    dtype: jnp.dtype
+
+
+def linear(inputs: int, outputs: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention over valid frames; logits and softmax in float32."""
+
+    def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
+        width, dtype = sizes.width, sizes.dtype
+        self.heads, self.rate = sizes.heads, sizes.attention_dropout
+        self.query, self.key, self.value, self.out = (linear(width, width, dtype, rngs) for _ in range(4))
+        self.gate = BiasGate(width, sizes.heads, dtype, rngs) if sizes.gated else None
+
+    def __call__(self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None) -> jax.Array:
+        """x (B, T, D), inside (B, T), bias (H, T, T) or None -> (B, T, D)."""
+        query, key, value = (
+            part(x).reshape(*x.shape[:2], self.heads, -1) for part in (self.query, self.key, self.value)
+        )  # (B, T, H, D/H)
+        query = query * query.shape[-1] ** -0.5
+        logits = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32)
+        if self.gate is not None:
+            logits = logits + self.gate(x) * bias
+        logits = jnp.where(inside[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
+        weights = dropout(jax.nn.softmax(logits), self.rate, keys).astype(x.dtype)  # (B, H, T, T)
+        return self.out(jnp.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape))
+
+
+class Block(nnx.Module):
+    """Attention, then feed-forward, each added to what it reads; the norms stand after the sums, or before both."""
+
+    def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
+        self.sizes = sizes
+        self.attention = Attention(sizes, rngs)
+        self.attention_norm = layer_norm(sizes.width, sizes.dtype, rngs)
+        self.up = linear(sizes.width, sizes.hidden, sizes.dtype, rngs)
+        self.down = linear(sizes.hidden, sizes.width, sizes.dtype, rngs)
+        self.ff_norm = layer_norm(sizes.width, sizes.dtype, rngs)
+
+    def __call__(
+        self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """x (B, T, D), inside (B, T), bias (H, T, T) or None -> output (B, T, D), and the feed-forward's share."""
+        rate, pre_norm = self.sizes.dropout, self.sizes.pre_norm
+        read = self.attention_norm(x) if pre_norm else x
+        x = x + dropout(self.attention(read, inside, bias, fold(keys, 0)), rate, fold(keys, 1))
+        if not pre_norm:
+            x = self.attention_norm(x)
+        read = self.ff_norm(x) if pre_norm else x
+        up = jax.nn.gelu(self.up(read), approximate=False)
+        ff = self.down(dropout(up, self.sizes.activation_dropout, fold(keys, 2)))
+        x = x + dropout(ff, rate, fold(keys, 3))
+        return (x if pre_norm else self.ff_norm(x)), ff

@@ -1,0 +1,225 @@
+import itertools
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.conv_features import scale_gradient
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.relative_bias import buckets
+from jepa_speech.nn.system import standardise
+from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder, skipped
+
+TINY = Wav2Vec2Config(
+    norm="layer", channels=8, width=16, blocks=3, heads=2, hidden=32, position_kernel=8, position_groups=4
+)
+LARGE = {"norm": "layer", "conv_bias": True, "pre_norm": True}
+
+
+def pure(config: Wav2Vec2Config, fill: str = "learned") -> Pure:
+    return Pure(lambda rngs: Wav2Vec2Encoder(config, fill, rngs))
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """(params, jitted apply) of the Large wiring with WavLM's bias."""
+    made = pure(replace(TINY, **LARGE, relative_bias=True))
+    params = jax.jit(made.init)(jax.random.key(0))
+    # Gates and biases start at nothing; here they shall count.
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
+    return params, jax.jit(made.apply)
+
+
+@pytest.fixture(scope="module")
+def waves():
+    """wave (2, S) standardised, lengths (2,): the second row is padded."""
+    noise = np.random.default_rng(0).normal(0, 1, (2, 8_000)).astype(np.float32)
+    lengths = jnp.array([8_000, 4_500])
+    return standardise(jnp.asarray(noise), lengths), lengths
+
+
+@pytest.mark.parametrize(("samples", "count"), [(400, 1), (16_000, 49), (240_000, 749), (250_000, 781)])
+def test_frame_counts_are_the_published_ones(samples, count):
+    made = pure(TINY)
+    params = jax.eval_shape(made.init, jax.random.key(0))
+    out = jax.eval_shape(made.apply, params, jnp.zeros((1, samples)), jnp.array([samples]))
+    assert TINY.frames(samples) == count
+    assert out.z.shape == (1, count, 16)
+    assert [x.shape for x in out.ff] == [(1, count, 16)] * 3
+    assert len(out.layers) == 4
+    assert out.features.shape == (1, count, 8)
+    assert out.energy.shape == (1, count)
+
+
+@pytest.mark.parametrize(
+    ("config", "millions", "slack"),
+    [
+        (Wav2Vec2Config(), 94.37, 0.0001),  # and HuBERT Base
+        (Wav2Vec2Config(**LARGE, width=1024, blocks=24, heads=16, hidden=4096), 315.44, 0.0001),
+        (Wav2Vec2Config(**LARGE, width=1280, blocks=48, heads=16, hidden=5120), 964, 0.01),  # HuBERT X-Large
+        (Wav2Vec2Config(relative_bias=True), 94.38, 0.0001),  # WavLM Base
+        (Wav2Vec2Config(norm="layer", positions="stacked", position_kernel=95), 93.16, 0.0001),  # data2vec Base
+    ],
+)
+def test_parameter_counts_are_the_published_ones(config, millions, slack):
+    one, two = (
+        sum(p.size for p in jax.tree.leaves(jax.eval_shape(pure(replace(config, blocks=n)).init, jax.random.key(0))))
+        for n in (1, 2)
+    )
+    assert (one + (config.blocks - 1) * (two - one)) / 1e6 == pytest.approx(millions, rel=slack)
+
+
+def test_positions_stand_under_their_names():
+    params = jax.eval_shape(pure(replace(TINY, relative_bias=True)).init, jax.random.key(0))
+    assert set(params) == {
+        "frontend", "projection", "mask_embedding", "positions", "relative_bias", "blocks", "norm"
+    }  # fmt: skip
+    assert "mask_embedding" not in jax.eval_shape(pure(TINY, "random").init, jax.random.key(0))
+
+
+@pytest.mark.parametrize("extra", [{}, {"positions": "stacked", "position_kernel": 12, "position_depth": 3}])
+def test_padding_does_not_leak(extra, waves):
+    made = pure(replace(TINY, **extra))
+    params, apply = jax.jit(made.init)(jax.random.key(0)), jax.jit(made.apply)
+    wave, lengths = waves
+    padded = apply(params, wave.at[1, 4_500:].set(3.0), lengths)  # loud padding, which no caller sends
+    alone = apply(params, wave[1:, :4_500], lengths[1:])
+    size = TINY.frames(4_500)
+    for ours, exact in zip([*padded.layers, *padded.ff], [*alone.layers, *alone.ff], strict=True):
+        np.testing.assert_allclose(ours[1, :size], exact[0], atol=1e-5)
+    np.testing.assert_allclose(padded.energy[1, :size], alone.energy[0], atol=1e-5)
+
+
+def test_padding_leaks_through_statistics_over_time_and_the_config_says_so(waves):
+    config = replace(TINY, norm="group")
+    made = pure(config)
+    params = jax.jit(made.init)(jax.random.key(0))
+    wave, lengths = waves
+    apply = jax.jit(lambda *wave: made.apply(params, *wave).energy)
+    padded, alone = apply(wave, lengths), apply(wave[1:, :4_500], lengths[1:])
+    assert TINY.padding_exact and not config.padding_exact
+    assert np.abs(padded[1, : alone.shape[1]] - alone[0]).max() > 1e-3
+
+
+def test_what_is_hidden_does_not_leak(encoder, waves):
+    """Samples under a span, less those that visible frames share with it, reach no output at all."""
+    params, apply = encoder
+    wave, lengths = waves
+    mask = jnp.zeros((2, TINY.frames(8_000)), bool).at[:, 5:10].set(True)
+    other = wave.at[:, 320 * 5 + 80 : 320 * 10].set(1.5)  # frame 4 ends at 320 * 5 + 80, frame 10 begins at 320 * 10
+    a, b = apply(params, wave, lengths, mask), apply(params, other, lengths, mask)
+    np.testing.assert_array_equal(a.z, b.z)
+    assert np.abs(a.features - b.features).max() > 0.1  # the quantiser's input is not hidden
+    assert np.abs(apply(params, other, lengths).z - apply(params, wave, lengths).z).max() > 0.1  # unmasked it would
+
+
+def test_dropout_and_layerdrop_belong_to_the_row(encoder, waves):
+    params, apply = encoder
+    wave, lengths = waves
+    keys = jax.random.split(jax.random.key(3), 2)
+    out = apply(params, wave, lengths, None, keys)
+    swapped = apply(params, wave[::-1], lengths[::-1], None, keys[::-1])
+    np.testing.assert_allclose(out.z[::-1], swapped.z, atol=1e-6)
+    np.testing.assert_array_equal(out.z, apply(params, wave, lengths, None, keys).z)
+    np.testing.assert_array_equal(apply(params, wave, lengths).z, apply(params, wave, lengths).z)
+    assert np.abs(out.z - apply(params, wave, lengths).z).max() > 0.01
+
+
+def test_a_skipped_block_passes_the_row_on(waves):
+    """With layerdrop alone, each row goes through its own blocks, and the others leave it as it was."""
+    off = {f"{name}dropout": 0.0 for name in ("", "attention_", "activation_", "input_", "feature_")}
+    config = replace(TINY, **off, layerdrop=0.5)
+    made = pure(config)
+    params = jax.jit(made.init)(jax.random.key(0))
+    wave, _ = waves
+    wave, lengths = jnp.concatenate([wave, wave]), jnp.full(4, 8_000)
+    layers = jax.jit(made.apply)(params, wave, lengths, None, jax.random.split(jax.random.key(5), 4)).layers
+    stayed = np.array([[np.array_equal(a[row], b[row]) for a, b in itertools.pairwise(layers)] for row in range(4)])
+    assert 0 < stayed.sum() < stayed.size
+    assert len({tuple(row) for row in stayed}) > 1  # not one draw for the batch
+
+
+def test_layerdrop_has_its_rate():
+    drawn = skipped(jax.random.split(jax.random.key(0), 2_000), 6, 0.05)
+    assert drawn.shape == (2_000, 6)
+    assert abs(drawn.mean() - 0.05) < 3 * math.sqrt(0.05 * 0.95 / drawn.size)
+    assert skipped(None, 6, 0.05) is None
+
+
+def test_random_vectors_fill_hidden_frames(waves):
+    made = pure(replace(TINY, blocks=0, input_dropout=0.0, dropout=0.0, feature_dropout=0.0), "random")
+    params = jax.jit(made.init)(jax.random.key(0))
+    wave, lengths = waves
+    mask = jnp.zeros((2, TINY.frames(8_000)), bool).at[:, 5:10].set(True)
+    apply = jax.jit(made.apply)
+    a, b = (apply(params, wave, lengths, mask, jax.random.split(jax.random.key(n), 2)).z for n in (0, 1))
+    assert np.abs(a[:, 5:10] - b[:, 5:10]).min() > 0
+    np.testing.assert_array_equal(a[:, 15:], b[:, 15:])
+
+
+def test_gradient_scale_counts_once_for_features_and_energy(waves):
+    """Both read the front-end behind the scale: gradients of either are a tenth, forward values are the same."""
+    wave, lengths = waves[0][:, :2_000], jnp.array([2_000, 2_000])
+
+    def gradients(scale):
+        made = pure(replace(TINY, blocks=0, gradient_scale=scale))
+        params = jax.jit(made.init)(jax.random.key(0))
+
+        def parts(params):
+            out = made.apply(params, wave, lengths)
+            return {"features": jnp.sum(out.features**3), "energy": out.energy.sum(), "z": jnp.sum(out.z**3)}
+
+        return jax.jit(lambda params: (parts(params), jax.jacrev(parts)(params)))(params)
+
+    values, slopes = gradients(1.0)
+    scaled_values, scaled = gradients(0.1)
+    assert values == scaled_values
+    for part in ("features", "energy", "z"):
+        first = slopes[part]["frontend"]["convolutions"][0]["kernel"]
+        np.testing.assert_allclose(
+            scaled[part]["frontend"]["convolutions"][0]["kernel"], 0.1 * first, atol=1e-5 * np.abs(first).max()
+        )
+    np.testing.assert_allclose(
+        scaled["z"]["projection"]["kernel"], slopes["z"]["projection"]["kernel"], rtol=1e-5, atol=1e-6
+    )
+    x = jnp.array([1e-8, 1e8, 0.3])
+    np.testing.assert_array_equal(scale_gradient(x, 0.1), x)
+
+
+@pytest.mark.parametrize(("count", "distance"), [(320, 800), (32, 128)])
+def test_buckets_are_those_of_the_paper(count, distance):
+    """Half a sign; exact up to a quarter of all, then in equal steps of the logarithm; the last for all beyond."""
+    half, exact = count // 2, count // 4
+    for offset in (*range(-1_000, 1_001, 7), -1, 0, 1, exact, 1 - exact, distance, -distance):
+        near = abs(offset)
+        if near >= exact:
+            near = exact + math.floor(math.log(near / exact) / math.log(distance / exact) * (half - exact) + 1e-9)
+        assert buckets(np.array(offset), count, distance) == min(near, half - 1) + (half if offset > 0 else 0)
+
+
+def test_bfloat16_stays_near(waves):
+    made, low = pure(TINY), pure(replace(TINY, dtype="bfloat16"))
+    params = jax.jit(made.init)(jax.random.key(0))
+    wave, lengths = waves
+    exact, out = (jax.jit(x.apply)(params, wave, lengths) for x in (made, low))
+    assert out.z.dtype == jnp.bfloat16
+    assert out.energy.dtype == jnp.float32
+    assert np.abs(out.z - exact.z).mean() < 0.05  # 8 bits of mantissa, outputs of variance 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"heads": 5}, r"encoder\.width = 16: must be a multiple of encoder\.heads = 5"),
+        ({"position_groups": 3}, r"encoder\.position_groups = 3"),
+        ({"relative_buckets": 30}, r"encoder\.relative_buckets = 30"),
+        ({"relative_distance": 80}, r"encoder\.relative_distance"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(wrong, says):
+    with pytest.raises(UsageError, match=says):
+        replace(TINY, **wrong)
