@@ -1,0 +1,223 @@
+"""Public checkpoints of wav2vec 2.0, HuBERT, WavLM and data2vec-audio as parameters of `nn/wav2vec2.py`.
+
+Read are folders as transformers writes them: config.json and model.safetensors. Nothing in them is run.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.config import from_section
+from jepa_speech.errors import UserError
+from jepa_speech.export.safetensors import read_safetensors
+from jepa_speech.files import read_json
+from jepa_speech.nn.frontends import CONVOLUTIONS
+from jepa_speech.nn.module import Params, Pure
+from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
+
+# Model types, and what stands before the encoder's names where a model has heads beside it.
+PREFIXES = {
+    "wav2vec2": "wav2vec2.",
+    "hubert": "hubert.",
+    "wavlm": "wavlm.",
+    "data2vec-audio": "data2vec_audio.",
+}
+
+# Our parameter paths become theirs by these substitutions, applied in order.
+NAMES = (
+    (r"^frontend\.convolutions\.(\d+)\.", r"feature_extractor.conv_layers.\1.conv."),
+    (r"^frontend\.norms\.(\d+)\.", r"feature_extractor.conv_layers.\1.layer_norm."),
+    (r"^frontend\.final_norm\.", "feature_projection.layer_norm."),
+    (r"^projection\.", "feature_projection.projection."),
+    (r"^mask_embedding$", "masked_spec_embed"),
+    (r"^positions\.kernels\.(\d+)$", r"encoder.pos_conv_embed.layers.\1.conv.weight"),
+    (r"^positions\.biases\.(\d+)$", r"encoder.pos_conv_embed.layers.\1.conv.bias"),
+    (r"^positions\.g$", "encoder.pos_conv_embed.conv.parametrizations.weight.original0"),
+    (r"^positions\.v$", "encoder.pos_conv_embed.conv.parametrizations.weight.original1"),
+    (r"^positions\.", "encoder.pos_conv_embed.conv."),
+    (r"^relative_bias\.table$", "encoder.layers.0.attention.rel_attn_embed.weight"),
+    (r"^norm\.", "encoder.layer_norm."),
+    (r"^blocks\.", "encoder.layers."),
+    (r"\.attention_norm\.", ".layer_norm."),
+    (r"\.ff_norm\.", ".final_layer_norm."),
+    (r"\.up\.", ".feed_forward.intermediate_dense."),
+    (r"\.down\.", ".feed_forward.output_dense."),
+    (r"\.query\.", ".q_proj."),
+    (r"\.key\.", ".k_proj."),
+    (r"\.value\.", ".v_proj."),
+    (r"\.out\.", ".out_proj."),
+    (r"\.gate\.linear\.", ".gru_rel_pos_linear."),
+    (r"\.gate\.constant$", ".gru_rel_pos_const"),
+    (r"\.(kernel|scale)$", ".weight"),
+)
+# The older spelling of weight normalisation.
+OLDER = ((".weight_g", ".parametrizations.weight.original0"), (".weight_v", ".parametrizations.weight.original1"))
+
+# Heads of Wav2Vec2ForPreTraining that the objective `wav2vec2` has too, and their place there.
+HEADS = {
+    "quantizer.weight_proj.weight": ("quantizer", "projection", "kernel"),
+    "quantizer.weight_proj.bias": ("quantizer", "projection", "bias"),
+    "quantizer.codevectors": ("quantizer", "codevectors"),
+    "project_q.weight": ("project_q", "kernel"),
+    "project_q.bias": ("project_q", "bias"),
+    "project_hid.weight": ("final_proj", "kernel"),
+    "project_hid.bias": ("final_proj", "bias"),
+}
+
+# What all models that can be read have in common, and what a config that leaves it out means.
+FIXED = {
+    "conv_kernel": [kernel for kernel, _ in CONVOLUTIONS],
+    "conv_stride": [stride for _, stride in CONVOLUTIONS],
+    "hidden_act": "gelu",
+    "feat_extract_activation": "gelu",
+    "layer_norm_eps": 1e-5,
+}
+
+
+class Imported(NamedTuple):
+    """section: config section `encoder`. encoder: its parameters, float32. extra: the parameters of heads, as a
+    tree. not_taken: names of heads that have no place here, and of parameters that the checkpoint lacks.
+    """
+
+    section: dict[str, Any]
+    encoder: Params
+    extra: Params
+    not_taken: list[str]
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(config, arrays by name) of a folder as transformers' save_pretrained writes it; raises UserError."""
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
+    config, weights = read_json(path / "config.json"), path / "model.safetensors"
+    if weights.is_file():
+        return config, read_safetensors(weights)
+    old = path / "pytorch_model.bin"
+    if old.is_file():
+        raise UserError(
+            f'{old}: a pickle, which is not read here; convert it where torch is: python -c "import torch; '
+            f"from safetensors.torch import save_file; save_file({{name: x.clone().contiguous() for name, x in "
+            f"torch.load('{old}', map_location='cpu', weights_only=True).items()}}, '{weights}')\""
+        )
+    raise UserError(f"{path}: no model.safetensors in it (a checkpoint of several files must be joined first)")
+
+
+def from_huggingface(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Imported:
+    """An encoder, and the heads it was trained with, from a config and its arrays by name.
+
+    Raises UserError for a model that is none of these four or differs from them in a way that is not provided for,
+    and for missing, misshapen or unexpected arrays.
+    """
+    kind = config.get("model_type")
+    if kind not in PREFIXES:
+        raise UserError(f"config.json: model_type = {kind!r}; what can be read is {', '.join(PREFIXES)}")
+    section = encoder_section(config)
+    ours, heads = split(arrays, PREFIXES[kind])
+    shapes = encoder_shapes(section)
+    wanted = {their_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
+    # A model fine-tuned without masking has no embedding; it is drawn anew.
+    optional = {"masked_spec_embed"} if not config.get("mask_time_prob", 0.05) else set()
+    for names, what in ((wanted - ours.keys() - optional, "lacks"), (ours.keys() - wanted, "has, unexpectedly,")):
+        if names:
+            first = ", ".join(sorted(names)[:3])
+            raise UserError(f"not a {kind} encoder: it {what} {first}" + (", ..." if len(names) > 3 else ""))
+
+    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        name = their_name(path)
+        if name in ours:
+            return fitted(name, ours[name], leaf.shape)
+        return jax.random.uniform(jax.random.key(0), leaf.shape)
+
+    encoder = jax.tree_util.tree_map_with_path(fill, shapes)
+    extra: Params = {}
+    for name, (*path, last) in HEADS.items():
+        if name in heads:
+            place = extra
+            for key in path:
+                place = place.setdefault(key, {})
+            place[last] = fitted(name, heads[name])
+    return Imported(section, encoder, extra, sorted((heads.keys() - HEADS.keys()) | (wanted - ours.keys())))
+
+
+def split(arrays: Mapping[str, np.ndarray], prefix: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The encoder's arrays without `prefix`, and the others; all are the encoder's where no name has the prefix."""
+    if not any(name.startswith(prefix) for name in arrays):
+        prefix = ""
+    ours = {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
+    for name in list(ours):
+        for old, new in OLDER:
+            if name.endswith(old):
+                ours[name.removesuffix(old) + new] = ours.pop(name)
+    return ours, {name: x for name, x in arrays.items() if not name.startswith(prefix)}
+
+
+def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Config section `encoder`; what a config leaves out is what transformers takes for it."""
+    kind = config["model_type"]
+    for key, only in FIXED.items():
+        found = config.get(key, only)
+        if (list(found) if isinstance(only, list) else found) != only:
+            raise UserError(f"config.json: {key} = {found}; only {only} can be read")
+    channels = config.get("conv_dim", [512] * len(CONVOLUTIONS))
+    if len(set(channels)) != 1:
+        raise UserError(f"config.json: conv_dim = {channels}; only convolutions of one width can be read")
+    norm = "layer" if kind == "data2vec-audio" else config.get("feat_extract_norm", "group")
+    section = {
+        "name": "wav2vec2",
+        "norm": norm,
+        "conv_bias": config.get("conv_bias", False),
+        "channels": channels[0],
+        "width": config.get("hidden_size", 768),
+        "blocks": config.get("num_hidden_layers", 12),
+        "heads": config.get("num_attention_heads", 12),
+        "hidden": config.get("intermediate_size", 3072),
+        "pre_norm": kind != "data2vec-audio" and config.get("do_stable_layer_norm", False),
+        "position_groups": config.get("num_conv_pos_embedding_groups", 16),
+        "dropout": config.get("hidden_dropout", 0.1),
+        "attention_dropout": config.get("attention_dropout", 0.1),
+        "activation_dropout": config.get("activation_dropout", 0.1),
+        "input_dropout": config.get("feat_proj_dropout", 0.0),
+        "feature_dropout": config.get("feat_quantizer_dropout", 0.0),
+        "layerdrop": config.get("layerdrop", 0.1),
+        "gradient_scale": 0.1 if norm == "group" else 1.0,  # as they were trained; their configs do not say
+    }
+    if kind == "data2vec-audio":
+        depth = config.get("num_conv_pos_embeddings", 5)
+        kernel = depth * config.get("conv_pos_kernel_size", 19)
+        section |= {"positions": "stacked", "position_kernel": kernel, "position_depth": depth}
+    else:
+        section["position_kernel"] = config.get("num_conv_pos_embeddings", 128)
+    if kind == "wavlm":
+        buckets, distance = config.get("num_buckets", 320), config.get("max_bucket_distance", 800)
+        section |= {"relative_bias": True, "relative_buckets": buckets, "relative_distance": distance}
+    return section
+
+
+def encoder_shapes(section: Mapping[str, Any]) -> Params:
+    """The parameters of an encoder, as shapes."""
+    config = from_section(Wav2Vec2Config, section, "encoder")
+    return jax.eval_shape(Pure(lambda rngs: Wav2Vec2Encoder(config, "learned", rngs)).init, jax.random.key(0))
+
+
+def their_name(path: tuple[Any, ...]) -> str:
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    for pattern, replacement in NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def fitted(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> jax.Array:
+    """float32 in our layout: theirs is (out, in, kernel), ours (kernel, in, out); checked against `shape`, if given."""
+    table = name.endswith(("embed.weight", "codevectors"))  # rows are rows there, too
+    ours = array if table else array.T
+    if shape is not None:
+        if ours.size != np.prod(shape) or (ours.ndim == len(shape) and ours.shape != shape):
+            raise UserError(f"{name} has shape {array.shape}; its config.json asks for {shape[::-1]}")
+        ours = ours.reshape(shape)
+    return jnp.asarray(ours, jnp.float32)

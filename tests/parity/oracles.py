@@ -1,0 +1,94 @@
+"""Our models against independent ones, on the same weights: what differs, by how much, and how much may.
+
+Each function takes the size from its caller: tests call it with tiny shapes, a report with those of the papers.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+
+from jepa_speech.config import from_section
+from jepa_speech.export.huggingface import from_huggingface
+from jepa_speech.features.grid import frames
+from jepa_speech.nn.module import Encoded, Pure
+from jepa_speech.nn.system import standardise
+from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
+
+MODELS = {
+    "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+    "hubert": (transformers.HubertConfig, transformers.HubertModel),
+    "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+    "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
+}
+# Two float32 programs that sum in another order, over some ten blocks with outputs near 1: about 1e-5 is what
+# they differ by. A wrong epsilon, gate or padding shows at 1e-3 and above.
+TOLERANCE = 1e-4
+
+
+class Difference(NamedTuple):
+    """Largest absolute error of one quantity."""
+
+    system: str
+    what: str
+    error: float
+    tolerance: float
+
+
+def their_model(name: str, config: dict[str, Any], seed: int = 0) -> torch.nn.Module:
+    """A model of transformers with random weights, large enough that each of them shows in the output."""
+    kind, model = MODELS[name]
+    torch.manual_seed(seed)
+    model = model(kind(**config)).eval()
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            noise = torch.randn_like(parameter)
+            if parameter.shape[0] == 1 or parameter.ndim == 1:  # gains and biases
+                parameter.add_(0.1 * noise)
+            elif "embed.weight" in key:  # WavLM's table of biases
+                parameter.copy_(noise)
+            else:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5)
+    return model
+
+
+def arrays_of(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name: x.numpy() for name, x in model.state_dict().items()}
+
+
+def waves(seconds: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(B, S) standardised noise, padded with zeros; lengths (B,)."""
+    lengths = np.array([round(16_000 * s) for s in seconds])
+    noise = np.random.default_rng(seed).normal(0.1, 0.3, (len(lengths), lengths.max())).astype(np.float32)
+    return np.asarray(standardise(jnp.asarray(noise), jnp.asarray(lengths))), lengths
+
+
+def our_layers(model: torch.nn.Module, wave: np.ndarray, lengths: np.ndarray) -> Encoded:
+    imported = from_huggingface(model.config.to_dict(), arrays_of(model))
+    config = from_section(Wav2Vec2Config, imported.section, "encoder")
+    encoder = Pure(lambda rngs: Wav2Vec2Encoder(config, "learned", rngs))
+    return jax.jit(encoder.apply)(imported.encoder, jnp.asarray(wave), jnp.asarray(lengths))
+
+
+def compare(name: str, config: dict[str, Any], seconds: list[float], label: str = "") -> list[Difference]:
+    """Every hidden state of a transformers model with that config and random weights, over the rows' valid frames.
+
+    Rows of different `seconds` are padded, which only models without statistics over time are made for.
+    """
+    model = their_model(name, config)
+    wave, lengths = waves(seconds)
+    ours = our_layers(model, wave, lengths)
+    padded = len(set(lengths)) > 1
+    attention = torch.arange(wave.shape[1])[None] < torch.tensor(lengths)[:, None] if padded else None
+    with torch.no_grad():
+        out = model(torch.tensor(wave), attention_mask=attention, output_hidden_states=True)
+    theirs = [*out.hidden_states[:-1], out.last_hidden_state]
+    inside = np.arange(frames(wave.shape[1])) < frames(lengths)[:, None]
+    assert len(theirs) == len(ours.layers)
+    return [
+        Difference(label or name, f"hidden state {i}", float(np.abs(a - b.numpy())[inside].max()), TOLERANCE)
+        for i, (a, b) in enumerate(zip(ours.layers, theirs, strict=True))
+    ]
