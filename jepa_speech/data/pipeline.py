@@ -14,7 +14,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, frames
 
 Batch = dict[str, np.ndarray]
-EXTRAS = frozenset({"mix", "anchor", "anchor_mean"})
+EXTRAS = frozenset({"mix", "context", "anchor", "anchor_mean"})
 
 
 class Recordings(Protocol):
@@ -75,6 +75,9 @@ class Reader:
             partners = item.mix[mine]
             batch["mix"], batch["mix_lengths"] = self._crops(partners, item.mix_starts[mine], item.bucket_samples)
             batch["mix_level"] = np.where(partners < 0, 1, self.store.level[partners]).astype(np.float32)
+        if "context" in self.spec:
+            context = self._crops(records, item.context_starts[mine], item.bucket_samples)
+            batch["context"], batch["context_lengths"] = context
         if "anchor" in self.spec:
             batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
         if "anchor_mean" in self.spec:
@@ -126,6 +129,7 @@ def batches(
         audio (B, S) float32 as stored, zero padded · lengths (B,) int32 · record_id (B,) uint32
         epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
         with "mix" in `spec`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
+        with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer
         with "anchor": anchor_ids (B, T, k) int32, anchor_probs (B, T, k) float32 from `labels`
         with "anchor_mean": anchor_mean (B, F) float32 from `means` (N, F)
 

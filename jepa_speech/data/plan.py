@@ -39,6 +39,7 @@ class PlanItem(NamedTuple):
     weight: np.ndarray  # (B,) 1, or 0 for a filler row, which repeats row 0
     mix: np.ndarray  # (B,) another record to mix in, never the row's own; -1 where the store has no other
     mix_starts: np.ndarray  # (B,)
+    context_starts: np.ndarray  # (B,) where a second crop of the record begins: elsewhere, if it is long enough
 
 
 class Plan(Sequence[PlanItem]):
@@ -91,11 +92,11 @@ class Plan(Sequence[PlanItem]):
         filler = self.padded_rows[bucket] - len(real)
 
         length = int(self.bucket_samples[bucket])
-        crops = np.array([self._crop(epoch, record, length) for record in real])  # (rows, 3)
-        starts, mix, mix_starts = (np.append(c, np.repeat(c[:1], filler)) for c in crops.T)
+        crops = np.array([self._crop(epoch, record, length) for record in real])  # (rows, 4)
+        starts, mix, mix_starts, context_starts = (np.append(c, np.repeat(c[:1], filler)) for c in crops.T)
         weight = np.append(np.ones(len(real), np.float32), np.zeros(filler, np.float32))
         records = np.append(real, np.repeat(real[:1], filler))
-        return PlanItem(length, epoch, records, starts, weight, mix, mix_starts)
+        return PlanItem(length, epoch, records, starts, weight, mix, mix_starts, context_starts)
 
     def padding_waste(self) -> float:
         """The share of an epoch's batches that is padding or filler."""
@@ -115,20 +116,22 @@ class Plan(Sequence[PlanItem]):
             self._epochs = kept | {epoch: (order, last.permutation(self.batches_per_epoch))}
         return self._epochs[epoch]
 
-    def _crop(self, epoch: int, record: int, length: int) -> tuple[int, int, int]:
-        """Start of the crop, partner to mix in, and start of the partner's crop."""
+    def _crop(self, epoch: int, record: int, length: int) -> tuple[int, int, int, int]:
+        """Start of the crop, partner to mix in, start of the partner's crop, start of the context's crop."""
         random = np.random.default_rng((self.seed, epoch, CROP, int(record)))
-        start = self._start(random.random(), record, length)
+        places = self._places(record, length)
+        place = int(random.random() * places)
         others = len(self.samples) - 1
-        if others == 0:
-            return start, -1, 0
-        partner = int(record + 1 + random.integers(others)) % (others + 1)
-        return start, partner, self._start(random.random(), partner, length)
+        partner, partner_place = -1, 0
+        if others:
+            partner = int(record + 1 + random.integers(others)) % (others + 1)
+            partner_place = int(random.random() * self._places(partner, length))
+        context = (place + 1 + random.integers(places - 1)) % places if places > 1 else place
+        return HOP * place, partner, HOP * partner_place, HOP * int(context)
 
-    def _start(self, fraction: float, record: int, length: int) -> int:
-        """A crop's start on the frame grid, so that stored labels slice with the audio."""
-        spare = max(0, int(self.samples[record]) - length)
-        return HOP * int(fraction * (spare // HOP + 1))
+    def _places(self, record: int, length: int) -> int:
+        """How many crops a record has on the frame grid, so that stored labels slice with the audio."""
+        return max(0, int(self.samples[record]) - length) // HOP + 1
 
 
 def bucket_lengths(buckets: Sequence[float]) -> np.ndarray:

@@ -41,6 +41,9 @@ def test_rows_hold_the_planned_crops():
             assert not batch["anchor_probs"][row, count:].any()
             mixed = STORE.read(int(item.mix[row]))[item.mix_starts[row] :][: item.bucket_samples]
             np.testing.assert_array_equal(batch["mix"][row, : len(mixed)], mixed)
+            context = STORE.read(int(record))[item.context_starts[row] :][: item.bucket_samples]
+            np.testing.assert_array_equal(batch["context"][row, : len(context)], context)
+            assert batch["context_lengths"][row] == len(context) == batch["lengths"][row]
 
 
 def test_going_on_in_the_middle_gives_the_same_batches():

@@ -62,6 +62,23 @@ def test_bucket_lengths_give_whole_frames():
     assert frames(int(bucket_lengths((4.0,))[0]) - 1) == 199
 
 
+def test_the_context_is_another_crop_where_there_is_one():
+    p = plan()
+    for item in epoch_of(p, 1):
+        spare = (SAMPLES[item.records] - item.bucket_samples) // HOP
+        assert (item.context_starts % HOP == 0).all() and (item.context_starts >= 0).all()
+        assert (item.context_starts[spare > 0] <= HOP * spare[spare > 0]).all()
+        np.testing.assert_array_equal(item.context_starts != item.starts, spare > 0)
+    assert any((item.context_starts != item.starts).any() for item in epoch_of(p, 1))
+
+
+def test_starts_of_crops_stay_what_they_were():
+    """Runs that were begun before go on with the same data: written down when contexts came in."""
+    item = plan()[3]
+    assert [x.tolist() for x in (item.records, item.starts)] == [[16, 33], [0, 320]]
+    assert [x.tolist() for x in (item.mix, item.mix_starts)] == [[33, 9], [20160, 7040]]
+
+
 def test_mix_is_never_the_record_itself():
     items = epoch_of(plan(), 0)
     assert all((item.mix != item.records).all() and (item.mix >= 0).all() for item in items)
