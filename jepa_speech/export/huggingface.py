@@ -3,6 +3,7 @@
 Read are folders as transformers writes them: config.json and model.safetensors. Nothing in them is run.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,9 +61,9 @@ OLDER = ((".weight_g", ".parametrizations.weight.original0"), (".weight_v", ".pa
 
 # Heads of Wav2Vec2ForPreTraining that the objective `wav2vec2` has too, and their place there.
 HEADS = {
-    "quantizer.weight_proj.weight": ("quantizer", "projection", "kernel"),
-    "quantizer.weight_proj.bias": ("quantizer", "projection", "bias"),
-    "quantizer.codevectors": ("quantizer", "codevectors"),
+    "quantizer.weight_proj.weight": ("quantizer", "logits", "kernel"),
+    "quantizer.weight_proj.bias": ("quantizer", "logits", "bias"),
+    "quantizer.codevectors": ("quantizer", "vectors"),
     "project_q.weight": ("project_q", "kernel"),
     "project_q.bias": ("project_q", "bias"),
     "project_hid.weight": ("final_proj", "kernel"),
@@ -142,6 +143,9 @@ def from_huggingface(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
             for key in path:
                 place = place.setdefault(key, {})
             place[last] = fitted(name, heads[name])
+    if "quantizer" in extra:
+        groups, width = config.get("num_codevector_groups", 2), extra["quantizer"]["vectors"].shape[-1]
+        extra["quantizer"]["vectors"] = extra["quantizer"]["vectors"].reshape(groups, -1, width)  # (G, V, D/G)
     return Imported(section, encoder, extra, sorted((heads.keys() - HEADS.keys()) | (wanted - ours.keys())))
 
 
@@ -183,7 +187,6 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
         "attention_dropout": config.get("attention_dropout", 0.1),
         "activation_dropout": config.get("activation_dropout", 0.1),
         "input_dropout": config.get("feat_proj_dropout", 0.0),
-        "feature_dropout": config.get("feat_quantizer_dropout", 0.0),
         "layerdrop": config.get("layerdrop", 0.1),
         "gradient_scale": 0.1 if norm == "group" else 1.0,  # as they were trained; their configs do not say
     }
@@ -217,7 +220,8 @@ def fitted(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -
     table = name.endswith(("embed.weight", "codevectors"))  # rows are rows there, too
     ours = array if table else array.T
     if shape is not None:
-        if ours.size != np.prod(shape) or (ours.ndim == len(shape) and ours.shape != shape):
-            raise UserError(f"{name} has shape {array.shape}; its config.json asks for {shape[::-1]}")
+        if ours.size != math.prod(shape) or (ours.ndim == len(shape) and ours.shape != shape):
+            asked = shape if table else shape[::-1]
+            raise UserError(f"{name} has shape {array.shape}; its config.json asks for {asked}")
         ours = ours.reshape(shape)
     return jnp.asarray(ours, jnp.float32)

@@ -131,7 +131,7 @@ def test_dropout_and_layerdrop_belong_to_the_row(encoder, waves):
 
 def test_a_skipped_block_passes_the_row_on(waves):
     """With layerdrop alone, each row goes through its own blocks, and the others leave it as it was."""
-    off = {f"{name}dropout": 0.0 for name in ("", "attention_", "activation_", "input_", "feature_")}
+    off = {f"{name}dropout": 0.0 for name in ("", "attention_", "activation_", "input_")}
     config = replace(TINY, **off, layerdrop=0.5)
     made = pure(config)
     params = jax.jit(made.init)(jax.random.key(0))
@@ -151,7 +151,7 @@ def test_layerdrop_has_its_rate():
 
 
 def test_random_vectors_fill_hidden_frames(waves):
-    made = pure(replace(TINY, blocks=0, input_dropout=0.0, dropout=0.0, feature_dropout=0.0), "random")
+    made = pure(replace(TINY, blocks=0, input_dropout=0.0, dropout=0.0), "random")
     params = jax.jit(made.init)(jax.random.key(0))
     wave, lengths = waves
     mask = jnp.zeros((2, TINY.frames(8_000)), bool).at[:, 5:10].set(True)
