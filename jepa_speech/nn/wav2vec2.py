@@ -89,10 +89,6 @@ class Wav2Vec2Config:
         """Channels of `Encoded.features`."""
         return self.channels
 
-    @property
-    def features(self) -> int:
-        return self.channels
-
     def frames(self, samples: Any) -> Any:
         """Frames of a wave: floor((S - 400) / 320) + 1."""
         return frames(samples)
