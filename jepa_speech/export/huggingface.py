@@ -187,6 +187,7 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
         "attention_dropout": config.get("attention_dropout", 0.1),
         "activation_dropout": config.get("activation_dropout", 0.1),
         "input_dropout": config.get("feat_proj_dropout", 0.0),
+        "feature_dropout": config.get("feat_quantizer_dropout", 0.0),
         "layerdrop": config.get("layerdrop", 0.1),
         "gradient_scale": 0.1 if norm == "group" else 1.0,  # as they were trained; their configs do not say
     }

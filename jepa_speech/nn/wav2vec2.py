@@ -21,7 +21,7 @@ from jepa_speech.nn.relative_bias import RelativeBias
 from jepa_speech.nn.rows import dropout, fold, valid
 from jepa_speech.nn.wav2vec2_blocks import Block, BlockSizes
 
-INPUT, POSITIONS, FILL, LAYERDROP, BLOCKS = range(5)  # one use of a row's key each
+INPUT, FEATURES, POSITIONS, FILL, LAYERDROP, BLOCKS = range(6)  # one use of a row's key each
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Wav2Vec2Config:
     `position_depth` of them that share out the frames (95 in 5 there).
     relative_bias: WavLM's, on top of those; relative_distance in frames.
     dropout: of what blocks add, and behind the positions; attention_dropout: of attention weights;
-    activation_dropout: inside the feed-forward; input_dropout: behind the projection. layerdrop: how often a row skips
-    a block.
+    activation_dropout: inside the feed-forward; input_dropout: behind the projection; feature_dropout: of
+    `Encoded.features`, what wav2vec 2.0 quantises. layerdrop: how often a row skips a block.
     gradient_scale: of the front-end's gradients. dtype: of the arithmetic; parameters stay float32.
     """
 
@@ -59,6 +59,7 @@ class Wav2Vec2Config:
     attention_dropout: float = 0.1
     activation_dropout: float = 0.0
     input_dropout: float = 0.1
+    feature_dropout: float = 0.1
     layerdrop: float = 0.05
     gradient_scale: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -170,6 +171,7 @@ class Wav2Vec2Encoder(nnx.Module):
             ffs.append(ff)
         if config.pre_norm:
             layers[-1] = self.norm(x)
+        features = dropout(features, config.feature_dropout, fold(keys, FEATURES))
         return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)
 
 

@@ -131,7 +131,7 @@ def test_dropout_and_layerdrop_belong_to_the_row(encoder, waves):
 
 def test_a_skipped_block_passes_the_row_on(waves):
     """With layerdrop alone, each row goes through its own blocks, and the others leave it as it was."""
-    off = {f"{name}dropout": 0.0 for name in ("", "attention_", "activation_", "input_")}
+    off = {f"{name}dropout": 0.0 for name in ("", "attention_", "activation_", "input_", "feature_")}
     config = replace(TINY, **off, layerdrop=0.5)
     made = pure(config)
     params = jax.jit(made.init)(jax.random.key(0))
