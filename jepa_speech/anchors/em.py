@@ -49,6 +49,8 @@ class Parameters:
         features: str,
         normalize: str = "level",
         temperature: float = 1.0,
+        checkpoint: str = "",
+        checkpoint_fingerprint: str = "",
     ) -> DiagonalGMM:
         arrays = {
             "means": self.means,
@@ -58,7 +60,8 @@ class Parameters:
             "scale": scale,
         }
         arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-        return DiagonalGMM(**arrays, features=features, normalize=normalize, temperature=temperature)
+        origin = {"checkpoint": checkpoint, "checkpoint_fingerprint": checkpoint_fingerprint}
+        return DiagonalGMM(**arrays, features=features, normalize=normalize, temperature=temperature, **origin)
 
     def arrays(self) -> Arrays:
         dim = self.means.shape[1]

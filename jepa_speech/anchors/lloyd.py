@@ -50,14 +50,15 @@ class Fit:
     """centroids (K, D) float64.
 
     inertia: mean squared distance of a frame to its centroid, as each pass met it, before moving them
-    heldout: the same of held-out frames, after each pass · empty: centroids that no frame of the last pass was near.
+    heldout: the same of held-out frames, after each pass · counts (K,): how many frames were nearest to each, in the
+    last pass.
     """
 
     centroids: np.ndarray
     inertia: list[float] = field(default_factory=list)
     heldout: list[float] = field(default_factory=list)
+    counts: np.ndarray | None = None
     reseeded: int = 0
-    empty: int = 0
 
 
 def fit(
@@ -92,7 +93,7 @@ def fit(
             result.centroids[empty] = kmeans_plus_plus(sample, options.components, random, kept)[len(kept) :]
             seen[empty] = 0
             result.reseeded += len(empty)
-        result.empty = len(empty)
+        result.counts = sums.counts
         result.inertia.append(sums.distance / sums.counts.sum())
         result.heldout.append(inertia(result.centroids, heldout))
         watch(result)
@@ -127,10 +128,15 @@ def kmeans_plus_plus(
     return np.array(centres, np.float64)
 
 
+def seeding_frames(components: int) -> int:
+    """How many frames k-means++ should see."""
+    least, each = SEEDING_FRAMES
+    return max(least, each * components)
+
+
 def seeding_sample(z: np.ndarray, components: int, random: np.random.Generator) -> np.ndarray:
     """As many of the frames z (N, D) as k-means++ needs, drawn evenly."""
-    least, each = SEEDING_FRAMES
-    count = min(len(z), max(least, each * components))
+    count = min(len(z), seeding_frames(components))
     return z[np.sort(random.choice(len(z), count, replace=False))]
 
 

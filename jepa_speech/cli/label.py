@@ -1,36 +1,46 @@
-"""`jepa-speech label`: the anchor's posteriors of every frame, written into the store."""
+"""`jepa-speech label`: the anchor's labels of every frame, written into the store."""
 
 import argparse
-import math
 import sys
 import time
 from typing import Any
 
-from tqdm import tqdm
-
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.data.anchoring import FIGURES, label, seconds_of
+from jepa_speech.cli.fit_shared import bar, compute_means
+from jepa_speech.cli.layers import source_of
+from jepa_speech.data.anchoring import FIGURES, check_top_k, label, seconds_of
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 
-HELP = "label every frame of a store with the anchor's posteriors"
+HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
+TOP_K = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, help="folder written by `jepa-speech prepare`")
-    parser.add_argument("--anchor", required=True, metavar="GMM.npz", help="written by `jepa-speech fit gmm`")
-    parser.add_argument("--top-k", type=int, default=16, metavar="K", help="components to keep; the rest are pooled")
+    parser.add_argument("--anchor", required=True, metavar="ANCHOR.npz", help="written by `jepa-speech fit`")
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        metavar="K",
+        help=f"components to keep, the rest are pooled (default {TOP_K}; 1 for k-means, which has no more)",
+    )
+    parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its run folder, if it was moved")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     store, anchor, start = Store(options.store), load_anchor(options.anchor), time.monotonic()
+    top_k = options.top_k if options.top_k is not None else 1 if anchor.max_top_k == 1 else TOP_K
+    check_top_k(anchor, top_k)
     labels = _existing(store, anchor.fingerprint)
-    done = labels is not None and labels.top_k == options.top_k
+    done = labels is not None and labels.top_k == top_k
     if not done:
-        with tqdm(total=math.ceil(seconds_of(store)), desc="label", unit="s", unit_scale=True, file=sys.stderr) as bar:
-            label(store, anchor, options.top_k, bar.update)
+        features = source_of(anchor, options.anchor, options.checkpoint).extractor
+        compute_means(store, features, anchor.normalize)
+        with bar("label", seconds_of(store)) as progress:
+            label(store, anchor, top_k, progress.update, features)
         labels = Labels(store, anchor)
     size = sum(file.stat().st_size for file in labels.path.iterdir())
     measured = {name: labels.meta[name] for name in FIGURES}

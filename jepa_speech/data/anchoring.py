@@ -1,31 +1,28 @@
-"""Between store and anchor: features of whole recordings, the frames a mixture is fitted to, the labels it gives."""
+"""Between store and anchor: the mean features of whole recordings, and the labels that an anchor gives them."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.anchors.anchor import Arrays
-from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
+from jepa_speech.anchors.anchor import Anchor, Arrays
+from jepa_speech.anchors.gmm import posteriors
 from jepa_speech.anchors.sparse import storage_loss, top_k
+from jepa_speech.data.extractors import Extractor, Spectral
 from jepa_speech.data.feature_means import load_means, means_path, save_means
 from jepa_speech.data.labels import MAX_COMPONENTS, LabelWriter
 from jepa_speech.data.store import Store
-from jepa_speech.data.utterances import Piece, padded_batches
 from jepa_speech.errors import UsageError
-from jepa_speech.features import grid, spectral
+from jepa_speech.features import grid
 
 Advance = Callable[[float], object]  # told how many seconds of audio were done since the last call
 
-HELD_OUT = 20  # one recording in so many
 FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
-_HELD_OUT_SALT = 1 << 32  # no seed of `--seed`
 
 
-def _silent(seconds: float) -> None: ...
+def silent(seconds: float) -> None: ...
 
 
 def seconds_of(store: Store) -> float:
@@ -33,92 +30,47 @@ def seconds_of(store: Store) -> float:
     return float(grid.frames(np.asarray(store.samples, np.int64)).sum() / grid.FRAME_RATE)
 
 
-def features(
-    store: Store, kind: str, records: Iterable[int], advance: Advance = _silent
-) -> Iterator[tuple[Piece, np.ndarray]]:
-    """Every frame of the recordings, each audio at level 1: pieces of them and their features (n, F)."""
-    for batch in padded_batches(store, records):
-        values = np.asarray(_features(kind, batch.audio, batch.lengths))  # (B, T, F)
-        for row, piece in enumerate(batch.pieces):
-            yield piece, values[row, piece.here]
-        advance(batch.seconds)
-
-
-def feature_means(store: Store, kind: str, advance: Advance = _silent) -> np.ndarray:
-    """(N, F) float32: those kept with the store, computed and kept there if there are none yet."""
-    if not means_path(store, kind).is_file():
-        total = np.zeros((len(store), spectral.DIMS[kind]))
-        for piece, values in features(store, kind, range(len(store)), advance):
-            total[piece.record] += values.sum(axis=0, dtype=np.float64)
+def feature_means(store: Store, features: Extractor, advance: Advance = silent) -> np.ndarray:
+    """(N, D) float32: those kept with the store, computed and kept there if there are none yet."""
+    if not means_path(store, features.key).is_file():
+        total = np.zeros((len(store), features.dim))
+        for batch in features(store, range(len(store))):
+            for piece, values in batch:
+                total[piece.record] += values.sum(axis=0, dtype=np.float64)
+            advance(batch.seconds)
         counts = grid.frames(np.asarray(store.samples, np.int64))
-        save_means(store, kind, total / np.maximum(counts, 1)[:, None])
-    return load_means(store, kind)
+        save_means(store, features.key, total / np.maximum(counts, 1)[:, None])
+    return load_means(store, features.key)
 
 
-@dataclass(frozen=True)
-class Frames:
-    """Unstandardised frames x (n, F) float32 of whole recordings: those to fit on, then those held out."""
-
-    x: np.ndarray
-    split: int
-    recordings: int
-
-    @property
-    def train(self) -> np.ndarray:
-        return self.x[: self.split] if self.split else self.x
-
-    @property
-    def heldout(self) -> np.ndarray:
-        return self.x[self.split :]
+def check_top_k(anchor: Anchor, k: int) -> None:
+    """Raises UsageError if labels of this anchor cannot be kept, or not k of each frame."""
+    if not 1 <= k <= anchor.max_top_k:
+        most = f"1 to {anchor.max_top_k}, the components of the anchor" if anchor.max_top_k > 1 else "1"
+        hard = "" if anchor.max_top_k > 1 else ": k-means gives a frame one label"
+        raise UsageError(f"--top-k {k}: choose {most}{hard}")
+    if anchor.components > MAX_COMPONENTS:
+        raise UsageError(f"{anchor.components} components: labels hold at most {MAX_COMPONENTS}")
 
 
-def fitting_frames(
-    store: Store, kind: str, normalize: str, hours: float, seed: int, advance: Advance = _silent
-) -> Frames:
-    """Frames of whole recordings, `hours` of them at most, in memory: hours x 180,000 x F x 4 bytes.
-
-    Which recordings are held out depends on nothing but their ids. A store of one recording watches itself.
-    """
-    counts = grid.frames(np.asarray(store.samples, np.int64))
-    order = np.argsort(_hash(np.arange(len(store)), seed), kind="stable")
-    fits = np.cumsum(counts[order]) <= hours * 3600 * grid.FRAME_RATE
-    fits[0] = True
-    chosen = np.sort(order[fits])
-    held = _hash(chosen, _HELD_OUT_SALT) % HELD_OUT == 0
-    if held.all() or not held.any():
-        held = np.arange(len(chosen)) == len(chosen) - 1
-    records = np.concatenate([chosen[~held], chosen[held]])
-    means = feature_means(store, kind) if normalize == "mean" else None
-
-    rows = np.concatenate([[0], np.cumsum(counts[records])])
-    first_row = dict(zip(records.tolist(), rows.tolist(), strict=False))
-    x = np.empty((rows[-1], spectral.DIMS[kind]), np.float32)
-    for piece, values in features(store, kind, records, advance):
-        row = first_row[piece.record] + piece.first
-        x[row : row + piece.frames] = values if means is None else values - means[piece.record]
-    return Frames(x, int(rows[np.sum(~held)]), len(records))
-
-
-def label(store: Store, anchor: DiagonalGMM, k: int, advance: Advance = _silent) -> dict[str, float]:
+def label(
+    store: Store, anchor: Anchor, k: int, advance: Advance = silent, features: Extractor | None = None
+) -> dict[str, float]:
     """Writes the anchor's labels of every frame into the store; returns what `meta.json` says of them.
 
+    features: where the anchor's features come from; by default they are spectral
     mean_kept_mass: of the top k · mean_kl_dense_to_stored: nats lost by storing no more, float16 included, if
     the pool is spread evenly · posterior entropy: of the dense posteriors, in nats.
     Raises UsageError if k is larger than the components, OSError if the disk is full.
     """
-    if not 1 <= k <= anchor.components:
-        raise UsageError(f"--top-k {k}: choose 1 to {anchor.components}, the components of the anchor")
-    if anchor.components > MAX_COMPONENTS:
-        raise UsageError(f"{anchor.components} components: labels hold at most {MAX_COMPONENTS}")
-    means = feature_means(store, anchor.features) if anchor.normalize == "mean" else None
+    check_top_k(anchor, k)
+    features = features or Spectral(anchor.features)
+    means = feature_means(store, features) if anchor.normalize == "mean" else None
     arrays, sums = anchor.arrays(), np.zeros(4)
     with LabelWriter(store, anchor, anchor.components, k) as writer:
-        for batch in padded_batches(store, range(len(store))):
+        for batch in features(store, range(len(store))):
             mean = None if means is None else means[batch.records]
-            ids, probs, rest, measured = map(
-                np.asarray,
-                _sparse_labels(arrays, anchor.features, k, batch.audio, batch.lengths, mean, batch.valid),
-            )
+            ids, probs, rest, measured = map(np.asarray, _sparse_labels(arrays, k, batch.values, mean, batch.valid))
             for row, piece in enumerate(batch.pieces):
                 here = row, piece.here
                 writer.put(piece.record, piece.first, ids[here], probs[here], rest[here])
@@ -131,23 +83,15 @@ def label(store: Store, anchor: DiagonalGMM, k: int, advance: Advance = _silent)
     return figures
 
 
-@partial(jax.jit, static_argnums=0)
-def _features(kind: str, audio: jax.Array, lengths: jax.Array) -> jax.Array:
-    return spectral.extract(kind, audio, lengths)
-
-
-@partial(jax.jit, static_argnums=(1, 2))
+@partial(jax.jit, static_argnums=1)
 def _sparse_labels(
-    arrays: Arrays,
-    kind: str,
-    k: int,
-    audio: jax.Array,
-    lengths: jax.Array,
-    mean: jax.Array | None,
-    valid: jax.Array,
+    arrays: Arrays, k: int, x: jax.Array, mean: jax.Array | None, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """ids, probs (B, T, k), the rest's mass (B, T); sums over valid frames of 1, kept mass, KL to stored, entropy."""
-    dense = frame_posteriors(arrays, kind, audio, mean, lengths)  # (B, T, K)
+    """Of features x (B, T, D), less the recordings' mean (B, D) where there is one:
+
+    ids, probs (B, T, k), the rest's mass (B, T); sums over valid frames of 1, kept mass, KL to stored, entropy.
+    """
+    dense = posteriors(arrays, x if mean is None else x - mean[:, None])  # (B, T, K)
     ids, probs = top_k(dense, k)
     stored, rest = probs.astype(jnp.float16), jnp.maximum(1 - probs.sum(-1), 0).astype(jnp.float16)
     others = stored[..., 1:].astype(jnp.float32)
@@ -156,11 +100,3 @@ def _sparse_labels(
     entropy = -jax.scipy.special.xlogy(dense, dense).sum(-1)
     measured = jnp.stack([jnp.ones_like(valid), probs.sum(-1), storage_loss(dense, ids, read), entropy])
     return ids.astype(jnp.uint16), stored, rest, jnp.sum(measured * valid, axis=(1, 2))
-
-
-def _hash(ids: np.ndarray, salt: int) -> np.ndarray:
-    """A well-mixed uint64 per record id (splitmix64)."""
-    x = ids.astype(np.uint64) + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 % (1 << 64))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    return x ^ (x >> np.uint64(31))

@@ -57,25 +57,6 @@ class PaddedBatch:
     audio: np.ndarray
     lengths: np.ndarray
 
-    @property
-    def records(self) -> np.ndarray:
-        """(B,); fillers, whose length is 0, name record 0."""
-        records = np.zeros(len(self.lengths), np.int64)
-        records[: len(self.pieces)] = [piece.record for piece in self.pieces]
-        return records
-
-    @property
-    def valid(self) -> np.ndarray:
-        """(B, T) float32: 1 where a frame belongs to its row's piece, each frame of a recording once."""
-        valid = np.zeros((len(self.lengths), grid.frames(self.audio.shape[1])), np.float32)
-        for row, piece in enumerate(self.pieces):
-            valid[row, piece.here] = 1
-        return valid
-
-    @property
-    def seconds(self) -> float:
-        return sum(piece.frames for piece in self.pieces) / grid.FRAME_RATE
-
 
 def padded_batches(store: Store, records: Iterable[int]) -> Iterator[PaddedBatch]:
     """Every frame of the given recordings once; batches come bucket by bucket as they fill, not in order."""

@@ -2,10 +2,13 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.cluster
 from babble import babble_store
 
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
+from jepa_speech.data import fitting
+from jepa_speech.data.extractors import Spectral
 from jepa_speech.data.feature_means import load_means
 
 
@@ -72,3 +75,67 @@ def test_a_missing_store_is_named(tmp_path, capsys):
     arguments = ["fit", "gmm", "--store", str(tmp_path / "nowhere"), "--out", str(tmp_path / "gmm.npz")]
     assert main(arguments) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def fit_kmeans(store, out, *options):
+    return main(["fit", "kmeans", "--store", str(store.path), "--out", str(out), "--components", "8", *options])
+
+
+def inertia(store, anchor):
+    """Mean squared distance of every frame of the store to its centroid, in features as they are."""
+    total = frames = 0
+    for batch in Spectral(anchor.features)(store, range(len(store))):
+        for _, x in batch:
+            z = (x - anchor.shift) / anchor.scale
+            total += np.square(z[:, None] - anchor.centroids).sum(-1).min(-1).sum()
+            frames += len(x)
+    return total / frames
+
+
+@pytest.mark.parametrize("algorithm", ["lloyd", "minibatch"])
+def test_fit_kmeans_writes_centroids_and_says_what_they_are(store, tmp_path, capsys, algorithm, monkeypatch):
+    out, report = tmp_path / "km.npz", tmp_path / "report.json"
+    assert fit_kmeans(store, out, "--algorithm", algorithm, "--json", str(report)) == 0
+    anchor, results = load_anchor(out), json.loads(report.read_text())
+    assert (anchor.components, anchor.dim, anchor.features, anchor.normalize) == (8, 39, "mfcc100", "level")
+    np.testing.assert_array_equal(anchor.scale, 1)
+    assert results["fingerprint"] == anchor.fingerprint
+    assert results["components_alive"] == 8
+    assert 0 < results["usage_entropy"] <= 1
+    assert len(results["heldout_inertia"]) == len(results["inertia"]) <= 20
+    assert "8 alive of 8" in capsys.readouterr().out
+    x = np.concatenate([x for batch in Spectral("mfcc100")(store, range(len(store))) for _, x in batch])
+    oracle = sklearn.cluster.KMeans(8, n_init=3, random_state=0).fit(x)
+    assert inertia(store, anchor) == pytest.approx(oracle.inertia_ / len(x), rel=0.3)  # one recording was held out
+
+    assert fit_kmeans(store, tmp_path / "again.npz", "--algorithm", algorithm) == 0
+    assert load_anchor(tmp_path / "again.npz").fingerprint == anchor.fingerprint
+    monkeypatch.setattr(fitting, "HELD_BYTES", 0)  # nothing is held, all is computed anew in each pass
+    assert fit_kmeans(store, tmp_path / "streamed.npz", "--algorithm", algorithm) == 0
+    assert inertia(store, load_anchor(tmp_path / "streamed.npz")) == pytest.approx(inertia(store, anchor), rel=0.3)
+
+
+def test_kmeans_of_standardized_features_less_their_means(store, tmp_path):
+    assert fit_kmeans(store, tmp_path / "km.npz", "--normalize", "mean", "--standardize", "--features", "logmel") == 0
+    anchor = load_anchor(tmp_path / "km.npz")
+    assert (anchor.normalize, anchor.features) == ("mean", "logmel")
+    np.testing.assert_allclose(anchor.shift, 0, atol=1)
+    assert np.ptp(anchor.scale) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--components", "100000"], 2, "100000 components need at least as many frames"),
+        (["--hours", "0"], 2, "--hours 0"),
+        (["--features", "layer:x"], 2, "layer:x"),
+        (["--features", "layer:1"], 2, "layer:1 needs --checkpoint RUN"),
+        (["--features", "layer:1", "--checkpoint", "nowhere"], 1, "nowhere: not a run folder"),
+        (["--checkpoint", "nowhere"], 2, "goes with --features layer:N, not with mfcc100"),
+        (["--algorithm", "elkan"], 2, "elkan"),
+    ],
+)
+def test_what_kmeans_cannot_do_is_refused(store, tmp_path, capsys, options, code, message):
+    assert fit_kmeans(store, tmp_path / "km.npz", *options) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "km.npz").exists()

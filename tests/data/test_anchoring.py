@@ -1,11 +1,17 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from babble import babble_store
+from made_anchors import make_kmeans
 
+from jepa_speech.anchors.kmeans import assign
 from jepa_speech.data import anchoring, utterances
+from jepa_speech.data.extractors import Spectral, WholeRecordings
 from jepa_speech.data.feature_means import load_means, means_path
-from jepa_speech.errors import UserError
+from jepa_speech.data.labels import Labels
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid, spectral
 
 SECONDS = [0.5, 1.0, 0.5, 2.6, 1.0, 0.03]  # few shapes, few compilations
@@ -39,8 +45,11 @@ def test_pieces_hold_every_frame_once(short_buckets, frames):
 def test_features_are_those_of_the_whole_recording(store, short_buckets, kind):
     found = {i: np.full((grid.frames(int(store.samples[i])), spectral.DIMS[kind]), np.nan) for i in range(len(store))}
     seconds = []
-    for piece, values in anchoring.features(store, kind, range(len(store)), seconds.append):
-        found[piece.record][piece.first : piece.first + piece.frames] = values
+    for batch in Spectral(kind)(store, range(len(store))):
+        for piece, values in batch:
+            found[piece.record][piece.first : piece.first + piece.frames] = values
+        assert batch.valid.sum() == sum(piece.frames for piece in batch.pieces)
+        seconds.append(batch.seconds)
     for i, values in found.items():
         audio = store.read(i) / store.level[i]
         np.testing.assert_allclose(values, extract(kind, audio), atol=1e-4)
@@ -50,12 +59,12 @@ def test_features_are_those_of_the_whole_recording(store, short_buckets, kind):
 def test_means_are_kept_with_the_store(store):
     with pytest.raises(UserError, match=r"mfcc\.npy: this store has no feature means"):
         load_means(store, "mfcc")
-    means = anchoring.feature_means(store, "mfcc")
+    means = anchoring.feature_means(store, Spectral("mfcc"))
     for i in range(len(store)):
         audio = store.read(i) / store.level[i]
         np.testing.assert_allclose(means[i], extract("mfcc", audio).mean(0), atol=1e-4)
     written = means_path(store, "mfcc").stat().st_mtime_ns
-    np.testing.assert_array_equal(anchoring.feature_means(store, "mfcc"), means)
+    np.testing.assert_array_equal(anchoring.feature_means(store, Spectral("mfcc")), means)
     assert means_path(store, "mfcc").stat().st_mtime_ns == written
 
     means_path(store, "logmel").write_bytes(means_path(store, "mfcc").read_bytes()[:100])
@@ -67,24 +76,50 @@ def test_means_are_kept_with_the_store(store):
     means_path(store, "logmel").unlink()
 
 
-def test_fitting_frames_hold_out_whole_recordings(store):
-    frames = anchoring.fitting_frames(store, "logmel", "level", hours=1, seed=0)
-    assert frames.recordings == len(store)
-    assert len(frames.train) + len(frames.heldout) == grid.frames(store.samples).sum()
-    assert len(frames.heldout) in grid.frames(store.samples)
-    again = anchoring.fitting_frames(store, "logmel", "level", hours=1, seed=5)
-    np.testing.assert_array_equal(frames.heldout, again.heldout)
-    few = anchoring.fitting_frames(store, "logmel", "level", hours=4 / 3600, seed=0)
-    assert len(few.x) <= 200
-    assert few.recordings < len(store)
+def test_features_of_whole_recordings(store, short_buckets):
+    """Longer than the longest bucket they come in parts, each frame once."""
+    heard = []
+
+    def ramp(wave):
+        heard.append(len(wave))
+        return np.arange(grid.frames(len(wave)), dtype=np.float32)[:, None]
+
+    found = {i: [] for i in range(len(store))}
+    for batch in WholeRecordings("ramp", "ramp", 1, ramp)(store, range(len(store))):
+        assert batch.values.shape[1] in (20, 40)
+        for piece, values in batch:
+            np.testing.assert_array_equal(values[:, 0], np.arange(piece.first, piece.first + piece.frames))
+            found[piece.record].append((piece.first, piece.frames))
+    assert heard == store.samples.tolist()
+    for i, parts in found.items():
+        assert sum(frames for _, frames in parts) == grid.frames(int(store.samples[i]))
+
+    late = WholeRecordings("late", "late", 1, lambda wave: ramp(wave)[:-1])
+    with pytest.raises(UserError, match=r"late of recording 2 .* \(23, 1\), not \(24, 1\): .* 50 Hz"):
+        next(late(store, [2]))
 
 
-def test_fitting_frames_of_mean_zero(store):
-    frames = anchoring.fitting_frames(store, "mfcc", "mean", hours=1, seed=0)
-    np.testing.assert_allclose(frames.heldout.mean(0), 0, atol=1e-3)
-
-
-def test_one_recording_watches_itself(tmp_path):
-    frames = anchoring.fitting_frames(babble_store(tmp_path, [0.5]), "logmel", "level", hours=1, seed=0)
-    np.testing.assert_array_equal(frames.train, frames.heldout)
-    assert len(frames.train) == grid.frames(8_000)
+def test_hard_labels_are_the_nearest_centroids(store):
+    """Written and read as a mixture's labels are, one for each frame; of spectral features and of others."""
+    means = anchoring.feature_means(store, Spectral("mfcc"))
+    anchor = make_kmeans(normalize="mean")
+    anchor.shift[:] = 0
+    figures = anchoring.label(store, anchor, 1)
+    assert figures == pytest.approx(
+        {name: float(name in ("mean_kept_mass", "posterior_perplexity")) for name in figures}, abs=1e-6
+    )
+    whole = WholeRecordings("layer:1", "layer-1-ab", 39, lambda wave: np.asarray(extract("mfcc", wave)) + 7)
+    layered = replace(anchor, features="layer:1", checkpoint_fingerprint="ab")
+    anchoring.label(store, layered, 1, features=whole)
+    for i in range(len(store)):
+        frames = grid.frames(int(store.samples[i]))
+        ids, probs = Labels(store, anchor).slice(i, 0, frames)
+        assert (ids.shape, probs.shape) == ((frames, 1), (frames, 1))
+        np.testing.assert_array_equal(probs, 1)
+        x = extract("mfcc", store.read(i) / store.level[i]) - means[i]
+        np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x))
+        x = np.asarray(extract("mfcc", store.read(i)))
+        ids, _ = Labels(store, layered).slice(i, 0, frames)
+        np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x - x.mean(0)))
+    with pytest.raises(UsageError, match="--top-k 4: choose 1: k-means gives a frame one label"):
+        anchoring.label(store, anchor, 4)

@@ -12,7 +12,9 @@ from jepa_speech.anchors.frames import shift_and_scale
 from jepa_speech.anchors.gmm import frame_posteriors
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
 from jepa_speech.data import anchoring
+from jepa_speech.data.extractors import Spectral
 from jepa_speech.data.feature_means import load_means
+from jepa_speech.data.fitting import fitting_frames
 from jepa_speech.data.labels import Labels, LabelWriter, labels_path
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid, spectral
@@ -22,7 +24,7 @@ COMPONENTS, KEPT = 12, 4
 
 
 def fit(store, kind="mfcc", normalize="mean", seed=0):
-    frames = anchoring.fitting_frames(store, kind, normalize, hours=1, seed=0)
+    frames = fitting_frames(store, Spectral(kind), normalize, hours=1, seed=0)
     shift, scale = shift_and_scale(frames.train)
     z = ((frames.x - shift) / scale).astype(np.float32)
     parameters = em.fit(z, z[:10], em.Options(COMPONENTS, iterations=3, seed=seed)).parameters

@@ -1,0 +1,88 @@
+"""What every kind of anchor is fitted with: options, checks before any audio is read, features, progress."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from jepa_speech.anchors.anchor import NORMALIZE, Anchor
+from jepa_speech.cli.layers import FEATURES, feature_name
+from jepa_speech.data.anchoring import feature_means, seconds_of
+from jepa_speech.data.extractors import Extractor
+from jepa_speech.data.feature_means import means_path
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError
+from jepa_speech.features import grid
+
+
+def add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", required=True, help="folder written by `jepa-speech prepare`")
+    parser.add_argument("--features", type=feature_name, metavar="FEATURES", help=FEATURES)
+    parser.add_argument(
+        "--checkpoint", metavar="RUN", help="for layer:N: the run folder whose newest checkpoint to use"
+    )
+    parser.add_argument(
+        "--normalize",
+        choices=NORMALIZE,
+        default="level",
+        help="level: audio at level 1; mean: also less each recording's mean feature vector",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    # Every verb takes --json; here it may also stand behind the kind.
+    parser.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UsageError before any audio is read."""
+    for name in ("components", "iterations", "temperature", "hours"):
+        if not getattr(options, name, 1) > 0:
+            raise UsageError(f"--{name} {getattr(options, name):g}: choose one above 0")
+    if options.seed < 0:
+        raise UsageError(f"--seed {options.seed}: choose 0 or more")
+    out = Path(options.out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--out {out}: {error.filename} is a file, not a folder") from error
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder: name a file in it, such as {out / f'{options.kind}.npz'}")
+
+
+def bar(what: str, seconds: float) -> tqdm:
+    """A progress bar in seconds of audio."""
+    return tqdm(total=math.ceil(seconds), desc=what, unit="s", unit_scale=True, file=sys.stderr)
+
+
+def compute_means(store: Store, features: Extractor, normalize: str) -> None:
+    """The recordings' mean feature vectors, where they are needed and not kept yet."""
+    if normalize == "mean" and not means_path(store, features.key).is_file():
+        with bar("means", seconds_of(store)) as progress:
+            feature_means(store, features, progress.update)
+
+
+def usage_entropy(counts: np.ndarray) -> float:
+    """Entropy of how often each of K components is used, 1 for all alike."""
+    p = counts[counts > 0] / counts.sum(dtype=np.float64)
+    return float(-np.sum(p * np.log(p)) / np.log(max(len(counts), 2)))
+
+
+def identity(options: argparse.Namespace, anchor: Anchor) -> dict[str, str | int]:
+    """What --json says first of any anchor."""
+    known = {
+        "anchor": str(options.out),
+        "fingerprint": anchor.fingerprint,
+        "features": anchor.features,
+        "normalize": anchor.normalize,
+        "components": anchor.components,
+    }
+    layer = {"checkpoint": anchor.checkpoint, "checkpoint_fingerprint": anchor.checkpoint_fingerprint}
+    return known | (layer if anchor.checkpoint_fingerprint else {})
+
+
+def print_head(options: argparse.Namespace, anchor: Anchor, frames: int, recordings: int) -> None:
+    of = f" of {anchor.checkpoint}" if anchor.checkpoint else ""
+    print(f"anchor       {options.out}  ({anchor.features}{of}, normalized by {anchor.normalize})")
+    print(f"frames       {frames} ({frames / grid.FRAME_RATE / 3600:.2f} h) of {recordings} recordings")

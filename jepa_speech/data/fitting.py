@@ -1,0 +1,166 @@
+"""Which frames of a store an anchor is fitted to, and which it is watched on."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from jepa_speech.anchors.frames import pooled, shift_and_scale
+from jepa_speech.data.anchoring import Advance, feature_means, silent
+from jepa_speech.data.extractors import Extractor
+from jepa_speech.data.store import Store
+from jepa_speech.data.utterances import Piece
+from jepa_speech.features import grid
+
+HELD_OUT = 20  # one recording in so many
+HELD_BYTES = 2 << 30  # frames beyond this are not held in memory but computed anew in each pass
+CHUNK_FRAMES = 100_000  # then they come so many at a time, to be shuffled among themselves,
+HELD_OUT_FRAMES = 100_000  # are watched on so many,
+SAMPLED_FROM = 10  # and a sample is drawn from so many times its size, to hear many recordings
+_HELD_OUT_SALT = 1 << 32  # no seed of `--seed`
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Unstandardised frames x (n, D) float32 of whole recordings: those to fit on, then those held out."""
+
+    x: np.ndarray
+    split: int
+    recordings: int
+
+    @property
+    def train(self) -> np.ndarray:
+        return self.x[: self.split] if self.split else self.x
+
+    @property
+    def heldout(self) -> np.ndarray:
+        return self.x[self.split :]
+
+
+def fitting_records(store: Store, hours: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Recordings to fit on, drawn by the seed up to so many hours, and those among them to hold out.
+
+    Which ones are held out depends on nothing but their ids. A store of one recording watches itself.
+    """
+    counts = _frame_counts(store)
+    order = np.argsort(_hash(np.arange(len(store)), seed), kind="stable")
+    fits = np.cumsum(counts[order]) <= hours * 3600 * grid.FRAME_RATE
+    fits[0] = True
+    chosen = np.sort(order[fits])
+    held = _hash(chosen, _HELD_OUT_SALT) % HELD_OUT == 0
+    if held.all() or not held.any():
+        held = np.arange(len(chosen)) == len(chosen) - 1
+    return chosen[~held], chosen[held]
+
+
+def fitting_frames(
+    store: Store, features: Extractor, normalize: str, hours: float, seed: int, advance: Advance = silent
+) -> Frames:
+    """All frames of the `fitting_records`, in memory: hours x 180,000 x D x 4 bytes."""
+    train, heldout = fitting_records(store, hours, seed)
+    x = _gather(store, features, normalize, np.concatenate([train, heldout]), advance)
+    return Frames(x, int(_frame_counts(store)[train].sum()), len(train) + len(heldout))
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Frames to pass over as often as one likes, in memory or computed anew each time: (x - shift) / scale.
+
+    shift, scale (D,) float32 · sample, heldout (n, D): of the frames to fit on, and others · frames: in a pass
+    recordings: with those held out.
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+    sample: np.ndarray
+    heldout: np.ndarray
+    frames: int
+    recordings: int
+    chunks: Callable[[Advance], Iterable[np.ndarray]]
+
+
+def fitting_passes(
+    store: Store,
+    features: Extractor,
+    normalize: str,
+    hours: float,
+    seed: int,
+    sample: int,
+    standardize: bool = False,
+    advance: Advance = silent,
+) -> Passes:
+    """The frames of `fitting_frames`, with so large a `sample`, in bounded memory: see HELD_BYTES.
+
+    Their mean is taken off, and with `standardize` each feature is divided by its deviation.
+    """
+    train, heldout = fitting_records(store, hours, seed)
+    counts, random = _frame_counts(store), np.random.default_rng(seed)
+    if int(counts[train].sum() + counts[heldout].sum()) * features.dim * 4 <= HELD_BYTES:
+        frames = fitting_frames(store, features, normalize, hours, seed, advance)
+        shift, scale = _shift_and_scale(frames.train, standardize)
+        np.divide(np.subtract(frames.x, shift, out=frames.x), scale, out=frames.x)
+        rows = np.sort(random.choice(len(frames.train), min(sample, len(frames.train)), replace=False))
+        chunks = partial(_from_memory, frames.train)
+        return Passes(shift, scale, frames.train[rows], frames.heldout, len(frames.train), frames.recordings, chunks)
+
+    recordings = len(train) + len(heldout)
+    train, heldout = random.permutation(train if len(train) else heldout), random.permutation(heldout)
+    some = train[: 1 + np.searchsorted(np.cumsum(counts[train]), SAMPLED_FROM * sample)]
+    share = sample / counts[some].sum()
+    parts = [x[random.random(len(x)) < share] for _, x in _stream(store, features, normalize, some, advance)]
+    drawn = np.concatenate(parts)
+    shift, scale = _shift_and_scale(drawn, standardize)
+    watched = heldout[: 1 + np.searchsorted(np.cumsum(counts[heldout]), HELD_OUT_FRAMES)]
+    watched = _gather(store, features, normalize, watched, advance)
+
+    def chunks(advance: Advance) -> Iterator[np.ndarray]:
+        stream = _stream(store, features, normalize, train, advance)
+        return pooled(((x - shift) / scale for _, x in stream), CHUNK_FRAMES)
+
+    drawn, watched = ((x - shift) / scale for x in (drawn, watched))
+    return Passes(shift, scale, drawn, watched, int(counts[train].sum()), recordings, chunks)
+
+
+def _from_memory(x: np.ndarray, advance: Advance) -> Iterator[np.ndarray]:
+    yield x
+    advance(len(x) / grid.FRAME_RATE)
+
+
+def _shift_and_scale(x: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
+    shift, scale = shift_and_scale(x)
+    return shift.astype(np.float32), scale.astype(np.float32) if standardize else np.ones(len(scale), np.float32)
+
+
+def _gather(store: Store, features: Extractor, normalize: str, records: np.ndarray, advance: Advance) -> np.ndarray:
+    """Every frame of the recordings, in their order: (n, D)."""
+    rows = np.concatenate([[0], np.cumsum(_frame_counts(store)[records])])
+    first_row = dict(zip(records.tolist(), rows.tolist(), strict=False))
+    x = np.empty((rows[-1], features.dim), np.float32)
+    for piece, values in _stream(store, features, normalize, records, advance):
+        row = first_row[piece.record] + piece.first
+        x[row : row + piece.frames] = values
+    return x
+
+
+def _stream(
+    store: Store, features: Extractor, normalize: str, records: Iterable[int], advance: Advance
+) -> Iterator[tuple[Piece, np.ndarray]]:
+    """Pieces of the recordings and their features (n, D), normalised."""
+    means = feature_means(store, features) if normalize == "mean" else None
+    for batch in features(store, records):
+        for piece, values in batch:
+            yield piece, values if means is None else values - means[piece.record]
+        advance(batch.seconds)
+
+
+def _frame_counts(store: Store) -> np.ndarray:
+    return grid.frames(np.asarray(store.samples, np.int64))
+
+
+def _hash(ids: np.ndarray, salt: int) -> np.ndarray:
+    """A well-mixed uint64 per record id (splitmix64)."""
+    x = ids.astype(np.uint64) + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 % (1 << 64))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return x ^ (x >> np.uint64(31))
