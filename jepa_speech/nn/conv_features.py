@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.frontends import CONVOLUTIONS
+from jepa_speech.nn.rows import valid
 
 EPSILON = 1e-5  # of every normalisation in these models
 
@@ -16,18 +17,24 @@ def layer_norm(width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class TimeNorm(nnx.Module):
-    """Each channel of a row to mean 0 and variance 1 over all of time (a group norm of one channel a group).
+    """Each channel of a row to mean 0 and variance 1 over its valid frames (a group norm of one channel a group).
 
-    Padding and hidden samples are part of the statistics, as in the published model: it wants rows without padding.
+    So a padded row gives what the published model gives for that recording alone; the published code counts padding
+    in, and is trained on batches without any. Hidden samples do count, there as here.
     """
 
     def __init__(self, width: int):
         self.scale = nnx.Param(jnp.ones(width))
         self.bias = nnx.Param(jnp.zeros(width))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        wide = jax.nn.standardize(x.astype(jnp.float32), axis=1, epsilon=EPSILON)
-        return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)  # (B, T, C)
+    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
+        """x (B, T, C), inside (B, T) False where padded -> (B, T, C)."""
+        wide, weight = x.astype(jnp.float32), inside[..., None]
+        count = jnp.maximum(weight.sum(1, keepdims=True), 1)
+        wide = wide - (wide * weight).sum(1, keepdims=True) / count
+        variance = (jnp.square(wide) * weight).sum(1, keepdims=True) / count
+        wide = wide * jax.lax.rsqrt(variance + EPSILON)
+        return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
 class ConvFeatures(nnx.Module):
@@ -68,16 +75,25 @@ class ConvFeatures(nnx.Module):
             self.norms.append(TimeNorm(channels))
         self.final_norm = layer_norm(channels, dtype, rngs)
 
-    def __call__(self, wave: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """wave (B, S) -> features (B, T, C), and energy (B, T): their mean square before the last norm, float32."""
+    def __call__(self, wave: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """wave (B, S), lengths (B,) samples -> features (B, T, C), and energy (B, T): their mean square before the
+        last norm, float32.
+        """
         x = wave[..., None]  # (B, S, 1)
         for i, convolution in enumerate(self.convolutions):
             x = convolution(x)
             if i < len(self.norms):
-                x = self.norms[i](x)
+                norm = self.norms[i]
+                x = norm(x, first_inside(lengths, x.shape[1])) if isinstance(norm, TimeNorm) else norm(x)
             x = jax.nn.gelu(x, approximate=False)
         x = scale_gradient(x, self.gradient_scale)  # (B, T, C)
         return self.final_norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
+
+
+def first_inside(lengths: jax.Array, size: int) -> jax.Array:
+    """Which frames of the first convolution see no padding: lengths (B,) samples -> (B, size) bool."""
+    kernel, stride = CONVOLUTIONS[0]
+    return valid((lengths - kernel) // stride + 1, size)
 
 
 def scale_gradient(x: jax.Array, scale: float) -> jax.Array:

@@ -66,6 +66,7 @@ class Wav2Vec2Config:
 
     frame_rate = SAMPLE_RATE / HOP
     min_samples = WINDOW
+    padding_exact = True
 
     def __post_init__(self) -> None:
         for key in ("heads", "position_groups"):
@@ -79,11 +80,6 @@ class Wav2Vec2Config:
                 f"config key encoder.relative_buckets = {self.relative_buckets}: must be a multiple of 4, and less "
                 f"than 4 * encoder.relative_distance = {4 * self.relative_distance}"
             )
-
-    @property
-    def padding_exact(self) -> bool:
-        """Whether padding leaves valid frames unchanged: not where the front-end's statistics run over time."""
-        return self.norm == "layer"
 
     @property
     def features(self) -> int:
@@ -153,7 +149,7 @@ class Wav2Vec2Encoder(nnx.Module):
         config = self.config
         frame_lengths = frames(lengths)
         inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
-        features, energy = self.frontend(wave)  # (B, T, C), (B, T)
+        features, energy = self.frontend(wave, lengths)  # (B, T, C), (B, T)
         x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
         x = fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL))
         x = x + self.positions(x, inside)

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from parity.oracles import compare, their_model  # noqa: E402
+from parity.oracles import TOLERANCE, compare, our_layers, their_model, waves  # noqa: E402
 
 from jepa_speech.nn.relative_bias import buckets  # noqa: E402
 
@@ -39,6 +39,16 @@ def test_hidden_states(name, config, seconds):
     found = compare(name, TINY | config, seconds)
     assert len(found) == 4
     assert [d for d in found if not d.error <= d.tolerance] == []
+
+
+def test_a_padded_row_is_what_the_recording_alone_is_to_the_published_model():
+    """Base: the published code is run on one recording at a time, for its front-end's statistics run over time."""
+    model = their_model("hubert", TINY)
+    wave, lengths = waves([0.5, 0.3])
+    ours = our_layers(model, wave, lengths)
+    with torch.no_grad():
+        theirs = model(torch.tensor(wave[1:, : lengths[1]])).last_hidden_state[0].numpy()
+    assert np.abs(ours.z[1, : len(theirs)] - theirs).max() < TOLERANCE
 
 
 def test_bucket_table_of_wavlm():
