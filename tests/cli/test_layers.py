@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 import toys
@@ -13,7 +15,7 @@ from jepa_speech.anchors.kmeans import assign
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import layers, main
 from jepa_speech.data import fitting
-from jepa_speech.data.labels import Labels
+from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.errors import UserError
 from jepa_speech.export import pretrained
 from jepa_speech.objectives import build
@@ -26,19 +28,14 @@ def store(tmp_path_factory):
     return babble_store(tmp_path_factory.mktemp("layers"), [0.8, 2.6, 0.6, 1.9])
 
 
-def trained(folder, seed=0):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """A run folder after one step."""
-    anchor = toys.toy_anchor()
+    folder, anchor = tmp_path_factory.mktemp("run") / "run", toys.toy_anchor()
     config = toys.toy_config(train={"steps": 1, "checkpoint_every": 1}, anchor={"source": "online"})
-    config.seed = seed
     batch = {name: np.asarray(x) for name, x in toys.toy_batch(anchor=anchor, rows=4).items()}
     train(plain(config), build(config, anchor), lambda start, stop: (b for b in [batch]), folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +85,20 @@ def test_centroids_of_a_layer_label_with_the_checkpoint_they_were_fitted_to(stor
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_another_checkpoint_is_refused(store, fitted, tmp_path, capsys):
-    other = trained(tmp_path / "other", seed=1)
-    shutil.rmtree(store.path / "labels", ignore_errors=True)
-    assert label(store, fitted, "--checkpoint", str(other)) == 1
-    assert "its newest checkpoint is not the one that" in capsys.readouterr().err
-    assert not (store.path / "labels").exists()
+def test_another_checkpoint_is_refused(store, run, fitted, tmp_path, capsys):
+    anchor = replace(load_anchor(fitted), checkpoint_fingerprint="f" * 64)
+    anchor.save(tmp_path / "other.npz")
+    assert label(store, tmp_path / "other.npz", "--checkpoint", str(run)) == 1
+    assert (
+        f"its newest checkpoint is not the one that {tmp_path / 'other.npz'} was fitted to" in capsys.readouterr().err
+    )
+    assert not labels_path(store, anchor).exists()
+    model = load_pretrained(run)
+    trained_on = replace(model, params=jax.tree.map(lambda x: x * 1.001, model.params))
+    weights = {layers.layer_source(m, "layer:1", str(run)).fingerprint for m in (model, trained_on)}
+    assert len(weights) == 2
     toys.toy_anchor().save(tmp_path / "gmm.npz")
-    assert label(store, tmp_path / "gmm.npz", "--checkpoint", str(other), "--top-k", "2") == 2
+    assert label(store, tmp_path / "gmm.npz", "--checkpoint", str(run), "--top-k", "2") == 2
     assert "lives in logmel, and needs none" in capsys.readouterr().err
 
 

@@ -66,7 +66,7 @@ def test_labels_are_the_posteriors_of_the_whole_recording(store, anchor, labels)
         np.testing.assert_array_equal(ids[:, 0], expected_ids[:, 0])
 
 
-@pytest.mark.parametrize(("kind", "normalize"), [("mfcc", "mean"), ("logmel", "level")])
+@pytest.mark.parametrize(("kind", "normalize"), [("mfcc", "mean"), ("mfcc100", "level"), ("logmel", "level")])
 def test_stored_and_online_give_the_same_loss_on_a_crop(store, kind, normalize):
     """But for the frames at its edges where deltas would see beyond the crop."""
     anchor = fit(store, kind, normalize)
