@@ -65,6 +65,8 @@ def _arrays(header: dict[str, Any], data: np.ndarray) -> dict[str, np.ndarray]:
         start, stop = entry["data_offsets"]
         if start != end or min(shape, default=0) < 0 or stop - start != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"the bytes of {name} are not where its shape wants them")
+        if stop > len(data):
+            raise ValueError(f"the bytes of {name} are cut off")
         arrays[name], end = data[start:stop].view(dtype).reshape(shape), stop
     if end != len(data):
         raise ValueError(f"it has {len(data)} bytes of arrays, its header speaks of {end}")

@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
-from parity.oracles import TOLERANCE, compare, our_layers, their_model, waves  # noqa: E402
+from parity.oracles import TOLERANCE, arrays_of, compare, our_layers, their_model, waves  # noqa: E402
 
+import jepa_speech  # noqa: E402
+from jepa_speech.cli import main  # noqa: E402
+from jepa_speech.export.huggingface import from_huggingface  # noqa: E402
+from jepa_speech.nn.module import Pure  # noqa: E402
+from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig  # noqa: E402
 from jepa_speech.nn.relative_bias import buckets  # noqa: E402
 
 TINY = {
@@ -49,6 +54,35 @@ def test_a_padded_row_is_what_the_recording_alone_is_to_the_published_model():
     with torch.no_grad():
         theirs = model(torch.tensor(wave[1:, : lengths[1]])).last_hidden_state[0].numpy()
     assert np.abs(ours.z[1, : len(theirs)] - theirs).max() < TOLERANCE
+
+
+def test_an_imported_run_represents_as_the_published_model(tmp_path):
+    """From a folder that transformers wrote, by the command line, for a Base front-end and a wave of any level."""
+    model = their_model("wavlm", TINY)
+    model.save_pretrained(tmp_path / "hf")
+    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 0
+    wave = np.random.default_rng(0).normal(0.1, 0.3, 9_000).astype(np.float32)
+    layers = jepa_speech.load_pretrained(tmp_path / "run").represent(wave, 16_000).layers
+    with torch.no_grad():
+        out = model(torch.tensor((wave - wave.mean()) / wave.std())[None], output_hidden_states=True)
+    for ours, theirs in zip(layers, out.hidden_states, strict=True):  # post-norm: the last is the output
+        assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE
+
+
+def test_the_imported_quantiser_chooses_the_same_codes():
+    config = TINY | {"num_codevectors_per_group": 6, "codevector_dim": 10, "proj_codevector_dim": 12}
+    torch.manual_seed(0)
+    model = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**config)).eval()
+    heads = from_huggingface(model.config.to_dict(), arrays_of(model)).extra
+    features = np.random.default_rng(0).normal(size=(2, 20, 16)).astype(np.float32)
+    quantizer = Pure(lambda rngs: GumbelQuantizer(16, QuantizerConfig(codes=6, width=10), rngs))
+    ours = quantizer.apply(heads["quantizer"], features, 1.0).vectors
+    with torch.no_grad():
+        theirs = model.quantizer(torch.tensor(features))[0]
+        projected = model.project_q(theirs)
+    np.testing.assert_array_equal(ours, theirs)
+    q = heads["project_q"]
+    np.testing.assert_allclose(ours @ q["kernel"] + q["bias"], projected, atol=1e-5)
 
 
 def test_bucket_table_of_wavlm():

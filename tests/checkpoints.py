@@ -1,0 +1,57 @@
+"""Public checkpoints at toy size, written by hand: no torch, and not by the code that reads them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jepa_speech.export.huggingface import encoder_section, encoder_shapes, their_name
+
+TINY = {
+    "model_type": "hubert",
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8] * 7,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+}
+
+
+def toy_arrays(config: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """An encoder's arrays by their names and in their layout, drawn at random."""
+    rng, arrays = np.random.default_rng(0), {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(encoder_shapes(encoder_section(config))):
+        name, shape = their_name(path), leaf.shape
+        if name.endswith("original0"):
+            shape = (*shape, 1, 1)
+        if not name.endswith("rel_attn_embed.weight"):
+            shape = shape[::-1]  # (out, in, kernel)
+        arrays[prefix + name] = rng.normal(0, 0.3, shape).astype(np.float32)
+    return arrays
+
+
+def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    header, end, kinds = {"__metadata__": {"format": "np"}}, 0, {"float32": "F32", "int64": "I64"}
+    for name, x in arrays.items():
+        header[name] = {"dtype": kinds[x.dtype.name], "shape": x.shape, "data_offsets": [end, end + x.nbytes]}
+        end += x.nbytes
+    write_raw(path, header, b"".join(x.tobytes() for x in arrays.values()))
+
+
+def write_raw(path: Path, header: Any, data: bytes) -> None:
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def write_folder(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    write_safetensors(folder / "model.safetensors", arrays)
+    return folder

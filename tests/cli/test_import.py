@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+from checkpoints import TINY, toy_arrays, write_folder
+
+import jepa_speech
+from jepa_speech.cli import main
+from jepa_speech.features.grid import frames
+from jepa_speech.train.checkpoint import read_weights
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    arrays = toy_arrays(TINY, "hubert.") | {"lm_head.weight": np.zeros((4, 16), np.float32)}
+    return write_folder(tmp_path_factory.mktemp("hf") / "tiny", TINY, arrays)
+
+
+def test_an_imported_run_is_read_as_any_other(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["import", "hf", str(folder), "--out", str(run), "--json", str(tmp_path / "out.json")]) == 0
+    said = json.loads((tmp_path / "out.json").read_text())
+    assert (said["objective"], said["fresh"], said["not_taken"]) == ("hubert", ["head"], ["lm_head.weight"])
+    shown = capsys.readouterr().out
+    assert "fresh        head" in shown
+    assert "not taken    lm_head.weight" in shown
+    assert json.loads((run / "config.json").read_text())["imported"]["model_type"] == "hubert"
+
+    model = jepa_speech.load_pretrained(run)
+    wave = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
+    layers = model.represent(wave, 16_000).layers
+    assert [x.shape for x in layers] == [(frames(8_000), 16)] * 3
+    assert np.isfinite(layers[-1]).all()
+
+    assert main(["import", "hf", str(folder), "--out", str(run)]) == 1  # a second time
+    assert "imported there before" in capsys.readouterr().err
+
+
+def test_data2vecs_teacher_is_the_imported_student(tmp_path):
+    config = {key: value for key, value in TINY.items() if key not in ("feat_extract_norm", "do_stable_layer_norm")}
+    config |= {"model_type": "data2vec-audio", "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5}
+    arrays = toy_arrays(config)
+    write_folder(tmp_path / "hf", config, arrays)
+    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 0
+    _, weights = read_weights(tmp_path / "run")
+    up = arrays["encoder.layers.1.feed_forward.intermediate_dense.weight"].T
+    np.testing.assert_array_equal(weights["params/encoder/blocks/1/up/kernel"], up)
+    np.testing.assert_array_equal(weights["slow/teacher/1/up/kernel"], up)
+
+
+def test_heads_of_other_sizes_than_the_config_tells_are_refused(tmp_path, capsys):
+    config = TINY | {"model_type": "wav2vec2", "codevector_dim": 10, "proj_codevector_dim": 12}
+    heads = {"project_q.weight": np.zeros((12, 11), np.float32), "project_q.bias": np.zeros(12, np.float32)}
+    write_folder(tmp_path / "hf", config, toy_arrays(config, "wav2vec2.") | heads)
+    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 1
+    assert "its heads are not of the sizes" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_none_is_one_line(tmp_path, capsys):
+    assert main(["import", "hf", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
+    assert "no config.json in it" in capsys.readouterr().err

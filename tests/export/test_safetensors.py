@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from checkpoints import write_raw, write_safetensors
+
+from jepa_speech.errors import UserError
+from jepa_speech.export.safetensors import read_safetensors
+
+
+def entry(start: int, stop: int, shape: list, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def test_arrays_come_back_whatever_their_place(tmp_path):
+    arrays = {
+        "b": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a": np.array(7, np.int64),
+        "empty": np.zeros((0, 4), np.float32),
+    }
+    write_safetensors(tmp_path / "x", arrays)
+    found = read_safetensors(tmp_path / "x")
+    assert found.keys() == arrays.keys()
+    for name, x in arrays.items():
+        assert found[name].dtype == x.dtype
+        np.testing.assert_array_equal(found[name], x)
+
+
+def test_half_precision_of_both_kinds(tmp_path):
+    data = np.array([1.5, -2], np.float16).tobytes() + np.array([0x3FC0, 0xC000], np.uint16).tobytes()
+    write_raw(tmp_path / "x", {"h": entry(0, 4, [2], "F16"), "b": entry(4, 8, [2], "BF16")}, data)
+    for x in read_safetensors(tmp_path / "x").values():
+        np.testing.assert_array_equal(x.astype(np.float32), [1.5, -2])
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "says"),
+    [
+        ({"a": entry(0, 8, [2])}, b"1234", "the bytes of a are cut off"),
+        ({"a": entry(0, 4, [1])}, b"12345678", "8 bytes of arrays, its header speaks of 4"),  # more than it should be
+        ({"a": entry(4, 8, [1])}, b"12345678", "a are not where"),  # a gap
+        ({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, b"123456789012", "b are not where"),  # an overlap
+        ({"a": entry(0, 8, [3])}, b"12345678", "a are not where"),  # another shape
+        ({"a": entry(0, 8, [-1, -2])}, b"12345678", "a are not where"),
+        ({"a": entry(8, 0, [-2])}, b"12345678", "a are not where"),
+        ({"a": entry(0, 4, [4], "F8_E4M3")}, b"1234", "type F8_E4M3"),
+        ({"a": entry(0, 4, [1.0])}, b"1234", "not a whole"),
+        ({"a": {"dtype": "F32"}}, b"", "data_offsets"),
+        ({"a": 3}, b"", "not a whole"),
+        ([1, 2], b"", "not a whole"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_refused(header, data, says, tmp_path):
+    write_raw(tmp_path / "x", header, data)
+    with pytest.raises(UserError, match=says) as error:
+        read_safetensors(tmp_path / "x")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"1234", (100).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"{]"])
+def test_what_has_no_header_is_refused(data, tmp_path):
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(UserError, match="safetensors file"):
+        read_safetensors(tmp_path / "x")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.safetensors: cannot be read"):
+        read_safetensors(tmp_path / "none.safetensors")
