@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.conv_features import scale_gradient
+from jepa_speech.nn.conv_positions import ConvPositions
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.relative_bias import buckets
+from jepa_speech.nn.relative_bias import BiasGate, RelativeBias, buckets
 from jepa_speech.nn.system import standardise
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder, skipped
 
@@ -190,6 +192,35 @@ def test_buckets_are_those_of_the_paper(count, distance):
         if near >= exact:
             near = exact + math.floor(math.log(near / exact) / math.log(distance / exact) * (half - exact) + 1e-9)
         assert buckets(np.array(offset), count, distance) == min(near, half - 1) + (half if offset > 0 else 0)
+
+
+def test_the_gated_bias_is_the_papers():
+    """d + u d + (1 - u) c r d for a query (arXiv 2110.13900, section 3.1), u = 1 - a and r = b in the code."""
+    heads, width, frames = 2, 8, 5
+    rngs = nnx.Rngs(0)
+    gate, bias = BiasGate(width, heads, jnp.float32, rngs), RelativeBias(heads, 8, 4, rngs)
+    c = np.array([0.7, 1.6], np.float32)
+    gate.constant[...] = jnp.asarray(c)
+    x = np.random.default_rng(0).normal(0, 3, (1, frames, width)).astype(np.float32)
+    got = np.asarray(gate(jnp.asarray(x)) * bias(frames))  # (1, H, T, T)
+    kernel, offset, table = (np.asarray(p[...]) for p in (gate.linear.kernel, gate.linear.bias, bias.table))
+    for head, query, key in np.ndindex(heads, frames, frames):
+        sums = (x[0, query, 4 * head : 4 * head + 4] @ kernel + offset).reshape(2, 4).sum(1)
+        a, r = 1 / (1 + np.exp(-sums))
+        d, u = table[buckets(np.array(key - query), 8, 4), head], 1 - a
+        assert got[0, head, query, key] == pytest.approx(d + u * d + (1 - u) * c[head] * r * d, abs=1e-5)
+
+
+def test_weight_norm_leaves_one_length_a_tap():
+    """Whatever v's length, tap k's kernel is g[k] long; an even kernel sees one frame more behind than ahead."""
+    positions = ConvPositions(8, 4, 2, nnx.Rngs(0))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 12, 8)), jnp.float32)
+    inside = jnp.ones((1, 12), bool)
+    before = positions(x, inside)
+    positions.v[...] = positions.v[...] * jnp.array([1.0, 3.0, 0.2, 7.0])[:, None, None]
+    np.testing.assert_allclose(positions(x, inside), before, atol=1e-6)
+    reach = np.abs(positions(x.at[0, 6].add(1.0), inside) - before)[0].max(1) > 1e-6
+    assert np.flatnonzero(reach).tolist() == [5, 6, 7, 8]  # frame t sees t - 2 to t + 1
 
 
 def test_bfloat16_stays_near(waves):

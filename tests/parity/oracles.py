@@ -3,6 +3,7 @@
 Each function takes the size from its caller: tests call it with tiny shapes, a report with those of the papers.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -74,21 +75,47 @@ def our_layers(model: torch.nn.Module, wave: np.ndarray, lengths: np.ndarray) ->
 
 
 def compare(name: str, config: dict[str, Any], seconds: list[float], label: str = "") -> list[Difference]:
-    """Every hidden state of a transformers model with that config and random weights, over the rows' valid frames.
+    """All of `Encoded` against a transformers model with that config and random weights, over the rows' valid frames.
 
-    Rows of different `seconds` are padded, which only models without statistics over time are made for.
+    Rows of different `seconds` are padded, which the published code is made for where nothing is normalised over time.
     """
     model = their_model(name, config)
     wave, lengths = waves(seconds)
     ours = our_layers(model, wave, lengths)
+    theirs = their_layers(model, wave, lengths)
+    quantities = {"front-end": (ours.features, theirs.features), "energy": (ours.energy, theirs.energy)}
+    for what, a, b in (("hidden state", ours.layers, theirs.layers), ("feed-forward", ours.ff, theirs.ff)):
+        quantities |= {f"{what} {i}": pair for i, pair in enumerate(zip(a, b, strict=True))}
+    inside = np.arange(frames(wave.shape[1])) < frames(lengths)[:, None]
+    return [
+        Difference(label or name, what, float(np.abs(a - b)[inside].max()), TOLERANCE)
+        for what, (a, b) in quantities.items()
+    ]
+
+
+def their_layers(model: torch.nn.Module, wave: np.ndarray, lengths: np.ndarray) -> Encoded:
+    """What `our_layers` gives, from transformers; what it does not return is caught on its way."""
+    caught: dict[str, torch.Tensor] = {}
+
+    def catch(what: str) -> Callable[..., None]:
+        return lambda module, inputs, output: caught.update({what: output})
+
+    blocks = model.encoder.layers
+    modules = {"raw": model.feature_extractor, "features": model.feature_projection.layer_norm}
+    modules |= {f"ff {i}": block.feed_forward.output_dense for i, block in enumerate(blocks)}
+    hooks = [module.register_forward_hook(catch(what)) for what, module in modules.items()]
     padded = len(set(lengths)) > 1
     attention = torch.arange(wave.shape[1])[None] < torch.tensor(lengths)[:, None] if padded else None
     with torch.no_grad():
         out = model(torch.tensor(wave), attention_mask=attention, output_hidden_states=True)
-    theirs = [*out.hidden_states[:-1], out.last_hidden_state]
-    inside = np.arange(frames(wave.shape[1])) < frames(lengths)[:, None]
-    assert len(theirs) == len(ours.layers)
-    return [
-        Difference(label or name, f"hidden state {i}", float(np.abs(a - b.numpy())[inside].max()), TOLERANCE)
-        for i, (a, b) in enumerate(zip(ours.layers, theirs, strict=True))
-    ]
+    for hook in hooks:
+        hook.remove()
+    layers = [*out.hidden_states[:-1], out.last_hidden_state]
+    return Encoded(
+        z=layers[-1].numpy(),
+        layers=[x.numpy() for x in layers],
+        frame_lengths=frames(lengths),
+        features=caught["features"].numpy(),
+        energy=caught["raw"].square().mean(1).numpy(),  # (B, C, T) there
+        ff=[caught[f"ff {i}"].numpy() for i in range(len(blocks))],
+    )
