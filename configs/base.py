@@ -67,6 +67,7 @@ def get_config() -> ConfigDict:
             "optim": {
                 "learning_rate": 5e-4,
                 "warmup_steps": 4000,
+                "hold_steps": 0,
                 "schedule": "cosine",
                 "betas": (0.9, 0.98),
                 "epsilon": 1e-6,

@@ -3,32 +3,101 @@
     jepa-speech train --config configs/smoke.py --workdir runs/smoke --config.data.store=STORE \
         --config.anchor.path=GMM.npz
 
-Variants of the same run, chosen with a colon: `configs/smoke.py:pure_jepa` (λ ≡ 0) and
-`configs/smoke.py:anchor_alone` (no latent term, λ ≡ 1).
+Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wavlm`, `:wav2vec2`,
+`:data2vec`, `:dinosr`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1); `:w2v_bert` has its own front-end
+(25 Hz), and `:wavlm` the published blocks, whose bias it is about. gmm_jepa, anchor_alone,
+hubert and wavlm need an anchor.
 """
 
 from base import get_config as base
+from data2vec import get_config as data2vec
+from dinosr import get_config as dinosr
+from hubert import get_config as hubert
 from ml_collections import ConfigDict
+from w2v_bert import get_config as w2v_bert
+from wav2vec2 import get_config as wav2vec2
+from wavlm import get_config as wavlm
 
 from jepa_speech.errors import UsageError
 
 
 def get_config(variant: str = "gmm_jepa") -> ConfigDict:
-    config = base()
+    if variant not in VARIANTS:
+        raise UsageError(f"unknown variant {variant!r}: {', '.join(VARIANTS)}")
+    published, shrink = VARIANTS[variant]
+    config = published()
+    small(config)
+    shrink(config)
+    return config
+
+
+def small(config: ConfigDict) -> None:
+    """The shared part: encoder, batches, learning rate, number of steps."""
     config.data.batch_seconds = 16.0
     config.data.buckets = (1.0, 4.0)
+    config.encoder = ConfigDict(base().encoder)
     config.encoder.update(name="transformer", frontend="logmel", width=128, blocks=4, heads=4, hidden=512, kernel=15)
     config.encoder.update(dropout=0.0, dtype="float32")
     config.head.update(width=256, blocks=1, dropout=0.0)
-    config.mixing.update(utterance=0.0, noise=0.0)
-    config.objective.visible_weight = 1.0
-    config.objective.update(ema_start=0.99, ema_end=0.999)
-    config.optim.update(learning_rate=1e-3, warmup_steps=60, schedule="cosine")
+    config.optim.update(learning_rate=1e-3, warmup_steps=60, hold_steps=0, schedule="cosine", clip=1.0)
     config.train.update(steps=800, checkpoint_every=200, report_every=25)
-    if variant == "pure_jepa":
-        config.objective.update(lambda_start=0.0, lambda_end=0.0)
-    elif variant == "anchor_alone":
-        config.objective.update(jepa_weight=0.0, lambda_end=1.0)
-    elif variant != "gmm_jepa":
-        raise UsageError(f"unknown variant {variant!r}: gmm_jepa, pure_jepa or anchor_alone")
-    return config
+
+
+def gmm_jepa(config: ConfigDict) -> None:
+    config.mixing.update(utterance=0.0, noise=0.0)
+    config.objective.update(visible_weight=1.0, ema_start=0.99, ema_end=0.999)
+
+
+def pure_jepa(config: ConfigDict) -> None:
+    gmm_jepa(config)
+    config.objective.update(lambda_start=0.0, lambda_end=0.0)
+
+
+def anchor_alone(config: ConfigDict) -> None:
+    gmm_jepa(config)
+    config.objective.update(jepa_weight=0.0, lambda_end=1.0)
+
+
+def hubert_small(config: ConfigDict) -> None:
+    config.objective.update(projection=64, visible_weight=1.0, feature_penalty=0.0)
+
+
+def wavlm_small(config: ConfigDict) -> None:
+    hubert_small(config)
+    config.encoder = ConfigDict(wavlm().encoder)
+    config.encoder.update(norm="layer", conv_bias=True, channels=32, width=128, blocks=4, heads=4, hidden=512)
+    config.encoder.update(position_kernel=16, position_groups=4, layerdrop=0.0, gradient_scale=1.0, dtype="float32")
+    config.encoder.update(dropout=0.0, attention_dropout=0.0, input_dropout=0.0, feature_dropout=0.0, pre_norm=True)
+
+
+def wav2vec2_small(config: ConfigDict) -> None:
+    config.objective.update(projection=64, distractors=50, feature_penalty=0.0)
+    config.quantizer.update(codes=32, width=64, temperature=(2.0, 0.998, 0.5))
+
+
+def self_distilled_small(config: ConfigDict) -> None:
+    config.objective.update(top_blocks=2, ema_start=0.99, ema_end=0.999, ema_steps=800, freeze_teacher_at=0)
+
+
+def dinosr_small(config: ConfigDict) -> None:
+    self_distilled_small(config)
+    config.objective.update(codes=32)
+
+
+def w2v_bert_small(config: ConfigDict) -> None:
+    config.encoder.update(name="conformer", frontend="subsampled", channels=8, kernel=5)
+    config.objective.update(contrastive_blocks=2, projection=64, distractors=25)
+    config.quantizer.update(codes=64, width=64, temperature=(2.0, 0.998, 0.5))
+
+
+VARIANTS = {
+    "gmm_jepa": (base, gmm_jepa),
+    "pure_jepa": (base, pure_jepa),
+    "anchor_alone": (base, anchor_alone),
+    "hubert": (hubert, hubert_small),
+    "wavlm": (wavlm, wavlm_small),
+    "wav2vec2": (wav2vec2, wav2vec2_small),
+    "data2vec": (data2vec, self_distilled_small),
+    "dinosr": (dinosr, dinosr_small),
+    "w2v_bert": (w2v_bert, w2v_bert_small),
+}

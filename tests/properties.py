@@ -18,13 +18,13 @@ import numpy as np
 import optax
 import toys
 
-from jepa_speech.features.grid import HOP, WINDOW, frames
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import read_weights
 from jepa_speech.train.configfile import plain
 from jepa_speech.train.loop import train
 from jepa_speech.train.state import TrainState
-from jepa_speech.train.step import make_step
+from jepa_speech.train.step import make_step, total_loss
 
 KEY = jax.random.PRNGKey(0)
 
@@ -52,11 +52,11 @@ def toy_system(config: Any = None, objective: Callable = build, **kwargs: Any) -
     return System(objective(config, anchor), toys.toy_batch(anchor=anchor), **kwargs)
 
 
-def hidden_samples(mask: np.ndarray, samples: int) -> np.ndarray:
-    """Samples that no visible frame sees: (B, T) -> (B, S)."""
-    seen = np.zeros((len(mask), samples), bool)
+def hidden_samples(objective: Any, mask: np.ndarray, samples: int) -> np.ndarray:
+    """Samples that no visible frame sees: (B, T) -> (B, S). A frame sees as many as the shortest input has."""
+    hop, seen = round(SAMPLE_RATE / objective.frame_rate), np.zeros((len(mask), samples), bool)
     for row, t in np.argwhere(~mask):
-        seen[row, t * HOP : t * HOP + WINDOW] = True
+        seen[row, t * hop : t * hop + objective.min_samples] = True
     return ~seen
 
 
@@ -65,17 +65,20 @@ def leak(system: System) -> None:
     o, lengths = system.objective, system.batch["lengths"]
     wave = system.batch["audio"] / system.batch["level"][:, None]
     count = wave.shape[1]
-    mask = o.hide(jax.random.split(KEY, len(wave)), frames(lengths), frames(count))
-    noise = jax.random.normal(KEY, wave.shape) * hidden_samples(np.asarray(mask), count)
+    size, keys = o.system.frames(count), jax.random.split(KEY, len(wave))
+    mask = o.hide(keys, o.system.frames(lengths), size)
+    noise = jax.random.normal(KEY, wave.shape) * hidden_samples(o, np.asarray(mask), count)
     assert jnp.abs(noise).sum(1).min() > 0
 
     @jax.jit
     def student(wave: jax.Array) -> list[jax.Array]:
-        z = o.encode(system.params, wave, lengths, mask, None).z
-        prediction = o.predictor.apply(system.params["predictor"], z, mask, frames(lengths))
+        z = o.encode(system.params, wave, lengths, mask, keys).z
+        if "predictor" not in system.params:
+            return [z]
+        prediction = o.predictor.apply(system.params["predictor"], z, mask, o.system.frames(lengths))
         return [z, prediction, o.head.apply(system.params["head"], z)]
 
-    inside = np.arange(mask.shape[1]) < np.asarray(frames(lengths))[:, None]
+    inside = np.arange(size) < np.asarray(o.system.frames(lengths))[:, None]
     for before, after in zip(student(wave), student(wave + noise), strict=True):
         np.testing.assert_array_equal(np.asarray(before)[inside], np.asarray(after)[inside])
 
@@ -83,28 +86,77 @@ def leak(system: System) -> None:
 def padding_invariance(system: System) -> None:
     """2. Neither the amount of padding nor the batch mates change a valid frame, or the loss, by more than 1e-5."""
     o, batch = system.objective, system.batch
-    represent = jax.jit(lambda wave, lengths: o.represent(system.params, system.slow, wave, lengths)[0])
+    represent = jax.jit(lambda wave, lengths: o.represent(system.params, system.slow, wave, lengths))
     alone, length = batch["audio"][-1:], int(batch["lengths"][-1])
-    padded = jnp.pad(alone[:, :length], ((0, 0), (0, length)))
-    count = frames(length)
-    outputs = [
-        represent(alone[:, :length], jnp.array([length])),
-        represent(padded, jnp.array([length])),
-        [x[-1:] for x in represent(batch["audio"], batch["lengths"])],
-    ]
-    for other in outputs[1:]:
-        for layer, expected in zip(other, outputs[0], strict=True):
-            np.testing.assert_allclose(layer[:, :count], expected[:, :count], atol=1e-5)
+    assert length < alone.shape[1]
+    expected, frame_lengths = represent(alone[:, :length], jnp.array([length]))
+    mates, _ = represent(batch["audio"], batch["lengths"])
+    for layer, exact in zip(mates, expected, strict=True):
+        count = int(frame_lengths[0]) * layer.shape[1] // mates[-1].shape[1]
+        np.testing.assert_allclose(layer[-1:, :count], exact[:, :count], atol=1e-5)
 
     def lengthened(x: jax.Array) -> jax.Array:
         extra = {batch["audio"].shape[1]: 32 * HOP, frames(batch["audio"].shape[1]): 32}
         more = extra.get(x.shape[1], 0) if x.ndim > 1 else 0
         return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2)) if more else x
 
+    if getattr(o, "batch_statistics", False):
+        return
     short, long = system.terms(), system.terms({name: lengthened(x) for name, x in batch.items()})
     for name in short:
         a, b = short[name].total / short[name].weight, long[name].total / long[name].weight
         np.testing.assert_allclose(b, a, atol=1e-5, err_msg=name)
+
+
+def no_gradient_into_slow(system: System) -> None:
+    """What moves without a gradient gets none."""
+
+    def loss(slow: Any) -> jax.Array:
+        return total_loss(system.objective.loss(system.params, slow, system.batch, KEY, 0)[0])
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(system.slow)):
+        assert not np.any(leaf), jax.tree_util.keystr(path)
+
+
+def learns(system: System, step: Callable, steps: int = 12) -> None:
+    """Every part moves, the loss falls on one batch, `slow` keeps its tree, a restored state goes on bit by bit."""
+    state, losses = train_state(system, optax.scale_by_adam()), []
+    for number in range(steps):
+        if number == steps - 3:
+            saved = jax.tree.map(np.asarray, state)
+        state, metrics = step(state, system.batch)
+        losses.append(float(metrics["loss"]))
+        assert np.isfinite(metrics["grad_norm"])
+    assert losses[-1] < losses[1] < np.inf, losses
+    for name, part in system.params.items():
+        assert any(
+            np.any(a != b) for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(state.params[name]), strict=True)
+        )
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), slow) for slow in (system.slow, state.slow)]
+    assert shapes[0] == shapes[1]
+    again = jax.tree.map(jnp.asarray, saved)
+    for _ in range(3):
+        again, _ = step(again, system.batch)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+
+
+def split(system: System, step: Callable, optimizer: optax.GradientTransformation) -> None:
+    """On one device or four, in one part or two: the same loss, gradient norm and `slow`, to 1e-5."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
+    rows, whole = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*p)) for p in (("data",), ()))
+    state = train_state(system, optimizer)
+    alone, metrics = step(state, system.batch)
+    others = [step(jax.device_put(state, whole), jax.device_put(system.batch, rows))]
+    if not getattr(system.objective, "batch_statistics", False):  # those are of the micro-batch
+        in_parts = system.step(system.objective, optimizer, lambda _: 3e-3, lambda _: False, 2)
+        others.append(jax.jit(in_parts)(state, system.batch))
+    for after, measured in others:
+        for name in ("loss", "grad_norm"):
+            np.testing.assert_allclose(measured[name], metrics[name], rtol=1e-5, err_msg=name)
+        for (path, a), b in zip(
+            jax.tree_util.tree_leaves_with_path(alone.slow), jax.tree.leaves(after.slow), strict=True
+        ):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
 def fix(objective: Any, hide: Callable) -> Any:

@@ -13,6 +13,7 @@ from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS, extract
+from jepa_speech.train.configfile import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 K, TOP = 8, 4
@@ -37,6 +38,31 @@ def toy_config(frontend: str = "logmel", name: str = "transformer", **sections: 
     config.mask.update(span=(3, 6))
     config.mixing.update(utterance=0.0, noise=0.0)
     config.train.update(steps=100)
+    for section, values in sections.items():
+        config[section].update(values)
+    return config
+
+
+# What makes a toy of any published objective, wherever it has such a key.
+SHRUNK = {
+    "objective": {"projection": 8, "distractors": 5, "top_blocks": 2, "contrastive_blocks": 1, "codes": 8},
+    "quantizer": {"codes": 8, "width": 8},
+    "mask": {"span": (3, 3), "ratio": (0.4, 0.65)},
+}
+
+
+def toy_objective(name: str, **sections: dict) -> ConfigDict:
+    """configs/NAME.py of an objective, on the toy encoder."""
+    config, toy = load_config(str(CONFIGS / f"{name}.py"), []), toy_config()
+    frontend = config.encoder.get("frontend", "logmel")
+    for section in ("encoder", "head", "anchor", "mixing"):
+        config[section] = toy[section]
+    if frontend == "subsampled":
+        config.encoder.update(frontend=frontend, channels=2)
+    config.train.update(toy.train)
+    for section, values in SHRUNK.items():
+        present = {key: value for key, value in values.items() if key in config.get(section, {})}
+        config.get(section, {}).update(present)
     for section, values in sections.items():
         config[section].update(values)
     return config

@@ -10,7 +10,13 @@ from flax import nnx
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock, norm
-from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
+from jepa_speech.nn.frontends import (
+    SUBSAMPLED_WINDOW,
+    ConvFrontend,
+    LogMelFrontend,
+    SubsampledFrontend,
+    subsampled_frames,
+)
 from jepa_speech.nn.masks import fill_hidden
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.rows import dropout, fold, valid
@@ -20,12 +26,13 @@ from jepa_speech.nn.rows import dropout, fold, valid
 class EncoderConfig:
     """Config section `encoder` (names `conformer` and `transformer`).
 
-    frontend: `conv` (wav2vec 2.0's, `channels` wide) or `logmel`. kernel: frames of the depthwise convolutions, in
-    each conformer block, or once before the transformer's. dtype: of the arithmetic; parameters stay float32.
+    frontend: `conv` (wav2vec 2.0's, `channels` wide), `logmel`, or `subsampled` (w2v-BERT's, 25 Hz: log-mel at 100 Hz,
+    then two convolutions of `channels`). kernel: frames of the depthwise convolutions, in each conformer block, or
+    once before the transformer's. dtype: of the arithmetic; parameters stay float32.
     """
 
     name: Literal["conformer", "transformer"] = "conformer"
-    frontend: Literal["conv", "logmel"] = "conv"
+    frontend: Literal["conv", "logmel", "subsampled"] = "conv"
     channels: int = 512
     width: int = 512
     blocks: int = 4
@@ -35,8 +42,6 @@ class EncoderConfig:
     dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    frame_rate = SAMPLE_RATE / HOP
-    min_samples = WINDOW
     padding_exact = True
 
     def __post_init__(self) -> None:
@@ -45,9 +50,21 @@ class EncoderConfig:
                 f"config key encoder.width = {self.width}: must be a multiple of 2 * encoder.heads = {2 * self.heads}"
             )
 
+    @property
+    def frame_rate(self) -> float:
+        return SAMPLE_RATE / HOP / (2 if self.frontend == "subsampled" else 1)
+
+    @property
+    def min_samples(self) -> int:
+        return SUBSAMPLED_WINDOW if self.frontend == "subsampled" else WINDOW
+
+    @property
+    def features(self) -> int:
+        return {"conv": self.channels, "logmel": LogMelFrontend.width, "subsampled": self.width}[self.frontend]
+
     def frames(self, samples: Any) -> Any:
-        """Frames of a wave: floor((S - 400) / 320) + 1."""
-        return frames(samples)
+        """Frames of a wave: floor((S - 400) / 320) + 1; subsampled, floor((S - 1360) / 640) + 1."""
+        return subsampled_frames(samples) if self.frontend == "subsampled" else frames(samples)
 
 
 def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
@@ -62,12 +79,14 @@ class Encoder(nnx.Module):
 
     def __init__(self, config: EncoderConfig, fill: str, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
-        self.rate, self.dtype = config.dropout, dtype
+        self.rate, self.dtype, self.frames = config.dropout, dtype, config.frames
         if config.frontend == "conv":
             self.frontend = ConvFrontend(config.channels, dtype, rngs)
+        elif config.frontend == "subsampled":
+            self.frontend = SubsampledFrontend(config.channels, config.width, dtype, rngs)
         else:
             self.frontend = LogMelFrontend()
-        self.projection = nnx.Linear(self.frontend.width, config.width, dtype=dtype, rngs=rngs)
+        self.projection = nnx.Linear(config.features, config.width, dtype=dtype, rngs=rngs)
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         # A transformer gets its neighbourhood from a convolution, as wav2vec 2.0 does, but after a gate: a conformer's.
@@ -87,8 +106,8 @@ class Encoder(nnx.Module):
 
         The last layer is normalised.
         """
-        frame_lengths = frames(lengths)
-        inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
+        frame_lengths = self.frames(lengths)
+        inside = valid(frame_lengths, self.frames(wave.shape[1]))  # (B, T)
         visible = inside if mask is None else inside & ~mask
         features, energy = self.frontend(wave, visible)
         x = self.projection(features.astype(self.dtype))  # (B, T, D)

@@ -1,16 +1,22 @@
 """From the standardised waveform to frames on the grid: frame t sees samples [320t, 320t + 400)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.features.grid import HOP
 from jepa_speech.features.spectral import log_mel
 
 # Kernel and stride of the seven convolutions of wav2vec 2.0 (arXiv 2006.11477, section 4.2): stride 320, field 400.
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
 
-# Deviation of log-mel values of read speech at level 1, all bands together (LibriSpeech, 60 clips): a constant.
-LOG_MEL_DEVIATION = 3.77
+# Frame t of the subsampled front-end sees the samples [640t, 640t + 1360): seven log-mel frames at 100 Hz.
+SUBSAMPLED_WINDOW, SUBSAMPLED_HOP = 1360, 640
+
+# Of log-mel values of read speech at level 1, all bands together (LibriSpeech, 60 clips): constants.
+LOG_MEL_MEAN, LOG_MEL_DEVIATION = 0.83, 3.77
 
 
 class ConvFrontend(nnx.Module):
@@ -20,7 +26,6 @@ class ConvFrontend(nnx.Module):
     """
 
     def __init__(self, channels: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.width = channels
         self.convolutions, self.norms = nnx.List(), nnx.List()
         for i, (kernel, stride) in enumerate(CONVOLUTIONS):
             self.convolutions.append(
@@ -61,3 +66,39 @@ class LogMelFrontend(nnx.Module):
         mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
         x = (x - mean) / LOG_MEL_DEVIATION
         return x, jnp.square(x).mean(-1)
+
+
+class SubsampledFrontend(nnx.Module):
+    """w2v-BERT's (arXiv 2108.06209, section 3.1): log-mel at 100 Hz, two 3 x 3 convolutions of stride 2, linear: 25 Hz.
+
+    Nothing is padded in time, so no frame sees more than its own samples.
+    """
+
+    def __init__(self, channels: int, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.dtype = dtype
+        shared = {"strides": 2, "padding": ((0, 0), (1, 1)), "dtype": dtype, "rngs": rngs}
+        he = nnx.initializers.he_normal()
+        self.first = nnx.Conv(1, channels, (3, 3), kernel_init=he, **shared)
+        self.second = nnx.Conv(channels, channels, (3, 3), kernel_init=he, **shared)
+        self.linear = nnx.Linear(channels * 20, width, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, dtype=dtype, use_fast_variance=False, rngs=rngs)
+
+    def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """wave (B, S) -> features (B, T, width), and the energy (B, T) that they had before the norm."""
+        x = ((log_mel_100(wave) - LOG_MEL_MEAN) / LOG_MEL_DEVIATION).astype(self.dtype)[..., None]  # (B, 4T + 3, 80, 1)
+        x = jax.nn.relu(self.second(jax.nn.relu(self.first(x))))  # (B, T, 20, channels)
+        x = self.linear(x.reshape(*x.shape[:2], -1))
+        return self.norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
+
+
+def subsampled_frames(samples: Any) -> Any:
+    """Frames of the subsampled front-end: floor((S - 1360) / 640) + 1, and none below 1360."""
+    return ((samples - SUBSAMPLED_WINDOW) // SUBSAMPLED_HOP + 1) * (samples >= SUBSAMPLED_WINDOW)
+
+
+def log_mel_100(wave: jax.Array) -> jax.Array:
+    """Log-mel every 10 ms: two grids of 20 ms, one 160 samples later, interleaved. (B, S) -> (B, T100, 80)."""
+    even, odd = log_mel(wave), log_mel(wave[:, HOP // 2 :])
+    short = even.shape[1] - odd.shape[1]  # 0 or 1
+    both = jnp.stack([even, jnp.pad(odd, ((0, 0), (0, short), (0, 0)))], 2)  # (B, T, 2, 80)
+    return both.reshape(len(wave), -1, even.shape[-1])[:, : 2 * even.shape[1] - short]

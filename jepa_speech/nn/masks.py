@@ -1,6 +1,6 @@
 """Span masks, drawn per row, with static shapes; and what stands where a frame is hidden.
 
-Every draw has a key of its own (row, then frame or candidate), so that padding, which adds draws, moves none.
+Draws belong to the row and the frame (or candidate): padding, which adds draws behind the others, moves none.
 """
 
 from dataclasses import dataclass
@@ -58,9 +58,8 @@ def fill_hidden(x: jax.Array, mask: jax.Array | None, embedding: jax.Array | Non
         return x
     if embedding is not None:
         return jnp.where(mask[..., None], embedding[...].astype(x.dtype), x)
-    frame = jnp.arange(x.shape[1])
-    draw = jax.vmap(lambda key: jax.vmap(lambda t: jax.random.normal(jax.random.fold_in(key, t), x.shape[2:]))(frame))
-    return jnp.where(mask[..., None], draw(keys).astype(x.dtype), x)
+    draw = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+    return jnp.where(mask[..., None], draw.astype(x.dtype), x)
 
 
 def _exact(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:

@@ -51,6 +51,7 @@ class System:
 
     encoder: Pure
     width: int
+    features: int  # channels of Encoded.features
     frames: Callable[[Any], Any]
     frame_rate: float
     min_samples: int

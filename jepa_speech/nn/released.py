@@ -62,6 +62,10 @@ class ReleasedConfig:
                 f"and of encoder.heads = {self.heads}"
             )
 
+    @property
+    def features(self) -> int:
+        return self.channels[-1]
+
     def frames(self, samples: Any) -> Any:
         """Frames of a wave: floor((S - 400) / 320) + 1."""
         return frames(samples)

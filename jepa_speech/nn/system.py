@@ -16,6 +16,7 @@ from jepa_speech.nn.predictor import ClusterHead, HeadConfig, Predictor
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor, check_mask_site
 from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import valid
+from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 
 Make = Callable[[Any, str, nnx.Rngs], nnx.Module]
 
@@ -23,6 +24,7 @@ Make = Callable[[Any, str, nnx.Rngs], nnx.Module]
 ENCODERS: dict[str, tuple[type, Make]] = {
     "conformer": (EncoderConfig, Encoder),
     "transformer": (EncoderConfig, Encoder),
+    "wav2vec2": (Wav2Vec2Config, Wav2Vec2Encoder),
     "released_conformer": (ReleasedConfig, lambda config, fill, rngs: ReleasedEncoder(config, rngs)),
 }
 
@@ -35,6 +37,7 @@ def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
     return System(
         encoder=Pure(lambda rngs: make(config, mask.fill, rngs)),
         width=config.width,
+        features=config.features,
         frames=config.frames,
         frame_rate=config.frame_rate,
         min_samples=config.min_samples,

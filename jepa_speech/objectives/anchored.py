@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
 from jepa_speech.config import from_section
@@ -38,7 +39,7 @@ class AnchorConfig:
 @dataclass(frozen=True)
 class AnchorTargets:
     config: AnchorConfig
-    anchor: DiagonalGMM | None = None
+    anchor: Anchor | None = None
 
     @property
     def online(self) -> bool:
@@ -51,7 +52,7 @@ class AnchorTargets:
         return frozenset({"anchor_mean"} if self.config.normalize == "mean" else ())
 
     def init(self) -> Tree:
-        """What `slow` must hold: the frozen mixture where labels are computed in the step.
+        """What `slow` must hold: the frozen anchor where labels are computed in the step.
 
         A checkpoint brings its own: then only the shapes matter.
         """
@@ -78,7 +79,7 @@ class AnchorTargets:
         return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
 
 
-def anchor_targets(config: Mapping[str, Any], anchor: DiagonalGMM | None, system: System, why: str) -> AnchorTargets:
+def anchor_targets(config: Mapping[str, Any], anchor: Anchor | None, system: System, why: str) -> AnchorTargets:
     """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
     section = from_section(AnchorConfig, config["anchor"], "anchor")
     if section.components == 0:

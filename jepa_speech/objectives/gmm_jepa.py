@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.anchors.gmm import DiagonalGMM
+from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
@@ -109,6 +109,7 @@ class GmmJepa(MaskedObjective):
             terms["lambda"] = Term(lam, jnp.ones(()), 0.0)
             usage = jax.lax.stop_gradient(jnp.exp(log_p))
             stats["usage"] = jnp.einsum("btk,bt->k", usage, hidden)
+            stats["labels"] = jnp.zeros(log_p.shape[-1]).at[ids].add(q * chosen[..., None])
         return terms, stats
 
     def target(self, slow: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -133,13 +134,18 @@ class GmmJepa(MaskedObjective):
         return slow | {"teacher": teacher}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        """Effective rank and variances over hidden frames, entropy of cluster usage."""
+        """Effective rank and variances over hidden frames, entropy of cluster usage.
+
+        label_entropy, in nats, is that of the mean posterior: less posterior_entropy, it is the cluster loss of a
+        predictor that knows only how frequent clusters are.
+        """
         figures = {"effective_rank": effective_rank(stats["context"])}
         for name in ("prediction", "target"):
             if name in stats:
                 figures[f"{name}_variance"] = variance(stats[name])
         if "usage" in stats:
             figures["cluster_usage"] = usage_entropy(stats["usage"])
+            figures["label_entropy"] = usage_entropy(stats["labels"]) * jnp.log(stats["labels"].size)
         return figures
 
     def clusters(
@@ -159,7 +165,7 @@ def sparse_entropy(q: jax.Array) -> jax.Array:
     return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12)), -1)
 
 
-def build(config: Mapping[str, Any], anchor: DiagonalGMM | None = None) -> GmmJepa:
+def build(config: Mapping[str, Any], anchor: Anchor | None = None) -> GmmJepa:
     """From the whole config; raises UsageError where its sections contradict each other."""
     objective, parts = from_section(GmmJepaConfig, config["objective"], "objective"), masked_parts(config)
     targets = None

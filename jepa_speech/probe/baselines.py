@@ -18,6 +18,7 @@ BASELINES = {
     "logmel5": ("logmel", CONTEXT),
     "mfcc": ("mfcc", 0),
     "mfcc5": ("mfcc", CONTEXT),
+    "mfcc100": ("mfcc100", 0),
 }
 _BUCKET = 4 * SAMPLE_RATE
 

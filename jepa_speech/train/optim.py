@@ -17,15 +17,17 @@ class OptimConfig:
 
     learning_rate: float = 5e-4  # the peak
     warmup_steps: int = 4000  # linear from 0
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"  # from the peak to 0 at train.steps
+    hold_steps: int = 0  # at the peak, before the schedule sets in
+    # From the peak to 0 at train.steps; exponential: to 1% of the peak; inverse_sqrt: peak * sqrt(warm-up / step).
+    schedule: Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
     weight_decay: float = 0.01  # not on biases, gains and other vectors
     clip: float = 1.0  # largest global gradient norm; 0 does not clip
 
     def __post_init__(self) -> None:
-        if self.learning_rate < 0 or self.warmup_steps < 0 or self.clip < 0:
-            raise UsageError("config keys optim.learning_rate, optim.warmup_steps, optim.clip: not below 0")
+        if min(self.learning_rate, self.warmup_steps, self.hold_steps, self.clip) < 0:
+            raise UsageError("config keys optim.learning_rate, warmup_steps, hold_steps, clip: not below 0")
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:
@@ -43,11 +45,14 @@ def learning_rate(config: OptimConfig, steps: int) -> Callable[[jax.Array], jax.
 
     def at(step: jax.Array) -> jax.Array:
         warmup = jnp.minimum(1.0, (step + 1) / max(1, config.warmup_steps))
-        progress = jnp.clip((step - config.warmup_steps) / max(1, steps - config.warmup_steps), 0.0, 1.0)
+        start = config.warmup_steps + config.hold_steps
+        progress = jnp.clip((step - start) / max(1, steps - start), 0.0, 1.0)
         decay = {
             "constant": jnp.ones_like(progress),
             "linear": 1.0 - progress,
             "cosine": 0.5 * (1.0 + jnp.cos(jnp.pi * progress)),
+            "exponential": 0.01**progress,
+            "inverse_sqrt": jnp.sqrt(max(1, start) / jnp.maximum(step + 1, max(1, start))),
         }[config.schedule]
         return (config.learning_rate * warmup * decay).astype(jnp.float32)
 

@@ -1,0 +1,40 @@
+"""w2v-BERT (arXiv 2108.06209, table 1): `configs/w2v_bert.py` is XL (0.6B), `:xxl` XXL (1.0B).
+
+    jepa-speech train --config configs/w2v_bert.py --workdir runs/w2v_bert --config.data.store=STORE
+
+The paper gives a transformer schedule with a peak of 2e-3 and 25k steps of warm-up over batches of 2048 utterances.
+"""
+
+from base import get_config as base
+from ml_collections import ConfigDict
+
+from jepa_speech.errors import UsageError
+
+
+def get_config(variant: str = "xl") -> ConfigDict:
+    config = base()
+    config.data.batch_seconds = 24_000.0
+    config.encoder.update(name="conformer", frontend="subsampled", channels=128, width=1024, blocks=24, heads=8)
+    config.encoder.update(hidden=4096, kernel=5, dropout=0.1)
+    config.mask.update(policy="bernoulli", probability=0.065, span=(10, 10), fill="random")
+    config.mixing.update(utterance=0.0, noise=0.0)
+    config.objective = ConfigDict(
+        {
+            "name": "w2v_bert",
+            "contrastive_blocks": 12,
+            "projection": 1024,
+            "distractors": 100,
+            "temperature": 0.1,
+            "contrastive_weight": 1.0,
+            "diversity_weight": 0.1,
+            "prediction_weight": 1.0,
+        }
+    )
+    config.quantizer = ConfigDict({"groups": 1, "codes": 1024, "width": 1024, "temperature": (2.0, 0.999995, 0.5)})
+    config.optim.update(learning_rate=2e-3, warmup_steps=25_000, schedule="inverse_sqrt")
+    config.train.steps = 400_000
+    if variant == "xxl":
+        config.encoder.blocks = 42
+    elif variant != "xl":
+        raise UsageError(f"unknown variant {variant!r}: xl or xxl")
+    return config

@@ -1,0 +1,39 @@
+"""wav2vec 2.0 (arXiv 2006.11477, section 4.2): `configs/wav2vec2.py` is Base, `:large` Large.
+
+jepa-speech train --config configs/wav2vec2.py --workdir runs/wav2vec2 --config.data.store=STORE
+"""
+
+from base import get_config as base
+from hubert import large, wav2vec2_encoder
+from ml_collections import ConfigDict
+
+from jepa_speech.errors import UsageError
+
+
+def get_config(variant: str = "base") -> ConfigDict:
+    config = base()
+    config.data.batch_seconds = 5600.0
+    config.encoder = ConfigDict(wav2vec2_encoder())
+    config.mask.update(policy="spans", probability=0.65, span=(10, 10))
+    config.mixing.update(utterance=0.0, noise=0.0)
+    config.objective = ConfigDict(
+        {
+            "name": "wav2vec2",
+            "projection": 256,
+            "distractors": 100,
+            "temperature": 0.1,
+            "diversity_weight": 0.1,
+            "feature_penalty": 10.0,
+        }
+    )
+    config.quantizer = ConfigDict({"groups": 2, "codes": 320, "width": 256, "temperature": (2.0, 0.999995, 0.5)})
+    config.optim.update(learning_rate=5e-4, warmup_steps=32_000, schedule="linear", clip=0.0)
+    config.train.steps = 400_000
+    if variant == "large":
+        large(config)
+        config.objective.update(projection=768, feature_penalty=0.0)
+        config.quantizer.update(width=768, temperature=(2.0, 0.999995, 0.1))
+        config.optim.learning_rate = 3e-4
+    elif variant != "base":
+        raise UsageError(f"unknown variant {variant!r}: base or large")
+    return config

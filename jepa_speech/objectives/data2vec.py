@@ -1,0 +1,69 @@
+"""data2vec for audio (arXiv 2202.03555): regress the mean of the teacher's top feed-forward outputs at hidden frames.
+
+    L = mean over hidden frames of ‖A z_t − y_t‖² / √D,   y_t = 1/K Σ_l IN(ff^l_t)                         (eq. 1, 2)
+
+IN: instance normalisation over time. The loss is the released code's: squared error, summed over D, over √D.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.config import from_section
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.rows import fold
+from jepa_speech.objectives.collapse import effective_rank, moments, variance
+from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.objectives.masked import ENCODER, masked_parts
+from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+
+
+@dataclass(frozen=True)
+class Data2VecConfig(TeacherConfig):
+    """Config section `objective`."""
+
+    name: str = "data2vec"
+
+
+@dataclass(frozen=True)
+class Data2Vec(SelfDistilled):
+    head: Pure
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+        keys = jax.random.split(key)
+        params = {"encoder": self.system.encoder.init(keys[0]), "head": self.head.init(keys[1])}
+        return params, {"teacher": self.teacher(params)}
+
+    def loss(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        view = self.view(batch, key)
+        z = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER)).z
+        prediction = self.head.apply(params["head"], z).astype(jnp.float32)  # (B, T, D)
+        target = self.target(params, slow, view)
+        error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (B, T)
+        terms = {"regression": Term((error * view.hidden).sum(), view.hidden.sum(), 1.0)}
+        figures = {"context": z, "prediction": prediction, "target": target}
+        return terms, {name: moments(x, view.hidden) for name, x in figures.items()}
+
+    def target(self, params: Tree, slow: Tree, view: Any) -> jax.Array:
+        return sum(self.block_targets(params, slow, view)) / self.config.top_blocks
+
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        return {
+            "effective_rank": effective_rank(stats["context"]),
+            "prediction_variance": variance(stats["prediction"]),
+            "target_variance": variance(stats["target"]),
+        }
+
+
+def build(config: Mapping[str, Any], anchor: None = None) -> Data2Vec:
+    """From the whole config."""
+    objective, parts = from_section(Data2VecConfig, config["objective"], "objective"), masked_parts(config)
+    check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
+    width = parts["system"].width
+    return Data2Vec(**parts, config=objective, head=Pure(lambda rngs: nnx.Linear(width, width, rngs=rngs)))

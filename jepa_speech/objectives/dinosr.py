@@ -1,0 +1,119 @@
+"""DinoSR (arXiv 2305.10005): predict, at hidden frames, the codes that online codebooks give the teacher's layers.
+
+    L = mean over hidden frames and over the top K blocks of CE(v^k_t, softmax(A_k z_t))                      (eq. 6)
+    v^k_t = argmin_v ‖x^k_t − s^k_v / n^k_v‖,   x^k_t = IN(ff^k_t) of the teacher                             (eq. 3)
+    s^k_v ← τ s^k_v + (1 − τ) Σ x^k_t,   n^k_v ← τ n^k_v + (1 − τ) |…|   over hidden frames of code v         (eq. 4)
+
+Codes are those of the codebooks before the update; codewords without a frame stay as they are. Sums run over the global
+batch, and codebooks move once for each step of the optimiser.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.config import from_section
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.rows import fold
+from jepa_speech.objectives.collapse import effective_rank, moments
+from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.objectives.contrastive import code_perplexity
+from jepa_speech.objectives.masked import ENCODER, masked_parts
+from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+
+
+@dataclass(frozen=True)
+class DinoSRConfig(TeacherConfig):
+    """Config section `objective`. codes: V; code_decay: τ.
+
+    freeze_frontend_at: the step after which front-end and projection stand still, so that the inputs of a frozen
+    teacher do, too; 0: never, as the authors' code in effect does.
+    """
+
+    name: str = "dinosr"
+    codes: int = 256
+    code_decay: float = 0.9
+    freeze_teacher_at: int = 200_000
+    freeze_frontend_at: int = 0
+
+
+@dataclass(frozen=True)
+class DinoSR(SelfDistilled):
+    heads: Pure
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+        keys = jax.random.split(key, 3)
+        params = {"encoder": self.system.encoder.init(keys[0]), "heads": self.heads.init(keys[1])}
+        draw = jax.random.normal(keys[2], (self.config.top_blocks, self.config.codes, self.system.width))
+        codewords = jax.nn.standardize(draw, axis=1, epsilon=1e-5)  # (K, V, D), each dimension over the V
+        counts = jnp.ones(codewords.shape[:2])
+        return params, {"teacher": self.teacher(params), "code_sums": codewords, "code_counts": counts}
+
+    def loss(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        view = self.view(batch, key)
+        z = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER)).z
+        targets = jnp.stack(self.block_targets(params, slow, view))  # (K, B, T, D)
+        codes = nearest(slow["code_sums"] / slow["code_counts"][..., None], targets)  # (K, B, T)
+        shape = (*z.shape[:2], self.config.top_blocks, self.config.codes)
+        log_p = jax.nn.log_softmax(self.heads.apply(params["heads"], z).astype(jnp.float32).reshape(shape))
+        surprise = -jnp.take_along_axis(log_p, jnp.moveaxis(codes, 0, -1)[..., None], -1)[..., 0]  # (B, T, K)
+        hit = (log_p.argmax(-1) == jnp.moveaxis(codes, 0, -1)).mean(-1)
+        terms = {
+            "codes": Term((surprise.mean(-1) * view.hidden).sum(), view.hidden.sum(), 1.0),
+            "code_accuracy": Term((hit * view.hidden).sum(), view.hidden.sum(), 0.0),
+        }
+        chosen = jax.nn.one_hot(codes, self.config.codes) * view.hidden[None, ..., None]  # (K, B, T, V)
+        return terms, {
+            "context": moments(z, view.hidden),
+            "counts": chosen.sum((1, 2)),
+            "sums": jnp.einsum("kbtv,kbtd->kvd", chosen, targets, precision="highest"),
+        }
+
+    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+        tau, active = self.config.code_decay, stats["counts"] > 0  # (K, V)
+        counts = jnp.where(active, tau * slow["code_counts"] + (1 - tau) * stats["counts"], slow["code_counts"])
+        moved = tau * slow["code_sums"] + (1 - tau) * stats["sums"]
+        sums = jnp.where(active[..., None], moved, slow["code_sums"])
+        return super().update_slow(slow, params, stats, step) | {"code_sums": sums, "code_counts": counts}
+
+    def rates(self, step: jax.Array) -> dict[str, Any]:
+        if not self.config.freeze_frontend_at:
+            return {}
+        moves = jnp.where(step < self.config.freeze_frontend_at, 1.0, 0.0)
+        return {"encoder/frontend": moves, "encoder/projection": moves}
+
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        return {
+            "effective_rank": effective_rank(stats["context"]),
+            "code_perplexity": code_perplexity(stats["counts"]),
+        }
+
+    def clusters(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """Each head's code probabilities for every frame, nothing hidden: [(B, T, V)] and frame lengths (B,)."""
+        layers, frame_lengths = self.represent(params, slow, wave, lengths)
+        shape = (*layers[-1].shape[:2], self.config.top_blocks, self.config.codes)
+        p = jax.nn.softmax(self.heads.apply(params["heads"], layers[-1]).astype(jnp.float32).reshape(shape))
+        return [p[:, :, k] for k in range(self.config.top_blocks)], frame_lengths
+
+
+def nearest(codewords: jax.Array, x: jax.Array) -> jax.Array:
+    """Index of the codeword at the smallest distance: codewords (K, V, D), x (K, B, T, D) -> (K, B, T)."""
+    cross = jnp.einsum("kbtd,kvd->kbtv", x, codewords, precision="highest")
+    return jnp.argmin(jnp.square(codewords).sum(-1)[:, None, None] - 2 * cross, -1)
+
+
+def build(config: Mapping[str, Any], anchor: None = None) -> DinoSR:
+    """From the whole config."""
+    objective, parts = from_section(DinoSRConfig, config["objective"], "objective"), masked_parts(config)
+    check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
+    outputs = objective.top_blocks * objective.codes
+    heads = Pure(lambda rngs: nnx.Linear(parts["system"].width, outputs, rngs=rngs))
+    return DinoSR(**parts, config=objective, heads=heads)

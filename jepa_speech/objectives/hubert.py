@@ -1,0 +1,114 @@
+"""HuBERT (arXiv 2106.07447): predict the cluster of each hidden frame.
+
+    L = mean over hidden frames of CE(c_t, softmax_k(cos(A z_t, e_k) / τ))  +  w · mean(features²)        (eq. 3)
+
+c_t: the anchor's most likely component (a k-means cluster of MFCC, then of an earlier model's layer); A: a projection;
+e_k: learned embeddings of the clusters; τ = 0.1; the second term keeps the convolutions' output small.
+
+WavLM (arXiv 2110.13900) is the same objective with a gated relative position bias in the encoder and other voices
+laid over what the student hears (`configs/wavlm.py`); labels are those of the clean recording.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.config import from_section
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.rows import fold
+from jepa_speech.nn.similarity import cosine
+from jepa_speech.nn.system import standardise
+from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
+from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy
+from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.objectives.masked import ENCODER, MaskedObjective, masked_parts
+
+
+@dataclass(frozen=True)
+class HubertConfig:
+    """Config section `objective`. visible_weight: of the loss on frames that were not hidden (α of eq. 3 is 1)."""
+
+    name: str = "hubert"
+    projection: int = 256
+    temperature: float = 0.1
+    visible_weight: float = 0.0
+    feature_penalty: float = 10.0
+
+
+class UnitHead(nnx.Module):
+    """Logits of the clusters: cosine of a projection to learned embeddings, over the temperature."""
+
+    def __init__(self, width: int, clusters: int, config: HubertConfig, rngs: nnx.Rngs):
+        self.temperature = config.temperature
+        self.projection = nnx.Linear(width, config.projection, rngs=rngs)
+        self.embeddings = nnx.Param(jax.random.uniform(rngs.params(), (clusters, config.projection)))
+
+    def __call__(self, z: jax.Array) -> jax.Array:
+        """z (B, T, D) -> (B, T, K) float32."""
+        x = self.projection(z.astype(jnp.float32))
+        return cosine(x, self.embeddings[...]) / self.temperature
+
+
+@dataclass(frozen=True)
+class Hubert(MaskedObjective):
+    config: HubertConfig
+    targets: AnchorTargets
+    head: Pure
+
+    @property
+    def spec(self) -> frozenset[str]:
+        return super().spec | self.targets.spec
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+        keys = jax.random.split(key)
+        return {"encoder": self.system.encoder.init(keys[0]), "head": self.head.init(keys[1])}, self.targets.init()
+
+    def loss(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        view = self.view(batch, key)
+        encoded = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
+        log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z))  # (B, T, K)
+        ids, _, labelled = self.targets(slow, batch, view.clean, view.frame_lengths, view.mask.shape[1])
+        unit = ids[..., 0]  # (B, T)
+        surprise = -jnp.take_along_axis(log_p, unit[..., None], -1)[..., 0]
+        hidden, visible = view.hidden * labelled, view.visible * labelled
+        every = view.hidden + view.visible
+        terms = {
+            "cluster": Term((surprise * hidden).sum(), hidden.sum(), 1.0),
+            "cluster_visible": Term((surprise * visible).sum(), visible.sum(), self.config.visible_weight),
+            "feature_penalty": Term((encoded.energy * every).sum(), every.sum(), self.config.feature_penalty),
+            "cluster_accuracy": Term(((log_p.argmax(-1) == unit) * hidden).sum(), hidden.sum(), 0.0),
+        }
+        usage = jnp.einsum("btk,bt->k", jax.lax.stop_gradient(jnp.exp(log_p)), hidden)
+        labels = jnp.zeros(log_p.shape[-1]).at[unit].add(hidden)
+        return terms, {"context": moments(encoded.z, view.hidden), "usage": usage, "labels": labels}
+
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        """label_entropy, in nats: what the loss is for a predictor that knows only how frequent clusters are."""
+        return {
+            "effective_rank": effective_rank(stats["context"]),
+            "cluster_usage": usage_entropy(stats["usage"]),
+            "label_entropy": usage_entropy(stats["labels"]) * jnp.log(stats["labels"].size),
+        }
+
+    def clusters(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """The head's cluster probabilities for every frame, nothing hidden: [(B, T, K)] and frame lengths (B,)."""
+        encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
+
+
+def build(config: Mapping[str, Any], anchor: Anchor | None = None) -> Hubert:
+    """From the whole config; raises UsageError where there is no anchor to take clusters from."""
+    objective, parts = from_section(HubertConfig, config["objective"], "objective"), masked_parts(config)
+    targets = anchor_targets(config, anchor, parts["system"], "objective.name = hubert")
+    width, clusters = parts["system"].width, targets.config.components
+    head = Pure(lambda rngs: UnitHead(width, clusters, objective, rngs))
+    return Hubert(**parts, config=objective, targets=targets, head=head)

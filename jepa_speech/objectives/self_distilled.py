@@ -1,0 +1,72 @@
+"""The teacher of data2vec and DinoSR: an EMA of the student's blocks on the student's own, unmasked features.
+
+Front-end, projection and positions are the student's (no gradient passes); targets are the feed-forward outputs of the
+top K blocks, before the residual, each normalised over the valid frames of its row.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.rows import valid
+from jepa_speech.objectives.contract import Tree
+from jepa_speech.objectives.masked import MaskedObjective, View, linear_schedule
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Fields of config section `objective`. The decay goes from ema_start to ema_end in ema_steps.
+
+    top_blocks: K. freeze_teacher_at: the step after which the teacher stands still; 0: never.
+    """
+
+    top_blocks: int = 8
+    ema_start: float = 0.999
+    ema_end: float = 0.9999
+    ema_steps: int = 30_000
+    freeze_teacher_at: int = 0
+
+
+@dataclass(frozen=True)
+class SelfDistilled(MaskedObjective):
+    config: TeacherConfig
+
+    def teacher(self, params: Tree) -> Tree:
+        return jax.tree.map(jnp.copy, params["encoder"]["blocks"])  # buffers of its own
+
+    def block_targets(self, params: Tree, slow: Tree, view: View) -> list[jax.Array]:
+        """[(B, T, D)] float32, of the top K blocks, lowest first."""
+        whole = jax.lax.stop_gradient(params["encoder"]) | {"blocks": slow["teacher"]}
+        ff = self.system.encoder.apply(whole, view.clean, view.lengths).ff[-self.config.top_blocks :]
+        inside = valid(view.frame_lengths, view.mask.shape[1])
+        return [instance_norm(jax.lax.stop_gradient(x).astype(jnp.float32), inside) for x in ff]
+
+    def decay(self, step: jax.Array) -> jax.Array:
+        """The teacher's EMA decay after update number `step`; 1 once frozen."""
+        c = self.config
+        d = linear_schedule(c.ema_start, c.ema_end, c.ema_steps, step)
+        return jnp.where((c.freeze_teacher_at > 0) & (step >= c.freeze_teacher_at), 1.0, d)
+
+    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+        """θ_teacher ← d · θ_teacher + (1 − d) · θ_student, in float32."""
+        d = self.decay(step)
+        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, slow["teacher"], params["encoder"]["blocks"])
+        return slow | {"teacher": teacher}
+
+
+def instance_norm(x: jax.Array, inside: jax.Array) -> jax.Array:
+    """Each channel's mean 0 and variance 1 over the valid frames of its row: x (B, T, D), inside (B, T) -> same."""
+    weight = inside[..., None]
+    count = jnp.maximum(weight.sum(1, keepdims=True), 1)
+    mean = (x * weight).sum(1, keepdims=True) / count
+    variance = (jnp.square(x - mean) * weight).sum(1, keepdims=True) / count
+    return (x - mean) * jax.lax.rsqrt(variance + 1e-5)
+
+
+def check_top_blocks(top: int, blocks: int) -> None:
+    if not 1 <= top <= blocks:
+        raise UsageError(
+            f"config key objective.top_blocks = {top}: the encoder has {blocks} blocks, choose 1 to {blocks}"
+        )

@@ -1,0 +1,250 @@
+"""Each paper's loss, derived again in plain numpy from what the encoder gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toys
+from scipy.special import log_softmax, logsumexp, softmax
+
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
+from jepa_speech.nn.rows import fold
+from jepa_speech.objectives import build
+from jepa_speech.objectives.contrastive import code_perplexity, contrastive_terms, distractors, diversity
+from jepa_speech.objectives.masked import ENCODER
+
+KEY = jax.random.PRNGKey(3)
+
+
+def run(name: str, seconds: float = 1.0, **sections: dict):
+    """objective, params, slow, terms, stats, view and the student's output of one toy batch."""
+    o = build(toys.toy_objective(name, **sections), toys.toy_anchor())
+    batch = toys.toy_batch(seconds=seconds, anchor=toys.toy_anchor())
+    params, slow = jax.jit(o.init)(KEY)
+
+    @jax.jit
+    def everything(params, slow, step):
+        view = o.view(batch, KEY)
+        encoded = o.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
+        return (*o.loss(params, slow, batch, KEY, step), view, encoded)
+
+    return o, batch, params, slow, everything
+
+
+def mean(term) -> np.ndarray:
+    return np.asarray(term.total) / np.asarray(term.weight)
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (x @ y.T) / np.linalg.norm(x, axis=-1)[:, None] / np.linalg.norm(y, axis=-1)
+
+
+def test_hubert():
+    o, batch, params, slow, everything = run("hubert")
+    terms, stats, view, encoded = everything(params, slow, 0)
+    head = jax.tree.map(np.asarray, params["head"])
+    hidden = np.asarray(view.hidden) > 0
+    x = np.asarray(encoded.z)[hidden] @ head["projection"]["kernel"] + head["projection"]["bias"]
+    units = np.asarray(batch["anchor_ids"])[..., 0][hidden]
+    expected = -log_softmax(cosine(x, head["embeddings"]) / 0.1, axis=-1)[np.arange(len(units)), units]
+    np.testing.assert_allclose(mean(terms["cluster"]), expected.mean(), rtol=1e-5)
+    counts = np.bincount(units, minlength=toys.K) / len(units)
+    entropy = -sum(p * np.log(p) for p in counts if p > 0)
+    np.testing.assert_allclose(o.report(stats)["label_entropy"], entropy, rtol=1e-4)
+
+
+def test_distractors_are_other_hidden_frames_of_the_row():
+    mask = np.random.default_rng(0).random((4, 60)) < 0.4
+    mask[3] = np.arange(60) == 7  # one hidden frame only
+    drawn = np.asarray(distractors(jax.random.split(KEY, 4), jnp.asarray(mask), 2000))
+    for row in range(3):
+        hidden = np.flatnonzero(mask[row])
+        for t in hidden:
+            assert set(drawn[row, t]) == set(hidden) - {t}
+        count = np.bincount(drawn[row, hidden[0]], minlength=60)[hidden[1:]]
+        assert count.max() < 2 * count.min()
+    assert (drawn[3, 7] == 7).all()
+
+
+def test_contrastive_loss_leaves_out_distractors_with_the_codes_of_the_target():
+    rng = np.random.default_rng(0)
+    context, targets = rng.normal(size=(2, 2, 12, 6)).astype(np.float32)
+    ids = rng.integers(0, 3, (2, 12, 1))
+    hidden = (rng.random((2, 12)) < 0.6).astype(np.float32)
+    negatives = np.asarray(distractors(jax.random.split(KEY, 2), jnp.asarray(hidden > 0), 5))
+    quantized = Quantized(jnp.asarray(targets), jnp.asarray(ids), jax.nn.one_hot(ids, 3))
+    terms, stats = contrastive_terms(context, targets, quantized, negatives, hidden, 0.1, 1.0, 0.1)
+    total = 0.0
+    for b, t in np.argwhere(hidden):
+        others = [s for s in negatives[b, t] if ids[b, s, 0] != ids[b, t, 0]]
+        logits = cosine(context[b, t][None], targets[b, [t, *others]])[0] / 0.1
+        total += logsumexp(logits) - logits[0]
+    np.testing.assert_allclose(mean(terms["contrastive"]), total / hidden.sum(), rtol=1e-5)
+    used = np.bincount(ids[hidden > 0][:, 0], minlength=3) / hidden.sum()
+    np.testing.assert_allclose(code_perplexity(stats["codes"]), np.exp(-(used * np.log(used)).sum()), rtol=1e-4)
+
+
+def test_diversity_is_zero_where_codes_are_used_alike_and_largest_where_one_is():
+    np.testing.assert_allclose(diversity(jnp.full((2, 8), 1 / 8)), 0, atol=1e-5)
+    np.testing.assert_allclose(diversity(jax.nn.one_hot(jnp.array([1, 5]), 8)), 1 - 1 / 8, atol=1e-5)
+
+
+def test_quantizer_chooses_hard_and_teaches_softly():
+    """Forward the code vector of the noisy maximum, backward the gradient of the softmax at the temperature."""
+    config = QuantizerConfig(groups=2, codes=5, width=6)
+    quantizer = Pure(lambda rngs: GumbelQuantizer(4, config, rngs))
+    params = quantizer.init(KEY)
+    x, keys, tau = jax.random.normal(KEY, (2, 3, 4)), jax.random.split(KEY, 2), 0.7
+    out = quantizer.apply(params, x, tau, keys)
+    vectors = np.asarray(params["vectors"])  # (G, V, d)
+    logits = (np.asarray(x) @ np.asarray(params["logits"]["kernel"]) + params["logits"]["bias"]).reshape(2, 3, 2, 5)
+    noise = np.stack([jax.random.gumbel(key, (3, 2, 5)) for key in keys])
+    soft = softmax((logits + noise) / tau, -1)
+    np.testing.assert_array_equal(out.ids, soft.argmax(-1))
+    chosen = np.stack([vectors[g][soft.argmax(-1)[..., g]] for g in range(2)], 2).reshape(2, 3, 6)
+    np.testing.assert_allclose(out.vectors, chosen, atol=1e-6)
+    np.testing.assert_allclose(out.probs, softmax(logits, -1), atol=1e-6)
+
+    weight = np.random.default_rng(1).normal(size=(2, 3, 2, 3)).astype(np.float32)
+    loss = lambda p: (quantizer.apply(p, x, tau, keys).vectors * weight.reshape(2, 3, 6)).sum()  # noqa: E731
+    gradient = jax.grad(loss)(params)["logits"]["bias"].reshape(2, 5)
+    per_code = np.einsum("btgd,gvd->btgv", weight, vectors)
+    expected = soft * (per_code - (soft * per_code).sum(-1, keepdims=True)) / tau
+    np.testing.assert_allclose(gradient, expected.sum((0, 1)), atol=1e-4)
+
+
+def test_quantizer_temperature_is_a_function_of_the_step():
+    config = QuantizerConfig(temperature=(2.0, 0.999995, 0.5))
+    np.testing.assert_allclose(config.temperature_at(100_000), 2 * 0.999995**100_000, rtol=1e-4)
+    assert config.temperature_at(1_000_000) == 0.5
+
+
+def test_quantizer_widths_must_divide():
+    with pytest.raises(UsageError, match=r"quantizer\.width = 255: must be a multiple of quantizer\.groups = 2"):
+        QuantizerConfig(width=255)
+
+
+def instance_norm(x: np.ndarray, length: int) -> np.ndarray:
+    part = x[:length].astype(np.float64)
+    return (x - part.mean(0)) / np.sqrt(part.var(0) + 1e-5)
+
+
+def teacher_layers(o, params, slow, view) -> list[np.ndarray]:
+    """The top blocks' feed-forward outputs of the teacher, normalised over each row's valid frames."""
+    whole = params["encoder"] | {"blocks": slow["teacher"]}
+    ff = o.system.encoder.apply(whole, view.clean, view.lengths).ff[-o.config.top_blocks :]
+    rows = range(len(view.lengths))
+    return [np.stack([instance_norm(np.asarray(x)[b], int(view.frame_lengths[b])) for b in rows]) for x in ff]
+
+
+def test_data2vec():
+    o, _, params, slow, everything = run("data2vec")
+    slow = {"teacher": jax.tree.map(lambda x: 1.1 * x, slow["teacher"])}
+    terms, _, view, encoded = everything(params, slow, 0)
+    hidden = np.asarray(view.hidden) > 0
+    target = (sum(teacher_layers(o, params, slow, view)) / 2)[hidden]
+    head = params["head"]
+    prediction = (np.asarray(encoded.z) @ np.asarray(head["kernel"]) + head["bias"])[hidden]
+    expected = ((prediction - target) ** 2).sum(-1).mean() / np.sqrt(target.shape[-1])
+    np.testing.assert_allclose(mean(terms["regression"]), expected, rtol=1e-4)
+
+
+def test_dinosr_over_three_steps():
+    o, _, params, slow, everything = run("dinosr")
+    sums, counts = np.asarray(slow["code_sums"], np.float64), np.asarray(slow["code_counts"], np.float64)
+    update = jax.jit(o.update_slow)
+    np.testing.assert_allclose(sums.mean(1), 0, atol=1e-5)  # each dimension has mean 0 and deviation 1 over the codes
+    np.testing.assert_allclose(sums.std(1), 1, atol=1e-3)
+    for step in range(3):
+        terms, stats, view, encoded = everything(params, slow, step)
+        hidden = np.asarray(view.hidden) > 0
+        layers = teacher_layers(o, params, slow, view)
+        heads = params["heads"]
+        logits = (np.asarray(encoded.z) @ np.asarray(heads["kernel"]) + heads["bias"])[hidden].reshape(-1, 2, 8)
+        losses = []
+        for k, layer in enumerate(layers):
+            x = layer[hidden]
+            codewords = sums[k] / counts[k][:, None]
+            code = ((x[:, None] - codewords) ** 2).sum(-1).argmin(-1)
+            losses.append(-log_softmax(logits[:, k], axis=-1)[np.arange(len(code)), code].mean())
+            for v in range(8):  # after the codes have been read
+                if (code == v).any():
+                    counts[k, v] = 0.9 * counts[k, v] + 0.1 * (code == v).sum()
+                    sums[k, v] = 0.9 * sums[k, v] + 0.1 * x[code == v].sum(0)
+        np.testing.assert_allclose(mean(terms["codes"]), np.mean(losses), rtol=1e-4)
+        slow = update(slow, params, stats, step)
+        np.testing.assert_allclose(slow["code_counts"], counts, rtol=1e-4)
+        np.testing.assert_allclose(slow["code_sums"], sums, rtol=1e-3, atol=1e-3)
+
+
+def test_dinosr_freezes_teacher_and_front_end():
+    o = build(toys.toy_objective("dinosr", objective={"freeze_teacher_at": 10, "freeze_frontend_at": 20}))
+    assert float(o.decay(9)) < 1 and float(o.decay(10)) == 1
+    assert {name: float(x) for name, x in o.rates(20).items()} == {"encoder/frontend": 0, "encoder/projection": 0}
+    assert set(map(float, o.rates(19).values())) == {1}
+
+
+def test_w2v_bert():
+    o, _, params, slow, everything = run("w2v_bert", seconds=2.0)
+    terms, _, view, encoded = everything(params, slow, 0)
+    hidden = np.asarray(view.hidden) > 0
+    keys = fold(view.keys, 4)  # of the Gumbel noise
+    quantized = o.quantizer.apply(params["quantizer"], encoded.features, 2.0, keys)
+    logits = (np.asarray(encoded.z) @ np.asarray(params["head"]["kernel"]) + params["head"]["bias"])[hidden]
+    code = np.asarray(quantized.ids)[..., 0][hidden]
+    expected = -log_softmax(logits, axis=-1)[np.arange(len(code)), code].mean()
+    np.testing.assert_allclose(mean(terms["prediction"]), expected, rtol=1e-4)
+    assert terms["contrastive"].scale == 1.0 and terms["diversity"].scale == 0.1 and terms["prediction"].scale == 1.0
+
+
+def test_w2v_bert_prediction_does_not_teach_the_quantiser():
+    o, batch, params, slow, _ = run("w2v_bert", seconds=2.0, objective={"contrastive_weight": 0.0})
+
+    def prediction(params):
+        term = o.loss(params, slow, batch, KEY, 0)[0]["prediction"]
+        return term.total / term.weight
+
+    gradient = jax.jit(jax.grad(prediction))(params)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient["quantizer"]))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient["encoder"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "message"),
+    [
+        ("wav2vec2", {"objective": {"distractors": 500}}, r"objective\.distractors = 500: .* fewer than that"),
+        ("wav2vec2", {"mask": {"span": (60, 60)}}, r"mask\.span = \(60, 60\): the shortest clip has 49 frames"),
+        ("hubert", {"mask": {"span": (60, 60)}}, r"mask\.span = \(60, 60\): the shortest clip has 49 frames"),
+    ],
+)
+def test_what_the_data_cannot_give_is_said_before_the_first_step(name, sections, message):
+    o = build(toys.toy_objective(name, **sections), toys.toy_anchor())
+    with pytest.raises(UsageError, match=message):
+        o.check(16_000, 64_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "message"),
+    [
+        ("data2vec", {"objective": {"top_blocks": 3}}, r"objective\.top_blocks = 3: the encoder has 2 blocks"),
+        ("w2v_bert", {"objective": {"contrastive_blocks": 2}}, r"contrastive_blocks = 2: the encoder has 2 blocks"),
+        ("w2v_bert", {"quantizer": {"groups": 2}}, r"quantizer\.groups = 2: w2v-BERT predicts one code"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(name, sections, message):
+    with pytest.raises(UsageError, match=message):
+        build(toys.toy_objective(name, **sections))
+
+
+def test_hubert_needs_an_anchor():
+    config = toys.toy_objective("hubert", anchor={"components": 0})
+    with pytest.raises(UsageError, match=r"objective\.name = hubert needs an anchor"):
+        build(config)
+
+
+def test_labels_need_an_encoder_on_their_grid():
+    config = toys.toy_objective("hubert", encoder={"frontend": "subsampled"})
+    with pytest.raises(UsageError, match="labels at 50 Hz"):
+        build(config)
