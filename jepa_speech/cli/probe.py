@@ -4,12 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
+from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, write_json
 from jepa_speech.probe import evaluate, plots, report
 from jepa_speech.probe.baselines import BASELINES, baseline
-from jepa_speech.probe.extract import Extract
+from jepa_speech.probe.extract import Extract, on_grid
 
 HELP = "test frozen features with linear classifiers: phones by frame, speakers by utterance"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -70,7 +73,12 @@ def system(checkpoint: str, like: str | None, seed: int) -> tuple[str, Extract]:
         model, name = untrained(load_pretrained(like).config, seed), "random"
     else:
         model, name = load_pretrained(checkpoint), Path(checkpoint).resolve().name
-    return name, lambda wave, sample_rate: model.represent(wave, sample_rate).layers
+
+    def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
+        found = model.represent(wave, sample_rate)
+        return on_grid(found.layers, found.frame_rate, len(wave) * SAMPLE_RATE // sample_rate)
+
+    return name, extract
 
 
 def read_results(path: str) -> dict[str, Any]:

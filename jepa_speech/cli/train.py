@@ -1,6 +1,7 @@
 """jepa-speech train: one config, one run folder; the same command goes on where it stopped."""
 
 import argparse
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from jepa_speech.anchors.load import load_anchor
 from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.feature_means import load_means
 from jepa_speech.data.labels import Labels
-from jepa_speech.data.pipeline import batches
+from jepa_speech.data.pipeline import Batch, batches
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
@@ -26,7 +27,7 @@ EXAMPLE = (
     "jepa-speech train --config configs/smoke.py --workdir runs/smoke "
     "--config.data.store=STORE --config.anchor.path=GMM.npz"
 )
-SECTIONS = ("data", "anchor", "encoder", "head", "mask", "mixing", "objective", "optim", "train", "mesh")
+SECTIONS = ("data", "anchor", "encoder", "head", "mask", "mixing", "quantizer", "objective", "optim", "train", "mesh")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,30 +49,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     anchor = load_anchor(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
     objective = build(config, anchor)
-    labels = Labels(store, anchor) if "anchor" in objective.spec else None
-    means = load_means(store, config.anchor.features) if "anchor_mean" in objective.spec else None
     config.inputs = {"store": store.fingerprint, "anchor": anchor.fingerprint if anchor else ""}
 
     devices = jax.device_count()
     plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, devices * settings.accumulate)
     shortest, longest = int(min(store.samples)), int(max(plan.bucket_samples))
     objective.check(min(shortest, longest), longest)
+    read = stream(objective, store, plan, config, config.inputs.anchor)
     print(header(objective, config, store, plan), flush=True)
-    stream = partial(
+    results = train(plain(config), objective, read, args.workdir)
+    if results["finished_before"]:
+        print(f"{args.workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
+    return results
+
+
+def stream(
+    objective: Any, store: Store, plan: Plan, config: Mapping[str, Any], anchor: str
+) -> Callable[[int, int], Iterator[Batch]]:
+    """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
+
+    anchor: its fingerprint. Raises UserError where the store lacks its labels, or the means that it needs.
+    """
+    return partial(
         batches,
         store,
         plan,
         objective.spec,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        workers=data.workers,
-        labels=labels,
-        means=means,
+        workers=config["data"]["workers"],
+        labels=Labels(store, anchor) if "anchor" in objective.spec else None,
+        means=load_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
     )
-    results = train(plain(config), objective, stream, args.workdir)
-    if results["finished_before"]:
-        print(f"{args.workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
-    return results
 
 
 def fill_in_anchor(config: ConfigDict, anchor: Anchor | None) -> None:

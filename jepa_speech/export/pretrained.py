@@ -71,14 +71,15 @@ class Pretrained:
     def _windows(self, function: Any, wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         wave = self._checked(wave, sample_rate)
         longest, overlap = (seconds * SAMPLE_RATE for seconds in (PADDED_SECONDS[-1], OVERLAP_SECONDS))
+        hop = round(SAMPLE_RATE / self.objective.frame_rate)
         if len(wave) <= longest:
             return self._padded(function, wave)
         starts = [*range(0, len(wave) - longest, longest - overlap)]
-        starts.append(-(-(len(wave) - longest) // HOP) * HOP)  # the last window ends with the wave, on the grid
+        starts.append(-(-(len(wave) - longest) // hop) * hop)  # the last window ends with the wave, on the grid
         parts: list[list[np.ndarray]] = []
         edges = [0, *(start + overlap // 2 for start in starts[1:]), None]
         for start, first, last in zip(starts, edges[:-1], edges[1:], strict=True):
-            keep = slice((first - start) // HOP if first else 0, None if last is None else (last - start) // HOP)
+            keep = slice((first - start) // hop if first else 0, None if last is None else (last - start) // hop)
             parts.append([layer[keep] for layer in self._padded(function, wave[start : start + longest])])
         return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
 

@@ -14,10 +14,25 @@ from tqdm import tqdm
 
 from jepa_speech.data import audio
 from jepa_speech.errors import UserError
-from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.features.grid import FRAME_RATE, HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.probe.dataset import SPLITS, Utterance
 
 Extract = Callable[[np.ndarray, int], list[np.ndarray]]
+
+
+def on_grid(layers: list[np.ndarray], frame_rate: float, samples: int) -> list[np.ndarray]:
+    """Layers [(F, D)] of a system at another rate, on the frame grid of a wave of `samples`: for each frame, the one
+    whose centre is nearest, so that every system is probed at the same moments.
+
+    A system's frames are taken to lie in the middle of the wave.
+    """
+    if frame_rate == FRAME_RATE:
+        return layers
+    hop, count = SAMPLE_RATE / frame_rate, len(layers[0])
+    first = (samples - (count - 1) * hop) / 2
+    centres = np.arange(frames(samples)) * HOP + WINDOW / 2
+    nearest = np.clip(np.round((centres - first) / hop).astype(int), 0, count - 1)
+    return [layer[nearest] for layer in layers]
 
 
 class Task(Protocol):

@@ -7,9 +7,10 @@ import pytest
 from spoken import SIZES, SPEAKERS, knowing, write_spoken
 
 from jepa_speech.errors import UserError
+from jepa_speech.features import grid
 from jepa_speech.files import read_jsonl, write_jsonl
 from jepa_speech.probe import evaluate, phones, speaker
-from jepa_speech.probe.extract import gather
+from jepa_speech.probe.extract import gather, on_grid
 from jepa_speech.probe.linear import Recipe
 
 TASKS = {"phones": phones, "speaker": speaker}
@@ -152,3 +153,18 @@ def test_layers_of_different_widths_cannot_be_summed(corpus):
 def test_an_unknown_task_is_refused(corpus):
     with pytest.raises(UserError, match="unknown task singing: choose from phones, speaker"):
         evaluate.probe("x", knowing_nothing, corpus, ["singing"])
+
+
+def test_systems_at_other_rates_are_probed_at_the_same_moments():
+    """A ramp over time comes back as a ramp, to half a frame of the system."""
+    samples = 48_000
+    centres = np.arange(grid.frames(samples)) * grid.HOP + grid.WINDOW / 2
+    for rate, window in ((25.0, 1360), (100.0, 160)):
+        hop = 16_000 / rate
+        count = int((samples - window) // hop) + 1
+        ramp = (np.arange(count) * hop + window / 2)[:, None]
+        mapped = on_grid([ramp], rate, samples)[0][:, 0]
+        inside = (centres > ramp[0]) & (centres < ramp[-1])
+        assert np.abs(mapped - centres)[inside].max() <= hop / 2 + hop / 2  # half a frame, and where the wave is cut
+    same = [np.zeros((149, 3))]
+    assert on_grid(same, 50.0, samples) is same

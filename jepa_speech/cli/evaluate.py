@@ -1,0 +1,58 @@
+"""jepa-speech evaluate: a checkpoint's loss on recordings that it was not trained on."""
+
+import argparse
+import math
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jepa_speech.cli.train import stream
+from jepa_speech.config import from_section
+from jepa_speech.data.plan import DataConfig, Plan
+from jepa_speech.data.store import Store
+from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.train.state import Tree
+from jepa_speech.train.step import value
+
+HELP = "the loss of a checkpoint on held-out recordings, term by term"
+EXAMPLE = "jepa-speech evaluate --checkpoint runs/smoke --store heldout"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder of `jepa-speech train`")
+    parser.add_argument(
+        "--store", required=True, help="held-out recordings, prepared (and labelled, where it trains so)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the masks and crops (default 0)")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """One epoch over the store, with the masks of training and its last schedules."""
+    model, store = load_pretrained(options.checkpoint), Store(options.store)
+    data = from_section(DataConfig, model.config["data"], "data")
+    plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed)
+    batches = stream(model.objective, store, plan, model.config, model.config["inputs"]["anchor"])
+    key = jax.random.PRNGKey(options.seed)
+
+    @jax.jit
+    def loss(params: Tree, slow: Tree, batch: dict[str, jax.Array]) -> tuple[Tree, Tree]:
+        return model.objective.loss(params, slow, batch, key, model.step)
+
+    sums = None
+    count = plan.batches_per_epoch
+    for batch in tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr):
+        part = jax.tree.map(lambda x: np.asarray(x, np.float64), loss(model.params, model.slow, batch))
+        sums = part if sums is None else jax.tree.map(np.add, sums, part)
+    terms, stats = sums
+    results = {name: float(value(term)) for name, term in terms.items()}
+    report = model.objective.report(jax.tree.map(lambda x: x.astype(np.float32), stats))
+    results |= {name: float(figure) for name, figure in report.items()}
+    seconds = float(np.minimum(store.samples, plan.bucket_samples[-1]).sum()) / 16_000
+    print(f"{options.checkpoint}, step {model.step}, on {len(store):,} recordings of {options.store}, {seconds:.0f} s")
+    for name, figure in results.items():
+        if math.isfinite(figure):
+            print(f"{name:<24}{figure:.5g}")
+    return {"checkpoint": str(options.checkpoint), "step": model.step, "store": str(options.store)} | results
