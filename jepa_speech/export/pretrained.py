@@ -44,8 +44,8 @@ class Pretrained:
 
     @property
     def has_clusters(self) -> bool:
-        """Whether a cluster head was trained (false for λ ≡ 0)."""
-        return "head" in self.params
+        """Whether a cluster head was trained: not without an anchor, nor where the encoder alone was imported."""
+        return "head" in self.params and hasattr(self.objective, "clusters") and "imported" not in self.config
 
     def represent(self, wave: np.ndarray, sample_rate: int) -> Representation:
         """The layers of one recording of any level, (S,) samples.
