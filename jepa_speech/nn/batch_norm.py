@@ -53,6 +53,23 @@ def update_running(running: Running, sums: Sums) -> Running:
     }
 
 
+def fresh_pool(width: int) -> Running:
+    return {"weight": jnp.zeros(()), "mean": jnp.zeros(width), "variance": jnp.zeros(width)}
+
+
+def pool(seen: Running, sums: Sums) -> Running:
+    """Statistics of all that was ever seen, after these sums too (Chan et al. 1979, eq. 2.1)."""
+    weight = seen["weight"] + sums.weight
+    share = sums.weight / jnp.maximum(weight, 1)
+    mean, variance = mean_and_variance(sums)
+    apart = mean - seen["mean"]
+    return {
+        "weight": weight,
+        "mean": seen["mean"] + share * apart,
+        "variance": (1 - share) * seen["variance"] + share * variance + share * (1 - share) * jnp.square(apart),
+    }
+
+
 class BatchNorm(nnx.Module):
     """(x - mean) / sqrt(variance + 1e-5), then gain and offset per channel where `affine`. float32 inside."""
 
