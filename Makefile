@@ -9,6 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= test
 PYTEST ?=
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -19,7 +20,7 @@ demo: $(VENV)/.installed$(if $(DATA),,-demo)
 	$(BIN)/jepa-speech demo $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST)
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -m slow $(PYTEST)

@@ -12,12 +12,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
-# Programs that several tests, or the processes that they start, compile alike are compiled once.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+# Programs that several tests, or the processes that they start, compile alike are compiled once. Each pytest worker has
+# a cache of its own: jax does not write one file in one go, so another worker could read half of it.
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
-left_out: list[pytest.Item] = []
+left_out: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +36,13 @@ def pytest_addoption(parser):
 
 
 def pytest_deselected(items):
-    left_out.extend(items)
+    left_out.extend(item.nodeid for item in items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """What a worker left out, told to the process that prints the summary; every worker leaves out the same."""
+    left_out[:] = getattr(node, "workeroutput", {}).get("left_out", [])
 
 
 def unlisted_skips(terminal) -> list[str]:
@@ -47,8 +55,8 @@ def unlisted_skips(terminal) -> list[str]:
 def pytest_terminal_summary(terminalreporter, config):
     if left_out:
         terminalreporter.section("left out by -m or -k (`make test-slow` runs the slow ones)")
-        for item in left_out:
-            terminalreporter.line(item.nodeid)
+        for name in left_out:
+            terminalreporter.line(name)
     if config.getoption("strict_skips") and (unlisted := unlisted_skips(terminalreporter)):
         terminalreporter.section(f"skipped, and not in {ALLOWED_SKIPS.name}: this run fails")
         for node in unlisted:
@@ -56,6 +64,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = left_out
+        return
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("strict_skips") and session.exitstatus == 0 and unlisted_skips(terminal):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
