@@ -131,7 +131,7 @@ class PReLU(nnx.Module):
     """max(x, 0) + slope · min(x, 0), a slope per channel."""
 
     def __init__(self, width: int, slope: float = 0.25):
-        self.slope = nnx.Param(jnp.full(width, slope))
+        self.slope = nnx.Param(jnp.full(width, slope, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.where(x > 0, x, self.slope[...].astype(x.dtype) * x)

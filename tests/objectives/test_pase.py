@@ -53,28 +53,29 @@ def close(a: dict, b: dict, rtol: float) -> None:
 @pytest.mark.parametrize("plus", [False, True], ids=["pase", "pase_plus"])
 def test_every_worker_learns(plus):
     """20 steps on one batch: losses fall, gradients are finite and reach every parameter, `slow` keeps its tree."""
-    some = ("waveform", "lps", "gammatone_long", "mfcc13", "prosody", "lim", "gim")  # each kind: quicker to compile
+    some = ("waveform", "gammatone_long", "prosody", "lim", "gim")  # one of each kind: quicker to compile
     objective = toy_pase(plus, **({"workers": some} if plus else {}))
     params, slow = jax.jit(objective.init)(KEY)
     optimizer = optax.scale_by_adam()
     step = jax.jit(make_step(objective, optimizer, lambda _: 3e-3, lambda _: False))
     zero = jnp.zeros((), jnp.int32)
     state, rows = TrainState(params, slow, optimizer.init(params), zero, KEY, zero, zero), []
+    batch = toy_batch()
     for _ in range(20):
-        state, metrics = step(state, toy_batch())
+        state, metrics = step(state, batch)
         rows.append(jax.device_get(metrics["terms"]))
         if len(rows) == 1:
             for path, gradient in jax.tree_util.tree_leaves_with_path(state.opt_state.mu):
                 name = jax.tree_util.keystr(path, simple=True, separator="/")
                 moves = name != "encoder/out/bias"  # the last normalisation takes it away again
                 assert np.isfinite(gradient).all() and (np.abs(gradient).max() > 0 or not moves), name
-    assert int(state.skipped) == 0
+    assert int(state.skipped) == 0 and step._cache_size() == 1
     for name in objective.config.workers:
         assert rows[-1][name] < rows[0][name], name
     assert jax.tree.structure(state.slow) == jax.tree.structure(slow)
     jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), state.slow, slow)
-    frames = int((toy_batch()["lengths"] // 160).sum())
-    assert float(state.slow["targets"]["lps"]["weight"]) == 20 * frames
+    frames = int((batch["lengths"] // 160).sum())
+    assert float(state.slow["targets"]["prosody"]["weight"]) == 20 * frames
 
 
 @pytest.fixture(scope="module")
