@@ -3,10 +3,10 @@
     jepa-speech train --config configs/smoke.py --workdir runs/smoke --config.data.store=STORE \
         --config.anchor.path=GMM.npz
 
-Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wavlm`, `:wav2vec2`,
-`:data2vec`, `:dinosr`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1); `:w2v_bert` has its own front-end
-(25 Hz), and `:wavlm` the published blocks, whose bias it is about. gmm_jepa, anchor_alone,
-hubert and wavlm need an anchor.
+Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wav2vec2`, `:data2vec`,
+`:dinosr`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1). Three have encoders of their own: `:wavlm` the
+published blocks, whose bias it is about, `:w2v_bert` a front-end at 25 Hz, `:pase` and `:pase_plus` convolutions.
+gmm_jepa, anchor_alone, hubert and wavlm need an anchor.
 """
 
 from base import get_config as base
@@ -14,6 +14,10 @@ from data2vec import get_config as data2vec
 from dinosr import get_config as dinosr
 from hubert import get_config as hubert
 from ml_collections import ConfigDict
+from pase import get_config as pase
+from pase import small as pase_small
+from pase_plus import get_config as pase_plus
+from pase_plus import small as pase_plus_small
 from w2v_bert import get_config as w2v_bert
 from wav2vec2 import get_config as wav2vec2
 from wavlm import get_config as wavlm
@@ -100,4 +104,6 @@ VARIANTS = {
     "data2vec": (data2vec, self_distilled_small),
     "dinosr": (dinosr, dinosr_small),
     "w2v_bert": (w2v_bert, w2v_bert_small),
+    "pase": (pase, pase_small),
+    "pase_plus": (pase_plus, pase_plus_small),
 }

@@ -11,7 +11,19 @@ from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.state import count_params
 
-SMALL = ["gmm_jepa", "pure_jepa", "anchor_alone", "hubert", "wavlm", "wav2vec2", "data2vec", "dinosr", "w2v_bert"]
+SMALL = [
+    "gmm_jepa",
+    "pure_jepa",
+    "anchor_alone",
+    "hubert",
+    "wavlm",
+    "wav2vec2",
+    "data2vec",
+    "dinosr",
+    "w2v_bert",
+    "pase",
+    "pase_plus",
+]
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
 

@@ -52,13 +52,17 @@ SHRUNK = {
 
 
 def toy_objective(name: str, **sections: dict) -> ConfigDict:
-    """configs/NAME.py of an objective, on the toy encoder."""
+    """configs/NAME.py of an objective, on a toy encoder: the one of `toy_config`, but for PASE, which has its own."""
     config, toy = load_config(str(CONFIGS / f"{name}.py"), []), toy_config()
-    frontend = config.encoder.get("frontend", "logmel")
-    for section in ("encoder", "head", "anchor", "mixing"):
-        config[section] = toy[section]
-    if frontend == "subsampled":
-        config.encoder.update(frontend=frontend, channels=2)
+    if config.encoder.name == "pase":
+        config.encoder.update(maps=(6, 6, 8, 8, 8, 8, 12, 12), embedding=10)
+        config.objective.update(hidden=24, decoder=(8, 8, 8), workers=("waveform", "mfcc", "lim", "spc"))
+    else:
+        frontend = config.encoder.get("frontend", "logmel")
+        for section in ("encoder", "head", "anchor", "mixing"):
+            config[section] = toy[section]
+        if frontend == "subsampled":
+            config.encoder.update(frontend=frontend, channels=2)
     config.train.update(toy.train)
     for section, values in SHRUNK.items():
         present = {key: value for key, value in values.items() if key in config.get(section, {})}
@@ -119,3 +123,17 @@ def toy_batch(
         dense = frame_posteriors(anchor.arrays(), anchor.features, clean, lengths=batch["lengths"])
         batch["anchor_ids"], batch["anchor_probs"] = top_k(dense, TOP)
     return batch
+
+
+def with_others(batch: dict[str, jax.Array], seed: int = 1) -> dict[str, jax.Array]:
+    """The batch with another crop of each recording (`context`) and a crop of another one (`mix`)."""
+    rows, samples = batch["audio"].shape
+    other = toy_audio(rows, samples, seed)
+    inside = jnp.arange(samples) < batch["lengths"][:, None]
+    return batch | {
+        "context": jnp.roll(batch["audio"], 2000, axis=1) * inside,
+        "context_lengths": batch["lengths"],
+        "mix": jnp.asarray(other) * inside,
+        "mix_lengths": batch["lengths"],
+        "mix_level": jnp.asarray(np.sqrt(np.square(other).mean(1))),
+    }

@@ -29,7 +29,10 @@ def toy(name: str, change: Any = None, **sections: dict) -> properties.System:
     objective = build(toys.toy_objective(name, **sections), toys.toy_anchor())
     if change is not None:
         objective = change(objective)
-    return properties.System(objective, toys.toy_batch(seconds=SECONDS.get(name, 1.0), anchor=toys.toy_anchor()))
+    batch = toys.toy_batch(seconds=SECONDS.get(name, 1.0), anchor=toys.toy_anchor())
+    if {"mix", "context"} & objective.spec:
+        batch = toys.with_others(batch)
+    return properties.System(objective, batch)
 
 
 def twin(cls: type, **methods: Any) -> Any:
