@@ -12,13 +12,17 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from phones import CONFIG, HERE, accuracy, prepare, probe, verb
 
+from jepa_speech.features.targets import TARGETS as PASE_TARGETS
 from jepa_speech.files import read_json, write_json, write_text
 from jepa_speech.probe import evaluate
 
 Figures = dict[str, float]
+ABLATED = "w2v_bert_without_contrastive-0"
+MINUS = ("minus log-mel", "minus own random init")
 
 
 def unigram(r: Figures) -> tuple[float, float]:
@@ -29,33 +33,40 @@ def mean_posterior(r: Figures) -> tuple[float, float]:
     return r["cluster"], r["label_entropy"] - r["posterior_entropy"]
 
 
-# Variant -> anchor, title, what the loss is beside, (loss, trivial loss), and the figure that tells a collapse.
-TRAINED: dict[str, tuple[str, str, str, Callable[[Figures], tuple[float, float]], str]] = {
-    "gmm_jepa": ("gmm", "GMM-anchored JEPA", "KL of the mean posterior", mean_posterior, "effective_rank"),
-    "hubert": ("kmeans", "HuBERT", "unigram entropy of the labels", unigram, "cluster_usage"),
-    "wavlm": ("kmeans", "WavLM", "unigram entropy of the labels", unigram, "cluster_usage"),
-    "wav2vec2": ("", "wav2vec 2.0", "log 51", lambda r: (r["contrastive"], math.log(51)), "code_perplexity"),
-    "data2vec": (
-        "",
+def worst_worker(r: Figures) -> tuple[float, float]:
+    return max(value for name, value in r.items() if name in PASE_TARGETS), 1.0
+
+
+class Row(NamedTuple):
+    title: str
+    anchor: str  # gmm, kmeans, or none
+    losses: Callable[[Figures], tuple[float, float]]  # held out, and the trivial predictor's
+    trivial: str  # what that predictor does
+    collapse: str  # the figure that tells one
+
+
+TRAINED: dict[str, Row] = {
+    "gmm_jepa": Row("GMM-anchored JEPA", "gmm", mean_posterior, "mean posterior", "effective_rank"),
+    "hubert": Row("HuBERT", "kmeans", unigram, "unigram entropy", "cluster_usage"),
+    "wavlm": Row("WavLM", "kmeans", unigram, "unigram entropy", "cluster_usage"),
+    "wav2vec2": Row("wav2vec 2.0", "", lambda r: (r["contrastive"], math.log(51)), "log 51", "code_perplexity"),
+    "data2vec": Row(
         "data2vec",
-        "the mean target",
+        "",
         lambda r: (r["regression"], r["target_variance"] * math.sqrt(128)),
+        "mean target",
         "target_variance",
     ),
-    "dinosr": (
-        "",
+    "dinosr": Row(
         "DinoSR",
-        "log code perplexity",
-        lambda r: (r["codes"], math.log(r["code_perplexity"])),
-        "code_perplexity",
-    ),
-    "w2v_bert": (
         "",
-        "w2v-BERT",
-        "log 26 (contrastive)",
-        lambda r: (r["contrastive"], math.log(26)),
+        lambda r: (r["codes"], math.log(r["code_perplexity"])),
+        "log code perplexity",
         "code_perplexity",
     ),
+    "w2v_bert": Row("w2v-BERT", "", lambda r: (r["contrastive"], math.log(26)), "log 26", "code_perplexity"),
+    "pase": Row("PASE", "", worst_worker, "mean, worst worker", "effective_rank"),
+    "pase_plus": Row("PASE+", "", worst_worker, "mean, worst worker", "effective_rank"),
 }
 
 
@@ -72,11 +83,11 @@ def anchors(data: Path, work: Path) -> None:
             verb("label", "--store", work / store, "--anchor", work / f"{kind}.npz")
 
 
-def train(work: Path, variant: str, seed: int) -> Path:
-    run, kind = work / f"{variant}-{seed}", TRAINED[variant][0]
+def train(work: Path, variant: str, run: Path, *overrides: str) -> Path:
+    kind = TRAINED[variant].anchor
     anchor = (f"--config.anchor.path={work / kind}.npz",) if kind else ()
     store = f"--config.data.store={work / 'store'}"
-    verb("train", "--config", f"{CONFIG}:{variant}", "--workdir", run, store, *anchor, f"--config.seed={seed}")
+    verb("train", "--config", f"{CONFIG}:{variant}", "--workdir", run, store, *anchor, *overrides)
     return run
 
 
@@ -98,37 +109,37 @@ def main() -> None:
 
     anchors(args.data, args.work)
     for variant in args.only or TRAINED:
-        train(args.work, variant, 0)
+        train(args.work, variant, args.work / f"{variant}-0")
+        if variant == "w2v_bert":  # the paper's ablation: nothing holds the codebook
+            train(args.work, variant, args.work / ABLATED, "--config.objective.contrastive_weight=0.0")
     baseline = probe(args.data, args.work, "logmel", "--checkpoint", "logmel")
-    rows = [
-        (
-            "objective",
-            "held-out loss",
-            "trivial predictor",
-            "collapse figure",
-            "phones, % [95%]",
-            "minus log-mel",
-            "minus own random init",
-        )
-    ]
+    rows = [("objective", "held-out loss", "trivial", "collapse figure", "phones, % [95%]", *MINUS)]
     figures = {}
-    for variant, (_, title, beside, losses, figure) in TRAINED.items():
+    for variant, row in TRAINED.items():
         run = args.work / f"{variant}-0"
         if not run.is_dir():
             continue
         result = heldout(args.work, run)
         phones = probe(args.data, args.work, run.name, "--checkpoint", run)
         untrained = probe(args.data, args.work, f"random-{variant}", "--checkpoint", "random", "--like", run)
-        loss, trivial = losses(result)
+        loss, trivial = row.losses(result)
         against = [str(evaluate.compare([phones], [other], "phones")) for other in (baseline, untrained)]
-        collapse = f"{figure.replace('_', ' ')} {result[figure]:.3g}"
-        rows.append((title, f"{loss:.3f}", f"{trivial:.3f} ({beside})", collapse, str(accuracy([phones])), *against))
+        collapse = f"{row.collapse.replace('_', ' ')} {result[row.collapse]:.3g}"
+        beside = f"{trivial:.3f} ({row.trivial})"
+        rows.append((row.title, f"{loss:.3f}", beside, collapse, str(accuracy([phones])), *against))
         figures[variant] = {"heldout": result, "chosen": phones["tasks"]["phones"]["chosen"]}
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     table = "\n".join(lines) + "\n"
     write_text(HERE / "objectives.md", table)
-    write_json(HERE / "objectives.json", {"runs": figures, "table": [list(row) for row in rows]})
+    ablation = {}
+    if (args.work / ABLATED).is_dir():
+        for name in ("w2v_bert-0", ABLATED):
+            result = heldout(args.work, args.work / name)
+            ablation[name] = {key: result[key] for key in ("code_perplexity", "prediction_accuracy")}
+    measured = {"runs": figures, "table": [list(row) for row in rows], "w2v_bert_ablation": ablation}
+    write_json(HERE / "objectives.json", measured)
+    print(json.dumps(ablation))
     print("\n" + table)
     print(json.dumps({variant: f["chosen"] for variant, f in figures.items()}, ensure_ascii=False))
 

@@ -48,6 +48,7 @@ def wav2vec2_encoder() -> dict:
     """The encoder of wav2vec 2.0 Base and HuBERT Base; what it leaves open has the defaults of nn/wav2vec2.py."""
     return {
         "name": "wav2vec2",
+        "frontend": "conv",
         "norm": "group",
         "conv_bias": False,
         "channels": 512,

@@ -69,7 +69,7 @@ def hubert_small(config: ConfigDict) -> None:
 def wavlm_small(config: ConfigDict) -> None:
     hubert_small(config)
     config.encoder = ConfigDict(wavlm().encoder)
-    config.encoder.update(norm="layer", conv_bias=True, channels=32, width=128, blocks=4, heads=4, hidden=512)
+    config.encoder.update(frontend="logmel", width=128, blocks=4, heads=4, hidden=512)
     config.encoder.update(position_kernel=16, position_groups=4, layerdrop=0.0, gradient_scale=1.0, dtype="float32")
     config.encoder.update(dropout=0.0, attention_dropout=0.0, input_dropout=0.0, feature_dropout=0.0, pre_norm=True)
 

@@ -15,6 +15,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.conv_features import ConvFeatures, layer_norm
 from jepa_speech.nn.conv_positions import ConvPositions, StackedPositions, uniform_init
+from jepa_speech.nn.frontends import LogMelFrontend
 from jepa_speech.nn.masks import fill_hidden
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.relative_bias import RelativeBias
@@ -28,7 +29,8 @@ INPUT, FEATURES, POSITIONS, FILL, LAYERDROP, BLOCKS = range(6)  # one use of a r
 class Wav2Vec2Config:
     """Config section `encoder` where its name is `wav2vec2`; the defaults are wav2vec 2.0's and HuBERT's Base.
 
-    norm, conv_bias: of the front-end: `group` without biases (Base), `layer` with them (Large), or without (data2vec).
+    frontend: `conv`, the published one, or `logmel`, this project's, which costs next to nothing.
+    norm, conv_bias: of the front-end's convolutions: `group` without biases (Base), `layer` with them (Large), or without (data2vec).
     pre_norm: the blocks' norms stand before attention and feed-forward (Large), not after (Base).
     positions: `conv` is one convolution of `position_kernel` frames in `position_groups`; `stacked` is data2vec's,
     `position_depth` of them that share out the frames (95 in 5 there).
@@ -40,6 +42,7 @@ class Wav2Vec2Config:
     """
 
     name: Literal["wav2vec2"] = "wav2vec2"
+    frontend: Literal["conv", "logmel"] = "conv"
     norm: Literal["group", "layer"] = "group"
     conv_bias: bool = False
     channels: int = 512
@@ -84,7 +87,7 @@ class Wav2Vec2Config:
     @property
     def features(self) -> int:
         """Channels of `Encoded.features`."""
-        return self.channels
+        return self.channels if self.frontend == "conv" else LogMelFrontend.width
 
     def frames(self, samples: Any) -> Any:
         """Frames of a wave: floor((S - 400) / 320) + 1."""
@@ -121,8 +124,12 @@ class Wav2Vec2Encoder(nnx.Module):
     def __init__(self, config: Wav2Vec2Config, fill: Literal["learned", "random"], rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
         self.config = config
-        self.frontend = ConvFeatures(config.channels, config.norm, config.conv_bias, config.gradient_scale, dtype, rngs)
-        self.projection = nnx.Linear(config.channels, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
+        if config.frontend == "conv":
+            options = (config.norm, config.conv_bias, config.gradient_scale)
+            self.frontend = ConvFeatures(config.channels, *options, dtype, rngs)
+        else:
+            self.frontend = LogMelFrontend()
+        self.projection = nnx.Linear(config.features, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         self.positions = positions(config, rngs)
@@ -149,7 +156,10 @@ class Wav2Vec2Encoder(nnx.Module):
         config = self.config
         frame_lengths = frames(lengths)
         inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
-        features, energy = self.frontend(wave, lengths)  # (B, T, C), (B, T)
+        if config.frontend == "conv":
+            features, energy = self.frontend(wave, lengths)  # (B, T, C), (B, T)
+        else:
+            features, energy = self.frontend(wave, inside if mask is None else inside & ~mask)
         x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
         x = fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL))
         x = x + self.positions(x, inside)

@@ -98,9 +98,13 @@ def test_padding_does_not_leak(extra, waves):
     np.testing.assert_allclose(padded.energy[1, :size], alone.energy[0], atol=1e-5)
 
 
-def test_what_is_hidden_does_not_leak(encoder, waves):
+@pytest.mark.parametrize("frontend", ["conv", "logmel"])
+def test_what_is_hidden_does_not_leak(frontend, encoder, waves):
     """Samples under a span, less those that visible frames share with it, reach no output at all."""
     params, apply = encoder
+    if frontend == "logmel":
+        made = pure(replace(TINY, frontend="logmel"))
+        params, apply = jax.jit(made.init)(jax.random.key(0)), jax.jit(made.apply)
     wave, lengths = waves
     mask = jnp.zeros((2, TINY.frames(8_000)), bool).at[:, 5:10].set(True)
     other = wave.at[:, 320 * 5 + 80 : 320 * 10].set(1.5)  # frame 4 ends at 320 * 5 + 80, frame 10 begins at 320 * 10
