@@ -30,7 +30,8 @@ class Wav2Vec2Config:
     """Config section `encoder` where its name is `wav2vec2`; the defaults are wav2vec 2.0's and HuBERT's Base.
 
     frontend: `conv`, the published one, or `logmel`, this project's, which costs next to nothing.
-    norm, conv_bias: of the front-end's convolutions: `group` without biases (Base), `layer` with them (Large), or without (data2vec).
+    norm, conv_bias: of the front-end's convolutions: `group` without biases (Base), `layer` with them (Large), or
+    without (data2vec).
     pre_norm: the blocks' norms stand before attention and feed-forward (Large), not after (Base).
     positions: `conv` is one convolution of `position_kernel` frames in `position_groups`; `stacked` is data2vec's,
     `position_depth` of them that share out the frames (95 in 5 there).
