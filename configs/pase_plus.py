@@ -31,3 +31,4 @@ def small(config: ConfigDict) -> None:
     """PASE's, with a narrow QRNN and dense skips. For configs/smoke.py."""
     small_pase(config)
     config.encoder.update(embedding=100, recurrent=64, dense=True)
+    config.objective.hidden = 64

@@ -1,5 +1,7 @@
 """PASE and PASE+ at toy size: every worker learns, rows that pad or fill count for nothing, statistics add up."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +140,14 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(UsageError, match="spc"):
         objective.check(480, 4_000)
     objective.check(480, 16_000)
+
+
+def test_sums_are_float32_in_any_arithmetic():
+    objective = toy_pase(plus=True)
+    low = dataclasses.replace(objective, encoder_config=dataclasses.replace(objective.encoder_config, dtype="bfloat16"))
+    params, slow = jax.eval_shape(low.init, KEY)
+    terms, stats = jax.eval_shape(low.loss, params, slow, toy_batch(), KEY, 0)
+    assert {x.dtype for x in jax.tree.leaves((params, slow, terms, stats))} == {jnp.dtype("float32")}
 
 
 def test_a_batch_brings_only_what_the_workers_need():
