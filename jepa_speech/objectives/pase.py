@@ -196,7 +196,7 @@ class Pase:
         """What a worker regresses, (B, T, frames * F), with mean 0 and deviation 1 over training; the batch's sums."""
         features = target(name, clean, lengths, self.config.deltas)  # (B, T, F)
         sums = moments(features, inside)[2]
-        known = pool(slow["targets"][name], sums)
+        known = jax.lax.stop_gradient(pool(slow["targets"][name], sums))
         normal = (features - known["mean"]) * jax.lax.rsqrt(known["variance"] + 1e-8)
         return neighbours(jnp.where(inside[..., None] > 0, normal, 0), self.config.frames), sums
 
