@@ -1,6 +1,6 @@
-"""Our models against independent ones, on the same weights: what differs, by how much, and how much may.
+"""Our encoders against transformers', on the same weights: what differs, by how much, and how much may.
 
-Each function takes the size from its caller: tests call it with tiny shapes, a report with those of the papers.
+Each function takes the size from its caller: tests call it with tiny shapes, `make parity` with those of the papers.
 """
 
 from collections.abc import Callable
@@ -40,10 +40,15 @@ class Difference(NamedTuple):
 
 
 def their_model(name: str, config: dict[str, Any], seed: int = 0) -> torch.nn.Module:
-    """A model of transformers with random weights, large enough that each of them shows in the output."""
+    """A model of transformers with the weights of `randomised`."""
     kind, model = MODELS[name]
+    return randomised(lambda: model(kind(**config)), seed)
+
+
+def randomised(make: Callable[[], torch.nn.Module], seed: int = 0) -> torch.nn.Module:
+    """The model made, in evaluation, with random weights, large enough for each of them to show in the output."""
     torch.manual_seed(seed)
-    model = model(kind(**config)).eval()
+    model = make().eval()
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             noise = torch.randn_like(parameter)
@@ -83,10 +88,14 @@ def compare(name: str, config: dict[str, Any], seconds: list[float], label: str 
     wave, lengths = waves(seconds)
     ours = our_layers(model, wave, lengths)
     theirs = their_layers(model, wave, lengths)
-    quantities = {"front-end": (ours.features, theirs.features), "energy": (ours.energy, theirs.energy)}
+    inside = np.arange(frames(wave.shape[1])) < frames(lengths)[:, None]
+    energy = theirs.energy[inside].mean()  # 1e-4 with some weights
+    quantities = {
+        "front-end": (ours.features, theirs.features),
+        "energy, relative": (ours.energy / energy, theirs.energy / energy),
+    }
     for what, a, b in (("hidden state", ours.layers, theirs.layers), ("feed-forward", ours.ff, theirs.ff)):
         quantities |= {f"{what} {i}": pair for i, pair in enumerate(zip(a, b, strict=True))}
-    inside = np.arange(frames(wave.shape[1])) < frames(lengths)[:, None]
     return [
         Difference(label or name, what, float(np.abs(a - b)[inside].max()), TOLERANCE)
         for what, (a, b) in quantities.items()

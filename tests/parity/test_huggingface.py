@@ -7,41 +7,21 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from parity.oracles import TOLERANCE, arrays_of, compare, our_layers, their_model, waves  # noqa: E402
+from parity.sizes import TINY, TINY_CODES, TINY_ENCODERS  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
 from jepa_speech.export.huggingface import from_huggingface  # noqa: E402
 from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig  # noqa: E402
-from jepa_speech.nn.relative_bias import buckets  # noqa: E402
-
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
-LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")  # torch's, of WavLM's code
 @pytest.mark.parametrize(
-    ("name", "config", "seconds"),
-    [
-        ("wav2vec2", {}, [0.5]),
-        ("wav2vec2", LARGE, [0.5, 0.3]),
-        ("hubert", {}, [0.5]),
-        ("wavlm", {}, [0.5]),
-        ("wavlm", LARGE, [0.5, 0.3]),
-        ("wavlm", {"num_buckets": 16, "max_bucket_distance": 20}, [0.9]),  # reaches the logarithmic ones
-        ("data2vec-audio", {"num_conv_pos_embeddings": 5}, [0.5]),
-    ],
+    ("name", "config", "seconds", "label"), TINY_ENCODERS, ids=[label for *_, label in TINY_ENCODERS]
 )
-def test_an_encoder_is_the_published_one(name, config, seconds):
-    found = compare(name, TINY | config, seconds)
+def test_an_encoder_is_the_published_one(name, config, seconds, label):
+    found = compare(name, config, seconds, label)
     assert len(found) == 2 + 4 + 3  # features and energy, layers, feed-forwards
     assert [d for d in found if not d.error <= d.tolerance] == []
 
@@ -70,9 +50,8 @@ def test_an_imported_run_represents_as_the_published_model(tmp_path):
 
 
 def test_the_imported_quantiser_chooses_the_same_codes():
-    config = TINY | {"num_codevectors_per_group": 6, "codevector_dim": 10, "proj_codevector_dim": 12}
     torch.manual_seed(0)
-    model = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**config)).eval()
+    model = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**(TINY | TINY_CODES))).eval()
     heads = from_huggingface(model.config.to_dict(), arrays_of(model)).extra
     features = np.random.default_rng(0).normal(size=(2, 20, 16)).astype(np.float32)
     quantizer = Pure(lambda rngs: GumbelQuantizer(16, QuantizerConfig(codes=6, width=10), rngs))
@@ -83,11 +62,3 @@ def test_the_imported_quantiser_chooses_the_same_codes():
     np.testing.assert_array_equal(ours, theirs)
     q = heads["project_q"]
     np.testing.assert_allclose(ours @ q["kernel"] + q["bias"], projected, atol=1e-5)
-
-
-def test_bucket_table_of_wavlm():
-    attention = their_model("wavlm", TINY).encoder.layers[0].attention
-    offsets = np.arange(-1_500, 1_501)
-    np.testing.assert_array_equal(
-        buckets(offsets, 320, 800), attention._relative_positions_bucket(torch.tensor(offsets))
-    )

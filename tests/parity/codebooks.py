@@ -1,0 +1,35 @@
+"""DinoSR's online codebooks against plain numpy."""
+
+import jax
+import numpy as np
+from objectives.test_equations import run
+from parity.oracles import Difference
+
+
+def codebook_step(x: np.ndarray, sums: np.ndarray, counts: np.ndarray, decay: float) -> np.ndarray:
+    """One step of one codebook, in place (arXiv 2305.10005, eq. 3 and 4).
+
+    x (N, D): the frames; sums (V, D), counts (V,) -> the code of each frame (N,), read before the codewords move.
+    """
+    codes = ((x[:, None] - sums / counts[:, None]) ** 2).sum(-1).argmin(-1)
+    for v in np.unique(codes):
+        counts[v] = decay * counts[v] + (1 - decay) * (codes == v).sum()
+        sums[v] = decay * sums[v] + (1 - decay) * x[codes == v].sum(0)
+    return codes
+
+
+def dinosr(steps: int = 3) -> list[Difference]:
+    """Two codebooks of a toy over a few updates, relative to the largest entry: float32 sums over some 100 frames."""
+    o, _, params, slow, everything = run("dinosr")
+    sums, counts = np.asarray(slow["code_sums"], np.float64), np.asarray(slow["code_counts"], np.float64)
+    update, targets = jax.jit(o.update_slow), jax.jit(o.block_targets)
+    for step in range(steps):
+        _, stats, view, _ = everything(params, slow, step)
+        hidden = np.asarray(view.hidden) > 0
+        for k, layer in enumerate(targets(params, slow, view)):
+            codebook_step(np.asarray(layer)[hidden], sums[k], counts[k], o.config.code_decay)
+        slow = update(slow, params, stats, step)
+    return [
+        Difference(f"DinoSR, {steps} codebook steps", f"{what}, relative", np.abs(a - b).max() / np.abs(b).max(), 1e-4)
+        for what, a, b in (("sums", slow["code_sums"], sums), ("counts", slow["code_counts"], counts))
+    ]
