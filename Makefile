@@ -3,6 +3,7 @@
 #   make demo [DATA=/path/to/recordings]    from audio to a probed encoder, under 15 minutes on 2 cores
 #   make test [EXTRAS=test,parity]          the tests; ends with what was left out
 #   make test-slow                          the tests that take minutes
+#   make parity                             against transformers, scikit-learn, librosa: a table, in some minutes
 #   make lint, make clean
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow parity lint clean
 
 # With DATA nothing has to speak, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -24,6 +25,10 @@ test: $(VENV)/.installed-$(EXTRAS)
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+# Exit code 1 where an error is above its tolerance. On CPU, where float32 products are float32 products.
+parity: $(VENV)/.installed-test,parity
+	JAX_PLATFORMS=cpu PYTHONPATH=tests $(BIN)/python -m parity.table benchmarks/parity.md
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
