@@ -7,12 +7,93 @@ Distractors are targets of other hidden frames of the same recording; one with t
 none.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from jepa_speech.nn.quantizer import Quantized
+from jepa_speech.config import from_section
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
+from jepa_speech.nn.rows import fold
 from jepa_speech.nn.similarity import cosine
 from jepa_speech.objectives.contract import Term, Tree
+from jepa_speech.objectives.masked import OWN, MaskedObjective, View, masked_parts
+
+NEGATIVES, GUMBEL = OWN[:2]
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    """Fields of config section `objective`: width of the projections, K, κ, and the weight of L_d."""
+
+    projection: int = 256
+    distractors: int = 100
+    temperature: float = 0.1
+    diversity_weight: float = 0.1
+
+
+@dataclass(frozen=True)
+class ContrastiveObjective(MaskedObjective):
+    config: ContrastiveConfig
+    quantizer_config: QuantizerConfig
+    quantizer: Pure
+    final_proj: Pure
+    project_q: Pure
+
+    heads = ("quantizer", "final_proj", "project_q")  # fields, and names in params
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+        keys = jax.random.split(key, len(self.heads) + 1)
+        heads = {name: getattr(self, name).init(k) for name, k in zip(self.heads, keys[1:], strict=True)}
+        return {"encoder": self.system.encoder.init(keys[0])} | heads, {}
+
+    def check(self, shortest: int, longest: int) -> None:
+        """Raises UsageError, too, where not even a clip of `longest` samples hides as many frames as L_w draws."""
+        super().check(shortest, longest)
+        keys = jax.random.split(jax.random.PRNGKey(0), 8)
+        size, count = int(self.system.frames(longest)), self.config.distractors
+        hidden = int(self.hide(keys, jnp.full(len(keys), size), size).sum(1).max())
+        if hidden <= count:
+            raise UsageError(
+                f"config key objective.distractors = {count}: the longest clips ({size} frames) hide about {hidden} "
+                "frames, fewer than that; lower objective.distractors, or raise data.buckets or mask.probability"
+            )
+
+    def contrast(
+        self, params: Tree, view: View, context: jax.Array, features: jax.Array, step: jax.Array, weight: float
+    ) -> tuple[dict[str, Term], Tree, Quantized]:
+        """context (B, T, D) of the student, features (B, T, C) with nothing hidden -> terms, stats, what was chosen."""
+        temperature = self.quantizer_config.temperature_at(step)
+        quantized = self.quantizer.apply(params["quantizer"], features, temperature, fold(view.keys, GUMBEL))
+        terms, stats = contrastive_terms(
+            self.final_proj.apply(params["final_proj"], context),
+            self.project_q.apply(params["project_q"], quantized.vectors),
+            quantized,
+            distractors(fold(view.keys, NEGATIVES), view.mask, self.config.distractors),
+            view.hidden,
+            self.config.temperature,
+            weight,
+            self.config.diversity_weight,
+        )
+        return terms | {"temperature": Term(temperature, jnp.ones(()), 0.0)}, stats, quantized
+
+
+def contrastive_parts(config: Mapping[str, Any], objective: ContrastiveConfig) -> dict[str, Any]:
+    """The fields of ContrastiveObjective, from the whole config."""
+    parts, codes = masked_parts(config), from_section(QuantizerConfig, config["quantizer"], "quantizer")
+    width, inputs = parts["system"].width, parts["system"].features
+    return parts | {
+        "config": objective,
+        "quantizer_config": codes,
+        "quantizer": Pure(lambda rngs: GumbelQuantizer(inputs, codes, rngs)),
+        "final_proj": Pure(lambda rngs: nnx.Linear(width, objective.projection, rngs=rngs)),
+        "project_q": Pure(lambda rngs: nnx.Linear(codes.width, objective.projection, rngs=rngs)),
+    }
 
 
 def distractors(keys: jax.Array, mask: jax.Array, count: int) -> jax.Array:

@@ -20,71 +20,48 @@ from flax import nnx
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
 from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.contrastive import code_perplexity, contrastive_terms, distractors
-from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
-from jepa_speech.objectives.wav2vec2 import check_distractors
-
-NEGATIVES, GUMBEL = OWN[:2]
+from jepa_speech.objectives.contrastive import (
+    ContrastiveConfig,
+    ContrastiveObjective,
+    code_perplexity,
+    contrastive_parts,
+)
+from jepa_speech.objectives.masked import ENCODER
 
 
 @dataclass(frozen=True)
-class W2vBertConfig:
-    """Config section `objective`. contrastive_blocks: after how many of the encoder's blocks L_w is read."""
+class W2vBertConfig(ContrastiveConfig):
+    """Config section `objective`. contrastive_blocks: after how many of the encoder's blocks L_w is read.
+
+    contrastive_weight: β; prediction_weight: γ.
+    """
 
     name: str = "w2v_bert"
     contrastive_blocks: int = 12
-    projection: int = 1024
-    distractors: int = 100
-    temperature: float = 0.1
     contrastive_weight: float = 1.0
-    diversity_weight: float = 0.1
     prediction_weight: float = 1.0
 
 
 @dataclass(frozen=True)
-class W2vBert(MaskedObjective):
-    config: W2vBertConfig
-    quantizer_config: QuantizerConfig
-    quantizer: Pure
-    final_proj: Pure
-    project_q: Pure
+class W2vBert(ContrastiveObjective):
     head: Pure
 
-    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
-        names = ("quantizer", "final_proj", "project_q", "head")
-        keys = jax.random.split(key, len(names) + 1)
-        heads = {name: getattr(self, name).init(k) for name, k in zip(names, keys[1:], strict=True)}
-        return {"encoder": self.system.encoder.init(keys[0])} | heads, {}
-
-    def check(self, shortest: int, longest: int) -> None:
-        super().check(shortest, longest)
-        check_distractors(self, self.config.distractors, longest)
+    heads = (*ContrastiveObjective.heads, "head")
 
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view, config = self.view(batch, key), self.config
-        hidden = view.hidden
         encoded = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
-        temperature = self.quantizer_config.temperature_at(step)
-        quantized = self.quantizer.apply(params["quantizer"], encoded.features, temperature, fold(view.keys, GUMBEL))
-        terms, stats = contrastive_terms(
-            self.final_proj.apply(params["final_proj"], encoded.layers[config.contrastive_blocks]),
-            self.project_q.apply(params["project_q"], quantized.vectors),
-            quantized,
-            distractors(fold(view.keys, NEGATIVES), view.mask, config.distractors),
-            hidden,
-            config.temperature,
-            config.contrastive_weight,
-            config.diversity_weight,
-        )
+        lower = encoded.layers[config.contrastive_blocks]
+        terms, stats, quantized = self.contrast(params, view, lower, encoded.features, step, config.contrastive_weight)
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z).astype(jnp.float32))  # (B, T, V)
         code = quantized.ids[..., 0]
         surprise = -jnp.take_along_axis(log_p, code[..., None], -1)[..., 0]
+        hidden = view.hidden
         terms["prediction"] = Term((surprise * hidden).sum(), hidden.sum(), config.prediction_weight)
         hit = (log_p.argmax(-1) == code) * hidden
         terms["prediction_accuracy"] = Term(hit.sum(), hidden.sum(), 0.0)
@@ -100,22 +77,13 @@ class W2vBert(MaskedObjective):
 def build(config: Mapping[str, Any], anchor: None = None) -> W2vBert:
     """From the whole config; raises UsageError where the contrastive blocks are not among the encoder's."""
     objective = from_section(W2vBertConfig, config["objective"], "objective")
-    parts, codes = masked_parts(config), from_section(QuantizerConfig, config["quantizer"], "quantizer")
+    parts = contrastive_parts(config, objective)
+    codes, width, blocks = parts["quantizer_config"], parts["system"].width, config["encoder"]["blocks"]
     if codes.groups != 1:
         raise UsageError(f"config key quantizer.groups = {codes.groups}: w2v-BERT predicts one code a frame, set 1")
-    blocks = config["encoder"]["blocks"]
     if not 0 < objective.contrastive_blocks < blocks:
         raise UsageError(
             f"config key objective.contrastive_blocks = {objective.contrastive_blocks}: the encoder has {blocks} "
             f"blocks, choose 1 to {blocks - 1}"
         )
-    width, inputs = parts["system"].width, parts["system"].features
-    return W2vBert(
-        **parts,
-        config=objective,
-        quantizer_config=codes,
-        quantizer=Pure(lambda rngs: GumbelQuantizer(inputs, codes, rngs)),
-        final_proj=Pure(lambda rngs: nnx.Linear(width, objective.projection, rngs=rngs)),
-        project_q=Pure(lambda rngs: nnx.Linear(codes.width, objective.projection, rngs=rngs)),
-        head=Pure(lambda rngs: nnx.Linear(width, codes.codes, rngs=rngs)),
-    )
+    return W2vBert(**parts, head=Pure(lambda rngs: nnx.Linear(width, codes.codes, rngs=rngs)))
