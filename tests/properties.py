@@ -100,7 +100,7 @@ def padding_invariance(system: System) -> None:
         more = extra.get(x.shape[1], 0) if x.ndim > 1 else 0
         return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2)) if more else x
 
-    if getattr(o, "batch_statistics", False):
+    if o.batch_statistics:
         return
     short, long = system.terms(), system.terms({name: lengthened(x) for name, x in batch.items()})
     for name in short:
@@ -147,7 +147,7 @@ def split(system: System, step: Callable, optimizer: optax.GradientTransformatio
     state = train_state(system, optimizer)
     alone, metrics = step(state, system.batch)
     others = [step(jax.device_put(state, whole), jax.device_put(system.batch, rows))]
-    if not getattr(system.objective, "batch_statistics", False):  # those are of the micro-batch
+    if not system.objective.batch_statistics:  # those are of the micro-batch
         in_parts = system.step(system.objective, optimizer, lambda _: 3e-3, lambda _: False, 2)
         others.append(jax.jit(in_parts)(state, system.batch))
     for after, measured in others:

@@ -34,7 +34,10 @@ class Objective(Protocol):
     """`slow` is all that moves without a gradient: teacher, codebooks, a frozen anchor; {} where there is none."""
 
     spec: frozenset[str]
-    """What the batch must hold beside the audio: `mix`, `anchor`, `anchor_mean`."""
+    """What the batch must hold beside the audio: `mix`, `context`, `anchor`, `anchor_mean` (data/pipeline.py)."""
+
+    batch_statistics: bool
+    """Whether training normalises over the batch, so that rows and micro-batches depend on each other."""
 
     frame_rate: float
     """Frames per second of `represent`."""

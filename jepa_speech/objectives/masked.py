@@ -39,6 +39,8 @@ class MaskedObjective:
     steps: int
     system: System
 
+    batch_statistics = False
+
     @property
     def spec(self) -> frozenset[str]:
         return frozenset({"mix"} if self.mixing.active else ())
