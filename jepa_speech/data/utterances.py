@@ -12,7 +12,7 @@ import numpy as np
 
 from jepa_speech.data.store import Store
 from jepa_speech.features import grid
-from jepa_speech.features.spectral import DELTA_EDGE
+from jepa_speech.features.deltas import REACH
 
 BUCKETS = tuple(grid.frames(seconds * grid.SAMPLE_RATE) for seconds in (2, 4, 8, 16, 32))  # frames
 _BATCH_FRAMES = 2 * BUCKETS[-1]
@@ -43,10 +43,10 @@ def pieces(record: int, frames: int) -> Iterator[Piece]:
     if frames <= BUCKETS[-1]:
         yield Piece(record, 0, frames, 0, 0)
         return
-    step = BUCKETS[-1] - 2 * DELTA_EDGE
+    step = BUCKETS[-1] - 2 * REACH
     for first in range(0, frames, step):
         count = min(step, frames - first)
-        yield Piece(record, first, count, min(DELTA_EDGE, first), min(DELTA_EDGE, frames - first - count))
+        yield Piece(record, first, count, min(REACH, first), min(REACH, frames - first - count))
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,19 @@ import numpy as np
 REACH = 4  # frames to each side
 
 
-def with_deltas(features: jax.Array, lengths: jax.Array) -> jax.Array:
-    """(B, T, F), valid frames (B,) -> (B, T, 3F): the features, Δ, ΔΔ (`librosa.feature.delta`, mode "nearest").
+def with_deltas(features: jax.Array, lengths: jax.Array | int) -> jax.Array:
+    """(…, T, F), valid frames (…) -> (…, T, 3F): the features, Δ, ΔΔ (`librosa.feature.delta`, mode "nearest").
 
     A row's last valid frame is held beyond its end, as its first one is before the start.
     """
-    count = features.shape[1]
+    count = features.shape[-2]
+    if count == 0:
+        return jnp.concatenate([features] * 3, -1)
     place = jnp.arange(-REACH, count + REACH)
-    place = jnp.clip(place, 0, jnp.maximum(lengths[:, None] - 1, 0))  # (B, T + 8)
-    held = jnp.take_along_axis(features, place[..., None], axis=1)
-    derived = [sum(w * held[:, i : i + count] for i, w in enumerate(weights)) for weights in delta_weights()]
+    place = jnp.clip(place, 0, jnp.maximum(jnp.asarray(lengths)[..., None] - 1, 0))  # (…, T + 8)
+    place = jnp.broadcast_to(place, (*features.shape[:-2], count + 2 * REACH))
+    held = jnp.take_along_axis(features, place[..., None], axis=-2)
+    derived = [sum(w * held[..., i : i + count, :] for i, w in enumerate(weights)) for weights in delta_weights()]
     return jnp.concatenate([features, *derived], -1)
 
 

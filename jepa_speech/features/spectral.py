@@ -21,9 +21,10 @@ import numpy as np
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+from jepa_speech.features.deltas import REACH, with_deltas
+from jepa_speech.features.filters import mel_bank
 
 DIMS = {"logmel": 80, "mfcc": 39, "mfcc100": 39}
-DELTA_EDGE = 4  # frames at each side that deltas see, at the rate they are computed at
 
 _FLOOR = 1e-6
 _MFCC_MELS, _CEPSTRA = 23, 13
@@ -47,7 +48,7 @@ def extract(kind: str, audio: jax.Array, lengths: jax.Array | None = None) -> ja
 
 def delta_edge(kind: str) -> int:
     """Frames of the grid at each edge of a crop whose deltas would have seen beyond it."""
-    return {"mfcc": DELTA_EDGE, "mfcc100": DELTA_EDGE // 2}.get(kind, 0)
+    return {"mfcc": REACH, "mfcc100": REACH // 2}.get(kind, 0)
 
 
 def log_mel(audio: jax.Array) -> jax.Array:
@@ -57,8 +58,7 @@ def log_mel(audio: jax.Array) -> jax.Array:
 
 def mfcc(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
     """(…, S) -> (…, T, 39): 13 cepstra, their Δ, their ΔΔ. `lengths` as in `extract`."""
-    count = None if lengths is None else grid.frames(lengths)
-    return _with_deltas(_cepstra(audio), count)
+    return with_deltas(_cepstra(audio), grid.frames(audio.shape[-1] if lengths is None else lengths))
 
 
 def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
@@ -72,27 +72,17 @@ def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
     odd = jnp.pad(odd, [(0, 0)] * (odd.ndim - 2) + [(0, even.shape[-2] - odd.shape[-2]), (0, 0)])
     both = jnp.stack([even, odd], axis=-2).reshape(*even.shape[:-2], -1, _CEPSTRA)  # (…, 2T, 13)
     count = grid.frames(audio.shape[-1] if lengths is None else lengths)
-    return _with_deltas(both, 2 * count - 1)[..., ::2, :]
+    return with_deltas(both, 2 * count - 1)[..., ::2, :]
 
 
 def _cepstra(audio: jax.Array) -> jax.Array:
     return jnp.matmul(_log_mel(audio, _MFCC_MELS), _dct(), precision=_HIGHEST)  # (…, T, 13)
 
 
-def _with_deltas(cepstra: jax.Array, count: jax.Array | int | None) -> jax.Array:
-    """(…, T, 13) -> (…, T, 39). Beyond the `count` valid frames stand copies of the last, as beyond an edge."""
-    if count is not None and cepstra.shape[-2]:
-        last = jnp.maximum(jnp.asarray(count) - 1, 0)[..., None]  # (…, 1)
-        index = jnp.minimum(jnp.arange(cepstra.shape[-2]), last)  # (…, T)
-        index = jnp.broadcast_to(index, cepstra.shape[:-1])[..., None]
-        cepstra = jnp.take_along_axis(cepstra, index, axis=-2)
-    return jnp.concatenate([cepstra, *(_delta(cepstra, weights) for weights in _delta_weights())], axis=-1)
-
-
 def _log_mel(audio: jax.Array, mels: int) -> jax.Array:
     spectrum = jnp.fft.rfft(_windows(audio.astype(jnp.float32)) * _hann())  # (…, T, 201)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    return jnp.log(jnp.matmul(power, mel_filters(mels), precision=_HIGHEST) + _FLOOR)
+    return jnp.log(jnp.matmul(power, mel_bank(mels, grid.WINDOW), precision=_HIGHEST) + _FLOOR)
 
 
 def _windows(audio: jax.Array) -> jax.Array:
@@ -106,29 +96,9 @@ def _windows(audio: jax.Array) -> jax.Array:
     return jnp.concatenate([head, tail[..., :overlap]], axis=-1)
 
 
-def _delta(features: jax.Array, weights: np.ndarray) -> jax.Array:
-    count = features.shape[-2]
-    if count == 0:
-        return features
-    edges = [(0, 0)] * (features.ndim - 2) + [(DELTA_EDGE, DELTA_EDGE), (0, 0)]
-    padded = jnp.pad(features, edges, mode="edge")
-    return sum(weight * padded[..., t : t + count, :] for t, weight in enumerate(weights))
-
-
 @lru_cache
 def _hann() -> np.ndarray:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(grid.WINDOW) / grid.WINDOW)).astype(np.float32)
-
-
-@lru_cache
-def mel_filters(mels: int) -> np.ndarray:
-    """Triangular filters with corners evenly spaced in HTK mel, 2595 log10(1 + f / 700): (201, mels)."""
-    top = 2595 * np.log10(1 + grid.SAMPLE_RATE / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, top, mels + 2) / 2595) - 1)
-    bins = np.fft.rfftfreq(grid.WINDOW, 1 / grid.SAMPLE_RATE)[:, None]
-    rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
-    falling = (corners[2:] - bins) / np.diff(corners)[1:]
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
 @lru_cache
@@ -137,12 +107,3 @@ def _dct() -> np.ndarray:
     basis = np.cos(np.pi * order * (2 * band + 1) / (2 * _MFCC_MELS)) * np.sqrt(2 / _MFCC_MELS)
     basis[:, 0] /= np.sqrt(2)
     return basis.astype(np.float32)  # (23, 13)
-
-
-@lru_cache
-def _delta_weights() -> tuple[np.ndarray, np.ndarray]:
-    """Least squares over the frames -4..4: the slope of a line, the second derivative of a parabola."""
-    time = np.arange(-DELTA_EDGE, DELTA_EDGE + 1, dtype=np.float64)
-    bow = time**2 - np.mean(time**2)
-    slope, curvature = time / np.sum(time**2), 2 * bow / np.sum(bow**2)
-    return slope.astype(np.float32), curvature.astype(np.float32)
