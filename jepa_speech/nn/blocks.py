@@ -1,10 +1,14 @@
 """Transformer and conformer blocks: pre-norm, rotary positions, no statistic over time, padding masked everywhere."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.rows import dropout, fold
+
+Activation = Callable[[jax.Array], jax.Array]
 
 
 def rotate(x: jax.Array) -> jax.Array:
@@ -33,13 +37,13 @@ class Attention(nnx.Module):
 
 
 class FeedForward(nnx.Module):
-    def __init__(self, width: int, hidden: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.rate = rate
+    def __init__(self, width: int, hidden: int, rate: float, activation: Activation, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.rate, self.activation = rate, activation
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        return self.down(dropout(jax.nn.gelu(self.up(x)), self.rate, keys))  # (B, T, D)
+        return self.down(dropout(self.activation(self.up(x)), self.rate, keys))  # (B, T, D)
 
 
 class ConvModule(nnx.Module):
@@ -76,7 +80,7 @@ class TransformerBlock(nnx.Module):
         self.rate = rate
         self.attention_norm, self.ff_norm = norm(width, dtype, rngs), norm(width, dtype, rngs)
         self.attention = Attention(width, heads, dtype, rngs)
-        self.ff = FeedForward(width, hidden, rate, dtype, rngs)
+        self.ff = FeedForward(width, hidden, rate, jax.nn.gelu, dtype, rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """x (B, T, D), valid (B, T) -> output (B, T, D), and the feed-forward's share of it."""
@@ -91,10 +95,10 @@ class ConformerBlock(nnx.Module):
     def __init__(self, width: int, heads: int, hidden: int, kernel: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.rate = rate
         self.norms = nnx.List([norm(width, dtype, rngs) for _ in range(5)])
-        self.ff1 = FeedForward(width, hidden, rate, dtype, rngs)
+        self.ff1 = FeedForward(width, hidden, rate, jax.nn.silu, dtype, rngs)
         self.attention = Attention(width, heads, dtype, rngs)
         self.convolution = ConvModule(width, kernel, dtype, rngs)
-        self.ff2 = FeedForward(width, hidden, rate, dtype, rngs)
+        self.ff2 = FeedForward(width, hidden, rate, jax.nn.silu, dtype, rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """x (B, T, D), valid (B, T) -> output (B, T, D), and the second feed-forward's share of it."""

@@ -46,7 +46,6 @@ def their_conformer(width: int, heads: int, hidden: int, kernel: int) -> torch.n
     - layer norm over channels after the depthwise convolution, for its batch norm: no statistic over time and rows;
     - queries and keys are rotated, not what they are projected from (arXiv 2104.09864, as in all later models);
     - the pointwise convolutions have biases;
-    - feed-forwards have the tanh form of GELU (the paper: swish; the convolution keeps it);
     - norms add 1e-6 to variances, not 1e-5.
     """
     config = transformers.Wav2Vec2ConformerConfig(
@@ -54,7 +53,7 @@ def their_conformer(width: int, heads: int, hidden: int, kernel: int) -> torch.n
         num_attention_heads=heads,
         intermediate_size=hidden,
         conv_depthwise_kernel_size=kernel,
-        hidden_act="gelu_pytorch_tanh",
+        hidden_act="swish",
         position_embeddings_type=None,
         attn_implementation="eager",
     )
