@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-MIN_RANK, MIN_VARIANCE = 1.5, 1e-4
+MIN_RANK, MIN_VARIANCE, MIN_PERPLEXITY = 1.5, 1e-4, 1.5
 
 
 class Moments(NamedTuple):
@@ -58,4 +58,6 @@ def collapsed(figures: Mapping[str, float]) -> str:
     for name in ("prediction_variance", "target_variance"):
         if figures.get(name, math.inf) < MIN_VARIANCE:
             return f"{name} {figures[name]:.1e}: all frames are mapped to one vector"
+    if figures.get("code_perplexity", math.inf) < MIN_PERPLEXITY:
+        return f"code perplexity {figures['code_perplexity']:.2f}: nearly all frames get one code"
     return ""

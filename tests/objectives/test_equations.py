@@ -12,6 +12,7 @@ from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives import build
+from jepa_speech.objectives.collapse import collapsed
 from jepa_speech.objectives.contrastive import code_perplexity, contrastive_terms, distractors, diversity
 from jepa_speech.objectives.masked import ENCODER
 
@@ -248,3 +249,8 @@ def test_labels_need_an_encoder_on_their_grid():
     config = toys.toy_objective("hubert", encoder={"frontend": "subsampled"})
     with pytest.raises(UsageError, match="labels at 50 Hz"):
         build(config)
+
+
+def test_one_code_for_all_frames_is_an_alarm():
+    assert "code perplexity 1.02" in collapsed({"effective_rank": 20.0, "code_perplexity": 1.02})
+    assert collapsed({"effective_rank": 20.0, "code_perplexity": 12.0}) == ""
