@@ -141,7 +141,7 @@ def teacher_layers(o, params, slow, view) -> list[np.ndarray]:
 
 
 def test_data2vec():
-    o, _, params, slow, everything = run("data2vec")
+    o, _, params, slow, everything = run("data2vec", encoder={"blocks": 2}, objective={"top_blocks": 2})
     slow = {"teacher": jax.tree.map(lambda x: 1.1 * x, slow["teacher"])}
     terms, _, view, encoded = everything(params, slow, 0)
     hidden = np.asarray(view.hidden) > 0
@@ -153,7 +153,7 @@ def test_data2vec():
 
 
 def test_dinosr_over_three_steps():
-    o, _, params, slow, everything = run("dinosr")
+    o, _, params, slow, everything = run("dinosr", encoder={"blocks": 2}, objective={"top_blocks": 2})
     sums, counts = np.asarray(slow["code_sums"], np.float64), np.asarray(slow["code_counts"], np.float64)
     update = jax.jit(o.update_slow)
     np.testing.assert_allclose(sums.mean(1), 0, atol=1e-5)  # each dimension has mean 0 and deviation 1 over the codes
@@ -229,7 +229,7 @@ def test_what_the_data_cannot_give_is_said_before_the_first_step(name, sections,
 @pytest.mark.parametrize(
     ("name", "sections", "message"),
     [
-        ("data2vec", {"objective": {"top_blocks": 3}}, r"objective\.top_blocks = 3: the encoder has 2 blocks"),
+        ("data2vec", {"objective": {"top_blocks": 3}}, r"objective\.top_blocks = 3: the encoder has 1 blocks"),
         ("w2v_bert", {"objective": {"contrastive_blocks": 2}}, r"contrastive_blocks = 2: the encoder has 2 blocks"),
         ("w2v_bert", {"quantizer": {"groups": 2}}, r"quantizer\.groups = 2: w2v-BERT predicts one code"),
     ],
