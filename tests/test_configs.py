@@ -66,6 +66,8 @@ def test_config_traces(name):
         "epoch": ((2,), jnp.int32),
         "level": ((2,), jnp.float32),
         "weight": ((2,), jnp.float32),
+        "context": ((2, samples), jnp.float32),
+        "context_lengths": ((2,), jnp.int32),
         "mix": ((2, samples), jnp.float32),
         "mix_lengths": ((2,), jnp.int32),
         "mix_level": ((2,), jnp.float32),
