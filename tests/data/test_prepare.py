@@ -178,9 +178,11 @@ def test_every_line_of_the_broken_manifest(speech_data, tmp_path):
     assert result["read"] == 13 == result["records"] + result["rejected"]
 
 
+# A shell that starts the tests in the background lets them, and so this, ignore SIGINT.
 RUN = """
-import sys, time
+import signal, sys, time
 from jepa_speech.data import audio, manifest, prepare
+signal.signal(signal.SIGINT, signal.default_int_handler)
 manifest.CHUNK_RECORDS = 2
 if __name__ == "__main__":
     if sys.argv[3] == "slow":
