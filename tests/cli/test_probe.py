@@ -27,7 +27,8 @@ def corpus(tmp_path, monkeypatch):
 
     def model(extract):
         return SimpleNamespace(
-            config={}, represent=lambda wave, sample_rate: SimpleNamespace(layers=extract(wave, sample_rate))
+            config={},
+            represent=lambda wave, rate: SimpleNamespace(layers=extract(wave, rate), frame_rate=50.0),
         )
 
     monkeypatch.setattr(verb, "load_pretrained", lambda run: model(knowing(folder)))
