@@ -84,6 +84,7 @@ def test_stored_and_online_labels_are_the_same(made):
     assert len(np.unique(stored)) > 1
 
 
+@pytest.mark.slow
 def test_a_model_trains_on_them(made, tmp_path):
     store, anchor = made
     keys = SMALL | {"data.store": str(store.path), "anchor.path": str(anchor)}

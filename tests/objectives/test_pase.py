@@ -52,7 +52,7 @@ def close(a: dict, b: dict, rtol: float) -> None:
         np.testing.assert_allclose(a[name], b[name], rtol=rtol, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("plus", [False, True], ids=["pase", "pase_plus"])
+@pytest.mark.parametrize("plus", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["pase", "pase_plus"])
 def test_every_worker_learns(plus):
     """20 steps on one batch: losses fall, gradients are finite and reach every parameter, `slow` keeps its tree."""
     some = ("waveform", "gammatone_long", "prosody", "lim", "gim")  # one of each kind: quicker to compile
