@@ -246,7 +246,7 @@ def test_a_worker_that_dies_is_one_clear_error(tones, tmp_path):
     code = RUN.replace("workers=1", "workers=2").replace(
         "if __name__", "audio.load = lambda path: os._exit(9)\nif __name__"
     )
-    (tmp_path / "run.py").write_text(code.replace("import sys", "import os, sys"))
+    (tmp_path / "run.py").write_text(code.replace("import signal", "import os, signal"))
     command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "UserError: a worker died (out of memory?)" in run.stderr
