@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from train.toy import ToyObjective, toy_batches, toy_config
@@ -13,8 +14,8 @@ from jepa_speech.errors import UserError
 from jepa_speech.train.loop import TrainConfig, train
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
 from jepa_speech.train.sharding import MeshConfig, array_sharding, make_mesh, place_batch
-from jepa_speech.train.state import abstract_state, init_state
-from jepa_speech.train.step import make_step
+from jepa_speech.train.state import abstract_state, init_state, make_state
+from jepa_speech.train.step import make_step, multiplier
 
 
 def run_steps(mesh, count: int = 3, accumulate: int = 1) -> tuple[dict, list[dict]]:
@@ -80,6 +81,40 @@ def test_learning_rate_schedules():
     assert [at("constant", s) for s in (0, 1, 3, 4, 11)] == [0.5, 1.0, 2.0, 2.0, 2.0]
     assert [at("linear", s) for s in (3, 4, 8, 12)] == [2.0, 2.0, 1.0, 0.0]
     assert at("cosine", 8) == pytest.approx(1.0) and at("cosine", 12) == pytest.approx(0, abs=1e-6)
+
+
+def test_three_stages_and_inverse_square_root():
+    """data2vec's and DinoSR's schedule: up, held, down to a hundredth; w2v-BERT's: peak * sqrt(warm-up / step)."""
+    shared = {"learning_rate": 2.0, "warmup_steps": 10}
+    stages = learning_rate(OptimConfig(**shared, hold_steps=40, schedule="exponential"), 150)
+    for step, rate in ((0, 0.2), (4, 1.0), (9, 2.0), (50, 2.0), (100, 0.2), (150, 0.02), (400, 0.02)):
+        np.testing.assert_allclose(stages(np.int32(step)), rate, rtol=1e-5)
+    root = learning_rate(OptimConfig(**shared, schedule="inverse_sqrt"), 150)
+    for number, rate in ((1, 0.2), (10, 2.0), (40, 1.0), (1000, 0.2)):  # the update's number, from 1
+        np.testing.assert_allclose(root(np.int32(number - 1)), rate, rtol=1e-5)
+
+
+def test_rates_freeze_a_part_and_no_other_that_begins_alike():
+    """A part at rate 0 stays bit for bit, momentum and weight decay notwithstanding; `in` is not `inner`."""
+
+    class Frozen(ToyObjective):
+        def rates(self, step):
+            return {"in": jnp.where(step < 1, 1.0, 0.0)}
+
+    config = toy_config()
+    config["data"]["buckets"] = (0.3,)
+    objective, optimizer = Frozen(), make_optimizer(from_section(OptimConfig, config["optim"], "optim"))
+    state = make_state(objective, optimizer, 1)
+    step = jax.jit(make_step(objective, optimizer, lambda _: 0.01, lambda _: False))
+    states = [state]
+    for batch in toy_batches(config)(0, 3):
+        states.append(step(states[-1], batch)[0])
+    kernels = [np.asarray(s.params["in"]["kernel"]) for s in states]
+    assert (kernels[1] != kernels[0]).any()  # step 0 still moves it
+    np.testing.assert_array_equal(kernels[1], kernels[3])
+    assert (np.asarray(states[3].params["out"]["kernel"]) != np.asarray(states[1].params["out"]["kernel"])).any()
+    assert multiplier({"in": 0.0}, "inner/kernel") == 1
+    assert multiplier({"in": 0.5, "in/kernel": 0.5}, "in/kernel") == 0.25
 
 
 def test_decay_spares_vectors():
