@@ -10,6 +10,7 @@ import optax
 import properties
 import pytest
 import toys
+import training
 
 from jepa_speech.objectives import build
 from jepa_speech.objectives.build import names
@@ -56,15 +57,15 @@ def step(system) -> Any:
 
 
 def test_learning_and_restoring(system, step):
-    properties.learns(system, step)
+    training.learns(system, step)
 
 
 def test_devices_and_micro_batches(system, step):
-    properties.split(system, step, ADAM)
+    training.split(system, step, ADAM)
 
 
 def test_slow_gets_no_gradient(system):
-    properties.no_gradient_into_slow(system)
+    training.no_gradient_into_slow(system)
 
 
 def test_padding(system):
@@ -84,7 +85,7 @@ def test_slow_twin_teaches_the_teacher():
         return sum(self.system.encoder.apply(whole, view.clean, view.lengths).ff[-self.config.top_blocks :])
 
     with pytest.raises(AssertionError):
-        properties.no_gradient_into_slow(toy("data2vec", twin(Data2Vec, target=target)))
+        training.no_gradient_into_slow(toy("data2vec", twin(Data2Vec, target=target)))
 
 
 def test_learning_twin_drops_the_counts():
@@ -97,7 +98,7 @@ def test_learning_twin_drops_the_counts():
 
     system = toy("dinosr", twin(DinoSR, update_slow=update_slow))
     with pytest.raises((AssertionError, ValueError, KeyError)):
-        properties.learns(system, adam_step(system))
+        training.learns(system, adam_step(system))
 
 
 def test_micro_batches_twin_measures_diversity_part_by_part():
@@ -110,7 +111,7 @@ def test_micro_batches_twin_measures_diversity_part_by_part():
 
     system = toy("wav2vec2", twin(Wav2Vec2, loss=loss))
     with pytest.raises(AssertionError):
-        properties.split(system, adam_step(system), ADAM)
+        training.split(system, adam_step(system), ADAM)
 
 
 def test_devices_twin_updates_codebooks_from_its_own_rows():
