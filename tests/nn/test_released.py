@@ -9,7 +9,7 @@ import properties
 import pytest
 import toys
 from flax import nnx
-from golden import make_released
+from golden import layers
 from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
@@ -147,7 +147,7 @@ def test_dropout_follows_the_keys_of_the_rows() -> None:
 def test_buckets_of_relative_positions() -> None:
     """Against a loop; rounding decides only where a logarithm is whole, which no offset but 800 reaches."""
     offsets = np.arange(-1500, 1501)
-    expected = [make_released.bucket(int(offset)) for offset in offsets]
+    expected = [layers.bucket(int(offset)) for offset in offsets]
     np.testing.assert_array_equal(bucket(jnp.asarray(offsets)), expected)
 
 
