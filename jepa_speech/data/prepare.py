@@ -30,13 +30,12 @@ from tqdm import tqdm
 
 from jepa_speech.data import audio
 from jepa_speech.data.manifest import SUFFIXES, Entry, entries, spool
+from jepa_speech.data.recording import recording
 from jepa_speech.data.store import FORMAT, INDEX, shard_path
 from jepa_speech.data.writing import json_line, replacing, shard_writer, writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, read_jsonl, write_json
-
-DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
 
 
 def prepare(
@@ -199,7 +198,7 @@ def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -
         file.seek(offset)
         with shard_writer(temporary) as writer:
             for _ in range(count):
-                row, record = _record(Entry(**json.loads(file.readline())), codec)
+                row, record = recording(Entry(**json.loads(file.readline())), codec)
                 if record is not None:
                     row["position"] = stored
                     stored += 1
@@ -211,29 +210,6 @@ def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -
         temporary.replace(shard)
         with replacing(_sidecar(store, chunk)) as sidecar:
             sidecar.writelines(map(json_line, rows))
-
-
-def _record(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
-    """The sidecar's row of an entry, and its record (None if the entry is rejected)."""
-    try:
-        if entry.reason:
-            raise audio.Rejected(entry.reason, entry.detail)
-        wave = audio.load(entry.path)
-        seconds = len(wave) / SAMPLE_RATE
-        slack = max(DURATION_TOLERANCE[0], DURATION_TOLERANCE[1] * seconds)
-        if entry.duration is not None and abs(entry.duration - seconds) > slack:
-            raise audio.Rejected("duration_mismatch", f"{seconds:.2f} s long, its manifest says {entry.duration:g}")
-    except audio.Rejected as verdict:
-        where = {"manifest": entry.manifest, "line": entry.line} if entry.manifest else {}
-        name = entry.source if entry.manifest else entry.path
-        return {"source": name, **where, "reason": verdict.reason, "detail": verdict.detail}, None
-    row = {
-        "samples": len(wave),
-        "level": audio.level(wave),
-        "digest": hashlib.sha256(wave).hexdigest(),
-        "record": {"source": entry.source, "duration": round(seconds, 4), **entry.labels},
-    }
-    return row, audio.encode(wave, codec)
 
 
 # ---- the end: index, records, rejects, store.json -----------------------------------------------------------------
