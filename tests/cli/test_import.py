@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from babble import babble_store
 from checkpoints import TINY, toy_arrays, write_folder
 
 import jepa_speech
@@ -46,6 +48,50 @@ def test_data2vecs_teacher_is_the_imported_student(tmp_path):
     up = arrays["encoder.layers.1.feed_forward.intermediate_dense.weight"].T
     np.testing.assert_array_equal(weights["params/encoder/blocks/1/up/kernel"], up)
     np.testing.assert_array_equal(weights["slow/teacher/1/up/kernel"], up)
+
+
+def test_training_goes_on_from_an_imported_run(tmp_path, capsys):
+    """Every weight of the encoder is taken, the heads that the checkpoint lacks are fresh, and the log says which."""
+    config = TINY | {"model_type": "wav2vec2", "hidden_dropout": 0.0}
+    write_folder(tmp_path / "hf", config, toy_arrays(config, "wav2vec2."))
+    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "imported")]) == 0
+    store = babble_store(tmp_path / "data", [1.1, 1.2, 1.1])
+    published = Path(__file__).parents[2] / "configs" / "wav2vec2.py"
+    small = {
+        "init_from": tmp_path / "imported",
+        "data.store": store.path,
+        "data.buckets": "1.0",
+        "data.batch_seconds": 2,
+        "encoder.channels": 8,
+        "encoder.width": 16,
+        "encoder.blocks": 2,
+        "encoder.heads": 2,
+        "encoder.hidden": 32,
+        "encoder.position_kernel": 8,
+        "encoder.position_groups": 4,
+        "encoder.position_depth": 1,
+        "objective.projection": 8,
+        "objective.distractors": 4,
+        "quantizer.codes": 4,
+        "quantizer.width": 8,
+        "optim.learning_rate": 1e-9,  # what was taken is still to be seen after the step
+        "train.steps": 1,
+    }
+    overrides = [f"--config.{key}={value}" for key, value in small.items()]
+    run = tmp_path / "run"
+    assert main(["train", "--config", f"{published}:large", "--workdir", str(run), *overrides]) == 0
+    _, before = read_weights(tmp_path / "imported")
+    _, after = read_weights(run)
+    encoder = [name for name in before if name.startswith("params/encoder/")]
+    assert encoder
+    for name in encoder:
+        np.testing.assert_allclose(after[name], before[name], atol=1e-7, err_msg=name)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    (event,) = [event for event in events if event["event"] == "init_from"]
+    assert set(encoder) <= set(event["taken"])
+    heads = sorted({name.split("/")[1] for name in event["fresh"]})
+    assert heads == ["final_proj", "project_q", "quantizer"]
+    assert f"{len(event['taken'])} arrays taken" in capsys.readouterr().out
 
 
 def test_heads_of_other_sizes_than_the_config_tells_are_refused(tmp_path, capsys):
