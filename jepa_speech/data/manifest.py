@@ -7,20 +7,17 @@ kept with it; what is wrong with a file is found when it is decoded (audio.py).
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 # Listed so that they are refused by name; passing them over would look as if all was well.
 REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
-CHUNK_RECORDS = 128
-CHUNK_BYTES = 64 << 20  # of the files as they come: a kill costs no more work than this for each worker
 STORE_KEYS = ("id", "source")  # the store's own; a manifest's are kept as manifest_id and manifest_source
 
 
@@ -59,24 +56,6 @@ def entries(inputs: Sequence[str | Path]) -> Iterator[Entry]:
                 else:
                     first_at[key] = f"line {entry.line} of {name}" if entry.line else str(name)
             yield entry
-
-
-def spool(listed: Iterable[Entry], file: BinaryIO) -> tuple[str, list[list[int]]]:
-    """Writes entries as JSON lines, so that none stays in memory; returns their hash and the chunks to work in.
-
-    A chunk is [byte offset in the file, number of entries].
-    """
-    digest, chunks, offset, room = hashlib.sha256(), [], 0, 0
-    for entry in listed:
-        if not chunks or chunks[-1][1] == CHUNK_RECORDS or room <= 0:
-            chunks.append([offset, 0])
-            room = CHUNK_BYTES
-        line = json_line(asdict(entry))
-        digest.update(line)
-        offset += file.write(line)
-        chunks[-1][1] += 1
-        room -= sum(entry.stamp[:1])
-    return digest.hexdigest(), chunks
 
 
 def _folder(root: Path) -> Iterator[Entry]:

@@ -1,41 +1,32 @@
-"""Writes a store from recordings: in parallel, and so that a killed run goes on where it stopped.
+"""Writes a store from recordings: in parallel, on many machines, and so that a killed run goes on where it stopped.
 
-The inputs are listed into STORE/work/entries.jsonl and cut into chunks, each of which becomes one shard. A chunk is
-finished when its shard and then its sidecar (work/part-*.jsonl) carry their final names. When all are, the index is
-written, and store.json last of all. Worker processes import no jax.
+The inputs are listed into STORE/work/entries.jsonl and cut into chunks (chunks.py), each of which becomes one shard:
+STORE/work/plan.json says which. When all are finished, the index is written, and store.json last of all (finish.py).
 """
 
 import errno
-import hashlib
-import json
-import multiprocessing
-import os
+import secrets
 import shutil
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from itertools import chain
-from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
 from jepa_speech.data import audio
-from jepa_speech.data.manifest import SUFFIXES, Entry, entries, spool
-from jepa_speech.data.recording import recording
-from jepa_speech.data.store import FORMAT, INDEX, shard_path
-from jepa_speech.data.writing import json_line, replacing, shard_writer, writing
+from jepa_speech.data.chunks import SHARD_MB, remove_left_overs, spool, unfinished, write_chunk
+from jepa_speech.data.finish import finish
+from jepa_speech.data.manifest import SUFFIXES, entries
+from jepa_speech.data.parallel import cores, work_through
+from jepa_speech.data.store import FORMAT, store_info
+from jepa_speech.data.writing import replacing, writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, read_jsonl, write_json
+
+Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
 
 def prepare(
@@ -44,12 +35,18 @@ def prepare(
     codec: str = "flac",
     workers: int | None = None,
     max_reject_fraction: float = 0.01,
+    *,
+    shard_mb: float = SHARD_MB,
+    part: Part | None = None,
 ) -> dict[str, Any]:
     """Makes the store `out` of all recordings in `inputs` (folders, JSON-lines manifests); returns its figures.
 
     The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
-    default one per core. Raises UserError if there is nothing to store, more than `max_reject_fraction` of the
-    recordings are rejected, `out` holds something else, or the disk is full; `out` is then no whole store.
+    default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
+    n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
+
+    Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
+    `out` holds something else, or the disk is full; `out` is then no whole store.
     """
     if codec not in audio.CODECS:
         raise UsageError(f"codec {codec!r}: choose {' or '.join(audio.CODECS)}")
@@ -57,206 +54,137 @@ def prepare(
         raise UsageError(f"workers {workers}: at least 1")
     if not 0 <= max_reject_fraction <= 1:
         raise UsageError(f"max reject fraction {max_reject_fraction}: between 0 and 1")
+    if not 0 < shard_mb < 1e6:
+        raise UsageError(f"shard size {shard_mb} MB: a positive number")
+    if part is not None and not 0 <= part[0] < part[1]:
+        raise UsageError(f"part {part[0]}/{part[1]}: i/n with 0 <= i < n")
+    store = Path(out)
+    settings = {"codec": codec, "shard_mb": shard_mb}
+    with writing(store):
+        plan = _plan(inputs, store, settings, {"parts": part[1] if part else 1, "max_rejects": max_reject_fraction})
+        if (store / "store.json").is_file():
+            return summary(store)
+        i, n = part or (0, 1)
+        mine = range(i, len(plan["chunks"]), n)
+        _write_chunks(store, plan, mine, workers or cores())
+        if part:
+            done = sum(plan["chunks"][chunk][1] for chunk in mine)
+            return {"store": str(store), "part": f"{i}/{n}", "shards": len(mine), "read": done, "whole": False}
+        finish(store, plan, max_reject_fraction)
+        return summary(store)
+
+
+def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str, Any]:
+    """Makes a whole store of parts that `prepare` wrote; returns its figures. Does nothing if it is whole.
+
+    `max_reject_fraction`: by default that of the first part. Raises UserError naming the parts that are missing.
+    """
     store = Path(out)
     with writing(store):
-        plan = _plan(inputs, store, codec)
-        if (store / "store.json").is_file():
-            return _summary(store)
-        _write_chunks(store, plan, workers or _cores())
-        _finish(store, plan, max_reject_fraction)
-        return _summary(store)
+        if not (store / "store.json").is_file():
+            if not (store / "work" / "plan.json").is_file():
+                raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
+            plan = read_json(store / "work" / "plan.json")
+            if missing := unfinished(store, range(len(plan["chunks"]))):
+                raise UserError(_what_is_missing(store, plan, missing))
+            limit = plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction
+            finish(store, plan, limit)
+        return summary(store)
 
 
-def _cores() -> int:
-    # Of this process, where the system says: a batch job may own only some of the machine's.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _summary(store: Path) -> dict[str, Any]:
-    shutil.rmtree(store / "work", ignore_errors=True)  # only in the way from now on
-    info = read_json(store / "store.json")
+def summary(store: Path) -> dict[str, Any]:
+    """The figures of a whole store; removes what only an unfinished one needs."""
+    for left_over in store.glob("work*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    info = store_info(store)
     reasons = Counter(row["reason"] for row in read_jsonl(store / "rejects.jsonl"))
-    keys = ("records", "rejected", "hours", "codec", "fingerprint")
+    keys = ("records", "rejected", "hours", "codec", "fingerprint", "duplicates")
     return {"store": str(store), **{key: info[key] for key in keys}, "reasons": dict(reasons)} | {
         "read": info["records"] + info["rejected"],
         "bytes": sum(info["shard_bytes"]),
+        "shards": len(info["shard_bytes"]),
+        "whole": True,
     }
 
 
-# ---- what is to be done -------------------------------------------------------------------------------------------
+def _plan(inputs: Sequence[str | Path], store: Path, settings: dict[str, Any], notes: dict[str, Any]) -> dict[str, Any]:
+    """Lists the inputs; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} and more.
 
-
-def _plan(inputs: Sequence[str | Path], store: Path, codec: str) -> dict[str, Any]:
-    """Lists the inputs; returns {"format", "inputs": hash, "codec", "read", "chunks": [[byte offset, entries], ...]}.
-
-    Refuses a folder that holds anything else than a store, whole or not, of just these inputs.
+    Settings must be those of the plan that is there; notes are for `merge`. Of several processes, the first to be done
+    makes the plan. Refuses a folder that holds anything else than a store, whole or not, of just these inputs.
     """
-    work, whole = store / "work", (store / "store.json").is_file()
-    known = store / "store.json" if whole else work / "plan.json"
-    if not known.is_file() and store.exists():
-        strange = sorted(path.name for path in store.iterdir() if path != work)
-        if strange:
-            raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
+    _refuse_strange(store)
     listing = entries(inputs)  # raises here, before anything is written, if an input is not there
     first = next(listing, None)
     if first is None:
         raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")
-    work.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
-    with bar, replacing(work / "listed.jsonl") as file:
-        digest, chunks = spool(bar, file)
-    plan = {"format": FORMAT, "inputs": digest, "codec": codec}
-    if known.is_file():
-        before = read_json(known)
-        differs = [key for key, value in plan.items() if before.get(key) != value]
-        if whole or differs:
-            shutil.rmtree(work) if whole else (work / "listed.jsonl").unlink()
-        if differs:
-            what = {"inputs": "other inputs, or from these before some changed"}.get(
-                differs[0], f"another {differs[0]}"
-            )
-            raise UserError(f"{store}: was prepared from {what}; remove it or choose another folder for --out")
-        return before
-    (work / "listed.jsonl").replace(work / "entries.jsonl")
-    plan |= {"read": sum(count for _, count in chunks), "chunks": chunks}
-    write_json(work / "plan.json", plan)
-    return plan
+    new = store / f"work.{secrets.token_hex(6)}"
+    try:
+        new.mkdir(parents=True)
+        bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
+        with bar, replacing(new / "entries.jsonl") as file:
+            digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
+        identity = {"format": FORMAT, "inputs": digest, **settings}
+        plan = identity | notes | {"read": sum(count for _, count in chunks), "chunks": chunks}
+        write_json(new / "plan.json", plan)
+        return plan if _published(new, store) else _plan_of(store, identity)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
-# ---- chunks: one shard each ---------------------------------------------------------------------------------------
+def _refuse_strange(store: Path) -> None:
+    # Looked at in this order: another process may be the first to write here between the two.
+    names = sorted(path.name for path in store.iterdir()) if store.exists() else []
+    strange = [name for name in names if name.partition(".")[0] != "work"]
+    if strange and not any(path.is_file() for path in _plans(store)):
+        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
 
 
-def _sidecar(store: Path, chunk: int) -> Path:
-    return store / "work" / f"part-{chunk:05d}.jsonl"
+def _plans(store: Path) -> tuple[Path, Path]:
+    return store / "store.json", store / "work" / "plan.json"
 
 
-def _write_chunks(store: Path, plan: dict[str, Any], workers: int) -> None:
-    """Writes the chunks that are not finished yet, by `workers` processes (1: in this one)."""
+def _published(new: Path, store: Path) -> bool:
+    """Renames the listing's folder, with all that is in it, to `work`; False if there is a plan already."""
+    if any(path.is_file() for path in _plans(store)):
+        return False
+    try:
+        new.rename(store / "work")
+    except OSError as error:  # another process was first: a folder that is not empty is never replaced
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def _plan_of(store: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The plan that is there, which must be of this identity."""
+    before = read_json(next(path for path in _plans(store) if path.is_file()))
+    differs = [key for key, value in identity.items() if before.get(key) != value]
+    if differs:
+        what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
+        was = what.get(differs[0], f"another {differs[0]}")
+        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
+    return before
+
+
+def _write_chunks(store: Path, plan: dict[str, Any], mine: Collection[int], workers: int) -> None:
+    """Writes those chunks that are not finished yet, by `workers` processes."""
     (store / "shards").mkdir(exist_ok=True)
-    for left_over in store.rglob("*.tmp"):
-        left_over.unlink()
-    counts = [count for _, count in plan["chunks"]]
-    finished = [_sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in range(len(counts))]
-    to_do = [chunk for chunk, is_finished in enumerate(finished) if not is_finished]
-    done = plan["read"] - sum(counts[chunk] for chunk in to_do)
+    remove_left_overs(store, mine)
+    to_do = unfinished(store, mine)
+    total, left = (sum(plan["chunks"][chunk][1] for chunk in chunks) for chunks in (mine, to_do))
     tasks = [(store, chunk, *plan["chunks"][chunk], plan["codec"]) for chunk in to_do]
-    bar = tqdm(total=plan["read"], initial=done, desc="prepare", unit=" files", disable=None, mininterval=0.5)
-    with bar, closing(_work_through(tasks, min(workers, len(tasks)))) as progress:
+    bar = tqdm(total=total, initial=total - left, desc="prepare", unit=" files", disable=None, mininterval=0.5)
+    with bar, closing(work_through(write_chunk, tasks, min(workers, len(tasks)))) as progress:
         for more in progress:
             bar.update(more)
 
 
-def _work_through(tasks: list[tuple], workers: int) -> Iterator[int]:
-    """Writes one chunk per task; yields again and again how many more recordings are done."""
-    if workers <= 1:
-        for task in tasks:
-            for _ in _write_chunk(*task):
-                yield 1
-        return
-    context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
-    stop, done, told = context.Event(), context.Value("q", 0), 0
-    with ProcessPoolExecutor(workers, context, _start_worker, (stop, done)) as pool:
-        pending = {pool.submit(_worker_chunk, *task) for task in tasks}
-        try:
-            while pending:
-                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    future.result()  # raises what the worker raised
-                before, told = told, done.value
-                yield told - before
-        except BrokenProcessPool as error:
-            raise UserError("a worker died (out of memory?); run the same command with fewer --workers") from error
-        finally:
-            stop.set()  # after an error or Ctrl-C: running chunks break off, the rest never start
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(stop: Event, done: Synchronized) -> None:
-    _worker_chunk.stop, _worker_chunk.done = stop, done  # they reach a process only when it starts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets `stop`
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _worker_chunk(*task: Any) -> None:
-    for _ in _write_chunk(*task):
-        with _worker_chunk.done.get_lock():
-            _worker_chunk.done.value += 1
-        if _worker_chunk.stop.is_set():
-            raise UserError("stopped; run the same command again to go on")
-
-
-def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()  # a killed parent cannot tell its workers
-    os._exit(1)
-
-
-def _write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> Iterator[None]:
-    """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry."""
-    shard, rows, stored = shard_path(store, chunk), [], 0
-    temporary = shard.with_suffix(f".{os.getpid()}.tmp")
-    with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
-        file.seek(offset)
-        with shard_writer(temporary) as writer:
-            for _ in range(count):
-                row, record = recording(Entry(**json.loads(file.readline())), codec)
-                if record is not None:
-                    row["position"] = stored
-                    stored += 1
-                    writer.write(record)
-                rows.append(row)
-                yield
-        if ArrayRecordReader(str(temporary)).num_records() != stored:
-            raise OSError(errno.EIO, "a shard reads back shorter than it was written")
-        temporary.replace(shard)
-        with replacing(_sidecar(store, chunk)) as sidecar:
-            sidecar.writelines(map(json_line, rows))
-
-
-# ---- the end: index, records, rejects, store.json -----------------------------------------------------------------
-
-
-def _finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
-    rejects, first = Counter(), None
-    digest = hashlib.sha256()
-    index: dict[str, list[np.ndarray]] = {name: [] for name in INDEX}
-    with replacing(store / "records.jsonl") as records, replacing(store / "rejects.jsonl") as rejected:
-        number = 0
-        for chunk in range(len(plan["chunks"])):
-            columns: dict[str, list] = {name: [] for name in INDEX}
-            for row in read_jsonl(_sidecar(store, chunk)):
-                if "reason" in row:
-                    first = first or row
-                    rejects[row["reason"]] += 1
-                    rejected.write(json_line(row))
-                    continue
-                records.write(json_line({"id": number, **row["record"]}))
-                digest.update(bytes.fromhex(row["digest"]))
-                number += 1
-                for name in INDEX:
-                    columns[name].append(chunk if name == "shard" else row[name])
-            for name, kind in INDEX.items():
-                index[name].append(np.array(columns[name], kind))
-    count, read = rejects.total(), plan["read"]
-    if not number or count > max_reject_fraction * read:
-        remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
-        raise UserError(
-            f"{count} of {read} recordings were rejected (first: {first['source'] or first['line']}, "
-            f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then {remedy}"
-        )
-    (store / "index").mkdir(exist_ok=True)
-    arrays = {name: np.concatenate(columns) for name, columns in index.items()}
-    for name, array in arrays.items():
-        with replacing(store / "index" / f"{name}.npy") as file:
-            np.save(file, array, allow_pickle=False)
-    info = {
-        "format": FORMAT,
-        "records": number,
-        "rejected": count,
-        "hours": float(arrays["samples"].sum() / SAMPLE_RATE / 3600),
-        "codec": plan["codec"],
-        "sample_rate": SAMPLE_RATE,
-        "fingerprint": digest.hexdigest(),
-        "inputs": plan["inputs"],
-        "shard_bytes": [shard_path(store, chunk).stat().st_size for chunk in range(len(plan["chunks"]))],
-    }
-    write_json(store / "store.json", info)
+def _what_is_missing(store: Path, plan: dict[str, Any], missing: Sequence[int]) -> str:
+    shards = f"{len(missing)} of {len(plan['chunks'])} shards are not written"
+    n = plan["parts"]
+    if n == 1:
+        return f"{store}: {shards}; run the same prepare command again"
+    parts = ", ".join(f"{i}/{n}" for i in sorted({chunk % n for chunk in missing}))
+    return f"{store}: {shards}; run the same prepare command again with --shard {parts}"

@@ -1,13 +1,17 @@
 """The store: recordings ready to crop. Written by `prepare`, read by everything else.
 
-STORE/store.json       written last: its presence means that the store is whole
-STORE/shards/          ArrayRecord, one encoded recording per record
-STORE/index/           shard.npy uint32, position.npy uint32, samples.npy int64, level.npy float32; all (N,)
-STORE/records.jsonl    id, source, duration (s) and the labels found, one line per record
-STORE/rejects.jsonl    what could not be used, and why
+STORE/store.json        written last: its presence means that the store is whole
+STORE/shards/           ArrayRecord, one encoded recording per record
+STORE/index/            one row per record: shard.npy, position.npy and crc.npy uint32, samples.npy int64,
+                        level.npy float32, digest.npy uint8 (N, 16)
+STORE/records.jsonl     id, source, duration (s) and the labels found, one line per record
+STORE/rejects.jsonl     what could not be used, and why
+STORE/duplicates.jsonl  ids of recordings with the same samples
 """
 
+import os
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +21,19 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from jepa_speech.data import audio
+from jepa_speech.data.checksums import DIGEST_BYTES
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json, read_jsonl
 
-FORMAT = 1
-INDEX = {"shard": np.uint32, "position": np.uint32, "samples": np.int64, "level": np.float32}
+FORMAT = 2
+INDEX: dict[str, tuple[type, tuple[int, ...]]] = {  # type and shape of a record's row
+    "shard": (np.uint32, ()),
+    "position": (np.uint32, ()),
+    "samples": (np.int64, ()),
+    "level": (np.float32, ()),
+    "digest": (np.uint8, (DIGEST_BYTES,)),
+    "crc": (np.uint32, ()),
+}
 OPEN_SHARDS = 128  # shards kept open at a time, well below the usual limit of 1,024 files; opening takes 0.1 ms
 
 
@@ -32,33 +44,35 @@ def shard_path(store: Path, shard: int) -> Path:
 class Store:
     """A whole store, open for reading. Threads may share it; pickled, it opens its files anew.
 
+    `damaged`: open it even where shards are missing or cut, to find out what is left.
     Raises UserError if it is missing, unfinished or broken.
 
     Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital
-    silence; `hours`; `codec`; `fingerprint`, a hash of the samples in their order, whatever the codec.
+    silence; `shard` (N,) uint32; `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`;
+    `fingerprint`, a hash of all samples in their order, whatever the codec; `info`, what store.json says.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, damaged: bool = False):
         self.path = Path(path)
-        again = "run `jepa-speech prepare --input DIR --out STORE`"
-        if not (self.path / "store.json").is_file():
-            what = "is unfinished: run the same prepare command again" if (self.path / "work").is_dir() else again
-            raise UserError(f"{self.path}: not a whole store (it has no store.json); {what}")
-        info = read_json(self.path / "store.json")
-        if not isinstance(info, dict) or info.get("format") != FORMAT:
-            raise UserError(f"{self.path}: not a store of format {FORMAT}; {again} into an empty folder")
-        self.codec: str = info["codec"]
-        self.hours: float = info["hours"]
-        self.fingerprint: str = info["fingerprint"]
-        index = {name: self._open(name, info["records"]) for name in INDEX}
-        self._shard, self._position = index["shard"], index["position"]
-        self.samples, self.level = index["samples"], index["level"]
-        for shard, size in enumerate(info["shard_bytes"]):
-            found = shard_path(self.path, shard)
-            if not found.is_file() or found.stat().st_size != size:
-                raise UserError(f"{found}: missing or of another size than prepare wrote; copy or prepare it again")
+        self.info = store_info(self.path)
+        self.codec: str = self.info["codec"]
+        self.hours: float = self.info["hours"]
+        self.fingerprint: str = self.info["fingerprint"]
+        index = {name: self._open(name, self.info["records"]) for name in INDEX}
+        self.shard, self._position, self._crc = index["shard"], index["position"], index["crc"]
+        self.samples, self.level, self.digest = index["samples"], index["level"], index["digest"]
+        if not damaged and (wrong := self.wrong_shards()):
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            found = shard_path(self.path, wrong[0])
+            raise UserError(f"{found}{more}: missing or of another size than prepare wrote; copy or prepare it again")
         self._readers: OrderedDict[int, ArrayRecordReader] = OrderedDict()
         self._lock = threading.Lock()
+
+    def wrong_shards(self) -> list[int]:
+        """Shards that are not there, or not of the size that was written."""
+        return [
+            shard for shard, size in enumerate(self.info["shard_bytes"]) if _size(shard_path(self.path, shard)) != size
+        ]
 
     def _open(self, name: str, records: int) -> np.ndarray:
         path = self.path / "index" / f"{name}.npy"
@@ -66,7 +80,8 @@ class Store:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path}: cannot be read ({error}); copy or prepare the store again") from error
-        if array.shape != (records,) or array.dtype != INDEX[name]:
+        kind, row = INDEX[name]
+        if array.shape != (records, *row) or array.dtype != kind:
             raise UserError(f"{path}: does not fit store.json; copy or prepare the store again")
         return array
 
@@ -92,14 +107,24 @@ class Store:
         wanted = length - start if samples is None else min(samples, length - start)
         if wanted <= 0:
             return np.zeros(0, np.float32)
+        record = self.record(i)
         try:
-            record = self._reader(int(self._shard[i])).read([int(self._position[i])])[0]
             wave = audio.crop(record, self.codec, start, wanted)
-        except (RuntimeError, ValueError) as error:  # array_record's error and soundfile's are RuntimeErrors
+        except (RuntimeError, ValueError) as error:  # soundfile's are RuntimeErrors
             raise self._damaged(i) from error
         if len(wave) != wanted:
             raise self._damaged(i)
         return wave
+
+    def record(self, i: int) -> bytes:
+        """Recording i as it is encoded. Raises UserError unless it is the bytes that were written."""
+        try:
+            record = self._reader(int(self.shard[i])).read([int(self._position[i])])[0]
+        except (RuntimeError, ValueError, IndexError) as error:  # array_record's, one for each kind of damage
+            raise self._damaged(i) from error
+        if zlib.crc32(record) != self._crc[i]:
+            raise self._damaged(i)
+        return record
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One dict per recording, in order: id, source, duration (s) and the labels found."""
@@ -107,7 +132,7 @@ class Store:
 
     def _damaged(self, i: int) -> UserError:
         return UserError(
-            f"{shard_path(self.path, int(self._shard[i]))}: recording {i} is damaged; copy or prepare it again"
+            f"{shard_path(self.path, int(self.shard[i]))}: recording {i} is damaged; copy or prepare it again"
         )
 
     def _reader(self, shard: int) -> ArrayRecordReader:
@@ -120,3 +145,26 @@ class Store:
             if len(self._readers) > OPEN_SHARDS:
                 self._readers.popitem(last=False)  # a thread that still reads it keeps it alive
             return self._readers[shard]
+
+
+def store_info(path: Path) -> dict[str, Any]:
+    """What STORE/store.json says. Raises UserError if there is none, or one of another format."""
+    again = "run `jepa-speech prepare --input DIR --out STORE`"
+    if not (path / "store.json").is_file():
+        if not (path / "work").is_dir():
+            raise UserError(f"{path}: not a whole store (it has no store.json); {again}")
+        raise UserError(
+            f"{path}: not a whole store (it has no store.json) but an unfinished one: run the same prepare command "
+            f"again, or `jepa-speech inspect {path} --merge` once all its parts are written"
+        )
+    info = read_json(path / "store.json")
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise UserError(f"{path}: not a store of format {FORMAT}; {again} into an empty folder")
+    return info
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - thousands of shards: Path.stat takes twice as long
+    except OSError:
+        return -1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tones import write_tones
 
-from jepa_speech.data.manifest import CHUNK_BYTES, CHUNK_RECORDS, Entry, entries, spool
+from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 
@@ -124,16 +124,3 @@ def test_inputs_that_are_neither_folder_nor_manifest(corpus):
         next(entries([corpus / "audio", corpus / "none"]))
     with pytest.raises(UserError, match="takes a folder"):
         next(entries([corpus / "audio" / "tone000.wav"]))
-
-
-def test_chunks_are_bounded_and_cover_all(tmp_path):
-    small = [Entry(source=f"{i}é", stamp=(10, 0)) for i in range(2 * CHUNK_RECORDS + 5)]
-    large = [Entry(source="large", stamp=(CHUNK_BYTES, 0))] * 2
-    with (tmp_path / "spool").open("wb") as file:
-        digest, chunks = spool(small + large, file)
-    assert [count for _, count in chunks] == [CHUNK_RECORDS, CHUNK_RECORDS, 6, 1]
-    raw = (tmp_path / "spool").read_bytes()
-    for (offset, count), first in zip(chunks, (small + large)[::CHUNK_RECORDS], strict=False):
-        assert json.loads(raw[offset:].splitlines()[0])["source"] == first.source and count
-    with (tmp_path / "again").open("wb") as file:
-        assert spool(small + large, file)[0] == digest

@@ -22,7 +22,7 @@ from jepa_speech.errors import UsageError, UserError
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr("jepa_speech.data.manifest.CHUNK_RECORDS", 4)
+    monkeypatch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 4)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_fingerprint_sees_samples_and_their_order(tones, tmp_path):
 def test_the_same_call_again_does_nothing(tones, tmp_path, monkeypatch):
     first = prepare([tones], tmp_path / "store", workers=1)
     before = files(tmp_path / "store")
-    monkeypatch.setattr(module, "_write_chunk", None)
+    monkeypatch.setattr(module, "write_chunk", None)
     monkeypatch.chdir(tmp_path)
     assert prepare(["audio"], tmp_path / "store", workers=1) == first  # however the folder is written
     assert files(tmp_path / "store") == before
@@ -181,9 +181,9 @@ def test_every_line_of_the_broken_manifest(speech_data, tmp_path):
 # A shell that starts the tests in the background lets them, and so this, ignore SIGINT.
 RUN = """
 import signal, sys, time
-from jepa_speech.data import audio, manifest, prepare
+from jepa_speech.data import audio, chunks, prepare
 signal.signal(signal.SIGINT, signal.default_int_handler)
-manifest.CHUNK_RECORDS = 2
+chunks.CHUNK_RECORDS = 2
 if __name__ == "__main__":
     if sys.argv[3] == "slow":
         load = audio.load
@@ -267,7 +267,7 @@ def test_full_disk_is_one_line_and_the_store_stays_unfinished(tones, tmp_path, l
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="unfinished"):
+    with pytest.raises(UserError, match="not a whole store"):
         Store(tmp_path / "store")
     prepare([tones], tmp_path / "store", "pcm16", workers=1)
     prepare([tones], tmp_path / "whole", "pcm16", workers=1)
@@ -279,7 +279,7 @@ def test_no_room_for_the_last_file(tones, tmp_path, monkeypatch):
         if path.name == "store.json":
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(module, "write_json", full)
+    monkeypatch.setattr("jepa_speech.data.finish.write_json", full)
     with pytest.raises(UserError, match="No space left on device"):
         prepare([tones], tmp_path / "store", workers=1)
     with pytest.raises(UserError, match="unfinished"):

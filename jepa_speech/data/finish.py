@@ -1,0 +1,111 @@
+"""The end of every way to make a store: index, records, rejects, duplicates, and store.json last of all."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jepa_speech.data.checksums import DIGEST_BYTES, file_crc
+from jepa_speech.data.chunks import sidecar
+from jepa_speech.data.store import FORMAT, INDEX
+from jepa_speech.data.writing import json_line, replacing
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import read_jsonl, write_json
+
+Index = dict[str, np.ndarray]
+CHECKED = (*(f"index/{name}.npy" for name in INDEX), "records.jsonl", "rejects.jsonl", "duplicates.jsonl")
+
+
+def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
+    """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
+    rejects, first, number, shards = Counter(), None, 0, []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in INDEX}
+    chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=None, mininterval=0.5)
+    with replacing(store / "records.jsonl") as records, replacing(store / "rejects.jsonl") as rejected:
+        for chunk in chunks:
+            stored = []
+            for row in read_jsonl(sidecar(store, chunk)):
+                if "shard" in row:
+                    shards.append(row["shard"])
+                elif "reason" in row:
+                    first = first or row
+                    rejects[row["reason"]] += 1
+                    rejected.write(json_line(row))
+                else:
+                    records.write(json_line({"id": number, **row["record"]}))
+                    number += 1
+                    stored.append(row)
+            for name, column in _columns(stored, chunk).items():
+                columns[name].append(column)
+    count, read = rejects.total(), plan["read"]
+    if not number or count > max_reject_fraction * read:
+        remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
+        raise UserError(
+            f"{count} of {read} recordings were rejected (first: {first['source'] or first['line']}, "
+            f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then {remedy}"
+        )
+    identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"]}
+    index = {name: np.concatenate(parts) for name, parts in columns.items()}
+    make_whole(store, index, identity | {"rejected": count}, shards)
+
+
+def _columns(rows: Sequence[dict[str, Any]], chunk: int) -> Index:
+    """The index of the recordings of one chunk."""
+    values: dict[str, Any] = {name: [row[name] for row in rows] for name in INDEX if name not in ("shard", "digest")}
+    values["shard"] = np.full(len(rows), chunk)
+    digests = b"".join(bytes.fromhex(row["digest"])[:DIGEST_BYTES] for row in rows)
+    values["digest"] = np.frombuffer(digests, np.uint8).reshape(-1, DIGEST_BYTES)
+    return {name: np.asarray(values[name], kind) for name, (kind, _) in INDEX.items()}
+
+
+def make_whole(store: Path, index: Index, identity: dict[str, Any], shards: Sequence[dict[str, int]]) -> None:
+    """Writes the index and duplicates.jsonl, then store.json, after which the store is whole.
+
+    `identity`: what store.json says beside that; `shards`: bytes and CRC-32 of every shard. records.jsonl and
+    rejects.jsonl must stand.
+    """
+    (store / "index").mkdir(exist_ok=True)
+    for name, array in index.items():
+        with replacing(store / "index" / f"{name}.npy") as file:
+            np.save(file, array, allow_pickle=False)
+    surplus = 0
+    with replacing(store / "duplicates.jsonl") as file:
+        for ids in duplicates(index["digest"]):
+            surplus += len(ids) - 1
+            file.write(json_line({"ids": ids}))
+    for folder in (store, store / "shards", store / "index"):
+        for left_over in folder.glob(".*.tmp"):  # of processes that were killed
+            left_over.unlink(missing_ok=True)
+    info = {
+        "format": FORMAT,
+        "records": len(index["samples"]),
+        "hours": float(index["samples"].sum() / SAMPLE_RATE / 3600),
+        "sample_rate": SAMPLE_RATE,
+        "fingerprint": fingerprint(index["digest"]),
+        "duplicates": surplus,
+        **identity,
+        "files_crc": {name: file_crc(store / name) for name in CHECKED},
+        "shard_bytes": [shard["bytes"] for shard in shards],
+        "shard_crc": [shard["crc"] for shard in shards],
+    }
+    write_json(store / "store.json", info)
+
+
+def fingerprint(digest: np.ndarray) -> str:
+    """The hash of recordings in their order, from the hashes of each, (N, 16) uint8."""
+    return hashlib.sha256(np.ascontiguousarray(digest)).hexdigest()
+
+
+def duplicates(digest: np.ndarray) -> Iterator[list[int]]:
+    """Ids of recordings with the same samples, for each such group; `digest` (N, 16) uint8."""
+    halves = np.ascontiguousarray(digest).view(np.uint64)  # (N, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: ids rise within a group
+    starts = np.flatnonzero(np.r_[True, (halves[order[1:]] != halves[order[:-1]]).any(axis=1), True])
+    groups = np.flatnonzero(np.diff(starts) > 1)
+    for first in sorted(groups, key=lambda group: order[starts[group]]):
+        yield order[starts[first] : starts[first + 1]].tolist()

@@ -1,0 +1,67 @@
+"""Work spread over processes that import no jax, break off with their parent, and say how far they are."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+from typing import Any
+
+from jepa_speech.errors import UserError
+
+
+def cores() -> int:
+    # Of this process, where the system says: a batch job may own only some of the machine's.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def work_through(steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], workers: int) -> Iterator[int]:
+    """Runs `steps(*task)` for every task; yields again and again how many more steps are done.
+
+    `workers`: processes (1: this one). `steps` must be a function of a module, so that processes find it. Raises what
+    a step raises, UserError if a worker dies.
+    """
+    if workers <= 1:
+        for task in tasks:
+            for _ in steps(*task):
+                yield 1
+        return
+    context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
+    stop, done, told = context.Event(), context.Value("q", 0), 0
+    with ProcessPoolExecutor(workers, context, _start_worker, (stop, done)) as pool:
+        pending = {pool.submit(_run, steps, task) for task in tasks}
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()  # raises what the worker raised
+                before, told = told, done.value
+                yield told - before
+        except BrokenProcessPool as error:
+            raise UserError("a worker died (out of memory?); run the same command with fewer --workers") from error
+        finally:
+            stop.set()  # after an error or Ctrl-C: running tasks break off, the rest never start
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(stop: Event, done: Synchronized) -> None:
+    _run.stop, _run.done = stop, done  # they reach a process only when it starts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets `stop`
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _run(steps: Callable[..., Iterator[None]], task: tuple[Any, ...]) -> None:
+    for _ in steps(*task):
+        with _run.done.get_lock():
+            _run.done.value += 1
+        if _run.stop.is_set():
+            raise UserError("stopped; run the same command again to go on")
+
+
+def _die_with_parent() -> None:
+    multiprocessing.parent_process().join()  # a killed parent cannot tell its workers
+    os._exit(1)
