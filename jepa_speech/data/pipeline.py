@@ -66,7 +66,7 @@ class Reader:
         batch = {
             "audio": audio,
             "lengths": lengths,
-            "record_id": records.astype(np.uint32),
+            "record_id": (records + len(self.store.samples) * item.copies[mine]).astype(np.uint32),
             "epoch": np.full(rows, item.epoch, np.int32),
             "level": np.asarray(self.store.level[records], np.float32),
             "weight": item.weight[mine],
@@ -126,7 +126,8 @@ def batches(
     """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
 
     Each is a dict of numpy arrays with this process's share of the rows:
-        audio (B, S) float32 as stored, zero padded · lengths (B,) int32 · record_id (B,) uint32
+        audio (B, S) float32 as stored, zero padded · lengths (B,) int32
+        record_id (B,) uint32: the record, and N more for each further time that it stands in an epoch (other masks!)
         epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
         with "mix" in `spec`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
         with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer

@@ -1,5 +1,7 @@
+import jax
 import numpy as np
 import pytest
+from backendless import BackendlessStore
 from train.toy import ToyLabels, ToyStore
 
 from jepa_speech.data.pipeline import EXTRAS, batches
@@ -60,6 +62,31 @@ def test_processes_share_the_rows_of_the_same_batch():
 def test_worker_processes_change_nothing():
     stream = batches(STORE, PLAN, frozenset({"mix"}), 0, 5, workers=2)
     same(list(stream), read(0, 5, frozenset({"mix"})))
+
+
+def test_workers_never_initialise_a_jax_backend():
+    """It would take the accelerator from the training process, or its memory."""
+    store = BackendlessStore(count=5)
+    plan = Plan(store.samples, (0.1,), 0.2, seed=0)
+    assert len(list(batches(store, plan, frozenset(), 0, 4, workers=2))) == 4
+    jax.devices()  # here is a backend, and the store would notice
+    with pytest.raises(AssertionError, match="backend"):
+        list(batches(store, plan, frozenset(), 0, 4))
+
+
+def test_the_rows_of_a_record_in_an_epoch_have_ids_of_their_own():
+    """Masks and dropout are keyed by (record_id, epoch)."""
+    plan = Plan(STORE.samples, (0.1, 0.2), 0.9, seed=1, shares=[(11, 2.0)])
+    read = list(batches(STORE, plan, frozenset(), 0, plan.batches_per_epoch))
+    ids = np.concatenate([b["record_id"][b["weight"] > 0] for b in read])
+    assert np.array_equal(np.sort(ids), np.arange(22))
+
+
+def test_no_more_shapes_than_buckets():
+    """A shape is a compilation."""
+    plan = Plan(STORE.samples, (0.05, 0.1, 0.2), 0.9, seed=1, rows_multiple=2)
+    shapes = {b["audio"].shape for b in batches(STORE, plan, frozenset(), 0, 3 * plan.batches_per_epoch)}
+    assert len(shapes) <= 3 and {s for _, s in shapes} <= set(plan.bucket_samples.tolist())
 
 
 def test_a_lone_record_is_mixed_with_silence():

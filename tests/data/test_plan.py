@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,87 @@ def test_padding_waste_counts_padding_and_filler():
 def test_an_empty_store_is_refused():
     with pytest.raises(UsageError, match="no records"):
         plan(samples=np.array([], int))
+
+
+def times(p: Plan, epoch: int) -> np.ndarray:
+    """How often each record stands in an epoch."""
+    items = epoch_of(p, epoch)
+    return np.bincount(np.concatenate([i.records[i.weight > 0] for i in items]), minlength=len(p.samples))
+
+
+def test_stores_of_weight_one_are_today_s_plan():
+    for shares in ([(57, 1.0)], [(20, 1.0), (37, 1.0)]):
+        one = plan(shares=shares)
+        assert all(same(one[i], plan()[i]) for i in (0, 1, 50, 10**7))
+
+
+def test_a_weight_is_how_often_a_record_stands_in_an_epoch():
+    """Exactly ⌊w⌋ or one more in each epoch, E·w over E epochs give or take one; epochs are equally long."""
+    p = plan(samples=np.repeat(SAMPLES, 4), shares=[(100, 2.25), (128, 1.0)])
+    counts = np.array([times(p, epoch) for epoch in range(12)])  # (epochs, N)
+    assert set(counts[:, :100].ravel()) == {2, 3} and (counts[:, 100:] == 1).all()
+    assert len(set(counts.sum(1))) == 1
+    for epochs in (1, 4, 7, 12):
+        total = counts[:epochs, :100].sum(0)
+        # The fraction is rounded to whole rows in each of three buckets of at least 20 records.
+        assert (abs(total - 2.25 * epochs) < 1 + epochs * 0.5 / 20).all()
+    assert not np.array_equal(counts[0], counts[1])
+
+
+def test_a_small_weight_leaves_nothing_out_for_good():
+    p = plan(shares=[(7, 0.1), (50, 1.0)])
+    counts = np.array([times(p, epoch) for epoch in range(10)])[:, :7]
+    assert (counts.max(0) == 1).all() and (counts.sum(1) < 4).all()
+
+
+def test_further_rows_of_a_record_are_other_crops_and_can_be_told_apart():
+    p = plan(samples=np.full(3, 80_000), buckets=(1.0,), shares=[(3, 4.0)])
+    items = epoch_of(p, 0)
+    entries = [(int(r), int(c)) for i in items for r, c, w in zip(i.records, i.copies, i.weight, strict=True) if w]
+    assert sorted(entries) == [(record, copy) for record in range(3) for copy in range(4)]
+    assert len({int(s) for i in items for s in i.starts}) > 6
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_is_above_0(weight):
+    with pytest.raises(UsageError, match="weight"):
+        plan(shares=[(50, 1.0), (7, weight)])
+
+
+def test_windows_give_a_long_record_one_crop_in_each_of_its_parts():
+    samples = np.array([16_000, 64_000 * 5 + 7, 30_000, 64_000])
+    p = plan(samples=samples, windows=True)
+    longest = int(p.bucket_samples[-1])
+    assert times(p, 0).tolist() == [1, -(-int(samples[1]) // longest), 1, 1]
+    for epoch in (0, 3):
+        rows = [
+            (int(copy), int(start))
+            for item in epoch_of(p, epoch)
+            for record, copy, start, w in zip(item.records, item.copies, item.starts, item.weight, strict=True)
+            if record == 1 and w
+        ]
+        spare = int(samples[1]) - longest
+        for copy, start in rows:
+            assert copy * spare / len(rows) - HOP <= start <= (copy + 1) * spare / len(rows)
+    twice = plan(samples=samples, windows=True, shares=[(4, 2.0)])
+    assert times(twice, 0).tolist() == [2 * n for n in times(p, 0)]
+    assert plan(windows=False).batches_per_epoch <= plan(windows=True).batches_per_epoch
+
+
+def test_a_pickled_plan_is_small_and_the_same(tmp_path):
+    """Worker processes get it: a memory map is opened anew, not copied, and orders stay behind."""
+    np.save(tmp_path / "samples.npy", np.tile(SAMPLES, 1000))
+    p = plan(samples=np.load(tmp_path / "samples.npy", mmap_mode="r"), shares=[(7000, 0.5), (50_000, 1.0)])
+    wanted = p[5]
+    data = pickle.dumps(p)
+    assert len(data) < 1000
+    assert same(pickle.loads(data)[5], wanted)
+    part = np.load(tmp_path / "samples.npy", mmap_mode="r")[57:]  # a view of a map is not its file
+    assert np.array_equal(pickle.loads(pickle.dumps(plan(samples=part))).samples, part)
+
+
+def test_ten_million_steps_on_costs_one_epoch_s_order():
+    """Restoring is O(1) in the step: nothing is asked for but the epoch in question."""
+    p = plan()
+    p[10**7]
+    assert list(p._epochs) == [10**7 // p.batches_per_epoch]
