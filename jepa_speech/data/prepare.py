@@ -38,12 +38,14 @@ def prepare(
     *,
     shard_mb: float = SHARD_MB,
     part: Part | None = None,
+    root: str | Path | None = None,
 ) -> dict[str, Any]:
     """Makes the store `out` of all recordings in `inputs` (folders, JSON-lines manifests); returns its figures.
 
     The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
     default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
     n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
+    `root`: the folder that manifests' paths are relative to and may not leave; by default each manifest's own.
 
     Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
     `out` holds something else, or the disk is full; `out` is then no whole store.
@@ -61,7 +63,9 @@ def prepare(
     store = Path(out)
     settings = {"codec": codec, "shard_mb": shard_mb}
     with writing(store):
-        plan = _plan(inputs, store, settings, {"parts": part[1] if part else 1, "max_rejects": max_reject_fraction})
+        plan = _plan(
+            inputs, root, store, settings, {"parts": part[1] if part else 1, "max_rejects": max_reject_fraction}
+        )
         if (store / "store.json").is_file():
             return summary(store)
         i, n = part or (0, 1)
@@ -107,14 +111,22 @@ def summary(store: Path) -> dict[str, Any]:
     }
 
 
-def _plan(inputs: Sequence[str | Path], store: Path, settings: dict[str, Any], notes: dict[str, Any]) -> dict[str, Any]:
+def _plan(
+    inputs: Sequence[str | Path],
+    root: str | Path | None,
+    store: Path,
+    settings: dict[str, Any],
+    notes: dict[str, Any],
+) -> dict[str, Any]:
     """Lists the inputs; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} and more.
 
     Settings must be those of the plan that is there; notes are for `merge`. Of several processes, the first to be done
     makes the plan. Refuses a folder that holds anything else than a store, whole or not, of just these inputs.
     """
     _refuse_strange(store)
-    listing = entries(inputs)  # raises here, before anything is written, if an input is not there
+    listing = (
+        entries(inputs, root) if root else entries(inputs)
+    )  # raises here, before anything is written, if an input is not there
     first = next(listing, None)
     if first is None:
         raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")

@@ -151,12 +151,13 @@ def store_info(path: Path) -> dict[str, Any]:
     """What STORE/store.json says. Raises UserError if there is none, or one of another format."""
     again = "run `jepa-speech prepare --input DIR --out STORE`"
     if not (path / "store.json").is_file():
-        if not (path / "work").is_dir():
-            raise UserError(f"{path}: not a whole store (it has no store.json); {again}")
-        raise UserError(
-            f"{path}: not a whole store (it has no store.json) but an unfinished one: run the same prepare command "
-            f"again, or `jepa-speech inspect {path} --merge` once all its parts are written"
-        )
+        if (path / "work").is_dir():
+            raise UserError(
+                f"{path}: not a whole store but an unfinished one (it has no store.json); run the same prepare command "
+                f"again, or `jepa-speech inspect {path} --merge` once all its parts are written"
+            )
+        perhaps = ", perhaps an unfinished one" if path.is_dir() else ""
+        raise UserError(f"{path}: not a whole store{perhaps} (it has no store.json); {again}")
     info = read_json(path / "store.json")
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise UserError(f"{path}: not a store of format {FORMAT}; {again} into an empty folder")

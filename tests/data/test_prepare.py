@@ -267,7 +267,7 @@ def test_full_disk_is_one_line_and_the_store_stays_unfinished(tones, tmp_path, l
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="not a whole store"):
+    with pytest.raises(UserError, match="unfinished"):
         Store(tmp_path / "store")
     prepare([tones], tmp_path / "store", "pcm16", workers=1)
     prepare([tones], tmp_path / "whole", "pcm16", workers=1)
