@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.config import from_section, unknown_key
+from jepa_speech.data.buckets import better_buckets
 from jepa_speech.data.feature_means import load_means
 from jepa_speech.data.labels import Labels
 from jepa_speech.data.pipeline import Batch, batches
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     devices = jax.device_count()
     plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, devices * settings.accumulate)
-    shortest, longest = int(min(store.samples)), int(max(plan.bucket_samples))
+    shortest, longest = int(store.samples.min()), int(max(plan.bucket_samples))
     objective.check(min(shortest, longest), longest)
     read = stream(objective, store, plan, config, config.inputs.anchor)
     print(header(objective, config, store, plan), flush=True)
@@ -118,9 +119,13 @@ def header(objective: Any, config: ConfigDict, store: Store, plan: Plan) -> str:
         for rows, samples in zip(plan.padded_rows, plan.bucket_samples, strict=True)
     )
     device = jax.devices()[0]
+    padding = f"padding {plan.padding_waste():.1%}"
+    if better := better_buckets(plan, most=6):
+        buckets, waste = better
+        padding += f" (it would be {waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
     return (
         f"{config.objective.name}, {config.encoder.name}: {count_params(params) / 1e6:.2f}M parameters ({parts})\n"
         f"data: {len(store):,} recordings, {store.hours:.2f} h; {plan.batches_per_epoch} steps per epoch, "
-        f"batches of {shapes}, padding {plan.padding_waste():.1%}\n"
+        f"batches of {shapes}, {padding}\n"
         f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform})"
     )

@@ -83,6 +83,7 @@ class Plan(Sequence[PlanItem]):
     ) -> None:
         self.samples = samples if isinstance(samples, np.memmap) else np.asarray(samples)  # (N,)
         self.seed = seed
+        self._buckets = tuple(buckets)
         self.bucket_samples = bucket_lengths(buckets)
         seconds = np.array(sorted(buckets))
         self.rows = np.maximum(1, np.floor(batch_seconds / seconds)).astype(int)  # rows that carry records
@@ -94,7 +95,7 @@ class Plan(Sequence[PlanItem]):
             raise UsageError(f"weights {[weight for _, weight in self._shares]} of stores: each above 0 needed")
         self._windowed = windows
         self._most_windows = self._windows(int(self.samples.max()))
-        self._rebuild = buckets, batch_seconds, seed, rows_multiple, self._shares, windows
+        self._settings = batch_seconds, seed, rows_multiple, self._shares, windows
 
         ends = [0, *self.bucket_samples[:-1].tolist(), math.inf]
         grouped = [self._grouped((self.samples > low) & (self.samples <= high)) for low, high in pairwise(ends)]
@@ -106,7 +107,11 @@ class Plan(Sequence[PlanItem]):
         self._epochs: dict[int, tuple[list[np.ndarray], np.ndarray]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _plan, (_where(self.samples), *self._rebuild)
+        return _plan, (_where(self.samples), self._buckets, *self._settings)
+
+    def with_buckets(self, buckets: Sequence[float]) -> "Plan":
+        """The plan of the same recordings with other buckets."""
+        return Plan(self.samples, buckets, *self._settings)
 
     def __len__(self) -> int:
         return 2**62  # endless: the training loop decides when to stop
