@@ -12,11 +12,10 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.buckets import better_buckets
-from jepa_speech.data.feature_means import load_means
-from jepa_speech.data.labels import Labels
 from jepa_speech.data.pipeline import Batch, batches
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
+from jepa_speech.data.stores import Stores, open_stores, shares, stored_labels, stored_means
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config, plain
@@ -46,14 +45,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     settings = from_section(TrainConfig, config.train, "train")
     if not data.store:
         raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
-    store = Store(data.store)
+    store = open_stores(data.store)
     anchor = load_anchor(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
     objective = build(config, anchor)
     config.inputs = {"store": store.fingerprint, "anchor": anchor.fingerprint if anchor else ""}
 
     devices = jax.device_count()
-    plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, devices * settings.accumulate)
+    rows = devices * settings.accumulate
+    plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, rows, shares(store), data.windows)
     shortest, longest = int(store.samples.min()), int(max(plan.bucket_samples))
     objective.check(min(shortest, longest), longest)
     read = stream(objective, store, plan, config, config.inputs.anchor)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def stream(
-    objective: Any, store: Store, plan: Plan, config: Mapping[str, Any], anchor: str
+    objective: Any, store: Store | Stores, plan: Plan, config: Mapping[str, Any], anchor: str
 ) -> Callable[[int, int], Iterator[Batch]]:
     """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
 
@@ -79,8 +79,8 @@ def stream(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=config["data"]["workers"],
-        labels=Labels(store, anchor) if "anchor" in objective.spec else None,
-        means=load_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
+        labels=stored_labels(store, anchor) if "anchor" in objective.spec else None,
+        means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
     )
 
 
@@ -110,7 +110,7 @@ def fill_in_anchor(config: ConfigDict, anchor: Anchor | None) -> None:
         raise UsageError(f"anchor.top_k = {section.top_k}, but {section.path} has {anchor.components} components")
 
 
-def header(objective: Any, config: ConfigDict, store: Store, plan: Plan) -> str:
+def header(objective: Any, config: ConfigDict, store: Store | Stores, plan: Plan) -> str:
     """What is about to be trained, on what, where."""
     params, _ = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     parts = ", ".join(f"{name} {count_params(tree) / 1e6:.2f}M" for name, tree in params.items())
@@ -123,9 +123,10 @@ def header(objective: Any, config: ConfigDict, store: Store, plan: Plan) -> str:
     if better := better_buckets(plan, most=6):
         buckets, waste = better
         padding += f" (it would be {waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
+    mixture = f" ({store!r})" if isinstance(store, Stores) else ""
     return (
         f"{config.objective.name}, {config.encoder.name}: {count_params(params) / 1e6:.2f}M parameters ({parts})\n"
-        f"data: {len(store):,} recordings, {store.hours:.2f} h; {plan.batches_per_epoch} steps per epoch, "
+        f"data: {len(store):,} recordings, {store.hours:.2f} h{mixture}; {plan.batches_per_epoch} steps per epoch, "
         f"batches of {shapes}, {padding}\n"
         f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform})"
     )

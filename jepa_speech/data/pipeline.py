@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 
 from jepa_speech.data.plan import Plan, PlanItem
+from jepa_speech.data.stores import Joined
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, frames
 
@@ -21,7 +22,7 @@ class Recordings(Protocol):
     """What the pipeline asks of a store."""
 
     samples: np.ndarray  # (N,)
-    level: np.ndarray  # (N,) RMS of each whole recording
+    level: np.ndarray | Joined  # (N,) RMS of each whole recording
 
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray: ...
 
@@ -54,7 +55,7 @@ class Reader:
     store: Recordings
     spec: frozenset[str]
     labels: StoredLabels | None
-    means: np.ndarray | None
+    means: np.ndarray | Joined | None
     process_index: int
     process_count: int
 
@@ -121,7 +122,7 @@ def batches(
     process_count: int = 1,
     workers: int = 0,
     labels: StoredLabels | None = None,
-    means: np.ndarray | None = None,
+    means: np.ndarray | Joined | None = None,
 ) -> Iterator[Batch]:
     """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
 

@@ -1,0 +1,141 @@
+"""Several stores as one, each with a weight: training on a mixture of corpora."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.data.feature_means import load_means
+from jepa_speech.data.labels import Anchor, Labels
+from jepa_speech.data.plan import Share
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError
+
+
+def weighted_paths(text: str) -> list[tuple[str, float]]:
+    """The stores that config key `data.store` names: one path, or `PATH:WEIGHT,PATH:WEIGHT,...`.
+
+    Raises UsageError where a weight is no positive number, and where a mixture names a store without one.
+    """
+    if "," not in text and not re.search(r":[-+.\d]+$", text):
+        return [(text, 1.0)]
+    found = []
+    for part in text.split(","):
+        path, _, weight = part.strip().rpartition(":")
+        try:
+            number = float(weight)
+        except ValueError:
+            number = math.nan
+        if not path or not 0 < number < math.inf:
+            raise UsageError(f"config key data.store: {part!r} in a mixture; write PATH:WEIGHT, a weight above 0")
+        found.append((path, number))
+    return found
+
+
+def open_stores(text: str) -> "Store | Stores":
+    """What config key `data.store` names. Raises UsageError (see `weighted_paths`), UserError for a store not whole."""
+    (first, *others) = found = weighted_paths(text)
+    return Store(first[0]) if not others and first[1] == 1 else Stores(found)
+
+
+class Stores:
+    """Stores one after the other, with the numbers of their records running on; open for reading as one store is.
+
+    Attributes, as those of a store: `samples` (N,) int64, `level` (N,), `hours`, `fingerprint` (of the stores and their
+    weights); and `parts`, the stores with their weights, and `shares`, what a plan wants to know of them.
+    """
+
+    def __init__(self, paths: Sequence[tuple[str | Path, float]]) -> None:
+        self.parts = [(Store(path), float(weight)) for path, weight in paths]
+        stores = [store for store, _ in self.parts]
+        prints = [store.fingerprint for store in stores]
+        for i, store in enumerate(stores):
+            if prints[i] in prints[:i]:
+                before = stores[prints.index(prints[i])].path
+                raise UsageError(f"config key data.store: {store.path} holds what {before} holds; name one of them")
+        self.samples = np.concatenate([store.samples for store in stores])  # (N,)
+        self.level = Joined([store.level for store in stores])
+        self.hours = sum(store.hours for store in stores)
+        self.shares: list[Share] = [(len(store), weight) for store, weight in self.parts]
+        identity = [[store.fingerprint, weight] for store, weight in self.parts]
+        self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        self._first = _firsts(stores)
+
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[Path, float]]]]:
+        return Stores, ([(store.path, weight) for store, weight in self.parts],)
+
+    def __repr__(self) -> str:
+        return " + ".join(f"{weight:g} x {store!r}" for store, weight in self.parts)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """As `Store.read`, of recording i of them all."""
+        part, number = _find(self._first, i)
+        return self.parts[part][0].read(number, start, samples)
+
+
+class Joined:
+    """Arrays (N_i, ...) as one of (N, ...), indexed by record numbers; memory maps stay on disk."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self._arrays, self._first = list(arrays), _firsts(arrays)
+
+    def __getitem__(self, records: np.ndarray) -> np.ndarray:
+        """(B,) -> (B, ...)."""
+        records = np.asarray(records)
+        part = np.searchsorted(self._first, records, side="right") - 1  # (B,)
+        rows = [self._arrays[p][i - self._first[p]] for p, i in zip(part.tolist(), records.tolist(), strict=True)]
+        return np.array(rows)
+
+
+class JoinedLabels:
+    """The labels of several stores by one anchor."""
+
+    def __init__(self, labels: Sequence[Labels], stores: Stores) -> None:
+        self._labels, self._first = list(labels), _firsts([store for store, _ in stores.parts])
+        self.top_k, self.components = labels[0].top_k, labels[0].components
+        if other := next((part for part in labels if part.top_k != self.top_k), None):
+            raise UsageError(
+                f"{other.path}: labels of the {other.top_k} likeliest components, {labels[0].path} of {self.top_k}; "
+                "label one of the stores again, with the other's --top-k"
+            )
+
+    def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `Labels.slice`, of recording i of them all."""
+        part, number = _find(self._first, i)
+        return self._labels[part].slice(number, first_frame, frames)
+
+
+def stored_labels(store: Store | Stores, anchor: Anchor | str) -> Labels | JoinedLabels:
+    """Raises UserError where a store has no labels of this anchor."""
+    if isinstance(store, Store):
+        return Labels(store, anchor)
+    return JoinedLabels([Labels(part, anchor) for part, _ in store.parts], store)
+
+
+def stored_means(store: Store | Stores, kind: str) -> np.ndarray | Joined:
+    """(N, F), looked up by record. Raises UserError where a store has no means of this kind."""
+    if isinstance(store, Store):
+        return load_means(store, kind)
+    return Joined([load_means(part, kind) for part, _ in store.parts])
+
+
+def shares(store: Store | Stores) -> list[Share]:
+    """What a plan wants to know of the weights."""
+    return store.shares if isinstance(store, Stores) else [(len(store), 1.0)]
+
+
+def _firsts(parts: Sequence) -> np.ndarray:
+    """Each part's first record number."""
+    return np.cumsum([0, *(len(part) for part in parts)])[:-1]
+
+
+def _find(first: np.ndarray, i: int) -> tuple[int, int]:
+    part = int(np.searchsorted(first, i, side="right")) - 1
+    return part, i - int(first[part])

@@ -1,0 +1,90 @@
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from babble import babble_store
+
+from jepa_speech.data.feature_means import save_means
+from jepa_speech.data.pipeline import batches
+from jepa_speech.data.plan import Plan
+from jepa_speech.data.store import Store
+from jepa_speech.data.stores import Stores, open_stores, shares, stored_labels, stored_means, weighted_paths
+from jepa_speech.errors import UsageError, UserError
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> list[Store]:
+    folder = tmp_path_factory.mktemp("pair")
+    return [babble_store(folder / "a", [0.3, 0.5, 0.4]), babble_store(folder / "b", [0.6, 0.2], seed=10)]
+
+
+def mixture(pair: list[Store], *weights: float) -> str:
+    return ",".join(f"{store.path}:{weight}" for store, weight in zip(pair, weights, strict=True))
+
+
+def test_what_the_config_key_says():
+    assert weighted_paths("stores/a") == [("stores/a", 1.0)]
+    assert weighted_paths("/odd:name/a") == [("/odd:name/a", 1.0)]
+    assert weighted_paths("a:2") == [("a", 2.0)]
+    assert weighted_paths("a:1, b/c.d:0.5") == [("a", 1.0), ("b/c.d", 0.5)]
+
+
+@pytest.mark.parametrize("text", ["a,b", "a:1,b", "a:0,b:1", "a:1,b:-2", "a:1,:2", "a:nan,b:1", "a:1,"])
+def test_a_mixture_without_good_weights_is_refused(text):
+    with pytest.raises(UsageError, match="PATH:WEIGHT"):
+        weighted_paths(text)
+
+
+def test_one_store_of_weight_one_is_that_store(pair):
+    for text in (str(pair[0].path), f"{pair[0].path}:1"):
+        assert isinstance(open_stores(text), Store)
+    assert shares(pair[0]) == [(3, 1.0)]
+
+
+def test_records_run_on_from_store_to_store(pair):
+    stores = pickle.loads(pickle.dumps(open_stores(mixture(pair, 1, 0.5))))
+    assert len(stores) == 5 and stores.shares == [(3, 1.0), (2, 0.5)]
+    assert stores.hours == pytest.approx(pair[0].hours + pair[1].hours)
+    for i, (store, number) in enumerate([(pair[0], 0), (pair[0], 1), (pair[0], 2), (pair[1], 0), (pair[1], 1)]):
+        assert stores.samples[i] == store.samples[number]
+        np.testing.assert_array_equal(stores.read(i, 320, 1000), store.read(number, 320, 1000))
+        assert stores.level[np.array([i])].tolist() == [store.level[number]]
+
+
+def test_other_stores_or_weights_are_another_fingerprint(pair):
+    found = {open_stores(mixture(pair, *weights)).fingerprint for weights in ((1, 1), (1, 0.5), (2, 1))}
+    found |= {open_stores(mixture(pair[::-1], 1, 1)).fingerprint, pair[0].fingerprint}
+    assert len(found) == 5
+    again = open_stores(mixture(pair, 1, 0.5))
+    assert again.fingerprint == open_stores(mixture(pair, 1, 0.5)).fingerprint
+
+
+def test_the_same_recordings_twice_are_refused(pair, tmp_path):
+    shutil.copytree(pair[0].path, tmp_path / "copy")
+    with pytest.raises(UsageError, match=r"copy holds what .*store holds"):
+        Stores([(pair[0].path, 1.0), (tmp_path / "copy", 1.0)])
+
+
+def test_batches_of_a_mixture_hold_each_store_s_audio_levels_and_means(pair):
+    for number, store in enumerate(pair):
+        save_means(store, "logmel", np.full((len(store), 2), number))
+    stores = open_stores(mixture(pair, 1, 2))
+    plan = Plan(stores.samples, (0.4,), 1.2, 0, shares=shares(stores))
+    seen = []
+    means = stored_means(stores, "logmel")
+    for batch in batches(stores, plan, frozenset({"mix", "anchor_mean"}), 0, plan.batches_per_epoch, means=means):
+        for row in np.flatnonzero(batch["weight"]):
+            record = int(batch["record_id"][row]) % 5
+            store, number = (pair[0], record) if record < 3 else (pair[1], record - 3)
+            audio = batch["audio"][row, : batch["lengths"][row]]
+            assert audio.tobytes() in store.read(number).tobytes()
+            assert batch["level"][row] == store.level[number]
+            assert batch["anchor_mean"][row].tolist() == [record >= 3] * 2
+            seen.append(record)
+    assert sorted(seen) == [0, 1, 2, 3, 3, 4, 4]
+
+
+def test_a_store_that_lacks_labels_is_named(pair):
+    with pytest.raises(UserError, match="no labels of anchor"):
+        stored_labels(open_stores(mixture(pair, 1, 1)), "0" * 64)
