@@ -4,8 +4,6 @@ The inputs are listed into STORE/work/entries.jsonl and cut into chunks (chunks.
 STORE/work/plan.json says which. When all are finished, the index is written, and store.json last of all (finish.py).
 """
 
-import errno
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -22,9 +20,10 @@ from jepa_speech.data.finish import finish
 from jepa_speech.data.manifest import SUFFIXES, entries
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import FORMAT, store_info
+from jepa_speech.data.store_plan import Plan, begin, find, new_work
 from jepa_speech.data.writing import replacing, writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_json, read_jsonl, write_json
+from jepa_speech.files import read_json, read_jsonl
 
 Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
@@ -85,14 +84,16 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
     """
     store = Path(out)
     with writing(store):
-        if not (store / "store.json").is_file():
-            if not (store / "work" / "plan.json").is_file():
-                raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
-            plan = read_json(store / "work" / "plan.json")
+        found = find(store)
+        if found is None:
+            raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
+        if found.name != "store.json":
+            plan = read_json(found)
+            if "chunks" not in plan:
+                raise UserError(f"{store}: stores are being joined there; run the same command again")
             if missing := unfinished(store, range(len(plan["chunks"]))):
                 raise UserError(_what_is_missing(store, plan, missing))
-            limit = plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction
-            finish(store, plan, limit)
+            finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction)
         return summary(store)
 
 
@@ -111,76 +112,27 @@ def summary(store: Path) -> dict[str, Any]:
     }
 
 
-def _plan(
-    inputs: Sequence[str | Path],
-    root: str | Path | None,
-    store: Path,
-    settings: dict[str, Any],
-    notes: dict[str, Any],
-) -> dict[str, Any]:
+def _plan(inputs: Sequence[str | Path], root: str | Path | None, store: Path, settings: Plan, notes: Plan) -> Plan:
     """Lists the inputs; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} and more.
 
-    Settings must be those of the plan that is there; notes are for `merge`. Of several processes, the first to be done
-    makes the plan. Refuses a folder that holds anything else than a store, whole or not, of just these inputs.
+    Settings must be those of the plan that is there; notes are for `merge`. Refuses a folder that holds anything else
+    than a store, whole or not, of just these inputs.
     """
-    _refuse_strange(store)
-    listing = (
-        entries(inputs, root) if root else entries(inputs)
-    )  # raises here, before anything is written, if an input is not there
+    find(store)  # raises if the folder is something else's
+    listing = entries(inputs, root) if root else entries(inputs)  # raises here if an input is not there
     first = next(listing, None)
     if first is None:
         raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")
-    new = store / f"work.{secrets.token_hex(6)}"
-    try:
-        new.mkdir(parents=True)
+    with new_work(store) as work:
         bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
-        with bar, replacing(new / "entries.jsonl") as file:
+        with bar, replacing(work / "entries.jsonl") as file:
             digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
+        read = sum(count for _, count in chunks)
         identity = {"format": FORMAT, "inputs": digest, **settings}
-        plan = identity | notes | {"read": sum(count for _, count in chunks), "chunks": chunks}
-        write_json(new / "plan.json", plan)
-        return plan if _published(new, store) else _plan_of(store, identity)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        return begin(store, work, identity, {"read": read, "chunks": chunks} | notes)
 
 
-def _refuse_strange(store: Path) -> None:
-    # Looked at in this order: another process may be the first to write here between the two.
-    names = sorted(path.name for path in store.iterdir()) if store.exists() else []
-    strange = [name for name in names if name.partition(".")[0] != "work"]
-    if strange and not any(path.is_file() for path in _plans(store)):
-        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
-
-
-def _plans(store: Path) -> tuple[Path, Path]:
-    return store / "store.json", store / "work" / "plan.json"
-
-
-def _published(new: Path, store: Path) -> bool:
-    """Renames the listing's folder, with all that is in it, to `work`; False if there is a plan already."""
-    if any(path.is_file() for path in _plans(store)):
-        return False
-    try:
-        new.rename(store / "work")
-    except OSError as error:  # another process was first: a folder that is not empty is never replaced
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
-
-
-def _plan_of(store: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """The plan that is there, which must be of this identity."""
-    before = read_json(next(path for path in _plans(store) if path.is_file()))
-    differs = [key for key, value in identity.items() if before.get(key) != value]
-    if differs:
-        what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
-        was = what.get(differs[0], f"another {differs[0]}")
-        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
-    return before
-
-
-def _write_chunks(store: Path, plan: dict[str, Any], mine: Collection[int], workers: int) -> None:
+def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) -> None:
     """Writes those chunks that are not finished yet, by `workers` processes."""
     (store / "shards").mkdir(exist_ok=True)
     remove_left_overs(store, mine)
@@ -193,7 +145,7 @@ def _write_chunks(store: Path, plan: dict[str, Any], mine: Collection[int], work
             bar.update(more)
 
 
-def _what_is_missing(store: Path, plan: dict[str, Any], missing: Sequence[int]) -> str:
+def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
     shards = f"{len(missing)} of {len(plan['chunks'])} shards are not written"
     n = plan["parts"]
     if n == 1:

@@ -48,8 +48,8 @@ class Store:
     Raises UserError if it is missing, unfinished or broken.
 
     Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital
-    silence; `shard` (N,) uint32; `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`;
-    `fingerprint`, a hash of all samples in their order, whatever the codec; `info`, what store.json says.
+    silence; `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`; `fingerprint`, a hash of all
+    samples in their order, whatever the codec; `index`, all columns; `info`, what store.json says.
     """
 
     def __init__(self, path: str | Path, damaged: bool = False):
@@ -58,15 +58,21 @@ class Store:
         self.codec: str = self.info["codec"]
         self.hours: float = self.info["hours"]
         self.fingerprint: str = self.info["fingerprint"]
-        index = {name: self._open(name, self.info["records"]) for name in INDEX}
-        self.shard, self._position, self._crc = index["shard"], index["position"], index["crc"]
-        self.samples, self.level, self.digest = index["samples"], index["level"], index["digest"]
+        self.index = {name: self._open(name, self.info["records"]) for name in INDEX}
+        self.samples, self.level, self.digest = (self.index[name] for name in ("samples", "level", "digest"))
+        self._shard, self._position, self._crc = (self.index[name] for name in ("shard", "position", "crc"))
         if not damaged and (wrong := self.wrong_shards()):
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             found = shard_path(self.path, wrong[0])
             raise UserError(f"{found}{more}: missing or of another size than prepare wrote; copy or prepare it again")
         self._readers: OrderedDict[int, ArrayRecordReader] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The stores that it was joined of, in order: name, records, hours, fingerprint of each; else itself."""
+        itself = {"name": self.path.absolute().name, "records": len(self), "hours": self.hours}
+        return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
 
     def wrong_shards(self) -> list[int]:
         """Shards that are not there, or not of the size that was written."""
@@ -119,7 +125,7 @@ class Store:
     def record(self, i: int) -> bytes:
         """Recording i as it is encoded. Raises UserError unless it is the bytes that were written."""
         try:
-            record = self._reader(int(self.shard[i])).read([int(self._position[i])])[0]
+            record = self._reader(int(self._shard[i])).read([int(self._position[i])])[0]
         except (RuntimeError, ValueError, IndexError) as error:  # array_record's, one for each kind of damage
             raise self._damaged(i) from error
         if zlib.crc32(record) != self._crc[i]:
@@ -132,7 +138,7 @@ class Store:
 
     def _damaged(self, i: int) -> UserError:
         return UserError(
-            f"{shard_path(self.path, int(self.shard[i]))}: recording {i} is damaged; copy or prepare it again"
+            f"{shard_path(self.path, int(self._shard[i]))}: recording {i} is damaged; copy or prepare it again"
         )
 
     def _reader(self, shard: int) -> ArrayRecordReader:

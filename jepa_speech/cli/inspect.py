@@ -1,0 +1,130 @@
+"""`jepa-speech inspect`: what a store holds, whether it is sound, and parts or stores made one."""
+
+import argparse
+from typing import Any
+
+from tqdm import tqdm
+
+from jepa_speech.cli.prepare import print_figures
+from jepa_speech.data.inspection import describe, verify
+from jepa_speech.data.joining import join
+from jepa_speech.data.prepare import merge
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.files import write_json
+
+HELP = "show what a store holds, verify it, or merge parts or whole stores into one"
+EXAMPLE = "jepa-speech inspect stores/mine --verify"
+BAR = 40  # characters of the longest bar
+SHOWN = 20  # lines of damage printed; --json has them all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("stores", nargs="+", metavar="STORE", help="folder written by `jepa-speech prepare`")
+    parser.add_argument(
+        "--verify",
+        nargs="?",
+        const="crc",
+        choices=("crc", "decode"),
+        help="hold every byte against its checksum; `decode`: and all samples against their hash. Exit code 1 if wrong",
+    )
+    parser.add_argument(
+        "--merge",
+        action="store_true",
+        help="make the parts of `prepare --shard` a whole store; with --out, several whole stores one",
+    )
+    parser.add_argument("--out", metavar="STORE", help="with --merge: a new folder for the stores named")
+    parser.add_argument(
+        "--max-reject-fraction", type=float, metavar="F", help="with --merge of parts, if not that given to `prepare`"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.merge:
+        results = _merge(args)
+        print_figures(results)
+        return results
+    if args.out or len(args.stores) > 1:
+        raise UsageError("several stores and --out go with --merge")
+    results = describe(store := Store(args.stores[0], damaged=bool(args.verify)))
+    _print(results)
+    if args.verify:
+        results["damage"] = _verify(store, args.verify == "decode")
+        if results["damage"]:
+            if args.json:
+                write_json(args.json, results)
+            raise UserError(_in_one_line(store, results["damage"]))
+    return results
+
+
+def _merge(args: argparse.Namespace) -> dict[str, Any]:
+    if args.verify:
+        raise UsageError("--merge and --verify are two commands")
+    if args.out:
+        return join(args.stores, args.out)
+    if len(args.stores) > 1:
+        raise UsageError("several stores are merged into a new one: name it with --out")
+    return merge(args.stores[0], args.max_reject_fraction)
+
+
+def _verify(store: Store, decode: bool) -> list[dict[str, Any]]:
+    total = sum(store.info["shard_bytes"])
+    with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None, mininterval=0.5) as bar:
+        damage = verify(store, decode, bar.update)
+    for row in damage[:SHOWN]:
+        print(row["what"])
+    if len(damage) > SHOWN:
+        print(f"... and {len(damage) - SHOWN} more (--json FILE lists all)")
+    if not damage:
+        samples = " and samples" if decode else ""
+        print(f"sound: {total / 1e6:.1f} MB in {len(store.info['shard_bytes'])} shards, all bytes{samples} as written")
+    return damage
+
+
+def _in_one_line(store: Store, damage: list[dict[str, Any]]) -> str:
+    recordings = sum(row["id"] is not None for row in damage)
+    files = len({row.get("shard") or row["file"] for row in damage})
+    return (
+        f"{store.path}: {files} files damaged, {recordings} recordings lost; copy them again or prepare the store anew"
+    )
+
+
+def _print(found: dict[str, Any]) -> None:
+    shards, seconds, level = found["shards"], found["seconds"], found["level_db"]
+    sources = [f"{source['name']} ({source['records']})" for source in found["sources"]]
+    lines = {
+        "recordings": f"{found['records']}, {found['hours']:.2f} h",
+        "size": f"{found['bytes'] / 1e6:.1f} MB of {found['codec']} in {shards['number']} shards of "
+        f"{shards['smallest'] / 1e6:.1f} to {shards['largest'] / 1e6:.1f} MB",
+        "durations": f"{seconds['least']:.2f} to {seconds['most']:.2f} s, median {seconds['median']:.2f} s",
+        "": _histogram(found["histogram"]),
+        "level": f"{level['5%']:.1f} to {level['95%']:.1f} dB (5% to 95%), median {level['median']:.1f} dB"
+        if level
+        else "",
+        "silent": found["silent"],
+        "files": _counts(found["suffixes"]),
+        "rates": _counts(found["rates"]),
+        "joined of": ", ".join(sources) if len(sources) > 1 else "",
+        "rejected": f"{found['rejected']} {_counts(found['reasons'])}",
+        "duplicates": f"{found['duplicates']} with the same samples as another",
+        "labels": ", ".join(found["labels"]) or "none",
+        "fingerprint": found["fingerprint"],
+    }
+    for name, value in {"store": found["store"], **lines}.items():
+        if value:
+            print(f"{name:<12} {value}" if name else value)
+
+
+def _histogram(rows: list[dict[str, Any]]) -> str:
+    most = max(row["records"] for row in rows)
+    lines = []
+    for row in rows:
+        if row["records"]:
+            to = f"to {row['to']} s" if row["to"] else "s or more"
+            bar = "#" * max(1, round(BAR * row["records"] / most))
+            lines.append(f"  {row['from']:>4} {to:<10} {row['records']:>9} {row['hours']:>9.2f} h  {bar}")
+    return "\n".join(lines)
+
+
+def _counts(counter: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.items())

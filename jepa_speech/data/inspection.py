@@ -1,0 +1,117 @@
+"""What a store holds, and whether it still is what was written."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepa_speech.data.checksums import content_hash, file_crc
+from jepa_speech.data.parallel import cores
+from jepa_speech.data.store import Store, shard_path
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import read_jsonl
+
+EDGES = (0, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600, float("inf"))  # of the histogram of durations, s
+Damage = dict[str, Any]  # {"shard" or "file": path, "id": recording or None, "what": one line}
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """The figures of a store: sizes, durations, levels, sources, rejects, duplicates, labels."""
+    seconds = store.samples / SAMPLE_RATE
+    counts, _ = np.histogram(seconds, EDGES)
+    sums, _ = np.histogram(seconds, EDGES, weights=seconds)
+    sizes = store.info["shard_bytes"]
+    suffixes, rates = Counter(), Counter()
+    for row in store.records():
+        suffixes[Path(row["source"]).suffix.lower() or "none"] += 1
+        if "rate" in row:
+            rates[str(row["rate"])] += 1
+    return {
+        "store": str(store.path),
+        "records": len(store),
+        "hours": store.hours,
+        "codec": store.codec,
+        "fingerprint": store.fingerprint,
+        "bytes": sum(sizes),
+        "shards": {
+            "number": len(sizes),
+            "smallest": min(sizes),
+            "median": int(np.median(sizes)),
+            "largest": max(sizes),
+        },
+        "seconds": _quantiles(seconds),
+        "histogram": [
+            {"from": low, "to": high if np.isfinite(high) else None, "records": int(count), "hours": total / 3600}
+            for low, high, count, total in zip(EDGES, EDGES[1:], counts.tolist(), sums.tolist(), strict=False)
+        ],
+        "level_db": _quantiles(20 * np.log10(store.level[store.level < 1].astype(float))),
+        "silent": int((store.level == 1).sum()),
+        "suffixes": dict(suffixes.most_common()),
+        "rates": dict(rates.most_common()),
+        "sources": store.sources,
+        "duplicates": store.info["duplicates"],
+        "rejected": store.info["rejected"],
+        "reasons": dict(Counter(row["reason"] for row in read_jsonl(store.path / "rejects.jsonl")).most_common()),
+        "labels": sorted(meta.parent.name for meta in (store.path / "labels").glob("[!.]*/meta.json")),
+    }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    names = {"least": 0, "5%": 0.05, "median": 0.5, "95%": 0.95, "most": 1}
+    return dict(zip(names, np.quantile(values, list(names.values())).tolist(), strict=True)) if len(values) else {}
+
+
+def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = lambda _: None) -> list[Damage]:
+    """All that is no longer what was written: index files, shards, recordings; empty if nothing is.
+
+    Every byte of the store is held against its CRC-32, with `decode` every recording's samples against their hash, too.
+    `advance` is told the bytes of each shard that is done. `store` may be open as damaged.
+    """
+    damage = [
+        {"file": name, "id": None, "what": what}
+        for name, crc in store.info["files_crc"].items()
+        if (what := _file_damage(store.path / name, crc))
+    ]
+    order = np.argsort(store.index["shard"], kind="stable")
+    shards = range(len(store.info["shard_bytes"]))
+    first = np.searchsorted(store.index["shard"][order], [*shards, len(shards)])
+
+    def check(shard: int) -> list[Damage]:
+        return list(_shard_damage(store, shard, order[first[shard] : first[shard + 1]], decode))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for shard, found in enumerate(pool.map(check, shards)):
+            damage += found
+            advance(store.info["shard_bytes"][shard])
+    return damage
+
+
+def _file_damage(path: Path, crc: int) -> str:
+    try:
+        return "" if file_crc(path) == crc else f"{path}: not the bytes that were written"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
+
+
+def _shard_damage(store: Store, shard: int, ids: np.ndarray, decode: bool) -> Iterator[Damage]:
+    """The damage in one shard, which holds the recordings `ids`. Only a shard whose bytes are wrong is read twice."""
+    path = shard_path(store.path, shard)
+    wrong = _file_damage(path, store.info["shard_crc"][shard])
+    if not wrong and not decode:
+        return
+    lost = 0
+    for i in ids.tolist():
+        try:
+            if not decode:
+                store.record(i)
+            elif content_hash(np.rint(store.read(i) * (1 << 15))) != store.digest[i].tobytes():
+                raise UserError(f"{path}: recording {i} does not decode to the samples that were stored")
+        except UserError as error:
+            lost += 1
+            yield {"shard": path.name, "id": i, "what": str(error)}
+    if wrong and not lost:
+        yield {"shard": path.name, "id": None, "what": f"{wrong}, yet every recording in it can be read"}

@@ -1,0 +1,93 @@
+"""Several whole stores become one, without decoding a sample: as if their inputs had been prepared together.
+
+Shards keep their bytes: they are linked where both folders lie on one file system, and copied elsewhere. The new store
+is unfinished until all is there, and the same call goes on after a kill.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jepa_speech.data.finish import make_whole
+from jepa_speech.data.prepare import summary
+from jepa_speech.data.store import FORMAT, INDEX, Store, shard_path
+from jepa_speech.data.store_plan import Plan, begin, new_work
+from jepa_speech.data.writing import json_line, replacing, temporary_name, writing
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.files import read_jsonl, sha256_arrays
+
+
+def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
+    """Makes the store `out` of whole stores, in their order; returns its figures. Does nothing if that is done.
+
+    Recordings are numbered anew; labels and feature means stay behind. Raises UserError if a store is not whole, two
+    are one and the same, their codecs differ, or `out` holds something else.
+    """
+    stores, whole = [Store(path) for path in parts], Path(out)
+    if len(stores) < 2:
+        raise UsageError("to join, name at least two stores")
+    for earlier, store in pairwise(stores):
+        if store.codec != earlier.codec:
+            raise UserError(
+                f"{store.path}: of codec {store.codec}, {earlier.path} of {earlier.codec}; prepare one of them anew"
+            )
+    if len({store.path.resolve() for store in stores}) < len(stores):
+        raise UserError(f"{', '.join(str(store.path) for store in stores)}: the same store twice")
+    with writing(whole):
+        identity = {"format": FORMAT, "codec": stores[0].codec, "inputs": _inputs(stores)}
+        with new_work(whole) as work:
+            begin(whole, work, identity, {})
+        if not (whole / "store.json").is_file():
+            _write(stores, whole, identity)
+        return summary(whole)
+
+
+def _inputs(stores: Sequence[Store]) -> str:
+    """The hash that tells a store joined of these from any other."""
+    return sha256_arrays({f"{i:09}": np.array([s.info["inputs"], s.fingerprint]) for i, s in enumerate(stores)})
+
+
+def _write(stores: Sequence[Store], whole: Path, identity: Plan) -> None:
+    (whole / "shards").mkdir(exist_ok=True)
+    sizes = [len(store.info["shard_bytes"]) for store in stores]
+    before = np.cumsum([0, *sizes])  # shards of earlier stores
+    with tqdm(total=sum(sizes), desc="join", unit=" shards", disable=None, mininterval=0.5) as bar:
+        for store, first in zip(stores, before, strict=False):
+            for shard in range(len(store.info["shard_bytes"])):
+                _link_or_copy(shard_path(store.path, shard), shard_path(whole, int(first) + shard))
+                bar.update()
+    with replacing(whole / "records.jsonl") as records:
+        rows = chain.from_iterable(store.records() for store in stores)
+        records.writelines(json_line(row | {"id": i}) for i, row in enumerate(rows))
+    with replacing(whole / "rejects.jsonl") as rejects:
+        for store in stores:
+            rejects.writelines(map(json_line, read_jsonl(store.path / "rejects.jsonl")))
+    index = {name: np.concatenate([store.index[name] for store in stores]) for name in INDEX}
+    index["shard"] += np.repeat(before[:-1], [len(store) for store in stores]).astype(index["shard"].dtype)
+    shards = [
+        {"bytes": size, "crc": crc}
+        for store in stores
+        for size, crc in zip(store.info["shard_bytes"], store.info["shard_crc"], strict=True)
+    ]
+    identity |= {"rejected": sum(store.info["rejected"] for store in stores)}
+    make_whole(whole, index, identity | {"sources": [source for store in stores for source in store.sources]}, shards)
+
+
+def _link_or_copy(old: Path, new: Path) -> None:
+    """Shards are never written again, so that two stores may share one; whole under its name, or not there."""
+    if new.exists():
+        return
+    temporary = temporary_name(new)
+    try:
+        temporary.hardlink_to(old)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(old, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+    temporary.replace(new)

@@ -1,0 +1,64 @@
+"""What an unfinished store is to become: STORE/work/plan.json, there from the first moment or not at all.
+
+`work` is filled under another name and appears by one rename, which fails if another process was first; that one's plan
+then holds for both.
+"""
+
+import errno
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+from jepa_speech.files import read_json, write_json
+
+Plan = dict[str, Any]
+
+
+def find(store: Path) -> Path | None:
+    """store.json if the store is whole, the plan if it is begun, else None.
+
+    Raises UserError if the folder holds anything else.
+    """
+    # In this order: another process may begin the store between the two.
+    names = sorted(path.name for path in store.iterdir()) if store.exists() else []
+    found = next((path for path in (store / "store.json", store / "work" / "plan.json") if path.is_file()), None)
+    strange = [name for name in names if name.partition(".")[0] != "work"]
+    if strange and not found:
+        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
+    return found
+
+
+@contextmanager
+def new_work(store: Path) -> Iterator[Path]:
+    """A folder of this process's own, to be given to `begin`; removed if it was not needed."""
+    folder = store / f"work.{secrets.token_hex(6)}"
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:
+    """Begins the store with `work`, or goes on with what is there; returns the plan, or store.json if it is whole.
+
+    A plan that is there must be of the same identity, UserError otherwise; its rest is kept.
+    """
+    if find(store) is None:
+        write_json(work / "plan.json", identity | rest)
+        try:
+            work.rename(store / "work")
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    before = read_json(find(store))
+    differs = [key for key, value in identity.items() if before.get(key) != value]
+    if differs:
+        what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
+        was = what.get(differs[0], f"another {differs[0]}")
+        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
+    return before
