@@ -35,15 +35,19 @@ def kl_to_sparse(ids: jax.Array, probs: jax.Array, log_q: jax.Array) -> jax.Arra
 
 
 def storage_loss(posteriors: jax.Array, ids: jax.Array, stored: jax.Array) -> jax.Array:
-    """KL in nats of dense posteriors (…, K) to what was stored of them, its rest spread evenly: (…)."""
-    components, k = posteriors.shape[-1], ids.shape[-1]
-    tiny = 1e-7  # half the least float16, so that what was rounded to 0 does not count as impossible
+    """KL in nats of dense posteriors (…, K) to what was stored of them, its rest spread evenly: (…).
+
+    stored (…, k): of the components `ids`; those of 0 were left out, and belong to the rest.
+    """
+    tiny = 1e-7  # of what was rounded to 0: it does not count as impossible
     stored = stored.astype(jnp.float32)
+    held = stored > 0
+    others = jnp.maximum(posteriors.shape[-1] - held.sum(-1), 1)
     kept = jnp.take_along_axis(posteriors, ids, axis=-1)
-    spread = jnp.maximum(1 - stored.sum(-1), tiny) / max(components - k, 1)  # (…)
+    log_spread = jnp.log(jnp.maximum(1 - stored.sum(-1), tiny) / others)  # (…)
     log_p = jnp.log(jnp.maximum(posteriors, 1e-30))
-    as_rest = (posteriors * (log_p - jnp.log(spread)[..., None])).sum(-1)
-    correction = (kept * (jnp.log(spread)[..., None] - jnp.log(jnp.maximum(stored, tiny)))).sum(-1)
+    as_rest = (posteriors * (log_p - log_spread[..., None])).sum(-1)
+    correction = (held * kept * (log_spread[..., None] - jnp.log(jnp.where(held, stored, 1)))).sum(-1)
     return jnp.maximum(as_rest + correction, 0)  # below 0 by rounding only
 
 

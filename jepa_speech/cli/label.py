@@ -8,7 +8,8 @@ from typing import Any
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli.fit_shared import bar, compute_means
 from jepa_speech.cli.layers import source_of
-from jepa_speech.data.anchoring import FIGURES, check_top_k, label, seconds_of
+from jepa_speech.data.anchoring import check_top_k, label, seconds_of
+from jepa_speech.data.label_parts import FIGURES, Part
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
@@ -16,6 +17,7 @@ from jepa_speech.errors import UserError
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
 TOP_K = 16
+LOST = 1e-3  # nats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"components to keep, the rest are pooled (default {TOP_K}; 1 for k-means, which has no more)",
     )
     parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its run folder, if it was moved")
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="only the I-th of N parts, counted from 0, for array jobs; then `jepa-speech inspect STORE --merge`",
+    )
+
+
+def shard(text: str) -> Part:
+    """For argparse: I/N with 0 <= I < N."""
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r}: I/N with 0 <= I < N, such as 0/4")
+    return int(i), int(n)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -39,8 +55,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if not done:
         features = source_of(anchor, options.anchor, options.checkpoint).extractor
         compute_means(store, features, anchor.normalize)
-        with bar("label", seconds_of(store)) as progress:
-            label(store, anchor, top_k, progress.update, features)
+        with bar("label", seconds_of(store, options.shard or (0, 1))) as progress:
+            label(store, anchor, top_k, progress.update, features, options.shard)
+        if options.shard:
+            part = "{}/{}".format(*options.shard)
+            print(f"part {part} is written; when all are, `jepa-speech inspect {store.path} --merge` joins them")
+            return {"store": str(store.path), "anchor": anchor.fingerprint, "part": part, "whole": False}
         labels = Labels(store, anchor)
     size = sum(file.stat().st_size for file in labels.path.iterdir())
     measured = {name: labels.meta[name] for name in FIGURES}
@@ -51,6 +71,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "top_k": labels.top_k,
         "frames": labels.meta["frames"],
         "bytes_per_hour": size / store.hours,
+        "bytes_per_frame": size / labels.meta["frames"],
         **measured,
         "already_labelled": done,
         "seconds": round(time.monotonic() - start, 1),
@@ -58,9 +79,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if done:
         print(f"{store.path} has been labelled by this anchor with --top-k {labels.top_k} before; nothing to do")
     print(f"labels       {labels.path}")
-    print(f"size         {results['bytes_per_hour'] / 1e6:.1f} MB per hour of audio")
-    print(f"kept         {measured['mean_kept_mass']:.5f} of the mass, by {labels.top_k} of {labels.components}")
-    print(f"lost         {measured['mean_kl_dense_to_stored']:.5f} nats, KL of dense to stored posteriors")
+    share = results["bytes_per_frame"] / (2 * labels.components)
+    print(
+        f"size         {results['bytes_per_hour'] / 1e6:.1f} MB per hour of audio, "
+        f"{results['bytes_per_frame']:.1f} bytes per frame: {share:.1%} of all {labels.components} in float16"
+    )
+    print(
+        f"kept         {measured['mean_kept_mass']:.5f} of the mass, by {labels.top_k} of {labels.components} at most"
+    )
+    more = "; a larger --top-k keeps more" if measured["mean_kl_dense_to_stored"] > LOST else ""
+    print(f"lost         {measured['mean_kl_dense_to_stored']:.5f} nats, KL of dense to stored posteriors{more}")
     print(
         f"posteriors   entropy {measured['posterior_entropy']:.3f} nats, "
         f"perplexity {measured['posterior_perplexity']:.2f}"

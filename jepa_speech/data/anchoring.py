@@ -12,22 +12,24 @@ from jepa_speech.anchors.gmm import posteriors
 from jepa_speech.anchors.sparse import storage_loss, top_k
 from jepa_speech.data.extractors import Extractor, Spectral
 from jepa_speech.data.feature_means import load_means, means_path, save_means
-from jepa_speech.data.labels import MAX_COMPONENTS, LabelWriter
+from jepa_speech.data.label_codec import LEAST, LEVELS, MOST, expand
+from jepa_speech.data.label_parts import FIGURES, LabelParts, Part, chunks, join
+from jepa_speech.data.labels import MAX_COMPONENTS
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+from jepa_speech.files import read_json
 
 Advance = Callable[[float], object]  # told how many seconds of audio were done since the last call
-
-FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
 
 
 def silent(seconds: float) -> None: ...
 
 
-def seconds_of(store: Store) -> float:
-    """What `advance` is told of the whole store, all in all: hops of whole frames."""
-    return float(grid.frames(np.asarray(store.samples, np.int64)).sum() / grid.FRAME_RATE)
+def seconds_of(store: Store, part: Part = (0, 1)) -> float:
+    """What `advance` is told of the whole store, or of a part of its labels, all in all: hops of whole frames."""
+    counts = grid.frames(np.asarray(store.samples, np.int64))
+    return float(sum(counts[own.start : own.stop].sum() for own in chunks(store)[part[0] :: part[1]]) / grid.FRAME_RATE)
 
 
 def feature_means(store: Store, features: Extractor, advance: Advance = silent) -> np.ndarray:
@@ -45,58 +47,82 @@ def feature_means(store: Store, features: Extractor, advance: Advance = silent) 
 
 def check_top_k(anchor: Anchor, k: int) -> None:
     """Raises UsageError if labels of this anchor cannot be kept, or not k of each frame."""
-    if not 1 <= k <= anchor.max_top_k:
-        most = f"1 to {anchor.max_top_k}, the components of the anchor" if anchor.max_top_k > 1 else "1"
-        hard = "" if anchor.max_top_k > 1 else ": k-means gives a frame one label"
-        raise UsageError(f"--top-k {k}: choose {most}{hard}")
+    most = min(anchor.max_top_k, MOST)
+    if not 1 <= k <= most:
+        what = "the components of the anchor" if most == anchor.max_top_k else "more are never stored"
+        hard = "" if most > 1 else ": k-means gives a frame one label"
+        raise UsageError(f"--top-k {k}: choose {f'1 to {most}, {what}' if most > 1 else '1'}{hard}")
     if anchor.components > MAX_COMPONENTS:
         raise UsageError(f"{anchor.components} components: labels hold at most {MAX_COMPONENTS}")
 
 
 def label(
-    store: Store, anchor: Anchor, k: int, advance: Advance = silent, features: Extractor | None = None
-) -> dict[str, float]:
+    store: Store,
+    anchor: Anchor,
+    k: int,
+    advance: Advance = silent,
+    features: Extractor | None = None,
+    part: Part | None = None,
+) -> dict[str, float] | None:
     """Writes the anchor's labels of every frame into the store; returns what `meta.json` says of them.
 
-    features: where the anchor's features come from; by default they are spectral
-    mean_kept_mass: of the top k · mean_kl_dense_to_stored: nats lost by storing no more, float16 included, if
+    The same call goes on after a kill, chunk by chunk. features: where the anchor's features come from; by default they
+    are spectral. With `part` (i, n) only the i-th of n parts is written, for `merge_label_parts`, and None returned.
+    mean_kept_mass: of what is kept · mean_kl_dense_to_stored: nats lost by storing no more, rounding included, if
     the pool is spread evenly · posterior entropy: of the dense posteriors, in nats.
     Raises UsageError if k is larger than the components, OSError if the disk is full.
     """
     check_top_k(anchor, k)
     features = features or Spectral(anchor.features)
     means = feature_means(store, features) if anchor.normalize == "mean" else None
-    arrays, sums = anchor.arrays(), np.zeros(4)
-    with LabelWriter(store, anchor, anchor.components, k) as writer:
-        for batch in features(store, range(len(store))):
-            mean = None if means is None else means[batch.records]
-            ids, probs, rest, measured = map(np.asarray, _sparse_labels(arrays, k, batch.values, mean, batch.valid))
-            for row, piece in enumerate(batch.pieces):
-                here = row, piece.here
-                writer.put(piece.record, piece.first, ids[here], probs[here], rest[here])
-            sums += measured
-            advance(batch.seconds)
-        frames, mass, loss, entropy = sums
-        means_of = (mass / frames, loss / frames, entropy / frames, np.exp(entropy / frames))
-        figures = dict(zip(FIGURES, map(float, means_of), strict=True))
-        writer.finish(figures)
-    return figures
+    parts = LabelParts(store, anchor, anchor.components, k, part[1] if part else 1)
+    arrays = anchor.arrays()
+    for number in parts.unfinished(part or (0, 1)):
+        parts.write(number, *_label_chunk(store, features, means, arrays, k, parts.chunks[number], advance))
+    if part:
+        return None
+    meta = read_json(join(store, parts.path) / "meta.json")
+    return {name: meta[name] for name in FIGURES}
+
+
+def _label_chunk(
+    store: Store,
+    features: Extractor,
+    means: np.ndarray | None,
+    arrays: Arrays,
+    k: int,
+    records: range,
+    advance: Advance,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """ids, levels (n, k), the pool's level (n,) of every frame of these recordings, and sums (4,), see `_levels`."""
+    rows = np.concatenate([[0], np.cumsum(grid.frames(np.asarray(store.samples[records.start : records.stop])))])
+    ids, levels = np.zeros((rows[-1], k), np.uint16), np.zeros((rows[-1], k), np.uint8)
+    pool, sums = np.zeros(rows[-1], np.uint8), np.zeros(4)
+    for batch in features(store, records):
+        mean = None if means is None else means[batch.records]
+        *found, measured = map(np.asarray, _levels(arrays, k, batch.values, mean, batch.valid))
+        for row, piece in enumerate(batch.pieces):
+            first = rows[piece.record - records.start] + piece.first
+            for all_of_them, values in zip((ids, levels, pool), found, strict=True):
+                all_of_them[first : first + piece.frames] = values[row, piece.here]
+        sums += measured
+        advance(batch.seconds)
+    return ids, levels, pool, sums
 
 
 @partial(jax.jit, static_argnums=1)
-def _sparse_labels(
+def _levels(
     arrays: Arrays, k: int, x: jax.Array, mean: jax.Array | None, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Of features x (B, T, D), less the recordings' mean (B, D) where there is one:
 
-    ids, probs (B, T, k), the rest's mass (B, T); sums over valid frames of 1, kept mass, KL to stored, entropy.
+    ids, levels (B, T, k), the pool's level (B, T); sums over valid frames of 1, kept mass, KL to stored, entropy.
     """
     dense = posteriors(arrays, x if mean is None else x - mean[:, None])  # (B, T, K)
     ids, probs = top_k(dense, k)
-    stored, rest = probs.astype(jnp.float16), jnp.maximum(1 - probs.sum(-1), 0).astype(jnp.float16)
-    others = stored[..., 1:].astype(jnp.float32)
-    first = 1 - rest.astype(jnp.float32) - others.sum(-1)
-    read = jnp.concatenate([first[..., None], others], axis=-1)  # as `Labels.slice` has it
+    probs = probs.at[..., 1:].set(jnp.where(probs[..., 1:] >= LEAST, probs[..., 1:], 0))  # the first always stays
+    mass = probs.sum(-1)
+    levels, pool = (jnp.round(LEVELS * jnp.cbrt(p)).astype(jnp.uint8) for p in (probs, jnp.maximum(1 - mass, 0)))
     entropy = -jax.scipy.special.xlogy(dense, dense).sum(-1)
-    measured = jnp.stack([jnp.ones_like(valid), probs.sum(-1), storage_loss(dense, ids, read), entropy])
-    return ids.astype(jnp.uint16), stored, rest, jnp.sum(measured * valid, axis=(1, 2))
+    measured = jnp.stack([jnp.ones_like(valid), mass, storage_loss(dense, ids, expand(levels, pool)), entropy])
+    return ids.astype(jnp.uint16), levels, pool, jnp.sum(measured * valid, axis=(1, 2))

@@ -5,7 +5,9 @@ from babble import babble_store
 
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
+from jepa_speech.data import label_parts
 from jepa_speech.data.labels import Labels
+from jepa_speech.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +19,25 @@ def made(tmp_path_factory):
     return store, anchor
 
 
+def test_parts_for_array_jobs(made, monkeypatch, capsys):
+    store, anchor = made
+    monkeypatch.setattr(label_parts, "CHUNK_FRAMES", 40)
+    for shard in ("0/2", "1/2"):
+        with pytest.raises(UserError, match="part 1/2 is unfinished" if shard == "1/2" else "no labels of anchor"):
+            label_parts.merge_label_parts(store)
+            Labels(store, load_anchor(anchor))
+        arguments = ["label", "--store", str(store.path), "--anchor", str(anchor), "--top-k", "2"]
+        assert main([*arguments, "--shard", shard]) == 0
+        assert f"part {shard} is written; when all are, `jepa-speech inspect" in capsys.readouterr().out
+    assert label_parts.merge_label_parts(store) == [Labels(store, load_anchor(anchor)).path]
+    assert main([*arguments, "--shard", "2/2"]) == 2
+    assert "'2/2': I/N with 0 <= I < N" in capsys.readouterr().err
+
+
+def size(folder):
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def test_label_writes_once(made, tmp_path, capsys):
     store, anchor = made
     report = tmp_path / "report.json"
@@ -25,20 +46,21 @@ def test_label_writes_once(made, tmp_path, capsys):
     results = json.loads(report.read_text())
     labels = Labels(store, load_anchor(anchor))
     assert (labels.top_k, labels.components) == (3, 8)
-    assert results["bytes_per_hour"] >= labels.meta["frames"] * 3 * 4 / store.hours
+    assert 1 < results["bytes_per_frame"] == pytest.approx(size(labels.path) / labels.meta["frames"])
+    assert results["bytes_per_hour"] == pytest.approx(size(labels.path) / store.hours)
     assert 0.5 < results["mean_kept_mass"] <= 1
     assert not results["already_labelled"]
 
     capsys.readouterr()
-    written = (labels.path / "ids.npy").stat().st_mtime_ns
+    written = (labels.path / "blocks.bin").stat().st_mtime_ns
     assert main([*arguments, "--top-k", "3"]) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert (labels.path / "ids.npy").stat().st_mtime_ns == written
+    assert (labels.path / "blocks.bin").stat().st_mtime_ns == written
 
     assert main([*arguments, "--top-k", "5"]) == 0
     assert Labels(store, load_anchor(anchor)).top_k == 5
 
-    (labels.path / "probs.npy").write_bytes(b"")
+    (labels.path / "blocks.bin").write_bytes(b"")
     assert main([*arguments, "--top-k", "5"]) == 0
     assert "labelling again" in capsys.readouterr().err
     assert Labels(store, load_anchor(anchor)).top_k == 5

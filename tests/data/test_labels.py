@@ -11,16 +11,18 @@ from jepa_speech.anchors import em
 from jepa_speech.anchors.frames import shift_and_scale
 from jepa_speech.anchors.gmm import frame_posteriors
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
-from jepa_speech.data import anchoring
+from jepa_speech.data import anchoring, label_codec, label_parts
 from jepa_speech.data.extractors import Spectral
 from jepa_speech.data.feature_means import load_means
 from jepa_speech.data.fitting import fitting_frames
-from jepa_speech.data.labels import Labels, LabelWriter, labels_path
+from jepa_speech.data.label_parts import LabelParts, merge_label_parts
+from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid, spectral
 
 SECONDS = [0.5, 1.0, 0.5, 2.6, 1.0]  # few shapes, few compilations
 COMPONENTS, KEPT = 12, 4
+LEVEL = 1.5 / label_codec.LEVELS  # p = (q / LEVELS)³ is off by half a level at most: 3 p^(2/3) / (2 LEVELS)
 
 
 def fit(store, kind="mfcc", normalize="mean", seed=0):
@@ -62,8 +64,12 @@ def test_labels_are_the_posteriors_of_the_whole_recording(store, anchor, labels)
         ids, probs = labels.slice(i, 0, frames)
         assert (ids.shape, ids.dtype, probs.dtype) == ((frames, KEPT), np.uint16, np.float32)
         expected_ids, expected = top_k(dense(store, anchor, i), KEPT)
-        np.testing.assert_allclose(probs, expected, atol=2e-4)
-        np.testing.assert_array_equal(ids[:, 0], expected_ids[:, 0])
+        np.testing.assert_allclose(probs, expected, atol=LEVEL)
+        # Of two that are rounded to one level either may be first.
+        first = np.take_along_axis(np.asarray(dense(store, anchor, i)), ids[:, :1].astype(int), -1)
+        np.testing.assert_allclose(first, expected[:, :1], atol=2 * LEVEL)
+        same = ids == expected_ids
+        assert same[:, 0].mean() > 0.95
 
 
 @pytest.mark.parametrize(("kind", "normalize"), [("mfcc", "mean"), ("mfcc100", "level"), ("logmel", "level")])
@@ -78,7 +84,7 @@ def test_stored_and_online_give_the_same_loss_on_a_crop(store, kind, normalize):
     inner = slice(edge, frames - edge)
     log_q = jax.nn.log_softmax(np.random.default_rng(0).normal(size=(frames, COMPONENTS), scale=2))
     losses = [float(kl_to_sparse(ids[inner], probs[inner], log_q[inner]).mean()) for ids, probs in (online, stored)]
-    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-2)  # levels of some 0.01 times logits of some 2, in 60 frames
 
 
 def test_a_slice_ends_with_its_recording(store, labels):
@@ -129,20 +135,43 @@ def test_labels_of_another_anchor_or_store_are_refused_by_name(store, anchor, la
         Labels(stranger, anchor)
 
 
-def test_broken_labels_are_refused_by_name(tmp_path, anchor):
+def test_labels_of_an_older_format_are_refused(tmp_path, anchor):
     store = babble_store(tmp_path, [0.4])
     anchoring.label(store, anchor, KEPT)
-    path = labels_path(store, anchor) / "probs.npy"
+    path = labels_path(store, anchor) / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
+    with pytest.raises(UserError, match="labels of format 1, not 2; run `jepa-speech label"):
+        Labels(store, anchor)
+
+
+@pytest.mark.parametrize("name", ["blocks.bin", "block_start.npy", "first_block.npy"])
+def test_broken_labels_are_refused_by_name(tmp_path, anchor, name):
+    store = babble_store(tmp_path, [0.4])
+    anchoring.label(store, anchor, KEPT)
+    path = labels_path(store, anchor) / name
     whole = path.read_bytes()
     for broken in (whole[:-8], b""):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match=r"probs\.npy"):
+        with pytest.raises(UserError, match=name):
             Labels(store, anchor)
     path.unlink()
-    with pytest.raises(UserError, match=r"probs\.npy"):
+    with pytest.raises(UserError, match=name):
         Labels(store, anchor)
     anchoring.label(store, anchor, KEPT)
     assert path.read_bytes() == whole
+
+
+def test_a_flipped_bit_is_named_when_its_block_is_read(tmp_path, anchor):
+    store = babble_store(tmp_path, [0.4, 0.4])
+    anchoring.label(store, anchor, KEPT)
+    path = labels_path(store, anchor) / "blocks.bin"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 4
+    path.write_bytes(data)
+    labels = Labels(store, anchor)
+    assert len(labels.slice(0, 0, 10)[0]) == 10
+    with pytest.raises(UserError, match="labels of recording 1 are damaged; remove them and label again"):
+        labels.slice(1, 0, 1)
 
 
 @pytest.mark.parametrize("k", [0, COMPONENTS + 1])
@@ -151,30 +180,72 @@ def test_more_than_the_components_cannot_be_kept(store, anchor, k):
         anchoring.label(store, anchor, k)
 
 
-def test_nothing_half_written_passes_for_whole(tmp_path, anchor, monkeypatch):
-    store = babble_store(tmp_path, [0.4, 0.7])
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(label_parts, "CHUNK_FRAMES", 40)
+
+
+def test_what_was_written_before_a_kill_is_not_done_again(tmp_path, anchor, monkeypatch, small_chunks):
+    store = babble_store(tmp_path, [0.4, 1.0, 0.7, 1.0])
+    undisturbed = babble_store(tmp_path / "other", [0.4, 1.0, 0.7, 1.0])
+    anchoring.label(undisturbed, anchor, KEPT)
 
     def interrupt(seconds):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         anchoring.label(store, anchor, KEPT, interrupt)
-    assert not list((store.path / "labels").iterdir())
-
-    killed = LabelWriter(store, anchor, COMPONENTS, KEPT).__enter__()  # and no exit
-    killed.put(0, 0, np.zeros((3, KEPT)), np.zeros((3, KEPT)), np.zeros(3))
     with pytest.raises(UserError, match="no labels of anchor"):
         Labels(store, anchor)
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    write, written = LabelParts.write, []
+
+    def full(self, number, *arguments):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(number)
+        write(self, number, *arguments)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device"):
-        patch.setattr(LabelWriter, "put", full)
+        patch.setattr(LabelParts, "write", full)
         anchoring.label(store, anchor, KEPT)
-    for file, _ in killed._files.values():
-        file.close()
+    with pytest.raises(UserError, match="no labels of anchor"):
+        Labels(store, anchor)
 
-    anchoring.label(store, anchor, KEPT)
-    assert Labels(store, anchor).slice(1, 0, 5)[1].sum() > 0
+    seconds = []
+    anchoring.label(store, anchor, KEPT, seconds.append)
+    assert 0 < sum(seconds) < anchoring.seconds_of(store) - 0.3
+    assert contents(labels_path(store, anchor)) == contents(labels_path(undisturbed, anchor))
     assert [path.name for path in (store.path / "labels").iterdir()] == [anchor.fingerprint[:12]]
+
+
+def test_parts_are_joined_to_what_one_run_writes(tmp_path, anchor, small_chunks):
+    """And a part that is missing is named; chunks are the store's, however many parts there are."""
+    stores = [babble_store(tmp_path / name, SECONDS) for name in ("one", "parts")]
+    figures = anchoring.label(stores[0], anchor, KEPT)
+    assert merge_label_parts(stores[0]) == []
+    assert [list(chunk) for chunk in label_parts.chunks(stores[0])] == [[0, 1], [2], [3], [4]]
+    for i in (2, 0):
+        assert anchoring.label(stores[1], anchor, KEPT, part=(i, 3)) is None
+    with pytest.raises(UserError, match=r"part 1/3 is unfinished; run `jepa-speech label` with --shard 1/3"):
+        merge_label_parts(stores[1])
+    with pytest.raises(UserError, match="no labels of anchor"):
+        Labels(stores[1], anchor)
+    anchoring.label(stores[1], anchor, KEPT, part=(1, 3))
+    assert merge_label_parts(stores[1]) == [labels_path(stores[1], anchor)]
+    assert contents(labels_path(stores[1], anchor)) == contents(labels_path(stores[0], anchor))
+    assert {name: Labels(stores[1], anchor).meta[name] for name in figures} == figures
+    assert merge_label_parts(stores[1]) == []
+
+
+def test_chunks_of_another_store_are_no_parts_of_this_one(tmp_path, anchor):
+    store = babble_store(tmp_path / "a", [0.4])
+    anchoring.label(store, anchor, KEPT, part=(0, 2))
+    other = babble_store(tmp_path / "b", [0.4], seed=9)
+    (store.path / "labels").rename(other.path / "labels")
+    assert merge_label_parts(other) == []
+    assert not list((other.path / "labels").iterdir())

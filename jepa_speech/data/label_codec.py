@@ -1,0 +1,69 @@
+"""Posteriors in a few bytes: what is kept of a frame, to how many levels, and blocks of frames as bytes.
+
+Of each frame the k most likely components are kept, but none below LEAST: most frames need few. A probability is
+rounded to a level q of LEVELS, p = (q / LEVELS)³: the finer the larger it is, which is what the KL divergence asks for
+where components of every size are about equally many. Levels are brought back to a sum of 1, the pool of all others
+among them.
+
+A block holds BLOCK frames of one recording: how many components each keeps, its pool's level, the components in
+ascending order as steps from one to the next, their levels; each of these in a row, and all of it deflated (zlib).
+Steps and levels are far from evenly spread, so that Huffman's code takes them from 24 bits to some 12; Adler's checksum
+names a block that was damaged.
+"""
+
+import zlib
+from typing import TypeVar
+
+import numpy as np
+
+BLOCK = 256  # frames: 5 s
+LEAST = 2e-5
+LEVELS = 127
+MOST = 255  # components of a frame
+
+Array = TypeVar("Array")  # of NumPy or jax
+
+
+def masses(levels: Array) -> Array:
+    """(q / LEVELS)³ as float32."""
+    return (levels.astype(np.float32) / LEVELS) ** 3
+
+
+def expand(levels: Array, pool: Array) -> Array:
+    """Probabilities (…, k) float32 of levels (…, k) and the pool's (…): with the pool's they sum to 1."""
+    kept = masses(levels)
+    return kept / (kept.sum(-1) + masses(pool))[..., None]
+
+
+def encode(ids: np.ndarray, levels: np.ndarray, pool: np.ndarray) -> bytes:
+    """A block of ids, levels (n, k) and pool (n,) uint8; components of level 0 are left out."""
+    kept = levels > 0
+    ids = ids.astype(np.int32)
+    order = np.argsort(np.where(kept, ids, 1 << 16), axis=1)  # those left out come last
+    ids, levels, kept = (np.take_along_axis(x, order, axis=1) for x in (ids, levels, kept))
+    steps = np.diff(ids, axis=1, prepend=-1)[kept] - 1
+    parts = kept.sum(axis=1), pool, steps & 255, steps >> 8, levels[kept]
+    return zlib.compress(b"".join(part.astype(np.uint8).tobytes() for part in parts))
+
+
+def decode(block: bytes, frames: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ids (n, k) uint16 and levels (n, k) uint8, the largest first, and the pool's (n,), of a block of n frames.
+
+    A frame that keeps fewer repeats its first component at level 0. Raises ValueError for a damaged block.
+    """
+    try:
+        raw = np.frombuffer(zlib.decompress(block), np.uint8)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    counts, pool, rest = raw[:frames], raw[frames : 2 * frames], raw[2 * frames :]
+    held = np.arange(k) < counts[:, None]  # (n, k)
+    if len(pool) != frames or len(rest) != 3 * counts.sum(dtype=np.int64) or 3 * np.sum(held) != len(rest):
+        raise ValueError("a block of another size")
+    low, high, codes = rest.reshape(3, -1)
+    steps, levels = np.zeros((frames, k), np.int32), np.zeros((frames, k), np.uint8)
+    steps[held] = low.astype(np.int32) + (high.astype(np.int32) << 8) + 1
+    levels[held] = codes
+    ids = np.cumsum(steps, axis=1) - 1
+    order = np.argsort(-levels.astype(np.int16), axis=1, kind="stable")
+    ids, levels = (np.take_along_axis(x, order, axis=1) for x in (ids, levels))
+    return np.where(levels > 0, ids, ids[:, :1]).astype(np.uint16), levels, pool

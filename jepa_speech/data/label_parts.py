@@ -1,0 +1,144 @@
+"""Writing labels in chunks of recordings, by one process or by many on any machines, and joining them.
+
+STORE/labels/.<anchor>-<store>-k<top_k>/    (12 hex digits of each fingerprint)
+    plan.json           whose labels these are, and in how many parts they are made
+    chunk-*.npz         blocks, their sizes, and sums of what was measured: finished, or not there
+
+Which recordings make a chunk depends on the store alone, so that a chunk holds the same bytes whoever writes it.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.data.label_codec import BLOCK, encode
+from jepa_speech.data.labels import FORMAT, Anchor, labels_path
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UserError
+from jepa_speech.features import grid
+from jepa_speech.files import read_json, replacing, write_json
+
+CHUNK_FRAMES = 250_000  # at least, but for the last: 1.4 h
+FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
+
+Part = tuple[int, int]  # (i, n): every n-th chunk from the i-th on, 0 <= i < n
+
+
+def chunks(store: Store) -> list[range]:
+    """The recordings of each chunk, in their order."""
+    ends = np.cumsum(_frame_counts(store))
+    number = np.concatenate([[0], ends[:-1] // CHUNK_FRAMES])
+    edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(store)]
+    return [range(first, last) for first, last in pairwise(edges)]
+
+
+class LabelParts:
+    """The unfinished labels of one anchor. A chunk is written whole or not at all; `parts`: told to `merge`."""
+
+    def __init__(self, store: Store, anchor: Anchor, components: int, top_k: int, parts: int = 1):
+        self.store, self.chunks, self.top_k = store, chunks(store), top_k
+        name = f".{anchor.fingerprint[:12]}-{store.fingerprint[:12]}-k{top_k}"
+        self.path = labels_path(store, anchor).with_name(name)
+        identity = {"format": FORMAT, "anchor": anchor.fingerprint, "store": store.fingerprint}
+        self._meta = identity | {"components": components, "top_k": top_k, "frames": int(_frame_counts(store).sum())}
+        plan = {"meta": self._meta, "parts": parts, "chunk_frames": CHUNK_FRAMES, "chunks": len(self.chunks)}
+        write_json(self.path / "plan.json", plan)
+
+    def unfinished(self, part: Part = (0, 1)) -> list[int]:
+        """The chunks of this part that are not written yet."""
+        return [
+            number for number in range(part[0], len(self.chunks), part[1]) if not _chunk(self.path, number).exists()
+        ]
+
+    def write(self, number: int, ids: np.ndarray, levels: np.ndarray, pool: np.ndarray, sums: np.ndarray) -> None:
+        """ids, levels (n, k), pool (n,) of all frames of a chunk's recordings; sums (4,) of what was measured."""
+        blocks, row = [], 0
+        for frames in _frame_counts(self.store)[self.chunks[number]].tolist():
+            for first in range(row, row + frames, BLOCK):
+                here = slice(first, min(first + BLOCK, row + frames))
+                blocks.append(encode(ids[here], levels[here], pool[here]))
+            row += frames
+        sizes = np.array([len(block) for block in blocks], np.int64)
+        with replacing(_chunk(self.path, number)) as file:
+            np.savez(file, blocks=np.frombuffer(b"".join(blocks), np.uint8), sizes=sizes, sums=sums)
+
+
+def join(store: Store, path: Path) -> Path:
+    """Makes labels of the chunks in `path`; returns their folder. Raises UserError naming the parts that miss some."""
+    plan = read_json(path / "plan.json")
+    files = [_chunk(path, number) for number in range(plan["chunks"])]
+    missing = sorted({number % plan["parts"] for number, file in enumerate(files) if not file.exists()})
+    if missing:
+        parts = ", ".join(f"{i}/{plan['parts']}" for i in missing)
+        name = plan["meta"]["anchor"][:12]
+        raise UserError(
+            f"{store.path}: labels of anchor {name} with --top-k {plan['meta']['top_k']}: part {parts} is unfinished; "
+            f"run `jepa-speech label` with --shard {parts.partition(',')[0]}, or remove {path}"
+        )
+    joined, final = path.with_name(f"{path.name}.joined"), labels_path(store, plan["meta"]["anchor"])
+    shutil.rmtree(joined, ignore_errors=True)
+    joined.mkdir()
+    sizes, sums = _concatenate(files, joined / "blocks.bin")
+    _save(joined / "block_start.npy", sizes)
+    _save(joined / "first_block.npy", -(-_frame_counts(store) // BLOCK))
+    write_json(joined / "meta.json", plan["meta"] | figures(sums))
+    if final.exists():  # of another top-k, or not readable
+        old = path.with_name(f"{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        final.replace(old)
+        shutil.rmtree(old, ignore_errors=True)
+    joined.replace(final)
+    shutil.rmtree(path)
+    return final
+
+
+def merge_label_parts(store: Store) -> list[Path]:
+    """Joins what all `jepa-speech label --shard i/n` of this store have written; returns the labels now finished.
+
+    Raises UserError naming the first parts that are missing. Chunks of another version of the store are removed.
+    """
+    found = sorted((store.path / "labels").glob(".*-k*/plan.json"))
+    mine = [plan.parent for plan in found if read_json(plan)["meta"]["store"] == store.fingerprint]
+    for plan in found:
+        if plan.parent not in mine:
+            shutil.rmtree(plan.parent)
+    return [join(store, path) for path in mine]
+
+
+def figures(sums: np.ndarray) -> dict[str, float]:
+    """What `meta.json` says was measured: of the sums (chunks, 4) of frames, kept mass, KL and entropy."""
+    frames, mass, loss, entropy = sums.sum(axis=0)
+    values = mass / frames, loss / frames, entropy / frames, np.exp(entropy / frames)
+    return dict(zip(FIGURES, map(float, values), strict=True))
+
+
+def _chunk(path: Path, number: int) -> Path:
+    return path / f"chunk-{number:06d}.npz"
+
+
+def _concatenate(files: Sequence[Path], out: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Appends the blocks of all files to `out`; their sizes (blocks,) and the files' sums (files, 4)."""
+    sizes, sums = [], []
+    with out.open("wb") as joined:
+        for file in files:
+            with np.load(file, allow_pickle=False) as chunk:
+                joined.write(chunk["blocks"].tobytes())
+                sizes.append(chunk["sizes"])
+                sums.append(chunk["sums"])
+        joined.flush()
+        os.fsync(joined.fileno())
+    return np.concatenate(sizes), np.array(sums)
+
+
+def _save(path: Path, counts: np.ndarray) -> None:
+    """Where each of the counted things begins, and where the last one ends."""
+    with replacing(path) as file:
+        np.save(file, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _frame_counts(store: Store) -> np.ndarray:
+    return grid.frames(np.asarray(store.samples, np.int64))
