@@ -1,0 +1,199 @@
+"""Many short records, prepared and read for long: does the loader's memory grow, how large is the index, how fast is a
+restore?
+
+    python benchmarks/soak.py --records 1000000 --seconds 600 --json benchmarks/soak.json --plot benchmarks/soak.png
+
+Makes seeded WAV files of 0.1 to 0.3 s (12 GB for a million, and the store as much again), prepares them with
+`jepa-speech prepare`, and reads the store epoch after epoch while the anonymous memory of the loader and its workers is
+sampled once a second. The folder --work is used again where it holds what a run before has made. Linux only.
+"""
+
+import argparse
+import json
+import os
+import platform
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jepa_speech.data.pipeline import batches
+from jepa_speech.data.plan import Plan
+from jepa_speech.data.store import Store
+from jepa_speech.files import write_json
+from jepa_speech.memory import anonymous, family
+
+RATE = 16_000
+PER_FOLDER = 1000
+WAV_HEADER = "<4sI8sIHHIIHH4sI"
+BUCKETS, BATCH_SECONDS = (0.1, 0.2, 0.3), 60.0
+BLOCKS = 20  # of the samples after the warm-up; their means are nearly independent, the samples themselves are not
+T95 = 2.101  # Student's t, 18 degrees of freedom
+
+
+def make(folder: Path, records: int) -> None:
+    """Noise, cut from one long piece at a place of each record's own: every file has samples of its own."""
+    random = np.random.default_rng(0)
+    noise = (2000 * random.standard_normal(4_000_000)).astype("<i2")
+    lengths = random.integers(RATE // 10, 3 * RATE // 10, records)
+    places = random.permutation(len(noise) - RATE)[:records]
+    for i in tqdm(range(records), "make", unit=" files", disable=None):
+        if i % PER_FOLDER == 0:
+            (folder / f"{i // PER_FOLDER:04d}").mkdir(parents=True, exist_ok=True)
+        size = 2 * int(lengths[i])
+        head = b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size
+        data = struct.pack(WAV_HEADER, *head) + noise[places[i] : places[i] + lengths[i]].tobytes()
+        (folder / f"{i // PER_FOLDER:04d}" / f"{i:07d}.wav").write_bytes(data)
+
+
+def restore(store: Path, step: int, workers: int) -> float:
+    """Seconds from nothing open to batch `step`, in this process, whose modules are loaded."""
+    began = time.monotonic()
+    with closing(stream(Store(store), step, workers)) as data:
+        next(data)
+        return time.monotonic() - began
+
+
+def plan_of(store: Store) -> Plan:
+    return Plan(store.samples, BUCKETS, BATCH_SECONDS, seed=0)
+
+
+def stream(store: Store, start: int, workers: int) -> Any:
+    return batches(store, plan_of(store), frozenset({"mix"}), start, 2**40, workers=workers)
+
+
+def watch(store: Path, seconds: float, workers: int) -> dict[str, Any]:
+    """Reads for so long; the anonymous MB of the loader, and of its workers together, once a second (or 100 times)."""
+    opened, every = Store(store), min(1.0, seconds / 100)
+    rows, read, last = [], 0, 0.0
+    bar = tqdm(total=seconds, desc="read", unit="s", disable=None)
+    with closing(stream(opened, 0, workers)) as data, bar:
+        batch = next(data)  # the clock starts when workers are up
+        began = time.monotonic()
+        members = [pid for pid in family(os.getpid()) if pid != os.getpid()]
+        while (now := time.monotonic() - began) < seconds:
+            read += int(batch["weight"].sum())
+            if now >= last + every:
+                bar.update(now - last)
+                last = now
+                held = anonymous(os.getpid()), sum(map(anonymous, members))
+                rows.append((now, *(n / 1e6 for n in held), read))
+            batch = next(data)
+        epochs = int(batch["epoch"][0]) + 1
+    seconds_of, loader, of_workers, utterances = np.array(rows).T
+    return {
+        "seconds": seconds_of.tolist(),
+        "loader_mb": loader.tolist(),
+        "workers_mb": of_workers.tolist(),
+        "utterances": utterances.astype(int).tolist(),
+        "epochs": epochs,
+    }
+
+
+def slope(seconds: np.ndarray, megabytes: np.ndarray, warm_up: float = 0.25) -> dict[str, Any]:
+    """MB per hour after the warm-up (a share of the run), by least squares over means of blocks; 95% interval."""
+    kept = seconds >= warm_up * seconds[-1]
+    x = np.array([block.mean() for block in np.array_split(seconds[kept] / 3600, BLOCKS)])
+    y = np.array([block.mean() for block in np.array_split(megabytes[kept], BLOCKS)])
+    centred = x - x.mean()
+    rise = float(centred @ y / (centred @ centred))
+    rest = y - y.mean() - rise * centred
+    error = float(np.sqrt(rest @ rest / (BLOCKS - 2) / (centred @ centred)))
+    low, high = rise - T95 * error, rise + T95 * error
+    return {"mb_per_hour": rise, "interval": [low, high], "holds_zero": low <= 0 <= high}
+
+
+def index_memory(store: Path) -> dict[str, float]:
+    """MB that open the store: its mapped columns, and what is anonymous once the plan has an epoch's order."""
+    before = anonymous(os.getpid())
+    opened = Store(store)
+    plan = plan_of(opened)
+    plan[0]
+    mapped = sum(column.nbytes for column in opened.index.values())
+    return {"mapped_mb": mapped / 1e6, "anonymous_mb": (anonymous(os.getpid()) - before) / 1e6}
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    watched = report["watched"]
+    for name, label in (("loader_mb", "loader"), ("workers_mb", f"{report['workers']} workers together")):
+        rise = report["slope"][name]
+        low, high = rise["interval"]
+        axes.plot(
+            watched["seconds"],
+            watched[name],
+            label=f"{label}: {rise['mb_per_hour']:+.1f} MB/h (95%: {low:+.1f} to {high:+.1f})",
+        )
+    axes.axvline(0.25 * watched["seconds"][-1], color="grey", linestyle=":", label="warm-up ends")
+    axes.set(xlabel="seconds", ylabel="anonymous memory, MB", ylim=(0, None))
+    axes.set_title(f"{report['records']:,} records, {watched['epochs']} epochs, {watched['utterances'][-1]:,} read")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def soak(records: int, seconds: float, workers: int, work: Path) -> dict[str, Any]:
+    audio, store, made = work / "audio", work / "store", work / "made.json"
+    figures: dict[str, Any] = json.loads(made.read_text(encoding="utf-8")) if made.exists() else {}
+    if figures.get("records") != records:
+        began = time.monotonic()
+        make(audio, records)
+        figures = {"records": records, "make_seconds": time.monotonic() - began}
+        began = time.monotonic()
+        prepare = [sys.executable, "-m", "jepa_speech", "prepare", "--input", str(audio), "--out", str(store)]
+        subprocess.run([*prepare, "--codec", "pcm16"], check=True)
+        figures["prepare_seconds"] = time.monotonic() - began
+        write_json(made, figures)
+    opened = Store(store)
+    assert len(opened) == records, f"{store} holds {len(opened)} records"
+    steps = plan_of(opened).batches_per_epoch
+    report = figures | {"hours": opened.hours, "codec": opened.codec, "workers": workers, "steps_per_epoch": steps}
+    report["store_mb"] = sum(opened.info["shard_bytes"]) / 1e6
+    report["index"] = index_memory(store)
+    places = {"middle of an epoch": steps // 2, "step 10,000,000": 10**7}
+    report["restore_seconds"] = {
+        f"{name}, {count} workers": restore(store, step, count)
+        for name, step in places.items()
+        for count in sorted({0, workers})
+    }
+    report["watched"] = watched = watch(store, seconds, workers)
+    times = np.array(watched["seconds"])
+    report["slope"] = {name: slope(times, np.array(watched[name])) for name in ("loader_mb", "workers_mb")}
+    report["utterances_per_second"] = watched["utterances"][-1] / watched["seconds"][-1]
+    report |= {"load_average": os.getloadavg(), "python": platform.python_version(), "cores": os.cpu_count()}
+    return report
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--records", type=int, default=1_000_000)
+    options.add_argument("--seconds", type=float, default=600, help="of reading")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--work", metavar="DIR", help="where files and store go, and stay (default: nowhere for long)")
+    options.add_argument("--json", metavar="FILE")
+    options.add_argument("--plot", metavar="FILE")
+    args = options.parse_args()
+    with tempfile.TemporaryDirectory() as passing:
+        report = soak(args.records, args.seconds, args.workers, Path(args.work or passing))
+    for name, rise in report["slope"].items():
+        print(f"{name}: {rise['mb_per_hour']:+.2f} MB/h, 95% {rise['interval'][0]:+.2f} to {rise['interval'][1]:+.2f}")
+    print(f"index: {report['index']}; restore, seconds: {report['restore_seconds']}")
+    if args.json:
+        write_json(args.json, report)
+    if args.plot:
+        plot(report, Path(args.plot))
+
+
+if __name__ == "__main__":
+    main()
