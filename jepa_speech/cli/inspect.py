@@ -8,6 +8,7 @@ from tqdm import tqdm
 from jepa_speech.cli.prepare import print_figures
 from jepa_speech.data.inspection import describe, verify
 from jepa_speech.data.joining import join
+from jepa_speech.data.label_parts import merge_label_parts
 from jepa_speech.data.prepare import merge
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge",
         action="store_true",
-        help="make the parts of `prepare --shard` a whole store; with --out, several whole stores one",
+        help="join the parts that `prepare --shard` or `label --shard` wrote; with --out, several whole stores",
     )
     parser.add_argument("--out", metavar="STORE", help="with --merge: a new folder for the stores named")
     parser.add_argument(
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.merge:
         results = _merge(args)
         print_figures(results)
+        for name in results.get("labels", ()):
+            print(f"labels of anchor {name} joined")
         return results
     if args.out or len(args.stores) > 1:
         raise UsageError("several stores and --out go with --merge")
@@ -64,7 +67,9 @@ def _merge(args: argparse.Namespace) -> dict[str, Any]:
         return join(args.stores, args.out)
     if len(args.stores) > 1:
         raise UsageError("several stores are merged into a new one: name it with --out")
-    return merge(args.stores[0], args.max_reject_fraction)
+    results = merge(args.stores[0], args.max_reject_fraction)
+    labels = merge_label_parts(Store(args.stores[0]))
+    return results | {"labels": [path.name for path in labels]}
 
 
 def _verify(store: Store, decode: bool) -> list[dict[str, Any]]:
