@@ -30,9 +30,10 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.7", "psutil>=5.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3.7", "psutil>=5.9", "pyarrow>=17"],
         "lint": ["ruff>=0.9"],
         "parity": ["torch==2.13.0", "transformers>=5.0"],
+        "parquet": ["pyarrow>=17"],
         # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).
         "demo": ["espeakng-loader>=0.2.4"],
     },

@@ -4,10 +4,12 @@ import argparse
 from typing import Any
 
 from jepa_speech.data.audio import CODECS
+from jepa_speech.data.checking import check
 from jepa_speech.data.chunks import SHARD_MB
 from jepa_speech.data.prepare import Part, prepare
+from jepa_speech.errors import UsageError, UserError
 
-HELP = "turn a folder of recordings, or JSON-lines manifests, into a store"
+HELP = "turn folders, manifests and archives of recordings into a store"
 EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
 
 
@@ -16,10 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         nargs="+",
         required=True,
-        metavar="DIR|MANIFEST",
-        help="folders of wav/flac/ogg/opus/mp3, or JSON-lines files with audio_path",
+        metavar="INPUT",
+        help="folders of wav/flac/ogg/opus/mp3, JSON lines (also NeMo's and Lhotse's), fairseq's .tsv, Kaldi data "
+        "directories, tar, parquet; what each is shows in its content",
     )
-    parser.add_argument("--out", required=True, metavar="STORE", help="a new folder; the same command again goes on")
+    parser.add_argument(
+        "--root", metavar="DIR", help="recordings may lie anywhere in DIR, not just in their input's own"
+    )
+    parser.add_argument("--out", metavar="STORE", help="a new folder; the same command again goes on")
+    parser.add_argument(
+        "--check",
+        nargs="?",
+        const="headers",
+        choices=("headers", "full"),
+        help="write nothing: list all, open each (full: decode it, too), name the first that is bad",
+    )
     parser.add_argument("--codec", choices=CODECS, default="flac", help="pcm16 reads faster and takes twice the room")
     parser.add_argument(
         "--shard-mb",
@@ -53,6 +66,10 @@ def part(text: str) -> Part:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.check:
+        return check_only(args)
+    if not args.out:
+        raise UsageError("--out STORE is missing (or ask for --check)")
     results = prepare(
         args.input,
         args.out,
@@ -61,12 +78,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.max_reject_fraction,
         shard_mb=args.shard_mb,
         part=args.shard,
+        root=args.root,
     )
     if not results["whole"]:
         done = f"part {results['part']} is written: {results['shards']} shards of {results['read']} recordings"
         print(f"{results['store']}: {done}; once all are, run `jepa-speech inspect {results['store']} --merge`")
         return results
     print_figures(results)
+    return results
+
+
+def check_only(args: argparse.Namespace) -> dict[str, Any]:
+    """Prints the totals of the inputs; raises UserError, naming the first bad line, if there is one."""
+    results = check(args.input, args.root, args.check == "full")
+    print(f"{results['read']} recordings: {results['good']} good ({results['hours']:.2f} h)", end="")
+    print("".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items())))
+    if results["first_bad"]:
+        raise UserError(results["first_bad"])
     return results
 
 

@@ -11,13 +11,13 @@ import json
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from array_record.python.array_record_module import ArrayRecordReader
 
 from jepa_speech.data.checksums import file_crc
+from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.recording import recording
 from jepa_speech.data.store import shard_path
@@ -30,19 +30,18 @@ SHARD_MB = 64  # of the files as they come: a kill costs no more work than this 
 def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[str, list[list[int]]]:
     """Writes entries as JSON lines, so that none stays in memory; returns their hash and the chunks to work in.
 
-    A chunk is [byte offset in the file, number of entries]. It ends with the entry that brings the entries' own files
-    to `shard_bytes`, or with the CHUNK_RECORDS-th.
+    A chunk is [byte offset in the file, number of entries]. It ends with the entry that brings the bytes to read to
+    `shard_bytes`, or with the CHUNK_RECORDS-th. Recordings listed twice become rejects.
     """
     digest, chunks, offset, room = hashlib.sha256(), [], 0, 0
-    for entry in listed:
+    for line, weight in listed_once(listed, Path(file.name).parent):
         if not chunks or chunks[-1][1] == CHUNK_RECORDS or room <= 0:
             chunks.append([offset, 0])
             room = shard_bytes
-        line = json_line(asdict(entry))
         digest.update(line)
         offset += file.write(line)
         chunks[-1][1] += 1
-        room -= sum(entry.stamp[:1])
+        room -= weight
     return digest.hexdigest(), chunks
 
 

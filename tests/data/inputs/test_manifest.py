@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from tones import write_tones
 
-from jepa_speech.data.manifest import Entry, entries
+from jepa_speech.data.duplicates import listed_once
+from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.data.manifest import entries
 from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 
@@ -44,6 +46,11 @@ def test_folder_in_order_with_audio_only(tmp_path):
     assert all(Path(entry.path).is_absolute() and not entry.reason for entry in found)
 
 
+def once(*inputs):
+    """The entries of inputs as `prepare` gets them: with duplicates refused."""
+    return [Entry(**json.loads(line)) for line, _ in listed_once(entries(inputs))]
+
+
 def test_folder_links_are_followed_once(corpus, tmp_path):
     (corpus / "audio" / "again").symlink_to(corpus, target_is_directory=True)
     (corpus / "linked").symlink_to(corpus / "audio", target_is_directory=True)
@@ -72,8 +79,12 @@ def test_paths_are_relative_to_the_manifest(corpus, monkeypatch):
     (corpus / "lists").mkdir()
     monkeypatch.chdir(corpus / "lists")
     (corpus / "lists" / "m.jsonl").write_bytes(json_line({"path": "../audio/tone001.wav"}))
-    (entry,) = entries(["m.jsonl"])
+    (entry,) = entries(["m.jsonl"], root="..")
     assert not entry.reason and Path(entry.path).samefile(corpus / "audio" / "tone001.wav")
+    (entry,) = entries(["m.jsonl"])
+    assert entry.reason == "outside_root"
+    with pytest.raises(UserError, match="--root none"):
+        next(entries(["m.jsonl"], root="none"))
 
 
 GOOD = {"audio_path": "audio/tone000.wav"}
@@ -91,7 +102,7 @@ GOOD = {"audio_path": "audio/tone000.wav"}
         ({"audio_path": None}, "no_audio_path"),
         ({"audio_path": 7}, "no_audio_path"),
         ({"audio_path": "audio/none.wav"}, "missing"),
-        ({"audio_path": "/nonexistent/x.wav"}, "missing"),
+        ({"audio_path": "/nonexistent/x.wav"}, "outside_root"),
         ({"audio_path": "audio/\0.wav"}, "unreadable"),
         (GOOD | {"duration": -1}, "bad_duration"),
         (GOOD | {"duration": 0}, "bad_duration"),
@@ -111,12 +122,35 @@ def test_verdict_on_a_line(corpus, line, reason):
 
 def test_duplicates_count_only_against_usable_lines(corpus):
     bad, good = GOOD | {"duration": -1}, {"audio_path": "audio/../audio/tone000.wav"}
-    found = listed(corpus, bad, GOOD, good, {"audio_path": str(corpus / "audio" / "tone000.wav")})
+    listed(corpus, bad, GOOD, good, {"audio_path": str(corpus / "audio" / "tone000.wav")})
+    found = once(corpus / "m.jsonl")
     assert [entry.reason for entry in found] == ["bad_duration", "", "duplicate", "duplicate"]
     assert "line 2 of" in found[2].detail
-    assert [entry.reason for entry in entries([corpus / "audio", corpus / "m.jsonl"])][3:] == ["bad_duration"] + [
-        "duplicate"
-    ] * 3
+    found = once(corpus / "audio", corpus / "m.jsonl")
+    assert [entry.reason for entry in found] == [""] * 3 + ["bad_duration"] + ["duplicate"] * 3
+    assert "tone000.wav" in found[-1].detail
+
+
+def test_two_segments_of_one_file_are_no_duplicates(corpus):
+    stretches = [(0, 0.1), (0, 0.1), (0.1, 0.1), (0, 0.15), (0.0, 0.1)]
+    listed(corpus, GOOD, *(GOOD | {"offset": start, "duration": seconds} for start, seconds in stretches))
+    assert [entry.reason for entry in once(corpus / "m.jsonl")] == ["", "", "duplicate", "", "", "duplicate"]
+
+
+def test_a_link_to_a_recording_is_a_duplicate(corpus):
+    (corpus / "audio" / "z.wav").symlink_to("tone000.wav")
+    assert [entry.reason for entry in once(corpus / "audio")] == ["", "", "", "duplicate"]
+
+
+def test_equal_hashes_alone_make_no_duplicate(corpus, monkeypatch):
+    monkeypatch.setattr(Entry, "key", lambda entry: bytes(8))
+    assert [entry.reason for entry in once(corpus / "audio")] == [""] * 3
+
+
+def test_the_list_says_all_that_an_entry_says(corpus):
+    row = GOOD | {"offset": 0.1, "duration": 0.05, "text": "x", "slots": {"a": 1}}
+    (entry,) = listed(corpus, row)
+    assert once(corpus / "m.jsonl") == [entry]
 
 
 def test_inputs_that_are_neither_folder_nor_manifest(corpus):

@@ -1,0 +1,73 @@
+"""Rows of parquet files that hold audio, read one after another without ever holding a whole row group."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jepa_speech.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+BATCH = 8  # rows decoded at a time
+
+
+def parquet_file(path: str | Path) -> "pyarrow.parquet.ParquetFile":
+    """An open parquet file; raises UserError if pyarrow is not there, ValueError if the file is damaged."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading parquet needs pyarrow; pip install 'jepa-speech[parquet]'") from error
+    return pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False)
+
+
+def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:
+    """The first column of structs {"bytes", "path"}, as Hugging Face datasets embed audio."""
+    import pyarrow.types
+
+    for field in table.schema_arrow:
+        if pyarrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            return field.name
+    return None
+
+
+class _Cells:
+    """The audio of one row group, in order; going back begins anew."""
+
+    def __init__(self, path: str, group: int):
+        self._table, self._group = parquet_file(path), group
+        self._column = audio_column(self._table)
+        self._rows: Iterator[bytes | None] = iter(())
+        self._next: float = float("inf")
+
+    def read(self, row: int) -> bytes:
+        if row < self._next:
+            self._rows, self._next = self._all(), 0
+        while True:
+            data = next(self._rows, None)
+            self._next += 1
+            if self._next == row + 1:
+                break
+        if data is None:
+            raise ValueError("no audio bytes in it")
+        return data
+
+    def _all(self) -> Iterator[bytes | None]:
+        column = f"{self._column}.bytes"
+        for batch in self._table.iter_batches(BATCH, row_groups=[self._group], columns=[column], use_threads=False):
+            for cell in batch.column(0).field("bytes"):
+                yield cell.as_py()
+
+
+@lru_cache(maxsize=1)
+def _cells(path: str, stamp: tuple[int, ...], group: int) -> _Cells:
+    return _Cells(path, group)  # the stamp is in the key: a file that changed is opened anew
+
+
+def cell_bytes(path: str, stamp: tuple[int, ...], group: int, row: int) -> bytes:
+    """The encoded audio of a row; rows that follow each other are read at the cost of one pass.
+
+    Raises ValueError or OSError if the file is damaged or the row holds no bytes.
+    """
+    return _cells(path, stamp, group).read(row)

@@ -1,0 +1,81 @@
+"""Looks through inputs as `prepare` would, and writes nothing."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from jepa_speech.data.decoding import probe
+from jepa_speech.data.duplicates import listed_once
+from jepa_speech.data.manifest import Entry, entries
+from jepa_speech.data.place import Rejected, system_errors_as_verdicts
+from jepa_speech.data.recording import compare_duration, recording
+
+FIXES = {
+    "bad_json": "write one JSON object per line",
+    "not_an_object": "write one JSON object per line",
+    "no_audio_path": "name the file",
+    "bad_duration": "give a positive number, or leave it out",
+    "bad_segment": "correct its times",
+    "outside_root": "pass --root DIR with a folder that holds it too",
+    "refused": "write plain audio files and list those",
+    "missing": "correct the path, or take the line out",
+    "not_a_file": "name a file",
+    "duplicate": "take the second one out",
+    "unreadable": "convert it to FLAC or WAV, and see that it may be read",
+    "truncated": "copy it again from its source",
+    "bad_length": "write it anew with a right header",
+    "damaged": "copy it again from its source",
+    "changed": "wait until nobody writes to it",
+    "empty": "take it out",
+    "too_short": "take it out",
+    "too_long": "split it, or list segments of it",
+    "bad_rate": "write it anew with a right header",
+    "bad_channel": "correct the channel's number, which counts from 0",
+    "not_finite": "write it anew without NaN and infinity",
+    "duration_mismatch": "correct the manifest, or copy the file again",
+}
+
+
+def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bool = False) -> dict[str, Any]:
+    """Lists all recordings and opens each: {"read", "good", "hours", "reasons", "first_bad"}.
+
+    Containers are looked through and headers read; with `full` everything is decoded, too, which takes as long as
+    `prepare`. `hours` counts the good ones that tell their duration. `first_bad` is one line: where, reason, fix.
+    """
+    reasons, seconds, first, read = Counter(), 0.0, None, 0
+    listed = tqdm(entries(inputs, root), "list", unit=" files", disable=None, mininterval=0.5)
+    for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=None, mininterval=0.5):
+        entry, read = Entry(**json.loads(line)), read + 1
+        try:
+            seconds += _duration(entry, full) or 0.0
+        except Rejected as verdict:
+            reasons[verdict.reason] += 1
+            first = first or _bad_line(entry, verdict)
+    bad = reasons.total()
+    return {"read": read, "good": read - bad, "hours": seconds / 3600, "reasons": dict(reasons), "first_bad": first}
+
+
+def _duration(entry: Entry, full: bool) -> float | None:
+    if entry.reason:
+        raise Rejected(entry.reason, entry.detail)
+    if full:
+        row, record = recording(entry, "pcm16")
+        if record is None:
+            raise Rejected(row["reason"], row["detail"])
+        return row["record"]["duration"]
+    with system_errors_as_verdicts():
+        seconds = probe(entry)
+    if seconds is not None:
+        compare_duration(seconds, entry)
+    return seconds
+
+
+def _bad_line(entry: Entry, verdict: Rejected) -> str:
+    where = entry.path if entry.manifest is None else entry.manifest
+    where += f":{entry.line}" if entry.line else ""
+    name = f" {entry.source}:" if entry.manifest and entry.source else ""
+    return f"{where}:{name} {verdict.reason}: {verdict.detail}; {FIXES[verdict.reason]}"

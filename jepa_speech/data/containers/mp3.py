@@ -1,0 +1,80 @@
+"""MP3 (MPEG audio): frame after frame up to the end, and the count of the encoder where it left one (Xing, VBRI).
+
+A frame has no checksum of its samples; only what breaks the chain of frames, or their number, can be seen.
+"""
+
+from jepa_speech.data.containers import id3
+from jepa_speech.data.containers.promise import Promise
+from jepa_speech.data.place import Rejected, Window
+
+# kbit/s by code 1 to 14, for (MPEG 1?, layer)
+BIT_RATES = {
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+RATES = (44_100, 48_000, 32_000)  # Hz, MPEG 1; half of it for MPEG 2, a quarter for 2.5
+TAGS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")  # what may follow the last frame
+FREE = 0  # a frame of a bit rate that its header does not tell
+
+
+def is_it(file: Window) -> bool:
+    return _frame(file.at(id3.end(file), 4)) is not None
+
+
+def check(file: Window) -> Promise:
+    """Raises Rejected: truncated (the last frame is cut, or there are fewer than counted), bad_length, damaged."""
+    at = id3.end(file)
+    stream, size = _frame(file.at(at, 4))
+    promised = _promised_frames(file.at(at, max(size, 64)))
+    found = 0 if promised is None else -1  # the frame with the count is none of those counted
+    while at < file.size:
+        frame = _frame(file.at(at, 4))
+        if frame is None:
+            rest = file.at(at, 11)
+            if rest.startswith(TAGS) or not any(file.at(at, 1 << 16)):
+                break
+            if file.size - at < 4:
+                raise Rejected("truncated", "its last frame is not whole")
+            raise Rejected("damaged", f"no MP3 frame where one must begin, at byte {at}")
+        if frame[0] != stream:
+            raise Rejected("damaged", f"its MP3 frame at byte {at} is of another kind than the first")
+        if frame[1] == FREE:
+            return Promise()
+        at, found = at + frame[1], found + 1
+    if at > file.size:
+        raise Rejected("truncated", "its last frame is not whole")
+    if promised is not None and found < promised:
+        raise Rejected("truncated", f"{found} frames of the {promised} that its MP3 header counts")
+    if promised is not None and found > promised + 1:  # some encoders leave out the last
+        raise Rejected("bad_length", f"{found} frames, its MP3 header counts {promised}")
+    return Promise()
+
+
+def _frame(head: bytes) -> tuple[tuple[int, int, int], int] | None:
+    """((version, layer, rate), bytes) of the frame with this header of 4 bytes; None if it is none."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] >> 5 != 7:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # version 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
+    bit_code, rate_code, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    if version == 1 or layer == 4 or bit_code == 15 or rate_code == 3:
+        return None
+    rate = RATES[rate_code] // {3: 1, 2: 2, 0: 4}[version]
+    if bit_code == 0:
+        return (version, layer, rate), FREE
+    bits = 1000 * BIT_RATES[version == 3, layer][bit_code - 1]
+    if layer == 1:
+        return (version, layer, rate), 4 * (12 * bits // rate + padding)
+    return (version, layer, rate), (72 if layer == 3 and version != 3 else 144) * bits // rate + padding
+
+
+def _promised_frames(first: bytes) -> int | None:
+    """The number of frames after the first that the first one tells, if it is the encoder's own."""
+    for name, flags_at, count_at in ((b"Xing", 4, 8), (b"Info", 4, 8), (b"VBRI", None, 14)):
+        at = first.find(name, 4, 48)
+        if at >= 0 and (flags_at is None or first[at + 7] & 1):
+            return int.from_bytes(first[at + count_at : at + count_at + 4], "big")
+    return None

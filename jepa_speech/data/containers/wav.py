@@ -1,0 +1,48 @@
+"""WAV (RIFF, RF64): the sizes that its chunks promise against the bytes that are there."""
+
+import struct
+
+from jepa_speech.data.containers.promise import Promise
+from jepa_speech.data.place import Rejected, Window
+
+STREAM_BYTES = 0x7FFF_0000  # a WAV written to a pipe claims 2 or 4 GB, for want of knowing
+RIFF_SLACK = 8  # some writers count the first chunk's own head
+
+
+def is_it(file: Window) -> bool:
+    head = file.at(0, 12)
+    return head[:4] in (b"RIFF", b"RF64") and head[8:] == b"WAVE"
+
+
+def check(file: Window) -> Promise:
+    """Raises Rejected: truncated (bytes are lacking), bad_length (bytes that no chunk accounts for)."""
+    at, long_sizes = 12, None
+    while at < file.size:
+        chunk = file.at(at, 24)
+        if len(chunk) < 8:
+            break
+        name, length = struct.unpack("<4sI", chunk[:8])
+        if name == b"ds64" and len(chunk) == 24:
+            long_sizes = struct.unpack("<QQ", chunk[8:])  # RF64: sizes beyond 4 GB stand here
+        if name == b"data":
+            if length == 0xFFFF_FFFF and long_sizes:
+                length = long_sizes[1]
+            if length < STREAM_BYTES or long_sizes:
+                _check_end(file, at + 8 + length, long_sizes)
+            break
+        at += 8 + length + length % 2
+    return Promise()
+
+
+def _check_end(file: Window, end: int, long_sizes: tuple[int, int] | None) -> None:
+    if end > file.size:
+        raise Rejected("truncated", f"{end - file.size} bytes of audio that its WAV header promises are not there")
+    riff = long_sizes[0] if long_sizes else struct.unpack("<I", file.at(4, 4))[0]
+    if file.size + RIFF_SLACK < riff + 8 < STREAM_BYTES:
+        raise Rejected("truncated", f"{riff + 8 - file.size} bytes that its WAV header promises are not there")
+    at = end + end % 2
+    while at + 8 <= file.size:
+        name, length = struct.unpack("<4sI", file.at(at, 8))
+        if not all(32 <= byte < 127 for byte in name) or at + 8 + length > file.size:
+            raise Rejected("bad_length", f"{file.size - end} bytes follow the samples that its WAV header promises")
+        at += 8 + length + length % 2

@@ -1,0 +1,199 @@
+"""From the bytes of a recording to mono at 16 kHz, by blocks, with every promise of its container held against them."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import soundfile
+import soxr
+
+from jepa_speech.data.containers import check
+from jepa_speech.data.containers.promise import Promise
+from jepa_speech.data.place import Place, Rejected, opened
+from jepa_speech.features.grid import SAMPLE_RATE, WINDOW
+
+MAX_SECONDS = 2 * 3600.0  # a recording is held whole in memory: 230 MB an hour, and as much again to encode it
+RATES = (1_000, 1_000_000)  # Hz; a header outside this is broken, whatever its samples are
+BLOCK = 1 << 18  # samples of all channels decoded at a time
+UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream that does not say how long it is
+END_SLACK = 0.01  # s: a segment that ends so close to the file's end was rounded, and means it
+DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
+
+
+def decode(place: Place) -> np.ndarray:
+    """Mono float32 at 16 kHz (S,), decoded by blocks so that only the result is ever whole in memory.
+
+    Raises Rejected with the reasons of docs/data.md; OSError and ValueError where the system cannot read the file.
+    """
+    if place.is_segment and (verdict := _verdict_on_all(_whole(place))):
+        raise Rejected(*verdict.args)
+    with _sound(place) as (sound, promise):
+        if place.is_segment:
+            first, count = _stretch(place, sound)
+            sound.seek(first)
+            blocks = _limited(_blocks(sound, count), sound)
+        else:
+            _within_limits(sound.frames / sound.samplerate if sound.frames < UNKNOWN_FRAMES else 0)
+            blocks = _kept(_limited(_blocks(sound, None, promise), sound), place, sound, promise)
+        wave = _mono_16k(blocks, sound.samplerate, _channel(place, sound))
+    if len(wave) < WINDOW:
+        raise _too_short(len(wave))
+    return wave
+
+
+def probe(place: Place) -> float | None:
+    """The duration of a recording (s) as its headers tell it, without decoding; None if they do not.
+
+    Raises as `decode` does, for what shows without decoding.
+    """
+    with _sound(place) as (sound, _):
+        _channel(place, sound)
+        if sound.frames >= UNKNOWN_FRAMES and not place.is_segment:
+            return None
+        if place.is_segment:
+            frames = min(_stretch(place, sound)[1], sound.frames)
+        else:
+            frames = sound.frames
+            _compare_frames(frames, place, sound)
+        if not frames:
+            raise Rejected("empty", "a header without samples")
+        seconds = frames / sound.samplerate
+        _within_limits(seconds)
+        if seconds * SAMPLE_RATE < WINDOW - 1:  # resampling rounds
+            raise _too_short(round(seconds * SAMPLE_RATE))
+        return seconds
+
+
+def slack(seconds: float) -> float:
+    """By how much (s) a manifest's duration may be off from the measured one."""
+    return max(DURATION_TOLERANCE[0], DURATION_TOLERANCE[1] * seconds)
+
+
+@contextmanager
+def _sound(place: Place) -> Iterator[tuple[soundfile.SoundFile, Promise]]:
+    try:
+        with opened(place) as file:
+            promise = Promise() if place.is_segment else check(file)
+            file.seek(0)
+            with soundfile.SoundFile(file) as sound:
+                if not RATES[0] <= sound.samplerate <= RATES[1]:
+                    raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")
+                yield sound, promise
+    except soundfile.LibsndfileError as error:
+        raise Rejected("unreadable", f"{error.error_string} (is it whole, and wav, flac, ogg, opus or mp3?)") from error
+
+
+def _whole(place: Place) -> Place:
+    return Place(path=place.path, stamp=place.stamp, span=place.span, cell=place.cell)
+
+
+@lru_cache(maxsize=16)
+def _verdict_on_all(place: Place) -> Rejected | None:
+    """What is wrong with a whole file, of which some segment is wanted; found once for all its segments."""
+    try:
+        with _sound(place) as (sound, promise):
+            # Only FLAC's promise cannot be held against the segment, nor be seen without decoding all.
+            for _ in _kept(_blocks(sound, None, promise), place, sound, promise) if promise.md5 else ():
+                pass
+    except Rejected as verdict:
+        return verdict
+    return None
+
+
+def _blocks(sound: soundfile.SoundFile, count: int | None, promise: Promise | None = None) -> Iterator[np.ndarray]:
+    """The next `count` samples (None: all), float32 (S, channels), by blocks; raises if their MD5 is another one."""
+    digest = hashlib.md5(usedforsecurity=False) if promise and promise.md5 else None
+    size = BLOCK // sound.channels
+    while count is None or count > 0:
+        wanted = size if count is None else min(size, count)
+        block = sound.read(wanted, dtype="int32" if digest else "float32", always_2d=True)
+        if not len(block):
+            break
+        if digest:
+            digest.update(_little_endian(block, promise.bits))
+            block = block.astype(np.float32) * np.float32(2.0**-31)
+        yield block
+        count = None if count is None else count - len(block)
+    if digest and digest.digest() != promise.md5:
+        raise Rejected("damaged", "its samples are not those whose MD5 its FLAC header gives")
+
+
+def _little_endian(block: np.ndarray, bits: int) -> bytes:
+    """Integers scaled to 32 bits → the bytes of the original ones, of `bits` each, rounded up to whole bytes."""
+    original = (block >> (32 - bits)).astype("<i4", copy=False)
+    return original.view(np.uint8).reshape(-1, 4)[:, : (bits + 7) // 8].tobytes()
+
+
+def _limited(blocks: Iterable[np.ndarray], sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
+    """The same blocks, if they are numbers and no more than a recording may have."""
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        # Estimated lengths (mp3) may be off, so the limit is held on what is read as well as on what is promised.
+        _within_limits(frames / sound.samplerate)
+        if not np.isfinite(block).all():
+            raise Rejected("not_finite", f"NaN or infinite samples before {frames / sound.samplerate:.2f} s")
+        yield block
+    if not frames:
+        raise Rejected("empty", "a header without samples")
+
+
+def _kept(
+    blocks: Iterable[np.ndarray], place: Place, sound: soundfile.SoundFile, promise: Promise
+) -> Iterator[np.ndarray]:
+    """The same blocks of a whole file; raises after the last one if there are not as many samples as promised."""
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        yield block
+    promised = promise.frames if promise.seconds is None else round(promise.seconds * sound.samplerate)
+    if promised is not None and abs(frames - promised) > (promise.seconds is not None):  # rounded: 1 off
+        reason = "truncated" if frames < promised else "bad_length"
+        raise Rejected(reason, f"{frames} samples, its header promises {promised}")
+    _compare_frames(frames, place, sound)
+
+
+def _compare_frames(frames: int, place: Place, sound: soundfile.SoundFile) -> None:
+    seconds = frames / sound.samplerate
+    if place.frames is not None and abs(place.frames / sound.samplerate - seconds) > slack(seconds):
+        raise Rejected("duration_mismatch", f"{frames} samples long, its manifest says {place.frames}")
+
+
+def _stretch(place: Place, sound: soundfile.SoundFile) -> tuple[int, int]:
+    """(first sample, number of samples) of a segment, at the file's own rate."""
+    first = round(place.start * sound.samplerate)
+    left = sound.frames - first
+    wanted = left if place.seconds is None else round(place.seconds * sound.samplerate)
+    if first < 0 or wanted <= 0 or (wanted - left) / sound.samplerate > slack(wanted / sound.samplerate):
+        end = "" if place.seconds is None else f" to {place.start + place.seconds:g} s"
+        long = sound.frames / sound.samplerate
+        raise Rejected("duration_mismatch", f"the segment from {place.start:g}{end} is not in its file of {long:.2f} s")
+    return first, left if abs(wanted - left) <= END_SLACK * sound.samplerate else min(wanted, left)
+
+
+def _channel(place: Place, sound: soundfile.SoundFile) -> int | None:
+    if place.channel is not None and not 0 <= place.channel < sound.channels:
+        raise Rejected("bad_channel", f"channel {place.channel} of a file that has {sound.channels}")
+    return place.channel
+
+
+def _mono_16k(blocks: Iterable[np.ndarray], rate: int, channel: int | None) -> np.ndarray:
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+    pieces = []
+    for block in blocks:
+        mono = block.mean(axis=1) if channel is None else block[:, channel]  # (S,)
+        pieces.append(resampler.resample_chunk(mono) if resampler else mono)
+    if resampler:
+        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    return np.concatenate(pieces)
+
+
+def _within_limits(seconds: float) -> None:
+    if seconds > MAX_SECONDS:
+        raise Rejected("too_long", f"over {MAX_SECONDS / 3600:g} h; split it first")
+
+
+def _too_short(samples: int) -> Rejected:
+    return Rejected("too_short", f"{samples} samples at 16 kHz; one frame needs {WINDOW}")

@@ -1,0 +1,1 @@
+"""What toolkits call a corpus: one file per kind, each of which yields an Entry per recording."""

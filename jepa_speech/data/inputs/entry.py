@@ -1,0 +1,111 @@
+"""One recording as listed, and the folders that it must lie in."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.data.place import Place, stamp_of
+
+STORE_KEYS = ("id", "source")  # the store's own; a manifest's are kept as manifest_id and manifest_source
+PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Place):
+    """One recording as listed. `reason` is empty unless it is already known that it cannot be used."""
+
+    source: str  # relative to the folder, or as its manifest writes it
+    real: str = ""  # where the path leads if links are followed; "" if that is itself
+    line: int | None = None  # of the manifest
+    manifest: str | None = None
+    bytes: int | None = None  # that hold it, if they are not the whole file
+    duration: float | None = None  # s, as the manifest claims of the whole recording
+    labels: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    detail: str = ""
+
+    def refused(self, reason: str, detail: str) -> "Entry":
+        return replace(self, reason=reason, detail=detail)
+
+    def row(self) -> dict[str, Any]:
+        """The fields that say something, for JSON."""
+        return {name: value for name, default in DEFAULTS if (value := getattr(self, name)) != default}
+
+    def weight(self) -> int:
+        """About how many bytes are to be decoded."""
+        whole = self.stamp[0] if self.stamp else 0
+        if self.seconds is not None:
+            return min(whole, int(PCM_BYTES * self.seconds))
+        return whole if self.bytes is None else self.bytes
+
+    def key(self) -> bytes:
+        """What two entries share only if they are the same recording (8 bytes: to be confirmed by `identity`)."""
+        return hashlib.blake2b(self.identity(), digest_size=8).digest()
+
+    def identity(self) -> bytes:
+        stretch = (self.span, self.cell, float(self.start), self.seconds, self.channel)
+        return os.fsencode(self.real or os.path.normpath(self.path)) + repr(stretch).encode()
+
+
+DEFAULTS = [
+    (one.name, one.default_factory() if one.default_factory is not MISSING else one.default) for one in fields(Entry)
+]
+
+
+class Bounds:
+    """The folders that recordings must lie in, links followed: an input's own, and --root."""
+
+    def __init__(self, *folders: str | Path | None):
+        self._folders = tuple(_closed(os.path.realpath(folder)) for folder in folders if folder)
+        self._real = lru_cache(1 << 12)(os.path.realpath)
+
+    def real(self, path: str) -> str:
+        """The path with all links followed. A folder's own are looked up once."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        real = _closed(self._real(folder)) + name
+        return os.path.realpath(real) if Path(real).is_symlink() else real
+
+    def hold(self, real: str) -> bool:
+        return _closed(real).startswith(self._folders)
+
+    def located(self, entry: Entry) -> Entry:
+        """The entry with its stamp, or refused: outside_root, missing, unreadable."""
+        try:
+            real = self.real(entry.path)
+            if not self.hold(real):
+                return self.outside(entry)
+            entry = replace(entry, real=real) if real != os.path.normpath(entry.path) else entry
+            return replace(entry, stamp=stamp_of(Path(entry.path).stat()))
+        except FileNotFoundError:
+            return entry.refused("missing", f"{entry.path}: no such file")
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            return entry.refused("unreadable", str(error))
+
+    def outside(self, entry: Entry) -> Entry:
+        within = " and ".join(self._folders)
+        return entry.refused("outside_root", f"leads out of {within}")
+
+
+def _closed(folder: str) -> str:
+    """With a slash at the end, so that /data/a does not hold /data/ab."""
+    return folder if folder.endswith(os.sep) else folder + os.sep
+
+
+def kept_labels(row: dict[str, Any], used: Iterable[str]) -> dict[str, Any]:
+    """What a manifest's row says beyond the keys `used`; null means absent."""
+    return {
+        f"manifest_{key}" if key in STORE_KEYS else key: value
+        for key, value in row.items()
+        if value is not None and key not in used
+    }
+
+
+def is_positive(seconds: Any) -> bool:
+    """Whether it is a plausible number of seconds: of a number's type, not NaN, above 0."""
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 1e9

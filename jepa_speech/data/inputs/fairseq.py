@@ -1,0 +1,50 @@
+"""fairseq's .tsv: a root line, then `path<TAB>samples`; .wrd or .ltr beside it hold the text, line by line."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+
+from jepa_speech.data.inputs.entry import Bounds, Entry
+from jepa_speech.data.inputs.lines import decoded
+from jepa_speech.errors import UserError
+
+
+def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
+    """An entry per line after the first. Paths are relative to the root line, and may not leave it (or `root`)."""
+    texts = next((path for suffix in (".wrd", ".ltr") if (path := manifest.with_suffix(suffix)).is_file()), None)
+    try:
+        with manifest.open("rb") as file:
+            folder = manifest.parent / decoded(file.readline().removeprefix(b"\xef\xbb\xbf")).strip()
+            bounds = Bounds(folder, root)
+            rows = ((number, line) for number, line in enumerate(file, 2) if line.strip())
+            for (number, line), text in _with_texts(rows, manifest, texts):
+                entry = Entry(source="", line=number, manifest=str(manifest), labels={"text": text} if text else {})
+                yield _entry(entry, decoded(line), folder, bounds)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def _with_texts(
+    rows: Iterator[tuple[int, bytes]], manifest: Path, texts: Path | None
+) -> Iterator[tuple[tuple[int, bytes], str]]:
+    if texts is None:
+        yield from ((row, "") for row in rows)
+        return
+    with texts.open("rb") as file:
+        for count, (row, line) in enumerate(zip_longest(rows, file)):
+            if row is None or line is None:
+                fewer, more = (manifest, texts) if row is None else (texts, manifest)
+                raise UserError(f"{fewer}: has only {count} lines of recordings, {more} has more; make them anew")
+            text = decoded(line).strip()
+            yield row, text.replace(" ", "").replace("|", " ").strip() if texts.suffix == ".ltr" else text
+
+
+def _entry(entry: Entry, line: str, folder: Path, bounds: Bounds) -> Entry:
+    source, _, samples = line.rstrip("\r\n").partition("\t")
+    entry = replace(entry, source=source, path=str(folder / source))
+    if not source.strip():
+        return entry.refused("no_audio_path", "no path before the tab")
+    if samples and (not samples.isdecimal() or not 0 < int(samples) < 1 << 50):
+        return entry.refused("bad_duration", f"{samples!r} is not a number of samples")
+    return bounds.located(replace(entry, frames=int(samples) if samples else None))

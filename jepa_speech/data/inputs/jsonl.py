@@ -1,0 +1,47 @@
+"""JSON lines: of the released code (audio_path, wav_path), of NeMo (audio_filepath, offset), of Lhotse (cuts)."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from jepa_speech.data.inputs import lhotse
+from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive, kept_labels
+from jepa_speech.data.inputs.lines import lines
+
+PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
+
+
+def listed(manifest: Path, bounds: Bounds) -> Iterator[Entry]:
+    """An entry per line that is not blank; what is wrong with a line is its entry's reason."""
+    for number, line in lines(manifest):
+        yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, manifest.parent, bounds)
+
+
+def _entry(entry: Entry, line: bytes, folder: Path, bounds: Bounds) -> Entry:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # ValueError: also bytes that are not UTF-8
+        return entry.refused("bad_json", str(error))
+    if not isinstance(row, dict):
+        return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
+    entry = lhotse.entry(entry, row) if lhotse.is_cut(row) else _flat(entry, row)
+    if entry.reason:
+        return entry
+    return bounds.located(replace(entry, path=str(folder / entry.source)))
+
+
+def _flat(entry: Entry, row: dict) -> Entry:
+    source = next((row[key] for key in PATH_KEYS if row.get(key)), None)
+    if not isinstance(source, str):
+        return entry.refused("no_audio_path", f"none of {', '.join(PATH_KEYS)} names a file")
+    entry = replace(entry, source=source)
+    duration, offset = row.get("duration"), row.get("offset")
+    if duration is not None and not is_positive(duration):
+        return entry.refused("bad_duration", f"duration {duration!r} is not a positive number of seconds")
+    if offset is not None and not (is_positive(offset) or offset == 0):
+        return entry.refused("bad_duration", f"offset {offset!r} is not a number of seconds")
+    entry = replace(entry, labels=kept_labels(row, (*PATH_KEYS, "duration", "offset")))
+    if offset is None:
+        return replace(entry, duration=duration)
+    return replace(entry, start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it

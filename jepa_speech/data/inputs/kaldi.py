@@ -1,0 +1,68 @@
+"""A Kaldi data directory: wav.scp, and segments, text, utt2spk if there. Its commands are refused, never run."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
+from jepa_speech.data.inputs.lines import LineIndex, decoded, lines
+
+ARK = re.compile(r".*\.ark:\d+$")
+
+
+def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
+    """An entry per segment, or per line of wav.scp if there are no segments.
+
+    Relative paths are taken from `root` (the folder that the recipe was run in), by default from `folder`.
+    """
+    bounds, base = Bounds(folder, root), Path(root or folder).absolute()
+    with ExitStack() as stack:
+
+        def index(name: str) -> LineIndex | None:
+            path = folder / name
+            return stack.enter_context(closing(LineIndex(path))) if path.is_file() else None
+
+        texts, speakers = index("text"), index("utt2spk")
+        segments = folder / "segments"
+        recordings = index("wav.scp") if segments.is_file() else None
+        manifest = segments if recordings else folder / "wav.scp"
+        for number, line in lines(manifest):
+            name, _, rest = decoded(line.strip()).replace("\t", " ", 1).partition(" ")
+            entry = Entry(source=name, line=number, manifest=str(manifest))
+            labels = {"manifest_id": name}
+            for label, file in (("text", texts), ("speaker", speakers)):
+                if file and (value := file.get(os.fsencode(name))):
+                    labels[label] = value
+            entry = replace(entry, labels=labels)
+            if recordings:
+                entry, rest = _segment(entry, rest, recordings)
+            yield entry if entry.reason else _file(entry, rest.strip(), base, bounds)
+
+
+def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str]:
+    """The entry with its stretch, and what wav.scp says of its recording."""
+    parts = rest.split()
+    try:
+        start, end = (float(part) for part in parts[1:3])
+    except ValueError:
+        return entry.refused("bad_segment", "a line is UTTERANCE RECORDING START END, in seconds"), ""
+    channel = int(parts[3]) if len(parts) > 3 and parts[3].isdecimal() else None
+    seconds = None if end == -1 else end - start  # -1: to the end
+    if not 0 <= start < 1e9 or not (seconds is None or is_positive(seconds)):
+        return entry.refused("bad_segment", f"from {start:g} s to {end:g} s"), ""
+    if (place := recordings.get(os.fsencode(parts[0]))) is None:
+        return entry.refused("missing", f"{parts[0]} is not in {recordings.path}"), ""
+    return replace(entry, start=start, seconds=seconds, channel=channel), place
+
+
+def _file(entry: Entry, place: str, base: Path, bounds: Bounds) -> Entry:
+    if place.endswith("|") or place.startswith("|"):
+        return entry.refused("refused", f"a command ({place[:60]}): none is ever run; write its output to files first")
+    if ARK.match(place) or place == "-":
+        return entry.refused("refused", f"{place}: only plain paths are read; extract its audio to files first")
+    if not place:
+        return entry.refused("no_audio_path", "no path behind the name")
+    return bounds.located(replace(entry, source=place, path=str(base / place)))
