@@ -44,7 +44,7 @@ def prepare(
     The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
     default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
     n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
-    `root`: the folder that manifests' paths are relative to and may not leave; by default each manifest's own.
+    `root`: recordings may lie anywhere in it, too; by default only in their own input's folder.
 
     Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
     `out` holds something else, or the disk is full; `out` is then no whole store.
@@ -119,7 +119,7 @@ def _plan(inputs: Sequence[str | Path], root: str | Path | None, store: Path, se
     than a store, whole or not, of just these inputs.
     """
     find(store)  # raises if the folder is something else's
-    listing = entries(inputs, root) if root else entries(inputs)  # raises here if an input is not there
+    listing = entries(inputs, root)  # raises here, before anything is written, if an input is not there
     first = next(listing, None)
     if first is None:
         raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")

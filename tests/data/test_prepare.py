@@ -160,7 +160,7 @@ def test_duration_of_the_manifest_must_fit(tmp_path):
 
 def test_every_line_of_the_broken_manifest(speech_data, tmp_path):
     manifest = speech_data / "awkward" / "broken_manifest.jsonl"
-    result = prepare([manifest], tmp_path / "store", workers=1, max_reject_fraction=1.0)
+    result = prepare([manifest], tmp_path / "store", workers=1, max_reject_fraction=1.0, root=speech_data)
     assert {row["line"]: row["reason"] for row in rejects(tmp_path / "store")} == {
         3: "missing",
         4: "bad_json",
@@ -170,7 +170,7 @@ def test_every_line_of_the_broken_manifest(speech_data, tmp_path):
         9: "bad_duration",
         10: "bad_duration",
         11: "duration_mismatch",
-        12: "missing",
+        12: "outside_root",
         13: "duplicate",
         14: "not_an_object",
     }  # line 2 is empty
