@@ -1,0 +1,29 @@
+"""benchmarks/loader.py in small: everybody reads, and the table says what was measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from babble import babble_store
+
+from jepa_speech.data.prepare import prepare
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loader.py"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="cores are chosen by sched_setaffinity")
+def test_a_race_against_libsndfile(tmp_path):
+    babble_store(tmp_path, [0.5] * 4)
+    prepare([tmp_path / "audio"], tmp_path / "flac", "flac", workers=1)
+    stores = ["--flac", tmp_path / "flac", "--pcm16", tmp_path / "store"]
+    report, table = tmp_path / "loader.json", tmp_path / "loader.md"
+    size = ["--turns", "1", "--seconds", "0.2", "--others"]
+    subprocess.run([sys.executable, SCRIPT, *stores, *size, "--json", report, "--table", table], check=True)
+    found = json.loads(report.read_text())
+    assert len(found["audio_seconds_per_second"]) == 7 and len(found["ratios"]) == 4
+    assert all(rate > 0 for rates in found["audio_seconds_per_second"].values() for rate in rates)
+    shown = table.read_text()
+    assert all(f"| {name} |" in shown for name in (*found["audio_seconds_per_second"], *found["ratios"]))
+    assert f"libsndfile {found['libsndfile']}" in shown
