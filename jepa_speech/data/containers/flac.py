@@ -16,7 +16,7 @@ def is_it(file: Window) -> bool:
 
 
 def check(file: Window) -> Promise:
-    """Raises Rejected: truncated (it ends before the first frame), damaged (two rates in one file)."""
+    """Raises Rejected: truncated (it ends before the first frame), damaged (two rates), unreadable (of no length)."""
     at, info = id3.end(file) + 4, None
     while True:
         head = file.at(at, 4)
@@ -34,10 +34,12 @@ def check(file: Window) -> Promise:
     rate, bits, frames = packed >> 44, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1
     if at == file.size:
         raise Rejected("empty" if not frames else "truncated", "a FLAC header without samples")
+    if not frames:  # libsndfile 1.2 would lose its way at the end
+        raise Rejected("unreadable", "its FLAC header does not tell its length, as from a stream; encode it again")
     if (other := _frame_rate(file.at(at, 16))) not in (0, rate):
         raise Rejected("damaged", f"its FLAC header says {rate} Hz, its first frame {other} Hz")
     md5 = info[18:34]
-    return Promise(frames=frames or None, md5=md5 if any(md5) else None, bits=bits)
+    return Promise(frames=frames, md5=md5 if any(md5) else None, bits=bits)
 
 
 def _frame_rate(frame: bytes) -> int:
