@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,25 @@ from tqdm import tqdm
 
 from jepa_speech.data.checksums import DIGEST_BYTES, file_crc
 from jepa_speech.data.chunks import sidecar
+from jepa_speech.data.index_files import Index, index_writer, written_index
 from jepa_speech.data.store import FORMAT, INDEX
 from jepa_speech.data.writing import json_line, replacing
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_jsonl, write_json
 
-Index = dict[str, np.ndarray]
 CHECKED = (*(f"index/{name}.npy" for name in INDEX), "records.jsonl", "rejects.jsonl", "duplicates.jsonl")
 
 
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
     """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
     rejects, first, number, shards = Counter(), None, 0, []
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in INDEX}
     chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=None, mininterval=0.5)
-    with replacing(store / "records.jsonl") as records, replacing(store / "rejects.jsonl") as rejected:
+    with (
+        replacing(store / "records.jsonl") as records,
+        replacing(store / "rejects.jsonl") as rejected,
+        index_writer(store) as append,
+    ):
         for chunk in chunks:
             stored = []
             for row in read_jsonl(sidecar(store, chunk)):
@@ -40,8 +43,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
                     records.write(json_line({"id": number, **row["record"]}))
                     number += 1
                     stored.append(row)
-            for name, column in _columns(stored, chunk).items():
-                columns[name].append(column)
+            append(_columns(stored, chunk))
     count, read = rejects.total(), plan["read"]
     if not number or count > max_reject_fraction * read:
         remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
@@ -50,8 +52,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
             f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then {remedy}"
         )
     identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"]}
-    index = {name: np.concatenate(parts) for name, parts in columns.items()}
-    make_whole(store, index, identity | {"rejected": count}, shards)
+    make_whole(store, identity | {"rejected": count}, shards)
 
 
 def _columns(rows: Sequence[dict[str, Any]], chunk: int) -> Index:
@@ -63,17 +64,12 @@ def _columns(rows: Sequence[dict[str, Any]], chunk: int) -> Index:
     return {name: np.asarray(values[name], kind) for name, (kind, _) in INDEX.items()}
 
 
-def make_whole(store: Path, index: Index, identity: dict[str, Any], shards: Sequence[dict[str, int]]) -> None:
-    """Writes the index and duplicates.jsonl, then store.json, after which the store is whole.
+def make_whole(store: Path, identity: dict[str, Any], shards: Sequence[dict[str, int]]) -> None:
+    """Writes duplicates.jsonl, then store.json, after which the store is whole. All else must stand.
 
-    `identity`: what store.json says beside that; `shards`: bytes and CRC-32 of every shard. records.jsonl and
-    rejects.jsonl must stand.
+    `identity`: what store.json says beside its figures; `shards`: bytes and CRC-32 of every shard.
     """
-    (store / "index").mkdir(exist_ok=True)
-    for name, array in index.items():
-        with replacing(store / "index" / f"{name}.npy") as file:
-            np.save(file, array, allow_pickle=False)
-    surplus = 0
+    index, surplus = written_index(store), 0
     with replacing(store / "duplicates.jsonl") as file:
         for ids in duplicates(index["digest"]):
             surplus += len(ids) - 1
@@ -98,14 +94,22 @@ def make_whole(store: Path, index: Index, identity: dict[str, Any], shards: Sequ
 
 def fingerprint(digest: np.ndarray) -> str:
     """The hash of recordings in their order, from the hashes of each, (N, 16) uint8."""
-    return hashlib.sha256(np.ascontiguousarray(digest)).hexdigest()
+    return hashlib.sha256(digest).hexdigest()
 
 
-def duplicates(digest: np.ndarray) -> Iterator[list[int]]:
-    """Ids of recordings with the same samples, for each such group; `digest` (N, 16) uint8."""
-    halves = np.ascontiguousarray(digest).view(np.uint64)  # (N, 2)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: ids rise within a group
-    starts = np.flatnonzero(np.r_[True, (halves[order[1:]] != halves[order[:-1]]).any(axis=1), True])
-    groups = np.flatnonzero(np.diff(starts) > 1)
-    for first in sorted(groups, key=lambda group: order[starts[group]]):
-        yield order[starts[first] : starts[first + 1]].tolist()
+def duplicates(digest: np.ndarray, at_a_time: int = 1 << 20) -> list[list[int]]:
+    """Ids of recordings with the same samples, one list for each such group; `digest` (N, 16) uint8.
+
+    Looks at about `at_a_time` recordings at a time, those whose hashes are alike in their first bytes.
+    """
+    halves, groups = digest.view(np.uint64), []  # (N, 2)
+    parts = 1 + len(digest) // at_a_time
+    for part in range(parts):
+        ids = np.flatnonzero(halves[:, 0] % np.uint64(parts) == part)
+        mine = halves[ids]
+        order = np.lexsort((mine[:, 1], mine[:, 0]))  # stable: ids rise within a group
+        ids, mine = ids[order], mine[order]
+        ends = np.flatnonzero(np.r_[True, (mine[1:] != mine[:-1]).any(axis=1), True])
+        several = np.flatnonzero(np.diff(ends) > 1)
+        groups += [ids[ends[group] : ends[group + 1]].tolist() for group in several]
+    return sorted(groups)

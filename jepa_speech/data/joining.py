@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech.data.finish import make_whole
+from jepa_speech.data.index_files import index_writer
 from jepa_speech.data.prepare import summary
-from jepa_speech.data.store import FORMAT, INDEX, Store, shard_path
+from jepa_speech.data.store import FORMAT, Store, shard_path
 from jepa_speech.data.store_plan import Plan, begin, new_work
 from jepa_speech.data.writing import json_line, replacing, temporary_name, writing
 from jepa_speech.errors import UsageError, UserError
@@ -68,15 +69,16 @@ def _write(stores: Sequence[Store], whole: Path, identity: Plan) -> None:
     with replacing(whole / "rejects.jsonl") as rejects:
         for store in stores:
             rejects.writelines(map(json_line, read_jsonl(store.path / "rejects.jsonl")))
-    index = {name: np.concatenate([store.index[name] for store in stores]) for name in INDEX}
-    index["shard"] += np.repeat(before[:-1], [len(store) for store in stores]).astype(index["shard"].dtype)
+    with index_writer(whole) as append:
+        for store, first in zip(stores, before, strict=False):
+            append(store.index | {"shard": store.index["shard"] + np.uint32(first)})
     shards = [
         {"bytes": size, "crc": crc}
         for store in stores
         for size, crc in zip(store.info["shard_bytes"], store.info["shard_crc"], strict=True)
     ]
     identity |= {"rejected": sum(store.info["rejected"] for store in stores)}
-    make_whole(whole, index, identity | {"sources": [source for store in stores for source in store.sources]}, shards)
+    make_whole(whole, identity | {"sources": [source for store in stores for source in store.sources]}, shards)
 
 
 def _link_or_copy(old: Path, new: Path) -> None:

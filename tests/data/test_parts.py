@@ -174,7 +174,7 @@ if task == "die":
             os.kill(os.getpid(), 9)
     chunks.Path.replace = dying
 if task == "merge":
-    finish.np.save = lambda *_, **__: os.kill(os.getpid(), 9)
+    finish.duplicates = lambda _: os.kill(os.getpid(), 9)
     prepare.merge(out)
 i, n = map(int, part.split("/"))
 prepare.prepare([corpus], out, workers=1, max_reject_fraction=0.1, part=(i, n))
