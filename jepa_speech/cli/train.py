@@ -19,6 +19,7 @@ from jepa_speech.data.stores import Stores, open_stores, shares, stored_labels, 
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import TrainConfig, train
 from jepa_speech.train.state import count_params
 
@@ -41,6 +42,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for key in config:
         if key not in ("seed", "init_from", *SECTIONS):
             raise unknown_key(key, SECTIONS)
+    with connected():  # before jax looks for devices
+        return run_config(config, args.workdir)
+
+
+def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Trains; returns what `train` does."""
     data = from_section(DataConfig, config.data, "data")
     settings = from_section(TrainConfig, config.train, "train")
     if not data.store:
@@ -57,10 +64,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     shortest, longest = int(store.samples.min()), int(max(plan.bucket_samples))
     objective.check(min(shortest, longest), longest)
     read = stream(objective, store, plan, config, config.inputs.anchor)
-    print(header(objective, config, store, plan), flush=True)
-    results = train(plain(config), objective, read, args.workdir)
-    if results["finished_before"]:
-        print(f"{args.workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
+    first = jax.process_index() == 0
+    if first:
+        print(header(objective, config, store, plan), flush=True)
+    results = train(plain(config), objective, read, workdir)
+    if results["finished_before"] and first:
+        print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
 
 
@@ -124,9 +133,10 @@ def header(objective: Any, config: ConfigDict, store: Store | Stores, plan: Plan
         buckets, waste = better
         padding += f" (it would be {waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
     mixture = f" ({store!r})" if isinstance(store, Stores) else ""
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
         f"{config.objective.name}, {config.encoder.name}: {count_params(params) / 1e6:.2f}M parameters ({parts})\n"
         f"data: {len(store):,} recordings, {store.hours:.2f} h{mixture}; {plan.batches_per_epoch} steps per epoch, "
         f"batches of {shapes}, {padding}\n"
-        f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform})"
+        f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform}){processes}"
     )
