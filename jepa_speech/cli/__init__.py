@@ -12,7 +12,20 @@ from collections.abc import Sequence
 from jepa_speech.errors import UserError
 from jepa_speech.files import write_json
 
-VERBS = ("prepare", "inspect", "bench", "fit", "label", "train", "evaluate", "probe", "analyze", "import", "demo")
+VERBS = (
+    "prepare",
+    "inspect",
+    "bench",
+    "fit",
+    "label",
+    "plan",
+    "train",
+    "evaluate",
+    "probe",
+    "analyze",
+    "import",
+    "demo",
+)
 
 # A disk that is full or may not be written: the user's to mend, wherever it shows. Any other OSError is a defect.
 PLACE_IS_WRONG = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
