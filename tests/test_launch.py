@@ -1,4 +1,4 @@
-"""Launch scripts: their shell is sound, and the commands that their jobs run are ones that this program takes.
+"""Launch scripts of jobs in parts: their shell is sound, and their commands are ones that this program takes.
 
 Each is run with a `jepa-speech` that only writes down its arguments.
 """
@@ -13,7 +13,7 @@ import yaml
 from jepa_speech import cli
 
 LAUNCH = Path(__file__).parents[1] / "launch"
-ARRAYS, JOBS = sorted(LAUNCH.glob("*.sbatch")), sorted(LAUNCH.glob("*.yaml"))
+ARRAYS, JOBS = sorted(LAUNCH.glob("*_array.sbatch")), sorted(LAUNCH.glob("*_indexed_job.yaml"))
 ARGUMENTS = {"prepare": ["in.jsonl", "my store", "--codec", "pcm16"], "label": ["my store", "gmm.npz", "--top-k", "4"]}
 
 
@@ -33,7 +33,7 @@ def written(tmp_path, monkeypatch):
     return lambda: cli.parse(said.read_text().splitlines())
 
 
-@pytest.mark.parametrize("path", [*ARRAYS, *LAUNCH.glob("*.sh")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*ARRAYS, LAUNCH / "local.sh"], ids=lambda path: path.name)
 def test_the_shell_is_sound_and_without_arguments_the_usage_is_shown(path):
     shell = path.read_text().partition("\n")[0].removeprefix("#!")
     subprocess.run([shell, "-n", str(path)], check=True)

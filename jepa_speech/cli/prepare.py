@@ -3,10 +3,11 @@
 import argparse
 from typing import Any
 
+from jepa_speech.cli.parts import part
 from jepa_speech.data.audio import CODECS
 from jepa_speech.data.checking import check
 from jepa_speech.data.chunks import SHARD_MB
-from jepa_speech.data.prepare import Part, prepare
+from jepa_speech.data.prepare import prepare
 from jepa_speech.errors import UsageError, UserError
 
 HELP = "turn folders, manifests and archives of recordings into a store"
@@ -55,14 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="more unusable recordings than this are an error (default: 0.01)",
     )
-
-
-def part(text: str) -> Part:
-    """`--shard 3/8` as (3, 8)."""
-    i, _, n = text.partition("/")
-    if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no part: I/N with 0 <= I < N, such as 0/8")
-    return int(i), int(n)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -100,12 +100,12 @@ def fingerprint(digest: np.ndarray) -> str:
 def duplicates(digest: np.ndarray, at_a_time: int = 1 << 20) -> list[list[int]]:
     """Ids of recordings with the same samples, one list for each such group; `digest` (N, 16) uint8.
 
-    Looks at about `at_a_time` recordings at a time, those whose hashes are alike in their first bytes.
+    Looks at about `at_a_time` recordings at a time, those whose hashes are alike in their first byte.
     """
     halves, groups = digest.view(np.uint64), []  # (N, 2)
-    parts = 1 + len(digest) // at_a_time
+    parts = min(1 + len(digest) // at_a_time, 255)
     for part in range(parts):
-        ids = np.flatnonzero(halves[:, 0] % np.uint64(parts) == part)
+        ids = np.flatnonzero(digest[:, 0] % np.uint8(parts) == part)
         mine = halves[ids]
         order = np.lexsort((mine[:, 1], mine[:, 0]))  # stable: ids rise within a group
         ids, mine = ids[order], mine[order]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from jepa_speech.data.checksums import content_hash, file_crc
 from jepa_speech.data.parallel import cores
@@ -26,7 +27,7 @@ def describe(store: Store) -> dict[str, Any]:
     sums, _ = np.histogram(seconds, EDGES, weights=seconds)
     sizes = store.info["shard_bytes"]
     suffixes, rates = Counter(), Counter()
-    for row in store.records():
+    for row in tqdm(store.records(), "read", len(store), unit=" rows", disable=None, mininterval=0.5, leave=False):
         suffixes[Path(row["source"]).suffix.lower() or "none"] += 1
         if "rate" in row:
             rates[str(row["rate"])] += 1
