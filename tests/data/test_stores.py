@@ -4,8 +4,11 @@ import shutil
 import numpy as np
 import pytest
 from babble import babble_store
+from made_anchors import make_gmm
 
+from jepa_speech.data.anchoring import label
 from jepa_speech.data.feature_means import save_means
+from jepa_speech.data.labels import Labels
 from jepa_speech.data.pipeline import batches
 from jepa_speech.data.plan import Plan
 from jepa_speech.data.store import Store
@@ -88,3 +91,18 @@ def test_batches_of_a_mixture_hold_each_store_s_audio_levels_and_means(pair):
 def test_a_store_that_lacks_labels_is_named(pair):
     with pytest.raises(UserError, match="no labels of anchor"):
         stored_labels(open_stores(mixture(pair, 1, 1)), "0" * 64)
+
+
+def test_labels_are_looked_up_in_their_store(pair):
+    anchor = make_gmm()
+    for store in pair:
+        label(store, anchor, 3)
+    stores = open_stores(mixture(pair, 1, 0.5))
+    joined = pickle.loads(pickle.dumps(stored_labels(stores, anchor.fingerprint)))
+    assert joined.top_k == 3 and joined.components == 16
+    for i, (store, number) in enumerate([(pair[0], 2), (pair[1], 0), (pair[1], 1)], start=2):
+        for found, wanted in zip(joined.slice(i, 2, 5), Labels(store, anchor).slice(number, 2, 5), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    label(pair[1], anchor, 2)
+    with pytest.raises(UsageError, match="--top-k"):
+        stored_labels(stores, anchor.fingerprint)
