@@ -27,7 +27,7 @@ def decode(place: Place) -> np.ndarray:
 
     Raises Rejected with the reasons of docs/data.md; OSError and ValueError where the system cannot read the file.
     """
-    if place.is_segment and (verdict := _verdict_on_all(_whole(place))):
+    if place.is_segment and (verdict := _verdict_on_all(_whole(place), True)):
         raise Rejected(*verdict.args)
     with _sound(place) as (sound, promise):
         if place.is_segment:
@@ -48,6 +48,8 @@ def probe(place: Place) -> float | None:
 
     Raises as `decode` does, for what shows without decoding.
     """
+    if place.is_segment and (verdict := _verdict_on_all(_whole(place), False)):
+        raise Rejected(*verdict.args)
     with _sound(place) as (sound, _):
         _channel(place, sound)
         if sound.frames >= UNKNOWN_FRAMES and not place.is_segment:
@@ -90,13 +92,17 @@ def _whole(place: Place) -> Place:
 
 
 @lru_cache(maxsize=16)
-def _verdict_on_all(place: Place) -> Rejected | None:
-    """What is wrong with a whole file, of which some segment is wanted; found once for all its segments."""
+def _verdict_on_all(place: Place, decoded: bool) -> Rejected | None:
+    """What is wrong with a whole file, of which some segment is wanted; found once for all its segments.
+
+    Of the formats only FLAC promises (an MD5) what neither a look through the file nor a segment of it can show; so it
+    is decoded, if that is wanted.
+    """
     try:
         with _sound(place) as (sound, promise):
-            # Only FLAC's promise cannot be held against the segment, nor be seen without decoding all.
-            for _ in _kept(_blocks(sound, None, promise), place, sound, promise) if promise.md5 else ():
-                pass
+            if decoded and promise.md5:
+                for _ in _kept(_blocks(sound, None, promise), place, sound, promise):
+                    pass
     except Rejected as verdict:
         return verdict
     return None
@@ -106,21 +112,23 @@ def _blocks(sound: soundfile.SoundFile, count: int | None, promise: Promise | No
     """The next `count` samples (None: all), float32 (S, channels), by blocks; raises if their MD5 is another one."""
     digest = hashlib.md5(usedforsecurity=False) if promise and promise.md5 else None
     size = BLOCK // sound.channels
+    # Integers where they are hashed: 16 bits as they are, others scaled to 32. Either way float32 holds them exactly.
+    kind = "float32" if digest is None else "int16" if promise.bits == 16 else "int32"
     while count is None or count > 0:
         wanted = size if count is None else min(size, count)
-        block = sound.read(wanted, dtype="int32" if digest else "float32", always_2d=True)
+        block = sound.read(wanted, dtype=kind, always_2d=True)
         if not len(block):
             break
         if digest:
-            digest.update(_little_endian(block, promise.bits))
-            block = block.astype(np.float32) * np.float32(2.0**-31)
+            digest.update(block.astype("<i2", copy=False) if kind == "int16" else _low_bytes(block, promise.bits))
+            block = block.astype(np.float32) / np.float32(1 << (15 if kind == "int16" else 31))
         yield block
         count = None if count is None else count - len(block)
     if digest and digest.digest() != promise.md5:
         raise Rejected("damaged", "its samples are not those whose MD5 its FLAC header gives")
 
 
-def _little_endian(block: np.ndarray, bits: int) -> bytes:
+def _low_bytes(block: np.ndarray, bits: int) -> bytes:
     """Integers scaled to 32 bits → the bytes of the original ones, of `bits` each, rounded up to whole bytes."""
     original = (block >> (32 - bits)).astype("<i4", copy=False)
     return original.view(np.uint8).reshape(-1, 4)[:, : (bits + 7) // 8].tobytes()

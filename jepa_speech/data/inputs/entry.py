@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,13 @@ class Entry(Place):
     detail: str = ""
 
     def refused(self, reason: str, detail: str) -> "Entry":
-        return replace(self, reason=reason, detail=detail)
+        return self.but(reason=reason, detail=detail)
+
+    def but(self, **fields: Any) -> "Entry":
+        """A copy with other values in some fields: as dataclasses.replace, in a tenth of its time."""
+        copy = object.__new__(Entry)
+        copy.__dict__.update(self.__dict__, **fields)
+        return copy
 
     def row(self) -> dict[str, Any]:
         """The fields that say something, for JSON."""
@@ -80,8 +86,8 @@ class Bounds:
             real = self.real(entry.path)
             if not self.hold(real):
                 return self.outside(entry)
-            entry = replace(entry, real=real) if real != os.path.normpath(entry.path) else entry
-            return replace(entry, stamp=stamp_of(Path(entry.path).stat()))
+            entry = entry.but(real=real) if real != os.path.normpath(entry.path) else entry
+            return entry.but(stamp=stamp_of(Path(entry.path).stat()))
         except FileNotFoundError:
             return entry.refused("missing", f"{entry.path}: no such file")
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have

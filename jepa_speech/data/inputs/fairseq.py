@@ -1,7 +1,6 @@
 """fairseq's .tsv: a root line, then `path<TAB>samples`; .wrd or .ltr beside it hold the text, line by line."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -42,9 +41,9 @@ def _with_texts(
 
 def _entry(entry: Entry, line: str, folder: Path, bounds: Bounds) -> Entry:
     source, _, samples = line.rstrip("\r\n").partition("\t")
-    entry = replace(entry, source=source, path=str(folder / source))
+    entry = entry.but(source=source, path=str(folder / source))
     if not source.strip():
         return entry.refused("no_audio_path", "no path before the tab")
     if samples and (not samples.isdecimal() or not 0 < int(samples) < 1 << 50):
         return entry.refused("bad_duration", f"{samples!r} is not a number of samples")
-    return bounds.located(replace(entry, frames=int(samples) if samples else None))
+    return bounds.located(entry.but(frames=int(samples) if samples else None))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from jepa_speech.data.inputs import lhotse
@@ -28,20 +27,20 @@ def _entry(entry: Entry, line: bytes, folder: Path, bounds: Bounds) -> Entry:
     entry = lhotse.entry(entry, row) if lhotse.is_cut(row) else _flat(entry, row)
     if entry.reason:
         return entry
-    return bounds.located(replace(entry, path=str(folder / entry.source)))
+    return bounds.located(entry.but(path=str(folder / entry.source)))
 
 
 def _flat(entry: Entry, row: dict) -> Entry:
     source = next((row[key] for key in PATH_KEYS if row.get(key)), None)
     if not isinstance(source, str):
         return entry.refused("no_audio_path", f"none of {', '.join(PATH_KEYS)} names a file")
-    entry = replace(entry, source=source)
+    entry = entry.but(source=source)
     duration, offset = row.get("duration"), row.get("offset")
     if duration is not None and not is_positive(duration):
         return entry.refused("bad_duration", f"duration {duration!r} is not a positive number of seconds")
     if offset is not None and not (is_positive(offset) or offset == 0):
         return entry.refused("bad_duration", f"offset {offset!r} is not a number of seconds")
-    entry = replace(entry, labels=kept_labels(row, (*PATH_KEYS, "duration", "offset")))
+    entry = entry.but(labels=kept_labels(row, (*PATH_KEYS, "duration", "offset")))
     if offset is None:
-        return replace(entry, duration=duration)
-    return replace(entry, start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it
+        return entry.but(duration=duration)
+    return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
@@ -36,7 +35,7 @@ def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
             for label, file in (("text", texts), ("speaker", speakers)):
                 if file and (value := file.get(os.fsencode(name))):
                     labels[label] = value
-            entry = replace(entry, labels=labels)
+            entry = entry.but(labels=labels)
             if recordings:
                 entry, rest = _segment(entry, rest, recordings)
             yield entry if entry.reason else _file(entry, rest.strip(), base, bounds)
@@ -55,7 +54,7 @@ def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str
         return entry.refused("bad_segment", f"from {start:g} s to {end:g} s"), ""
     if (place := recordings.get(os.fsencode(parts[0]))) is None:
         return entry.refused("missing", f"{parts[0]} is not in {recordings.path}"), ""
-    return replace(entry, start=start, seconds=seconds, channel=channel), place
+    return entry.but(start=start, seconds=seconds, channel=channel), place
 
 
 def _file(entry: Entry, place: str, base: Path, bounds: Bounds) -> Entry:
@@ -65,4 +64,4 @@ def _file(entry: Entry, place: str, base: Path, bounds: Bounds) -> Entry:
         return entry.refused("refused", f"{place}: only plain paths are read; extract its audio to files first")
     if not place:
         return entry.refused("no_audio_path", "no path behind the name")
-    return bounds.located(replace(entry, source=place, path=str(base / place)))
+    return bounds.located(entry.but(source=place, path=str(base / place)))

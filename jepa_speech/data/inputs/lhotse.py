@@ -1,6 +1,5 @@
 """Lhotse's cuts: a stretch of one channel of a recording, with what was said in it."""
 
-from dataclasses import replace
 from typing import Any
 
 from jepa_speech.data.inputs.entry import Entry, is_positive
@@ -28,13 +27,13 @@ def entry(entry: Entry, row: dict[str, Any]) -> Entry:
     if source.get("type") != "file" or not isinstance(source.get("source"), str):
         kind = source.get("type")
         return entry.refused("refused", f"its source is of type {kind!r}; only files are read, nothing is ever run")
-    entry = replace(entry, source=source["source"], labels=_labels(row))
+    entry = entry.but(source=source["source"], labels=_labels(row))
     start, seconds = row.get("start", 0), row.get("duration", recording.get("duration"))
     if not is_positive(seconds) or not (is_positive(start) or start == 0):
         return entry.refused("bad_duration", f"start {start!r}, duration {seconds!r}: not numbers of seconds")
     if channel is not None and (channels := source.get("channels")):
         channel = channels.index(channel) if len(channels) > 1 else None  # its place in this file
-    return replace(entry, start=float(start), seconds=float(seconds), channel=channel)
+    return entry.but(start=float(start), seconds=float(seconds), channel=channel)
 
 
 def _labels(row: dict[str, Any]) -> dict[str, Any]:

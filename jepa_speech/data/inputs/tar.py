@@ -7,7 +7,6 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -93,7 +92,7 @@ def _entry(archive: Path, stamp: tuple[int, int], member: tarfile.TarInfo) -> En
         return entry.refused("outside_root", "a name that leads out of the archive; pack it under a plain name")
     if member.offset_data + member.size > stamp[0]:
         return entry.refused("truncated", "the archive ends within it")
-    return replace(entry, span=(member.offset_data, member.size), bytes=member.size)
+    return entry.but(span=(member.offset_data, member.size), bytes=member.size)
 
 
 def _labelled(group: list[tuple[str, Entry | bytes | None]]) -> Iterator[Entry]:
@@ -112,5 +111,5 @@ def _labelled(group: list[tuple[str, Entry | bytes | None]]) -> Iterator[Entry]:
                 wrong = ("bad_json", f"its .json: {error}")
     for suffix, entry in group:
         if not suffix:
-            entry = replace(entry, labels=labels)
+            entry = entry.but(labels=labels)
             yield entry.refused(*wrong) if wrong and not entry.reason else entry
