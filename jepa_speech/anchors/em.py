@@ -6,6 +6,7 @@ Everything happens on standardised frames (mean 0, variance 1 over the corpus).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,14 @@ import numpy as np
 
 from jepa_speech.anchors import lloyd
 from jepa_speech.anchors.anchor import Arrays
-from jepa_speech.anchors.frames import batches, totals
+from jepa_speech.anchors.frames import Begun, Chunks, totals, usage_entropy
 from jepa_speech.anchors.gmm import DiagonalGMM, log_joint
+from jepa_speech.anchors.unfinished import State, Unfinished
 from jepa_speech.errors import UsageError
 
 VARIANCE_FLOOR = 0.01  # of the corpus's own variance of each feature
 DEAD_FRAMES = 5.0  # a component that explains fewer frames (0.1 s of speech) is dead
 LLOYD_ITERATIONS = 5
-_TEMPERATURES = (1e-3, 1e4)
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -70,58 +71,94 @@ class Parameters:
 
 @dataclass
 class Statistics:
-    """Sums over frames under the posteriors: counts (K,), first and second moments (K, D), log-likelihood."""
+    """Sums over frames under the posteriors: counts (K,), first and second moments (K, D), log-likelihood, frames."""
 
     counts: np.ndarray
     first: np.ndarray
     second: np.ndarray
     log_likelihood: float
+    frames: float
 
 
 @dataclass
 class Fit:
-    """log_likelihood (train) and heldout: nats per frame after each iteration, of standardised features."""
+    """What is known after some passes.
+
+    history: a row per pass, the first one of the parameters that the fit began with: log_likelihood and heldout in nats
+    per frame of standardised features, components alive, usage_entropy (1: all alike); `watch` may add to it.
+    """
 
     parameters: Parameters
-    log_likelihood: list[float] = field(default_factory=list)
-    heldout: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
     reseeded: int = 0
-    dead: int = 0
+    seeded_now: int = 0  # by the last step: the pass after it says little about convergence
+
+    @property
+    def log_likelihood(self) -> list[float]:
+        """After each iteration."""
+        return [row["log_likelihood"] for row in self.history[1:]]
+
+    @property
+    def heldout(self) -> list[float]:
+        return [row["heldout"] for row in self.history[1:]]
+
+    @property
+    def alive(self) -> int:
+        return int(self.history[-1]["alive"])
 
 
 def fit(
-    z: np.ndarray,
+    chunks: Chunks,
+    sample: np.ndarray,
     heldout: np.ndarray,
     options: Options,
     watch: Callable[[Fit], None] = lambda fit: None,
+    unfinished: Unfinished | None = None,
 ) -> Fit:
-    """Fits standardised frames z (N, D) float32, calling `watch` after each iteration.
+    """Fits the standardised frames (n, D) float32 of all chunks, begun from a `sample` (n, D) of them.
 
-    Raises UsageError for more components than frames.
+    `watch` hears of every pass. `unfinished`: where the state is kept, and where from it goes on. Raises UsageError for
+    more components than frames in the sample.
     """
-    if options.components > len(z):
+    if options.components > len(sample):
         raise UsageError(
-            f"{options.components} components need at least as many frames, and there are {len(z)}: "
+            f"{options.components} components need at least as many frames, and there are {len(sample)}: "
             "lower --components or bring more audio"
         )
     random = np.random.default_rng(options.seed)
-    dead_below = min(DEAD_FRAMES, 0.1 * len(z) / options.components)
-    result = Fit(initialise(z, options.components, random))
-    statistics = expectation(result.parameters, z)
-    for iteration in range(options.iterations):
-        result.parameters = maximisation(statistics)
-        dead = np.flatnonzero(statistics.counts < dead_below)
-        if len(dead) and iteration + 1 < options.iterations:
-            split_heaviest(result.parameters, dead, random)
-            result.reseeded += len(dead)
-        before = statistics.log_likelihood
-        statistics = expectation(result.parameters, z)
-        result.log_likelihood.append(statistics.log_likelihood / len(z))
-        result.heldout.append(expectation(result.parameters, heldout).log_likelihood / len(heldout))
+    begun: Begun = (0, [])
+
+    def keep(begun: Begun) -> None:
+        if unfinished and (unfinished.due or not begun[0]):
+            unfinished.save(*_state(result, begun, random))
+
+    if unfinished and (state := unfinished.load()):
+        result, begun = _restore(*state, random)
+    else:
+        result = Fit(initialise(sample, options.components, random))
+        keep(begun)
+    for step in range(len(result.history), options.iterations + 1):
+        statistics = expectation(result.parameters, chunks, begun, keep)
+        begun = (0, [])
+        dead = np.flatnonzero(statistics.counts < _dead_below(statistics))
+        result.history.append(
+            {
+                "pass": step,
+                "log_likelihood": statistics.log_likelihood / statistics.frames,
+                "heldout": expectation(result.parameters, [heldout]).log_likelihood / len(heldout),
+                "alive": options.components - len(dead),
+                "usage_entropy": usage_entropy(statistics.counts),
+            }
+        )
         watch(result)
-        if not len(dead) and (statistics.log_likelihood - before) / len(z) < options.tolerance:
+        if step == options.iterations or (step and not result.seeded_now and _gain(result) < options.tolerance):
             break
-    result.dead = int(np.sum(statistics.counts < dead_below))
+        result.parameters, result.seeded_now = maximisation(statistics), 0
+        if len(dead) and step + 1 < options.iterations:
+            split_heaviest(result.parameters, dead, random)
+            result.seeded_now = len(dead)
+            result.reseeded += len(dead)
+        keep(begun)
     return result
 
 
@@ -134,10 +171,16 @@ def initialise(z: np.ndarray, components: int, random: np.random.Generator) -> P
     return Parameters(np.full(components, 1 / components), means, np.ones_like(means))
 
 
-def expectation(parameters: Parameters, z: np.ndarray) -> Statistics:
+def expectation(
+    parameters: Parameters,
+    chunks: Chunks,
+    begun: Begun = (0, []),
+    after: Callable[[Begun], None] = lambda begun: None,
+) -> Statistics:
+    """The sufficient statistics of a pass; `begun` and `after` as `frames.totals` has them."""
     arrays = parameters.arrays()
-    counts, first, second, likelihood = totals([z], lambda part, valid: _statistics(arrays, part, valid))
-    return Statistics(counts, first, second, float(likelihood))
+    sums = totals(chunks, lambda part, valid: _statistics(arrays, part, valid), begun, after)
+    return Statistics(*sums[:3], float(sums[3]), float(sums[4]))
 
 
 def maximisation(statistics: Statistics) -> Parameters:
@@ -161,35 +204,29 @@ def split_heaviest(parameters: Parameters, dead: np.ndarray, random: np.random.G
     parameters.weights /= parameters.weights.sum()
 
 
-def sharpness(arrays: Arrays, x: np.ndarray, temperature: float) -> dict[str, float]:
-    """Mean posterior entropy (nats), the perplexity exp(entropy), and the mean largest posterior."""
-    entropy = top = 0.0
-    for part, valid in batches(x):
-        sums = _sharpness(arrays, part, valid, temperature)
-        entropy, top = entropy + float(sums[0]), top + float(sums[1])
-    entropy /= len(x)
-    return {"entropy": entropy, "perplexity": float(np.exp(entropy)), "top1": top / len(x)}
+def _dead_below(statistics: Statistics) -> float:
+    return min(DEAD_FRAMES, 0.1 * statistics.frames / len(statistics.counts))
 
 
-def temperature_for(arrays: Arrays, x: np.ndarray, perplexity: float) -> float:
-    """The temperature at which posteriors of the frames x have this mean perplexity (bisection in its logarithm).
+def _gain(result: Fit) -> float:
+    """Nats per frame, of the last pass over the one before."""
+    before, now = (row["log_likelihood"] for row in result.history[-2:])
+    return now - before
 
-    Raises UsageError unless 1 < perplexity < K.
-    """
-    components = arrays["constant"].shape[0]
-    low, high = np.log(_TEMPERATURES)
-    reachable = [sharpness(arrays, x, np.exp(limit))["perplexity"] for limit in (low, high)]
-    if not reachable[0] < perplexity < reachable[1]:
-        raise UsageError(f"--perplexity {perplexity:g}: choose one above 1 and below the {components} components")
-    for _ in range(40):
-        middle = (low + high) / 2
-        if sharpness(arrays, x, np.exp(middle))["perplexity"] < perplexity:
-            low = middle
-        else:
-            high = middle
-        if high - low < 1e-4:
-            break
-    return float(np.exp((low + high) / 2))
+
+def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
+    """All that the rest of a fit depends on."""
+    arrays = {name: getattr(result.parameters, name) for name in ("weights", "means", "variances")}
+    sums = {f"sums_{i}": value for i, value in enumerate(begun[1])}
+    counts = {"reseeded": result.reseeded, "seeded_now": result.seeded_now, "chunks": begun[0]}
+    return arrays | sums, counts | {"history": result.history, "random": random.bit_generator.state}
+
+
+def _restore(arrays: dict[str, np.ndarray], rest: dict[str, Any], random: np.random.Generator) -> tuple[Fit, Begun]:
+    random.bit_generator.state = rest["random"]
+    parameters = Parameters(*(arrays[name] for name in ("weights", "means", "variances")))
+    sums = [arrays[f"sums_{i}"] for i in range(len(arrays) - 3)]
+    return Fit(parameters, rest["history"], rest["reseeded"], rest["seeded_now"]), (rest["chunks"], sums)
 
 
 @jax.jit
@@ -198,11 +235,4 @@ def _statistics(arrays: Arrays, z: jax.Array, valid: jax.Array) -> tuple[jax.Arr
     likelihood = jax.nn.logsumexp(joint, axis=-1, keepdims=True)
     p = jnp.exp(joint - likelihood) * valid[:, None]
     first, second = (jnp.matmul(p.T, values, precision=_HIGHEST) for values in (z, jnp.square(z)))  # (K, D)
-    return p.sum(0), first, second, jnp.sum(likelihood[:, 0] * valid)
-
-
-@jax.jit
-def _sharpness(arrays: Arrays, x: jax.Array, valid: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
-    log_p = jax.nn.log_softmax(log_joint(arrays, x) / temperature, axis=-1)
-    p = jnp.exp(log_p)
-    return -jnp.sum(jnp.sum(p * log_p, -1) * valid), jnp.sum(p.max(-1) * valid)
+    return p.sum(0), first, second, jnp.sum(likelihood[:, 0] * valid), jnp.sum(valid)

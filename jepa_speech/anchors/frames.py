@@ -1,11 +1,19 @@
-"""Frames (N, D) on the host, and sums over them: batches in float32 on the device, their totals in float64."""
+"""Frames (N, D) on the host in chunks, and sums over them: batches in float32 on the device, totals in float64.
 
-from collections.abc import Callable, Iterable, Iterator
+Several processes share a pass: each takes every n-th chunk, and the sums are added up over all of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 BATCH = 8_192
+
+Chunks = Sequence[np.ndarray]  # the frames (n, D) of a pass, the same ones every time, computed as they are asked for
+Sums = list[np.ndarray]
+Begun = tuple[int, Sums]  # chunks that are done, and their sums
 
 
 def shift_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,24 +33,47 @@ def batches(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.pad(part, [(0, size - len(part)), (0, 0)]), valid
 
 
-def totals(chunks: Iterable[np.ndarray], function: Callable[..., tuple[jax.Array, ...]]) -> list[np.ndarray]:
-    """Sums of function(batch, weights of its rows) over all frames of the chunks, float64."""
-    total = None
-    for chunk in chunks:
-        for part, valid in batches(chunk):
-            sums = [np.asarray(value, np.float64) for value in function(part, valid)]
-            total = sums if total is None else [a + b for a, b in zip(total, sums, strict=True)]
-    return total
+def totals(
+    chunks: Chunks,
+    function: Callable[..., tuple[jax.Array, ...]],
+    begun: Begun = (0, []),
+    after: Callable[[Begun], None] = lambda begun: None,
+) -> Sums:
+    """Sums of function(batch, weights of its rows) over all frames of the chunks, float64, over all processes.
+
+    begun: where to go on; `after` hears the like of it after every chunk.
+    """
+    done, total = begun
+    for number in range(jax.process_index(), len(chunks), jax.process_count()):
+        if number < done:
+            continue
+        for part, valid in batches(chunks[number]):
+            total = _add(total, function(part, valid))
+        after((number + 1, total))
+    if not total:  # there are fewer chunks than processes
+        part, valid = next(batches(chunks[0][:1]))
+        total = _add(total, function(part, np.zeros_like(valid)))
+    return over_processes(total)
 
 
-def pooled(chunks: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
-    """The same frames in the same order, in chunks of at least so many; the last may be smaller."""
-    waiting, count = [], 0
-    for chunk in chunks:
-        waiting.append(chunk)
-        count += len(chunk)
-        if count >= least:
-            yield np.concatenate(waiting)
-            waiting, count = [], 0
-    if count:
-        yield np.concatenate(waiting)
+def over_processes(sums: Sums) -> Sums:
+    """Adds float64 arrays over all processes: in the same order, and so to the same last bit, on each of them."""
+    if jax.process_count() == 1:
+        return sums
+    flat = np.concatenate([np.ravel(value) for value in sums])
+    # As pairs of 32 bits: jax would round a float64.
+    gathered = np.ascontiguousarray(multihost_utils.process_allgather(flat.view(np.uint32)))
+    added = gathered.view(np.float64).sum(axis=0)
+    ends = np.cumsum([np.size(value) for value in sums])
+    return [part.reshape(np.shape(value)) for part, value in zip(np.split(added, ends[:-1]), sums, strict=True)]
+
+
+def usage_entropy(counts: np.ndarray) -> float:
+    """Entropy of how often each of K components is used, 1 for all alike."""
+    p = counts[counts > 0] / counts.sum(dtype=np.float64)
+    return float(-np.sum(p * np.log(p)) / np.log(max(len(counts), 2)))
+
+
+def _add(total: Sums, values: tuple[jax.Array, ...]) -> Sums:
+    values = [np.asarray(value, np.float64) for value in values]
+    return [a + b for a, b in zip(total, values, strict=True)] if total else values

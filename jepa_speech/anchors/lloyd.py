@@ -1,7 +1,7 @@
 """k-means: Lloyd's algorithm and its mini-batch form, over frames that need not fit into memory.
 
-What is fitted is a pass: a function that yields the frames in large chunks (n, D), the same ones at every call.
-Frames should have mean 0, since distances are expanded, ‖z‖² - 2 z·μ + ‖μ‖², in float32 on the device.
+What is fitted is a sequence of large chunks (n, D) of frames, the same ones in every pass. Frames should have mean 0,
+since distances are expanded, ‖z‖² - 2 z·μ + ‖μ‖², in float32 on the device.
 
 Lloyd (1982): each centroid becomes the mean of the frames nearest to it; sums over the whole pass, in float64.
 Mini-batch (Sculley 2010, as scikit-learn has it): after each batch, a centroid becomes the mean of all frames that
@@ -10,16 +10,15 @@ were ever assigned to it.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.anchors.frames import totals
+from jepa_speech.anchors.frames import Begun, Chunks, totals, usage_entropy
+from jepa_speech.anchors.unfinished import State, Unfinished
 from jepa_speech.errors import UsageError
-
-Pass = Callable[[], Iterable[np.ndarray]]
 
 SEEDING_FRAMES = (20_000, 200)  # k-means++ sees at least so many frames, or so many per centroid
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -47,31 +46,38 @@ class Sums(NamedTuple):
 
 @dataclass
 class Fit:
-    """centroids (K, D) float64.
+    """What is known after some passes: centroids (K, D) float64, and for a mini-batch fit the frames `seen` by each.
 
-    inertia: mean squared distance of a frame to its centroid, as each pass met it, before moving them
-    heldout: the same of held-out frames, after each pass · counts (K,): how many frames were nearest to each, in the
-    last pass.
+    history: a row per pass: inertia, the mean squared distance of a frame to its centroid, as the pass met it, before
+    moving them; heldout_inertia, of held-out frames, after it; components alive, usage_entropy (1: all alike).
     """
 
     centroids: np.ndarray
-    inertia: list[float] = field(default_factory=list)
-    heldout: list[float] = field(default_factory=list)
-    counts: np.ndarray | None = None
+    seen: np.ndarray  # (K,)
+    history: list[dict[str, float]] = field(default_factory=list)
     reseeded: int = 0
+
+    @property
+    def inertia(self) -> list[float]:
+        return [row["inertia"] for row in self.history]
+
+    @property
+    def heldout(self) -> list[float]:
+        return [row["heldout_inertia"] for row in self.history]
 
 
 def fit(
-    frames: Pass,
+    chunks: Chunks,
     sample: np.ndarray,
     heldout: np.ndarray,
     options: Options,
     watch: Callable[[Fit], None] = lambda fit: None,
+    unfinished: Unfinished | None = None,
 ) -> Fit:
-    """Fits all frames of a pass, seeded from a sample (n, D) of them, calling `watch` after each iteration.
+    """Fits all frames of the chunks, seeded from a sample (n, D) of them, calling `watch` after each pass.
 
-    A centroid that loses all its frames is seeded again, by k-means++ going on from the others.
-    Raises UsageError for more components than frames in the sample.
+    A centroid that loses all its frames is seeded again, by k-means++ going on from the others. `unfinished`: where the
+    state is kept, and where from it goes on. Raises UsageError for more components than frames in the sample.
     """
     if options.components > len(sample):
         raise UsageError(
@@ -79,26 +85,43 @@ def fit(
             "lower --components or bring more audio"
         )
     random = np.random.default_rng(options.seed)
-    result = Fit(kmeans_plus_plus(sample, options.components, random))
-    seen = np.zeros(options.components)  # frames that each centroid is the mean of
-    for iteration in range(options.iterations):
+    begun: Begun = (0, [])
+
+    def keep(begun: Begun) -> None:
+        if unfinished and (unfinished.due or not begun[0]):
+            unfinished.save(*_state(result, begun, random))
+
+    if unfinished and (state := unfinished.load()):
+        result, begun = _restore(*state, random)
+    else:
+        result = Fit(kmeans_plus_plus(sample, options.components, random), np.zeros(options.components))
+        keep(begun)
+    for iteration in range(len(result.history), options.iterations):
         if options.algorithm == "lloyd":
-            sums = nearest_sums(result.centroids, frames())
+            sums = nearest_sums(result.centroids, chunks, begun, keep)
             result.centroids = means(sums, result.centroids)
         else:
-            sums = minibatch_pass(result.centroids, seen, minibatches(frames(), options.batch, random))
+            sums = minibatch_pass(result, chunks, options.batch, random, begun, keep)
+        begun = (0, [])
         empty = np.flatnonzero(sums.counts == 0)
         if len(empty) and iteration + 1 < options.iterations:
             kept = np.delete(result.centroids, empty, axis=0)
             result.centroids[empty] = kmeans_plus_plus(sample, options.components, random, kept)[len(kept) :]
-            seen[empty] = 0
+            result.seen[empty] = 0
             result.reseeded += len(empty)
-        result.counts = sums.counts
-        result.inertia.append(sums.distance / sums.counts.sum())
-        result.heldout.append(inertia(result.centroids, heldout))
+        result.history.append(
+            {
+                "pass": iteration + 1,
+                "inertia": sums.distance / sums.counts.sum(),
+                "heldout_inertia": inertia(result.centroids, heldout),
+                "alive": options.components - len(empty),
+                "usage_entropy": usage_entropy(sums.counts),
+            }
+        )
         watch(result)
         if not len(empty) and iteration and _converged(*result.inertia[-2:], options.tolerance):
             break
+        keep(begun)
     return result
 
 
@@ -140,10 +163,18 @@ def seeding_sample(z: np.ndarray, components: int, random: np.random.Generator) 
     return z[np.sort(random.choice(len(z), count, replace=False))]
 
 
-def nearest_sums(centroids: np.ndarray, chunks: Iterable[np.ndarray]) -> Sums:
-    """The sufficient statistics of a Lloyd step: every frame of the chunks counts for its nearest centroid."""
+def nearest_sums(
+    centroids: np.ndarray,
+    chunks: Chunks,
+    begun: Begun = (0, []),
+    after: Callable[[Begun], None] = lambda begun: None,
+) -> Sums:
+    """The sufficient statistics of a Lloyd step: every frame of the chunks counts for its nearest centroid.
+
+    `begun` and `after` as `frames.totals` has them.
+    """
     device = jnp.asarray(centroids, jnp.float32)
-    counts, first, distance = totals(chunks, lambda part, valid: _nearest_sums(device, part, valid))
+    counts, first, distance = totals(chunks, lambda part, valid: _nearest_sums(device, part, valid), begun, after)
     return Sums(counts, first, float(distance))
 
 
@@ -152,29 +183,52 @@ def means(sums: Sums, centroids: np.ndarray) -> np.ndarray:
     return np.where(sums.counts[:, None] > 0, sums.first / np.maximum(sums.counts, 1)[:, None], centroids)
 
 
-def minibatch_pass(centroids: np.ndarray, seen: np.ndarray, parts: Iterable[np.ndarray]) -> Sums:
-    """Moves centroids (K, D) and the frames they have `seen` (K,), in place; what the parts met on their way."""
-    met = Sums(np.zeros(len(centroids)), np.zeros_like(centroids), 0.0)
-    for part in parts:
-        sums = nearest_sums(centroids, [part])
-        hit = sums.counts > 0
-        total = seen + sums.counts
-        centroids[hit] = ((seen[:, None] * centroids + sums.first)[hit]) / total[hit, None]
-        seen[:] = total
-        met = Sums(met.counts + sums.counts, met.first + sums.first, met.distance + sums.distance)
-    return met
+def minibatch_pass(
+    result: Fit,
+    chunks: Chunks,
+    size: int,
+    random: np.random.Generator,
+    begun: Begun = (0, []),
+    after: Callable[[Begun], None] = lambda begun: None,
+) -> Sums:
+    """Moves the centroids, batch by batch of `size` frames; what the batches met on their way, over the pass."""
+    done, met = begun
+    met = met or [np.zeros(len(result.centroids)), np.zeros_like(result.centroids), np.zeros(())]
+    for number in range(done, len(chunks)):
+        for part in minibatches(chunks[number], size, random):
+            sums = nearest_sums(result.centroids, [part])
+            hit = sums.counts > 0
+            total = result.seen + sums.counts
+            result.centroids[hit] = ((result.seen[:, None] * result.centroids + sums.first)[hit]) / total[hit, None]
+            result.seen = total
+            met = [a + b for a, b in zip(met, sums, strict=True)]
+        after((number + 1, met))
+    return Sums(met[0], met[1], float(met[2]))
 
 
-def minibatches(chunks: Iterable[np.ndarray], size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Every frame once, `size` at a time, shuffled within each chunk."""
-    for chunk in chunks:
-        order = random.permutation(len(chunk))
-        yield from (chunk[order[start : start + size]] for start in range(0, len(chunk), size))
+def minibatches(chunk: np.ndarray, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+    """Every frame once, `size` at a time, shuffled."""
+    order = random.permutation(len(chunk))
+    return (chunk[order[start : start + size]] for start in range(0, len(chunk), size))
 
 
 def inertia(centroids: np.ndarray, x: np.ndarray) -> float:
     """Mean squared distance of frames (N, D) to their nearest centroid."""
     return nearest_sums(centroids, [x]).distance / len(x)
+
+
+def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
+    """All that the rest of a fit depends on."""
+    arrays = {"centroids": result.centroids, "seen": result.seen}
+    sums = {f"sums_{i}": value for i, value in enumerate(begun[1])}
+    rest = {"reseeded": result.reseeded, "chunks": begun[0], "history": result.history}
+    return arrays | sums, rest | {"random": random.bit_generator.state}
+
+
+def _restore(arrays: dict[str, np.ndarray], rest: dict[str, Any], random: np.random.Generator) -> tuple[Fit, Begun]:
+    random.bit_generator.state = rest["random"]
+    sums = [arrays[f"sums_{i}"] for i in range(len(arrays) - 2)]
+    return Fit(arrays["centroids"], arrays["seen"], rest["history"], rest["reseeded"]), (rest["chunks"], sums)
 
 
 def _converged(before: float, now: float, tolerance: float) -> bool:

@@ -2,14 +2,14 @@
 
 import argparse
 import time
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from jepa_speech.anchors import lloyd
 from jepa_speech.anchors.kmeans import KMeans
-from jepa_speech.cli.fit_shared import bar, compute_means, identity, print_head, usage_entropy
+from jepa_speech.cli.fit_metrics import draw_history, write_history
+from jepa_speech.cli.fit_shared import add_hours, bar, compute_means, identity, print_head, unfinished
 from jepa_speech.cli.layers import source
 from jepa_speech.data.anchoring import seconds_of
 from jepa_speech.data.fitting import Passes, fitting_passes
@@ -31,12 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--standardize", action="store_true", help="divide every feature by its deviation first")
     parser.add_argument("--iterations", type=int, default=20, help="passes over the frames, at most (default 20)")
-    parser.add_argument(
-        "--hours",
-        type=float,
-        default=15.0,
-        help="of audio to fit on, at most; frames beyond 2 GB are computed anew in each pass",
-    )
+    add_hours(parser)
     parser.set_defaults(features="mfcc100")
 
 
@@ -57,12 +52,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             progress.update,
         )
     settings = lloyd.Options(options.components, options.algorithm, options.iterations, seed=options.seed)
+    kept = unfinished(options, store, fingerprint)
     with bar("k-means", options.iterations * passes.frames / grid.FRAME_RATE) as progress:
 
         def watch(fit: lloyd.Fit) -> None:
             progress.set_postfix_str(f"held-out {fit.heldout[-1]:.4g}, {fit.reseeded} seeded again")
+            write_history(options.out, fit.history)
 
-        fit = lloyd.fit(partial(passes.chunks, progress.update), passes.sample, passes.heldout, settings, watch)
+        fit = lloyd.fit(passes.chunks(progress.update), passes.sample, passes.heldout, settings, watch, kept)
 
     anchor = KMeans(
         centroids=fit.centroids.astype(np.float32),
@@ -74,6 +71,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         checkpoint_fingerprint=fingerprint,
     )
     anchor.save(options.out)
+    draw_history(options.out, fit.history)
+    kept.remove()
     return _report(options, anchor, passes, fit, time.monotonic() - start)
 
 
@@ -85,9 +84,9 @@ def _report(
     results = {
         **identity(options, anchor),
         "algorithm": options.algorithm,
-        "components_alive": int(np.sum(fit.counts > 0)),
+        "components_alive": fit.history[-1]["alive"],
         "reseeded": fit.reseeded,
-        "usage_entropy": usage_entropy(fit.counts),
+        "usage_entropy": fit.history[-1]["usage_entropy"],
         "inertia": fit.inertia,
         "heldout_inertia": fit.heldout,
         "heldout_variance": spread,

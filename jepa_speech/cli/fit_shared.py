@@ -5,10 +5,10 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from jepa_speech.anchors.anchor import NORMALIZE, Anchor
+from jepa_speech.anchors.unfinished import Unfinished
 from jepa_speech.cli.layers import FEATURES, feature_name
 from jepa_speech.data.anchoring import feature_means, seconds_of
 from jepa_speech.data.extractors import Extractor
@@ -16,6 +16,8 @@ from jepa_speech.data.feature_means import means_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+
+HOURS = 100.0
 
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,32 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     # Every verb takes --json; here it may also stand behind the kind.
     parser.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
+
+
+def hours(text: str) -> float:
+    """For argparse: a number, or `all`."""
+    return math.inf if text == "all" else float(text)
+
+
+def add_hours(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hours",
+        type=hours,
+        default=HOURS,
+        metavar="H",
+        help=f"of audio to fit on, whole recordings drawn by the seed (default {HOURS:g}), or `all`; "
+        "frames beyond 2 GB are computed anew in each pass",
+    )
+
+
+def unfinished(options: argparse.Namespace, store: Store, fingerprint: str) -> Unfinished:
+    """Where the fit of these options is kept until it is done: beside --out. `fingerprint`: of a layer's checkpoint."""
+    names = ("components", "iterations", "features", "normalize", "hours", "seed")
+    names += ("algorithm", "standardize") if options.kind == "kmeans" else ("temperature", "perplexity")
+    known = {"kind": options.kind, "store": store.fingerprint[:12], "checkpoint": fingerprint[:12]}
+    same = {f"--{name}": str(getattr(options, name)) for name in names}
+    out = Path(options.out)
+    return Unfinished(out.with_name(f".{out.name}.unfinished"), known | same)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -61,12 +89,6 @@ def compute_means(store: Store, features: Extractor, normalize: str) -> None:
     if normalize == "mean" and not means_path(store, features.key).is_file():
         with bar("means", seconds_of(store)) as progress:
             feature_means(store, features, progress.update)
-
-
-def usage_entropy(counts: np.ndarray) -> float:
-    """Entropy of how often each of K components is used, 1 for all alike."""
-    p = counts[counts > 0] / counts.sum(dtype=np.float64)
-    return float(-np.sum(p * np.log(p)) / np.log(max(len(counts), 2)))
 
 
 def identity(options: argparse.Namespace, anchor: Anchor) -> dict[str, str | int]:

@@ -1,12 +1,12 @@
 """Which frames of a store an anchor is fitted to, and which it is watched on."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from jepa_speech.anchors.frames import pooled, shift_and_scale
+from jepa_speech.anchors.frames import Chunks, shift_and_scale
 from jepa_speech.data.anchoring import Advance, feature_means, silent
 from jepa_speech.data.extractors import Extractor
 from jepa_speech.data.store import Store
@@ -15,27 +15,10 @@ from jepa_speech.features import grid
 
 HELD_OUT = 20  # one recording in so many
 HELD_BYTES = 2 << 30  # frames beyond this are not held in memory but computed anew in each pass
-CHUNK_FRAMES = 100_000  # then they come so many at a time, to be shuffled among themselves,
+CHUNK_BYTES = 100 << 20  # they come in chunks of so many bytes, to be shuffled among themselves,
 HELD_OUT_FRAMES = 100_000  # are watched on so many,
 SAMPLED_FROM = 10  # and a sample is drawn from so many times its size, to hear many recordings
 _HELD_OUT_SALT = 1 << 32  # no seed of `--seed`
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Unstandardised frames x (n, D) float32 of whole recordings: those to fit on, then those held out."""
-
-    x: np.ndarray
-    split: int
-    recordings: int
-
-    @property
-    def train(self) -> np.ndarray:
-        return self.x[: self.split] if self.split else self.x
-
-    @property
-    def heldout(self) -> np.ndarray:
-        return self.x[self.split :]
 
 
 def fitting_records(store: Store, hours: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,21 +37,13 @@ def fitting_records(store: Store, hours: float, seed: int) -> tuple[np.ndarray, 
     return chosen[~held], chosen[held]
 
 
-def fitting_frames(
-    store: Store, features: Extractor, normalize: str, hours: float, seed: int, advance: Advance = silent
-) -> Frames:
-    """All frames of the `fitting_records`, in memory: hours x 180,000 x D x 4 bytes."""
-    train, heldout = fitting_records(store, hours, seed)
-    x = _gather(store, features, normalize, np.concatenate([train, heldout]), advance)
-    return Frames(x, int(_frame_counts(store)[train].sum()), len(train) + len(heldout))
-
-
 @dataclass(frozen=True)
 class Passes:
     """Frames to pass over as often as one likes, in memory or computed anew each time: (x - shift) / scale.
 
     shift, scale (D,) float32 · sample, heldout (n, D): of the frames to fit on, and others · frames: in a pass
-    recordings: with those held out.
+    recordings: with those held out · chunks: tell them whom to tell of seconds done, and they are the frames (n, D) of
+    whole recordings in an order that the seed draws.
     """
 
     shift: np.ndarray
@@ -77,7 +52,7 @@ class Passes:
     heldout: np.ndarray
     frames: int
     recordings: int
-    chunks: Callable[[Advance], Iterable[np.ndarray]]
+    chunks: Callable[[Advance], Chunks]
 
 
 def fitting_passes(
@@ -90,22 +65,32 @@ def fitting_passes(
     standardize: bool = False,
     advance: Advance = silent,
 ) -> Passes:
-    """The frames of `fitting_frames`, with so large a `sample`, in bounded memory: see HELD_BYTES.
+    """The frames of the `fitting_records`, with so large a `sample`, in bounded memory: see HELD_BYTES.
 
-    Their mean is taken off, and with `standardize` each feature is divided by its deviation.
+    Their mean is taken off, and with `standardize` each feature is divided by its deviation. `advance` hears what is
+    heard before the first pass.
     """
     train, heldout = fitting_records(store, hours, seed)
     counts, random = _frame_counts(store), np.random.default_rng(seed)
-    if int(counts[train].sum() + counts[heldout].sum()) * features.dim * 4 <= HELD_BYTES:
-        frames = fitting_frames(store, features, normalize, hours, seed, advance)
-        shift, scale = _shift_and_scale(frames.train, standardize)
-        np.divide(np.subtract(frames.x, shift, out=frames.x), scale, out=frames.x)
-        rows = np.sort(random.choice(len(frames.train), min(sample, len(frames.train)), replace=False))
-        chunks = partial(_from_memory, frames.train)
-        return Passes(shift, scale, frames.train[rows], frames.heldout, len(frames.train), frames.recordings, chunks)
+    recordings, alone = len(train) + len(heldout), not len(train)
+    train, heldout = random.permutation(heldout if alone else train), random.permutation(heldout)
+    groups = _groups(train, counts, CHUNK_BYTES // (4 * features.dim))
+    edges = np.concatenate([[0], np.cumsum([counts[group].sum() for group in groups])])
+    frames = int(edges[-1])
+    if (frames + counts[heldout].sum()) * features.dim * 4 <= HELD_BYTES:
+        x = _gather(store, features, normalize, train if alone else np.concatenate([train, heldout]), advance)
+        shift, scale = _shift_and_scale(x[:frames], standardize)
+        np.divide(np.subtract(x, shift, out=x), scale, out=x)
+        drawn = x[np.sort(random.choice(frames, min(sample, frames), replace=False))]
 
-    recordings = len(train) + len(heldout)
-    train, heldout = random.permutation(train if len(train) else heldout), random.permutation(heldout)
+        def held(number: int, advance: Advance) -> np.ndarray:
+            chunk = x[edges[number] : edges[number + 1]]
+            advance(len(chunk) / grid.FRAME_RATE)
+            return chunk
+
+        chunks = partial(_Chunks, held, len(groups))
+        return Passes(shift, scale, drawn, x if alone else x[frames:], frames, recordings, chunks)
+
     some = train[: 1 + np.searchsorted(np.cumsum(counts[train]), SAMPLED_FROM * sample)]
     share = sample / counts[some].sum()
     parts = [x[random.random(len(x)) < share] for _, x in _stream(store, features, normalize, some, advance)]
@@ -114,17 +99,31 @@ def fitting_passes(
     watched = heldout[: 1 + np.searchsorted(np.cumsum(counts[heldout]), HELD_OUT_FRAMES)]
     watched = _gather(store, features, normalize, watched, advance)
 
-    def chunks(advance: Advance) -> Iterator[np.ndarray]:
-        stream = _stream(store, features, normalize, train, advance)
-        return pooled(((x - shift) / scale for _, x in stream), CHUNK_FRAMES)
+    def anew(number: int, advance: Advance) -> np.ndarray:
+        x = _gather(store, features, normalize, groups[number], advance)
+        return np.divide(np.subtract(x, shift, out=x), scale, out=x)
 
     drawn, watched = ((x - shift) / scale for x in (drawn, watched))
-    return Passes(shift, scale, drawn, watched, int(counts[train].sum()), recordings, chunks)
+    return Passes(shift, scale, drawn, watched, frames, recordings, partial(_Chunks, anew, len(groups)))
 
 
-def _from_memory(x: np.ndarray, advance: Advance) -> Iterator[np.ndarray]:
-    yield x
-    advance(len(x) / grid.FRAME_RATE)
+class _Chunks(Sequence[np.ndarray]):
+    """Chunk i is computed when it is asked for; nothing is kept of it."""
+
+    def __init__(self, chunk: Callable[[int, Advance], np.ndarray], count: int, advance: Advance):
+        self._chunk, self._count, self._advance = chunk, count, advance
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return self._chunk(number, self._advance)
+
+
+def _groups(records: np.ndarray, counts: np.ndarray, frames: int) -> list[np.ndarray]:
+    """The records in their order, cut where another `frames` frames begin."""
+    before = np.concatenate([[0], np.cumsum(counts[records])[:-1]])
+    return np.split(records, np.flatnonzero(np.diff(before // max(frames, 1))) + 1)
 
 
 def _shift_and_scale(x: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:

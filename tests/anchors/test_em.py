@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from jepa_speech.anchors import em, frames, gmm
+from jepa_speech.anchors import em, frames, gmm, temperature
 from jepa_speech.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def test_one_step_is_the_closed_form_and_sklearns(monkeypatch):
     monkeypatch.setattr(frames, "BATCH", 1_000)  # several batches, the last one filled up
     z = blobs()[:2_500]
     parameters = start(z, 6)
-    stepped = em.maximisation(em.expectation(parameters, z))
+    stepped = em.maximisation(em.expectation(parameters, [z]))
 
     x = z.astype(np.float64)
     square = np.sum((x[:, None] - parameters.means) ** 2 / parameters.variances, axis=-1)
@@ -48,10 +48,12 @@ def test_one_step_is_the_closed_form_and_sklearns(monkeypatch):
 
 def test_likelihood_never_falls_and_is_reported_per_iteration():
     z, seen = blobs(), []
-    result = em.fit(z[:2_500], z[2_500:], em.Options(components=8, iterations=12, tolerance=0), seen.append)
+    result = em.fit(
+        [z[:2_500]], z[:2_500], z[2_500:], em.Options(components=8, iterations=12, tolerance=0), seen.append
+    )
     assert result.reseeded == 0
     assert (np.diff(result.log_likelihood) >= -1e-6).all()
-    assert len(result.heldout) == len(result.log_likelihood) == len(seen) > 3
+    assert len(result.heldout) == len(result.log_likelihood) == len(seen) - 1 > 3
     dim = z.shape[1]
     oracle = result.parameters.mixture(np.zeros(dim), np.ones(dim), "mfcc").to_sklearn()
     assert result.log_likelihood[-1] == pytest.approx(oracle.score(z[:2_500]), abs=1e-4)
@@ -63,41 +65,43 @@ def test_a_dead_component_is_seeded_again(monkeypatch):
     parameters = start(z, 4)
     parameters.means[2] = 100.0  # explains nothing
     monkeypatch.setattr(em, "initialise", lambda *_: parameters)
-    result = em.fit(z, z[:100], em.Options(components=4, iterations=15))
+    result = em.fit([z], z, z[:100], em.Options(components=4, iterations=15))
     assert result.reseeded == 1
-    assert result.dead == 0
+    assert result.alive == 4
+    assert [row["alive"] for row in result.history[:2]] == [3, 4]
+    assert result.history[0]["usage_entropy"] < result.history[-1]["usage_entropy"]
     assert result.parameters.weights.min() > em.DEAD_FRAMES / len(z)
 
 
 def test_the_seed_decides():
     z = blobs(count=800)
-    fits = [em.fit(z, z[:50], em.Options(components=5, iterations=3, seed=seed)).parameters for seed in (0, 0, 1)]
+    fits = [em.fit([z], z, z[:50], em.Options(components=5, iterations=3, seed=seed)).parameters for seed in (0, 0, 1)]
     np.testing.assert_array_equal(fits[0].means, fits[1].means)
     assert not np.array_equal(fits[0].means, fits[2].means)
 
 
 def test_variances_keep_their_floor():
     z = np.repeat(blobs(count=40), 5, axis=0)  # copies: a component could shrink onto one point
-    result = em.fit(z, z, em.Options(components=30, iterations=10))
+    result = em.fit([z], z, z, em.Options(components=30, iterations=10))
     assert result.parameters.variances.min() >= em.VARIANCE_FLOOR
 
 
 def test_more_components_than_frames_is_refused():
     z = blobs(count=10)
     with pytest.raises(UsageError, match=r"11 components .* 10"):
-        em.fit(z, z, em.Options(components=11))
-    em.fit(z, z, em.Options(components=10, iterations=2))
+        em.fit([z], z, z, em.Options(components=11))
+    em.fit([z], z, z, em.Options(components=10, iterations=2))
 
 
 @pytest.mark.parametrize("perplexity", [1.5, 4.0])
 def test_temperature_gives_the_perplexity_asked_for(perplexity):
     z = blobs()
-    parameters = em.fit(z, z[:10], em.Options(components=8, iterations=3)).parameters
+    parameters = em.fit([z], z, z[:10], em.Options(components=8, iterations=3)).parameters
     arrays = parameters.arrays()
-    temperature = em.temperature_for(arrays, z, perplexity)
-    p = np.asarray(gmm.posteriors(arrays, z, temperature), np.float64)
+    found = temperature.temperature_for(arrays, z, perplexity)
+    p = np.asarray(gmm.posteriors(arrays, z, found), np.float64)
     assert np.exp(-np.sum(p * np.log(p + 1e-30), -1).mean()) == pytest.approx(perplexity, rel=1e-3)
-    report = em.sharpness(arrays, z, temperature)
+    report = temperature.sharpness(arrays, z, found)
     assert report["perplexity"] == pytest.approx(perplexity, rel=1e-3)
     assert report["top1"] == pytest.approx(p.max(-1).mean(), abs=1e-4)
 
@@ -106,4 +110,4 @@ def test_temperature_gives_the_perplexity_asked_for(perplexity):
 def test_a_perplexity_out_of_reach_is_refused(perplexity):
     z = blobs(count=100)
     with pytest.raises(UsageError, match="below the 8 components"):
-        em.temperature_for(start(z, 8).arrays(), z, perplexity)
+        temperature.temperature_for(start(z, 8).arrays(), z, perplexity)

@@ -8,13 +8,12 @@ import pytest
 from babble import babble_store
 
 from jepa_speech.anchors import em
-from jepa_speech.anchors.frames import shift_and_scale
 from jepa_speech.anchors.gmm import frame_posteriors
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
 from jepa_speech.data import anchoring, label_codec, label_parts
 from jepa_speech.data.extractors import Spectral
 from jepa_speech.data.feature_means import load_means
-from jepa_speech.data.fitting import fitting_frames
+from jepa_speech.data.fitting import fitting_passes
 from jepa_speech.data.label_parts import LabelParts, merge_label_parts
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.errors import UsageError, UserError
@@ -26,11 +25,10 @@ LEVEL = 1.5 / label_codec.LEVELS  # p = (q / LEVELS)³ is off by half a level at
 
 
 def fit(store, kind="mfcc", normalize="mean", seed=0):
-    frames = fitting_frames(store, Spectral(kind), normalize, hours=1, seed=0)
-    shift, scale = shift_and_scale(frames.train)
-    z = ((frames.x - shift) / scale).astype(np.float32)
-    parameters = em.fit(z, z[:10], em.Options(COMPONENTS, iterations=3, seed=seed)).parameters
-    return parameters.mixture(shift, scale, kind, normalize, temperature=3.0)
+    passes = fitting_passes(store, Spectral(kind), normalize, hours=1, seed=0, sample=1_000, standardize=True)
+    options = em.Options(COMPONENTS, iterations=3, seed=seed)
+    parameters = em.fit(passes.chunks(anchoring.silent), passes.sample, passes.heldout, options).parameters
+    return parameters.mixture(passes.shift, passes.scale, kind, normalize, temperature=3.0)
 
 
 online_posteriors = jax.jit(frame_posteriors, static_argnums=1)

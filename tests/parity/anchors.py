@@ -40,7 +40,7 @@ def posteriors(components: int, dim: int, count: int = 2_000) -> list[Difference
 def em_step() -> list[Difference]:
     z = test_em.blobs()
     start = test_em.start(z, 6)
-    ours = em.maximisation(em.expectation(start, z))
+    ours = em.maximisation(em.expectation(start, [z]))
     oracle = GaussianMixture(
         6,
         covariance_type="diag",
