@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -33,9 +34,13 @@ def work_through(steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], w
     context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
     stop, done, told = context.Event(), context.Value("q", 0), 0
     with ProcessPoolExecutor(workers, context, _start_worker, (stop, done)) as pool:
-        pending = {pool.submit(_run, steps, task) for task in tasks}
+        pending, rest = set(), iter(tasks)
         try:
-            while pending:
+            while True:
+                # A few at a time: a hundred thousand waiting would take memory.
+                pending |= {pool.submit(_run, steps, task) for task in islice(rest, 4 * workers - len(pending))}
+                if not pending:
+                    break
                 finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     future.result()  # raises what the worker raised

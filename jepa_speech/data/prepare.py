@@ -60,7 +60,7 @@ def prepare(
     if part is not None and not 0 <= part[0] < part[1]:
         raise UsageError(f"part {part[0]}/{part[1]}: i/n with 0 <= i < n")
     store = Path(out)
-    settings = {"codec": codec, "shard_mb": shard_mb}
+    settings = {"codec": codec, "shard_mb": float(shard_mb)}
     with writing(store):
         plan = _plan(
             inputs, root, store, settings, {"parts": part[1] if part else 1, "max_rejects": max_reject_fraction}

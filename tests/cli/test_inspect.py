@@ -1,6 +1,7 @@
 """The verb: what it prints, its exit codes, and parts and stores made one."""
 
 import json
+from pathlib import Path
 
 import pytest
 from tones import write_tones
@@ -76,6 +77,19 @@ def test_parts_and_stores_are_merged(place, capsys):
     capsys.readouterr()
     assert main(["inspect", "both"]) == 0
     assert "joined of    store (6), other (2)" in capsys.readouterr().out
+
+
+def test_parts_of_labels_are_merged_once_the_store_is_whole(place, capsys, monkeypatch):
+    merged = []
+    monkeypatch.setattr(
+        "jepa_speech.cli.inspect.merge_label_parts", lambda store: [merged.append(store) or Path("abc")]
+    )
+    main([*PREPARE, "--shard", "0/1"])
+    for _ in range(2):
+        assert main(["inspect", "store", "--merge", "--json", "found.json"]) == 0
+        assert "labels of anchor abc joined" in capsys.readouterr().out
+    assert [len(store) for store in merged] == [6, 6]
+    assert json.loads((place / "found.json").read_text())["labels"] == ["abc"]
 
 
 def test_wrong_command_lines(place, capsys):
