@@ -20,6 +20,7 @@ VERBS = (
     "label",
     "plan",
     "train",
+    "launch",
     "evaluate",
     "probe",
     "analyze",

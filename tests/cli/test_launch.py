@@ -1,0 +1,374 @@
+"""Launchers: what they would run, what they do run, and a run of two processes that ends as one process's does.
+
+The programs of clusters are stand-ins on PATH that write down what they are asked.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from babble import babble_store
+
+from jepa_speech import cli
+from jepa_speech.cli import main
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+SMALL = {
+    "data.buckets": "1.0",
+    "data.batch_seconds": "2",
+    "encoder.width": "16",
+    "encoder.blocks": "2",
+    "encoder.heads": "2",
+    "encoder.hidden": "16",
+    "encoder.dropout": "0.1",
+    "mask.span": "2,4",
+    "train.steps": "4",
+    "optim.warmup_steps": "1",
+}
+NASTY = "--config.data.store=/a b/$(touch x)';\"*"
+WHAT = ["--config", "configs/smoke.py", "--workdir", "runs/one"]
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """stand_in(NAME, BODY): a bash program on PATH that adds its arguments, as one JSON line, to what it returns."""
+    folder, said = tmp_path / "bin", tmp_path / "said"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    for name in list(os.environ):
+        if name.startswith(("JEPA_SPEECH_", "JAX_LOCAL")) or name in ("PROCESSES", "DRY_RUN", "SPOT", "MOUNT", "SSH"):
+            monkeypatch.delenv(name)
+    note = f"import json, sys; open({str(said)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')"
+
+    def make(name, body=""):
+        program = folder / name
+        program.write_text(f'#!/bin/bash\n{shlex.quote(sys.executable)} -S -c {shlex.quote(note)} "$0" "$@"\n{body}\n')
+        program.chmod(0o755)
+        return lambda: [[Path(a).name, *b] for a, *b in map(json.loads, said.read_text().splitlines())]
+
+    return make
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_clean(path):
+    checker = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    subprocess.run([checker, str(path)] if checker else ["bash", "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("path", [p for p in SCRIPTS if p.name in ("slurm.sbatch", "tpu_pod.sh")], ids=lambda p: p.name)
+def test_without_arguments_the_usage_is_shown(path):
+    done = subprocess.run(["bash", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and path.name in done.stderr and "#" not in done.stderr
+
+
+# What `launch KIND --dry-run` prints, with {launch} for the folder of the scripts.
+RECORDED = {
+    "local --processes 4": ["{launch}/local.sh configs/smoke.py runs/one 4 --config.train.steps=9"],
+    "slurm --nodes 4 --time 2:00:00 --partition gpu --account me": [
+        "sbatch --nodes=4 --gpus-per-node=8 --ntasks-per-node=8 --time=2:00:00 --partition=gpu --account=me "
+        "{launch}/slurm.sbatch configs/smoke.py runs/one --config.train.steps=9"
+    ],
+    "tpu --name pod --zone z1 --spot --mount 'gcsfuse b data' --project p": [
+        "gcloud compute tpus tpu-vm create pod --zone=z1 --project=p --accelerator-type=v5litepod-64 "
+        "--version=v2-alpha-tpuv5-lite --internal-ips --spot",
+        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all "
+        "'--command=if [ -f train.pid ] && kill -TERM $(cat train.pid) 2>/dev/null; then "
+        "timeout 120 tail --pid=$(cat train.pid) -f /dev/null; fi; rm -f train.pid'",
+        "git -C {launch}/.. archive --format=tar.gz --output=/tmp/jepa-speech-pod.tar.gz HEAD",
+        "gcloud compute tpus tpu-vm scp /tmp/jepa-speech-pod.tar.gz pod:jepa-speech.tar.gz --zone=z1 --project=p "
+        "--worker=all",
+        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all "
+        '"--command=set -e; rm -rf jepa-speech; mkdir jepa-speech; tar -xzf jepa-speech.tar.gz -C jepa-speech; '
+        "python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --quiet --python 3.12 venv; "
+        "python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech\"",
+        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all '--command=set -e; mkdir -p data; "
+        "mountpoint -q data || gcsfuse b data; export PATH=$HOME/venv/bin:$PATH; "
+        "echo $$ >train.pid; exec jepa-speech/launch/local.sh jepa-speech/configs/smoke.py runs/one "
+        "--config.train.steps=9'",
+        "gcloud compute tpus tpu-vm delete pod --zone=z1 --project=p --quiet",
+    ],
+}
+
+
+def printed(capsys, words: str, *overrides: str) -> list[str]:
+    kind, *options = shlex.split(words)
+    assert main(["launch", kind, *WHAT, *options, "--dry-run", *overrides]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("words", RECORDED, ids=lambda words: words.partition(" ")[0])
+def test_a_dry_run_prints_every_command(words, capsys, monkeypatch, stand_in):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    said = stand_in("gcloud")
+    lines = printed(capsys, words, "--config.train.steps=9")
+    assert len(lines) == len(RECORDED[words])
+    for line, recorded in zip(lines, RECORDED[words], strict=True):
+        wanted = shlex.split(recorded.format(launch=LAUNCH))
+        assert unquoted(line) == wanted
+    with pytest.raises(FileNotFoundError):
+        said()  # nobody was asked anything
+
+
+def unquoted(line: str) -> list[str]:
+    """What bash makes of a printed line."""
+    shown = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return shown.stdout.split("\0")[:-1]
+
+
+def test_gke_fills_in_the_manifest(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options = "gke --name big --image r/i:1 --hosts 16 --topology 8x8 --claim disk"
+    (line,) = printed(capsys, options, "--config.train.steps=9")
+    command, _, text = line.partition(" <<<")
+    assert command == "kubectl apply -f -"
+    manifest = json.loads(shlex.split(text)[0])
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert (job["parallelism"], job["completions"], variables["JEPA_SPEECH_PROCESSES"]) == (16, 16, "16")
+    assert variables["JEPA_SPEECH_COORDINATOR"] == "big-train-0-0.big:8476"
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "8x8"
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "disk" and container["image"] == "r/i:1"
+    parsed = cli.parse([*container["command"][1:], *container["args"]])
+    assert (parsed.config, parsed.workdir, parsed.overrides) == (WHAT[1], WHAT[3], ["--config.train.steps=9"])
+
+
+def what_happens(code: int, disrupted: bool) -> str:
+    """What Kubernetes does when a pod ends so, by the rules of the manifest."""
+    spec = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())["spec"]
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    reason = "BackoffLimitExceeded"
+    for rule in job["podFailurePolicy"]["rules"]:
+        if "onPodConditions" in rule:
+            matches = disrupted and {"type": "DisruptionTarget"} in rule["onPodConditions"]
+        else:
+            assert rule["onExitCodes"]["operator"] == "NotIn" and code != 0
+            matches = code not in rule["onExitCodes"]["values"]
+        if matches:
+            reason = {"FailJob": "PodFailurePolicy", "Count": reason}[rule["action"]]
+            break
+    assert job["backoffLimit"] == 0 and job["template"]["spec"]["restartPolicy"] == "Never"
+    fails = [rule for rule in spec["failurePolicy"]["rules"] if reason in rule["onJobFailureReasons"]]
+    return fails[0]["action"] if fails else "RestartJobSet"
+
+
+def test_kubernetes_starts_again_what_saved_or_lost_a_peer():
+    assert {code: what_happens(code, False) for code in (1, 2, 75, 134, 137)} == {
+        75: "RestartJobSet",
+        134: "RestartJobSet",
+    } | dict.fromkeys((1, 2, 137), "FailJobSet")
+    assert what_happens(137, True) == "RestartJobSet"  # evicted
+
+
+@pytest.mark.parametrize(("kind", "program"), [("slurm", "sbatch"), ("gke --image i", "kubectl")])
+def test_a_launch_asks_the_cluster_and_returns_its_code(kind, program, stand_in, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    said = stand_in(program, f"[ {program} = sbatch ] || cat >{tmp_path}/in; exit 3")
+    kind, *options = kind.split()
+    assert main(["launch", kind, *WHAT, *options, NASTY]) == 3
+    (call,) = said()
+    if program == "sbatch":
+        assert call[-4:] == [str(LAUNCH / "slurm.sbatch"), WHAT[1], WHAT[3], NASTY]
+    else:
+        job = json.loads((tmp_path / "in").read_text())["spec"]["replicatedJobs"][0]["template"]["spec"]
+        assert call == ["kubectl", "apply", "-f", "-"]
+        assert job["template"]["spec"]["containers"][0]["args"][-1] == NASTY
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["slurm", *WHAT, "--nodes", "0"], "'0': a whole number from 1 needed"),
+        (["local", *WHAT, "--config.train.step=1"], "train.step"),
+        (["tpu", *WHAT, "--zone", "z"], "--name"),
+    ],
+)
+def test_wrong_options_are_told_before_anything_runs(arguments, line, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(["launch", *arguments]) == 2
+    assert line in capsys.readouterr().err
+
+
+# launch/tpu_pod.sh: gcloud's ssh runs the command in a home of its own, where jepa-speech's checkout is unpacked.
+GCLOUD = """
+case $4 in
+    describe) cat "$STATE" 2>/dev/null || exit 1 ;;
+    create) echo READY >"$STATE" ;;
+    delete) rm "$STATE" ;;
+    scp) cp "$5" "$HOME/jepa-speech.tar.gz" ;;
+    ssh) for a in "$@"; do case $a in --command=*) cd "$HOME" && exec bash -c "${a#--command=}" ;; esac; done ;;
+esac
+"""
+
+
+def test_a_tpu_slice_is_made_again_after_a_preemption(stand_in, tmp_path, monkeypatch):
+    """The run is preempted once, with the whole slice, then ends; then the slice is deleted."""
+    monkeypatch.chdir(ROOT)
+    home, state = tmp_path / "home", tmp_path / "state"
+    (home / "venv" / "bin").mkdir(parents=True)
+    for name, value in {"HOME": home, "STATE": state, "RETRY_SECONDS": 0, "PROCESSES": 1, "TMPDIR": tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    said = stand_in("gcloud", GCLOUD)
+    stand_in("python3")
+    stand_in("jepa-speech", f'[ -f {home}/once ] && exit 0; touch {home}/once; echo PREEMPTED >"$STATE"; exit 3')
+    assert main(["launch", "tpu", *WHAT, "--name", "pod-of-a-test", "--zone", "z", NASTY]) == 0
+    calls = [call[4] if call[0] == "gcloud" else call[0] for call in said()]
+    steps = [call for call in calls if call not in ("describe", "python3")]
+    once = ["create", "ssh", "scp", "ssh", "ssh", "jepa-speech"]
+    assert steps == [*once, "delete", *once, "delete"]
+    trained = [call for call in said() if call[0] == "jepa-speech"]
+    assert trained == [["jepa-speech", "train", "--config", "jepa-speech/configs/smoke.py", *WHAT[2:], NASTY]] * 2
+    assert not state.exists() and not (home / "x").exists()
+    assert (home / "jepa-speech" / "launch" / "local.sh").exists()
+
+
+def test_a_run_that_fails_on_a_tpu_slice_leaves_it_standing(stand_in, tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    for name, value in {"HOME": tmp_path, "STATE": state, "NAME": "p", "ZONE": "z"}.items():
+        monkeypatch.setenv(name, str(value))
+    stand_in("gcloud", GCLOUD.replace("exec bash", "exit 1; exec bash"))
+    state.write_text("READY\n")
+    done = subprocess.run([LAUNCH / "tpu_pod.sh", "run", "c.py", "r"], check=False)
+    assert done.returncode == 1 and state.read_text() == "READY\n"
+
+
+# launch/slurm.sbatch: srun returns a code of the list in turn.
+CODES = 'n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n; '
+
+
+@pytest.mark.parametrize(
+    ("codes", "ended", "runs"), [("75 134 0", 0, 3), ("1", 1, 1), ("137", 137, 1), ("134 " * 9, 134, 5)]
+)
+def test_slurm_starts_again_what_saved_or_lost_a_peer(codes, ended, runs, stand_in, tmp_path, monkeypatch):
+    for name, value in {"TURN": tmp_path / "turn", "CODES": codes, "SLURM_JOB_ID": 7, "SLURM_CPUS_PER_TASK": 6}.items():
+        monkeypatch.setenv(name, str(value))
+    said = stand_in("srun", CODES + "exit $1")
+    stand_in("sleep")
+    done = subprocess.run(["bash", LAUNCH / "slurm.sbatch", "c.py", "r", NASTY], check=False)
+    calls = [call for call in said() if call[0] == "srun"]
+    assert (done.returncode, len(calls)) == (ended, runs)
+    assert calls[0][3:] == ["--cpus-per-task=6", "jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
+
+
+def test_slurm_saves_and_goes_back_into_the_queue_when_the_time_is_nearly_over(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    said = stand_in("srun", f"while [ ! -f {tmp_path}/term ]; do sleep 0.1; done; exit 75")
+    stand_in("scancel", f"touch {tmp_path}/term")
+    stand_in("scontrol")
+    job = subprocess.Popen(["bash", LAUNCH / "slurm.sbatch", "c.py", "r"])
+    wait_for(lambda: (tmp_path / "said").exists())
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 75
+    assert [call for call in said() if call[0] != "srun"] == [
+        ["scancel", "--signal=TERM", "7"],
+        ["scontrol", "requeue", "7"],
+    ]
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# launch/local.sh, with a jepa-speech that returns a code of the list in turn; the last of several processes does.
+LAST = "[ ${JEPA_SPEECH_PROCESS:-0} = $((${JEPA_SPEECH_PROCESSES:-1} - 1)) ] || exec sleep 1000; "
+
+
+@pytest.mark.parametrize(
+    ("processes", "codes", "ended", "runs"),
+    [
+        (1, "75 134 0", 0, 3),
+        (1, "3", 3, 1),
+        (1, "134 " * 9, 134, 5),
+        (3, "134 77", 77, 2),
+        (3, "137", 137, 1),
+    ],
+)
+def test_local_starts_all_again_or_ends_all(processes, codes, ended, runs, stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("TURN", str(tmp_path / "turn"))
+    monkeypatch.setenv("CODES", codes)
+    note = f'echo "$JEPA_SPEECH_COORDINATOR" >>{tmp_path}/coordinators; echo $$ >>{tmp_path}/pids; '
+    said = stand_in("jepa-speech", note + LAST + CODES + "exit $1")
+    options = [str(processes)] if processes > 1 else []
+    done = subprocess.run([LAUNCH / "local.sh", "c.py", "r", *options, NASTY], check=False)
+    assert (done.returncode, len(said())) == (ended, runs * processes)
+    assert said()[0] == ["jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
+    coordinators = (tmp_path / "coordinators").read_text().split()
+    assert len(set(coordinators)) == (runs if processes > 1 else 0)
+    assert all(address.startswith("127.0.0.1:") for address in coordinators)
+    assert not [pid for pid in (tmp_path / "pids").read_text().split() if Path("/proc", pid).exists()]
+
+
+def test_local_hands_a_signal_on_waits_for_the_save_and_leaves_nobody_behind(stand_in, tmp_path):
+    body = f"""
+sleep 1000 & child=$!
+trap 'kill $child; sleep 0.5; echo saved >>{tmp_path}/saved; exit 75' TERM
+sleep 1000 &
+echo $$ $! >>{tmp_path}/pids
+wait $child; wait $child"""
+    stand_in("jepa-speech", body)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        (tmp_path / "pids").unlink(missing_ok=True)
+        (tmp_path / "saved").unlink(missing_ok=True)
+        script = subprocess.Popen([LAUNCH / "local.sh", "c.py", "r"], env=os.environ | {"PROCESSES": "2"})
+        wait_for(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 4)
+        script.send_signal(number)
+        assert script.wait(timeout=60) == 75
+        assert (tmp_path / "saved").read_text() == "saved\n" * 2
+        wait_for(lambda: not [p for p in (tmp_path / "pids").read_text().split() if alive(p)])
+
+
+def alive(pid: str) -> bool:
+    path = Path("/proc", pid, "stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_local_refuses_a_number_that_is_none(stand_in):
+    stand_in("jepa-speech")
+    done = subprocess.run([LAUNCH / "local.sh", "c.py", "r", "two"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "two processes: a whole number" in done.stderr
+
+
+def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
+    """The real thing: launch/local.sh with two processes of one device each, against one process with two."""
+    store = babble_store(tmp_path, [0.9, 0.9, 1.3, 0.9])
+    keys = SMALL | {"data.store": str(store.path)}
+    what = [str(ROOT / "configs" / "smoke.py") + ":data2vec"]
+    losses = {}
+    for processes in (1, 2):
+        flags = f"--xla_force_host_platform_device_count={2 // processes} --xla_backend_optimization_level=0"
+        environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        run = tmp_path / f"run{processes}"
+        overrides = [f"--config.{key}={value}" for key, value in keys.items()]
+        arguments = [LAUNCH / "local.sh", *what, run, str(processes), *overrides]
+        subprocess.run(arguments, env=os.environ | environment, check=True, timeout=300)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [1, 2, 3, 4]
+        losses[processes] = rows
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+        assert [event["event"] for event in events].count("done") == 1
+        assert (run / "checkpoints" / "4").is_dir() and len(list((run / "tensorboard").iterdir())) == 1
+    for one, two in zip(losses[1], losses[2], strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
