@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
-from jepa_speech.data.inputs.entry import Bounds, Entry
+from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES
 from jepa_speech.errors import UserError
 
@@ -33,12 +33,8 @@ def entries(inputs: Sequence[str | Path], root: str | Path | None = None) -> Ite
         raise UserError(f"--root {root}: no such folder")
     kinds = [_kind(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
-        if kind in (fairseq, kaldi):
-            yield from kind.listed(name, root)
-        elif kind in (tar, parquet):
-            yield from kind.listed(name)
-        else:
-            yield from kind.listed(name, Bounds(name if kind is folder else name.parent, root))
+        holds_audio = kind in (tar, parquet)  # and so leads nowhere
+        yield from kind.listed(name) if holds_audio else kind.listed(name, root)
 
 
 def _kind(name: Path):

@@ -208,3 +208,10 @@ def test_totals_add_up(speech_data, tmp_path):
 
 def test_an_entry_of_nothing_is_missing():
     assert recording(Entry(source="x", path="/nonexistent/x.wav"), "flac")[0]["reason"] == "missing"
+
+
+def test_chunks_after_an_odd_number_of_bytes(tmp_path):
+    """With the pad byte that the format asks for, and without it, as some write."""
+    for pad in (b"", b"\0"):
+        (tmp_path / "x.wav").write_bytes(riff(bytes(range(200)) * 20 + b"\1", 4001, after=pad + b"LIST\4\0\0\0INFO"))
+        assert verdict(tmp_path / "x.wav") == "stored 2000"

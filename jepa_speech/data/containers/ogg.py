@@ -23,7 +23,8 @@ def check(file: Window) -> Promise:
     at, number, flags, position, opus_skip, first = 0, 0, 0, 0, None, None
     while at < file.size:
         page = _page(file, at)
-        flags, position, serial, sequence, checksum = struct.unpack("<5xBqIII", page[:26])
+        flags, reached, serial, sequence, checksum = struct.unpack("<5xBqIII", page[:26])
+        position = position if reached == -1 else reached  # -1: no packet ends on this page
         if crc(page[:22] + bytes(4) + page[26:]) != checksum:
             raise Rejected("damaged", f"the checksum of its Ogg page at byte {at} is wrong")
         if first is None:

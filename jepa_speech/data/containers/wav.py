@@ -40,9 +40,16 @@ def _check_end(file: Window, end: int, long_sizes: tuple[int, int] | None) -> No
     riff = long_sizes[0] if long_sizes else struct.unpack("<I", file.at(4, 4))[0]
     if file.size + RIFF_SLACK < riff + 8 < STREAM_BYTES:
         raise Rejected("truncated", f"{riff + 8 - file.size} bytes that its WAV header promises are not there")
-    at = end + end % 2
+    # Some writers leave out the byte that pads an odd number of them.
+    if not any(_only_chunks(file, at) for at in {end, end + end % 2}):
+        raise Rejected("bad_length", f"{file.size - end} bytes follow the samples that its WAV header promises")
+
+
+def _only_chunks(file: Window, at: int) -> bool:
+    """Whether nothing but whole chunks stands from a byte on."""
     while at + 8 <= file.size:
         name, length = struct.unpack("<4sI", file.at(at, 8))
         if not all(32 <= byte < 127 for byte in name) or at + 8 + length > file.size:
-            raise Rejected("bad_length", f"{file.size - end} bytes follow the samples that its WAV header promises")
+            return False
         at += 8 + length + length % 2
+    return True

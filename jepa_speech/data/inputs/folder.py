@@ -13,27 +13,27 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")
 
 
-def listed(root: Path, bounds: Bounds) -> Iterator[Entry]:
-    """All recordings below `root`, in order of their names. Links are followed as long as they stay inside."""
-    visited = set()
-    for folder, subfolders, names in os.walk(root, onerror=_raise, followlinks=True):
-        place = Path(folder).stat()
+def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
+    """All recordings below `folder`, in order of their names. Links are followed as long as they stay inside."""
+    bounds, visited = Bounds(folder, root), set()
+    for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        place = Path(inner).stat()
         if (place.st_dev, place.st_ino) in visited:  # a link to a folder that holds it
             subfolders.clear()
             continue
         visited.add((place.st_dev, place.st_ino))
         subfolders.sort()
         for name in list(subfolders):
-            path = Path(folder, name)
+            path = Path(inner, name)
             if path.is_symlink() and not bounds.hold(bounds.real(str(path))):
                 subfolders.remove(name)
-                yield bounds.outside(_entry(root, path, {}))
-        texts = transcripts(Path(folder), names)
+                yield bounds.outside(_entry(folder, path, {}))
+        texts = transcripts(Path(inner), names)
         for name in sorted(names):
             # Hidden files: macOS leaves a ._x.wav that is no audio beside each x.wav on foreign disks.
             if name.lower().endswith(SUFFIXES + REFUSED_SUFFIXES) and not name.startswith("."):
-                path = Path(folder, name)
-                yield bounds.located(_entry(root, path, texts.get(path.stem, {})))
+                path = Path(inner, name)
+                yield bounds.located(_entry(folder, path, texts.get(path.stem, {})))
 
 
 def _entry(root: Path, path: Path, labels: dict[str, str]) -> Entry:

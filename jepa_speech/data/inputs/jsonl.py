@@ -11,20 +11,28 @@ from jepa_speech.data.inputs.lines import lines
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
 
-def listed(manifest: Path, bounds: Bounds) -> Iterator[Entry]:
-    """An entry per line that is not blank; what is wrong with a line is its entry's reason."""
+def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
+    """An entry per line that is not blank; what is wrong with a line is its entry's reason.
+
+    Paths are relative to the manifest's folder; those of cuts to `root`, if given: the folder that a recipe was run in.
+    """
+    bounds, folder = Bounds(manifest.parent, root), manifest.parent
+    cuts = Path(root).absolute() if root else folder
     for number, line in lines(manifest):
-        yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, manifest.parent, bounds)
+        yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, folder, cuts, bounds)
 
 
-def _entry(entry: Entry, line: bytes, folder: Path, bounds: Bounds) -> Entry:
+def _entry(entry: Entry, line: bytes, folder: Path, cuts: Path, bounds: Bounds) -> Entry:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:  # ValueError: also bytes that are not UTF-8
         return entry.refused("bad_json", str(error))
     if not isinstance(row, dict):
         return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
-    entry = lhotse.entry(entry, row) if lhotse.is_cut(row) else _flat(entry, row)
+    if lhotse.is_cut(row):
+        entry, folder = lhotse.entry(entry, row), cuts
+    else:
+        entry = _flat(entry, row)
     if entry.reason:
         return entry
     return bounds.located(entry.but(path=str(folder / entry.source)))

@@ -64,7 +64,7 @@ def test_no_manifest_leads_out_of_its_folder(path, corpus):
     (corpus / "away").symlink_to(outside, target_is_directory=True)
     (corpus / "audio" / "away.wav").symlink_to(outside / "tone000.wav")
     path = path.format(outside=outside)
-    cut = {"start": 0, "duration": 0.2, "recording": {"sources": [{"type": "file", "source": path}]}}
+    cut = {"start": 0, "duration": 0.2, "recording": {"sources": [{"type": "file", "source": str(corpus / path)}]}}
     (corpus / "kaldi").mkdir()
     (corpus / "kaldi" / "wav.scp").write_text(f"a {corpus / path}\n")
     (corpus / "m.tsv").write_text(f"{corpus}\n{path}\t3200\n")

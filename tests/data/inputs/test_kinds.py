@@ -292,3 +292,14 @@ def test_segments_that_are_not_there(offset, seconds, reason, clips, tmp_path):
     row, record = recording(entry, "pcm16")
     assert row.get("reason", "") == reason and (record is None) == bool(reason)
     assert sum(check([tmp_path / "m.jsonl"])["reasons"].values()) == bool(reason)
+
+
+def test_paths_of_recipes_are_relative_to_root(clips, tmp_path):
+    """Kaldi's and Lhotse's, which are written where the recipe runs."""
+    copied(tmp_path / "corpus", clips)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wav.scp").write_text(f"a corpus/{clips[0]['name']}.flac\n")
+    cut = lhotse_cut(clips[0], f"corpus/{clips[0]['name']}.flac", 0.0, clips[0]["duration"])
+    inputs = [tmp_path / "data", jsonl(tmp_path / "data" / "cuts.jsonl", [cut])]
+    assert [entry.reason for entry in entries(inputs)] == ["missing"] * 2
+    assert [entry.reason for entry in entries(inputs, tmp_path)] == [""] * 2
