@@ -77,10 +77,14 @@ def get_config() -> ConfigDict:
             "train": {
                 "steps": 50_000,
                 "checkpoint_every": 1000,
-                "keep": 2,
+                "keep": 2,  # newest checkpoints
+                "keep_every": 0,  # a checkpoint whose step this divides stays for ever; 0: none does
+                "best": "",  # a figure of metrics.jsonl: the checkpoint where it was lowest stays as well
                 "report_every": 50,  # effective rank and its like
                 "accumulate": 1,  # micro-batches per step
                 "max_skipped": 10,  # steps in a row with a non-finite loss before giving up
+                "collapse": "warn",  # or stop: after 3 reports in a row that show a collapse
+                "watchdog_seconds": 1800,  # without a step, after which the process ends itself; 0: never
             },
             "mesh": {"data": -1, "fsdp": 1},
         }

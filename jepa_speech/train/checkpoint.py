@@ -1,5 +1,6 @@
 """Checkpoints: saved while training goes on, whole or not at all, restored only where they fit."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,19 +17,27 @@ PROGRESS = ("opt_state", "step", "key", "skipped", "skipped_in_row")
 
 
 class Checkpoints:
-    """The newest `keep` checkpoints of a run, in RUN/checkpoints/<step>/.
+    """Checkpoints of a run, in RUN/checkpoints/<step>/: the newest `keep`; for ever those whose step `keep_every`
+    divides; and the one with the lowest figure called `best`. 0 and "" mean none.
 
     Each has two parts, so that weights load without the optimiser: `weights` (params, slow) and
     `progress` (the rest of the state). The step number is also the plan position.
     """
 
-    def __init__(self, workdir: Path, keep: int) -> None:
-        self.folder = workdir.absolute() / "checkpoints"
+    def __init__(self, workdir: Path, keep: int, keep_every: int = 0, best: str = "") -> None:
+        self.folder, self.best = workdir.absolute() / "checkpoints", best
+        policies = ocp.training.preservation_policies
+        kept: list[Any] = [policies.LatestN(keep)]  # always: the best alone would lose the newest
+        if keep_every:
+            kept.append(policies.EveryNSteps(keep_every))
+        if best:
+            lowest = {"get_metric_fn": lambda figures: figures.get(best, math.inf), "reverse": True, "n": 1}
+            kept.append(policies.BestN(**lowest, keep_checkpoints_without_metrics=False))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.manager = ocp.training.Checkpointer(
                 self.folder,
-                preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,  # what a kill left over
             )
         except OSError as error:
@@ -50,14 +59,23 @@ class Checkpoints:
     def latest(self) -> int | None:
         return None if self.manager.latest is None else self.manager.latest.step
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Copies the state to the host, then writes it in the background."""
+    def wait(self) -> None:
+        """Returns once the last save is whole on disk."""
+        try:
+            self.manager.wait()
+        except (OSError, ValueError) as error:
+            raise self._explained(error) from error
+
+    def save(self, step: int, state: TrainState, figures: Mapping[str, float] | None = None) -> None:
+        """Copies the state to the host, then writes it in the background. figures: among them the one to be best in."""
         parts = {
             "weights": {"params": state.params, "slow": state.slow},
             "progress": {name: getattr(state, name) for name in PROGRESS},
         }
+        figure = (figures or {}).get(self.best, math.nan)
+        metrics = {self.best: figure} if math.isfinite(figure) else None
         try:
-            self.manager.save_checkpointables_async(step, parts, force=True)
+            self.manager.save_checkpointables_async(step, parts, force=True, metrics=metrics)
         except (OSError, ValueError) as error:  # of this save, or of the one before
             raise self._explained(error) from error
 

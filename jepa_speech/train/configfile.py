@@ -1,5 +1,6 @@
 """Configs: from a Python file and overrides to one resolved, typed, written-down dict."""
 
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -15,9 +16,18 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_json, write_json
 
 PREFIX = "--config."
-# What may change when a run goes on: batches do not depend on it. Stores and anchors may move, for their
+# What may change when a run goes on: no batch and no update depends on it. Stores and anchors may move, for their
 # fingerprints stand in the section `inputs`.
-MAY_DIFFER = ("data.workers", "data.store", "anchor.path")
+MAY_DIFFER = (
+    "data.workers",
+    "data.store",
+    "anchor.path",
+    "train.keep",
+    "train.keep_every",
+    "train.best",
+    "train.collapse",
+    "train.watchdog_seconds",
+)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -101,11 +111,22 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict() if isinstance(config, ConfigDict) else config))
 
 
-def claim_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Writes config.json; raises UserError if the folder holds checkpoints of a run with another config."""
+def claim_workdir(
+    workdir: Path, config: Mapping[str, Any], sections: Mapping[str, type] | None = None, writes: bool = True
+) -> None:
+    """Writes config.json; raises UserError if the folder holds checkpoints of a run with another config.
+
+    sections: name -> dataclass of config sections. A key that a run lacks, since it is older than the key, counts as
+    the default there; a line says so. writes: whether this process is the one of several that writes.
+    """
     path, ours = workdir / "config.json", dict(flat(plain(config)))
     if path.exists() and any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
         theirs = dict(flat(read_json(path)))
+        new = {key: value for key, value in defaults(sections or {}).items() if key in ours.keys() - theirs.keys()}
+        if kept := sorted(key for key, value in new.items() if ours[key] == value):
+            theirs |= {key: new[key] for key in kept}
+            if writes:
+                print(f"{workdir} is older than the config keys {', '.join(kept)}: at their defaults, so it goes on")
         for key in sorted(ours.keys() | theirs.keys()):
             if ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
                 raise UserError(
@@ -113,7 +134,19 @@ def claim_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
                     "use another --workdir, or that run's config"
                 )
         return
+    if not writes:
+        return
     try:
         write_json(path, plain(config))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error
+
+
+def defaults(sections: Mapping[str, type]) -> dict[str, Any]:
+    """Dotted key -> default, as JSON has it, of the fields of dataclasses that have one."""
+    return {
+        f"{name}.{field.name}": plain({"": field.default})[""]
+        for name, kind in sections.items()
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }

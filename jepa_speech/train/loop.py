@@ -6,29 +6,31 @@ State N is the state after N updates, and the plan position saved with it is N. 
 where the last whole checkpoint stands, and ends bit-identical to a run that was never stopped.
 """
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jepa_speech.config import from_section
-from jepa_speech.errors import Interrupted, UsageError, UserError
+from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.objectives.collapse import collapsed
-from jepa_speech.train.checkpoint import Checkpoints, by_path, read_weights
+from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.configfile import claim_workdir
+from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
-from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch
-from jepa_speech.train.state import TrainState, abstract_state, init_state, path_name
+from jepa_speech.train.restore import first_state
+from jepa_speech.train.sentinel import Sentinel
+from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch, replicated
+from jepa_speech.train.state import abstract_state
 from jepa_speech.train.step import make_step
+from jepa_speech.train.stop import Stop
+from jepa_speech.train.watchdog import Watchdog
 
 Batch = dict[str, np.ndarray]
 
@@ -40,18 +42,33 @@ class TrainConfig:
     steps: int = 50_000
     checkpoint_every: int = 1000
     keep: int = 2  # newest checkpoints kept
+    keep_every: int = 0  # checkpoints whose step this divides are kept for ever; 0: none
+    best: str = ""  # a figure of metrics.jsonl: the checkpoint with the lowest is kept as well
     report_every: int = 50  # steps between the figures that cost more (effective rank, ...) and between plots
     accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory
     max_skipped: int = 10  # steps in a row without a finite loss, after which the run gives up
+    collapse: Literal["warn", "stop"] = "warn"  # what three reports in a row lead to that show a collapse
+    watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise UsageError(f"config key train.{name} = {getattr(self, name)}: at least 1 needed")
+        for name in ("keep_every", "watchdog_seconds"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"config key train.{name} = {getattr(self, name)}: 0 or more needed")
+        if self.keep_every % self.checkpoint_every:
+            raise UsageError(
+                f"config key train.keep_every = {self.keep_every}: checkpoints come every {self.checkpoint_every} "
+                "steps (train.checkpoint_every), choose a multiple"
+            )
 
     def report_due(self, number: Any) -> Any:
         """Whether step `number` (1, 2, ...) reports; a jax array or an int."""
         return (number % self.report_every == 0) | (number == 1) | (number == self.steps)
+
+
+SECTIONS = {"train": TrainConfig, "optim": OptimConfig, "mesh": MeshConfig}
 
 
 def train(
@@ -66,13 +83,14 @@ def train(
     batches(start, stop): this process's rows of those items of the plan.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
-    came and the state is saved, UserError when the loss stays not finite, or when `workdir` is another run's.
+    came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
+    `train.collapse` is stop, or when `workdir` is another run's.
     """
-    workdir = Path(workdir)
+    workdir, process = Path(workdir), jax.process_index()
     settings = from_section(TrainConfig, config["train"], "train")
     optim = from_section(OptimConfig, config["optim"], "optim")
     mesh = make_mesh(from_section(MeshConfig, config["mesh"], "mesh"))
-    claim_workdir(workdir, config)
+    claim_workdir(workdir, config, SECTIONS, writes=process == 0)
 
     optimizer = make_optimizer(optim)
     abstract = abstract_state(objective, optimizer, config["seed"], mesh)
@@ -85,127 +103,96 @@ def train(
             settings.accumulate,
         ),
         donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda s: s.sharding, abstract), None),
+        out_shardings=(jax.tree.map(lambda s: s.sharding, abstract), replicated(mesh)),
     )
 
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep))
+        checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
         start = checkpoints.latest or 0
-        log = stack.enter_context(closing(RunLog(workdir, start)))
+        log = stack.enter_context(closing(RunLog(workdir, start, process)))
         if start >= settings.steps:
             return {"step": start, "finished_before": True}
-        if start:
-            state = checkpoints.restore(abstract)
-        else:
-            state = init_state(objective, optimizer, config["seed"], abstract)
-            if config["init_from"]:
-                state = take_weights(state, config["init_from"], log)
-        log.event("resume" if start else "start", step=start, devices=jax.device_count())
+        state = first_state(objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log)
 
         stop = stack.enter_context(Stop())
         bar = stack.enter_context(closing(Bar(start, settings.steps)))
         stack.enter_context(jax.transfer_guard("disallow"))
         data = stack.enter_context(closing(batches(start, settings.steps)))
-        rates, pending, values = Rates(), None, {}
+        watchdog = stack.enter_context(Watchdog(settings.watchdog_seconds, workdir, process, start))
+        sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
+        log.begin(start, process_began(), jax.device_count())
+        clock, rates, compiled, pending, values = Clock(start), Rates(), set(), None, {}
+        rows = Rows(settings, log, bar, rates, clock, sentinel)
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
-            rates.add(time.monotonic() - asked, audio_seconds(batch))
-            state, metrics = step(state, place_batch(mesh, batch))
+            rates.add(clock.since("data_wait", asked), audio_seconds(batch))
+            called, shape = time.monotonic(), batch["audio"].shape
+            if shape in compiled:
+                state, metrics = step(state, place_batch(mesh, batch))
+            else:
+                with watchdog.paused():
+                    state, metrics = step(state, place_batch(mesh, batch))
+                compiled.add(shape)
+                log.event("compile", step=number, shape=shape, seconds=round(clock.since("compile", called), 4))
             if pending:
-                write_row(*pending, settings, log, bar, rates)
+                rows.write(*pending)
             pending = (number, batch, metrics)
 
-            last = number == settings.steps or stop.signal is not None
+            asked_by = stop.asked(number)
+            last = number == settings.steps or asked_by is not None
             if last or number % settings.checkpoint_every == 0:
-                values = write_row(*pending, settings, log, bar, rates)
+                values = rows.write(*pending)
                 pending = None
+                began = time.monotonic()
                 log.sync()
-                checkpoints.save(number, state)
+                checkpoints.save(number, state, values)
+                if last:
+                    checkpoints.wait()
+                clock.since("checkpoint", began)
+                log.event("steps", **clock.cut(number))
                 log.event("save", step=number)
-            if stop.signal and number < settings.steps:
-                log.event("interrupted", step=number, signal=stop.signal)
-                raise Interrupted(f"{stop.signal}: saved at step {number}; run the same command to go on")
+            watchdog.done(number)
+            if asked_by and number < settings.steps:
+                log.event("interrupted", step=number, signal=asked_by)
+                raise Interrupted(f"{asked_by}: saved at step {number}; run the same command to go on")
         log.event("done", step=settings.steps)
     return {"step": settings.steps, "finished_before": False, "compiled": step._cache_size()} | values
 
 
-def write_row(
-    number: int,
-    batch: Batch,
-    metrics: Mapping[str, Any],
-    settings: TrainConfig,
-    log: RunLog,
-    bar: Bar,
-    rates: Rates,
-) -> dict[str, float]:
-    """Fetches the metrics of one step and writes them wherever they go; returns the row."""
-    got = jax.tree.map(lambda x: x.item(), jax.device_get(metrics))
-    terms, report = got.pop("terms"), got.pop("report")
-    due = bool(settings.report_due(number))
-    values = {"epoch": int(batch["epoch"][0]), "loss": got.pop("loss")} | terms | got | (report if due else {})
-    log.row(number, values, plotted=due)
-    speed = rates.look()
-    if due:
-        log.event("rates", step=number, **speed)
-        if alarm := collapsed(report):
-            log.event("collapse", step=number, what=alarm)
-            bar.say(f"step {number}: this looks like a collapse: {alarm} (docs/reading-curves.md)")
-        log.plot(number, speed)
-        rates.restart()
-    bar.show({"loss": values["loss"]} | terms, speed)
-    if got["skipped_in_row"]:
-        records = batch["record_id"][batch["weight"] > 0].tolist()
-        log.event("skip", step=number, in_row=got["skipped_in_row"], records=records)
-        if got["skipped_in_row"] >= settings.max_skipped:
-            raise UserError(
-                f"the loss or its gradient was not finite {settings.max_skipped} times in a row, last at step "
-                f"{number}; events.jsonl names the records. Lower optim.learning_rate and use another --workdir"
-            )
-    return values
+@dataclass(frozen=True)
+class Rows:
+    """Where the metrics of a step go."""
 
+    settings: TrainConfig
+    log: RunLog
+    bar: Bar
+    rates: Rates
+    clock: Clock
+    sentinel: Sentinel
 
-def take_weights(state: TrainState, run: str, log: RunLog) -> TrainState:
-    """The fresh state, with each array replaced that `run` holds at the same path in the same shape."""
-    step, weights = read_weights(run)
-    fresh = {"params": state.params, "slow": state.slow}
-    arrays = by_path(fresh)
-    taken = {path for path, leaf in arrays.items() if path in weights and weights[path].shape == leaf.shape}
-    if not taken:
-        raise UserError(f"init_from: no array of {run} has the name and shape of one in this model")
-
-    def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-        name = path_name(path)
-        return jax.device_put(weights[name], leaf.sharding) if name in taken else leaf
-
-    missing, unused = sorted(arrays.keys() - taken), sorted(weights.keys() - taken)
-    log.event("init_from", run=run, step=step, taken=sorted(taken), fresh=missing, unused=unused)
-    print(
-        f"init_from {run}, step {step}: {len(taken)} arrays taken, {len(missing)} of this model stay fresh, "
-        f"{len(unused)} of that run are not used (events.jsonl names them)"
-    )
-    return replace(state, **jax.tree_util.tree_map_with_path(choose, fresh))
+    def write(self, number: int, batch: Batch, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """Fetches the metrics of one step and writes them wherever they go; returns the row."""
+        got = jax.tree.map(lambda x: x.item(), jax.device_get(metrics))
+        terms, report = got.pop("terms"), got.pop("report")
+        due = bool(self.settings.report_due(number))
+        values = {"epoch": int(batch["epoch"][0]), "loss": got.pop("loss")} | terms | got | (report if due else {})
+        if number == 1 and (best := self.settings.best) and best not in values:
+            raise UsageError(f"config key train.best = {best!r}: no such figure; there are {', '.join(values)}")
+        self.log.row(number, values, plotted=due)
+        speed = self.rates.look()
+        if due:
+            self.log.event("rates", step=number, **speed)
+            self.log.event("steps", **self.clock.cut(number))
+            self.log.plot(number, speed)
+            self.rates.restart()
+        self.bar.show({"loss": values["loss"]} | terms, speed)
+        self.sentinel.finite(number, got["skipped_in_row"], batch)
+        if due:
+            self.sentinel.alive(number, report)
+        return values
 
 
 def audio_seconds(batch: Batch) -> float:
     """Seconds of audio in the global batch, judged by this process's rows."""
     return float((batch["lengths"] * batch["weight"]).sum()) / SAMPLE_RATE * jax.process_count()
-
-
-class Stop:
-    """Notes the first SIGINT or SIGTERM, so that the loop can save; a second one ends the process at once."""
-
-    signal: str | None = None
-
-    def __enter__(self) -> "Stop":
-        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.signal = signal.Signals(number).name
-        for other in self.before:
-            signal.signal(other, signal.SIG_DFL)

@@ -5,11 +5,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
@@ -17,25 +18,53 @@ from jepa_speech.files import write_text
 
 
 class RunLog:
-    """Appends to the files of a run folder. Rows past `step`, which a kill left over, are cut first."""
+    """Appends to the files of a run folder. Rows past `step`, which a kill left over, are cut first.
 
-    def __init__(self, workdir: Path, step: int) -> None:
-        path = workdir / "metrics.jsonl"
-        if path.exists():
-            write_text(path, rows_up_to(path, step))
-        self.metrics = path.open("a", encoding="utf-8")
-        self.events = (workdir / "events.jsonl").open("a", encoding="utf-8")
-        # What was written past `step` is hidden by the purge, as TensorBoard has it.
-        self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+    Process 0 writes metrics.jsonl, events.jsonl and the plots; any other one events-<process>.jsonl alone.
+
+    lost_steps: how many rows were cut. alive: Unix time of the last of them, the last sign of life; None if none.
+    """
+
+    def __init__(self, workdir: Path, step: int, process: int = 0) -> None:
+        self.path, self.step = workdir / "metrics.jsonl", step
+        self.lost_steps, self.alive = 0, None
+        self.metrics = self.board = None
+        if process == 0:
+            if self.path.exists():
+                self._cut()
+            self.metrics = self.path.open("a", encoding="utf-8")
+            # What was written past `step` is hidden by the purge, as TensorBoard has it.
+            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        events = "events.jsonl" if process == 0 else f"events-{process}.jsonl"
+        self.before = last_time(workdir / events)
+        self.events = (workdir / events).open("a", encoding="utf-8")
+
+    def _cut(self) -> None:
+        kept = "".join(lines_up_to(self.path, self.step))
+        with self.path.open("rb") as file:
+            file.seek(len(kept.encode("utf-8")))
+            lost = file.read()
+        if lost:
+            self.lost_steps, self.alive = lost.count(b"\n"), round(self.path.stat().st_mtime, 3)
+            write_text(self.path, kept)
+
+    def past(self) -> Iterator[dict[str, Any]]:
+        """The rows up to the step from which this attempt goes on."""
+        return map(json.loads, lines_up_to(self.path, self.step))
 
     def row(self, number: int, values: Mapping[str, float], plotted: bool) -> None:
         """Metrics of the step that led to update `number`."""
+        if self.metrics is None:
+            return
         clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.metrics.write(json.dumps({"step": number} | clean) + "\n")
+        self.metrics.flush()  # to the system: a kill of this process loses no row, and the ledger knows what it lost
         if plotted:
             self.plot(number, values)
 
     def plot(self, number: int, values: Mapping[str, float]) -> None:
+        if self.board is None:
+            return
         for name, value in values.items():
             if name != "epoch":
                 self.board.add_scalar(name, value, number)
@@ -44,27 +73,52 @@ class RunLog:
         self.events.write(json.dumps({"time": round(time.time(), 3), "event": name} | fields) + "\n")
         self.events.flush()
 
+    def begin(self, step: int, began: float, devices: int) -> None:
+        """The first event of an attempt, by a process that started at `began` (Unix time)."""
+        now = time.time()
+        began = min(now, max(began, self.before, self.alive or 0))  # several attempts of one process do not overlap
+        self.event(
+            "resume" if step else "start",
+            step=step,
+            devices=devices,
+            began=round(began, 3),
+            seconds=round(now - began, 3),
+            lost_steps=self.lost_steps,
+            alive=self.alive,
+        )
+
     def sync(self) -> None:
         """Rows so far are on disk when this returns: a checkpoint never runs ahead of its metrics."""
-        self.metrics.flush()
-        os.fsync(self.metrics.fileno())
+        if self.metrics is not None:
+            os.fsync(self.metrics.fileno())
 
     def close(self) -> None:
-        with suppress(OSError):  # plots can be drawn again from metrics.jsonl
-            self.board.close()
+        if self.board is not None:
+            with suppress(OSError):  # plots can be drawn again from metrics.jsonl
+                self.board.close()
         self.events.close()
-        self.metrics.close()
+        if self.metrics is not None:
+            self.metrics.close()
 
 
-def rows_up_to(path: Path, step: int) -> str:
-    """The lines of a metrics file up to `step`, unchanged; a torn last line is left out."""
-    kept = []
+def lines_up_to(path: Path, step: int) -> Iterator[str]:
+    """The lines of a metrics file up to `step`, unchanged; a torn last line is left out. None where no file is."""
+    if not path.exists():
+        return
     with path.open(encoding="utf-8") as file:
         for line in file:
             if not line.endswith("\n") or json.loads(line)["step"] > step:
-                break
-            kept.append(line)
-    return "".join(kept)
+                return
+            yield line
+
+
+def last_time(path: Path) -> float:
+    """Unix time of the last whole event of a ledger; 0 where there is none. What follows it, a torn line, is cut."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        write_text(path, b"".join(lines[:-1]).decode("utf-8"))
+        lines.pop()
+    return json.loads(lines[-1])["time"] if lines else 0.0
 
 
 class Rates:
@@ -93,7 +147,8 @@ class Bar:
 
     def __init__(self, step: int, steps: int) -> None:
         interval = 0.2 if sys.stderr.isatty() else 30.0  # a log file needs no animation
-        self.bar = tqdm(total=steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True)
+        quiet = jax.process_index() > 0  # one bar for all processes
+        self.bar = tqdm(disable=quiet, total=steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True)
 
     def show(self, terms: Mapping[str, float], rates: Mapping[str, float]) -> None:
         words = [f"{'λ' if name == 'lambda' else name} {value:.3g}" for name, value in terms.items()]

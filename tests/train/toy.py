@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from dataclasses import dataclass
 
 import jax
@@ -102,15 +103,22 @@ def toy_batches(config: dict, rows_multiple: int = 4):
     return lambda start, stop: batches(store, plan, ToyObjective.spec, start, stop)
 
 
-def main(workdir: str, kill_before: int = -1, *signals: str) -> None:
-    """Trains the toy; sends itself the signals when batch `kill_before` is asked for."""
-    config = toy_config()
+def main(workdir: str, kill_before: int = -1, *what: str) -> None:
+    """Trains the toy. When batch `kill_before` is asked for, it sends itself the signals in `what`, or hangs (HANG).
+
+    what may also hold key=value: whole numbers for the section train.
+    """
+    signals = [name for name in what if "=" not in name]
+    changes = [name.split("=") for name in what if "=" in name]
+    config = toy_config(**{key: int(value) for key, value in changes})
     inner = toy_batches(config)
 
     def treacherous(start, stop):
         for i, batch in enumerate(inner(start, stop), start):
             if i == kill_before:
                 for name in signals:
+                    if name == "HANG":
+                        time.sleep(600)
                     signal.raise_signal(signal.Signals[name])
             yield batch
 

@@ -1,0 +1,105 @@
+"""Where the wall time of a run went, over all attempts: written by the loop to events.jsonl, added up here.
+
+    start, resume   began (Unix time of the process's start), seconds (from there to the first batch), lost_steps, alive
+    compile         step, seconds: of the first call with a new batch shape
+    steps           after, to, seconds, and how many of these were waited for data, compiling and saving
+
+The `steps` of an attempt join each other without gaps, and end at each report and each save.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+
+WAITS = ("data_wait", "compile", "checkpoint")  # what the loop does beside steps
+PARTS = ("step", *WAITS, "init", "lost", "down")
+
+
+class Clock:
+    """Seconds since the last `cut`, and for what: whatever is not named is the steps themselves."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.began, self.spent = step, time.monotonic(), dict.fromkeys(WAITS, 0.0)
+
+    def since(self, what: str, began: float) -> float:
+        """Adds the time from `began` (of time.monotonic) until now; returns it in seconds."""
+        seconds = time.monotonic() - began
+        self.spent[what] += seconds
+        return seconds
+
+    def cut(self, step: int) -> dict[str, Any]:
+        """The fields of an event `steps` that ends with `step`; the next begins here."""
+        now = time.monotonic()
+        fields = {"after": self.step, "to": step, "seconds": now - self.began} | self.spent
+        self.step, self.began, self.spent = step, now, dict.fromkeys(WAITS, 0.0)
+        return {name: round(value, 4) for name, value in fields.items()}
+
+
+def process_began() -> float:
+    """Unix time of this process's start, to 0.01 s; now, where the system does not tell."""
+    stat, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
+    if not stat.exists():
+        return time.time()
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # field 22, since boot
+    return time.time() - (float(uptime.read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Seconds by part, their sum `wall` (from the first process's start to the last sign of life), counts.
+
+    `step` is time in steps that are part of the run as it stands, `lost` that of steps done once more later, or of
+    unknown things between the last event and the last sign of life; `down` lies between attempts.
+    Raises UserError where no attempt is in `events`.
+    """
+    attempts = split(list(events))
+    if not attempts:
+        raise UserError("no attempt in events.jsonl tells its times: it is of an older version, or nothing was trained")
+    seconds, lost_steps = dict.fromkeys(PARTS, 0.0), 0
+    for number, attempt in enumerate(attempts):
+        first, later = attempt[0], attempts[number + 1 :]
+        cut = min((after[0]["step"] for after in later), default=float("inf"))  # steps past it were done once more
+        seconds["init"] += first["seconds"]
+        spans = [event for event in attempt if event["event"] == "steps"]
+        for span in spans:
+            waits = {name: span[name] for name in WAITS}
+            seconds["compile"] += waits["compile"]
+            seconds["checkpoint"] += waits["checkpoint"]
+            rest = span["seconds"] - sum(waits.values())
+            if span["to"] > cut:
+                seconds["lost"] += rest + waits["data_wait"]
+            else:
+                seconds["step"] += rest
+                seconds["data_wait"] += waits["data_wait"]
+        told = first["began"] + first["seconds"] + sum(span["seconds"] for span in spans)
+        end = max(told, attempt[-1]["time"])
+        if later:
+            following = later[0][0]
+            alive = min(max(end, following["alive"] or 0), following["began"])
+            seconds["down"] += following["began"] - alive
+            end = alive
+            lost_steps += following["lost_steps"]
+        seconds["lost"] += end - told
+    wall = sum(seconds.values())
+    return {
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "wall": round(wall, 2),
+        "goodput": round(seconds["step"] / wall, 4) if wall else 0.0,
+        "attempts": len(attempts),
+        "lost_steps": lost_steps,
+        "step": max((event["to"] for a in attempts for event in a if event["event"] == "steps"), default=0),
+    }
+
+
+def split(events: list[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The events of each attempt, each beginning with its `start` or `resume`."""
+    attempts: list[list[Mapping[str, Any]]] = []
+    for event in events:
+        if event["event"] in ("start", "resume") and "began" in event:
+            attempts.append([])
+        if attempts:
+            attempts[-1].append(event)
+    return attempts

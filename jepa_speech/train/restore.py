@@ -1,0 +1,50 @@
+"""Where a run begins: at its newest checkpoint, at another run's weights, or at fresh ones."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import optax
+
+from jepa_speech.errors import UserError
+from jepa_speech.train.checkpoint import Checkpoints, by_path, read_weights
+from jepa_speech.train.metrics import RunLog
+from jepa_speech.train.state import TrainState, init_state, path_name
+
+
+def first_state(
+    objective: Any,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    init_from: str,
+    abstract: TrainState,
+    checkpoints: Checkpoints,
+    log: RunLog,
+) -> TrainState:
+    """The state to go on from, laid out as `abstract` says; raises UserError where what is saved does not fit."""
+    if checkpoints.latest:
+        return checkpoints.restore(abstract)
+    state = init_state(objective, optimizer, seed, abstract)
+    return take_weights(state, init_from, log) if init_from else state
+
+
+def take_weights(state: TrainState, run: str, log: RunLog) -> TrainState:
+    """The fresh state, with each array replaced that `run` holds at the same path in the same shape."""
+    step, weights = read_weights(run)
+    fresh = {"params": state.params, "slow": state.slow}
+    arrays = by_path(fresh)
+    taken = {path for path, leaf in arrays.items() if path in weights and weights[path].shape == leaf.shape}
+    if not taken:
+        raise UserError(f"init_from: no array of {run} has the name and shape of one in this model")
+
+    def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        name = path_name(path)
+        return jax.device_put(weights[name], leaf.sharding) if name in taken else leaf
+
+    missing, unused = sorted(arrays.keys() - taken), sorted(weights.keys() - taken)
+    log.event("init_from", run=run, step=step, taken=sorted(taken), fresh=missing, unused=unused)
+    print(
+        f"init_from {run}, step {step}: {len(taken)} arrays taken, {len(missing)} of this model stay fresh, "
+        f"{len(unused)} of that run are not used (events.jsonl names them)"
+    )
+    return replace(state, **jax.tree_util.tree_map_with_path(choose, fresh))

@@ -1,0 +1,64 @@
+"""Two guards on the figures of a step: a loss that is not finite, and a representation that has collapsed.
+
+What they judge is the same on every process, so all of them stop at the same step.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jepa_speech.errors import UserError
+from jepa_speech.objectives.collapse import collapsed
+from jepa_speech.train.metrics import RunLog
+
+PATIENCE = 3  # reports in a row that show a collapse, after which `train.collapse = stop` ends the run
+
+
+class Sentinel:
+    """Tells what is wrong in the ledger and above the bar; raises UserError where the run had better end.
+
+    max_skipped: steps in a row without a finite loss or gradient. policy: "warn", or "stop" after `PATIENCE` reports
+    in a row that show a collapse. past: the rows of metrics.jsonl up to here, so that a run that went on counts as
+    one that never stopped.
+    """
+
+    def __init__(
+        self,
+        max_skipped: int,
+        policy: str,
+        log: RunLog,
+        say: Callable[[str], None],
+        past: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        self.max_skipped, self.policy, self.log, self.say = max_skipped, policy, log, say
+        self.in_row = 0
+        for figures in past:
+            self.in_row = self.in_row + 1 if collapsed(figures) else 0
+
+    def finite(self, step: int, skipped_in_row: int, batch: Mapping[str, np.ndarray]) -> None:
+        """Writes down the records of a skipped batch that this process holds."""
+        if not skipped_in_row:
+            return
+        records = batch["record_id"][batch["weight"] > 0].tolist()
+        self.log.event("skip", step=step, in_row=skipped_in_row, records=records)
+        if skipped_in_row >= self.max_skipped:
+            raise UserError(
+                f"the loss or its gradient was not finite {self.max_skipped} times in a row, last at step "
+                f"{step}; events.jsonl names the records. Lower optim.learning_rate and use another --workdir"
+            )
+
+    def alive(self, step: int, report: Mapping[str, float]) -> None:
+        """Judges the figures of one report."""
+        alarm = collapsed(report)
+        self.in_row = self.in_row + 1 if alarm else 0
+        if not alarm:
+            return
+        self.log.event("collapse", step=step, what=alarm, in_row=self.in_row)
+        if self.policy == "stop" and self.in_row >= PATIENCE:
+            raise UserError(
+                f"the representation has collapsed: {alarm}, {self.in_row} reports in a row, last at step {step}; the "
+                "checkpoints stay. Lower optim.learning_rate, or make the teacher slower or the anchor stronger, and "
+                "use another --workdir; --config.train.collapse=warn goes on with this one"
+            )
+        self.say(f"step {step}: this looks like a collapse: {alarm} (docs/reading-curves.md)")

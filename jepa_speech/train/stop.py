@@ -1,0 +1,40 @@
+"""Asked to stop: by a signal to this process, or by one to any process of several."""
+
+import os
+import signal
+from types import FrameType
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Stop:
+    """Notes the first SIGINT or SIGTERM, so that the loop can save; a second one ends the process at once.
+
+    With several processes SIGTERM belongs to JAX's preemption service, which makes all of them stop at one step;
+    SIGINT (Ctrl-C) is handed on to it.
+    """
+
+    signal: str | None = None
+
+    def __enter__(self) -> "Stop":
+        mine = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,)
+        self.before = {s: signal.signal(s, self._note) for s in mine}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def asked(self, step: int) -> str | None:
+        """The name of the signal after which the run stops at `step`, the same step on every process."""
+        if jax.process_count() > 1:
+            return "SIGTERM" if multihost_utils.reached_preemption_sync_point(step) else None
+        return self.signal
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signal = signal.Signals(number).name
+        for other in self.before:
+            signal.signal(other, signal.SIG_DFL)
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
