@@ -12,7 +12,7 @@ from tqdm import tqdm
 from jepa_speech.data.checksums import DIGEST_BYTES, file_crc
 from jepa_speech.data.chunks import sidecar
 from jepa_speech.data.index_files import Index, index_writer, written_index
-from jepa_speech.data.store import FORMAT, INDEX
+from jepa_speech.data.store import FORMAT, INDEX, shard_path
 from jepa_speech.data.writing import json_line, replacing
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -34,6 +34,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
             stored = []
             for row in read_jsonl(sidecar(store, chunk)):
                 if "shard" in row:
+                    _check_size(shard_path(store, chunk), row["shard"]["bytes"])
                     shards.append(row["shard"])
                 elif "reason" in row:
                     first = first or row
@@ -53,6 +54,14 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
         )
     identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"]}
     make_whole(store, identity | {"rejected": count}, shards)
+
+
+def _check_size(shard: Path, written: int) -> None:
+    found = shard.stat().st_size
+    if found != written:
+        raise UserError(
+            f"{shard}: {found} bytes where {written} were written; remove it and run the same prepare command again"
+        )
 
 
 def _columns(rows: Sequence[dict[str, Any]], chunk: int) -> Index:

@@ -79,6 +79,24 @@ def test_missing_parts_are_named(audio, whole, tmp_path):
     assert files(store) == whole
 
 
+def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
+    """Say by a node that lost power: merged, it would make a store that nobody can open."""
+    store = tmp_path / "store"
+    run(audio, store, (0, 1))
+    shard = store / "shards" / "part-00003.array_record"
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(
+        UserError, match=r"part-00003.array_record: \d+ bytes where \d+ were written; remove it and run"
+    ):
+        merge(store)
+    shard.unlink()
+    with pytest.raises(UserError, match="1 of 8 shards are not written; run the same prepare command again$"):
+        merge(store)
+    run(audio, store, (0, 1))
+    merge(store)
+    assert files(store) == whole
+
+
 def test_rejects_are_judged_over_all_parts(audio, tmp_path):
     for i in range(3):
         prepare([audio], tmp_path / "store", workers=1, part=(i, 3))
