@@ -90,7 +90,7 @@ def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
     ):
         merge(store)
     shard.unlink()
-    with pytest.raises(UserError, match="1 of 8 shards are not written; run the same prepare command again$"):
+    with pytest.raises(UserError, match=r"1 of 8 shards are not written; run the same prepare command again$"):
         merge(store)
     run(audio, store, (0, 1))
     merge(store)
