@@ -1,5 +1,8 @@
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from jepa_speech.anchors import em, frames, gmm, temperature
@@ -44,6 +47,38 @@ def test_one_step_is_the_closed_form_and_sklearns(monkeypatch):
     oracle._m_step(x, oracle._e_step(x)[1])
     np.testing.assert_allclose(stepped.means, oracle.means_, atol=1e-5)
     np.testing.assert_allclose(stepped.variances, oracle.covariances_, atol=1e-5)
+
+
+def sklearn_fit(x, start, iterations):
+    """Without a tolerance or a floor; it warns of not having converged, of course."""
+    oracle = GaussianMixture(
+        len(start.weights),
+        covariance_type="diag",
+        reg_covar=0,
+        max_iter=iterations,
+        tol=0,
+        weights_init=start.weights,
+        means_init=start.means,
+        precisions_init=1 / start.variances,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return oracle.fit(x.astype(np.float64))
+
+
+def test_a_whole_fit_is_sklearns(monkeypatch):
+    """From equal parameters, more components than blobs: 15 iterations, in the likelihood of held-out frames."""
+    z = blobs(count=4_000, dim=8, clusters=10)
+    begin = start(z, 16)
+    monkeypatch.setattr(em, "initialise", lambda *_: begin)
+    fitted = em.fit([z[:2_000], z[2_000:3_000]], z, z[3_000:], em.Options(16, iterations=15, tolerance=0))
+    assert fitted.reseeded == 0
+    assert fitted.heldout[-1] > fitted.heldout[0] + 0.1  # it has come some way
+    oracle = sklearn_fit(z[:3_000], start(z, 16), 15)
+    assert fitted.heldout[-1] == pytest.approx(oracle.score(z[3_000:].astype(np.float64)), abs=1e-3)
+    short = sklearn_fit(z[:3_000], start(z, 16), 5)
+    assert abs(short.score(z[3_000:].astype(np.float64)) - fitted.heldout[-1]) > 1e-3
 
 
 def test_likelihood_never_falls_and_is_reported_per_iteration():
