@@ -20,6 +20,7 @@ VERBS = (
     "label",
     "plan",
     "train",
+    "goodput",
     "launch",
     "evaluate",
     "probe",

@@ -1,0 +1,35 @@
+"""`jepa-speech goodput`: where the wall time of a run went, over all its attempts."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.files import read_jsonl
+from jepa_speech.train.ledger import goodput
+
+HELP = "where the wall time of a run went: steps, compiling, waiting, lost work, down time"
+EXAMPLE = "jepa-speech goodput runs/smoke --json goodput.json"
+WORDS = {
+    "step": "productive steps",
+    "data_wait": "waiting for data",
+    "compile": "compiling",
+    "checkpoint": "saving",
+    "init": "starting up",
+    "lost": "lost work",
+    "down": "down between attempts",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", metavar="RUN", help="a run folder")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Prints the table; returns what `ledger.goodput` does. Raises UserError where there is no ledger."""
+    found = goodput(read_jsonl(Path(args.workdir) / "events.jsonl"))
+    wall = max(found["wall"], 1e-9)
+    for part, words in WORDS.items():
+        print(f"{words:<22}{found['seconds'][part]:>12.1f} s{found['seconds'][part] / wall:>8.1%}")
+    print(f"{'wall time':<22}{found['wall']:>12.1f} s")
+    print(f"{found['attempts']} attempts, {found['lost_steps']} steps lost, now at step {found['step']}")
+    return found
