@@ -1,9 +1,13 @@
-"""MP3 (MPEG audio): frame after frame up to the end, and the count of the encoder where it left one (Xing, VBRI).
+"""MP3 (MPEG audio): frame after frame up to the end, and what the encoder said of them in a first frame of its own.
 
-A frame has no checksum of its samples; only what breaks the chain of frames, or their number, can be seen.
+Frames have no checksums of their samples. Xing and VBRI count them; LAME and its kin add one checksum of all. Without
+these, only what breaks the chain of frames can be seen.
 """
 
+import struct
+
 from jepa_speech.data.containers import id3
+from jepa_speech.data.containers.crc16 import crc16
 from jepa_speech.data.containers.promise import Promise
 from jepa_speech.data.place import Rejected, Window
 
@@ -18,6 +22,8 @@ BIT_RATES = {
 }
 RATES = (44_100, 48_000, 32_000)  # Hz, MPEG 1; half of it for MPEG 2, a quarter for 2.5
 TAGS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")  # what may follow the last frame
+LAME_LENGTH, LAME_END = 148, 154  # after "Xing": bytes of music with the first frame (4), the others' checksum (2)
+PIECE = 1 << 22  # bytes
 FREE = 0  # a frame of a bit rate that its header does not tell
 
 
@@ -27,9 +33,10 @@ def is_it(file: Window) -> bool:
 
 def check(file: Window) -> Promise:
     """Raises Rejected: truncated (the last frame is cut, or there are fewer than counted), bad_length, damaged."""
-    at = id3.end(file)
+    begin = at = id3.end(file)
     stream, size = _frame(file.at(at, 4))
-    promised = _promised_frames(file.at(at, max(size, 64)))
+    first = file.at(at, max(size, 64))
+    promised = _promised_frames(first)
     found = 0 if promised is None else -1  # the frame with the count is none of those counted
     while at < file.size:
         frame = _frame(file.at(at, 4))
@@ -51,7 +58,26 @@ def check(file: Window) -> Promise:
         raise Rejected("truncated", f"{found} frames of the {promised} that its MP3 header counts")
     if promised is not None and found > promised + 1:  # some encoders leave out the last
         raise Rejected("bad_length", f"{found} frames, its MP3 header counts {promised}")
+    checksum = _promised_checksum(first, at - begin)
+    if checksum is not None and checksum != _checksum(file, begin + size, at):
+        raise Rejected("damaged", f"its frames do not have the checksum {checksum:#06x} that its encoder gives")
     return Promise()
+
+
+def _promised_checksum(first: bytes, music_bytes: int) -> int | None:
+    """LAME's checksum of all frames but the first, if it tells one of just so many bytes (editors leave stale ones)."""
+    at = max(first.find(b"Xing", 4, 48), first.find(b"Info", 4, 48))
+    if at < 0 or len(first) < at + LAME_END:
+        return None
+    length, checksum = struct.unpack(">IH", first[at + LAME_LENGTH : at + LAME_END])
+    return checksum if checksum and length == music_bytes else None
+
+
+def _checksum(file: Window, begin: int, end: int) -> int:
+    checksum = 0
+    for at in range(begin, end, PIECE):
+        checksum = crc16(file.at(at, min(PIECE, end - at)), checksum)
+    return checksum
 
 
 def _frame(head: bytes) -> tuple[tuple[int, int, int], int] | None:
@@ -75,6 +101,6 @@ def _promised_frames(first: bytes) -> int | None:
     """The number of frames after the first that the first one tells, if it is the encoder's own."""
     for name, flags_at, count_at in ((b"Xing", 4, 8), (b"Info", 4, 8), (b"VBRI", None, 14)):
         at = first.find(name, 4, 48)
-        if at >= 0 and (flags_at is None or first[at + 7] & 1):
+        if at >= 0 and len(first) >= at + count_at + 4 and (flags_at is None or first[at + 7] & 1):
             return int.from_bytes(first[at + count_at : at + count_at + 4], "big")
     return None
