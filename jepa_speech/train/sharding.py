@@ -49,4 +49,6 @@ def array_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows, as global arrays split by row over all devices."""
     rows = NamedSharding(mesh, P(("data", "fsdp")))
-    return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}
+    # With several processes, jax takes its own way of doing this for a transfer that nobody meant.
+    with jax.transfer_guard_host_to_device("allow"):
+        return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}
