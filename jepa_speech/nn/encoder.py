@@ -20,6 +20,7 @@ from jepa_speech.nn.frontends import (
 from jepa_speech.nn.masks import fill_hidden
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.stack import through
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class EncoderConfig:
 
     frontend: `conv` (wav2vec 2.0's, `channels` wide), `logmel`, or `subsampled` (w2v-BERT's, 25 Hz: log-mel at 100 Hz,
     then two convolutions of `channels`). kernel: frames of the depthwise convolutions, in each conformer block, or
-    once before the transformer's. dtype: of the arithmetic; parameters stay float32.
+    once before the transformer's. dtype: of the arithmetic; parameters stay float32. scan: compile one block for all;
+    remat: compute blocks again in the backward pass instead of keeping what they computed (nn/stack.py).
     """
 
     name: Literal["conformer", "transformer"] = "conformer"
@@ -41,6 +43,8 @@ class EncoderConfig:
     kernel: int = 31
     dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
+    scan: bool = False
+    remat: bool = False
 
     padding_exact = True
 
@@ -80,6 +84,7 @@ class Encoder(nnx.Module):
     def __init__(self, config: EncoderConfig, fill: str, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
         self.rate, self.dtype, self.frames = config.dropout, dtype, config.frames
+        self.scan, self.remat = config.scan, config.remat
         if config.frontend == "conv":
             self.frontend = ConvFrontend(config.channels, dtype, rngs)
         elif config.frontend == "subsampled":
@@ -115,10 +120,8 @@ class Encoder(nnx.Module):
         x = fill_hidden(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1))
         if self.local is not None:
             x = x + self.local(x, inside)
-        layers, ffs = [x], []
-        for i, layer in enumerate(self.blocks):
-            x, ff = layer(x, inside, fold(keys, i + 1))
-            layers.append(x)
-            ffs.append(ff)
-        layers[-1] = self.norm(x)
+        layers, ffs = through(
+            self.blocks, x, lambda block, x, i: block(x, inside, fold(keys, i + 1)), self.scan, self.remat
+        )
+        layers[-1] = self.norm(layers[-1])
         return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)

@@ -13,7 +13,7 @@ def row_keys(key: jax.Array, record_id: jax.Array, epoch: jax.Array) -> jax.Arra
     return jax.vmap(lambda record, e: jax.random.fold_in(jax.random.fold_in(key, record), e))(record_id, epoch)
 
 
-def fold(keys: jax.Array | None, tag: int) -> jax.Array | None:
+def fold(keys: jax.Array | None, tag: int | jax.Array) -> jax.Array | None:
     """Row keys for one named use of randomness; None (evaluation) stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, tag))(keys)
 

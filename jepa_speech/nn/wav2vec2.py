@@ -20,6 +20,7 @@ from jepa_speech.nn.masks import fill_hidden
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.relative_bias import RelativeBias
 from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.stack import through
 from jepa_speech.nn.wav2vec2_blocks import Block, BlockSizes
 
 INPUT, FEATURES, POSITIONS, FILL, LAYERDROP, BLOCKS = range(6)  # one use of a row's key each
@@ -40,6 +41,8 @@ class Wav2Vec2Config:
     activation_dropout: inside the feed-forward; input_dropout: behind the projection; feature_dropout: of
     `Encoded.features`, what wav2vec 2.0 quantises. layerdrop: how often a row skips a block.
     gradient_scale: of the front-end's gradients. dtype: of the arithmetic; parameters stay float32.
+    scan: compile one block for all; remat: compute blocks again in the backward pass instead of keeping what they
+    computed (nn/stack.py).
     """
 
     name: Literal["wav2vec2"] = "wav2vec2"
@@ -67,6 +70,8 @@ class Wav2Vec2Config:
     layerdrop: float = 0.05
     gradient_scale: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
+    scan: bool = False
+    remat: bool = False
 
     frame_rate = SAMPLE_RATE / HOP
     min_samples = WINDOW
@@ -170,14 +175,14 @@ class Wav2Vec2Encoder(nnx.Module):
 
         bias = self.relative_bias(x.shape[1]) if self.relative_bias is not None else None  # (H, T, T)
         skip = skipped(fold(keys, LAYERDROP), len(self.blocks), config.layerdrop)
-        layers, ffs = [x], []
-        for i, block in enumerate(self.blocks):
+
+        def step(block: Block, x: jax.Array, i: int | jax.Array) -> tuple[jax.Array, jax.Array]:
             out, ff = block(x, inside, bias, fold(keys, BLOCKS + i))
-            x = out if skip is None else jnp.where(skip[:, i, None, None], x, out)
-            layers.append(x)
-            ffs.append(ff)
+            return out if skip is None else jnp.where(skip[:, i, None, None], x, out), ff
+
+        layers, ffs = through(self.blocks, x, step, config.scan, config.remat)
         if config.pre_norm:
-            layers[-1] = self.norm(x)
+            layers[-1] = self.norm(layers[-1])
         features = dropout(features, config.feature_dropout, fold(keys, FEATURES))
         return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)
 

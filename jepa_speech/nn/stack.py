@@ -1,0 +1,42 @@
+"""A stack of blocks of one kind: written out, or as a scan over their parameters, which compiles one block for all.
+
+The parameters stay a list, one subtree for each block, so that checkpoints do not know which it was. The scan stacks
+them anew in each step: a copy of them in memory, for a compilation whose cost does not grow with depth.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+# step(block, x, i): block i, whose number may be traced, takes x (B, T, D) to its output and its feed-forward's.
+Step = Callable[[nnx.Module, jax.Array, int | jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def through(
+    blocks: Sequence[nnx.Module], x: jax.Array, step: Step, scan: bool, remat: bool
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """x (B, T, D) through all blocks -> [x, then each block's output], [each block's feed-forward].
+
+    remat: the backward pass computes a block again, instead of keeping what it computed on the way.
+    """
+    graph, _ = nnx.split(blocks[0])
+
+    def run(x: jax.Array, block: tuple[nnx.State, int | jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        params, i = block
+        x, ff = step(nnx.merge(graph, params), x, i)
+        return x, (x, ff)
+
+    run = jax.checkpoint(run, prevent_cse=not scan) if remat else run
+    params = [nnx.split(block)[1] for block in blocks]
+    if scan:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+        _, (outputs, ffs) = jax.lax.scan(run, x, (stacked, jnp.arange(len(blocks))))
+        return [x, *outputs], list(ffs)
+    layers, ffs = [x], []
+    for i, block in enumerate(params):
+        x, (_, ff) = run(x, (block, i))
+        layers.append(x)
+        ffs.append(ff)
+    return layers, ffs
