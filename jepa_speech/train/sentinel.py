@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.errors import UserError
-from jepa_speech.objectives.collapse import collapsed
+from jepa_speech.objectives.collapse import HEALTHY, collapsed
 from jepa_speech.train.metrics import RunLog
 
 PATIENCE = 3  # reports in a row that show a collapse, after which `train.collapse = stop` ends the run
@@ -34,7 +34,8 @@ class Sentinel:
         self.max_skipped, self.policy, self.log, self.say = max_skipped, policy, log, say
         self.in_row = 0
         for figures in past:
-            self.in_row = self.in_row + 1 if collapsed(figures) else 0
+            if figures.keys() & HEALTHY.keys():  # a report
+                self.in_row = self.in_row + 1 if collapsed(figures) else 0
 
     def finite(self, step: int, skipped_in_row: int, batch: Mapping[str, np.ndarray]) -> None:
         """Writes down the records of a skipped batch that this process holds."""

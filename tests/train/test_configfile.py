@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 
 from jepa_speech.errors import UsageError, UserError
@@ -64,3 +66,34 @@ def test_a_run_folder_belongs_to_its_config(folder):
     config.rate = 0.2
     with pytest.raises(UserError, match=r"holds a run with rate = 0.1, not 0.2: use another --workdir"):
         claim_workdir(folder / "run", config)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A config section with a key that older runs lack."""
+
+    store: str = ""
+    weights: tuple[float, ...] = (1.0, 2.0)
+
+
+def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder, capsys):
+    config = load_config(f"{folder}/base.py")
+    claim_workdir(folder / "run", config)
+    (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
+    before = (folder / "run" / "config.json").read_bytes()
+    config.data.weights = (1.0, 2.0)
+    with pytest.raises(UserError, match=r"data.weights = None, not \[1.0, 2.0\]"):
+        claim_workdir(folder / "run", config)  # of no known section
+    claim_workdir(folder / "run", config, {"data": Data}, writes=False)
+    assert capsys.readouterr().out == ""
+    claim_workdir(folder / "run", config, {"data": Data})
+    assert "is older than the config keys data.weights: at their defaults, so it goes on" in capsys.readouterr().out
+    assert (folder / "run" / "config.json").read_bytes() == before
+    config.data.weights = (1.0, 3.0)
+    with pytest.raises(UserError, match=r"data.weights = None, not \[1.0, 3.0\]"):
+        claim_workdir(folder / "run", config, {"data": Data})
+
+
+def test_one_of_several_processes_writes(folder):
+    claim_workdir(folder / "run", load_config(f"{folder}/base.py"), writes=False)
+    assert not (folder / "run").exists()
