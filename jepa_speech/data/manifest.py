@@ -45,6 +45,8 @@ def _kind(name: Path):
         raise UserError(f"{name}: no such folder or manifest")
     if name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES:
         raise UserError(f"{name}: a recording; --input takes a folder of recordings, a manifest, tar or parquet")
+    if name.name in ("wav.scp", "segments"):
+        raise UserError(f"{name}: a file of a Kaldi data directory; --input takes the directory, {name.parent}")
     head, packed = _head(name)
     if head.startswith(b"PAR1"):
         return parquet
@@ -52,7 +54,8 @@ def _kind(name: Path):
         if packed:
             raise UserError(f"{name}: members of a packed tar cannot be read one by one; unpack it: gunzip -k {name}")
         return tar
-    return fairseq if not packed and TSV.match(head) else jsonl
+    is_tsv = TSV.match(head) or (name.suffix == ".tsv" and b"\t" not in head.partition(b"\n")[0])
+    return fairseq if is_tsv and not packed else jsonl
 
 
 def _head(name: Path) -> tuple[bytes, bool]:

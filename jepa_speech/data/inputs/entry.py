@@ -22,7 +22,7 @@ class Entry(Place):
     real: str = ""  # where the path leads if links are followed; "" if that is itself
     line: int | None = None  # of the manifest
     manifest: str | None = None
-    bytes: int | None = None  # that hold it, if they are not the whole file
+    size: int | None = None  # bytes that hold it, if they are not the whole file
     duration: float | None = None  # s, as the manifest claims of the whole recording
     labels: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
@@ -46,7 +46,7 @@ class Entry(Place):
         whole = self.stamp[0] if self.stamp else 0
         if self.seconds is not None:
             return min(whole, int(PCM_BYTES * self.seconds))
-        return whole if self.bytes is None else self.bytes
+        return whole if self.size is None else self.size
 
     def key(self) -> bytes:
         """What two entries share only if they are the same recording (8 bytes: to be confirmed by `identity`)."""

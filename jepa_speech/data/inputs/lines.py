@@ -77,7 +77,7 @@ class LineIndex:
     def get(self, key: bytes) -> str | None:
         """What stands behind the key in its first line; None if there is no such line."""
         wanted = np.uint64(self._hash(key))
-        for i in range(*np.searchsorted(self._hashes, [wanted, wanted + np.uint64(1)])):
+        for i in range(*(np.searchsorted(self._hashes, wanted, side) for side in ("left", "right"))):
             self._file.seek(int(self._offsets[i]))
             found, _, rest = self._file.readline(LINE_BYTES).strip().replace(b"\t", b" ", 1).partition(b" ")
             if found == key:

@@ -55,7 +55,7 @@ def _rows(table: Path) -> Iterator[Entry]:
                         manifest=str(table),
                         stamp=stamp,
                         cell=(group, row - 1),
-                        bytes=size // about.num_rows,
+                        size=size // about.num_rows,
                         labels=kept_labels(values, ()),
                     )
 

@@ -30,9 +30,7 @@ def listed(archive: Path) -> Iterator[Entry]:
             stamp = stamp_of(os.fstat(raw.fileno()))
             for member in _members(raw, stamp[0]):
                 if isinstance(member, str):
-                    group.append(
-                        ("", Entry(source="", path=str(archive), manifest=str(archive)).refused("truncated", member))
-                    )
+                    group.append(("", _cut(archive, member)))
                     continue
                 path = PurePosixPath(member.name)
                 if path.name.startswith(".") or member.isdir():
@@ -83,6 +81,10 @@ def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
             yield f"no header where one must be, at byte {archive.offset}; copy or make it again"
 
 
+def _cut(archive: Path, what: str) -> Entry:
+    return Entry(source=archive.name, path=str(archive), manifest=str(archive)).refused("truncated", what)
+
+
 def _entry(archive: Path, stamp: tuple[int, int], member: tarfile.TarInfo) -> Entry:
     entry = Entry(source=member.name, path=str(archive), manifest=str(archive), stamp=stamp)
     if not member.isreg() or member.issparse():
@@ -92,7 +94,7 @@ def _entry(archive: Path, stamp: tuple[int, int], member: tarfile.TarInfo) -> En
         return entry.refused("outside_root", "a name that leads out of the archive; pack it under a plain name")
     if member.offset_data + member.size > stamp[0]:
         return entry.refused("truncated", "the archive ends within it")
-    return entry.but(span=(member.offset_data, member.size), bytes=member.size)
+    return entry.but(span=(member.offset_data, member.size), size=member.size)
 
 
 def _labelled(group: list[tuple[str, Entry | bytes | None]]) -> Iterator[Entry]:

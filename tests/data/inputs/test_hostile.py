@@ -8,6 +8,7 @@ import tarfile
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 from tones import write_tones
@@ -217,3 +218,52 @@ def test_a_damaged_table(corpus, offset):
     path.write_bytes(data)
     with pytest.raises(UserError, match="damaged parquet"):
         list(entries([path]))
+
+
+WEIRD = [None, True, 0, -1, 1e400, 10**30, float("nan"), "", "x", "\0", [], [1], [[]], {}, {"a": [1]}]
+ROWS = [
+    {"audio_filepath": "audio/tone000.wav", "offset": 0.0, "duration": 0.1, "text": "x"},
+    {
+        "id": "a", "start": 0.0, "duration": 0.1, "channel": 0, "type": "MonoCut",
+        "supervisions": [{"text": "x", "speaker": "y"}],
+        "recording": {"duration": 1.0, "sources": [{"type": "file", "channels": [0], "source": "audio/tone000.wav"}]},
+    },
+]  # fmt: skip
+
+
+def with_each_value_replaced(node):
+    """Copies of a JSON value in which one value, at any depth, is something else."""
+    yield from WEIRD
+    for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+        for other in with_each_value_replaced(node[key]):
+            copy = json.loads(json.dumps(node))
+            copy[key] = other
+            yield copy
+
+
+@pytest.mark.parametrize("row", ROWS, ids=["flat", "cut"])
+def test_no_value_of_any_key_crashes_the_reader(row, corpus):
+    rows = list(with_each_value_replaced(row))
+    found = list(entries([jsonl(corpus / "m.jsonl", *rows)]))
+    assert len(found) == len(rows) > 70 and sum(not entry.reason for entry in found) < len(rows)
+    for entry in found[::7]:
+        recording(entry, "pcm16")
+
+
+@pytest.mark.parametrize("name", ["m.tsv", "m.jsonl", "segments", "wav.scp"])
+def test_random_bytes_crash_no_reader(name, corpus):
+    random = np.random.default_rng(0)
+    alphabet = np.frombuffer(b'a0.1-\t\t  \n\n|:/{}[]",\\\xff\x00', np.uint8)
+    for _ in range(100):
+        text = random.choice(alphabet, 300).tobytes()
+        (corpus / "wav.scp").write_bytes(b"a audio/tone000.wav\n" * (name == "segments"))
+        (corpus / name).write_bytes((b".\na\t1\n" if name == "m.tsv" else b"a a 0 1\n") + text)
+        list(entries([corpus if name in ("segments", "wav.scp") else corpus / name]))
+
+
+def test_files_that_are_no_manifest_by_themselves(corpus):
+    (corpus / "wav.scp").write_text("a audio/tone000.wav\n")
+    with pytest.raises(UserError, match="takes the directory"):
+        next(entries([corpus / "wav.scp"]))
+    (corpus / "m.tsv").write_text(f"{corpus}\naudio/tone000.wav\naudio/tone001.wav\tmany\na.wav\t{'9' * 5000}\n")
+    assert reasons(corpus / "m.tsv") == ["", "bad_duration", "bad_duration"]

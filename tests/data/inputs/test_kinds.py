@@ -101,6 +101,8 @@ def lhotse_cut(row, path, start, seconds, **more):
 def as_lhotse_cuts(folder, clips):
     copied(folder / "audio", clips)
     cuts = [lhotse_cut(row, f"audio/{row['name']}.flac", 0.0, round(row["duration"], 2)) for row in clips]
+    for cut in cuts[::2]:  # all of a recording, and a stretch that happens to be all of it
+        cut["recording"]["duration"] = cut["duration"]
     return jsonl(folder / "cuts.jsonl.gz", cuts)
 
 
@@ -303,3 +305,29 @@ def test_paths_of_recipes_are_relative_to_root(clips, tmp_path):
     inputs = [tmp_path / "data", jsonl(tmp_path / "data" / "cuts.jsonl", [cut])]
     assert [entry.reason for entry in entries(inputs)] == ["missing"] * 2
     assert [entry.reason for entry in entries(inputs, tmp_path)] == [""] * 2
+
+
+@pytest.mark.parametrize(
+    ("cut", "sources", "expected"),
+    [
+        (0, [[0]], None),
+        (1, [[1]], None),  # the only one of its file
+        (1, [[0], [1]], None),
+        (1, [[0, 1]], 1),
+        (5, [[4, 5]], 1),
+        ([0, 1], [[0, 1]], None),
+        (None, [[0, 1]], None),
+        ([0, 1], [[0, 1, 2]], "refused"),
+        ([0, 1], [[0], [1]], "refused"),
+        (None, [[0], [1]], "refused"),
+        (3, [[0, 1]], "refused"),
+    ],
+)
+def test_channels_of_a_cut(cut, sources, expected, clips, tmp_path):
+    row = lhotse_cut(clips[0], "x.wav", 0.0, 1.0) | {"channel": cut}
+    files = [{"type": "file", "channels": channels, "source": "x.wav"} for channels in sources]
+    row["recording"]["sources"] = files
+    (tmp_path / "x.wav").touch()
+    (entry,) = entries([jsonl(tmp_path / "m.jsonl", [row])])
+    assert (entry.reason or entry.channel) == expected
+    assert not entry.reason or "channels" in entry.detail
