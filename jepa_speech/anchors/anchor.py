@@ -17,9 +17,10 @@ NORMALIZE = ("level", "mean")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Anchor:
-    """K clusters over one kind of features, standardised: z = (x - shift) / scale.
+    """K clusters over one kind of features, standardised: z = (x - shift) / scale, and z R where there is a rotation R.
 
-    shift, scale (D,) float32 · features: a kind of `features/spectral.py`, or "layer:N" of a checkpoint
+    shift, scale (D,) float32 · rotation (D, D) float32, of "pca" features: it whitens
+    features: a kind of `features/spectral.py`, or "layer:N" of a checkpoint
     normalize: "level" (audio at level 1), or "mean" (also less the utterance's mean feature vector)
     checkpoint: where the run of a "layer:N" lay · checkpoint_fingerprint: the hash of its weights, "" for spectral
     features.
@@ -31,6 +32,7 @@ class Anchor:
     normalize: str = "level"
     checkpoint: str = ""
     checkpoint_fingerprint: str = ""
+    rotation: np.ndarray | None = None
 
     FORMAT: ClassVar[str]
 
@@ -57,6 +59,13 @@ class Anchor:
         """What `gmm.log_joint` needs, as jax arrays: a pytree to close over, or to pass through jit."""
         raise NotImplementedError
 
+    def _standardising(self) -> dict[str, np.ndarray]:
+        """What takes x to z, for `arrays`; of "pca" features a blank anchor has a rotation too."""
+        kept = {"shift": self.shift, "scale": self.scale}
+        if self.rotation is None and self.features != "pca":
+            return kept
+        return kept | {"rotation": np.eye(self.dim) if self.rotation is None else self.rotation}
+
     def save(self, path: str | Path) -> None:
         """Writes an npz, whole or not at all."""
         contents = {"format": np.array(self.FORMAT), **self._contents()}
@@ -70,4 +79,6 @@ class Anchor:
         contents = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "checkpoint"}
         if not self.checkpoint_fingerprint:
             del contents["checkpoint_fingerprint"]
+        if self.rotation is None:
+            del contents["rotation"]
         return {name: np.asarray(value) for name, value in contents.items()}

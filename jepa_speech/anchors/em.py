@@ -52,6 +52,7 @@ class Parameters:
         temperature: float = 1.0,
         checkpoint: str = "",
         checkpoint_fingerprint: str = "",
+        rotation: np.ndarray | None = None,
     ) -> DiagonalGMM:
         arrays = {
             "means": self.means,
@@ -61,7 +62,7 @@ class Parameters:
             "scale": scale,
         }
         arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-        origin = {"checkpoint": checkpoint, "checkpoint_fingerprint": checkpoint_fingerprint}
+        origin = {"checkpoint": checkpoint, "checkpoint_fingerprint": checkpoint_fingerprint, "rotation": rotation}
         return DiagonalGMM(**arrays, features=features, normalize=normalize, temperature=temperature, **origin)
 
     def arrays(self) -> Arrays:

@@ -42,9 +42,9 @@ class DiagonalGMM(Anchor):
         constant = np.log(np.maximum(self.weights.astype(np.float64), 1e-30))
         constant -= 0.5 * np.sum(np.log(2 * np.pi * variances) + means**2 / variances, axis=1)
         constant -= np.sum(np.log(self.scale.astype(np.float64)))  # a density of x, not of z
-        arrays = {
-            "shift": self.shift,
-            "scale": self.scale,
+        if self.rotation is not None:
+            constant += np.linalg.slogdet(self.rotation.astype(np.float64))[1]
+        arrays = self._standardising() | {
             "linear": (means / variances).T,  # (D, K)
             "quadratic": (-0.5 / variances).T,  # (D, K)
             "constant": constant,  # (K,)
@@ -53,9 +53,11 @@ class DiagonalGMM(Anchor):
         return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
 
     def to_sklearn(self) -> "GaussianMixture":
-        """The same mixture (at temperature 1) over unstandardised features."""
+        """The same mixture (at temperature 1) over unstandardised features; ValueError where they are rotated."""
         from sklearn.mixture import GaussianMixture
 
+        if self.rotation is not None:
+            raise ValueError("a diagonal mixture of rotated features is no diagonal one of the features as they were")
         scale = self.scale.astype(np.float64)
         mixture = GaussianMixture(self.components, covariance_type="diag")
         mixture.weights_ = self.weights.astype(np.float64) / self.weights.sum(dtype=np.float64)
@@ -94,6 +96,8 @@ def from_sklearn(
 def log_joint(arrays: Arrays, x: jax.Array) -> jax.Array:
     """log w_k N(x; μ_k, diag σ_k²) at temperature 1: (…, D) -> (…, K). The square is expanded: two matmuls."""
     z = (x.astype(jnp.float32) - arrays["shift"]) / arrays["scale"]
+    if "rotation" in arrays:
+        z = jnp.matmul(z, arrays["rotation"], precision=_HIGHEST)
     joint = jnp.matmul(z, arrays["linear"], precision=_HIGHEST)
     joint += jnp.matmul(jnp.square(z), arrays["quadratic"], precision=_HIGHEST)
     return joint + arrays["constant"]

@@ -38,9 +38,7 @@ class KMeans(Anchor):
 
     def arrays(self) -> Arrays:
         centroids = self.centroids.astype(np.float64)
-        arrays = {
-            "shift": self.shift,
-            "scale": self.scale,
+        arrays = self._standardising() | {
             "linear": centroids.T,  # (D, K)
             "quadratic": np.zeros_like(centroids.T),  # the same for all k: left out
             "constant": -0.5 * np.sum(centroids**2, axis=1),  # (K,)
@@ -49,10 +47,10 @@ class KMeans(Anchor):
         return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
 
     def to_sklearn(self) -> "sklearn.cluster.KMeans":
-        """The same centroids over unstandardised features; raises ValueError where `scale` is not all one number."""
+        """The same centroids over unstandardised features; raises ValueError where distances are others in them."""
         from sklearn.cluster import KMeans as Estimator
 
-        if np.ptp(self.scale):
+        if np.ptp(self.scale) or self.rotation is not None:
             raise ValueError("distances in these standardised features are no Euclidean distances in the raw ones")
         estimator = Estimator(self.components)
         estimator.cluster_centers_ = self.centroids.astype(np.float64) * self.scale + self.shift

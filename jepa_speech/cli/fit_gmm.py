@@ -68,9 +68,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         fit = em.fit(passes.chunks(progress.update), passes.sample, passes.heldout, settings, watch, kept)
 
     temperature = fit.history[-1]["temperature"]
-    anchor = fit.parameters.mixture(
-        passes.shift, passes.scale, options.features, options.normalize, temperature, checkpoint, fingerprint
-    )
+    kind = options.features, options.normalize, temperature, checkpoint, fingerprint
+    anchor = fit.parameters.mixture(passes.shift, passes.scale, *kind, rotation=passes.rotation)
     anchor.save(options.out)
     draw_history(options.out, fit.history)
     kept.remove()

@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         centroids=fit.centroids.astype(np.float32),
         shift=passes.shift,
         scale=passes.scale,
+        rotation=passes.rotation,
         features=options.features,
         normalize=options.normalize,
         checkpoint=checkpoint,

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from jepa_speech.anchors.frames import Chunks, shift_and_scale
+from jepa_speech.anchors.frames import Chunks, shift_and_scale, whitening
 from jepa_speech.data.anchoring import Advance, feature_means, silent
 from jepa_speech.data.extractors import Extractor
 from jepa_speech.data.store import Store
@@ -18,6 +19,7 @@ HELD_BYTES = 2 << 30  # frames beyond this are not held in memory but computed a
 CHUNK_BYTES = 100 << 20  # they come in chunks of so many bytes, to be shuffled among themselves,
 HELD_OUT_FRAMES = 100_000  # are watched on so many,
 SAMPLED_FROM = 10  # and a sample is drawn from so many times its size, to hear many recordings
+WHITENED_FROM = 500_000  # frames
 _HELD_OUT_SALT = 1 << 32  # no seed of `--seed`
 
 
@@ -39,15 +41,17 @@ def fitting_records(store: Store, hours: float, seed: int) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class Passes:
-    """Frames to pass over as often as one likes, in memory or computed anew each time: (x - shift) / scale.
+    """Frames to pass over as often as one likes, in memory or computed anew each time: (x - shift) / scale, rotated.
 
-    shift, scale (D,) float32 · sample, heldout (n, D): of the frames to fit on, and others · frames: in a pass
+    shift, scale (D,) float32 · rotation (D, D) float32 or None
+    sample, heldout (n, D): of the frames to fit on, and others · frames: in a pass
     recordings: with those held out · chunks: tell them whom to tell of seconds done, and they are the frames (n, D) of
     whole recordings in an order that the seed draws.
     """
 
     shift: np.ndarray
     scale: np.ndarray
+    rotation: np.ndarray | None
     sample: np.ndarray
     heldout: np.ndarray
     frames: int
@@ -67,8 +71,8 @@ def fitting_passes(
 ) -> Passes:
     """The frames of the `fitting_records`, with so large a `sample`, in bounded memory: see HELD_BYTES.
 
-    Their mean is taken off, and with `standardize` each feature is divided by its deviation. `advance` hears what is
-    heard before the first pass.
+    Their mean is taken off, with `standardize` each feature is divided by its deviation; "pca" are whitened.
+    `advance` hears what is heard before the first pass.
     """
     train, heldout = fitting_records(store, hours, seed)
     counts, random = _frame_counts(store), np.random.default_rng(seed)
@@ -79,8 +83,8 @@ def fitting_passes(
     frames = int(edges[-1])
     if (frames + counts[heldout].sum()) * features.dim * 4 <= HELD_BYTES:
         x = _gather(store, features, normalize, train if alone else np.concatenate([train, heldout]), advance)
-        shift, scale = _shift_and_scale(x[:frames], standardize)
-        np.divide(np.subtract(x, shift, out=x), scale, out=x)
+        standard = Standard.of(x[:frames], standardize, features.name == "pca")
+        standard.apply(x)
         drawn = x[np.sort(random.choice(frames, min(sample, frames), replace=False))]
 
         def held(number: int, advance: Advance) -> np.ndarray:
@@ -89,22 +93,46 @@ def fitting_passes(
             return chunk
 
         chunks = partial(_Chunks, held, len(groups))
-        return Passes(shift, scale, drawn, x if alone else x[frames:], frames, recordings, chunks)
+        return Passes(*standard, drawn, x if alone else x[frames:], frames, recordings, chunks)
 
     some = train[: 1 + np.searchsorted(np.cumsum(counts[train]), SAMPLED_FROM * sample)]
     share = sample / counts[some].sum()
     parts = [x[random.random(len(x)) < share] for _, x in _stream(store, features, normalize, some, advance)]
     drawn = np.concatenate(parts)
-    shift, scale = _shift_and_scale(drawn, standardize)
+    standard = Standard.of(drawn, standardize, features.name == "pca")
     watched = heldout[: 1 + np.searchsorted(np.cumsum(counts[heldout]), HELD_OUT_FRAMES)]
     watched = _gather(store, features, normalize, watched, advance)
 
     def anew(number: int, advance: Advance) -> np.ndarray:
-        x = _gather(store, features, normalize, groups[number], advance)
-        return np.divide(np.subtract(x, shift, out=x), scale, out=x)
+        return standard.apply(_gather(store, features, normalize, groups[number], advance))
 
-    drawn, watched = ((x - shift) / scale for x in (drawn, watched))
-    return Passes(shift, scale, drawn, watched, frames, recordings, partial(_Chunks, anew, len(groups)))
+    drawn, watched = standard.apply(drawn), standard.apply(watched)
+    return Passes(*standard, drawn, watched, frames, recordings, partial(_Chunks, anew, len(groups)))
+
+
+class Standard(NamedTuple):
+    """How features are standardised; see Passes."""
+
+    shift: np.ndarray
+    scale: np.ndarray
+    rotation: np.ndarray | None
+
+    @classmethod
+    def of(cls, x: np.ndarray, deviation: bool, whiten: bool) -> "Standard":
+        """From frames (n, D); they stay as they are."""
+        shift, scale = (part.astype(np.float32) for part in shift_and_scale(x))
+        if not whiten:
+            return cls(shift, scale if deviation else np.ones_like(scale), None)
+        some = x[:: 1 + len(x) // WHITENED_FROM].copy()
+        return cls(shift, scale, whitening(cls(shift, scale, None).apply(some)))
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """In place: (n, D) -> (n, D)."""
+        np.divide(np.subtract(x, self.shift, out=x), self.scale, out=x)
+        if self.rotation is not None:
+            for part in np.array_split(x, max(1, len(x) // 100_000)):
+                part[:] = part @ self.rotation
+        return x
 
 
 class _Chunks(Sequence[np.ndarray]):
@@ -124,11 +152,6 @@ def _groups(records: np.ndarray, counts: np.ndarray, frames: int) -> list[np.nda
     """The records in their order, cut where another `frames` frames begin."""
     before = np.concatenate([[0], np.cumsum(counts[records])[:-1]])
     return np.split(records, np.flatnonzero(np.diff(before // max(frames, 1))) + 1)
-
-
-def _shift_and_scale(x: np.ndarray, standardize: bool) -> tuple[np.ndarray, np.ndarray]:
-    shift, scale = shift_and_scale(x)
-    return shift.astype(np.float32), scale.astype(np.float32) if standardize else np.ones(len(scale), np.float32)
 
 
 def _gather(store: Store, features: Extractor, normalize: str, records: np.ndarray, advance: Advance) -> np.ndarray:

@@ -9,6 +9,8 @@ MFCC: the same with 23 filters, then the first 13 coefficients (c0 among them) o
 followed by their Δ and ΔΔ: the slope and the curvature of the line and the parabola fitted to 9 frames
 (`librosa.feature.delta`, width 9, mode "nearest").
 
+pca: log-mel as well; an anchor in it holds the rotation that whitens them (`anchors/anchor.py`).
+
 mfcc100: the same computed 100 times a second, deltas included, of which every second frame is kept: frame t still has
 the window of the grid's frame t. What HuBERT's first labels are made of (arXiv 2106.07447, section IV-B).
 """
@@ -24,7 +26,7 @@ from jepa_speech.features import grid
 from jepa_speech.features.deltas import REACH, with_deltas
 from jepa_speech.features.filters import mel_bank
 
-DIMS = {"logmel": 80, "mfcc": 39, "mfcc100": 39}
+DIMS = {"logmel": 80, "pca": 80, "mfcc": 39, "mfcc100": 39}
 
 _FLOOR = 1e-6
 _MFCC_MELS, _CEPSTRA = 23, 13
@@ -37,7 +39,7 @@ def extract(kind: str, audio: jax.Array, lengths: jax.Array | None = None) -> ja
     `lengths` (…) counts the valid samples of padded rows: no frame that lies within them sees the padding.
     Raises UsageError for an unknown kind.
     """
-    if kind == "logmel":
+    if kind in ("logmel", "pca"):
         return log_mel(audio)
     if kind == "mfcc":
         return mfcc(audio, lengths)

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 from made_anchors import make_gmm
+from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from jepa_speech.anchors import gmm
@@ -63,6 +64,30 @@ def test_fingerprints_stay_what_they_were():
     """Else every labelled store would ask to be labelled again."""
     known = "51a495251c97f2907cc8363547ea3c11ba56d988496d4dde97f02494052061c0"
     assert make_gmm(components=3, normalize="mean", temperature=2.5).fingerprint == known
+
+
+def test_a_rotated_mixture_is_the_density_of_the_features_themselves():
+    """And a whitened one: in one dimension after another, as scipy has its normal distributions."""
+    random = np.random.default_rng(4)
+    rotation = random.normal(size=(5, 5)).astype(np.float32)
+    anchor = make_gmm(components=3, dim=5, features="pca", rotation=rotation)
+    x = random.normal(size=(40, 5)).astype(np.float32) * anchor.scale + anchor.shift
+    densities = [
+        multivariate_normal(
+            anchor.shift + np.linalg.solve(rotation.T.astype(np.float64), mean) * anchor.scale,
+            np.diag(anchor.scale)
+            @ np.linalg.inv(rotation @ np.diag(1 / variance) @ rotation.T)
+            @ np.diag(anchor.scale),
+        ).logpdf(x)
+        + np.log(weight)
+        for mean, variance, weight in zip(anchor.means, anchor.variances, anchor.weights, strict=True)
+    ]
+    np.testing.assert_allclose(gmm.log_joint(anchor.arrays(), x), np.stack(densities, -1), rtol=1e-4, atol=1e-3)
+    with pytest.raises(ValueError, match="rotated"):
+        anchor.to_sklearn()
+    blank = make_gmm(components=3, dim=5, features="pca")  # what a checkpoint's own is read into
+    assert jax.tree.map(np.shape, blank.arrays()) == jax.tree.map(np.shape, anchor.arrays())
+    assert blank.fingerprint != anchor.fingerprint
 
 
 @pytest.mark.parametrize(("kind", "normalize"), [("logmel", "level"), ("mfcc", "level"), ("mfcc", "mean")])

@@ -22,6 +22,17 @@ def test_an_anchor_comes_back_as_what_it_was(tmp_path, make, kind):
 
 
 @pytest.mark.parametrize("make", [make_gmm, make_kmeans])
+def test_a_rotation_is_kept_and_counts(tmp_path, make):
+    rotation = np.random.default_rng(0).normal(size=(39, 39)).astype(np.float32)
+    anchor = make(features="pca", rotation=rotation)
+    anchor.save(tmp_path / "anchor.npz")
+    loaded = load_anchor(tmp_path / "anchor.npz")
+    np.testing.assert_array_equal(loaded.rotation, rotation)
+    assert loaded.fingerprint == anchor.fingerprint != make(features="pca", rotation=2 * rotation).fingerprint
+    assert make().rotation is None
+
+
+@pytest.mark.parametrize("make", [make_gmm, make_kmeans])
 def test_the_checkpoints_weights_count_but_not_where_it_lay(make):
     same, moved, other = (
         make(features="layer:6", checkpoint=path, checkpoint_fingerprint=weights).fingerprint

@@ -5,12 +5,14 @@ import pytest
 import sklearn.cluster
 from babble import babble_store
 
-from jepa_speech.anchors import unfinished
+from jepa_speech.anchors import gmm, unfinished
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
 from jepa_speech.data import fitting
 from jepa_speech.data.extractors import Spectral
 from jepa_speech.data.feature_means import load_means
+from jepa_speech.data.labels import Labels
+from jepa_speech.features import spectral
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,20 @@ def test_default_is_the_papers_log_mel(store, tmp_path):
     anchor = load_anchor(tmp_path / "gmm.npz")
     assert (anchor.features, anchor.normalize, anchor.temperature) == ("logmel", "level", 1.0)
     assert np.isfinite(anchor.means).all()
+
+
+@pytest.mark.parametrize("kind", ["gmm", "kmeans"])
+def test_an_anchor_of_whitened_log_mel_labels(store, tmp_path, kind):
+    out = tmp_path / "pca.npz"
+    options = ["--components", "4", "--features", "pca", "--iterations", "2", "--out", str(out)]
+    assert main(["fit", kind, "--store", str(store.path), *options]) == 0
+    anchor = load_anchor(out)
+    assert (anchor.features, anchor.rotation.shape) == ("pca", (80, 80))
+    assert main(["label", "--store", str(store.path), "--anchor", str(out), "--top-k", "1"]) == 0
+    ids, _ = Labels(store, anchor).slice(1, 0, 70)
+    x = spectral.log_mel(store.read(1) / store.level[1])
+    np.testing.assert_array_equal(ids[:, 0], gmm.posteriors(anchor.arrays(), x)[:70].argmax(-1))
+    assert len(np.unique(ids)) > 1
 
 
 @pytest.mark.parametrize(

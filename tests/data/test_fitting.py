@@ -73,3 +73,18 @@ def test_one_recording_watches_itself_in_every_way(tmp_path, monkeypatch):
         np.testing.assert_array_equal(chunk, passes.heldout)
         assert len(chunk) == passes.frames == grid.frames(8_000)
         monkeypatch.setattr(fitting, "HELD_BYTES", 0)
+
+
+def test_pca_whitens_log_mel_whether_held_or_not(store, monkeypatch):
+    """Its covariance is the identity, but for directions that hardly vary."""
+    plain = passes_of(store)
+    for _ in range(2):
+        passes = passes_of(store, "pca")
+        (x,) = passes.chunks(lambda seconds: None)
+        raw = (plain.heldout + plain.shift - passes.shift) / passes.scale
+        np.testing.assert_allclose(passes.heldout, raw @ passes.rotation, atol=1e-2)
+        covariance = np.cov(x.T.astype(np.float64), bias=True)
+        variances = np.diag(covariance)
+        assert (np.abs(covariance - np.diag(variances)) < 2e-3).all()
+        assert (variances < 1.001).all() and (variances[:10] > 0.999).all()
+        monkeypatch.setattr(fitting, "HELD_BYTES", 0)
