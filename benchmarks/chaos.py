@@ -1,0 +1,315 @@
+"""Killed with -9 at random moments, and gone on with the same command: is the end that of a run that nobody disturbed?
+
+    python benchmarks/chaos.py --json benchmarks/chaos.json --table benchmarks/chaos.md
+
+Makes a small corpus, then prepares, fits, labels and trains the smoke config at toy size, undisturbed, once. Then each
+trial repeats one of these steps in a folder of its own: its process group is killed once (SIGKILL), at a random moment
+of the time that it takes, or of training while a checkpoint is being written; the same command is run again, and what
+it ends with is compared, bit by bit: arrays of the last checkpoint and bytes of metrics.jsonl, or the fingerprint of
+the store or anchor. In trials of two processes, one of them is killed; the other has to end by itself.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+from orbax.checkpoint import v1 as ocp
+from tqdm import tqdm
+
+from jepa_speech.anchors.load import load_anchor
+from jepa_speech.data.store import Store
+from jepa_speech.files import write_json, write_text
+from jepa_speech.train.checkpoint import by_path
+
+ROOT = Path(__file__).parents[1]
+RATE = 16_000
+TOY = {
+    "data.buckets": "0.5,1.0",
+    "data.batch_seconds": "2",
+    "encoder.width": "16",
+    "encoder.blocks": "1",
+    "encoder.heads": "2",
+    "encoder.hidden": "16",
+    "encoder.dropout": "0.1",
+    "head.width": "8",
+    "mask.span": "2,4",
+    "anchor.top_k": "4",
+    "mixing.utterance": "0.3",
+    "mixing.noise": "0.3",
+    "train.steps": "30",
+    "train.checkpoint_every": "4",
+    "train.report_every": "7",
+    "optim.warmup_steps": "5",
+}
+KINDS = {  # trial -> share of all trials
+    "training": 0.56,
+    "training, during a save": 0.24,
+    "prepare": 0.08,
+    "fit": 0.08,
+    "one process of two": 0.04,
+}
+LONG = 300.0  # seconds: what a process must not take
+
+
+class Step(NamedTuple):
+    """Something that is killed and repeated: its command for a folder, and what it leaves there, as comparable."""
+
+    command: Callable[[Path], list[str]]
+    outcome: Callable[[Path], dict[str, Any]]
+    processes: int = 1
+
+
+def make(folder: Path, records: int = 16) -> None:
+    """WAV files of 0.3 to 1.4 s: notes of 0.1 s."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for i, seconds in enumerate(np.linspace(0.3, 1.4, records)):
+        at = np.arange(int(seconds * RATE)) / RATE
+        pitch = 120 * 1.5 ** random.integers(6, size=int(at[-1] * 10) + 1)[(at * 10).astype(int)]
+        wave = sum(np.sin(2 * np.pi * n * pitch * at) / n for n in range(1, 6)) * 0.1
+        soundfile.write(folder / f"{i:03d}.wav", wave + 0.003 * random.normal(size=len(at)), RATE)
+
+
+def trained(run: Path) -> dict[str, Any]:
+    """Every array of the newest checkpoint, its step, and metrics.jsonl."""
+    with ocp.training.Checkpointer(run / "checkpoints") as manager:
+        step = manager.latest.step
+        shapes = manager.checkpointables_metadata(step).metadata
+        wanted = {part: like(shapes[part]) for part in ("weights", "progress")}
+        state = manager.load_checkpointables(step, wanted)
+    arrays = {name: np.asarray(leaf) for name, leaf in by_path(state).items()}
+    return arrays | {"step": step, "metrics.jsonl": (run / "metrics.jsonl").read_bytes()}
+
+
+def like(tree: Any) -> Any:
+    import jax
+
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), tree)
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The names of what is not the same, bit by bit."""
+
+    def same(a: Any, b: Any) -> bool:
+        if isinstance(a, np.ndarray):
+            return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        return a == b
+
+    return sorted(
+        name
+        for name in ours.keys() | theirs.keys()
+        if ours.keys() ^ theirs.keys() or not same(ours[name], theirs[name])
+    )
+
+
+def spawn(command: list[str], processes: int, folder: Path) -> list[subprocess.Popen]:
+    """The command as so many processes that form one; each has a group of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = []
+    for index in range(processes):
+        several = {
+            "JEPA_SPEECH_COORDINATOR": f"127.0.0.1:{port}",
+            "JEPA_SPEECH_PROCESSES": str(processes),
+            "JEPA_SPEECH_PROCESS": str(index),
+        }
+        with (folder / f"said-{index}.txt").open("ab") as said:
+            started.append(
+                subprocess.Popen(
+                    command,
+                    env=os.environ | (several if processes > 1 else {}),
+                    stdout=said,
+                    stderr=said,
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
+            )
+    return started
+
+
+def kill(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def complete(step: Step, folder: Path) -> float:
+    """Runs to the end; returns seconds. Raises RuntimeError, with the last words, where an exit code is not 0."""
+    began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
+    try:
+        codes = [process.wait(LONG) for process in started]
+    finally:
+        for process in started:
+            kill(process)
+    if any(codes):
+        said = (folder / f"said-{next(i for i, code in enumerate(codes) if code)}.txt").read_text(errors="replace")
+        raise RuntimeError(f"exit codes {codes}: {said[-2000:]}")
+    return time.monotonic() - began
+
+
+def saving(folder: Path) -> Iterator[bool]:
+    """Whether a checkpoint is being written, each time one asks."""
+    while True:
+        yield any("orbax-checkpoint-tmp" in path.name for path in (folder / "run" / "checkpoints").glob("*"))
+
+
+def disturb(kind: str, step: Step, folder: Path, seconds: float, random: np.random.Generator) -> dict[str, Any]:
+    """Starts, kills, and tells where it was and how the other processes ended."""
+    began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
+    victim = started[int(random.integers(len(started)))]
+    if kind.endswith("save"):
+        wanted, busy, seen, before = int(random.integers(1, 8)), saving(folder), 0, False
+        while seen < wanted and victim.poll() is None:
+            now = next(busy)
+            seen, before = seen + (now and not before), now
+            time.sleep(0.0005)
+        time.sleep(random.uniform(0, 0.02))
+    else:
+        moment = random.uniform(0.0, seconds)
+        while time.monotonic() - began < moment and victim.poll() is None:
+            time.sleep(0.002)
+    after, finished = time.monotonic() - began, victim.poll() is not None
+    mid_save = next(saving(folder))
+    kill(victim)
+    told = {"killed_after": round(after, 2), "finished_before": finished, "in_a_save": mid_save}
+    if step.processes > 1:
+        noticed = time.monotonic()
+        told["survivors"] = [survivor(process) for process in started if process is not victim]
+        told["noticed_after"] = round(time.monotonic() - noticed, 1)
+    rows = folder / "run" / "metrics.jsonl"
+    return told | ({"at_row": rows.read_bytes().count(b"\n") if rows.exists() else 0} if kind.startswith("tr") else {})
+
+
+def survivor(process: subprocess.Popen) -> int | str:
+    """Exit code of a process whose peer was killed."""
+    try:
+        return process.wait(LONG)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        return "hung"
+
+
+def steps_of(work: Path, variant: str) -> dict[str, Step]:
+    """The steps of the road by the names of trials; the undisturbed ones' folders are work/NAME."""
+    program = [sys.executable, "-m", "jepa_speech"]
+    store, anchor = work / "prepare" / "store", work / "fit" / "gmm.npz"
+    keys = TOY | {"data.store": str(store), "anchor.path": str(anchor)}
+    train = [*program, "train", "--config", f"{ROOT / 'configs' / 'smoke.py'}:{variant}"]
+    train += [f"--config.{key}={value}" for key, value in keys.items()]
+    fit = [*program, "fit", "gmm", "--store", str(store), "--components", "8", "--iterations", "8"]
+
+    def prepare(folder: Path) -> list[str]:
+        return [*program, "prepare", "--input", str(work / "audio"), "--out", str(folder / "store"), "--workers", "1"]
+
+    one = Step(lambda folder: [*train, "--workdir", str(folder / "run")], lambda folder: trained(folder / "run"))
+    return {
+        "prepare": Step(prepare, lambda folder: {"fingerprint": Store(folder / "store").fingerprint}),
+        "fit": Step(
+            lambda folder: [*fit, "--out", str(folder / "gmm.npz")],
+            lambda folder: {"fingerprint": load_anchor(folder / "gmm.npz").fingerprint},
+        ),
+        "training": one,
+        "training, during a save": one,
+        "one process of two": one._replace(processes=2),
+    }
+
+
+def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[str, Any]:
+    """All trials; each one that does not end as the undisturbed one says what differs, or how it failed."""
+    random, steps = np.random.default_rng(seed), steps_of(work, variant)
+    make(work / "audio")
+    known: dict[tuple, tuple[dict[str, Any], float]] = {}
+    for name, step in steps.items():
+        needed = name in ("prepare", "fit") or trials[name] or (name == "training" and trials[f"{name}, during a save"])
+        if not needed or (step.outcome, step.processes) in known:
+            continue
+        (work / name).mkdir()
+        complete(step, work / name)  # fills the compilation cache
+        if name == "fit":
+            label = ["label", "--store", str(work / "prepare" / "store"), "--anchor", str(work / "fit" / "gmm.npz")]
+            subprocess.run([sys.executable, "-m", "jepa_speech", *label, "--top-k", "4"], check=True, cwd=ROOT)
+        (work / f"{name} again").mkdir()
+        seconds = complete(step, work / f"{name} again")  # the time that a trial takes
+        outcome = step.outcome(work / name)
+        assert not differences(outcome, step.outcome(work / f"{name} again")), f"{name} is not deterministic"
+        known[step.outcome, step.processes] = outcome, seconds
+    rows = []
+    order = [name for name, count in trials.items() for _ in range(count)]
+    random.shuffle(order)
+    for number, name in enumerate(tqdm(order, "kills", disable=None)):
+        step, folder = steps[name], work / f"trial-{number}"
+        folder.mkdir()
+        expected, seconds = known[step.outcome, step.processes]
+        told = {"trial": number, "kind": name} | disturb(name, step, folder, seconds, random)
+        try:
+            told["resumed_in"] = round(complete(step, folder), 2)
+            told["differences"] = differences(expected, step.outcome(folder))
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            told["failed"] = str(error)
+        told["identical"] = told.get("differences") == []
+        rows.append(told)
+    times = {name: round(known[steps[name].outcome, steps[name].processes][1], 1) for name in trials if trials[name]}
+    return {"variant": variant, "seed": seed, "undisturbed_seconds": times, "trials": rows}
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: by kind, how many ended as the undisturbed run did."""
+    lines = ["| killed | trials | of these mid-save | went on | bit-identical |", "|---|---|---|---|---|"]
+    for kind in KINDS:
+        rows = [row for row in report["trials"] if row["kind"] == kind]
+        if rows:
+            counts = [sum(row["in_a_save"] for row in rows), sum("failed" not in row for row in rows)]
+            counts.append(sum(row["identical"] for row in rows))
+            lines.append(f"| {kind} | {len(rows)} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--kills", type=int, default=50, help="in all; the kinds share them (default: 50)")
+    options.add_argument("--kind", choices=KINDS, help="all of one kind")
+    options.add_argument("--variant", default="gmm_jepa", help="of configs/smoke.py")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--json", metavar="FILE")
+    options.add_argument("--table", metavar="FILE")
+    args = options.parse_args()
+    trials = {kind: round(args.kills * share) for kind, share in KINDS.items()}
+    if args.kind:
+        trials = dict.fromkeys(KINDS, 0) | {args.kind: args.kills}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{folder}/cache")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        began = time.monotonic()
+        report = chaos(trials, args.variant, args.seed, Path(folder) / "work")
+    report |= {"minutes": round((time.monotonic() - began) / 60, 1), "cores": os.cpu_count()}
+    report["machine"] = platform.machine()
+    written = table(report)
+    kinds = ", ".join(f"{name} {seconds} s" for name, seconds in report["undisturbed_seconds"].items())
+    print(written)
+    if args.json:
+        write_json(args.json, report)
+    if args.table:
+        command = "python benchmarks/chaos.py " + " ".join(sys.argv[1:])
+        about = f"\n{report['minutes']} minutes on {os.cpu_count()} cores; undisturbed: {kinds}. `{command}`\n"
+        write_text(args.table, f"# Killed with -9 and gone on ({args.variant})\n\n{written}{about}")
+    bad = [row for row in report["trials"] if not row["identical"]]
+    for row in bad:
+        print(json.dumps(row), file=sys.stderr)
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
