@@ -21,7 +21,8 @@ from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.recording import recording
 from jepa_speech.data.store import shard_path
-from jepa_speech.data.writing import json_line, replacing, shard_writer, temporary_name, writing
+from jepa_speech.data.writing import json_line, shard_writer, writing
+from jepa_speech.files import replacing, temporary_name
 
 CHUNK_RECORDS = 1024  # at most: a million short recordings are a thousand shards
 SHARD_MB = 64  # of the files as they come: a kill costs no more work than this for each worker

@@ -13,10 +13,10 @@ from jepa_speech.data.checksums import DIGEST_BYTES, file_crc
 from jepa_speech.data.chunks import sidecar
 from jepa_speech.data.index_files import Index, index_writer, written_index
 from jepa_speech.data.store import FORMAT, INDEX, shard_path
-from jepa_speech.data.writing import json_line, replacing
+from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_jsonl, write_json
+from jepa_speech.files import read_jsonl, replacing, write_json
 
 CHECKED = (*(f"index/{name}.npy" for name in INDEX), "records.jsonl", "rejects.jsonl", "duplicates.jsonl")
 

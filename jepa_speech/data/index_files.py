@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jepa_speech.data.store import INDEX
-from jepa_speech.data.writing import replacing
+from jepa_speech.files import replacing
 
 Index = dict[str, np.ndarray]  # by the names of INDEX
 HEADER = 128  # bytes: numpy leaves room in it for any number of rows

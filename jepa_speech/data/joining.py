@@ -19,9 +19,9 @@ from jepa_speech.data.index_files import index_writer
 from jepa_speech.data.prepare import summary
 from jepa_speech.data.store import FORMAT, Store, shard_path
 from jepa_speech.data.store_plan import Plan, begin, new_work
-from jepa_speech.data.writing import json_line, replacing, temporary_name, writing
+from jepa_speech.data.writing import json_line, writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_jsonl, sha256_arrays
+from jepa_speech.files import read_jsonl, replacing, sha256_arrays, temporary_name
 
 
 def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:

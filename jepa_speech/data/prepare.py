@@ -21,9 +21,9 @@ from jepa_speech.data.manifest import SUFFIXES, entries
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import FORMAT, store_info
 from jepa_speech.data.store_plan import Plan, begin, find, new_work
-from jepa_speech.data.writing import replacing, writing
+from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_json, read_jsonl
+from jepa_speech.files import read_json, read_jsonl, replacing
 
 Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 

@@ -1,13 +1,12 @@
-"""Files that are written whole or not at all, and one clear line when the disk is full."""
+"""What a store is written with: shards, JSON lines, and one clear line when the disk is full."""
 
 import errno
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -17,22 +16,6 @@ from jepa_speech.errors import UserError
 def json_line(row: dict[str, Any]) -> bytes:
     """One row of a JSON-lines file. A lone surrogate (in a file name that is not UTF-8) is kept as its JSON escape."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-
-
-def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on whatever machine: in containers process ids are alike."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file under a temporary name, flushed to disk and renamed to `path` if all went well."""
-    temporary = temporary_name(path)
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 @contextmanager

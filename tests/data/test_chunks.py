@@ -5,7 +5,7 @@ import json
 from jepa_speech.data.chunks import CHUNK_RECORDS, remove_left_overs, spool, unfinished
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.store import shard_path
-from jepa_speech.data.writing import temporary_name
+from jepa_speech.files import temporary_name
 
 
 def test_chunks_are_bounded_and_cover_all(tmp_path):
