@@ -8,8 +8,9 @@ from typing import Any
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli.fit_shared import bar, compute_means
 from jepa_speech.cli.layers import source_of
+from jepa_speech.cli.parts import part
 from jepa_speech.data.anchoring import check_top_k, label, seconds_of
-from jepa_speech.data.label_parts import FIGURES, Part
+from jepa_speech.data.label_parts import FIGURES
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
@@ -32,18 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its run folder, if it was moved")
     parser.add_argument(
         "--shard",
-        type=shard,
+        type=part,
         metavar="I/N",
         help="only the I-th of N parts, counted from 0, for array jobs; then `jepa-speech inspect STORE --merge`",
     )
-
-
-def shard(text: str) -> Part:
-    """For argparse: I/N with 0 <= I < N."""
-    i, _, n = text.partition("/")
-    if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
-        raise argparse.ArgumentTypeError(f"{text!r}: I/N with 0 <= I < N, such as 0/4")
-    return int(i), int(n)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -58,9 +51,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         with bar("label", seconds_of(store, options.shard or (0, 1))) as progress:
             label(store, anchor, top_k, progress.update, features, options.shard)
         if options.shard:
-            part = "{}/{}".format(*options.shard)
-            print(f"part {part} is written; when all are, `jepa-speech inspect {store.path} --merge` joins them")
-            return {"store": str(store.path), "anchor": anchor.fingerprint, "part": part, "whole": False}
+            name = "{}/{}".format(*options.shard)
+            print(f"part {name} is written; when all are, `jepa-speech inspect {store.path} --merge` joins them")
+            return {"store": str(store.path), "anchor": anchor.fingerprint, "part": name, "whole": False}
         labels = Labels(store, anchor)
     size = sum(file.stat().st_size for file in labels.path.iterdir())
     measured = {name: labels.meta[name] for name in FIGURES}

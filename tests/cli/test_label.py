@@ -31,7 +31,7 @@ def test_parts_for_array_jobs(made, monkeypatch, capsys):
         assert f"part {shard} is written; when all are, `jepa-speech inspect" in capsys.readouterr().out
     assert label_parts.merge_label_parts(store) == [Labels(store, load_anchor(anchor)).path]
     assert main([*arguments, "--shard", "2/2"]) == 2
-    assert "'2/2': I/N with 0 <= I < N" in capsys.readouterr().err
+    assert "'2/2' is no part: I/N with 0 <= I < N" in capsys.readouterr().err
 
 
 def size(folder):
