@@ -50,8 +50,9 @@ class Peers(NamedTuple):
 def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     """With several processes: all of them are joined inside. With one, nothing happens, and no port is opened.
 
-    A process that fails inside leaves at once with its own exit code. Going the usual way, it would wait for peers
-    that wait for it in a collective, until jax aborts them all with code 134, which asks for another start.
+    A process that fails inside leaves with its own exit code. Going the usual way, it would wait for peers that wait
+    for it in a collective, until jax aborts them all with code 134, which asks for another start. That is what becomes
+    of it only where the failure is a lost peer's doing.
 
     Raises UsageError for wrong or partial settings, UserError where a cluster does not tell what jax asks it,
     Interrupted where process 0 finds its port taken. Where a peer does not come within 50 s, the process says whom
@@ -66,9 +67,13 @@ def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
         yield
     except Interrupted:
         raise  # all are saved and leave together
-    except BaseException as error:
-        code = error.exit_code if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+    except (UserError, KeyboardInterrupt) as error:
+        code = error.exit_code if isinstance(error, UserError) else 130
         atexit.register(leave, code, 5.0 if peers.index == 0 else 0.0)  # runs before jax's own, which waits
+        raise
+    except BaseException:
+        # Ours, or that of a collective without its peer. In the latter case jax ends us with 134 while we wait here.
+        atexit.register(leave, 1, HEARTBEAT + 10.0)
         raise
 
 
@@ -177,7 +182,7 @@ def give_up(peers: Peers) -> None:
 
 
 def leave(code: int, after: float) -> None:
-    """Ends this process without a word to the others; process 0 a little later, for without it the others abort."""
+    """Ends this process `after` so many seconds, without a word to the others. Without process 0 they abort at once."""
     time.sleep(after)
     sys.stdout.flush()
     sys.stderr.flush()

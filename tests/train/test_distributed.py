@@ -1,6 +1,7 @@
 """Several processes as one: who they are, what happens when one does not come or fails; and nothing for one process."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -120,10 +121,10 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def start(port: int, index: int, code: str, patience: float) -> subprocess.Popen:
-    """A process of two, whose patience is shorter than that of real ones."""
+def start(port: int, index: int, code: str, patience: float, heartbeat: int = 30) -> subprocess.Popen:
+    """A process of two, which may be less patient than real ones."""
     program = (
-        f"from jepa_speech.train import distributed as d; d.PATIENCE = {patience}\n"
+        f"from jepa_speech.train import distributed as d; d.PATIENCE, d.HEARTBEAT = {patience}, {heartbeat}\n"
         f"from jepa_speech.errors import UserError; import sys, time, jax\n"
         f"def run():\n  with d.connected():\n    {code}\n"
         f"try:\n  run()\nexcept UserError as error:\n  print(error); sys.exit(1)\n"
@@ -157,3 +158,16 @@ def test_one_that_fails_leaves_with_its_own_code_though_its_peer_waits():
         waiting.kill()
     assert failing.returncode == 1, time.monotonic() - began
     assert distributed.HEARTBEAT + 20 <= 60
+
+
+def test_the_survivor_of_a_lost_peer_asks_for_another_start():
+    """Its collective fails at once, which by itself would be a failure of its own; then jax notices the loss."""
+    port, many = free_port(), "from jax.experimental.multihost_utils import sync_global_devices as s; s('a'); "
+    with start(port, 1, many + "print('met', file=sys.stderr, flush=True); time.sleep(100)", 50, 5) as lost:
+        survivor = start(port, 0, many + "s('b')", 50, 5)
+        for line in lost.stderr:
+            if line == "met\n":
+                break
+        lost.kill()
+        _, said = survivor.communicate(timeout=120)
+    assert survivor.returncode == -signal.SIGABRT and "1\nThe tasks have crashed" in said, said
