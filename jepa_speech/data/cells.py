@@ -1,4 +1,4 @@
-"""Rows of parquet files that hold audio, read one after another without ever holding a whole row group."""
+"""Rows of parquet files that hold audio, read one after another; what is held is a page of the file."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 BATCH = 8  # rows decoded at a time
+BUFFER = 1 << 20  # bytes; without one, a whole row group is read at once
 
 
 def parquet_file(path: str | Path) -> "pyarrow.parquet.ParquetFile":
@@ -19,7 +20,7 @@ def parquet_file(path: str | Path) -> "pyarrow.parquet.ParquetFile":
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(f"{path}: reading parquet needs pyarrow; pip install 'jepa-speech[parquet]'") from error
-    return pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False)
+    return pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=BUFFER)
 
 
 def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,19 @@ def test_inputs_that_are_neither_folder_nor_manifest(corpus):
         next(entries([corpus / "audio", corpus / "none"]))
     with pytest.raises(UserError, match="takes a folder"):
         next(entries([corpus / "audio" / "tone000.wav"]))
+
+
+def test_the_list_takes_a_few_bytes_of_memory_per_entry():
+    """Numbers in arrays, not an object each: those alone would take a hundred bytes."""
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            for _ in listed_once(Entry(source=f"{i}.wav", path=f"/{i}.wav", stamp=(9, 9)) for i in range(count)):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(100)
+    assert (peak(12_000) - peak(2_000)) / 10_000 < 64
