@@ -7,6 +7,9 @@ trial repeats one of these steps in a folder of its own: its process group is ki
 of the time that it takes, or of training while a checkpoint is being written; the same command is run again, and what
 it ends with is compared, bit by bit: arrays of the last checkpoint and bytes of metrics.jsonl, or the fingerprint of
 the store or anchor. In trials of two processes, one of them is killed; the other has to end by itself.
+
+--variant is one of configs/smoke.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. It
+trains for 60 steps with a checkpoint every 3, and stands for the loop alone: no prepare, no fit, one process.
 """
 
 import argparse
@@ -48,19 +51,21 @@ TOY = {
     "anchor.top_k": "4",
     "mixing.utterance": "0.3",
     "mixing.noise": "0.3",
-    "train.steps": "30",
+    "train.steps": "60",
     "train.checkpoint_every": "4",
     "train.report_every": "7",
     "optim.warmup_steps": "5",
 }
+STEPS = int(TOY["train.steps"])
+SAVE = "training, during a save"
 KINDS = {  # trial -> share of all trials
     "training": 0.56,
-    "training, during a save": 0.24,
+    SAVE: 0.24,
     "prepare": 0.08,
     "fit": 0.08,
     "one process of two": 0.04,
 }
-LONG = 300.0  # seconds: what a process must not take
+LONG = 900.0  # seconds: what a process must not take
 
 
 class Step(NamedTuple):
@@ -170,27 +175,36 @@ def disturb(kind: str, step: Step, folder: Path, seconds: float, random: np.rand
     """Starts, kills, and tells where it was and how the other processes ended."""
     began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
     victim = started[int(random.integers(len(started)))]
-    if kind.endswith("save"):
+    if kind == SAVE:
         wanted, busy, seen, before = int(random.integers(1, 8)), saving(folder), 0, False
         while seen < wanted and victim.poll() is None:
             now = next(busy)
             seen, before = seen + (now and not before), now
             time.sleep(0.0005)
         time.sleep(random.uniform(0, 0.02))
+    elif kind == "training" and random.random() < 0.8:  # the rest also hits what comes before the first step
+        goal = int(random.integers(STEPS))
+        while rows_of(folder) < goal and victim.poll() is None:
+            time.sleep(0.0005)
+        time.sleep(random.uniform(0, 0.05))
     else:
         moment = random.uniform(0.0, seconds)
         while time.monotonic() - began < moment and victim.poll() is None:
             time.sleep(0.002)
-    after, finished = time.monotonic() - began, victim.poll() is not None
+    after, alive = time.monotonic() - began, victim.poll() is None
     mid_save = next(saving(folder))
     kill(victim)
-    told = {"killed_after": round(after, 2), "finished_before": finished, "in_a_save": mid_save}
+    told = {"killed_after": round(after, 2), "killed": alive, "in_a_save": mid_save}
     if step.processes > 1:
         noticed = time.monotonic()
         told["survivors"] = [survivor(process) for process in started if process is not victim]
         told["noticed_after"] = round(time.monotonic() - noticed, 1)
-    rows = folder / "run" / "metrics.jsonl"
-    return told | ({"at_row": rows.read_bytes().count(b"\n") if rows.exists() else 0} if kind.startswith("tr") else {})
+    return told | {"rows": rows_of(folder)}
+
+
+def rows_of(folder: Path) -> int:
+    path = folder / "run" / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def survivor(process: subprocess.Popen) -> int | str:
@@ -214,6 +228,11 @@ def steps_of(work: Path, variant: str) -> dict[str, Step]:
     def prepare(folder: Path) -> list[str]:
         return [*program, "prepare", "--input", str(work / "audio"), "--out", str(folder / "store"), "--workers", "1"]
 
+    if variant == "toy":
+        toy = [sys.executable, str(ROOT / "tests" / "train" / "toy.py")]
+        changes = ["-1", f"steps={STEPS}", "checkpoint_every=3"]
+        one = Step(lambda folder: [*toy, str(folder / "run"), *changes], lambda folder: trained(folder / "run"))
+        return {"training": one, SAVE: one}
     one = Step(lambda folder: [*train, "--workdir", str(folder / "run")], lambda folder: trained(folder / "run"))
     return {
         "prepare": Step(prepare, lambda folder: {"fingerprint": Store(folder / "store").fingerprint}),
@@ -222,7 +241,7 @@ def steps_of(work: Path, variant: str) -> dict[str, Step]:
             lambda folder: {"fingerprint": load_anchor(folder / "gmm.npz").fingerprint},
         ),
         "training": one,
-        "training, during a save": one,
+        SAVE: one,
         "one process of two": one._replace(processes=2),
     }
 
@@ -233,7 +252,7 @@ def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[s
     make(work / "audio")
     known: dict[tuple, tuple[dict[str, Any], float]] = {}
     for name, step in steps.items():
-        needed = name in ("prepare", "fit") or trials[name] or (name == "training" and trials[f"{name}, during a save"])
+        needed = name in ("prepare", "fit") or trials[name] or (name == "training" and trials[SAVE])
         if not needed or (step.outcome, step.processes) in known:
             continue
         (work / name).mkdir()
@@ -250,10 +269,14 @@ def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[s
     order = [name for name, count in trials.items() for _ in range(count)]
     random.shuffle(order)
     for number, name in enumerate(tqdm(order, "kills", disable=None)):
-        step, folder = steps[name], work / f"trial-{number}"
-        folder.mkdir()
+        step = steps[name]
         expected, seconds = known[step.outcome, step.processes]
-        told = {"trial": number, "kind": name} | disturb(name, step, folder, seconds, random)
+        for attempt in range(5):  # until the kill comes before the end
+            folder = work / f"trial-{number}-{attempt}"
+            folder.mkdir()
+            told = {"trial": number, "kind": name} | disturb(name, step, folder, seconds, random)
+            if told["killed"]:
+                break
         try:
             told["resumed_in"] = round(complete(step, folder), 2)
             told["differences"] = differences(expected, step.outcome(folder))
@@ -267,12 +290,12 @@ def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[s
 
 def table(report: dict[str, Any]) -> str:
     """Markdown: by kind, how many ended as the undisturbed run did."""
-    lines = ["| killed | trials | of these mid-save | went on | bit-identical |", "|---|---|---|---|---|"]
+    lines = ["| trials | number | killed | mid-save | went on | bit-identical |", "|---|---|---|---|---|---|"]
     for kind in KINDS:
         rows = [row for row in report["trials"] if row["kind"] == kind]
         if rows:
-            counts = [sum(row["in_a_save"] for row in rows), sum("failed" not in row for row in rows)]
-            counts.append(sum(row["identical"] for row in rows))
+            counts = [sum(row[what] for row in rows) for what in ("killed", "in_a_save")]
+            counts += [sum("failed" not in row for row in rows), sum(row["identical"] for row in rows)]
             lines.append(f"| {kind} | {len(rows)} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines) + "\n"
 
@@ -287,6 +310,8 @@ def main() -> int:
     options.add_argument("--table", metavar="FILE")
     args = options.parse_args()
     trials = {kind: round(args.kills * share) for kind, share in KINDS.items()}
+    if args.variant == "toy":
+        trials = dict.fromkeys(KINDS, 0) | {"training": args.kills - args.kills // 3, SAVE: args.kills // 3}
     if args.kind:
         trials = dict.fromkeys(KINDS, 0) | {args.kind: args.kills}
     with tempfile.TemporaryDirectory() as folder:

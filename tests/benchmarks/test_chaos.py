@@ -1,0 +1,57 @@
+"""benchmarks/chaos.py: it sees what differs, and its trials kill, go on and are counted."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
+# A program of 20 lines that takes up what a kill left: it writes one row after another, each with a checkpoint.
+PROGRAM = """
+import sys, time
+from pathlib import Path
+run = Path(sys.argv[1]); rows = run / "metrics.jsonl"
+run.mkdir(exist_ok=True)
+done = rows.read_bytes().count(b"\\n") if rows.exists() else 0
+for step in range(done, 60):
+    with rows.open("a") as file:
+        file.write(f"{step}\\n")
+    time.sleep(0.005)
+"""
+
+
+@pytest.fixture(scope="module")
+def chaos():
+    spec = importlib.util.spec_from_file_location("chaos", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_any_bit_counts(chaos):
+    ours = {"w": np.zeros(3, np.float32), "step": 4}
+    assert chaos.differences(ours, dict(ours)) == []
+    other = np.zeros(3, np.float32)
+    other[1] = -0.0  # equal, but not the same bits
+    assert chaos.differences(ours, ours | {"w": other}) == ["w"]
+    assert chaos.differences(ours, ours | {"w": np.zeros(3)}) == ["w"]
+    assert chaos.differences(ours, ours | {"step": 5}) == ["step"]
+    assert "w" in chaos.differences(ours, {"step": 4})
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+def test_a_program_that_takes_up_its_work_passes_and_one_that_does_not_fails(chaos, tmp_path, monkeypatch, faithful):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM if faithful else PROGRAM.replace("range(done, 60)", "range(60)"))
+    step = chaos.Step(
+        lambda folder: [sys.executable, str(program), str(folder / "run")],
+        lambda folder: {"metrics.jsonl": (folder / "run" / "metrics.jsonl").read_bytes()},
+    )
+    monkeypatch.setattr(chaos, "steps_of", lambda work, variant: {"training": step})
+    report = chaos.chaos({"training": 3, chaos.SAVE: 0}, "toy", 1, tmp_path / "work")
+    assert [row["killed"] for row in report["trials"]] == [True] * 3
+    identical = sum(row["identical"] for row in report["trials"])
+    assert identical == 3 if faithful else identical < 3  # the latter may be killed before its first row
+    assert f"| training | 3 | 3 | 0 | 3 | {identical} |" in chaos.table(report)
