@@ -8,21 +8,27 @@
 # Settings come from the environment; NAME and ZONE have to be there:
 #   NAME=my-pod  ZONE=us-east5-b  TYPE=v5litepod-64  VERSION=v2-alpha-tpuv5-lite  [PROJECT=...]  [SPOT=1]
 #   [MOUNT='gcsfuse --implicit-dirs my-bucket data']  run on each worker first, so that ~/data holds store and runs
-#   [SSH='--tunnel-through-iap']                      more options for gcloud's ssh and scp, split at spaces
+#   [PUBLIC=1]                                        workers with external addresses; see below
+#   [SSH_FLAGS='--internal-ip']                       options of gcloud's ssh and scp, split at spaces
+#   [TRACK=alpha]                                     the track of gcloud, where SSH_FLAGS='--tunnel-through-iap' is
 #   [DRY_RUN=1]                                       prints the commands, as if the slice did not exist yet
 # Each step may be repeated. CONFIG is a committed file of this checkout, which is what the workers get. RUN, store and
 # anchor must lie on a file system that all workers see; their relative paths start at the workers' home.
-# Workers have no external addresses (--internal-ips): the coordinator's port, 8482, is for the slice alone.
+# Without PUBLIC, workers have no external addresses, for the coordinator's port, 8482, is for the slice alone. Then start
+# this script on a machine of their network, which needs a NAT, for they install packages. With PUBLIC=1 let the firewall
+# admit nothing but ssh, as Google's default network does.
 # It costs money until `delete`. `all` leaves the slice standing when a run fails, and deletes it when one is done.
 set -u
-usage() { sed -n '2,17s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 1 ] && [ -n "${NAME:-}" ] && [ -n "${ZONE:-}" ] || usage
 step=$1
 shift
 type=${TYPE:-v5litepod-64} version=${VERSION:-v2-alpha-tpuv5-lite}
 where=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"})
-read -ra ssh_options <<<"${SSH:-}"
-tpu=(gcloud compute tpus tpu-vm)
+internal=--internal-ip
+[ -z "${PUBLIC:-}" ] || internal=''
+read -ra ssh_options <<<"${SSH_FLAGS:-$internal}"
+tpu=(gcloud ${TRACK:+"$TRACK"} compute tpus tpu-vm)
 
 quoted() { # the arguments, for any shell to read
     local argument line=''
@@ -60,8 +66,8 @@ create() {
             *) echo "tpu_pod.sh: $NAME is $(state)" >&2 && return 1 ;;
         esac
     fi
-    call "${tpu[@]}" create "$NAME" "${where[@]}" "--accelerator-type=$type" "--version=$version" --internal-ips \
-        ${SPOT:+--spot}
+    call "${tpu[@]}" create "$NAME" "${where[@]}" "--accelerator-type=$type" "--version=$version" \
+        ${internal:+--internal-ips} ${SPOT:+--spot}
 }
 
 # The last commit of this checkout, in a Python of its own: needs no root, and not the image's Python.

@@ -47,7 +47,14 @@ def stand_in(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     for name in list(os.environ):
-        if name.startswith(("JEPA_SPEECH_", "JAX_LOCAL")) or name in ("PROCESSES", "DRY_RUN", "SPOT", "MOUNT", "SSH"):
+        if name.startswith(("JEPA_SPEECH_", "JAX_LOCAL")) or name in (
+            "PROCESSES",
+            "DRY_RUN",
+            "SPOT",
+            "MOUNT",
+            "SSH_FLAGS",
+            "PUBLIC",
+        ):
             monkeypatch.delenv(name)
     note = f"import json, sys; open({str(said)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')"
 
@@ -82,17 +89,18 @@ RECORDED = {
     "tpu --name pod --zone z1 --spot --mount 'gcsfuse b data' --project p": [
         "gcloud compute tpus tpu-vm create pod --zone=z1 --project=p --accelerator-type=v5litepod-64 "
         "--version=v2-alpha-tpuv5-lite --internal-ips --spot",
-        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all "
+        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
         "'--command=if [ -f train.pid ] && kill -TERM $(cat train.pid) 2>/dev/null; then "
         "timeout 120 tail --pid=$(cat train.pid) -f /dev/null; fi; rm -f train.pid'",
         "git -C {launch}/.. archive --format=tar.gz --output=/tmp/jepa-speech-pod.tar.gz HEAD",
         "gcloud compute tpus tpu-vm scp /tmp/jepa-speech-pod.tar.gz pod:jepa-speech.tar.gz --zone=z1 --project=p "
-        "--worker=all",
-        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all "
+        "--worker=all --internal-ip",
+        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
         '"--command=set -e; rm -rf jepa-speech; mkdir jepa-speech; tar -xzf jepa-speech.tar.gz -C jepa-speech; '
         "python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --quiet --python 3.12 venv; "
         "python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech\"",
-        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all '--command=set -e; mkdir -p data; "
+        "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
+        "'--command=set -e; mkdir -p data; "
         "mountpoint -q data || gcsfuse b data; export PATH=$HOME/venv/bin:$PATH; "
         "echo $$ >train.pid; exec jepa-speech/launch/local.sh jepa-speech/configs/smoke.py runs/one "
         "--config.train.steps=9'",
@@ -159,7 +167,7 @@ def what_happens(code: int, disrupted: bool) -> str:
     reason = "BackoffLimitExceeded"
     for rule in job["podFailurePolicy"]["rules"]:
         if "onPodConditions" in rule:
-            matches = disrupted and {"type": "DisruptionTarget"} in rule["onPodConditions"]
+            matches = disrupted and {"type": "DisruptionTarget", "status": "True"} in rule["onPodConditions"]
         else:
             assert rule["onExitCodes"]["operator"] == "NotIn" and code != 0
             matches = code not in rule["onExitCodes"]["values"]
