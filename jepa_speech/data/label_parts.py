@@ -45,8 +45,11 @@ class LabelParts:
         self.path = labels_path(store, anchor).with_name(name)
         identity = {"format": FORMAT, "anchor": anchor.fingerprint, "store": store.fingerprint}
         self._meta = identity | {"components": components, "top_k": top_k, "frames": int(_frame_counts(store).sum())}
-        plan = {"meta": self._meta, "parts": parts, "chunk_frames": CHUNK_FRAMES, "chunks": len(self.chunks)}
-        write_json(self.path / "plan.json", plan)
+        cut = {"meta": self._meta, "chunk_frames": CHUNK_FRAMES, "chunks": len(self.chunks)}
+        plan = self.path / "plan.json"
+        if plan.is_file() and any(read_json(plan).get(key) != value for key, value in cut.items()):
+            shutil.rmtree(self.path)  # of another version of this program, which cut other chunks
+        write_json(plan, cut | {"parts": parts})
 
     def unfinished(self, part: Part = (0, 1)) -> list[int]:
         """The chunks of this part that are not written yet."""

@@ -240,6 +240,16 @@ def test_parts_are_joined_to_what_one_run_writes(tmp_path, anchor, small_chunks)
     assert merge_label_parts(stores[1]) == []
 
 
+def test_chunks_that_were_cut_otherwise_are_made_again(tmp_path, anchor, monkeypatch):
+    store = babble_store(tmp_path, [0.4, 1.0, 0.7])
+    with monkeypatch.context() as patch:
+        patch.setattr(label_parts, "CHUNK_FRAMES", 40)
+        anchoring.label(store, anchor, KEPT, part=(0, 2))
+    anchoring.label(store, anchor, KEPT)
+    frames = [grid.frames(int(samples)) for samples in store.samples]
+    assert [len(Labels(store, anchor).slice(i, 0, 99)[0]) for i in range(3)] == frames
+
+
 def test_chunks_of_another_store_are_no_parts_of_this_one(tmp_path, anchor):
     store = babble_store(tmp_path / "a", [0.4])
     anchoring.label(store, anchor, KEPT, part=(0, 2))

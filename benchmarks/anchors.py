@@ -1,0 +1,140 @@
+"""Time of the Gaussian mixture against scikit-learn's, on the same cores in one run.
+
+    python benchmarks/anchors.py [--repeats 5] [--threads 2]
+
+K = 1024 components, D = 80 features, 200,000 frames of random speech-like clusters: one iteration of EM (statistics and
+the new parameters), and the posteriors of 50,000 of the frames. Each repeat times both, one after the other; medians of
+the repeats' ratios, so that a load which comes and goes weighs on both. Ends with benchmarks/anchors.json and .md.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+COMPONENTS, DIM, FRAMES, POSTERIORS = 1024, 80, 200_000, 50_000
+GOALS = {"one EM iteration": 4.0, "posteriors": 6.0}
+
+
+def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised frames (N, D) float32 in overlapping clusters, and means (K, D) drawn from them."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(COMPONENTS // 4, DIM))
+    z = centres[random.integers(len(centres), size=FRAMES)] + random.normal(size=(FRAMES, DIM))
+    z = ((z - z.mean(0)) / z.std(0)).astype(np.float32)
+    return z, z[random.choice(FRAMES, COMPONENTS, replace=False)].astype(np.float64)
+
+
+def ours(z: np.ndarray, means: np.ndarray) -> dict[str, Callable[[], object]]:
+    import jax
+
+    from jepa_speech.anchors import em, gmm
+    from jepa_speech.anchors.frames import batches
+
+    parameters = em.Parameters(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones_like(means))
+    arrays, posteriors = parameters.arrays(), jax.jit(gmm.posteriors)
+
+    def all_posteriors() -> list[np.ndarray]:
+        return [np.asarray(posteriors(arrays, part)) for part, _ in batches(z[:POSTERIORS])]
+
+    return {
+        "one EM iteration": lambda: em.maximisation(em.expectation(parameters, [z])),
+        "posteriors": all_posteriors,
+    }
+
+
+def theirs(z: np.ndarray, means: np.ndarray) -> dict[str, Callable[[], object]]:
+    """What GaussianMixture.fit does in an iteration, and predict_proba; float32 frames, as they are."""
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(COMPONENTS, covariance_type="diag", reg_covar=0)
+    mixture.weights_, mixture.means_ = np.full(COMPONENTS, 1 / COMPONENTS), means
+    mixture.covariances_ = mixture.precisions_cholesky_ = np.ones_like(means)
+    mixture.n_features_in_ = DIM
+
+    def iteration() -> None:
+        _, log_responsibilities = mixture._e_step(z)
+        kept = mixture.means_
+        mixture._m_step(z, log_responsibilities)
+        mixture.weights_, mixture.means_ = np.full(COMPONENTS, 1 / COMPONENTS), kept
+        mixture.covariances_ = mixture.precisions_cholesky_ = np.ones_like(means)
+
+    return {"one EM iteration": iteration, "posteriors": lambda: mixture.predict_proba(z[:POSTERIORS])}
+
+
+def seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def measure(repeats: int) -> dict[str, dict[str, object]]:
+    z, means = data()
+    mine, other, results = ours(z, means), theirs(z, means), {}
+    for what, goal in GOALS.items():
+        mine[what]()  # compiles
+        pairs = np.array([(seconds(mine[what]), seconds(other[what])) for _ in range(repeats)])
+        ratios = pairs[:, 1] / pairs[:, 0]
+        results[what] = {
+            "jepa_speech_s": float(np.median(pairs[:, 0])),
+            "scikit_learn_s": float(np.median(pairs[:, 1])),
+            "ratio": float(np.median(ratios)),
+            "ratios": ratios.round(2).tolist(),
+            "goal": goal,
+        }
+        print(what, results[what], flush=True)
+    return results
+
+
+def table(report: dict) -> str:
+    lines = ["| K = 1024, D = 80 | this program | scikit-learn | times as fast | goal |", "|---|---|---|---|---|"]
+    frames = {"one EM iteration": FRAMES, "posteriors": POSTERIORS}
+    for what, row in report["results"].items():
+        lines.append(
+            f"| {what}, {frames[what]:,} frames | {row['jepa_speech_s']:.2f} s | {row['scikit_learn_s']:.2f} s | "
+            f"{row['ratio']:.1f} | {row['goal']:g} |"
+        )
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    load, threads = " to ".join(f"{x:.1f}" for x in report["load"]), report["threads"]
+    return "\n".join(lines) + (
+        f"\n\nMedians of {report['repeats']} paired repeats, {threads} threads for each on {report['cores']} cores "
+        f"({report['machine']}), load {load} (1.0 of it this run's own for each core it keeps busy); {versions}.\n"
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="for each of the two")
+    args = options.parse_args()
+    # Before NumPy's BLAS and jax wake: the same number of threads for both.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    from threadpoolctl import threadpool_limits
+
+    from jepa_speech.files import write_json, write_text
+
+    load = [os.getloadavg()[0]]
+    with threadpool_limits(args.threads):
+        results = measure(args.repeats)
+    report = {
+        "results": results,
+        "repeats": args.repeats,
+        "threads": args.threads,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "load": [*load, os.getloadavg()[0]],
+        "versions": {name: version(name) for name in ("jax", "scikit-learn", "numpy")},
+    }
+    write_json(HERE / "anchors.json", report)
+    write_text(HERE / "anchors.md", table(report))
+    print(table(report))
+
+
+if __name__ == "__main__":
+    main()
