@@ -132,6 +132,7 @@ def lhotse_loader(folder: Path, plan: Plan, workers: int) -> Seconds:
         yield float(batch["audio_lens"].sum()) / SAMPLE_RATE
 
 
+WORKERS = {1: "1 worker", 2: "2 workers"}
 OTHERS = {"torch": torch_loader, "lhotse": lhotse_loader}
 
 
@@ -166,7 +167,10 @@ def records_of(store: Store) -> list[bytes]:
     return [readers[shard].read([position])[0] for shard, position in places]
 
 
-def race(flac: Store, pcm16: Store, others: list[str], turns: int, seconds: float, folder: Path) -> dict[str, Any]:
+def race(
+    flac: Store, pcm16: Store, others: list[str], turns: int, seconds: float, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """The report after each turn, so that one may stop when one has seen enough."""
     records, plan = records_of(flac), plan_of(flac)
     for number, record in enumerate(records):
         (folder / f"{number}.flac").write_bytes(record)
@@ -176,45 +180,45 @@ def race(flac: Store, pcm16: Store, others: list[str], turns: int, seconds: floa
         "ours, pcm16, 1 core": (partial(ours, pcm16, 0), True),
     }
     installed = [name for name in others if importlib.util.find_spec(name)]
-    for workers in (1, 2):
-        runners[f"ours, flac, {workers} workers"] = partial(ours, flac, workers), False
-        runners[f"ours, pcm16, {workers} workers"] = partial(ours, pcm16, workers), False
+    for n, workers in WORKERS.items():
+        runners[f"ours, flac, {workers}"] = partial(ours, flac, n), False
+        runners[f"ours, pcm16, {workers}"] = partial(ours, pcm16, n), False
         for name in installed:
-            runners[f"{name}, flac, {workers} workers"] = partial(OTHERS[name], folder, plan, workers), False
+            runners[f"{name}, flac, {workers}"] = partial(OTHERS[name], folder, plan, n), False
     rates: dict[str, list[float]] = {name: [] for name in runners}
     load = [os.getloadavg()[0]]
     for _ in tqdm(range(turns), "turns"):
         for name, (start, pinned) in tqdm(runners.items(), "readers", leave=False):
             rates[name].append(rate(start, seconds, pinned))
         load.append(os.getloadavg()[0])
+        yield {
+            "records": len(flac),
+            "hours": flac.hours,
+            "mean_seconds": flac.hours * 3600 / len(flac),
+            "seconds": seconds,
+            "audio_seconds_per_second": rates,
+            "ratios": ratios(rates, installed),
+            "load_average": load,
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in PACKAGES if importlib.util.find_spec(name)},
+            "libsndfile": soundfile.__libsndfile_version__,
+            "left_out": [name for name in others if name not in installed],
+        }
+
+
+def ratios(rates: dict[str, list[float]], others: list[str]) -> dict[str, list[float]]:
+    """Of two readers in the same turn."""
     pairs = {
         "1 core of ours / bare libsndfile, flac (goal 0.5)": ("ours, flac, 1 core", "libsndfile, bare loop, 1 core"),
-        "2 workers / 1, flac (goal 1.2)": ("ours, flac, 2 workers", "ours, flac, 1 workers"),
-        "2 workers / 1, pcm16": ("ours, pcm16, 2 workers", "ours, pcm16, 1 workers"),
+        "2 workers / 1, flac (goal 1.2)": ("ours, flac, 2 workers", "ours, flac, 1 worker"),
+        "2 workers / 1, pcm16": ("ours, pcm16, 2 workers", "ours, pcm16, 1 worker"),
         "pcm16 / flac, 1 core": ("ours, pcm16, 1 core", "ours, flac, 1 core"),
-    } | {
-        f"ours / {other}, flac, {n} workers": (f"ours, flac, {n} workers", f"{other}, flac, {n} workers")
-        for other in installed
-        for n in (1, 2)
     }
-    ratios = {
-        name: [a / b for a, b in zip(rates[first], rates[second], strict=True)]
-        for name, (first, second) in pairs.items()
-    }
-    return {
-        "records": len(flac),
-        "hours": flac.hours,
-        "mean_seconds": flac.hours * 3600 / len(flac),
-        "seconds": seconds,
-        "audio_seconds_per_second": rates,
-        "ratios": ratios,
-        "load_average": load,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES if importlib.util.find_spec(name)},
-        "libsndfile": soundfile.__libsndfile_version__,
-        "left_out": [name for name in others if name not in installed],
-    }
+    for other in others:
+        for workers in WORKERS.values():
+            pairs[f"ours / {other}, flac, {workers}"] = f"ours, flac, {workers}", f"{other}, flac, {workers}"
+    return {name: [a / b for a, b in zip(rates[x], rates[y], strict=True)] for name, (x, y) in pairs.items()}
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -251,12 +255,13 @@ def main() -> None:
     options.add_argument("--table", metavar="FILE")
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        report = race(Store(args.flac), Store(args.pcm16), args.others, args.turns, args.seconds, Path(folder))
+        stores = Store(args.flac), Store(args.pcm16)
+        for report in race(*stores, args.others, args.turns, args.seconds, Path(folder)):
+            if args.json:
+                write_json(args.json, report)
+            if args.table:
+                write_text(args.table, table(report))
     print(table(report))
-    if args.json:
-        write_json(args.json, report)
-    if args.table:
-        write_text(args.table, table(report))
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def stream(store: Store, start: int, workers: int) -> Any:
 def watch(store: Path, seconds: float, workers: int) -> dict[str, Any]:
     """Reads for so long; the anonymous MB of the loader, and of its workers together, once a second (or 100 times)."""
     opened, every = Store(store), min(1.0, seconds / 100)
-    rows, read, last = [], 0, 0.0
+    rows = np.full((round(seconds / every) + 1, 4), -1.0)  # written to at once: a list would grow while we look
+    looks, read, last = 0, 0, 0.0
     bar = tqdm(total=seconds, desc="read", unit="s", disable=None)
     with closing(stream(opened, 0, workers)) as data, bar:
         batch = next(data)  # the clock starts when workers are up
@@ -84,10 +85,11 @@ def watch(store: Path, seconds: float, workers: int) -> dict[str, Any]:
                 bar.update(now - last)
                 last = now
                 held = anonymous(os.getpid()), sum(map(anonymous, members))
-                rows.append((now, *(n / 1e6 for n in held), read))
+                rows[looks] = now, *(n / 1e6 for n in held), read
+                looks += 1
             batch = next(data)
         epochs = int(batch["epoch"][0]) + 1
-    seconds_of, loader, of_workers, utterances = np.array(rows).T
+    seconds_of, loader, of_workers, utterances = rows[:looks].T
     return {
         "seconds": seconds_of.tolist(),
         "loader_mb": loader.tolist(),
