@@ -40,18 +40,21 @@ def _beside(out: str | Path, suffix: str) -> Path:
 
 @styled
 def curves(history: History) -> Figure:
-    """Each quantity over the passes."""
+    """Each quantity over the passes; likelihoods from the first step on, since the start is far below."""
     panels = _KMEANS if "inertia" in history[0] else _GMM
     figure, (row,) = canvas(columns=len(panels), size=(3.4 * len(panels), 3.2))
     for axes, (title, unit, columns) in zip(row, panels, strict=True):
         for column, (name, colour) in columns.items():
-            passes, values = zip(*((line["pass"], line[column]) for line in history), strict=True)
+            shown = history[1:] or history if "log_likelihood" in columns else history
+            passes, values = zip(*((line["pass"], line[column]) for line in shown), strict=True)
             axes.plot(passes, values, "o-", color=colour, ms=4, label=name or None)
         axes.set_title(title)
         axes.set_xlabel("pass")
         axes.set_ylabel(unit)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.ticklabel_format(axis="y", useOffset=False)
+        if "alive" in columns:
+            axes.set_ylim(0, 1.1 * max(line["alive"] for line in history))
         if len(columns) > 1:
             axes.legend()
     return figure
