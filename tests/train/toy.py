@@ -13,6 +13,7 @@ from jepa_speech.data.pipeline import batches
 from jepa_speech.data.plan import Plan
 from jepa_speech.errors import UserError
 from jepa_speech.objectives.contract import Term
+from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import train
 
 
@@ -100,11 +101,17 @@ def toy_batches(config: dict, rows_multiple: int = 4):
     store = ToyStore()
     data = config["data"]
     plan = Plan(store.samples, data["buckets"], data["batch_seconds"], config["seed"], rows_multiple)
-    return lambda start, stop: batches(store, plan, ToyObjective.spec, start, stop)
+
+    def read(start, stop):
+        mine = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        return batches(store, plan, ToyObjective.spec, start, stop, **mine)
+
+    return read
 
 
 def main(workdir: str, kill_before: int = -1, *what: str) -> None:
-    """Trains the toy. When batch `kill_before` is asked for, it sends itself the signals in `what`, or hangs (HANG).
+    """Trains the toy. When batch `kill_before` is asked for, it sends itself the signals in `what`, hangs (HANG), or
+    finds the batch not finite (NAN); of several processes the last one does.
 
     what may also hold key=value: whole numbers for the section train.
     """
@@ -115,15 +122,19 @@ def main(workdir: str, kill_before: int = -1, *what: str) -> None:
 
     def treacherous(start, stop):
         for i, batch in enumerate(inner(start, stop), start):
-            if i == kill_before:
+            if i == kill_before and jax.process_index() == jax.process_count() - 1:
                 for name in signals:
                     if name == "HANG":
                         time.sleep(600)
-                    signal.raise_signal(signal.Signals[name])
+                    elif name == "NAN":
+                        batch["audio"] = np.full_like(batch["audio"], np.nan)
+                    else:
+                        signal.raise_signal(signal.Signals[name])
             yield batch
 
     try:
-        train(config, ToyObjective(), treacherous, workdir)
+        with connected():
+            train(config, ToyObjective(), treacherous, workdir)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
