@@ -52,4 +52,4 @@ def small(config: ConfigDict) -> None:
     config.encoder.maps = (16, 16, 32, 32, 64, 64, 128, 128)
     config.objective.update(hidden=128, decoder=(64, 32, 16), worker_rate=1.0)
     config.optim.update(learning_rate=1e-3, warmup_steps=20, hold_steps=0, schedule="linear", clip=0.0)
-    config.train.update(steps=500, checkpoint_every=250, report_every=25)
+    config.train.update(steps=300, checkpoint_every=100, report_every=25)
