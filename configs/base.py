@@ -13,9 +13,10 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "init_from": "",  # a run folder: start from its weights, everything else fresh
             "data": {
-                "store": "",
+                "store": "",  # or several, with weights: a:1,b:0.5
                 "batch_seconds": 480.0,  # audio in one global batch
                 "buckets": (5.0, 10.0, 15.0),  # padded lengths in seconds; longer recordings are cropped
+                "windows": False,  # of those: one crop an epoch, or one for each of its windows
                 "workers": 0,  # reader processes; 0: threads of this one
             },
             "anchor": {
@@ -37,6 +38,8 @@ def get_config() -> ConfigDict:
                 "kernel": 31,
                 "dropout": 0.1,
                 "dtype": "bfloat16",
+                "scan": False,  # compile one block for all
+                "remat": False,  # keep less in memory: compute blocks again in the backward pass
             },
             "head": {"width": 1024, "blocks": 3, "dropout": 0.1},
             "mask": {

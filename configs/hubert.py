@@ -70,6 +70,8 @@ def wav2vec2_encoder() -> dict:
         "layerdrop": 0.05,
         "gradient_scale": 0.1,
         "dtype": "bfloat16",
+        "scan": False,
+        "remat": False,
     }
 
 

@@ -16,12 +16,14 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_json, write_json
 
 PREFIX = "--config."
-# What may change when a run goes on: no batch and no update depends on it. Stores and anchors may move, for their
-# fingerprints stand in the section `inputs`.
+# What may change when a run goes on: no batch and no update depends on it, but for the order in which a block that is
+# compiled otherwise rounds. Stores and anchors may move, for their fingerprints stand in the section `inputs`.
 MAY_DIFFER = (
     "data.workers",
     "data.store",
     "anchor.path",
+    "encoder.scan",
+    "encoder.remat",
     "train.keep",
     "train.keep_every",
     "train.best",

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jepa_speech.config import from_section
+from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.train.checkpoint import Checkpoints
@@ -68,7 +69,7 @@ class TrainConfig:
         return (number % self.report_every == 0) | (number == 1) | (number == self.steps)
 
 
-SECTIONS = {"train": TrainConfig, "optim": OptimConfig, "mesh": MeshConfig}
+SECTIONS = {"data": DataConfig, "train": TrainConfig, "optim": OptimConfig, "mesh": MeshConfig}
 
 
 def train(
