@@ -153,7 +153,8 @@ def main() -> None:
         collapse = f"{row.collapse.replace('_', ' ')} {result[row.collapse]:.3g} ({low:g} to {high:g}{outside})"
         beside = f"{trivial:.3f} ({row.trivial})"
         rows.append((row.title, f"{loss:.3f}", beside, collapse, str(accuracy([phones])), *against))
-        figures[variant] = {"heldout": result, "chosen": phones["tasks"]["phones"]["chosen"]}
+        numbers = {name: value for name, value in result.items() if not isinstance(value, str)}
+        figures[variant] = {"heldout": numbers, "chosen": phones["tasks"]["phones"]["chosen"]}
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     table = "\n".join(lines) + "\n"
