@@ -110,9 +110,14 @@ def posteriors(arrays: Arrays, x: jax.Array, temperature: float | jax.Array | No
     """
     temperature = arrays["temperature"] if temperature is None else temperature
     joint = log_joint(arrays, x)  # (…, K)
-    soft = jax.nn.softmax(joint / jnp.where(temperature > 0, temperature, 1), axis=-1)
-    hard = jax.nn.one_hot(joint.argmax(-1), joint.shape[-1], dtype=joint.dtype)
-    return jnp.where(temperature > 0, soft, hard)
+
+    def soft() -> jax.Array:
+        return jax.nn.softmax(joint / temperature, axis=-1)
+
+    def hard() -> jax.Array:
+        return jax.nn.one_hot(joint.argmax(-1), joint.shape[-1], dtype=joint.dtype)
+
+    return jax.lax.cond(temperature > 0, soft, hard)  # not `where`: both would take a third longer than one
 
 
 def frame_posteriors(
