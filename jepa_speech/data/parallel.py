@@ -55,8 +55,7 @@ def work_through(steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], w
 
 def _start_worker(stop: Event, done: Synchronized) -> None:
     _run.stop, _run.done = stop, done  # they reach a process only when it starts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which sets `stop`
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    be_a_worker()
 
 
 def _run(steps: Callable[..., Iterator[None]], task: tuple[Any, ...]) -> None:
@@ -65,6 +64,12 @@ def _run(steps: Callable[..., Iterator[None]], task: tuple[Any, ...]) -> None:
             _run.done.value += 1
         if _run.stop.is_set():
             raise UserError("stopped; run the same command again to go on")
+
+
+def be_a_worker() -> None:
+    """This process leaves interrupts to its parent, whom Ctrl-C reaches as well, and ends when that one is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:

@@ -1,6 +1,5 @@
 """From plan to batches: reads the crops of this process's rows, pads them, and looks ahead."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +8,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from jepa_speech.data.parallel import be_a_worker
 from jepa_speech.data.plan import Plan, PlanItem
 from jepa_speech.data.stores import Joined
 from jepa_speech.errors import UsageError
@@ -149,9 +149,9 @@ def batches(
         flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags, which nobody else uses
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-    return iter(stream.mp_prefetch(options, worker_init_fn=leave_interrupts_to_the_parent))
+    return iter(stream.mp_prefetch(options, worker_init_fn=start_worker))
 
 
-def leave_interrupts_to_the_parent(worker: int, workers: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the loop saves first, then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def start_worker(worker: int, workers: int) -> None:
+    """The loop saves first, then ends its workers; after a kill nobody would."""
+    be_a_worker()

@@ -1,5 +1,11 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
+import psutil
 import pytest
 from backendless import BackendlessStore
 from train.toy import ToyLabels, ToyStore
@@ -100,3 +106,39 @@ def test_an_extra_that_nobody_delivers_is_refused():
         read(spec=frozenset({"text"}))
     with pytest.raises(UsageError, match="anchor"):
         read(spec=frozenset({"anchor"}), labels=None)
+
+
+READS = """
+import time
+from test_pipeline import PLAN, STORE, batches
+
+if __name__ == "__main__":
+    stream = batches(STORE, PLAN, frozenset(), 0, 10**6, workers=2)
+    next(stream)
+    print("reading", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_die_with_a_killed_parent(tmp_path):
+    """A kill -9 would otherwise leave them behind, with their memory and a core each."""
+    (tmp_path / "run.py").write_text(READS)
+    here = Path(__file__).parent
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "run.py")],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{here.parent}:{here}"},
+    )
+    try:
+        assert parent.stdout.readline() == b"reading\n"
+        workers = [p for p in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+    assert len(workers) == 2
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    alive = [worker for worker in alive if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+    for worker in alive:
+        worker.kill()
+    assert not alive
