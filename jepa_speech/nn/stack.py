@@ -21,6 +21,8 @@ def through(
 
     remat: the backward pass computes a block again, instead of keeping what it computed on the way.
     """
+    if not blocks:
+        return [x], []
     graph, _ = nnx.split(blocks[0])
 
     def run(x: jax.Array, block: tuple[nnx.State, int | jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
