@@ -36,6 +36,7 @@ SMALL = {
     "optim.warmup_steps": "1",
     "objective.top_blocks": "1",
 }
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NASTY = "--config.data.store=/a b/$(touch x)';\"*"
 WHAT = ["--config", "configs/smoke.py", "--workdir", "runs/one"]
 
@@ -336,10 +337,14 @@ sleep 1000 &
 echo $$ $! >>{tmp_path}/pids
 wait $child; wait $child"""
     stand_in("jepa-speech", body)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in SIGNALS:
         (tmp_path / "pids").unlink(missing_ok=True)
         (tmp_path / "saved").unlink(missing_ok=True)
-        script = subprocess.Popen([LAUNCH / "local.sh", "c.py", "r"], env=os.environ | {"PROCESSES": "2"})
+        script = subprocess.Popen(
+            [LAUNCH / "local.sh", "c.py", "r"],
+            env=os.environ | {"PROCESSES": "2"},
+            preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in SIGNALS],  # nohup, say, ignores some of them
+        )
         wait_for(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 4)
         script.send_signal(number)
         assert script.wait(timeout=60) == 75
