@@ -340,11 +340,12 @@ wait $child; wait $child"""
     for number in SIGNALS:
         (tmp_path / "pids").unlink(missing_ok=True)
         (tmp_path / "saved").unlink(missing_ok=True)
-        script = subprocess.Popen(
-            [LAUNCH / "local.sh", "c.py", "r"],
-            env=os.environ | {"PROCESSES": "2"},
-            preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in SIGNALS],  # nohup, say, ignores some of them
-        )
+        before = {n: signal.signal(n, signal.SIG_DFL) for n in SIGNALS}  # nohup, say, ignores some of them
+        try:
+            script = subprocess.Popen([LAUNCH / "local.sh", "c.py", "r"], env=os.environ | {"PROCESSES": "2"})
+        finally:
+            for n, handler in before.items():
+                signal.signal(n, handler)
         wait_for(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 4)
         script.send_signal(number)
         assert script.wait(timeout=60) == 75
