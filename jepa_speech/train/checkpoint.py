@@ -13,6 +13,9 @@ from orbax.checkpoint import v1 as ocp
 from jepa_speech.errors import UserError
 from jepa_speech.train.state import TrainState, Tree, path_name
 
+# Copies of an array on several devices are written a piece each, and each piece is a program of its own that is compiled
+# at the first save: worth it for large ones alone.
+PIECE = 2**20  # bytes, at least
 PROGRESS = ("opt_state", "step", "key", "skipped", "skipped_in_row")
 
 
@@ -33,10 +36,13 @@ class Checkpoints:
         if best:
             lowest = {"get_metric_fn": lambda figures: figures.get(best, math.inf), "reverse": True, "n": 1}
             kept.append(policies.BestN(**lowest, keep_checkpoints_without_metrics=False))
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = PIECE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.manager = ocp.training.Checkpointer(
                 self.folder,
+                context=context,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
                 cleanup_tmp_directories=True,  # what a kill left over
             )
