@@ -8,7 +8,7 @@ of the time that it takes, or of training while a checkpoint is being written; t
 it ends with is compared, bit by bit: arrays of the last checkpoint and bytes of metrics.jsonl, or the fingerprint of
 the store or anchor. In trials of two processes, one of them is killed; the other has to end by itself.
 
---variant is one of configs/smoke.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. It
+--variant is one of configs/tiny.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. It
 trains for 60 steps with a checkpoint every 3, and stands for the loop alone: no prepare, no fit, one process.
 """
 
@@ -16,18 +16,16 @@ import argparse
 import json
 import os
 import platform
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import soundfile
+from killing import ROOT, SAVE, STEPS, Step, complete, disturb
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
@@ -36,28 +34,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.files import write_json, write_text
 from jepa_speech.train.checkpoint import by_path
 
-ROOT = Path(__file__).parents[1]
 RATE = 16_000
-TOY = {
-    "data.buckets": "0.5,1.0",
-    "data.batch_seconds": "2",
-    "encoder.width": "16",
-    "encoder.blocks": "1",
-    "encoder.heads": "2",
-    "encoder.hidden": "16",
-    "encoder.dropout": "0.1",
-    "head.width": "8",
-    "mask.span": "2,4",
-    "anchor.top_k": "4",
-    "mixing.utterance": "0.3",
-    "mixing.noise": "0.3",
-    "train.steps": "60",
-    "train.checkpoint_every": "4",
-    "train.report_every": "7",
-    "optim.warmup_steps": "5",
-}
-STEPS = int(TOY["train.steps"])
-SAVE = "training, during a save"
 KINDS = {  # trial -> share of all trials
     "training": 0.56,
     SAVE: 0.24,
@@ -65,15 +42,6 @@ KINDS = {  # trial -> share of all trials
     "fit": 0.08,
     "one process of two": 0.04,
 }
-LONG = 900.0  # seconds: what a process must not take
-
-
-class Step(NamedTuple):
-    """Something that is killed and repeated: its command for a folder, and what it leaves there, as comparable."""
-
-    command: Callable[[Path], list[str]]
-    outcome: Callable[[Path], dict[str, Any]]
-    processes: int = 1
 
 
 def make(folder: Path, records: int = 16) -> None:
@@ -119,109 +87,12 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     )
 
 
-def spawn(command: list[str], processes: int, folder: Path) -> list[subprocess.Popen]:
-    """The command as so many processes that form one; each has a group of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    started = []
-    for index in range(processes):
-        several = {
-            "JEPA_SPEECH_COORDINATOR": f"127.0.0.1:{port}",
-            "JEPA_SPEECH_PROCESSES": str(processes),
-            "JEPA_SPEECH_PROCESS": str(index),
-        }
-        with (folder / f"said-{index}.txt").open("ab") as said:
-            started.append(
-                subprocess.Popen(
-                    command,
-                    env=os.environ | (several if processes > 1 else {}),
-                    stdout=said,
-                    stderr=said,
-                    cwd=ROOT,
-                    start_new_session=True,
-                )
-            )
-    return started
-
-
-def kill(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def complete(step: Step, folder: Path) -> float:
-    """Runs to the end; returns seconds. Raises RuntimeError, with the last words, where an exit code is not 0."""
-    began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
-    try:
-        codes = [process.wait(LONG) for process in started]
-    finally:
-        for process in started:
-            kill(process)
-    if any(codes):
-        said = (folder / f"said-{next(i for i, code in enumerate(codes) if code)}.txt").read_text(errors="replace")
-        raise RuntimeError(f"exit codes {codes}: {said[-2000:]}")
-    return time.monotonic() - began
-
-
-def saving(folder: Path) -> Iterator[bool]:
-    """Whether a checkpoint is being written, each time one asks."""
-    while True:
-        yield any("orbax-checkpoint-tmp" in path.name for path in (folder / "run" / "checkpoints").glob("*"))
-
-
-def disturb(kind: str, step: Step, folder: Path, seconds: float, random: np.random.Generator) -> dict[str, Any]:
-    """Starts, kills, and tells where it was and how the other processes ended."""
-    began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
-    victim = started[int(random.integers(len(started)))]
-    if kind == SAVE:
-        wanted, busy, seen, before = int(random.integers(1, 8)), saving(folder), 0, False
-        while seen < wanted and victim.poll() is None:
-            now = next(busy)
-            seen, before = seen + (now and not before), now
-            time.sleep(0.0005)
-        time.sleep(random.uniform(0, 0.02))
-    elif kind == "training" and random.random() < 0.8:  # the rest also hits what comes before the first step
-        goal = int(random.integers(STEPS))
-        while rows_of(folder) < goal and victim.poll() is None:
-            time.sleep(0.0005)
-        time.sleep(random.uniform(0, 0.05))
-    else:
-        moment = random.uniform(0.0, seconds)
-        while time.monotonic() - began < moment and victim.poll() is None:
-            time.sleep(0.002)
-    after, alive = time.monotonic() - began, victim.poll() is None
-    mid_save = next(saving(folder))
-    kill(victim)
-    told = {"killed_after": round(after, 2), "killed": alive, "in_a_save": mid_save}
-    if step.processes > 1:
-        noticed = time.monotonic()
-        told["survivors"] = [survivor(process) for process in started if process is not victim]
-        told["noticed_after"] = round(time.monotonic() - noticed, 1)
-    return told | {"rows": rows_of(folder)}
-
-
-def rows_of(folder: Path) -> int:
-    path = folder / "run" / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def survivor(process: subprocess.Popen) -> int | str:
-    """Exit code of a process whose peer was killed."""
-    try:
-        return process.wait(LONG)
-    except subprocess.TimeoutExpired:
-        kill(process)
-        return "hung"
-
-
 def steps_of(work: Path, variant: str) -> dict[str, Step]:
     """The steps of the road by the names of trials; the undisturbed ones' folders are work/NAME."""
     program = [sys.executable, "-m", "jepa_speech"]
     store, anchor = work / "prepare" / "store", work / "fit" / "gmm.npz"
-    keys = TOY | {"data.store": str(store), "anchor.path": str(anchor)}
-    train = [*program, "train", "--config", f"{ROOT / 'configs' / 'smoke.py'}:{variant}"]
+    keys = {"data.store": store, "anchor.path": anchor, "train.steps": STEPS}
+    train = [*program, "train", "--config", f"{ROOT / 'configs' / 'tiny.py'}:{variant}"]
     train += [f"--config.{key}={value}" for key, value in keys.items()]
     fit = [*program, "fit", "gmm", "--store", str(store), "--components", "8", "--iterations", "8"]
 
@@ -304,7 +175,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=50, help="in all; the kinds share them (default: 50)")
     options.add_argument("--kind", choices=KINDS, help="all of one kind")
-    options.add_argument("--variant", default="gmm_jepa", help="of configs/smoke.py")
+    options.add_argument("--variant", default="gmm_jepa", help="of configs/tiny.py, or toy")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--json", metavar="FILE")
     options.add_argument("--table", metavar="FILE")

@@ -26,7 +26,9 @@ for step in range(done, 60):
 def chaos():
     spec = importlib.util.spec_from_file_location("chaos", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # killing.py stands beside it
+        spec.loader.exec_module(module)
     return module
 
 

@@ -18,19 +18,8 @@ from jepa_speech.features import grid
 from jepa_speech.features.spectral import delta_edge
 from jepa_speech.objectives.anchored import AnchorConfig, AnchorTargets
 
-SMOKE = Path(__file__).parents[2] / "configs" / "smoke.py"
-SMALL = {
-    "data.buckets": "1.0",
-    "data.batch_seconds": "2",
-    "encoder.width": "16",
-    "encoder.blocks": "1",
-    "encoder.heads": "2",
-    "encoder.hidden": "16",
-    "head.width": "8",
-    "mask.span": "2,4",
-    "train.steps": "2",
-    "optim.warmup_steps": "1",
-}
+TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
+SMALL = {"data.buckets": "1.0", "train.steps": "2"}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +78,7 @@ def test_a_model_trains_on_them(made, tmp_path):
     store, anchor = made
     keys = SMALL | {"data.store": str(store.path), "anchor.path": str(anchor)}
     overrides = [f"--config.{key}={value}" for key, value in keys.items()]
-    assert main(["train", "--config", str(SMOKE), "--workdir", str(tmp_path / "run"), *overrides]) == 0
+    assert main(["train", "--config", str(TINY), "--workdir", str(tmp_path / "run"), *overrides]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["cluster"] == pytest.approx(np.log(6), rel=0.5)  # the cross-entropy of a head that knows nothing
     assert rows[0]["posterior_entropy"] == pytest.approx(0, abs=1e-5)
