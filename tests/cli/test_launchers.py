@@ -1,0 +1,196 @@
+"""The scripts of launch/, run: what starts again, what ends all, and two processes that end as one does.
+
+The programs of clusters, and jepa-speech where it is not what is tested, are stand-ins on PATH.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+from babble import babble_store
+
+from jepa_speech.cli import main
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "launch"
+SMALL = {"data.buckets": "1.0", "train.steps": "4"}
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+NASTY = "--config.data.store=/a b/$(touch x)';\"*"
+WHAT = ["--config", "configs/smoke.py", "--workdir", "runs/one"]
+
+
+# launch/tpu_pod.sh: gcloud's ssh runs the command in a home of its own, where jepa-speech's checkout is unpacked.
+GCLOUD = """
+case $4 in
+    describe) cat "$STATE" 2>/dev/null || exit 1 ;;
+    create) echo READY >"$STATE" ;;
+    delete) rm "$STATE" ;;
+    scp) cp "$5" "$HOME/jepa-speech.tar.gz" ;;
+    ssh) for a in "$@"; do case $a in --command=*) cd "$HOME" && exec bash -c "${a#--command=}" ;; esac; done ;;
+esac
+"""
+
+
+def test_a_tpu_slice_is_made_again_after_a_preemption(stand_in, tmp_path, monkeypatch):
+    """The run is preempted once, with the whole slice, then ends; then the slice is deleted."""
+    monkeypatch.chdir(ROOT)
+    home, state = tmp_path / "home", tmp_path / "state"
+    (home / "venv" / "bin").mkdir(parents=True)
+    for name, value in {"HOME": home, "STATE": state, "RETRY_SECONDS": 0, "PROCESSES": 1, "TMPDIR": tmp_path}.items():
+        monkeypatch.setenv(name, str(value))
+    said = stand_in("gcloud", GCLOUD)
+    stand_in("python3")
+    stand_in("jepa-speech", f'[ -f {home}/once ] && exit 0; touch {home}/once; echo PREEMPTED >"$STATE"; exit 3')
+    assert main(["launch", "tpu", *WHAT, "--name", "pod-of-a-test", "--zone", "z", NASTY]) == 0
+    calls = [call[4] if call[0] == "gcloud" else call[0] for call in said()]
+    steps = [call for call in calls if call not in ("describe", "python3")]
+    once = ["create", "ssh", "scp", "ssh", "ssh", "jepa-speech"]
+    assert steps == [*once, "delete", *once, "delete"]
+    trained = [call for call in said() if call[0] == "jepa-speech"]
+    assert trained == [["jepa-speech", "train", "--config", "jepa-speech/configs/smoke.py", *WHAT[2:], NASTY]] * 2
+    assert not state.exists() and not (home / "x").exists()
+    assert (home / "jepa-speech" / "launch" / "local.sh").exists()
+
+
+def test_a_run_that_fails_on_a_tpu_slice_leaves_it_standing(stand_in, tmp_path, monkeypatch):
+    state = tmp_path / "state"
+    for name, value in {"HOME": tmp_path, "STATE": state, "NAME": "p", "ZONE": "z"}.items():
+        monkeypatch.setenv(name, str(value))
+    stand_in("gcloud", GCLOUD.replace("exec bash", "exit 1; exec bash"))
+    state.write_text("READY\n")
+    done = subprocess.run([LAUNCH / "tpu_pod.sh", "run", "c.py", "r"], check=False)
+    assert done.returncode == 1 and state.read_text() == "READY\n"
+
+
+# launch/slurm.sbatch: srun returns a code of the list in turn.
+CODES = 'n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n; '
+
+
+@pytest.mark.parametrize(
+    ("codes", "ended", "runs"), [("75 134 0", 0, 3), ("1", 1, 1), ("137", 137, 1), ("134 " * 9, 134, 5)]
+)
+def test_slurm_starts_again_what_saved_or_lost_a_peer(codes, ended, runs, stand_in, tmp_path, monkeypatch):
+    for name, value in {"TURN": tmp_path / "turn", "CODES": codes, "SLURM_JOB_ID": 7, "SLURM_CPUS_PER_TASK": 6}.items():
+        monkeypatch.setenv(name, str(value))
+    said = stand_in("srun", CODES + "exit $1")
+    stand_in("sleep")
+    done = subprocess.run(["bash", LAUNCH / "slurm.sbatch", "c.py", "r", NASTY], check=False)
+    calls = [call for call in said() if call[0] == "srun"]
+    assert (done.returncode, len(calls)) == (ended, runs)
+    assert calls[0][3:] == ["--cpus-per-task=6", "jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
+
+
+def test_slurm_saves_and_goes_back_into_the_queue_when_the_time_is_nearly_over(stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    said = stand_in("srun", f"while [ ! -f {tmp_path}/term ]; do sleep 0.1; done; exit 75")
+    stand_in("scancel", f"touch {tmp_path}/term")
+    stand_in("scontrol")
+    job = subprocess.Popen(["bash", LAUNCH / "slurm.sbatch", "c.py", "r"])
+    wait_for(lambda: (tmp_path / "said").exists())
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 75
+    assert [call for call in said() if call[0] != "srun"] == [
+        ["scancel", "--signal=TERM", "7"],
+        ["scontrol", "requeue", "7"],
+    ]
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# launch/local.sh, with a jepa-speech that returns a code of the list in turn; the last of several processes does.
+LAST = "[ ${JEPA_SPEECH_PROCESS:-0} = $((${JEPA_SPEECH_PROCESSES:-1} - 1)) ] || exec sleep 1000; "
+
+
+@pytest.mark.parametrize(
+    ("processes", "codes", "ended", "runs"),
+    [
+        (1, "75 134 0", 0, 3),
+        (1, "3", 3, 1),
+        (1, "134 " * 9, 134, 5),
+        (3, "134 77", 77, 2),
+        (3, "137", 137, 1),
+    ],
+)
+def test_local_starts_all_again_or_ends_all(processes, codes, ended, runs, stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("TURN", str(tmp_path / "turn"))
+    monkeypatch.setenv("CODES", codes)
+    note = f'echo "$JEPA_SPEECH_COORDINATOR" >>{tmp_path}/coordinators; echo $$ >>{tmp_path}/pids; '
+    said = stand_in("jepa-speech", note + LAST + CODES + "exit $1")
+    options = [str(processes)] if processes > 1 else []
+    done = subprocess.run([LAUNCH / "local.sh", "c.py", "r", *options, NASTY], check=False)
+    assert (done.returncode, len(said())) == (ended, runs * processes)
+    assert said()[0] == ["jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
+    coordinators = (tmp_path / "coordinators").read_text().split()
+    assert len(set(coordinators)) == (runs if processes > 1 else 0)
+    assert all(address.startswith("127.0.0.1:") for address in coordinators)
+    assert not [pid for pid in (tmp_path / "pids").read_text().split() if Path("/proc", pid).exists()]
+
+
+def test_local_hands_a_signal_on_waits_for_the_save_and_leaves_nobody_behind(stand_in, tmp_path):
+    body = f"""
+sleep 1000 & child=$!
+trap 'kill $child; sleep 0.5; echo saved >>{tmp_path}/saved; exit 75' TERM
+sleep 1000 &
+echo $$ $! >>{tmp_path}/pids
+wait $child; wait $child"""
+    stand_in("jepa-speech", body)
+    for number in SIGNALS:
+        (tmp_path / "pids").unlink(missing_ok=True)
+        (tmp_path / "saved").unlink(missing_ok=True)
+        before = {n: signal.signal(n, signal.SIG_DFL) for n in SIGNALS}  # nohup, say, ignores some of them
+        try:
+            script = subprocess.Popen([LAUNCH / "local.sh", "c.py", "r"], env=os.environ | {"PROCESSES": "2"})
+        finally:
+            for n, handler in before.items():
+                signal.signal(n, handler)
+        wait_for(lambda: (tmp_path / "pids").exists() and len((tmp_path / "pids").read_text().split()) == 4)
+        script.send_signal(number)
+        assert script.wait(timeout=60) == 75
+        assert (tmp_path / "saved").read_text() == "saved\n" * 2
+        wait_for(lambda: not [p for p in (tmp_path / "pids").read_text().split() if alive(p)])
+
+
+def alive(pid: str) -> bool:
+    path = Path("/proc", pid, "stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_local_refuses_a_number_that_is_none(stand_in):
+    stand_in("jepa-speech")
+    done = subprocess.run([LAUNCH / "local.sh", "c.py", "r", "two"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "two processes: a whole number" in done.stderr
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    """The real thing: launch/local.sh with two processes of two devices each, against this one with its four."""
+    assert jax.device_count() == 4
+    store = babble_store(tmp_path, [0.9, 0.9, 1.3, 0.9])
+    config = str(ROOT / "configs" / "tiny.py") + ":data2vec"
+    keys = SMALL | {"data.store": str(store.path)}
+    overrides = [f"--config.{key}={value}" for key, value in keys.items()]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(["train", "--config", config, "--workdir", str(one), *overrides]) == 0
+    flags = os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=2")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    arguments = [LAUNCH / "local.sh", config, two, "2", *overrides]
+    subprocess.run(arguments, env=os.environ | {"XLA_FLAGS": flags, "PATH": path}, check=True, timeout=900)
+
+    events = [json.loads(line)["event"] for line in (two / "events.jsonl").read_text().splitlines()]
+    assert events.count("done") == 1 and (two / "checkpoints" / "4").is_dir()
+    assert len(list((two / "tensorboard").iterdir())) == 1
+    rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
+    assert [row["step"] for row in rows[1]] == [1, 2, 3, 4]
+    for alone, shared in zip(*rows, strict=True):
+        for name in ("loss", "grad_norm"):
+            assert shared[name] == pytest.approx(alone[name], rel=1e-5)
