@@ -9,6 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from jepa_speech.cli.commands import add_command
 from jepa_speech.errors import UserError
 from jepa_speech.files import write_json
 
@@ -38,16 +39,7 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in verbs:
         room = importlib.import_module(f"jepa_speech.cli.{verb}")
-        command = commands.add_parser(
-            verb,
-            help=room.HELP,
-            description=room.HELP,
-            epilog=f"example:\n  {room.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        room.add_arguments(command)
-        command.add_argument("--json", metavar="FILE", help="also write the results to FILE as JSON")
-        command.set_defaults(run=room.run)
+        add_command(commands, verb, room).set_defaults(run=room.run, json="")
     return top
 
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from jepa_speech.cli import bench_data
+from jepa_speech.cli.commands import add_kinds
 
 HELP = "how fast a part is by itself on this machine: the loader"
 EXAMPLE = bench_data.EXAMPLE
@@ -11,18 +12,7 @@ KINDS = {"data": bench_data}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for name, module in KINDS.items():
-        kind = kinds.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            epilog=f"example:\n  {module.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(kind)
-        # Every verb takes --json; here it may also stand behind the kind.
-        kind.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
+    add_kinds(parser, KINDS)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""How a command and its kinds become parsers of one look."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Command(Protocol):
+    """What a module of a verb, or of a kind of it, has."""
+
+    HELP: str
+    EXAMPLE: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], dict[str, Any] | None]
+
+
+def add_command(commands: "argparse._SubParsersAction[Any]", name: str, room: Command) -> argparse.ArgumentParser:
+    """A parser with the room's options; every command also takes --json, wherever on the line it stands."""
+    command = commands.add_parser(
+        name,
+        help=room.HELP,
+        description=room.HELP,
+        epilog=f"example:\n  {room.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    room.add_arguments(command)
+    command.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
+    return command
+
+
+def add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, Command]) -> list[argparse.ArgumentParser]:
+    """Each kind of a verb as a command below it; which one was chosen is the option `kind`."""
+    commands = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    return [add_command(commands, name, module) for name, module in kinds.items()]
