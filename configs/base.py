@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
                 "workers": 0,  # reader processes; 0: threads of this one
             },
             "anchor": {
-                "path": "",  # what `jepa-speech fit` wrote
+                "path": "",  # what `jepa-speech fit` wrote; or several, with weights: a.npz:1,b.npz:0.5
                 "source": "stored",  # or online
                 "components": 0,  # 0 and "": as the file says
                 "features": "",
@@ -89,6 +89,10 @@ def get_config() -> ConfigDict:
                 "collapse": "warn",  # or stop: after 3 reports in a row that show a collapse
                 "watchdog_seconds": 1800,  # without a step, after which the process ends itself; 0: never
             },
-            "mesh": {"data": -1, "fsdp": 1},
+            "mesh": {
+                "data": -1,  # devices that split the batch alone; -1: all that fsdp leaves
+                "fsdp": 1,  # devices that also split the state
+                "rules": ("*: largest",),  # by path: the axis that is split, or copy (train/sharding.py)
+            },
         }
     )

@@ -73,6 +73,9 @@ EXPLAINED = (
 def anchor_of(config: Any, path: str | None) -> Anchor | None:
     """The anchor of the run's targets; None, said in one line, where it, or what it needs, is not at hand."""
     path = path or config["anchor"]["path"]
+    if "," in path:
+        print("the targets are an ensemble of anchors: their column is left out; --anchor GMM.npz brings one's back")
+        return None
     if path and not Path(path).is_file():
         print(f"{path} is not there: the targets' column is left out; --anchor GMM.npz brings it back")
         return None

@@ -33,8 +33,6 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         help="level: audio at level 1; mean: also less each recording's mean feature vector",
     )
     parser.add_argument("--seed", type=int, default=0)
-    # Every verb takes --json; here it may also stand behind the kind.
-    parser.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
 
 
 def hours(text: str) -> float:

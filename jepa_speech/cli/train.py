@@ -9,13 +9,14 @@ import jax
 from ml_collections import ConfigDict
 
 from jepa_speech.anchors.anchor import Anchor
-from jepa_speech.anchors.load import load_anchor
+from jepa_speech.anchors.ensemble import Ensemble, open_anchors
 from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.buckets import better_buckets
+from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.pipeline import Batch, batches
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
-from jepa_speech.data.stores import Stores, open_stores, shares, stored_labels, stored_means
+from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config, plain
@@ -53,7 +54,7 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
     if not data.store:
         raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
     store = open_stores(data.store)
-    anchor = load_anchor(config.anchor.path) if config.anchor.path else None
+    anchor = open_anchors(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
     objective = build(config, anchor)
     config.inputs = {"store": store.fingerprint, "anchor": anchor.fingerprint if anchor else ""}
@@ -93,7 +94,7 @@ def stream(
     )
 
 
-def fill_in_anchor(config: ConfigDict, anchor: Anchor | None) -> None:
+def fill_in_anchor(config: ConfigDict, anchor: Anchor | Ensemble | None) -> None:
     """Takes from the anchor's file what the config leaves open; raises UsageError where they disagree."""
     section = config.anchor
     if anchor is None:
@@ -108,6 +109,10 @@ def fill_in_anchor(config: ConfigDict, anchor: Anchor | None) -> None:
                 f"leave anchor.{key} out, or fit an anchor with it"
             )
         section[key] = found
+    if isinstance(anchor, Ensemble):
+        if section.source == "online":
+            raise UsageError("anchor.source = online takes one anchor: label the store by each, or name one of them")
+        return  # how much is kept of a posterior, the labels say
     if anchor.checkpoint_fingerprint and section.source == "online":
         raise UsageError(
             f"anchor.source = online, but {section.path} lives in {anchor.features} of a checkpoint: "

@@ -110,6 +110,14 @@ def fitting_passes(
     return Passes(*standard, drawn, watched, frames, recordings, partial(_Chunks, anew, len(groups)))
 
 
+def heldout_frames(store: Store, features: Extractor, normalize: str, hours: float, seed: int) -> np.ndarray:
+    """Of what `fitting_passes` holds out, some 100,000 frames (n, D) as they are; no fit to fewer hours heard them."""
+    _, heldout = fitting_records(store, hours, seed)
+    heldout = np.random.default_rng(seed).permutation(heldout)
+    some = heldout[: 1 + np.searchsorted(np.cumsum(_frame_counts(store)[heldout]), HELD_OUT_FRAMES)]
+    return _gather(store, features, normalize, some, silent)
+
+
 class Standard(NamedTuple):
     """How features are standardised; see Passes."""
 

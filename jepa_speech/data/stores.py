@@ -2,43 +2,21 @@
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jepa_speech.config import weighted_paths
 from jepa_speech.data.feature_means import load_means
-from jepa_speech.data.labels import Anchor, Labels
 from jepa_speech.data.plan import Share
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 
 
-def weighted_paths(text: str) -> list[tuple[str, float]]:
-    """The stores that config key `data.store` names: one path, or `PATH:WEIGHT,PATH:WEIGHT,...`.
-
-    Raises UsageError where a weight is no positive number, and where a mixture names a store without one.
-    """
-    if "," not in text and not re.search(r":[-+.\d]+$", text):
-        return [(text, 1.0)]
-    found = []
-    for part in text.split(","):
-        path, _, weight = part.strip().rpartition(":")
-        try:
-            number = float(weight)
-        except ValueError:
-            number = math.nan
-        if not path or not 0 < number < math.inf:
-            raise UsageError(f"config key data.store: {part!r} in a mixture; write PATH:WEIGHT, a weight above 0")
-        found.append((path, number))
-    return found
-
-
 def open_stores(text: str) -> "Store | Stores":
     """What config key `data.store` names. Raises UsageError (see `weighted_paths`), UserError for a store not whole."""
-    (first, *others) = found = weighted_paths(text)
+    (first, *others) = found = weighted_paths(text, "data.store")
     return Store(first[0]) if not others and first[1] == 1 else Stores(found)
 
 
@@ -76,8 +54,13 @@ class Stores:
 
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
         """As `Store.read`, of recording i of them all."""
-        part, number = _find(self._first, i)
+        part, number = self.find(i)
         return self.parts[part][0].read(number, start, samples)
+
+    def find(self, i: int) -> tuple[int, int]:
+        """Which part recording i is in, and its number there."""
+        part = int(np.searchsorted(self._first, i, side="right")) - 1
+        return part, i - int(self._first[part])
 
 
 class Joined:
@@ -92,31 +75,6 @@ class Joined:
         part = np.searchsorted(self._first, records, side="right") - 1  # (B,)
         rows = [self._arrays[p][i - self._first[p]] for p, i in zip(part.tolist(), records.tolist(), strict=True)]
         return np.array(rows)
-
-
-class JoinedLabels:
-    """The labels of several stores by one anchor."""
-
-    def __init__(self, labels: Sequence[Labels], stores: Stores) -> None:
-        self._labels, self._first = list(labels), _firsts([store for store, _ in stores.parts])
-        self.top_k, self.components = labels[0].top_k, labels[0].components
-        if other := next((part for part in labels if part.top_k != self.top_k), None):
-            raise UsageError(
-                f"{other.path}: labels of the {other.top_k} likeliest components, {labels[0].path} of {self.top_k}; "
-                "label one of the stores again, with the other's --top-k"
-            )
-
-    def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `Labels.slice`, of recording i of them all."""
-        part, number = _find(self._first, i)
-        return self._labels[part].slice(number, first_frame, frames)
-
-
-def stored_labels(store: Store | Stores, anchor: Anchor | str) -> Labels | JoinedLabels:
-    """Raises UserError where a store has no labels of this anchor."""
-    if isinstance(store, Store):
-        return Labels(store, anchor)
-    return JoinedLabels([Labels(part, anchor) for part, _ in store.parts], store)
 
 
 def stored_means(store: Store | Stores, kind: str) -> np.ndarray | Joined:
@@ -134,8 +92,3 @@ def shares(store: Store | Stores) -> list[Share]:
 def _firsts(parts: Sequence) -> np.ndarray:
     """Each part's first record number."""
     return np.cumsum([0, *(len(part) for part in parts)])[:-1]
-
-
-def _find(first: np.ndarray, i: int) -> tuple[int, int]:
-    part = int(np.searchsorted(first, i, side="right")) - 1
-    return part, i - int(first[part])

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
 from jepa_speech.config import from_section
@@ -39,7 +40,7 @@ class AnchorConfig:
 @dataclass(frozen=True)
 class AnchorTargets:
     config: AnchorConfig
-    anchor: Anchor | None = None
+    anchor: Anchor | Ensemble | None = None
 
     @property
     def online(self) -> bool:
@@ -79,7 +80,9 @@ class AnchorTargets:
         return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
 
 
-def anchor_targets(config: Mapping[str, Any], anchor: Anchor | None, system: System, why: str) -> AnchorTargets:
+def anchor_targets(
+    config: Mapping[str, Any], anchor: Anchor | Ensemble | None, system: System, why: str
+) -> AnchorTargets:
     """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
     section = from_section(AnchorConfig, config["anchor"], "anchor")
     if section.components == 0:

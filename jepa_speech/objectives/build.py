@@ -7,6 +7,7 @@ from typing import Any
 
 import jepa_speech.objectives
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives.contract import Objective
 
@@ -19,7 +20,7 @@ def names() -> list[str]:
     return sorted(module.name for module in modules if module.name not in NOT_OBJECTIVES)
 
 
-def build(config: Mapping[str, Any], anchor: Anchor | None = None) -> Objective:
+def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> Objective:
     """The objective that `config.objective.name` names; raises UsageError for an unknown one.
 
     `anchor` is needed to train with `anchor.source = "online"`; a checkpoint brings its own.

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
@@ -165,7 +166,7 @@ def sparse_entropy(q: jax.Array) -> jax.Array:
     return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12)), -1)
 
 
-def build(config: Mapping[str, Any], anchor: Anchor | None = None) -> GmmJepa:
+def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> GmmJepa:
     """From the whole config; raises UsageError where its sections contradict each other."""
     objective, parts = from_section(GmmJepaConfig, config["objective"], "objective"), masked_parts(config)
     targets = None

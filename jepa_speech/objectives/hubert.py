@@ -18,7 +18,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.config import from_section
+from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.nn.similarity import cosine
@@ -105,9 +107,11 @@ class Hubert(MaskedObjective):
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 
-def build(config: Mapping[str, Any], anchor: Anchor | None = None) -> Hubert:
+def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> Hubert:
     """From the whole config; raises UsageError where there is no anchor to take clusters from."""
     objective, parts = from_section(HubertConfig, config["objective"], "objective"), masked_parts(config)
+    if isinstance(anchor, Ensemble):
+        raise UsageError("objective.name = hubert predicts the units of one anchor: name one in anchor.path")
     targets = anchor_targets(config, anchor, parts["system"], "objective.name = hubert")
     width, clusters = parts["system"].width, targets.config.components
     head = Pure(lambda rngs: UnitHead(width, clusters, objective, rngs))

@@ -6,13 +6,15 @@ import pytest
 from babble import babble_store
 from made_anchors import make_gmm
 
+from jepa_speech.config import weighted_paths
 from jepa_speech.data.anchoring import label
 from jepa_speech.data.feature_means import save_means
+from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.labels import Labels
 from jepa_speech.data.pipeline import batches
 from jepa_speech.data.plan import Plan
 from jepa_speech.data.store import Store
-from jepa_speech.data.stores import Stores, open_stores, shares, stored_labels, stored_means, weighted_paths
+from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.errors import UsageError, UserError
 
 
@@ -27,16 +29,16 @@ def mixture(pair: list[Store], *weights: float) -> str:
 
 
 def test_what_the_config_key_says():
-    assert weighted_paths("stores/a") == [("stores/a", 1.0)]
-    assert weighted_paths("/odd:name/a") == [("/odd:name/a", 1.0)]
-    assert weighted_paths("a:2") == [("a", 2.0)]
-    assert weighted_paths("a:1, b/c.d:0.5") == [("a", 1.0), ("b/c.d", 0.5)]
+    assert weighted_paths("stores/a", "data.store") == [("stores/a", 1.0)]
+    assert weighted_paths("/odd:name/a", "data.store") == [("/odd:name/a", 1.0)]
+    assert weighted_paths("a:2", "data.store") == [("a", 2.0)]
+    assert weighted_paths("a:1, b/c.d:0.5", "data.store") == [("a", 1.0), ("b/c.d", 0.5)]
 
 
 @pytest.mark.parametrize("text", ["a,b", "a:1,b", "a:0,b:1", "a:1,b:-2", "a:1,:2", "a:nan,b:1", "a:1,"])
 def test_a_mixture_without_good_weights_is_refused(text):
     with pytest.raises(UsageError, match="PATH:WEIGHT"):
-        weighted_paths(text)
+        weighted_paths(text, "data.store")
 
 
 def test_one_store_of_weight_one_is_that_store(pair):
