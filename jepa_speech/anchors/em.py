@@ -14,10 +14,9 @@ import numpy as np
 
 from jepa_speech.anchors import lloyd
 from jepa_speech.anchors.anchor import Arrays
-from jepa_speech.anchors.frames import Begun, Chunks, totals, usage_entropy
+from jepa_speech.anchors.frames import Begun, Chunks, check_enough, totals, usage_entropy
 from jepa_speech.anchors.gmm import DiagonalGMM, log_joint
 from jepa_speech.anchors.unfinished import State, Unfinished
-from jepa_speech.errors import UsageError
 
 VARIANCE_FLOOR = 0.01  # of the corpus's own variance of each feature
 DEAD_FRAMES = 5.0  # a component that explains fewer frames (0.1 s of speech) is dead
@@ -121,11 +120,7 @@ def fit(
     `watch` hears of every pass. `unfinished`: where the state is kept, and where from it goes on. Raises UsageError for
     more components than frames in the sample.
     """
-    if options.components > len(sample):
-        raise UsageError(
-            f"{options.components} components need at least as many frames, and there are {len(sample)}: "
-            "lower --components or bring more audio"
-        )
+    check_enough(sample, options.components)
     random = np.random.default_rng(options.seed)
     begun: Begun = (0, [])
 

@@ -9,11 +9,22 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-BATCH = 8_192
+from jepa_speech.errors import UsageError
+
+BATCH = 2_048  # whose posteriors of 1,024 components stay in the cache of a core
 
 Chunks = Sequence[np.ndarray]  # the frames (n, D) of a pass, the same ones every time, computed as they are asked for
 Sums = list[np.ndarray]
 Begun = tuple[int, Sums]  # chunks that are done, and their sums
+
+
+def check_enough(sample: np.ndarray, components: int) -> None:
+    """Raises UsageError where a sample (n, D) has fewer frames than components are asked for."""
+    if components > len(sample):
+        raise UsageError(
+            f"{components} components need at least as many frames, and there are {len(sample)}: "
+            "lower --components or bring more audio"
+        )
 
 
 def shift_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -94,30 +94,28 @@ def from_sklearn(
 
 
 def log_joint(arrays: Arrays, x: jax.Array) -> jax.Array:
-    """log w_k N(x; μ_k, diag σ_k²) at temperature 1: (…, D) -> (…, K). The square is expanded: two matmuls."""
+    """log w_k N(x; μ_k, diag σ_k²) at temperature 1: (…, D) -> (…, K). The square is expanded: one matmul."""
     z = (x.astype(jnp.float32) - arrays["shift"]) / arrays["scale"]
     if "rotation" in arrays:
         z = jnp.matmul(z, arrays["rotation"], precision=_HIGHEST)
-    joint = jnp.matmul(z, arrays["linear"], precision=_HIGHEST)
-    joint += jnp.matmul(jnp.square(z), arrays["quadratic"], precision=_HIGHEST)
-    return joint + arrays["constant"]
+    # Of both at once: each pass over (…, K) takes as long as a matmul of this depth.
+    powers = jnp.concatenate([z, jnp.square(z)], axis=-1)  # (…, 2D)
+    factors = jnp.concatenate([arrays["linear"], arrays["quadratic"]])  # (2D, K)
+    return jnp.matmul(powers, factors, precision=_HIGHEST) + arrays["constant"]
 
 
 def posteriors(arrays: Arrays, x: jax.Array, temperature: float | jax.Array | None = None) -> jax.Array:
     """p(k | x) of unstandardised features: (…, D) -> (…, K), at the anchor's own temperature by default.
 
-    At temperature 0, that of k-means, they are one-hot.
+    At temperature 0, that of k-means, they are one-hot (components that tie share).
     """
     temperature = arrays["temperature"] if temperature is None else temperature
     joint = log_joint(arrays, x)  # (…, K)
-
-    def soft() -> jax.Array:
-        return jax.nn.softmax(joint / temperature, axis=-1)
-
-    def hard() -> jax.Array:
-        return jax.nn.one_hot(joint.argmax(-1), joint.shape[-1], dtype=joint.dtype)
-
-    return jax.lax.cond(temperature > 0, soft, hard)  # not `where`: both would take a third longer than one
+    # No jax.lax.cond for 0: it keeps XLA from fusing, and takes as long again. Below the largest, anything over 1e-30
+    # is so far down that its exponential is 0.
+    below = joint - joint.max(-1, keepdims=True)
+    odds = jnp.exp(below / jnp.maximum(temperature, 1e-30))
+    return odds / odds.sum(-1, keepdims=True)
 
 
 def frame_posteriors(

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.anchors.frames import Begun, Chunks, totals, usage_entropy
+from jepa_speech.anchors.frames import Begun, Chunks, check_enough, totals, usage_entropy
 from jepa_speech.anchors.unfinished import State, Unfinished
-from jepa_speech.errors import UsageError
 
 SEEDING_FRAMES = (20_000, 200)  # k-means++ sees at least so many frames, or so many per centroid
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -79,11 +78,7 @@ def fit(
     A centroid that loses all its frames is seeded again, by k-means++ going on from the others. `unfinished`: where the
     state is kept, and where from it goes on. Raises UsageError for more components than frames in the sample.
     """
-    if options.components > len(sample):
-        raise UsageError(
-            f"{options.components} components need at least as many frames, and there are {len(sample)}: "
-            "lower --components or bring more audio"
-        )
+    check_enough(sample, options.components)
     random = np.random.default_rng(options.seed)
     begun: Begun = (0, [])
 
