@@ -116,7 +116,7 @@ def detected(environment: Mapping[str, str]) -> Peers | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # "the package kubernetes is not installed", say
             found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, PATIENCE)
-    except Exception as error:
+    except Exception as error:  # whatever the cluster's client, which jax asks, may raise
         reason = " ".join(str(error).split())
         raise UserError(
             f"this looks like a job of several processes, but not everything about it could be found out "
