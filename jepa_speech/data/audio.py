@@ -15,7 +15,7 @@ from jepa_speech.data.decoding import decode
 from jepa_speech.data.place import Place, Rejected, system_errors_as_verdicts
 from jepa_speech.features.grid import SAMPLE_RATE
 
-__all__ = ["CODECS", "FULL_SCALE", "Rejected", "crop", "encode", "level", "load", "standardise"]
+__all__ = ["CODECS", "FULL_SCALE", "Rejected", "crop", "encode", "level", "load", "load_with_rate", "standardise"]
 
 CODECS = ("flac", "pcm16")
 BLOCK = 1 << 18  # samples at a time
@@ -27,8 +27,14 @@ def load(place: str | Path | Place) -> np.ndarray:
 
     Raises Rejected, with the reasons of docs/data.md.
     """
+    return load_with_rate(place if isinstance(place, Place) else Place(path=str(place)))[0]
+
+
+def load_with_rate(place: Place) -> tuple[np.ndarray, int]:
+    """As `load`, and the rate that it was recorded at (Hz)."""
     with system_errors_as_verdicts():
-        return standardise(decode(place if isinstance(place, Place) else Place(path=str(place))))
+        wave, rate = decode(place)
+        return standardise(wave), rate
 
 
 def standardise(wave: np.ndarray) -> np.ndarray:

@@ -22,8 +22,10 @@ END_SLACK = 0.01  # s: a segment that ends so close to the file's end was rounde
 DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
 
 
-def decode(place: Place) -> np.ndarray:
-    """Mono float32 at 16 kHz (S,), decoded by blocks so that only the result is ever whole in memory.
+def decode(place: Place) -> tuple[np.ndarray, int]:
+    """Mono float32 at 16 kHz (S,), and the rate that it was recorded at (Hz).
+
+    Decoded by blocks, so that only the result is ever whole in memory.
 
     Raises Rejected with the reasons of docs/data.md; OSError and ValueError where the system cannot read the file.
     """
@@ -37,10 +39,11 @@ def decode(place: Place) -> np.ndarray:
         else:
             _within_limits(sound.frames / sound.samplerate if sound.frames < UNKNOWN_FRAMES else 0)
             blocks = _kept(_limited(_blocks(sound, None, promise), sound), place, sound, promise)
-        wave = _mono_16k(blocks, sound.samplerate, _channel(place, sound))
+        rate = sound.samplerate
+        wave = _mono_16k(blocks, rate, _channel(place, sound))
     if len(wave) < WINDOW:
         raise _too_short(len(wave))
-    return wave
+    return wave, rate
 
 
 def probe(place: Place) -> float | None:

@@ -15,7 +15,7 @@ def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
     try:
         if entry.reason:
             raise Rejected(entry.reason, entry.detail)
-        wave = audio.load(entry)
+        wave, rate = audio.load_with_rate(entry)
         seconds = len(wave) / SAMPLE_RATE
         compare_duration(seconds, entry)
     except Rejected as verdict:
@@ -27,7 +27,7 @@ def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
         "samples": len(wave),
         "level": audio.level(wave),
         "digest": hashlib.sha256(wave).hexdigest(),
-        "record": {"source": entry.source, **start, "duration": round(seconds, 4), **entry.labels},
+        "record": {"source": entry.source, **start, "duration": round(seconds, 4), "rate": rate, **entry.labels},
     }
     return row, audio.encode(wave, codec)
 

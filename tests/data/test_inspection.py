@@ -38,7 +38,7 @@ def test_figures(sound):
     assert found["hours"] == pytest.approx(seconds.sum() / 3600)
     assert found["seconds"]["median"] == pytest.approx(np.median(seconds))
     assert [(row["from"], row["to"], row["records"]) for row in found["histogram"] if row["records"]] == [(2, 5, 12)]
-    assert found["suffixes"] == {".wav": 12} and found["shards"]["number"] == 3
+    assert found["suffixes"] == {".wav": 12} and found["rates"] == {"16000": 12} and found["shards"]["number"] == 3
     assert found["bytes"] == sum(path.stat().st_size for path in shards(store))
     assert found["level_db"]["median"] == pytest.approx(20 * np.log10(0.4 / np.sqrt(2)), abs=0.1)
     assert verify(store) == verify(store, decode=True) == []
