@@ -14,8 +14,7 @@ from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.export.pretrained import load_pretrained
-from jepa_speech.train.state import Tree
-from jepa_speech.train.step import value
+from jepa_speech.train.heldout import make_evaluate
 
 HELP = "the loss of a checkpoint on held-out recordings, term by term"
 EXAMPLE = "jepa-speech evaluate --checkpoint runs/smoke --store heldout"
@@ -35,21 +34,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     data = from_section(DataConfig, model.config["data"], "data")
     plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed)
     batches = stream(model.objective, store, plan, model.config, model.config["inputs"]["anchor"])
-    key = jax.random.PRNGKey(options.seed)
-
-    @jax.jit
-    def loss(params: Tree, slow: Tree, batch: dict[str, jax.Array]) -> tuple[Tree, Tree]:
-        return model.objective.loss(params, slow, batch, key, model.step)
-
-    sums = None
+    evaluate = make_evaluate(model.objective, jax.random.PRNGKey(options.seed))
     count = plan.batches_per_epoch
-    for batch in tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr):
-        part = jax.tree.map(lambda x: np.asarray(x, np.float64), loss(model.params, model.slow, batch))
-        sums = part if sums is None else jax.tree.map(np.add, sums, part)
-    terms, stats = sums
-    results = {name: float(value(term)) for name, term in terms.items()}
-    report = model.objective.report(jax.tree.map(lambda x: x.astype(np.float32), stats))
-    results |= {name: float(figure) for name, figure in report.items()}
+    bar = tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr)
+    results = evaluate(model.params, model.slow, model.step, bar)
     seconds = float(np.minimum(store.samples, plan.bucket_samples[-1]).sum()) / 16_000
     print(f"{options.checkpoint}, step {model.step}, on {len(store):,} recordings of {options.store}, {seconds:.0f} s")
     for name, figure in results.items():

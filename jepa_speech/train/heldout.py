@@ -1,0 +1,44 @@
+"""The loss on held-out recordings, term by term: during training, and by `jepa-speech evaluate`."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jepa_speech.train.state import Tree
+from jepa_speech.train.step import total_loss, value
+
+Batch = Mapping[str, Any]
+Evaluate = Callable[[Tree, Tree, Any, Iterable[Batch]], dict[str, float]]
+
+
+def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Evaluate:
+    """The function (params, slow, step, batches) -> figures of all batches together, as if they were one.
+
+    Masks are drawn as in training, from `key`: the same ones every time. Schedules are those of `step`. Sums are added
+    up in float64. The figures are "loss", every term's mean by its name, and those of the objective's report.
+    shardings: of what comes out of a batch, for arrays over several devices.
+    """
+
+    def sums_of(params: Tree, slow: Tree, batch: Batch, step: jax.Array) -> tuple[Tree, Tree]:
+        return objective.loss(params, slow, batch, key, step)
+
+    jitted = jax.jit(sums_of, out_shardings=shardings)
+
+    def evaluate(params: Tree, slow: Tree, step: Any, batches: Iterable[Batch]) -> dict[str, float]:
+        sums = None
+        for batch in batches:
+            part = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(jitted(params, slow, batch, step)))
+            sums = part if sums is None else jax.tree.map(np.add, sums, part)
+        terms, stats = sums
+        return figures(objective, terms, stats)
+
+    return evaluate
+
+
+def figures(objective: Any, terms: dict, stats: Tree) -> dict[str, float]:
+    with jax.transfer_guard("allow"):  # numbers of the host, once an evaluation
+        found = {"loss": total_loss(terms)} | {name: value(term) for name, term in terms.items()}
+        found |= objective.report(jax.tree.map(lambda x: x.astype(np.float32), stats))
+        return {name: float(figure) for name, figure in found.items()}
