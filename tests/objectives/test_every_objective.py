@@ -1,16 +1,19 @@
 """What every objective must do, found by listing the folder: its published config, on the toy encoder."""
 
 import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import properties
 import pytest
 import toys
 import training
+from train.several import run
 
 from jepa_speech.objectives import build
 from jepa_speech.objectives.build import names
@@ -20,20 +23,16 @@ from jepa_speech.objectives.data2vec import Data2Vec
 from jepa_speech.objectives.dinosr import DinoSR
 from jepa_speech.objectives.masked import MaskedObjective
 from jepa_speech.objectives.wav2vec2 import Wav2Vec2
-from jepa_speech.train.step import make_step
 
-ADAM = optax.scale_by_adam()
-SECONDS = {"w2v_bert": 2.0}  # at 25 Hz a second has too few frames
+MESH_RUN = Path(__file__).parents[1] / "train" / "mesh_run.py"
+slow = pytest.mark.slow
 
 
 def toy(name: str, change: Any = None, **sections: dict) -> properties.System:
     objective = build(toys.toy_objective(name, **sections), toys.toy_anchor())
     if change is not None:
         objective = change(objective)
-    batch = toys.toy_batch(seconds=SECONDS.get(name, 1.0), anchor=toys.toy_anchor())
-    if {"mix", "context"} & objective.spec:
-        batch = toys.with_others(batch)
-    return properties.System(objective, batch)
+    return properties.System(objective, training.toy_batch(name, objective))
 
 
 def twin(cls: type, **methods: Any) -> Any:
@@ -42,26 +41,58 @@ def twin(cls: type, **methods: Any) -> Any:
     return lambda whole: broken(**{f.name: getattr(whole, f.name) for f in dataclasses.fields(cls)})
 
 
-def adam_step(system: properties.System) -> Any:
-    return jax.jit(make_step(system.objective, ADAM, lambda _: 3e-3, lambda _: False))
-
-
 @pytest.fixture(scope="module", params=names())
-def system(request) -> properties.System:
-    return toy(request.param)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def system(name) -> properties.System:
+    return toy(name)
 
 
 @pytest.fixture(scope="module")
 def step(system) -> Any:
-    return adam_step(system)
+    return training.one_step(system.objective)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Callable[..., training.Course]:
+    """(name, data, fsdp, processes=1) -> the course that the objective takes there. All are trained in one go."""
+    folders: dict[tuple[int, ...], Path] = {}
+
+    def on(name: str, data: int, fsdp: int, processes: int = 1) -> training.Course:
+        place = data, fsdp, processes
+        if place not in folders:
+            folders[place] = tmp_path_factory.mktemp("mesh")
+            command = [sys.executable, MESH_RUN, folders[place], data, fsdp, *names()]
+            for code, said in run(command, processes, data * fsdp, timeout=900):
+                assert code == 0, said
+        return training.course_of(folders[place] / name)
+
+    return on
 
 
 def test_learning_and_restoring(system, step):
     training.learns(system, step)
 
 
-def test_devices_and_micro_batches(system, step):
-    training.split(system, step, ADAM)
+def test_micro_batches(system, step):
+    if not system.objective.batch_statistics:  # those are of the micro-batch
+        training.split(system, step)
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(4, 2), *(pytest.param(*mesh, marks=slow) for mesh in ((8, 1), (1, 8)))])
+def test_eight_devices_learn_as_one(name, system, step, trained, data, fsdp):
+    """Pretend devices, in a process of their own, by the loop."""
+    training.same(trained(name, data, fsdp), training.course(name, system, step))
+
+
+@slow
+@pytest.mark.parametrize(("data", "fsdp"), [(2, 2), (1, 4)])
+def test_two_processes_learn_as_one(name, trained, data, fsdp):
+    """Of two devices each; on (1, 4) even the parameters are split between them."""
+    training.same(trained(name, data, fsdp, processes=2), trained(name, data, fsdp))
 
 
 def test_slow_gets_no_gradient(system):
@@ -98,7 +129,7 @@ def test_learning_twin_drops_the_counts():
 
     system = toy("dinosr", twin(DinoSR, update_slow=update_slow))
     with pytest.raises((AssertionError, ValueError, KeyError)):
-        training.learns(system, adam_step(system))
+        training.learns(system, training.one_step(system.objective))
 
 
 def test_micro_batches_twin_measures_diversity_part_by_part():
@@ -111,7 +142,7 @@ def test_micro_batches_twin_measures_diversity_part_by_part():
 
     system = toy("wav2vec2", twin(Wav2Vec2, loss=loss))
     with pytest.raises(AssertionError):
-        training.split(system, adam_step(system), ADAM)
+        training.split(system, training.one_step(system.objective))
 
 
 def test_devices_twin_updates_codebooks_from_its_own_rows():
@@ -126,8 +157,9 @@ def test_devices_twin_updates_codebooks_from_its_own_rows():
         return terms, stats | {"own_counts": DinoSR.loss(self, params, slow, own, key, step)[1]["counts"]}
 
     whole, share = toy("dinosr"), toy("dinosr", twin(DinoSR, update_slow=update_slow, loss=loss))
-    states = [adam_step(s)(properties.train_state(s, ADAM), s.batch)[0].slow for s in (whole, share)]
-    assert jnp.abs(states[0]["code_counts"] - states[1]["code_counts"]).max() > 1e-3
+    courses = [training.course("dinosr", s, training.one_step(s.objective)) for s in (whole, share)]
+    with pytest.raises(AssertionError, match="loss, step 2"):
+        training.same(*courses)
 
 
 @pytest.mark.parametrize("name", ["data2vec", "dinosr"])
