@@ -16,8 +16,8 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_json, write_json
 
 PREFIX = "--config."
-# What may change when a run goes on: no batch and no update depends on it, but for the order in which a block that is
-# compiled otherwise rounds. Stores and anchors may move, for their fingerprints stand in the section `inputs`.
+# What may change when a run goes on: no batch and no update depends on it, but for rounding, where a block is compiled
+# otherwise or sums are taken in another order. Stores and anchors may move: their fingerprints stand in `inputs`.
 MAY_DIFFER = (
     "data.workers",
     "data.store",
@@ -29,6 +29,9 @@ MAY_DIFFER = (
     "train.best",
     "train.collapse",
     "train.watchdog_seconds",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.rules",
 )
 
 

@@ -21,6 +21,7 @@ from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.train.checkpoint import Checkpoints
+from jepa_speech.train.compiled import compilation_cache_of, compile_step
 from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
@@ -90,11 +91,13 @@ def train(
     workdir, process = Path(workdir), jax.process_index()
     settings = from_section(TrainConfig, config["train"], "train")
     optim = from_section(OptimConfig, config["optim"], "optim")
-    mesh = make_mesh(from_section(MeshConfig, config["mesh"], "mesh"))
+    layout = from_section(MeshConfig, config["mesh"], "mesh")
+    mesh = make_mesh(layout)
     claim_workdir(workdir, config, SECTIONS, writes=process == 0)
 
     optimizer = make_optimizer(optim)
-    abstract = abstract_state(objective, optimizer, config["seed"], mesh)
+    abstract = abstract_state(objective, optimizer, config["seed"], mesh, layout.rules)
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
     step = jax.jit(
         make_step(
             objective,
@@ -102,9 +105,10 @@ def train(
             learning_rate(optim, settings.steps),
             settings.report_due,
             settings.accumulate,
+            shardings,
         ),
         donate_argnums=0,
-        out_shardings=(jax.tree.map(lambda s: s.sharding, abstract), replicated(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
     )
 
     with ExitStack() as stack:
@@ -113,6 +117,7 @@ def train(
         log = stack.enter_context(closing(RunLog(workdir, start, process)))
         if start >= settings.steps:
             return {"step": start, "finished_before": True}
+        stack.enter_context(compilation_cache_of(workdir))
         state = first_state(objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log)
 
         stop = stack.enter_context(Stop())
@@ -122,20 +127,23 @@ def train(
         watchdog = stack.enter_context(Watchdog(settings.watchdog_seconds, workdir, process, start))
         sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
         log.begin(start, process_began(), jax.device_count())
-        clock, rates, compiled, pending, values = Clock(start), Rates(), set(), None, {}
+        clock, rates, compiled, pending, values = Clock(start), Rates(), {}, None, {}
         rows = Rows(settings, log, bar, rates, clock, sentinel)
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
             rates.add(clock.since("data_wait", asked), audio_seconds(batch))
-            called, shape = time.monotonic(), batch["audio"].shape
-            if shape in compiled:
-                state, metrics = step(state, place_batch(mesh, batch))
-            else:
+            placed, shape = place_batch(mesh, batch), batch["audio"].shape
+            if shape not in compiled:
                 with watchdog.paused():
-                    state, metrics = step(state, place_batch(mesh, batch))
-                compiled.add(shape)
-                log.event("compile", step=number, shape=shape, seconds=round(clock.since("compile", called), 4))
+                    began = time.monotonic()
+                    compiled[shape], cost = compile_step(step, state, placed)
+                    seconds = round(clock.since("compile", began), 4)
+                log.event("compile", step=number, shape=shape, seconds=seconds, **cost.fields())
+                if process == 0:
+                    rows_at_once, samples = placed["audio"].shape
+                    bar.say(f"compiled for {rows_at_once} x {samples / SAMPLE_RATE:.1f} s in {seconds:.1f} s: {cost}")
+            state, metrics = compiled[shape](state, placed)
             if pending:
                 rows.write(*pending)
             pending = (number, batch, metrics)
@@ -158,7 +166,7 @@ def train(
                 log.event("interrupted", step=number, signal=asked_by)
                 raise Interrupted(f"{asked_by}: saved at step {number}; run the same command to go on")
         log.event("done", step=settings.steps)
-    return {"step": settings.steps, "finished_before": False, "compiled": step._cache_size()} | values
+    return {"step": settings.steps, "finished_before": False, "compiled": len(compiled)} | values
 
 
 @dataclass(frozen=True)

@@ -1,49 +1,118 @@
 """Where arrays live: a mesh (data, fsdp), the same code for one device and for many."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jepa_speech.errors import UsageError
 
+LARGEST, COPY = "largest", "copy"
+
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Config section `mesh`. Batches are split over data x fsdp, parameters over fsdp."""
+    """Config section `mesh`. Batches are split over data x fsdp, parameters over fsdp.
+
+    rules: `GLOB: AXIS`, how to split an array whose path in the state fits the glob (`*` fits slashes too), such as
+    `slow/teacher/*: copy` or `*/ff*/up/kernel: -1`. The first that fits holds; what no rule fits is copied, and
+    vectors always are. AXIS: a number, `largest` (of those that fsdp divides; none: copied), or `copy`.
+    """
 
     data: int = -1  # -1: all devices that fsdp leaves
     fsdp: int = 1
+    rules: tuple[str, ...] = ("*: largest",)
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            parsed(rule)
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """Raises UsageError if the devices at hand do not form the mesh."""
-    devices = jax.device_count()
+def parsed(rule: str) -> tuple[str, int | str]:
+    """The glob and the axis of a rule; raises UsageError where it is none."""
+    glob, _, axis = (part.strip() for part in rule.rpartition(":"))
+    if glob and axis in (LARGEST, COPY):
+        return glob, axis
+    if glob and re.fullmatch(r"-?\d+", axis):
+        return glob, int(axis)
+    raise UsageError(f"config key mesh.rules: {rule!r}; write GLOB: AXIS, the axis a whole number, {LARGEST} or {COPY}")
+
+
+def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, int]:
+    """(data, fsdp); raises UsageError if so many devices do not form the mesh."""
     data = devices // max(1, config.fsdp) if config.data == -1 else config.data
     if config.fsdp < 1 or data < 1 or data * config.fsdp != devices:
         raise UsageError(
             f"mesh.data = {config.data} x mesh.fsdp = {config.fsdp} does not make up the {devices} devices "
             "at hand: set mesh.data = -1 and a mesh.fsdp that divides them"
         )
+    return data, config.fsdp
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """Raises UsageError if the devices at hand do not form the mesh."""
+    sizes = mesh_sizes(config, jax.device_count())
     # jax's default would be explicit axes, which ask every matmul for its output sharding.
-    return jax.make_mesh((data, config.fsdp), ("data", "fsdp"), (AxisType.Auto, AxisType.Auto))
+    return jax.make_mesh(sizes, ("data", "fsdp"), (AxisType.Auto, AxisType.Auto))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def mesh_on_paper(config: MeshConfig, devices: int) -> AbstractMesh:
+    """The mesh of so many devices, none of which need be there; raises UsageError if they do not form it."""
+    return AbstractMesh(mesh_sizes(config, devices), ("data", "fsdp"))
+
+
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def array_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-    """Matrices and larger: split over fsdp along the largest axis that it divides. Else a copy on each."""
+def array_sharding(mesh: Mesh | AbstractMesh, shape: tuple[int, ...], axis: int | str = LARGEST) -> NamedSharding:
+    """Matrices and larger: split over fsdp along the axis; vectors: a copy on each.
+
+    Raises ValueError for an axis that is not there, or that fsdp does not divide.
+    """
     fsdp = mesh.shape["fsdp"]
-    axes = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
-    if fsdp == 1 or len(shape) < 2 or not axes:
+    if len(shape) < 2 or axis == COPY:
         return replicated(mesh)
-    largest = max(axes, key=lambda axis: shape[axis])
-    return NamedSharding(mesh, P(*("fsdp" if axis == largest else None for axis in range(len(shape)))))
+    if axis == LARGEST:
+        axes = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+        if not axes:
+            return replicated(mesh)
+        axis = max(axes, key=lambda axis: shape[axis])
+    elif not -len(shape) <= axis < len(shape):
+        raise ValueError(f"it has no axis {axis}")
+    elif shape[axis] % fsdp:
+        raise ValueError(f"mesh.fsdp = {fsdp} does not divide axis {axis}")
+    if fsdp == 1:
+        return replicated(mesh)
+    return NamedSharding(mesh, P(*("fsdp" if i == axis % len(shape) else None for i in range(len(shape)))))
+
+
+def by_rules(
+    mesh: Mesh | AbstractMesh, rules: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NamedSharding]:
+    """Path -> where that array of the state lives; raises UsageError for a rule that cannot be applied, or to none."""
+    globs = {rule: parsed(rule) for rule in rules}
+    unused, places = set(rules), {}
+    for path, shape in shapes.items():
+        rule = next((rule for rule, (glob, _) in globs.items() if fnmatchcase(path, glob)), None)
+        unused.discard(rule)
+        try:
+            places[path] = array_sharding(mesh, shape, globs[rule][1] if rule else COPY)
+        except ValueError as error:
+            raise UsageError(f"config key mesh.rules: {rule!r} fits {path} {shape}, but {error}") from None
+    if unused:
+        named = " and ".join(repr(rule) for rule in rules if rule in unused)
+        some = [path for path, shape in shapes.items() if len(shape) > 1]
+        raise UsageError(
+            f"config key mesh.rules: no array is left for {named}; paths look like {some[0]} and {some[-1]}, "
+            "and the first rule that fits holds"
+        )
+    return places
 
 
 def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

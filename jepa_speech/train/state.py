@@ -1,14 +1,15 @@
 """All that a run carries from one step to the next, as one pytree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
-from jepa_speech.train.sharding import array_sharding
+from jepa_speech.train.sharding import MeshConfig, by_rules
 
 Tree = Any
 
@@ -35,11 +36,19 @@ def make_state(objective: Any, optimizer: optax.GradientTransformation, seed: in
     return TrainState(params, slow, optimizer.init(params), zero, key, zero, zero)
 
 
-def abstract_state(objective: Any, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh) -> TrainState:
-    """Shapes, types and shardings of the state; no memory is used."""
+def abstract_state(
+    objective: Any,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    mesh: Mesh | AbstractMesh,
+    rules: Sequence[str] = MeshConfig.rules,
+) -> TrainState:
+    """Shapes, types and shardings of the state; no memory is used. Raises UsageError for rules that do not fit it."""
     shapes = jax.eval_shape(lambda: make_state(objective, optimizer, seed))
-    return jax.tree.map(
-        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=array_sharding(mesh, s.shape)), shapes
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    places = by_rules(mesh, rules, {path_name(path): leaf.shape for path, leaf in leaves})
+    return jax.tree_util.tree_map_with_path(
+        lambda path, s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=places[path_name(path)]), shapes
     )
 
 

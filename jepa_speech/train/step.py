@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jepa_speech.train.sharding import replicated
 from jepa_speech.train.state import TrainState, Tree, path_name
 
 Batch = dict[str, jax.Array]
@@ -24,8 +25,13 @@ def make_step(
     schedule: Callable[[jax.Array], jax.Array],
     report_due: Callable[[jax.Array], jax.Array],
     accumulate: int = 1,
+    shardings: TrainState | None = None,
 ) -> Step:
     """The pure function (state, batch) -> (state, metrics), to be jitted with the state donated.
+
+    shardings: where each array of the state lives. Then weights that are split are gathered whole before the loss, and
+    gradients are split as they are summed: left to itself, XLA may split the work on a weight instead, and gather
+    activations, which are larger (it does so in a scan over blocks).
 
     Each loss term is divided once, by its weight over the global batch; gradients of `accumulate`
     micro-batches add up to exactly that. A step whose loss or gradient is not finite changes nothing
@@ -34,6 +40,16 @@ def make_step(
     metrics: "loss", "grad_norm", "learning_rate", "skipped", "skipped_in_row", "terms" (name -> mean),
     "report" (name -> figure, meaningful only at steps where `report_due(step number)`).
     """
+
+    def gathered(state: TrainState) -> TrainState:
+        if shardings is None:
+            return state
+        everywhere = replicated(shardings.step.mesh)
+        weights = jax.lax.with_sharding_constraint((state.params, state.slow), everywhere)
+        return replace(state, params=weights[0], slow=weights[1])
+
+    def scattered(grads: Tree) -> Tree:
+        return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings.params)
 
     def terms_of(params: Tree, state: TrainState, batch: Batch) -> tuple[dict, Tree]:
         return objective.loss(params, state.slow, batch, state.key, state.step)
@@ -44,7 +60,7 @@ def make_step(
             return total_loss(terms), (terms, stats)
 
         grads, (terms, stats) = jax.grad(loss, has_aux=True)(state.params)
-        return grads, terms, stats
+        return scattered(grads), terms, stats
 
     def in_parts(state: TrainState, batch: Batch) -> tuple[Tree, dict, Tree]:
         # Row r goes to micro-batch r mod `accumulate`: every device keeps the rows that it has.
@@ -62,13 +78,14 @@ def make_step(
 
         def body(total: Tree, part: Batch) -> tuple[Tree, dict]:
             grads, (terms, stats) = jax.grad(loss, has_aux=True)(state.params, part)
-            return jax.tree.map(jnp.add, total, (grads, stats)), terms
+            return jax.tree.map(jnp.add, total, (scattered(grads), stats)), terms
 
         first = {k: v[0] for k, v in parts.items()}
         zeros = jax.tree.map(
             lambda s: jnp.zeros(s.shape, s.dtype),
             (state.params, jax.eval_shape(lambda: terms_of(state.params, state, first)[1])),
         )
+        zeros = scattered(zeros[0]), zeros[1]
         (grads, stats), terms = jax.lax.scan(body, zeros, parts)
         terms = {
             name: replace(term, total=term.total.sum(0), weight=term.weight.sum(0), scale=term.scale[0])
@@ -77,7 +94,7 @@ def make_step(
         return grads, terms, stats
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        grads, terms, stats = (whole if accumulate == 1 else in_parts)(state, batch)
+        grads, terms, stats = (whole if accumulate == 1 else in_parts)(gathered(state), batch)
         loss = total_loss(terms)
         grad_norm = optax.tree.norm(grads)
         rate = schedule(state.step)

@@ -1,0 +1,236 @@
+"""The step, compiled ahead of its first call, and what it costs: memory, work, and what it sends between devices."""
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from jepa_speech.features.grid import SAMPLE_RATE
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# How a compiled module is written.
+BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}  # others say their bits: f32, s8, f8e4m3fn
+COLLECTIVE = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\(")
+CALLED = re.compile(r"\b(body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
+CALLED_LIST = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
+TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+
+
+class Cost(NamedTuple):
+    """Of one call of a compiled step. Bytes are those of one device, flops those of all devices together."""
+
+    arguments: int
+    outputs: int
+    temporaries: int
+    aliased: int  # outputs that lie where arguments lay
+    flops: int  # of matrix products and convolutions
+    flops_xla: float | None  # of everything, on one device, a loop's body once; None where the backend does not tell
+    audio_seconds: float  # in the batch, padding included
+
+    @property
+    def peak(self) -> int:
+        """An estimate of the bytes that a device needs: what is alive at once may be less."""
+        return self.arguments + self.outputs + self.temporaries - self.aliased
+
+    def fields(self) -> dict[str, Any]:
+        """For an event."""
+        return self._asdict() | {"peak": self.peak, "flops_per_audio_second": round(self.flops / self.audio_seconds)}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.peak / 1e9:.2f} GB a device (arguments {self.arguments / 1e9:.2f}, temporaries "
+            f"{self.temporaries / 1e9:.2f}), products of {self.flops / 1e12:.3g} TFLOP a step, "
+            f"{self.flops / self.audio_seconds / 1e9:.3g} GFLOP a second of audio"
+        )
+
+
+def compile_step(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.stages.Compiled, Cost]:
+    """The jitted `step` for exactly these shapes and shardings (arrays or jax.ShapeDtypeStruct), and its cost."""
+    traced = step.trace(state, batch)
+    compiled = traced.lower().compile()
+    rows, samples = batch["audio"].shape
+    memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+    sizes = [getattr(memory, f"{what}_size_in_bytes", 0) for what in ("argument", "output", "temp", "alias")]
+    if isinstance(analysis, list):  # some versions of jax give one for each partition, all alike
+        analysis = analysis[0] if analysis else None
+    flops = (analysis or {}).get("flops")
+    return compiled, Cost(*sizes, product_flops(traced.jaxpr.jaxpr), flops, rows * samples / SAMPLE_RATE)
+
+
+@contextmanager
+def compilation_cache_of(workdir: Path) -> Iterator[None]:
+    """Inside, jax keeps what it compiles, for the next start of this run: in the user's cache folder, one for each run.
+
+    Not in the run folder: programs found there are executed, and a run may be a stranger's. Not with one folder for all
+    runs: jax writes a program in place, so that another process might read half of it. Not with several processes:
+    only the first would find its programs, while the others wait for it where kernels are tuned together. Not on
+    several pretended devices of a CPU: programs that are loaded there run collectives in any order, and hang (jax
+    0.10.2). Nothing is done where JAX_COMPILATION_CACHE_DIR is set (empty: no cache).
+    """
+    chosen = CACHE_VARIABLE in os.environ or jax.config.jax_compilation_cache_dir
+    if chosen or jax.process_count() > 1 or (jax.default_backend() == "cpu" and jax.device_count() > 1):
+        yield
+        return
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    run = hashlib.sha256(str(workdir.resolve()).encode()).hexdigest()[:12]
+    use_cache(str(home / "jepa-speech" / "compiled" / run))
+    try:
+        yield
+    finally:
+        use_cache(None)
+
+
+def use_cache(folder: str | None) -> None:
+    compilation_cache.set_cache_dir(folder)
+    compilation_cache.reset_cache()  # else jax keeps to what it found at the first program that it compiled
+
+
+def product_flops(jaxpr: Any) -> int:
+    """Floating-point operations of the matrix products and convolutions of a jaxpr: 2 for each multiplication.
+
+    A scan's body counts as often as it runs, the largest branch of a conditional counts, the body of a loop of unknown
+    length once. Where a transposed convolution puts zeros between its inputs, those are not counted.
+    """
+    total = 0
+    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))  # XLA drops what nobody uses, so it is no work
+    for equation in live.eqns:
+        name, parameters = equation.primitive.name, equation.params
+        inner = [product_flops(sub) for sub in inner_jaxprs(parameters)]
+        if name == "scan":
+            total += parameters["length"] * sum(inner)
+        elif name == "cond":
+            total += max(inner)
+        elif name == "dot_general":
+            (contracted, _), _ = parameters["dimension_numbers"]
+            lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            rhs, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+            taps = math.prod(rhs[axis] for axis in parameters["dimension_numbers"].rhs_spec[1:])
+            total += 2 * math.prod(out) * taps // math.prod(parameters["lhs_dilation"])
+        else:
+            total += sum(inner)
+    return total
+
+
+def inner_jaxprs(parameters: Mapping[str, Any]) -> Iterator[Any]:
+    for value in parameters.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            item = getattr(item, "jaxpr", item)  # a closed one holds it
+            if hasattr(item, "eqns"):
+                yield item
+
+
+class Collective(NamedTuple):
+    """One of a compiled module. payload: bytes of the whole that is reduced, gathered, scattered or sent."""
+
+    kind: str
+    name: str
+    payload: int
+    group: int  # devices that take part in one
+    source: str = ""  # the operation that it belongs to, as jax names it
+    times: int = 1  # in a step
+    inside: tuple[str, ...] = ()  # conditionals, counted as taken, and loops of unknown length, counted once
+
+    @property
+    def sent(self) -> float:
+        """Bytes that each device sends in a step, if the group is a ring: the least that any algorithm can do.
+
+        All-reduce 2 (n - 1) / n of the payload; all-gather, reduce-scatter, all-to-all (n - 1) / n (Patarasuk & Yuan
+        2009); a permutation all of it.
+        """
+        share = {"all-reduce": 2 * (self.group - 1) / self.group, "collective-permute": 1.0}
+        return self.times * self.payload * share.get(self.kind, (self.group - 1) / self.group)
+
+
+def sent_by_kind(collectives: list[Collective]) -> dict[str, float]:
+    """Bytes per step and device."""
+    kinds = sorted({c.kind for c in collectives})
+    return {kind: sum(c.sent for c in collectives if c.kind == kind) for kind in kinds}
+
+
+def collectives(text: str) -> list[Collective]:
+    """Those of a compiled module (`compiled.as_text()`), as often as one call runs them.
+
+    A pair of start and done is one; one that is fused or wrapped into a computation counts where that is called.
+    Raises ValueError where groups of devices are written in a way that is not known.
+    """
+    header = re.search(r"\b(?:num_partitions|replica_count)=(\d+)", text)
+    devices = int(header.group(1)) if header else 1
+    computations: dict[str, list[str]] = {}
+    entry = name = ""
+    for line in text.splitlines():
+        if opening := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line):
+            name = opening.group(2)
+            entry = name if opening.group(1) else entry
+            computations[name] = []
+        elif name:
+            computations[name].append(line)
+
+    def of(computation: str) -> Iterator[Collective]:
+        for line in computations[computation]:
+            if found := COLLECTIVE.search(line):
+                yield read_collective(line, found, devices)
+            if re.search(r" async-(done|update)\(", line):
+                continue  # the start has called it
+            called = [inner for _, inner in CALLED.findall(line)]
+            called += [inner.strip(" %") for group in CALLED_LIST.findall(line) for inner in group.split(",")]
+            times, inside = 1, ()
+            if " while(" in line:
+                trips = TRIPS.search(line)
+                times, inside = (int(trips.group(1)), ()) if trips else (1, (label(line),))
+            elif " conditional(" in line:
+                inside = (label(line),)
+            for inner in called:
+                for c in of(inner):
+                    yield c._replace(times=c.times * times, inside=inside + c.inside)
+
+    return list(of(entry))
+
+
+def read_collective(line: str, found: re.Match[str], devices: int) -> Collective:
+    """From an instruction's line. What a start gives holds its inputs as well."""
+    kind, start = found.groups()
+    group = 2 if kind == "collective-permute" else group_size(line, devices)
+    size = sum(map(shape_bytes, re.findall(r"(\w+)\[([\d,]*)\]", line[: found.start()].partition(" = ")[2])))
+    if kind in ("all-gather", "reduce-scatter") and start:
+        size = size * group // (group + 1)
+    elif kind == "reduce-scatter":
+        size *= group
+    elif kind in ("all-to-all", "collective-permute") and start:
+        size //= 2
+    source = re.search(r'op_name="([^"]*)"', line)
+    return Collective(kind, label(line), size, group, source.group(1) if source else "")
+
+
+def group_size(line: str, devices: int) -> int:
+    """Of `replica_groups={{0,1},{2,3}}`, `[2,4]<=[8]` (two groups of four), `mesh['a'=2,'b'=4] {'b'}`, `{}` (all)."""
+    if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", line):
+        sizes = dict(re.findall(r"'([^']+)'=(\d+)", mesh.group(1)))
+        axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", mesh.group(2))  # of an axis, or of a part of its size
+        return math.prod(int(part or sizes[axis]) for axis, part in axes)
+    written = re.search(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\]<=|\{\})", line)
+    if not written:
+        raise ValueError(f"replica groups that cannot be read: {line.strip()}")
+    listed, size = written.groups()
+    return len(listed.split(",")) if listed else int(size or devices)
+
+
+def shape_bytes(shape: tuple[str, str]) -> int:
+    kind, sizes = shape
+    if kind == "token":
+        return 0
+    width = BYTES.get(kind) or int(re.search(r"\d+", kind).group()) // 8
+    return width * math.prod(int(size) for size in sizes.split(",") if size)
+
+
+def label(line: str) -> str:
+    return line.partition(" = ")[0].split()[-1].lstrip("%")

@@ -1,0 +1,179 @@
+"""The step compiled ahead: what is told of it, work counted by hand, collectives read from known text, the cache."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from train.test_step import rows
+from train.toy import ToyObjective, toy_batches, toy_config
+
+from jepa_speech.train.compiled import Cost, collectives, product_flops, sent_by_kind
+from jepa_speech.train.loop import train
+
+
+def test_each_shape_is_compiled_once_and_told(tmp_path, capsys):
+    config = toy_config()
+    results = train(config, ToyObjective(), toy_batches(config), tmp_path)
+    told = [row for row in rows(tmp_path, "events") if row["event"] == "compile"]
+    assert results["compiled"] == len(told) == 2 and told[0]["shape"] != told[1]["shape"]
+    for event in told:
+        assert event["peak"] == event["arguments"] + event["outputs"] + event["temporaries"] - event["aliased"] > 0
+        assert event["aliased"] > 0  # the state is donated
+        batch, samples = event["shape"]
+        # (B, 2) @ (2, 8) and (B, 8) @ (8,), each with its two gradients but for the batch's own.
+        assert event["flops"] == 2 * batch * (2 * 8 * 2 + 8 * 3)
+        assert event["audio_seconds"] == batch * samples / 16_000
+    said = capsys.readouterr().err
+    assert said.count("compiled for 4 x ") + said.count("compiled for 8 x ") == 2, said
+    assert "GB a device (arguments " in said and "GFLOP a second of audio" in said
+
+
+def work(function, *shapes: tuple[int, ...]) -> tuple[int, float]:
+    """Our count, and XLA's of the program before it is optimised, which adds what is elementwise."""
+    traced = jax.jit(function).trace(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    return product_flops(traced.jaxpr.jaxpr), traced.lower().cost_analysis().get("flops", 0)
+
+
+def layers(x, weights, scan: bool):
+    if scan:
+        return jax.lax.scan(lambda x, w: (x @ w, None), x, weights)[0]
+    for w in weights:
+        x = x @ w
+    return x
+
+
+def test_products_are_counted_as_by_hand_and_by_xla():
+    shapes = (32, 64), (3, 64, 64)
+    product = 2 * 32 * 64 * 64
+    assert work(lambda x, w: layers(x, w, scan=False), *shapes)[0] == 3 * product
+    assert work(lambda x, w: layers(x, w, scan=True), *shapes)[0] == 3 * product  # where XLA counts one turn
+    assert work(lambda x, w: (x, layers(x, w, scan=True))[0], *shapes)[0] == 0  # nobody uses it
+
+    def loss(x, w):
+        return jax.checkpoint(lambda x, w: layers(x, w, scan=False))(x, w).sum()
+
+    ours, theirs = work(jax.value_and_grad(loss, (0, 1)), *shapes)
+    assert ours == (3 + 2 + 6) * product  # forward, again but for the last, and two gradients
+    assert ours == pytest.approx(theirs, rel=0.02)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_are_counted_as_by_hand_and_by_xla(stride):
+    def convolve(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, (stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
+
+    shapes, frames = ((4, 101, 16), (3, 16, 24)), 98 // stride + 1
+    ours, theirs = work(convolve, *shapes)
+    assert ours == 2 * 4 * frames * 24 * 3 * 16 == theirs
+    ours, theirs = work(jax.grad(lambda *arguments: convolve(*arguments).sum(), (0, 1)), *shapes)
+    # Taps beyond the ends, and a remainder of the stride, are products in our count alone.
+    assert ours == pytest.approx(theirs, rel=0.06)
+
+
+def test_only_the_dearest_branch_counts():
+    def function(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda: x @ x, lambda: x @ x @ x)
+
+    assert work(function, (8, 8))[0] == 2 * 2 * 8**3
+
+
+MODULE = """HloModule jit_step, is_scheduled=true, num_partitions=8
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%turn (p: (s32[], f32[256])) -> (s32[], f32[256]) {
+  %piece = f32[128]{0} reduce-scatter(%x), channel_id=4, replica_groups=[4,2]<=[8], dimensions={0}, to_apply=%add
+  ROOT %out = (s32[], f32[256]) tuple(%i, %piece)
+}
+
+%more (p: (s32[], f32[256])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+%branch (p: f32[100]) -> f32[100] {
+  ROOT %taken = bf16[100]{0} all-to-all(%p), replica_groups=mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a'}
+}
+
+%wrapped (p: f32[4]) -> f32[4] {
+  ROOT %sent = f32[4]{0} collective-permute(%p), source_target_pairs={{0,1},{1,0}}
+}
+
+ENTRY %main (p: f32[10]) -> f32[10] {
+  %pair = (f32[10,3]{1,0:T(8,128)}, /*index=1*/bf16[6]{0}) all-reduce(%p, %q), replica_groups={{0,1,2,3},{4,5,6,7}}, \
+use_global_device_ids=true, to_apply=%add, metadata={op_name="jit(step)/dot" stack_frame_id=3}
+  %begun = (f32[8], f32[64]) all-gather-start(%p), replica_groups={}, dimensions={0}
+  %ended = f32[64] all-gather-done(%begun)
+  %whole = s8[80]{0} all-gather(%p), replica_groups=mesh['a'=2,'b'=4] {'b':(1)2, 'a'}, dimensions={0}
+  %known = (s32[], f32[256]) while(%t), condition=%more, body=%turn, backend_config={"known_trip_count":{"n":"12"}}
+  %unknown = (s32[], f32[256]) while(%t), condition=%more, body=%turn
+  %either = f32[100] conditional(%i, %p, %p), branch_computations={%branch, %add}
+  %async = ((f32[4]), f32[4]) async-start(%p), calls=%wrapped
+  ROOT %done = f32[4] async-done(%async), calls=%wrapped
+}
+"""
+
+
+def test_collectives_of_a_module():
+    found = {c.name if not c.inside else f"{c.inside[0]}/{c.name}": c for c in collectives(MODULE)}
+    assert {name: (c.kind, c.payload, c.group, c.times) for name, c in found.items()} == {
+        "pair": ("all-reduce", 132, 4, 1),
+        "begun": ("all-gather", 256, 8, 1),
+        "whole": ("all-gather", 80, 4, 1),
+        "piece": ("reduce-scatter", 1024, 2, 12),
+        "unknown/piece": ("reduce-scatter", 1024, 2, 1),
+        "either/taken": ("all-to-all", 200, 2, 1),
+        "sent": ("collective-permute", 16, 2, 1),
+    }
+    assert found["pair"].source == "jit(step)/dot"
+    assert sent_by_kind(list(found.values())) == {
+        "all-reduce": 2 * 3 / 4 * 132,
+        "all-gather": 7 / 8 * 256 + 3 / 4 * 80,
+        "reduce-scatter": 13 * 512,
+        "all-to-all": 100,
+        "collective-permute": 16,
+    }
+
+
+def test_groups_that_nobody_knows_are_named():
+    with pytest.raises(ValueError, match="replica groups that cannot be read: %x = "):
+        collectives("ENTRY %main () -> f32[] {\n  %x = f32[] all-reduce(%p), replica_groups=<new>\n}\n")
+
+
+def test_a_cost_in_words():
+    cost = Cost(10**9, 9 * 10**8, 2 * 10**9, 8 * 10**8, 3 * 10**12, None, 480.0)
+    assert str(cost) == (
+        "3.10 GB a device (arguments 1.00, temporaries 2.00), products of 3 TFLOP a step, 6.25 GFLOP a second of audio"
+    )
+
+
+CACHED = """
+import sys, pathlib, jax
+from jepa_speech.train.compiled import compilation_cache_of
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.jit(lambda x: x + 1)(1.0)  # before: the cache must take effect all the same
+with compilation_cache_of(pathlib.Path(sys.argv[1])):
+    jax.jit(lambda x: x * 3)(1.0)
+jax.jit(lambda x: x * 5)(1.0)
+"""
+
+
+@pytest.mark.parametrize(("chosen", "devices"), [(None, 1), ("", 1), ("mine", 1), (None, 4)])
+def test_what_is_compiled_is_kept_in_the_users_cache_unless_they_say_otherwise(tmp_path, chosen, devices):
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "home")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR")
+    if devices == 1:
+        environment.pop("XLA_FLAGS")  # of pretended devices
+    if chosen is not None:
+        environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / chosen) if chosen else ""
+    subprocess.run([sys.executable, "-c", CACHED, str(tmp_path / "run")], env=environment, check=True)
+    kept = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("*-cache")]
+    if chosen is None and devices == 1:
+        assert len(kept) == 1 and kept[0][:3] == ("home", "jepa-speech", "compiled"), kept
+    else:
+        assert {parts[0] for parts in kept} == ({"mine"} if chosen else set()), kept
+    assert not (tmp_path / "run").exists()
