@@ -186,8 +186,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 chunks.CHUNK_RECORDS = 2
 if __name__ == "__main__":
     if sys.argv[3] == "slow":
-        load = audio.load
-        audio.load = lambda path: (time.sleep(0.05), load(path))[1]
+        load = audio.load_with_rate
+        audio.load_with_rate = lambda path: (time.sleep(0.05), load(path))[1]
     prepare.prepare([sys.argv[1]], sys.argv[2], workers=1)
 """
 
@@ -221,7 +221,7 @@ def test_killed_and_run_again(tones, tmp_path, signal_number):
 def test_workers_die_with_a_killed_parent(tones, tmp_path):
     psutil = pytest.importorskip("psutil")
     code = RUN.replace("workers=1", "workers=2").replace(
-        "if __name__", "audio.load = lambda path: time.sleep(60)\nif __name__"
+        "if __name__", "audio.load_with_rate = lambda path: time.sleep(60)\nif __name__"
     )
     (tmp_path / "run.py").write_text(code)
     parent = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"])
@@ -244,7 +244,7 @@ def test_workers_die_with_a_killed_parent(tones, tmp_path):
 
 def test_a_worker_that_dies_is_one_clear_error(tones, tmp_path):
     code = RUN.replace("workers=1", "workers=2").replace(
-        "if __name__", "audio.load = lambda path: os._exit(9)\nif __name__"
+        "if __name__", "audio.load_with_rate = lambda path: os._exit(9)\nif __name__"
     )
     (tmp_path / "run.py").write_text(code.replace("import signal", "import os, signal"))
     command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]

@@ -85,8 +85,16 @@ def test_labels_of_each_record(tmp_path):
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     prepare([tmp_path / "m.jsonl"], tmp_path / "store", workers=1)
     assert list(Store(tmp_path / "store").records()) == [
-        {"id": 0, "source": "tone001.wav", "duration": 0.21, "text": "zwölf", "slots": {"n": [1, 2]}, "speaker": "a"},
-        {"id": 1, "source": "tone000.wav", "duration": 0.2, "manifest_id": "x"},
+        {
+            "id": 0,
+            "source": "tone001.wav",
+            "duration": 0.21,
+            "rate": 16_000,
+            "text": "zwölf",
+            "slots": {"n": [1, 2]},
+            "speaker": "a",
+        },
+        {"id": 1, "source": "tone000.wav", "duration": 0.2, "rate": 16_000, "manifest_id": "x"},
     ]
 
 
