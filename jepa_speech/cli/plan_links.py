@@ -1,0 +1,33 @@
+"""What a step sends between devices, on paper: bytes by the closed form, seconds by what links are said to carry."""
+
+from typing import Literal, NamedTuple
+
+
+class Bytes(NamedTuple):
+    """Of a model, as float32. split: parameters that fsdp splits. slow: what else is split and used in the loss, such
+    as a teacher. whole: parameters that are copied, and the sums over the batch that feed figures and codebooks.
+    """
+
+    split: int
+    slow: int
+    whole: int
+
+
+def traffic(
+    model: Bytes, data: int, fsdp: int, scatter: Literal["reduce-scatter", "all-reduce"] = "reduce-scatter"
+) -> dict[str, float]:
+    """Bytes that each device sends in a step, if groups are rings.
+
+    Weights are gathered whole, once (what the forward pass gathers, the backward pass uses). Gradients are summed
+    within groups of fsdp devices, each keeping its part, then across them.
+
+    scatter: what sums within a group, so that each device keeps its part. On a CPU, XLA leaves an all-reduce and a
+    slice, which sends twice as much.
+    """
+    devices, twice = data * fsdp, 2 if scatter == "all-reduce" else 1
+    within, across, all_over = ((n - 1) / n for n in (fsdp, data, devices))
+    return {
+        "gathered": within * (model.split + model.slow),
+        "summed within": twice * within * model.split,
+        "summed across": 2 * across * model.split / fsdp + 2 * all_over * model.whole,
+    }
