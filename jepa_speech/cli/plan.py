@@ -1,9 +1,14 @@
-"""`jepa-speech plan`: what a corpus will cost, on paper, before anything is copied."""
+"""`jepa-speech plan`: what a corpus and a run will cost, on paper, before anything is copied or paid for."""
 
 import argparse
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
+from jepa_speech.cli.plan_links import CHIPS, MFU, exchange_seconds, traffic
+from jepa_speech.cli.plan_model import ANCHOR, step_on_paper
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig
 from jepa_speech.data.store import INDEX
@@ -11,10 +16,12 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.loop import TrainConfig
+from jepa_speech.train.sharding import MeshConfig, mesh_sizes
 
-HELP = "on paper: bytes, passes, steps and read rates of a corpus of so many hours"
-EXAMPLE = "jepa-speech plan --config configs/gmm_jepa.py --hours 100000 --devices 64"
+HELP = "on paper: bytes, passes and read rates of a corpus; memory, work and days of a run on so many devices"
+EXAMPLE = "jepa-speech plan --config configs/gmm_jepa.py --hours 100000 --devices 64 --chip v5e"
 DEVICES_PER_HOST = 8
+MORE_ROOM = "raise mesh.fsdp or train.accumulate, set encoder.remat = True, or take more devices"
 FIT_HOURS, FIT_PASSES = 100.0, 20  # a reservoir of the corpus, and how often the fit goes over it, at most
 
 
@@ -31,9 +38,8 @@ CONSTANTS = {
     "pcm16": Measured(116.0, "MB per hour", "docs/data.md: LibriSpeech as a store (samples: 115.2)"),
     "recording": Measured(12.7, "s", "mean of LibriSpeech train-clean-100, benchmarks/librispeech_durations.json"),
     "padding": Measured(0.091, "of a batch", "the same durations in buckets of 5, 10 and 15 s"),
-    "labels": Measured(
-        1.85, "bytes per frame and component kept", "data/label_codec.py: 16 of 1,024, simulated at perplexity 4"
-    ),
+    "sharp labels": Measured(5.0, "bytes per frame", "top-k 16 of 1,024 at a perplexity of 1.16"),
+    "soft labels": Measured(51.7, "bytes per frame", "docs/anchors.md: top-k 64 of 1,024 at a perplexity of 3.7"),
     "flac reader": Measured(2000.0, "audio-s per s of a core", "docs/scale.md: reading, cropping, padding"),
     "pcm16 reader": Measured(10_000.0, "audio-s per s of a core", "docs/scale.md: reading, cropping, padding"),
     "restore": Measured(0.13e-6, "s per recording", "docs/scale.md: 3.2 s for 25 million"),
@@ -46,8 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, required=True, metavar="D", help="accelerators, over all hosts")
     parser.add_argument("--hosts", type=int, metavar="N", help=f"default: one for {DEVICES_PER_HOST} devices")
     parser.add_argument("--codec", choices=("flac", "pcm16"), default="flac")
+    parser.add_argument("--chip", choices=CHIPS, help="what the devices are: also days, and what links take")
     parser.add_argument(
-        "--steps-per-second", type=float, default=1.0, metavar="R", help="that the accelerators make (default: 1)"
+        "--mfu", type=float, default=MFU, help=f"share of the chip's peak that is reached (default: {MFU}, assumed)"
+    )
+    parser.add_argument(
+        "--steps-per-second", type=float, metavar="R", help="that were measured (default: as --chip makes, or 1)"
     )
     parser.add_argument(
         "--recording-seconds",
@@ -61,30 +71,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     hosts = options.hosts or math.ceil(options.devices / DEVICES_PER_HOST)
-    for name in ("hours", "devices", "steps_per_second", "recording_seconds"):
-        if not 0 < getattr(options, name) < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name):g}: choose one above 0")
+    for name in ("hours", "devices", "steps_per_second", "recording_seconds", "mfu"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} {value:g}: choose one above 0")
+    if options.mfu > 1:
+        raise UsageError(f"--mfu {options.mfu:g}: a share of the peak, so at most 1")
     if hosts < 1 or options.devices % hosts:
         raise UsageError(f"{options.devices} devices on {hosts} hosts: as many on each needed; pass --hosts")
     config = load_config(options.config, options.overrides)
+    assumed = {key: value for key, value in ANCHOR.items() if not config.anchor[key]}
+    steps = from_section(TrainConfig, config.train, "train").steps
+    run_figures = of_a_run(config, options, steps)
+    rate = options.steps_per_second or run_figures.get("steps_per_second_without_overlap", 1.0)
     figures = on_paper(
         batch_seconds=from_section(DataConfig, config.data, "data").batch_seconds,
-        steps=from_section(TrainConfig, config.train, "train").steps,
+        steps=steps,
         hours=options.hours,
         devices=options.devices,
         hosts=hosts,
         codec=options.codec,
-        kept=config.anchor.top_k,
-        steps_per_second=options.steps_per_second,
+        steps_per_second=rate,
         recording_seconds=options.recording_seconds,
     )
     print(f"{options.config}, {options.hours:g} h, {options.devices} devices on {hosts} hosts, {options.codec}")
-    for name, value in figures.items():
-        print(f"  {name.replace('_', ' '):<34}{value:>14,.{0 if value >= 100 else 2}f}")
+    show(figures | {"steps_per_second": rate})
+    chip = f"{options.chip} at {options.mfu:.0%} of its peak (assumed)" if options.chip else "devices"
+    print(f"a step, by the shapes of its arrays, on {options.devices} {chip}:")
+    show(run_figures)
+    if assumed:
+        print(f"assumed of the anchor: {', '.join(f'{key} {value}' for key, value in assumed.items())}")
+    if options.chip and run_figures["device_GB"] * 1e9 > CHIPS[options.chip].memory:
+        print(f"more than the {CHIPS[options.chip].memory / 1e9:g} GB of a {options.chip}: {MORE_ROOM}")
     print("reckoned from these, which were measured:")
     for name, constant in CONSTANTS.items():
         print(f"  {name:<14}{constant.value:>10g} {constant.unit} ({constant.source})")
-    return figures | {"constants": {name: constant._asdict() for name, constant in CONSTANTS.items()}}
+    constants = {name: constant._asdict() for name, constant in CONSTANTS.items()}
+    return figures | {"steps_per_second": rate} | run_figures | {"constants": constants}
+
+
+def show(figures: Mapping[str, float]) -> None:
+    for name, value in figures.items():
+        print(
+            f"  {name.replace('_', ' '):<34}{value:>14,.{0 if value >= 100 else 2 if value >= 1 or not value else 4}f}"
+        )
+
+
+def of_a_run(config: ConfigDict, options: argparse.Namespace, steps: int) -> dict[str, float]:
+    """Memory and work of a step, what it sends, and with --chip what the run takes."""
+    data, fsdp = mesh_sizes(from_section(MeshConfig, config.mesh, "mesh"), options.devices)
+    figures, model = step_on_paper(config, options.devices)
+    figures |= {f"{name.replace(' ', '_')}_MB": sent / 1e6 for name, sent in traffic(model, data, fsdp).items()}
+    if not options.chip:
+        return figures
+    chip = CHIPS[options.chip]
+    work = figures["TFLOP_per_step"] * 1e12 / options.devices / (chip.flops * options.mfu)
+    exchange = exchange_seconds(model, data, fsdp, chip)
+    return figures | {
+        "work_ms_per_step": 1e3 * work,
+        "exchange_ms_per_step": 1e3 * exchange,
+        "steps_per_second_without_overlap": 1 / (work + exchange),
+        "days_without_overlap": steps * (work + exchange) / 86_400,
+        "days_with_full_overlap": steps * max(work, exchange) / 86_400,
+    }
 
 
 def on_paper(
@@ -94,7 +143,6 @@ def on_paper(
     devices: int,
     hosts: int,
     codec: str,
-    kept: int,
     steps_per_second: float,
     recording_seconds: float,
 ) -> dict[str, float]:
@@ -109,7 +157,8 @@ def on_paper(
         "recordings": recordings,
         "store_GB": hours * hour_mb / 1e3,
         "index_GB": recordings * index_bytes / 1e9,
-        "labels_GB": 3600 * hours * FRAME_RATE * kept * CONSTANTS["labels"].value / 1e9,
+        "sharp_labels_GB": 3600 * hours * FRAME_RATE * CONSTANTS["sharp labels"].value / 1e9,
+        "soft_labels_GB": 3600 * hours * FRAME_RATE * CONSTANTS["soft labels"].value / 1e9,
         "fit_on_hours": min(hours, FIT_HOURS),
         "fit_passes_over_them": FIT_PASSES,
         "label_passes_over_all": 1,

@@ -4,6 +4,7 @@ import pytest
 
 from jepa_speech import cli
 from jepa_speech.cli.plan import CONSTANTS, on_paper
+from jepa_speech.cli.plan_links import Bytes, Chip, exchange_seconds
 
 SETTING = {
     "batch_seconds": 1000.0,
@@ -12,21 +13,23 @@ SETTING = {
     "devices": 16,
     "hosts": 2,
     "codec": "flac",
-    "kept": 10,
     "steps_per_second": 2.0,
     "recording_seconds": 12.0,
 }
+TINY = ["plan", "--config", "configs/tiny.py", "--hours", "100000", "--devices", "64"]
 
 
 def test_against_hand_numbers(monkeypatch):
-    for name, value in (("padding", 0.1), ("labels", 2.0), ("flac", 60.0), ("flac reader", 300.0)):
+    made_up = {"padding": 0.1, "sharp labels": 2.0, "soft labels": 20.0, "flac": 60.0, "flac reader": 300.0}
+    for name, value in made_up.items():
         monkeypatch.setitem(CONSTANTS, name, CONSTANTS[name]._replace(value=value))
     found = on_paper(**SETTING)
     by_hand = {
         "recordings": 300_000,  # 1000 h of 300 an hour
         "store_GB": 60,
         "index_GB": 0.012,  # 40 bytes each
-        "labels_GB": 3.6,  # 3.6 million s of 50 frames of 10 components of 2 bytes
+        "sharp_labels_GB": 0.36,  # 3.6 million s of 50 frames of 2 bytes
+        "soft_labels_GB": 3.6,
         "fit_on_hours": 100,
         "audio_s_per_step": 900,
         "padded_audio_s_per_device": 62.5,
@@ -47,20 +50,55 @@ def test_small_corpora_are_fitted_whole_and_pcm_is_larger():
     assert on_paper(**SETTING | {"codec": "pcm16"})["store_GB"] > on_paper(**SETTING)["store_GB"]
 
 
-def test_it_prints_each_constant_with_its_source(tmp_path, capsys):
+def test_seconds_of_an_exchange_by_hand():
+    """Domains of 4 devices; 1 GB/s within, 0.1 GB/s between. 4 GB are split, 2 GB of a teacher, none are whole."""
+    chip, model = Chip(1e12, 1e9, near=1e9, domain=4, far=1e8), Bytes(4_000_000_000, 2_000_000_000, 0)
+    assert exchange_seconds(model, 1, 4, chip) == pytest.approx(3 / 4 * 10)  # gathered 6, scattered 4
+    # 8 in a group: within each domain as above; each device then sends a quarter to the other domain, there and back.
+    assert exchange_seconds(model, 1, 8, chip) == pytest.approx(3 / 4 * 10 + 1 / 2 * 10 / 4 / 0.1)
+    # A group in each of two domains: what each device keeps of the gradients, 1 GB, is summed between two.
+    assert exchange_seconds(model, 2, 4, chip) == pytest.approx(3 / 4 * 10 + 2 * 1 / 2 * 1 / 0.1)
+    assert exchange_seconds(Bytes(0, 0, 4_000_000_000), 4, 1, chip) == pytest.approx(2 * 3 / 4 * 4)
+
+
+def test_a_plan(tmp_path, capsys):
+    """One line for all: shapes of a whole step are traced, which takes seconds."""
     report = tmp_path / "plan.json"
-    command = ["plan", "--config", "configs/gmm_jepa.py", "--hours", "100000", "--devices", "64"]
-    assert cli.main([*command, "--config.data.batch_seconds=3840", "--json", str(report)]) == 0
-    shown = capsys.readouterr().out
+    options = ["--config.data.batch_seconds=3840", "--config.train.steps=1000", "--config.mesh.fsdp=8"]
+    assert cli.main([*TINY, *options, "--chip", "h100", "--mfu", "0.25", "--json", str(report)]) == 0
+    found, shown = json.loads(report.read_text()), capsys.readouterr().out
     for constant in CONSTANTS.values():
         assert f"{constant.value:g} {constant.unit} ({constant.source})" in shown
-    found = json.loads(report.read_text())
     assert found["padded_audio_s_per_device"] == 60 and found["store_GB"] == pytest.approx(6600)
     assert found["constants"]["flac"]["unit"] == "MB per hour"
+    assert "assumed of the anchor: components 1024, features logmel, normalize level" in shown
+    assert "64 h100 at 25% of its peak (assumed)" in shown
+
+    whole = 4e-3 * found["parameters_M"]  # GB
+    assert whole / 8 < found["parameters_GB"] < whole / 4  # matrices are split, vectors are not
+    assert found["optimiser_GB"] == pytest.approx(2 * found["parameters_GB"], rel=1e-3)  # two moments
+    assert found["gradients_GB"] == found["parameters_GB"]
+    parts = ("parameters", "optimiser", "teacher_and_other_slow", "gradients", "gathered_weights")
+    assert found["device_GB"] == pytest.approx(sum(found[f"{name}_GB"] for name in (*parts, "activations_at_most")))
+    work = found["TFLOP_per_step"] / (64 * 989 * 0.25)  # s
+    exchange = found["exchange_ms_per_step"] / 1e3
+    assert found["days_without_overlap"] == pytest.approx(1000 * (work + exchange) / 86_400)
+    assert found["days_with_full_overlap"] == pytest.approx(1000 * max(work, exchange) / 86_400)
+    assert found["steps_per_second"] == pytest.approx(1 / (work + exchange))
 
 
-@pytest.mark.parametrize("wrong", [["--hours", "0"], ["--devices", "-8"], ["--hosts", "3"], ["--hours", "nan"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--hours", "0"],
+        ["--devices", "-8"],
+        ["--hosts", "3"],
+        ["--hours", "nan"],
+        ["--mfu", "1.5"],
+        ["--config.mesh.fsdp=5"],
+        ["--config.mesh.rules=*/kernel: 7"],
+    ],
+)
 def test_nonsense_is_refused(wrong, capsys):
-    command = ["plan", "--config", "configs/gmm_jepa.py", "--hours", "10", "--devices", "8", *wrong]
-    assert cli.main(command) == 2
+    assert cli.main([*TINY, *wrong]) == 2
     assert "jepa-speech plan: " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a step sends between 8 devices, as JSON: `python sent.py DATA,FSDP ...`; a toy of configs/gmm_jepa.py.
+"""What a step on 8 devices sends and needs, as JSON: `python sent.py DATA,FSDP ...`; a toy of configs/gmm_jepa.py.
 
 A process of its own, since the number of pretended devices is fixed once jax is awake.
 """
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from toys import TOP, toy_config
 
+from jepa_speech.cli.plan_model import kept_bytes
 from jepa_speech.features.grid import frames
 from jepa_speech.objectives import build
 from jepa_speech.train.compiled import collectives, compile_step
@@ -56,11 +57,26 @@ def main(name: str) -> dict:
     )
     _, stats = jax.eval_shape(objective.loss, state.params, state.slow, batch, state.key, state.step)
     sent: dict[str, dict[int, int]] = {}
-    for c in collectives(compile_step(step, state, batch)[0].as_text()):
+    compiled, cost = compile_step(step, state, batch)
+    for c in collectives(compiled.as_text()):
         assert not c.inside, c
         groups = sent.setdefault(c.kind, {})
         groups[c.group] = groups.get(c.group, 0) + c.times * c.payload
-    return {"params": sizes(state.params), "slow": sizes(state.slow), "stats": sizes(stats), "sent": sent}
+    bare = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), (state, batch))
+    one, two = (
+        kept_bytes(
+            objective, bare[0], {key: jax.ShapeDtypeStruct((n, *v.shape[1:]), v.dtype) for key, v in batch.items()}
+        )
+        for n in (1, 2)
+    )
+    return {
+        "params": sizes(state.params),
+        "slow": sizes(state.slow),
+        "stats": sizes(stats),
+        "sent": sent,
+        "temporaries": [(two - one) * ROWS // 8, cost.temporaries],  # on paper, and as compiled
+        "flops": [cost.flops, cost.flops_xla * 8],
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""What a step costs, on paper: memory of a device and work, from shapes alone. Nothing is compiled."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from jepa_speech.cli.plan_links import Bytes
+from jepa_speech.config import from_section
+from jepa_speech.data.plan import DataConfig, bucket_lengths
+from jepa_speech.features.grid import SAMPLE_RATE, frames
+from jepa_speech.features.spectral import DIMS
+from jepa_speech.objectives import build
+from jepa_speech.objectives.contract import Objective
+from jepa_speech.train.compiled import product_flops
+from jepa_speech.train.loop import TrainConfig
+from jepa_speech.train.optim import OptimConfig, make_optimizer
+from jepa_speech.train.sharding import MeshConfig, mesh_on_paper
+from jepa_speech.train.state import TrainState, abstract_state, count_params
+from jepa_speech.train.step import make_step, total_loss
+
+ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # where the config leaves it to the file
+
+
+def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], Bytes]:
+    """The figures of a step of so many devices, GB for each of them; and the bytes of its model that travel.
+
+    Of the buckets the longest is taken, in which attention costs most. Raises UsageError where the devices do not form
+    the config's mesh.
+    """
+    data, settings = from_section(DataConfig, config.data, "data"), from_section(TrainConfig, config.train, "train")
+    layout = from_section(MeshConfig, config.mesh, "mesh")
+    mesh = mesh_on_paper(layout, devices)
+    for key, value in ANCHOR.items():
+        config.anchor[key] = config.anchor[key] or value
+    objective, optimizer = build(config), make_optimizer(from_section(OptimConfig, config.optim, "optim"))
+    state = abstract_state(objective, optimizer, config.seed, mesh, layout.rules)
+    samples, parts = int(bucket_lengths(data.buckets)[-1]), devices * settings.accumulate
+    rows = -(-max(1, int(data.batch_seconds / max(data.buckets))) // parts) * parts
+
+    bare = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), state)
+    step = jax.jit(make_step(objective, optimizer, lambda _: 1.0, settings.report_due))
+    flops = product_flops(step.trace(bare, abstract_batch(config, objective, rows, samples)).jaxpr.jaxpr)
+    one, two = (kept_bytes(objective, bare, abstract_batch(config, objective, n, samples)) for n in (1, 2))
+    stats = jax.eval_shape(
+        objective.loss, bare.params, bare.slow, abstract_batch(config, objective, 1, samples), bare.key, bare.step
+    )[1]
+
+    split, slow = split_bytes(state.params), split_bytes(state.slow)
+    whole = total_bytes(state.params) - split + total_bytes(stats)
+    memory = {
+        "parameters": device_bytes(state.params),
+        "optimiser": device_bytes(state.opt_state),
+        "teacher_and_other_slow": device_bytes(state.slow),
+        "gradients": device_bytes(state.params),
+        "gathered_weights": split + slow,
+        "activations_at_most": (two - one) * rows // parts,
+    }
+    return {
+        "parameters_M": count_params(state.params) / 1e6,
+        "GFLOP_per_padded_audio_s": flops / (rows * samples / SAMPLE_RATE) / 1e9,
+        "TFLOP_per_step": flops / 1e12,
+    } | {f"{name}_GB": value / 1e9 for name, value in (memory | {"device": sum(memory.values())}).items()}, Bytes(
+        split, slow, whole
+    )
+
+
+def abstract_batch(config: Mapping[str, Any], objective: Objective, rows: int, samples: int) -> dict[str, Any]:
+    """The shapes of a batch, as data/pipeline.py makes it for the objective."""
+    anchor, f32, i32 = config["anchor"], jnp.float32, jnp.int32
+    wave, row, labels = (samples,), (), (frames(samples), anchor["top_k"])
+    shapes = {"audio": (wave, f32), "lengths": (row, i32), "level": (row, f32), "weight": (row, f32)}
+    shapes |= {"record_id": (row, jnp.uint32), "epoch": (row, i32)}
+    extras = {
+        "mix": {"mix": (wave, f32), "mix_lengths": (row, i32), "mix_level": (row, f32)},
+        "context": {"context": (wave, f32), "context_lengths": (row, i32)},
+        "anchor": {"anchor_ids": (labels, i32), "anchor_probs": (labels, f32)},
+        "anchor_mean": {"anchor_mean": ((DIMS.get(anchor["features"], 0),), f32)},
+    }
+    for name in objective.spec:
+        shapes |= extras[name]
+    return {name: jax.ShapeDtypeStruct((rows, *shape), kind) for name, (shape, kind) in shapes.items()}
+
+
+def kept_bytes(objective: Objective, state: TrainState, batch: Mapping[str, Any]) -> int:
+    """Bytes that the forward pass leaves for the backward pass, if nothing is fused or computed again but by remat."""
+
+    def kept(state: TrainState, batch: Mapping[str, Any]) -> Any:
+        def loss(params: Any) -> jax.Array:
+            return total_loss(objective.loss(params, state.slow, batch, state.key, state.step)[0])
+
+        return jax.vjp(loss, state.params)[1]
+
+    return total_bytes(jax.eval_shape(kept, state, batch))
+
+
+def total_bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def split_bytes(tree: Any) -> int:
+    """Of the arrays that fsdp splits."""
+    return total_bytes([leaf for leaf in jax.tree.leaves(tree) if "fsdp" in leaf.sharding.spec])
+
+
+def device_bytes(tree: Any) -> int:
+    """Of one device's part of each array."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
