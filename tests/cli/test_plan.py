@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -6,6 +9,7 @@ from jepa_speech import cli
 from jepa_speech.cli.plan import CONSTANTS, on_paper
 from jepa_speech.cli.plan_links import Bytes, Chip, exchange_seconds
 
+ROOT = Path(__file__).parents[2]
 SETTING = {
     "batch_seconds": 1000.0,
     "steps": 100_000,
@@ -102,3 +106,14 @@ def test_a_plan(tmp_path, capsys):
 def test_nonsense_is_refused(wrong, capsys):
     assert cli.main([*TINY, *wrong]) == 2
     assert "jepa-speech plan: " in capsys.readouterr().err
+
+
+def test_the_docs_show_the_table_that_was_made():
+    table = (ROOT / "benchmarks" / "collectives.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_table_is_what_is_made_today():
+    made = subprocess.run([sys.executable, "benchmarks/collectives.py"], cwd=ROOT, check=True, capture_output=True)
+    assert made.stdout.decode() == (ROOT / "benchmarks" / "collectives.md").read_text(encoding="utf-8")
