@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
             "init_from": "",  # a run folder: start from its weights, everything else fresh
             "data": {
                 "store": "",  # or several, with weights: a:1,b:0.5
+                "heldout": "",  # a store whose loss is measured at every checkpoint
                 "batch_seconds": 480.0,  # audio in one global batch
                 "buckets": (5.0, 10.0, 15.0),  # padded lengths in seconds; longer recordings are cropped
                 "windows": False,  # of those: one crop an epoch, or one for each of its windows

@@ -57,25 +57,28 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
     anchor = open_anchors(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
     objective = build(config, anchor)
-    config.inputs = {"store": store.fingerprint, "anchor": anchor.fingerprint if anchor else ""}
+    heldout = open_stores(data.heldout) if data.heldout else None
+    prints = {"store": store.fingerprint, "heldout": heldout.fingerprint if heldout else ""}
+    config.inputs = prints | {"anchor": anchor.fingerprint if anchor else ""}
 
     devices = jax.device_count()
     rows = devices * settings.accumulate
     plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, rows, shares(store), data.windows)
     shortest, longest = int(store.samples.min()), int(max(plan.bucket_samples))
     objective.check(min(shortest, longest), longest)
-    read = stream(objective, store, plan, config, config.inputs.anchor)
+    read = stream(objective, store, plan, config, config.inputs.anchor, data.workers)
+    judged = heldout and heldout_stream(objective, heldout, data, rows, config)
     first = jax.process_index() == 0
     if first:
         print(header(objective, config, store, plan), flush=True)
-    results = train(plain(config), objective, read, workdir)
+    results = train(plain(config), objective, read, workdir, judged)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
 
 
 def stream(
-    objective: Any, store: Store | Stores, plan: Plan, config: Mapping[str, Any], anchor: str
+    objective: Any, store: Store | Stores, plan: Plan, config: Mapping[str, Any], anchor: str, workers: int = 0
 ) -> Callable[[int, int], Iterator[Batch]]:
     """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
 
@@ -88,10 +91,19 @@ def stream(
         objective.spec,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
-        workers=config["data"]["workers"],
+        workers=workers,
         labels=stored_labels(store, anchor) if "anchor" in objective.spec else None,
         means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
     )
+
+
+def heldout_stream(
+    objective: Any, store: Store | Stores, data: DataConfig, rows: int, config: ConfigDict
+) -> Callable[[], Iterator[Batch]]:
+    """() -> this process's rows of one epoch of the held-out recordings, in the order of `jepa-speech evaluate`."""
+    plan = Plan(store.samples, data.buckets, data.batch_seconds, 0, rows)
+    read = stream(objective, store, plan, config, config.inputs.anchor)
+    return lambda: read(0, plan.batches_per_epoch)
 
 
 def fill_in_anchor(config: ConfigDict, anchor: Anchor | Ensemble | None) -> None:

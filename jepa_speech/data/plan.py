@@ -23,6 +23,7 @@ class DataConfig:
     """Config section `data`."""
 
     store: str  # a path, or several with weights: PATH:WEIGHT,PATH:WEIGHT (data/stores.py)
+    heldout: str = ""  # a store, or several: their loss stands beside each checkpoint; "": none
     batch_seconds: float = 480.0  # audio per step, over all devices and micro-batches
     buckets: tuple[float, ...] = (5.0, 10.0, 15.0)  # crop lengths in seconds: one compiled step each
     windows: bool = False  # of what is longer than all buckets: one crop per epoch, or one for each of its windows

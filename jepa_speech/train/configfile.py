@@ -21,6 +21,7 @@ PREFIX = "--config."
 MAY_DIFFER = (
     "data.workers",
     "data.store",
+    "data.heldout",
     "anchor.path",
     "encoder.scan",
     "encoder.remat",

@@ -1,6 +1,7 @@
 """The loss on held-out recordings, term by term: during training, and by `jepa-speech evaluate`."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -29,10 +30,12 @@ def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Eval
     def evaluate(params: Tree, slow: Tree, step: Any, batches: Iterable[Batch]) -> dict[str, float]:
         sums = None
         for batch in batches:
-            part = jax.tree.map(lambda x: np.asarray(x, np.float64), jax.device_get(jitted(params, slow, batch, step)))
-            sums = part if sums is None else jax.tree.map(np.add, sums, part)
-        terms, stats = sums
-        return figures(objective, terms, stats)
+            terms, stats = jax.tree.map(np.float64, jax.device_get(jitted(params, slow, batch, step)))
+            parts = {name: (term.total, term.weight) for name, term in terms.items()}, stats
+            sums = parts if sums is None else jax.tree.map(np.add, sums, parts)
+        for name, (total, weight) in sums[0].items():
+            terms[name] = replace(terms[name], total=total, weight=weight)
+        return figures(objective, terms, sums[1])
 
     return evaluate
 

@@ -1,6 +1,6 @@
 """The training loop. Its order is a contract:
 
-next(data) → dispatch step N → write row N-1 → at a save step: write row N, fsync, save → asked to stop?
+next(data) → dispatch step N → write row N-1 → at a save step: held-out loss, write row N, fsync, save → asked to stop?
 
 State N is the state after N updates, and the plan position saved with it is N. The same command goes on
 where the last whole checkpoint stands, and ends bit-identical to a run that was never stopped.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -23,6 +24,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
 from jepa_speech.train.configfile import claim_workdir
+from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
@@ -78,11 +80,13 @@ def train(
     objective: Any,
     batches: Callable[[int, int], Iterator[Batch]],
     workdir: str | Path,
+    heldout: Callable[[], Iterator[Batch]] | None = None,
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
 
     config: resolved; seed, init_from, optim, train and mesh are read here, all of it is written down.
     batches(start, stop): this process's rows of those items of the plan.
+    heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -115,6 +119,8 @@ def train(
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
         start = checkpoints.latest or 0
         log = stack.enter_context(closing(RunLog(workdir, start, process)))
+        if settings.best.startswith("heldout_") and not heldout:
+            raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
@@ -122,6 +128,7 @@ def train(
 
         stop = stack.enter_context(Stop())
         bar = stack.enter_context(closing(Bar(start, settings.steps)))
+        masks = jax.random.PRNGKey(0)  # of the held-out loss: those of `jepa-speech evaluate`
         stack.enter_context(jax.transfer_guard("disallow"))
         data = stack.enter_context(closing(batches(start, settings.steps)))
         watchdog = stack.enter_context(Watchdog(settings.watchdog_seconds, workdir, process, start))
@@ -129,6 +136,7 @@ def train(
         log.begin(start, process_began(), jax.device_count())
         clock, rates, compiled, pending, values = Clock(start), Rates(), {}, None, {}
         rows = Rows(settings, log, bar, rates, clock, sentinel)
+        evaluate = make_evaluate(objective, masks, replicated(mesh))
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
@@ -151,7 +159,15 @@ def train(
             asked_by = stop.asked(number)
             last = number == settings.steps or asked_by is not None
             if last or number % settings.checkpoint_every == 0:
-                values = rows.write(*pending)
+                found = {}
+                # Not where only a signal wants a checkpoint: an undisturbed run has no such figure there.
+                if heldout and (number == settings.steps or number % settings.checkpoint_every == 0):
+                    began = time.monotonic()
+                    with watchdog.paused(), closing(heldout()) as items:
+                        placed_items = (place_batch(mesh, item) for item in items)
+                        found = evaluate(state.params, state.slow, state.step, placed_items)
+                    clock.since("evaluation", began)
+                values = rows.write(*pending, {f"heldout_{name}": figure for name, figure in found.items()})
                 pending = None
                 began = time.monotonic()
                 log.sync()
@@ -180,15 +196,19 @@ class Rows:
     clock: Clock
     sentinel: Sentinel
 
-    def write(self, number: int, batch: Batch, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """Fetches the metrics of one step and writes them wherever they go; returns the row."""
+    def write(
+        self, number: int, batch: Batch, metrics: Mapping[str, Any], found: Mapping[str, float] = MappingProxyType({})
+    ) -> dict[str, float]:
+        """Fetches the metrics of one step and writes them, and what was found beside, wherever they go; returns all."""
         got = jax.tree.map(lambda x: x.item(), jax.device_get(metrics))
         terms, report = got.pop("terms"), got.pop("report")
         due = bool(self.settings.report_due(number))
         values = {"epoch": int(batch["epoch"][0]), "loss": got.pop("loss")} | terms | got | (report if due else {})
-        if number == 1 and (best := self.settings.best) and best not in values:
+        values |= found
+        best = self.settings.best
+        if best and best not in values and (found or (number == 1 and not best.startswith("heldout_"))):
             raise UsageError(f"config key train.best = {best!r}: no such figure; there are {', '.join(values)}")
-        self.log.row(number, values, plotted=due)
+        self.log.row(number, values, plotted=due or bool(found))
         speed = self.rates.look()
         if due:
             self.log.event("rates", step=number, **speed)

@@ -1,0 +1,79 @@
+"""The loss on held-out recordings at every checkpoint."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from babble import babble_store
+from toys import toy_anchor
+
+from jepa_speech.cli import main
+
+TINY = str(Path(__file__).parents[2] / "configs" / "tiny.py")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    toy_anchor().save(folder / "gmm.npz")
+    for name, seed in (("train", 0), ("heldout", 100)):
+        store = babble_store(folder / name, [0.4, 0.9, 1.3, 0.45], seed)
+        labelled = ["--store", str(store.path), "--anchor", str(folder / "gmm.npz"), "--top-k", "4"]
+        assert main(["label", *labelled]) == 0
+    return folder
+
+
+def train(made: Path, run: Path, **changes: str) -> int:
+    keys = {"data.store": made / "train" / "store", "data.heldout": made / "heldout" / "store"}
+    keys |= {"anchor.path": made / "gmm.npz", "train.steps": 5, "train.checkpoint_every": 2, "train.keep": 5}
+    keys |= {key.replace("__", "."): value for key, value in changes.items()}
+    overrides = [f"--config.{key}={value}" for key, value in keys.items()]
+    return main(["train", "--config", TINY, "--workdir", str(run), *overrides])
+
+
+def rows(run: Path, name: str = "metrics") -> list[dict]:
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(made, run, train__best="heldout_cluster") == 0, capsys.readouterr().err
+    told = {row["step"]: row for row in rows(run)}
+    assert [step for step, row in told.items() if "heldout_loss" in row] == [2, 4, 5]
+    store = made / "heldout" / "store"
+    command = ["evaluate", "--checkpoint", str(run), "--store", str(store), "--json", str(tmp_path / "e.json")]
+    assert main(command) == 0
+    judged = json.loads((tmp_path / "e.json").read_text())
+    for name in ("loss", "jepa", "cluster"):
+        assert told[5][f"heldout_{name}"] == pytest.approx(judged[name], rel=1e-5)
+    row, config = told[5], json.loads((run / "config.json").read_text())["objective"]
+    clusters = row["heldout_cluster"] + config["visible_weight"] * row["heldout_cluster_visible"]
+    assert row["heldout_loss"] == pytest.approx(row["heldout_jepa"] + row["heldout_lambda"] * clusters, rel=1e-5)
+    assert sum(event.get("evaluation", 0) for event in rows(run, "events")) > 0
+
+    # Gone on from the middle, the same bytes.
+    written = (run / "metrics.jsonl").read_bytes()
+    for step in (4, 5):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    assert train(made, run, train__best="heldout_cluster") == 0
+    assert (run / "metrics.jsonl").read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__best": "heldout_loss", "data__heldout": ""}, "needs a store in data.heldout"),
+        ({"train__best": "heldout_los"}, "no such figure; there are"),
+        ({"data__heldout": "nowhere"}, "nowhere: not a whole store"),
+    ],
+)
+def test_what_cannot_be_is_told(changes, message, made, tmp_path, capsys):
+    assert train(made, tmp_path / "run", **changes) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_held_out_store_without_labels(made, tmp_path, capsys):
+    store = babble_store(tmp_path / "bare", [0.5, 0.6], 7)
+    assert train(made, tmp_path / "run", data__heldout=str(store.path)) == 1
+    assert "no labels of anchor" in capsys.readouterr().err and not (tmp_path / "run").exists()
