@@ -13,8 +13,8 @@ from orbax.checkpoint import v1 as ocp
 from jepa_speech.errors import UserError
 from jepa_speech.train.state import TrainState, Tree, path_name
 
-# Copies of an array on several devices are written a piece each, and each piece is a program of its own that is compiled
-# at the first save: worth it for large ones alone.
+# Copies of an array on several devices are written a piece each, and each piece is a program of its own that is
+# compiled at the first save: worth it for large ones alone.
 PIECE = 2**20  # bytes, at least
 PROGRESS = ("opt_state", "step", "key", "skipped", "skipped_in_row")
 
