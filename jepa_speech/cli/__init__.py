@@ -27,6 +27,7 @@ VERBS = (
     "probe",
     "analyze",
     "import",
+    "export",
     "demo",
 )
 

@@ -1,6 +1,7 @@
 """Public checkpoints of wav2vec 2.0, HuBERT, WavLM and data2vec-audio as parameters of `nn/wav2vec2.py`.
 
-Read are folders as transformers writes them: config.json and model.safetensors. Nothing in them is run.
+Read are folders as transformers writes them: config.json and model.safetensors. Nothing in them is run. The tables
+of names and keys below are read from right to left by `export/hf_folder.py`, which writes such folders.
 """
 
 import math
@@ -58,6 +59,26 @@ NAMES = (
 )
 # The older spelling of weight normalisation.
 OLDER = ((".weight_g", ".parametrizations.weight.original0"), (".weight_v", ".parametrizations.weight.original1"))
+
+# Arrays that have axes of length 1 besides, there: their shape from ours.
+AXES = {"parametrizations.weight.original0": (1, 1, -1), "gru_rel_pos_const": (1, -1, 1, 1)}
+
+# Keys of config section `encoder`, theirs, and what transformers takes for one that a config leaves out.
+KEYS = (
+    ("conv_bias", "conv_bias", False),
+    ("width", "hidden_size", 768),
+    ("blocks", "num_hidden_layers", 12),
+    ("heads", "num_attention_heads", 12),
+    ("hidden", "intermediate_size", 3072),
+    ("position_groups", "num_conv_pos_embedding_groups", 16),
+    ("dropout", "hidden_dropout", 0.1),
+    ("attention_dropout", "attention_dropout", 0.1),
+    ("activation_dropout", "activation_dropout", 0.1),
+    ("input_dropout", "feat_proj_dropout", 0.0),
+    ("feature_dropout", "feat_quantizer_dropout", 0.0),
+    ("layerdrop", "layerdrop", 0.1),
+)
+WAVLM_KEYS = (("relative_buckets", "num_buckets", 320), ("relative_distance", "max_bucket_distance", 800))
 
 # Heads of Wav2Vec2ForPreTraining that the objective `wav2vec2` has too, and their place there.
 HEADS = {
@@ -175,21 +196,10 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
     section = {
         "name": "wav2vec2",
         "norm": norm,
-        "conv_bias": config.get("conv_bias", False),
         "channels": channels[0],
-        "width": config.get("hidden_size", 768),
-        "blocks": config.get("num_hidden_layers", 12),
-        "heads": config.get("num_attention_heads", 12),
-        "hidden": config.get("intermediate_size", 3072),
         "pre_norm": kind != "data2vec-audio" and config.get("do_stable_layer_norm", False),
-        "position_groups": config.get("num_conv_pos_embedding_groups", 16),
-        "dropout": config.get("hidden_dropout", 0.1),
-        "attention_dropout": config.get("attention_dropout", 0.1),
-        "activation_dropout": config.get("activation_dropout", 0.1),
-        "input_dropout": config.get("feat_proj_dropout", 0.0),
-        "feature_dropout": config.get("feat_quantizer_dropout", 0.0),
-        "layerdrop": config.get("layerdrop", 0.1),
         "gradient_scale": 0.1 if norm == "group" else 1.0,  # as they were trained; their configs do not say
+        **taken(KEYS, config),
     }
     if kind == "data2vec-audio":
         depth = config.get("num_conv_pos_embeddings", 5)
@@ -198,9 +208,12 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
     else:
         section["position_kernel"] = config.get("num_conv_pos_embeddings", 128)
     if kind == "wavlm":
-        buckets, distance = config.get("num_buckets", 320), config.get("max_bucket_distance", 800)
-        section |= {"relative_bias": True, "relative_buckets": buckets, "relative_distance": distance}
+        section |= {"relative_bias": True, **taken(WAVLM_KEYS, config)}
     return section
+
+
+def taken(keys: tuple[tuple[str, str, Any], ...], config: Mapping[str, Any]) -> dict[str, Any]:
+    return {ours: config.get(theirs, default) for ours, theirs, default in keys}
 
 
 def encoder_shapes(section: Mapping[str, Any]) -> Params:
@@ -217,12 +230,17 @@ def their_name(path: tuple[Any, ...]) -> str:
 
 
 def fitted(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """float32 in our layout: theirs is (out, in, kernel), ours (kernel, in, out); checked against `shape`, if given."""
-    table = name.endswith(("embed.weight", "codevectors"))  # rows are rows there, too
-    ours = array if table else array.T
+    """float32 in our layout, checked against `shape`, if given."""
+    ours = turned(name, array)
     if shape is not None:
         if ours.size != math.prod(shape) or (ours.ndim == len(shape) and ours.shape != shape):
-            asked = shape if table else shape[::-1]
+            asked = turned(name, np.broadcast_to(0, shape)).shape
             raise UserError(f"{name} has shape {array.shape}; its config.json asks for {asked}")
         ours = ours.reshape(shape)
     return jnp.asarray(ours, jnp.float32)
+
+
+def turned(name: str, array: np.ndarray) -> np.ndarray:
+    """From their layout to ours and back: theirs is (out, in, kernel), ours (kernel, in, out)."""
+    table = name.endswith(("embed.weight", "codevectors"))  # rows are rows there, too
+    return array if table else array.T

@@ -1,4 +1,4 @@
-"""A reader of safetensors files, the format in which public checkpoints come without code in them.
+"""Safetensors files, the format in which public checkpoints come without code in them.
 
 8 bytes: N, little-endian; N bytes of JSON: name -> dtype, shape, data_offsets; then the arrays' bytes, one after
 another. https://huggingface.co/docs/safetensors describes it.
@@ -6,6 +6,7 @@ another. https://huggingface.co/docs/safetensors describes it.
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech.errors import UserError
+from jepa_speech.files import replacing
 
 DTYPES = {
     "F64": np.dtype("<f8"),
@@ -71,3 +73,24 @@ def _arrays(header: dict[str, Any], data: np.ndarray) -> dict[str, np.ndarray]:
     if end != len(data):
         raise ValueError(f"it has {len(data)} bytes of arrays, its header speaks of {end}")
     return arrays
+
+
+def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """A file of the arrays, each of a type in `DTYPES`, by name: whole or not at all. metadata: strings in its header.
+
+    Whoever reads it may map it into memory: the header is padded with spaces to a multiple of 8 bytes, and the widest
+    types stand first.
+    """
+    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end, names = 0, sorted(arrays, key=lambda name: (-arrays[name].dtype.itemsize, name))
+    for name in names:
+        array, start = arrays[name], end
+        end += array.nbytes
+        header[name] = {"dtype": kinds[array.dtype], "shape": array.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(np.ascontiguousarray(arrays[name]).tobytes())

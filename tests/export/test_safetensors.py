@@ -3,6 +3,7 @@ import pytest
 from checkpoints import write_raw, write_safetensors
 
 from jepa_speech.errors import UserError
+from jepa_speech.export import safetensors
 from jepa_speech.export.safetensors import read_safetensors
 
 
@@ -65,3 +66,18 @@ def test_what_has_no_header_is_refused(data, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: cannot be read"):
         read_safetensors(tmp_path / "none.safetensors")
+
+
+def test_what_is_written_is_read_and_what_cannot_be_written_leaves_the_old_file(tmp_path):
+    arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3).T, "a": np.array(True), "c": np.zeros((0, 2), np.int64)}
+    safetensors.write_safetensors(tmp_path / "x", arrays, {"format": "pt"})
+    whole = (tmp_path / "x").read_bytes()
+    found = read_safetensors(tmp_path / "x")
+    assert found.keys() == arrays.keys()
+    for name, x in arrays.items():
+        assert found[name].dtype == x.dtype
+        np.testing.assert_array_equal(found[name], x)
+    with pytest.raises(KeyError):  # of a type that the format does not have
+        safetensors.write_safetensors(tmp_path / "x", arrays | {"e": np.ones(2, np.complex64)}, {})
+    assert (tmp_path / "x").read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

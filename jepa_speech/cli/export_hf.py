@@ -1,0 +1,34 @@
+"""`jepa-speech export hf`: a run folder → a folder that transformers loads with its own classes."""
+
+import argparse
+from typing import Any
+
+from jepa_speech.export.hf_folder import to_huggingface, write_folder
+from jepa_speech.export.model_card import model_card
+from jepa_speech.export.pretrained import load_pretrained
+
+HELP = "a folder for transformers, of an encoder that is a wav2vec 2.0, HuBERT, WavLM or data2vec"
+EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    model = load_pretrained(options.checkpoint)
+    exported = to_huggingface(model.config, model.params["encoder"])
+    files = write_folder(options.out, exported, model_card(options.checkpoint, model.config, model.step, exported))
+    results = {
+        "out": options.out,
+        "step": model.step,
+        "class": exported.config["architectures"][0],
+        "parameters": sum(array.size for array in exported.arrays.values()),
+        "files": files,
+    }
+    print(
+        f"{options.out}: {results['class']} of step {model.step}, {results['parameters'] / 1e6:.2f}M parameters; "
+        f"fill in the licence in {options.out}/README.md"
+    )
+    return results

@@ -1,0 +1,136 @@
+"""An encoder of `nn/wav2vec2.py` as a folder that transformers' own classes load: `huggingface.py` the other way."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jepa_speech.config import from_section
+from jepa_speech.errors import UserError
+from jepa_speech.export.huggingface import AXES, FIXED, KEYS, WAVLM_KEYS, their_name, turned
+from jepa_speech.export.safetensors import write_safetensors
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import write_json, write_text
+from jepa_speech.nn.module import Params
+from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
+
+CLASSES = {
+    "wav2vec2": "Wav2Vec2Model",
+    "hubert": "HubertModel",
+    "wavlm": "WavLMModel",
+    "data2vec-audio": "Data2VecAudioModel",
+}
+
+
+class Exported(NamedTuple):
+    """config: what config.json holds. arrays: by their names, in their layout, float32."""
+
+    config: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
+    """The encoder of a run, from its config and the encoder's parameters.
+
+    Raises UserError where transformers has no such architecture.
+    """
+    kind, section = model_type(config), from_section(Wav2Vec2Config, config["encoder"], "encoder")
+    arrays = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(encoder):
+        name = their_name(path)
+        array = turned(name, np.asarray(leaf, np.float32))
+        axes = next((axes for end, axes in AXES.items() if name.endswith(end)), array.shape)
+        arrays[name] = array.reshape(axes)
+    theirs = their_config(kind, section)
+    if "masked_spec_embed" not in arrays:  # mask.fill = random: there is no embedding to mask with
+        theirs["mask_time_prob"] = 0.0
+    return Exported(theirs, arrays)
+
+
+def model_type(config: Mapping[str, Any]) -> str:
+    """Which of the four types an encoder is: what it is built of says it, or what trained it, where two are alike.
+
+    Raises UserError for an encoder that is none of them.
+    """
+    name = config["encoder"]["name"]
+    works = "what works is encoder.name = wav2vec2, as in configs/wav2vec2.py, hubert.py, wavlm.py and data2vec.py"
+    if name != "wav2vec2":
+        raise UserError(f"encoder.name = {name}: transformers has no such architecture; {works}")
+    encoder = from_section(Wav2Vec2Config, config["encoder"], "encoder")
+    if encoder.frontend != "conv":
+        raise UserError(
+            f"encoder.frontend = {encoder.frontend}: transformers has no such architecture; {works}, with "
+            "encoder.frontend = conv"
+        )
+    if encoder.positions == "stacked":
+        data2vec = {"norm": "layer", "pre_norm": False, "relative_bias": False}
+        for key, only in data2vec.items():
+            if (found := getattr(encoder, key)) != only:
+                raise UserError(
+                    f"encoder.{key} = {found} with encoder.positions = stacked: transformers has no such architecture; "
+                    f"its data2vec has encoder.{key} = {only}"
+                )
+        return "data2vec-audio"
+    if encoder.relative_bias:
+        return "wavlm"
+    return "hubert" if config["objective"]["name"] == "hubert" else "wav2vec2"
+
+
+def their_config(kind: str, encoder: Wav2Vec2Config) -> dict[str, Any]:
+    """What transformers' config.json says of an encoder of model type `kind`."""
+    keys = KEYS + (WAVLM_KEYS if kind == "wavlm" else ())
+    theirs = {
+        "architectures": [CLASSES[kind]],
+        "model_type": kind,
+        "dtype": "float32",
+        **FIXED,
+        "conv_dim": [encoder.channels] * len(FIXED["conv_kernel"]),
+        "num_feat_extract_layers": len(FIXED["conv_kernel"]),
+        **{name: getattr(encoder, ours) for ours, name, _ in keys},
+    }
+    if kind == "data2vec-audio":
+        size = max(3, encoder.position_kernel // encoder.position_depth)  # as nn/conv_positions.py has it
+        return theirs | {"num_conv_pos_embeddings": encoder.position_depth, "conv_pos_kernel_size": size}
+    return theirs | {
+        "feat_extract_norm": encoder.norm,
+        "do_stable_layer_norm": encoder.pre_norm,
+        "num_conv_pos_embeddings": encoder.position_kernel,
+    }
+
+
+def takes_padding(theirs: Mapping[str, Any]) -> bool:
+    """Whether the front-end normalises over channels, so that padding reaches no other frame there."""
+    return theirs.get("feat_extract_norm", "layer") == "layer"
+
+
+def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """preprocessor_config.json: 16 kHz, each recording to mean 0 and deviation 1, as it is in training."""
+    return {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": True,
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": takes_padding(theirs),
+        "sampling_rate": SAMPLE_RATE,
+    }
+
+
+def write_folder(folder: str | Path, exported: Exported, card: str) -> list[str]:
+    """Writes the folder, config.json last, without which it is no model yet; returns the files' names.
+
+    Raises UserError if it holds a config.json already (a model's, or a run's), or cannot be written.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise UserError(f"{folder}: there is a config.json in it; choose a new folder, or remove that one")
+    try:
+        write_safetensors(folder / "model.safetensors", exported.arrays, {"format": "pt"})
+        write_json(folder / "preprocessor_config.json", preprocessor(exported.config))
+        write_text(folder / "README.md", card)
+        write_json(folder / "config.json", exported.config)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    return ["model.safetensors", "preprocessor_config.json", "README.md", "config.json"]

@@ -1,0 +1,103 @@
+"""What goes with an exported model: a README that says what it is, what it came from, and how to run it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jepa_speech
+from jepa_speech.config import weighted_paths
+from jepa_speech.export.hf_folder import CLASSES, Exported, takes_padding
+from jepa_speech.files import read_json
+from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
+from jepa_speech.probe import evaluate
+
+HEADER = """---
+license: unknown  # to be filled in; what it may be depends on the recordings, too
+library_name: transformers
+pipeline_tag: feature-extraction
+tags: [audio, speech, self-supervised]
+---
+"""
+USE = """```python
+import torch
+from transformers import AutoFeatureExtractor, {kind}
+
+extractor, model = AutoFeatureExtractor.from_pretrained("DIR"), {kind}.from_pretrained("DIR").eval()
+inputs = extractor(wave, sampling_rate=16_000, return_tensors="pt")  # wave (S,), 16 kHz, of any level
+with torch.no_grad():
+    layers = model(**inputs, output_hidden_states=True).hidden_states  # (B, T, D) each, 50 frames a second
+```
+"""
+NORMALISED_OVER_TIME = """**Run it without padding**, one recording at a time (or only recordings of equal length
+together): the front-end normalises over time, and would count the padding in.
+"""
+STACKED = """Batches may be padded, with the attention mask; but in transformers' stacked positions the last frames of a
+padded row hear the padding, and so do all others a little. For the exact numbers run recordings one at a time.
+"""
+PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
+"""
+
+
+def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: Exported) -> str:
+    """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
+    name = CLASSES[exported.config["model_type"]]
+    count = sum(array.size for array in exported.arrays.values())
+    parts = [
+        HEADER,
+        f"# {Path(run).resolve().name}\n",
+        f"The encoder of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
+        f"{count / 1e6:.2f}M parameters in float32, as `{name}` of transformers. Heads and teachers, which only "
+        "training needs, are left out.\n",
+        f"## How to run it\n\n{USE.format(kind=name)}",
+        advice(exported.config),
+        f"## Where it comes from\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
+        "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "
+        "recordings' licences ask for.\n",
+        f"## Results\n\n{results(run)}",
+    ]
+    return "\n".join(parts)
+
+
+def advice(theirs: Mapping[str, Any]) -> str:
+    """Whether batches may be padded."""
+    if theirs["model_type"] == "data2vec-audio":
+        return STACKED
+    return PADDED if takes_padding(theirs) else NORMALISED_OVER_TIME
+
+
+def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[list[str]]:
+    """Rows (what, value): enough to tell which run it was, and on which data; of paths only the last part."""
+    rows = [
+        ["objective", config["objective"]["name"]],
+        ["SHA-256 of the run's config.json", hashlib.sha256((Path(run) / "config.json").read_bytes()).hexdigest()],
+        ["checkpoint", f"step {step} of {config['train']['steps']}, seed {config['seed']}"],
+        ["arithmetic in training", config["encoder"].get("dtype", Wav2Vec2Config.dtype)],
+    ]
+    inputs = config.get("inputs", {})
+    if store := config.get("data", {}).get("store"):
+        parts = weighted_paths(store, "data.store")
+        shares = [Path(path).name + (f" (weight {weight:g})" if len(parts) > 1 else "") for path, weight in parts]
+        rows.append(["data", f"{', '.join(shares)}; store fingerprint {inputs.get('store', 'unknown')}"])
+    if inputs.get("anchor"):
+        rows.append(["anchor", f"fingerprint {inputs['anchor']}"])
+    if first := config.get("init_from"):
+        rows.append(["started from", Path(first).name])
+    if imported := config.get("imported"):
+        rows.append(["imported from", f"{Path(imported['folder']).name}, a {imported['model_type']} checkpoint"])
+    return rows
+
+
+def results(run: str | Path) -> str:
+    """What `jepa-speech probe` wrote to the run folder, or to a folder in it, as a table."""
+    found = [read_json(path) for pattern in ("*.json", "*/*.json") for path in sorted(Path(run).glob(pattern))]
+    probed = [part for part in found if isinstance(part, dict) and "tasks" in part and "recipe" in part]
+    if not probed:
+        return "None were written to the run folder (`jepa-speech probe --checkpoint RUN --out RUN/probe`).\n"
+    return f"Frozen features, by `jepa-speech probe`:\n\n{table(evaluate.table(probed))}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first row is the header."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])

@@ -1,0 +1,119 @@
+"""What is written and what is refused; that transformers computes the same is told by tests/parity/test_export.py."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from checkpoints import TINY, toy_arrays, write_folder
+from exported import small_config, small_run
+
+from jepa_speech.cli import main
+from jepa_speech.errors import UserError
+from jepa_speech.export.hf_folder import model_type
+from jepa_speech.export.huggingface import encoder_section, from_huggingface, read_folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return small_run(tmp_path_factory.mktemp("small") / "speech-run", small_config("hubert"))
+
+
+def test_an_imported_folder_comes_back_byte_for_byte(tmp_path):
+    config = TINY | {"model_type": "wavlm", "hidden_dropout": 0.2, "num_buckets": 16, "max_bucket_distance": 20}
+    arrays = toy_arrays(config)
+    for name in arrays:
+        if name.endswith("gru_rel_pos_const"):
+            arrays[name] = arrays[name].reshape(1, -1, 1, 1)  # as it is there
+    first = write_folder(tmp_path / "first", config, arrays)
+    assert main(["import", "hf", str(first), "--out", str(tmp_path / "run")]) == 0
+    assert main(["export", "hf", str(tmp_path / "run"), "--out", str(tmp_path / "second")]) == 0
+    written, found = read_folder(tmp_path / "second")
+    assert found.keys() == arrays.keys()
+    for name, x in arrays.items():
+        assert found[name].shape == x.shape and found[name].dtype == x.dtype
+        np.testing.assert_array_equal(found[name], x)
+    assert written.items() >= config.items()
+    assert encoder_section(written) == encoder_section(config)
+
+
+def test_the_folder_and_its_card(run, tmp_path, capsys):
+    out = tmp_path / "hf"
+    results = {
+        "name": "ours",
+        "recipe": {},
+        "tasks": {
+            "phones": {
+                "chosen": "layer 1",
+                "heads": {"layer 1": {"valid": 0.5, "value": 0.421, "low": 0.41, "high": 0.43}},
+                "majority": 0.1,
+            }
+        },
+    }
+    (run / "probe").mkdir()
+    (run / "probe" / "ours.json").write_text(json.dumps(results))
+    assert main(["export", "hf", str(run), "--out", str(out), "--json", str(tmp_path / "said.json")]) == 0
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert sorted(said["files"]) == sorted(path.name for path in out.iterdir())
+    assert said["class"] == "HubertModel" and "fill in the licence" in capsys.readouterr().out
+
+    config, arrays = read_folder(out)
+    assert config["feat_extract_norm"] == "group"
+    assert {x.dtype for x in arrays.values()} == {np.dtype(np.float32)}
+    assert said["parameters"] == sum(x.size for x in arrays.values())
+    assert from_huggingface(config, arrays).not_taken == []
+    assert json.loads((out / "preprocessor_config.json").read_text())["return_attention_mask"] is False
+
+    card = (out / "README.md").read_text()
+    digest = hashlib.sha256((run / "config.json").read_bytes()).hexdigest()
+    wanted = [
+        "# speech-run",
+        "`HubertModel`",
+        "Run it without padding",
+        digest,
+        "| data | speech; store fingerprint f00d |",
+        "license: unknown",
+        "## Licence",
+        "| ours | phones | layer 1 | 42.1 [41.0, 43.0] | 10.0 |",
+    ]
+    assert [text for text in wanted if text not in card] == []
+    assert "somewhere" not in card  # of the paths of a machine only the last part
+
+
+def test_a_folder_with_a_config_is_left_alone(run, capsys):
+    before = (run / "config.json").read_bytes()
+    assert main(["export", "hf", str(run), "--out", str(run)]) == 1
+    assert "there is a config.json in it" in capsys.readouterr().err
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["export", "hf", str(run), "--out", str(tmp_path / "file" / "hf")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("gmm_jepa", {"name": "conformer"}, "encoder.name = conformer: transformers has no such architecture; what"),
+        ("hubert", {"name": "transformer"}, "what works is encoder.name = wav2vec2, as in configs/wav2vec2.py"),
+        ("hubert", {"name": "pase"}, "encoder.name = pase"),
+        ("hubert", {"frontend": "logmel"}, "encoder.frontend = logmel: .* with encoder.frontend = conv"),
+        ("data2vec", {"norm": "group"}, "its data2vec has encoder.norm = layer"),
+        ("data2vec", {"pre_norm": True}, "its data2vec has encoder.pre_norm = False"),
+        ("data2vec", {"relative_bias": True}, "its data2vec has encoder.relative_bias = False"),
+    ],
+)
+def test_what_transformers_does_not_have_is_refused(name, change, says):
+    config = small_config(name)
+    config["encoder"] |= change
+    with pytest.raises(UserError, match=says) as error:
+        model_type(config)
+    assert "\n" not in str(error.value)
+
+
+def test_no_run_is_one_line(tmp_path, capsys):
+    assert main(["export", "hf", str(tmp_path), "--out", str(tmp_path / "hf")]) == 1
+    assert "not a run folder" in capsys.readouterr().err
+    assert not (tmp_path / "hf").exists()

@@ -1,0 +1,46 @@
+"""Runs at toy size of every architecture that transformers has, as training would have left them."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from toys import CONFIGS
+
+from jepa_speech.cli.import_hf import save
+from jepa_speech.objectives import build
+from jepa_speech.train.configfile import load_config, plain
+
+SMALL = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "position_groups": 4, "dtype": "float32"}
+KERNELS = {"conv": 8, "stacked": 15}  # frames of positions
+ENCODERS = ["wav2vec2:large", "hubert", "wavlm:large", "data2vec", "gmm_jepa"]
+
+
+def small_config(name: str) -> dict[str, Any]:
+    """configs/NAME.py with a small encoder: gmm_jepa on wav2vec 2.0's, and without an embedding for hidden frames."""
+    file, _, variant = name.partition(":")
+    config = load_config(f"{CONFIGS}/{file}.py" + (f":{variant}" if variant else ""))
+    if name == "gmm_jepa":
+        config.encoder = load_config(f"{CONFIGS}/wavlm.py").encoder
+        config.encoder.update(relative_bias=False, norm="layer")
+        config.mask.fill = "random"
+    config.encoder.update(SMALL, position_kernel=KERNELS[config.encoder.positions])
+    config.anchor.components = 8
+    config.data.store = "somewhere/speech"
+    config.inputs = {"store": "f00d", "anchor": ""}
+    if "top_blocks" in config.objective:
+        config.objective.top_blocks = 1
+    return plain(config)
+
+
+def small_run(folder: Path, config: dict[str, Any]) -> Path:
+    """A run at step 0 with random weights, large enough for each of them to show in the output."""
+    rng = np.random.default_rng(0)
+
+    def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        scale = 0.3 if len(leaf.shape) < 2 else np.prod(leaf.shape[:-1]) ** -0.5
+        return (rng.normal(size=leaf.shape) * scale + (len(leaf.shape) == 1)).astype(leaf.dtype)
+
+    params, slow = jax.tree.map(drawn, jax.eval_shape(build(config).init, jax.random.PRNGKey(0)))
+    save(folder, config, params, slow)
+    return folder

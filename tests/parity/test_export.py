@@ -1,0 +1,99 @@
+"""Runs, exported, and loaded by transformers' own classes: the same hidden states as ours."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from exported import ENCODERS, small_config, small_run  # noqa: E402
+from parity.oracles import MODELS, TOLERANCE, their_model  # noqa: E402
+from parity.sizes import PRE_NORM, TINY  # noqa: E402
+
+import jepa_speech  # noqa: E402
+from jepa_speech.cli import main  # noqa: E402
+from jepa_speech.export.hf_folder import takes_padding  # noqa: E402
+from jepa_speech.files import read_json  # noqa: E402
+
+CLASSES = dict(zip(ENCODERS, ["wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2"], strict=True))
+SHORT = [400, 719, 5_000, 16_000]  # samples, from the shortest input up
+LONG = 35 * 16_000
+pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")  # of WavLM's code
+
+
+def wave(samples: int) -> np.ndarray:
+    return np.random.default_rng(samples).normal(0.1, 0.2, samples).astype(np.float32)
+
+
+class Pair:
+    """A run, and what transformers loads of its export."""
+
+    def __init__(self, name, folder):
+        run = small_run(folder / "run", small_config(name))
+        assert main(["export", "hf", str(run), "--out", str(folder / "hf")]) == 0
+        self.ours = jepa_speech.load_pretrained(run)
+        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(folder / "hf")
+        kind = MODELS[CLASSES[name]][1]
+        self.theirs, loading = kind.from_pretrained(folder / "hf", output_loading_info=True)
+        assert not any(loading.values()), loading  # nothing missing, unexpected or of another shape
+        assert type(transformers.AutoModel.from_pretrained(folder / "hf")) is kind
+        self.theirs.eval()
+        self.padded = takes_padding(read_json(folder / "hf" / "config.json"))
+
+    def their_layers(self, waves):
+        """Each (B, T, D)."""
+        inputs = self.extractor(waves, sampling_rate=16_000, padding=len(waves) > 1, return_tensors="pt")
+        assert ("attention_mask" in inputs) == self.padded
+        with torch.no_grad():
+            out = self.theirs(**inputs, output_hidden_states=True)
+        return [x.numpy() for x in (*out.hidden_states[:-1], out.last_hidden_state)]
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def pair(request, tmp_path_factory):
+    return Pair(request.param, tmp_path_factory.mktemp("exported"))
+
+
+def test_hidden_states_are_ours_at_every_length(pair):
+    longest = [LONG] if CLASSES["hubert"] == pair.theirs.config.model_type else []
+    for samples in SHORT + longest:
+        ours, theirs = pair.ours.represent(wave(samples), 16_000).layers, pair.their_layers([wave(samples)])
+        errors = [np.abs(a - b[0]).max() for a, b in zip(ours, theirs, strict=True)]
+        assert max(errors) < TOLERANCE, (samples, errors)
+
+
+def test_rows_of_a_padded_batch_are_ours(pair):
+    """Not where the front-end normalises over time, nor data2vec's: the model card says so."""
+    if not pair.padded or pair.theirs.config.model_type == "data2vec-audio":
+        return
+    theirs = pair.their_layers([wave(samples) for samples in SHORT])
+    for row, samples in enumerate(SHORT):
+        ours = pair.ours.represent(wave(samples), 16_000).layers
+        errors = [np.abs(a - b[row, : len(a)]).max() for a, b in zip(ours, theirs, strict=True)]
+        assert max(errors) < TOLERANCE, (samples, errors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wiring"),
+    [
+        ("wav2vec2", {}),
+        ("hubert", PRE_NORM),
+        ("wavlm", {"num_buckets": 16, "max_bucket_distance": 20}),
+        ("data2vec-audio", {"num_conv_pos_embeddings": 5}),
+    ],
+)
+def test_from_transformers_to_a_run_and_back_no_tensor_changes(kind, wiring, tmp_path):
+    """Of a folder that transformers wrote: names, shapes, types and bytes; and the config says the same model."""
+    model = their_model(kind, TINY | wiring)
+    model.save_pretrained(tmp_path / "first")
+    assert main(["import", "hf", str(tmp_path / "first"), "--out", str(tmp_path / "run")]) == 0
+    assert main(["export", "hf", str(tmp_path / "run"), "--out", str(tmp_path / "second")]) == 0
+    again = MODELS[kind][1].from_pretrained(tmp_path / "second")
+    first, second = model.state_dict(), again.state_dict()
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name].dtype == second[name].dtype
+        assert torch.equal(first[name], second[name]), name
+    ours, theirs = again.config.to_dict(), model.config.to_dict()
+    own = {"_name_or_path", "transformers_version", "dtype", "feat_quantizer_dropout"}  # HuBERT's has no quantiser
+    assert {k: x for k, x in theirs.items() if k not in own} == {k: x for k, x in ours.items() if k not in own}
