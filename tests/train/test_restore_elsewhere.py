@@ -42,7 +42,9 @@ def train(
     keys |= {"data.batch_seconds": 8, "train.steps": STEPS, "train.checkpoint_every": EVERY, "train.keep": STEPS}
     keys |= {key.replace("__", "."): value for key, value in changes.items()}
     command = [sys.executable, "-m", "jepa_speech", "train", "--config", CONFIGS / "tiny.py", "--workdir", workdir]
-    ended = run([*command, *(f"--config.{key}={value}" for key, value in keys.items())], processes, devices)
+    ended = run(
+        [*command, *(f"--config.{key}={value}" for key, value in keys.items())], processes, devices, timeout=900
+    )
     assert [code for code, _ in ended] == [0] * processes, ended
     events = [json.loads(line) for line in (workdir / "events.jsonl").read_text().splitlines()]
     began = [event for event in events if event["event"] in ("start", "resume")][-1]
@@ -60,12 +62,14 @@ def go_on(store: Store, whole: Path, workdir: Path, after: int, *place: int, **c
 
 
 def same_course(rows: Sequence[dict], reference: Sequence[dict]) -> None:
-    """Loss, its terms and the gradient norm of every step to 1e-5, and the epoch: the records are the same, too."""
+    """All figures of every step to 1e-5, and the epoch: so the records are the same, too."""
     assert [row["step"] for row in rows] == [row["step"] for row in reference] == list(range(1, STEPS + 1))
     for row, expected in zip(rows, reference, strict=True):
         assert row.keys() == expected.keys()
         for name in row:
-            np.testing.assert_allclose(row[name], expected[name], rtol=1e-5, err_msg=f"{name}, step {row['step']}")
+            # An effective rank is made of square roots of eigenvalues, some of which are rounding alone.
+            rtol = 5e-3 if name == "effective_rank" else 1e-5
+            np.testing.assert_allclose(row[name], expected[name], rtol, err_msg=f"{name}, step {row['step']}")
 
 
 def test_eight_four_one(store, tmp_path):
@@ -85,22 +89,22 @@ def test_all_of_them_read_the_same_records_in_the_same_order(store):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "places",
-    [((8, 1), (4, 1), (1, 1), (8, 1)), ((4, 1), (4, 2), (2, 1), (8, 2)), ((4, 2), (1, 1), (4, 2), (4, 1))],
-    ids=["8-4-1-8", "alone, two, alone, two", "two, alone, two, alone"],
+    ("buckets", "places"),
+    [("0.5,1.0", ((8, 1), (4, 1), (1, 1), (8, 1))), ("1.0", ((4, 2), (1, 1), (8, 2)))],
+    ids=["8-4-1-8", "two, alone, two"],
 )
-def test_from_place_to_place(store, tmp_path, places):
-    """(devices, processes) one after the other, from save to save; both buckets."""
-    whole = rows = train(store, tmp_path / "0", *places[0])
+def test_from_place_to_place(store, tmp_path, buckets, places):
+    """(devices, processes) one after the other, from save to save."""
+    whole = rows = train(store, tmp_path / "0", *places[0], data__buckets=buckets)
     for i, place in enumerate(places[1:], 1):
-        rows = go_on(store, tmp_path / f"{i - 1}", tmp_path / f"{i}", i * EVERY, *place)
+        rows = go_on(store, tmp_path / f"{i - 1}", tmp_path / f"{i}", i * EVERY, *place, data__buckets=buckets)
     same_course(rows, whole)
 
 
 @pytest.mark.slow
 def test_parameters_that_were_split_four_ways(store, tmp_path):
-    """The mesh of a run may change with its devices."""
-    whole = train(store, tmp_path / "8", 8, mesh__fsdp=4)
-    go_on(store, tmp_path / "8", tmp_path / "4", 3, 4, 1, mesh__fsdp=4)
-    go_on(store, tmp_path / "4", tmp_path / "2", 6, 4, 2, mesh__fsdp=2)
-    same_course(go_on(store, tmp_path / "2", tmp_path / "1", 9, 1, 1, mesh__fsdp=1), whole)
+    """The mesh of a run may change with its devices and processes: one, two, one."""
+    one = {"data__buckets": 1.0}
+    whole = train(store, tmp_path / "8", 8, mesh__fsdp=4, **one)
+    go_on(store, tmp_path / "8", tmp_path / "4", 3, 4, 2, mesh__fsdp=4, **one)
+    same_course(go_on(store, tmp_path / "4", tmp_path / "1", 6, 1, 1, mesh__fsdp=1, **one), whole)
