@@ -26,6 +26,7 @@ VERBS = (
     "evaluate",
     "probe",
     "analyze",
+    "embed",
     "import",
     "export",
     "demo",

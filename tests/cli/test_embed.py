@@ -1,0 +1,64 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from exported import small_config, small_run
+from tones import tone, write_tones
+
+import jepa_speech
+from jepa_speech.cli import main
+from jepa_speech.data.audio import FULL_SCALE, load
+from jepa_speech.features.grid import frames
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return str(small_run(tmp_path_factory.mktemp("embed") / "run", small_config("hubert")))
+
+
+def test_each_file_gets_the_frames_that_python_gives(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tones(tmp_path / "in", 2, 0.3)
+    soundfile.write("other.wav", tone(0.4, 5, 8_000), 8_000)
+    names = ["in/tone000.wav", "in/tone001.wav", str(tmp_path / "other.wav")]
+    line = ["embed", *names, names[0], "--checkpoint", run, "--layer", "1", "--out", "deep/features.npz"]
+    assert main([*line, "--json", "said.json"]) == 0
+    model = jepa_speech.load_pretrained(run)
+    with np.load("deep/features.npz", allow_pickle=False) as found:
+        assert sorted(found.files) == sorted(names)
+        for name in names:
+            wave = load(tmp_path / name)
+            np.testing.assert_allclose(found[name], model.represent(wave / FULL_SCALE, 16_000).layers[1], atol=1e-6)
+            assert found[name].shape == (frames(len(wave)), 16)
+            assert found[name].dtype == np.float32
+        total = sum(len(found[name]) for name in names)
+    said = json.loads((tmp_path / "said.json").read_text())
+    assert (said["files"], said["frames"], said["layer"], said["layers"]) == (3, total, 1, 3)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["features.npz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (["a.wav", "--layer", "3"], 2, "--layer 3: this encoder has the layers 0 to 2"),
+        (["a.wav", "--layer", "-1"], 2, "--layer -1: this encoder has the layers 0 to 2"),
+        (["gone.wav", "a.wav", "lost.wav"], 1, "gone.wav: no such file, and 1 more"),
+        (["a.wav", "text.wav"], 1, "text.wav: "),
+        (["a.wav", "short.wav"], 1, "short.wav: "),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_no_file(options, code, says, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", tone(0.3), 16_000)
+    soundfile.write("short.wav", tone(0.01), 16_000)
+    (tmp_path / "text.wav").write_text("no sound")
+    assert main(["embed", *options, "--checkpoint", run, "--out", "out.npz"]) == code
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jepa-speech embed: ")]
+    assert says in line
+    assert not list(tmp_path.glob("*out.npz*"))
+
+
+def test_only_npz_is_written(run, capsys):
+    assert main(["embed", "a.wav", "--checkpoint", run, "--out", "features.h5"]) == 2
+    assert "must end in .npz" in capsys.readouterr().err
