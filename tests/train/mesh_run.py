@@ -11,7 +11,6 @@ from pathlib import Path
 
 import jax
 import toys
-import training
 
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import plain
@@ -21,6 +20,8 @@ from jepa_speech.train.loop import train
 
 def main(folder: str, data: str, fsdp: str, *names: str) -> None:
     with connected():
+        import training  # it computes with jax when imported, which several processes may do only once connected
+
         rows = training.ROWS // jax.process_count()
         mine = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
         for name in names:
