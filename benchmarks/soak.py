@@ -5,11 +5,14 @@ restore?
 
 Makes seeded WAV files of 0.1 to 0.3 s (12 GB for a million, and the store as much again), prepares them with
 `jepa-speech prepare`, and reads the store epoch after epoch while the anonymous memory of the loader and its workers is
-sampled once a second. The folder --work is used again where it holds what a run before has made. Linux only.
+sampled once a second. The slope is fitted to what follows the warm-up: two whole epochs, for a plan holds the orders of
+two, and of three while one ends. With --rate, no faster after it than a training would ask. The folder --work is used
+again where it holds what a run before has made. Linux only.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import struct
@@ -34,6 +37,7 @@ RATE = 16_000
 PER_FOLDER = 1000
 WAV_HEADER = "<4sI8sIHHIIHH4sI"
 BUCKETS, BATCH_SECONDS = (0.1, 0.2, 0.3), 60.0
+WARM_UP = 2  # epochs
 BLOCKS = 20  # of the samples after the warm-up; their means are nearly independent, the samples themselves are not
 T95 = 2.101  # Student's t, 18 degrees of freedom
 
@@ -69,11 +73,14 @@ def stream(store: Store, start: int, workers: int) -> Any:
     return batches(store, plan_of(store), frozenset({"mix"}), start, 2**40, workers=workers)
 
 
-def watch(store: Path, seconds: float, workers: int) -> dict[str, Any]:
-    """Reads for so long; the anonymous MB of the loader, and of its workers together, once a second (or 100 times)."""
+def watch(store: Path, seconds: float, workers: int, rate: float) -> dict[str, Any]:
+    """Reads for so long; the anonymous MB of the loader, and of its workers together, once a second (or 100 times).
+
+    After the warm-up at most `rate` utterances a second, on average.
+    """
     opened, every = Store(store), min(1.0, seconds / 100)
     rows = np.full((round(seconds / every) + 1, 4), -1.0)  # written to at once: a list would grow while we look
-    looks, read, last = 0, 0, 0.0
+    looks, read, last, warm = 0, 0, 0.0, None  # warm: when the warm-up ended, and what had been read
     bar = tqdm(total=seconds, desc="read", unit="s", disable=None)
     with closing(stream(opened, 0, workers)) as data, bar:
         batch = next(data)  # the clock starts when workers are up
@@ -87,6 +94,10 @@ def watch(store: Path, seconds: float, workers: int) -> dict[str, Any]:
                 held = anonymous(os.getpid()), sum(map(anonymous, members))
                 rows[looks] = now, *(n / 1e6 for n in held), read
                 looks += 1
+            if warm is None and batch["epoch"][0] >= WARM_UP:
+                warm = now, read
+            if warm and (ahead := warm[0] + (read - warm[1]) / rate - now) > 0:
+                time.sleep(min(ahead, seconds - now))
             batch = next(data)
         epochs = int(batch["epoch"][0]) + 1
     seconds_of, loader, of_workers, utterances = rows[:looks].T
@@ -96,12 +107,13 @@ def watch(store: Path, seconds: float, workers: int) -> dict[str, Any]:
         "workers_mb": of_workers.tolist(),
         "utterances": utterances.astype(int).tolist(),
         "epochs": epochs,
+        "warm_up_seconds": warm[0] if warm else 0.25 * seconds,  # too short a run for two epochs: a quarter of it
     }
 
 
-def slope(seconds: np.ndarray, megabytes: np.ndarray, warm_up: float = 0.25) -> dict[str, Any]:
-    """MB per hour after the warm-up (a share of the run), by least squares over means of blocks; 95% interval."""
-    kept = seconds >= warm_up * seconds[-1]
+def slope(seconds: np.ndarray, megabytes: np.ndarray, warm_up: float) -> dict[str, Any]:
+    """MB per hour after so many seconds, by least squares over means of blocks; 95% interval."""
+    kept = seconds >= warm_up
     x = np.array([block.mean() for block in np.array_split(seconds[kept] / 3600, BLOCKS)])
     y = np.array([block.mean() for block in np.array_split(megabytes[kept], BLOCKS)])
     centred = x - x.mean()
@@ -138,14 +150,14 @@ def plot(report: dict[str, Any], path: Path) -> None:
             watched[name],
             label=f"{label}: {rise['mb_per_hour']:+.1f} MB/h (95%: {low:+.1f} to {high:+.1f})",
         )
-    axes.axvline(0.25 * watched["seconds"][-1], color="grey", linestyle=":", label="warm-up ends")
+    axes.axvline(watched["warm_up_seconds"], color="grey", linestyle=":", label="warm-up ends")
     axes.set(xlabel="seconds", ylabel="anonymous memory, MB", ylim=(0, None))
     axes.set_title(f"{report['records']:,} records, {watched['epochs']} epochs, {watched['utterances'][-1]:,} read")
     axes.legend()
     figure.savefig(path, dpi=120)
 
 
-def soak(records: int, seconds: float, workers: int, work: Path) -> dict[str, Any]:
+def soak(records: int, seconds: float, workers: int, rate: float, work: Path) -> dict[str, Any]:
     audio, store, made = work / "audio", work / "store", work / "made.json"
     figures: dict[str, Any] = json.loads(made.read_text(encoding="utf-8")) if made.exists() else {}
     if figures.get("records") != records:
@@ -169,9 +181,10 @@ def soak(records: int, seconds: float, workers: int, work: Path) -> dict[str, An
         for name, step in places.items()
         for count in sorted({0, workers})
     }
-    report["watched"] = watched = watch(store, seconds, workers)
+    report["watched"] = watched = watch(store, seconds, workers, rate)
     times = np.array(watched["seconds"])
-    report["slope"] = {name: slope(times, np.array(watched[name])) for name in ("loader_mb", "workers_mb")}
+    warm_up = watched["warm_up_seconds"]
+    report["slope"] = {name: slope(times, np.array(watched[name]), warm_up) for name in ("loader_mb", "workers_mb")}
     report["utterances_per_second"] = watched["utterances"][-1] / watched["seconds"][-1]
     report |= {"load_average": os.getloadavg(), "python": platform.python_version(), "cores": os.cpu_count()}
     return report
@@ -182,12 +195,13 @@ def main() -> None:
     options.add_argument("--records", type=int, default=1_000_000)
     options.add_argument("--seconds", type=float, default=600, help="of reading")
     options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--rate", type=float, default=math.inf, help="utterances a second, after the warm-up")
     options.add_argument("--work", metavar="DIR", help="where files and store go, and stay (default: nowhere for long)")
     options.add_argument("--json", metavar="FILE")
     options.add_argument("--plot", metavar="FILE")
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as passing:
-        report = soak(args.records, args.seconds, args.workers, Path(args.work or passing))
+        report = soak(args.records, args.seconds, args.workers, args.rate, Path(args.work or passing))
     for name, rise in report["slope"].items():
         print(f"{name}: {rise['mb_per_hour']:+.2f} MB/h, 95% {rise['interval'][0]:+.2f} to {rise['interval'][1]:+.2f}")
     print(f"index: {report['index']}; restore, seconds: {report['restore_seconds']}")
