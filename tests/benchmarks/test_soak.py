@@ -38,7 +38,7 @@ def test_a_leak_is_seen_and_noise_is_none(soak, leak):
     """MB per hour under noise of 1 MB and a saw-tooth of 3 MB; the warm-up's rise is left out."""
     seconds = np.arange(600.0)
     noise = np.random.default_rng(0).standard_normal(600) + 3 * (seconds % 37) / 37 + 100 * np.exp(-seconds / 20)
-    found = soak.slope(seconds, 200 + noise + leak * seconds / 3600)
+    found = soak.slope(seconds, 200 + noise + leak * seconds / 3600, warm_up=150)
     assert found["holds_zero"] == (leak == 0)
     assert found["interval"][0] <= leak <= found["interval"][1]
     assert found["interval"][1] - found["interval"][0] < 30
