@@ -32,8 +32,8 @@ with torch.no_grad():
 NORMALISED_OVER_TIME = """**Run it without padding**, one recording at a time (or only recordings of equal length
 together): the front-end normalises over time, and would count the padding in.
 """
-STACKED = """**Run it without padding**, one recording at a time: transformers silences padding only before the first of the
-stacked convolutions of positions, so the last frames of a padded row hear it, and through attention all others.
+STACKED = """**Run it without padding**, one recording at a time: transformers silences padding only before the first of
+the stacked convolutions of positions, so the last frames of a padded row hear it, and through attention all others.
 """
 PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
 """
