@@ -1,11 +1,15 @@
 """benchmarks/chaos.py: it sees what differs, and its trials kill, go on and are counted."""
 
 import importlib.util
+import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from jepa_speech.objectives.build import names
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 # A program of 20 lines that takes up what a kill left: it writes one row after another, each with a checkpoint.
@@ -57,3 +61,14 @@ def test_a_program_that_takes_up_its_work_passes_and_one_that_does_not_fails(cha
     identical = sum(row["identical"] for row in report["trials"])
     assert identical == 3 if faithful else identical < 3  # the latter may be killed before its first row
     assert f"| training | 3 | 3 | 0 | 3 | {identical} |" in chaos.table(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", names())
+def test_every_objective_goes_on_to_the_same_bits(variant, tmp_path):
+    """One kill anywhere in training and one during a save; of GMM-anchored JEPA `make test` has three."""
+    for kind in ("training", "training, during a save"):
+        command = [sys.executable, str(SCRIPT), "--variant", variant, "--kind", kind, "--kills", "1"]
+        subprocess.run([*command, "--json", str(tmp_path / "chaos.json")], check=True)
+        (trial,) = json.loads((tmp_path / "chaos.json").read_text())["trials"]
+        assert trial["killed"] and trial["identical"]
