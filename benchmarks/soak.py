@@ -39,6 +39,7 @@ WAV_HEADER = "<4sI8sIHHIIHH4sI"
 BUCKETS, BATCH_SECONDS = (0.1, 0.2, 0.3), 60.0
 WARM_UP = 2  # epochs
 BLOCKS = 20  # of the samples after the warm-up; their means are nearly independent, the samples themselves are not
+PAGE_MB = os.sysconf("SC_PAGESIZE") / 1e6
 T95 = 2.101  # Student's t, 18 degrees of freedom
 
 
@@ -112,7 +113,10 @@ def watch(store: Path, seconds: float, workers: int, rate: float) -> dict[str, A
 
 
 def slope(seconds: np.ndarray, megabytes: np.ndarray, warm_up: float) -> dict[str, Any]:
-    """MB per hour after so many seconds, by least squares over means of blocks; 95% interval."""
+    """MB per hour after so many seconds, by least squares over means of blocks; 95% interval.
+
+    It is never narrower than one page over the time looked at: finer than that, memory is not known.
+    """
     kept = seconds >= warm_up
     x = np.array([block.mean() for block in np.array_split(seconds[kept] / 3600, BLOCKS)])
     y = np.array([block.mean() for block in np.array_split(megabytes[kept], BLOCKS)])
@@ -120,7 +124,8 @@ def slope(seconds: np.ndarray, megabytes: np.ndarray, warm_up: float) -> dict[st
     rise = float(centred @ y / (centred @ centred))
     rest = y - y.mean() - rise * centred
     error = float(np.sqrt(rest @ rest / (BLOCKS - 2) / (centred @ centred)))
-    low, high = rise - T95 * error, rise + T95 * error
+    half = max(T95 * error, PAGE_MB / float(x[-1] - x[0]))
+    low, high = rise - half, rise + half
     return {"mb_per_hour": rise, "interval": [low, high], "holds_zero": low <= 0 <= high}
 
 

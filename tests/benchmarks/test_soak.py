@@ -33,6 +33,11 @@ def test_a_thousand_records(tmp_path):
     assert min(found["watched"]["loader_mb"]) > 10 and min(found["watched"]["workers_mb"]) > 10
 
 
+def test_memory_that_never_moves_has_no_slope(soak):
+    """Not one of 1e-13, as rounding has it, with an interval as narrow."""
+    assert soak.slope(np.arange(600.0), np.full(600, 162.267136), warm_up=150)["holds_zero"]
+
+
 @pytest.mark.parametrize("leak", [0.0, 50.0])
 def test_a_leak_is_seen_and_noise_is_none(soak, leak):
     """MB per hour under noise of 1 MB and a saw-tooth of 3 MB; the warm-up's rise is left out."""
