@@ -23,6 +23,7 @@ setup(
         "soundfile>=0.13",
         "soxr>=0.5",
         "scikit-learn>=1.6",
+        "jiwer>=4,<5",
         "ml_collections>=1.0",
         "numpy>=2.0",
         "matplotlib>=3.9",

@@ -1,0 +1,51 @@
+"""Symbols and their numbers: characters of a text, phones, or characters and the marks of slots.
+
+Number 0 is CTC's blank, 1 whatever training never showed, and the symbols follow in the order of their code points, so
+that the same texts always give the same numbers.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+BLANK, UNKNOWN, FIRST = range(3)
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # how the unknown symbol is written
+
+
+def normal(text: str) -> str:
+    """A text as it is learnt and scored: lower case, composed (NFC), one space between words. Punctuation stays."""
+    return " ".join(unicodedata.normalize("NFC", text.lower()).split())
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """symbols: distinct, without the blank and the unknown."""
+
+    symbols: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sequences: Iterable[Iterable[str]]) -> "Vocabulary":
+        """All symbols that stand in the sequences; a string is a sequence of characters."""
+        found: set[str] = set()
+        for sequence in sequences:
+            found.update(sequence)
+        return cls(tuple(sorted(found)))
+
+    def __len__(self) -> int:
+        """How many classes CTC has."""
+        return FIRST + len(self.symbols)
+
+    def encode(self, sequence: Iterable[str]) -> np.ndarray:
+        """U symbols -> (U,) int32."""
+        return np.array([self._numbers.get(symbol, UNKNOWN) for symbol in sequence], np.int32)
+
+    def decode(self, ids: Sequence[int]) -> list[str]:
+        """(U,) numbers, none of them the blank -> U symbols."""
+        return [self.symbols[i - FIRST] if i >= FIRST else REPLACEMENT for i in ids]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}
