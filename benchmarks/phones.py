@@ -61,8 +61,7 @@ def probe(data: Path, work: Path, name: str, *options: object) -> dict:
 
 def accuracy(runs: list[dict]) -> bootstrap.Estimate:
     """The mean over seeds; the interval covers the choice of test utterances and of seeds."""
-    parts = [run["tasks"]["phones"] for run in runs]
-    tables = [part["heads"][part["chosen"]]["counts"] for part in parts]
+    tables = [evaluate.figure_of(run, "phones")["counts"] for run in runs]
     counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
     never_right = counts[:1] * [0, 1]
     return bootstrap.paired(counts, never_right)

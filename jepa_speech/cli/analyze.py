@@ -11,7 +11,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, read_jsonl, write_json
-from jepa_speech.probe import analysis, evaluate, plots, report
+from jepa_speech.probe import analysis, evaluate, plots, report, result_plots
 
 HELP = "look inside a checkpoint: clusters beside their targets, ranks, curves, one HTML report"
 EXAMPLE = "jepa-speech analyze --checkpoint RUN --store STORE --out analysis"
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             pictures |= drawn
     sections += run_sections(Path(args.checkpoint), pictures)
     if probed is not None:
-        drawn = plots.of_results(probed)
+        drawn = result_plots.of_results(probed)
         sections.append(report.Section("Probe", table=evaluate.table([probed]), figures=list(drawn.values())))
         pictures |= drawn
     results = {name: look.summary() for name, look in found.items()} | {"report": str(out / "report.html")}

@@ -18,7 +18,7 @@ from typing import Any
 from jepa_speech.cli.demo_corpus import write_corpus
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.files import read_json, write_json
-from jepa_speech.probe import evaluate, plots, report
+from jepa_speech.probe import evaluate, report, result_plots
 
 HELP = "go the whole road on synthetic voices, or on --data DIR, to runs/demo/report.html"
 EXAMPLE = "jepa-speech demo"
@@ -187,7 +187,7 @@ def write_report(
     compared = []
     for task in probes[0]["tasks"] if probes else ():
         scores = {probe["name"]: evaluate.estimate(probe, task) for probe in probes}
-        compared.append(plots.systems(scores, task, probes[0]["tasks"][task]["majority"]))
+        compared.append(result_plots.systems(scores, task, probes[0]["tasks"][task]["majority"]))
     commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in road.steps)]
     sections = [
         report.Section("Result", "\n".join(notes), table, compared),

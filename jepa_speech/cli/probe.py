@@ -10,7 +10,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, write_json
-from jepa_speech.probe import evaluate, plots, report
+from jepa_speech.probe import evaluate, report, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.extract import Extract, on_grid
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a run folder, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
-    parser.add_argument("--tasks", default="phones", help="phones, speaker, or phones,speaker (default: phones)")
+    parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
     parser.add_argument("--name", help="what to call the system (default: the run folder's name)")
     parser.add_argument("--like", metavar="RUN", help="for random: the run whose architecture to take")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print(f"{task}: {results['name']} - {others[0]['name']} = {difference} points (paired{runs})")
     folder = Path(args.out)
     write_json(folder / f"{results['name']}.json", results)
-    report.save_figures(folder / results["name"], plots.of_results(results))
+    report.save_figures(folder / results["name"], result_plots.of_results(results))
     print(f"written: {folder / results['name']}.json, plots in {folder / results['name']}/")
     return results
 
@@ -83,6 +83,7 @@ def system(checkpoint: str, like: str | None, seed: int) -> tuple[str, Extract]:
 
 def read_results(path: str) -> dict[str, Any]:
     results = read_json(path)
-    if not isinstance(results, dict) or "tasks" not in results:
-        raise UsageError(f"{path}: not a results file of `jepa-speech probe`")
+    tasks = results.get("tasks") if isinstance(results, dict) else None
+    if not tasks or not all("figures" in part for part in tasks.values()):
+        raise UsageError(f"{path}: not a results file of this version of `jepa-speech probe`; probe again")
     return results

@@ -1,10 +1,11 @@
 """95% intervals by drawing utterances anew (Efron's percentile bootstrap).
 
 The utterance is what is drawn, never the frame: frames of one utterance rise and fall together. Counts are
-(U, 2): right and all, per utterance.
+(U, 2), per utterance: right and all, or errors and length of the reference. A figure is the ratio of their sums.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,14 +24,20 @@ class Estimate(NamedTuple):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
-def accuracy(counts: np.ndarray, samples: int = SAMPLES, seed: int = 0) -> Estimate:
-    """Right / all over the utterances, with its interval. counts (U, 2)."""
+def ratio(counts: np.ndarray, samples: int = SAMPLES, seed: int = 0) -> Estimate:
+    """The ratio of the sums over the utterances, with its interval. counts (U, 2)."""
     counts = np.asarray(counts, np.float64)
     return _estimate(_ratio(counts.sum(0)), _ratio(_draws(len(counts), samples, seed) @ counts))
 
 
+def figure(keys: Sequence[str], counts: np.ndarray) -> dict[str, Any]:
+    """A figure of the results, as JSON: its estimate, and the counts (U, 2) of the utterances `keys` (U,)."""
+    counts = np.asarray(counts)
+    return {**ratio(counts)._asdict(), "counts": dict(zip(keys, counts.tolist(), strict=True))}
+
+
 def paired(a: np.ndarray, b: np.ndarray, samples: int = SAMPLES, seed: int = 0) -> Estimate:
-    """Accuracy of `a` minus accuracy of `b` over the same utterances, with its interval.
+    """The ratio of `a` minus that of `b` over the same utterances, with its interval.
 
     a, b: counts (U, 2), or (R, U, 2) of R runs of a system (seeds). Every sample draws the utterances anew, the
     same ones for both systems, and, where a system has several runs, its runs anew: the interval covers both the

@@ -1,7 +1,7 @@
 """The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, and phones.jsonl beside them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,21 @@ class Utterance:
     key: str
     path: Path
     target: Any
+    speaker: str = ""  # '' where the manifest does not say
 
 
-def read_manifest(path: Path, field: str) -> list[Utterance]:
-    """The utterances of a manifest, with the value of `field` as target. audio_path is relative to the file."""
+def read_manifest(path: Path, field: str, *more: str) -> list[Utterance]:
+    """The utterances of a manifest, with the value of `field` as target. audio_path is relative to the file.
+
+    Raises UserError for a row without `field` or one of `more`, and for an empty manifest.
+    """
     utterances = []
     for number, row in enumerate(read_jsonl(path), 1):
-        for name in ("audio_path", field):
+        for name in ("audio_path", field, *more):
             if name not in row:
                 raise UserError(f"{path}:{number}: the field '{name}' is missing")
-        utterances.append(Utterance(row["audio_path"], path.parent / row["audio_path"], row[field]))
+        speaker = str(row.get("speaker", ""))
+        utterances.append(Utterance(row["audio_path"], path.parent / row["audio_path"], row[field], speaker))
     if not utterances:
         raise UserError(f"{path}: the split is empty")
     return utterances
@@ -55,4 +60,4 @@ def with_phones(utterances: Iterable[Utterance], folder: Path) -> list[Utterance
             + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
             + "; align them or leave them out of the manifests"
         )
-    return [Utterance(u.key, u.path, phones[u.key]) for u in utterances]
+    return [replace(u, target=phones[u.key]) for u in utterances]

@@ -1,24 +1,51 @@
-"""A probe from recordings to results: features, one classifier per layer and one on the weighted sum, intervals."""
+"""A probe from recordings to results: features, heads on every layer and on their weighted sum, intervals.
+
+A task (TASKS; extract.py: Task) says what it reads, what it takes from a recording's layers, and by its KIND which head
+learns from that. A kind is a module with FORM, the form in which it wants its inputs (inputs.py: Rows for classifiers,
+Sequences for what needs whole utterances), and
+
+    evaluate(task, data: {split: FORM}, recipe: task.RECIPE, seed) -> the results of the task, plain JSON values
+
+These results hold, whatever the kind:
+
+    figures    {"accuracy": "higher"}: the names of its figures and which way is better; by the first one is chosen
+    heads      by name ("layer 0", ..., "weighted"): `valid`, the first figure on valid, by which settings were chosen;
+               `figures`: name -> value, low, high on test and `counts`, utterance -> [a, b], the value being
+               Σa / Σb (right and all; errors and length: bootstrap.figure makes it); and the settings chosen
+    chosen     the head that is best on valid
+    sizes      split -> number of rows or utterances
+
+and where it has them, which the table and plots.py then show:
+
+    majority        the first figure of always answering the commonest class of training
+    layer_weights   (L,) of the weighted sum
+    classes, confusion    of the chosen head, (C,) and (C, C), rows the truth
+    curve           of the chosen head: rows [step, the first figure on valid]
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.probe import bootstrap, phones, speaker
-from jepa_speech.probe.extract import Extract, Rows, gather
-from jepa_speech.probe.linear import RECIPE, Fitted, Recipe, fit, predict
+from jepa_speech.probe import bootstrap, phones, pooled
+from jepa_speech.probe.classification import WEIGHTED
+from jepa_speech.probe.extract import Extract, Task, gather
 
-TASKS = {"phones": phones, "speaker": speaker}
-WEIGHTED = "weighted"
+TASKS: dict[str, Task] = {
+    "phones": phones,
+    "speaker": pooled.SPEAKER,
+    "keywords": pooled.KEYWORDS,
+    "intent": pooled.INTENT,
+}
 
 Results = dict[str, Any]
 
 
-def chosen_tasks(names: Sequence[str]) -> dict[str, Any]:
+def chosen_tasks(names: Sequence[str]) -> dict[str, Task]:
     unknown = [name for name in names if name not in TASKS]
     if unknown or not names:
         raise UsageError(f"unknown task {', '.join(unknown) or '(none)'}: choose from {', '.join(TASKS)}")
@@ -31,86 +58,56 @@ def probe(
     folder: str | Path,
     tasks: Sequence[str] = ("phones",),
     seed: int = 0,
-    recipe: Recipe = RECIPE,
+    recipes: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Results:
-    """Probes one system on the recordings of `folder`; returns plain JSON values.
+    """Probes one system on the recordings of `folder`; returns plain JSON values, by task (see above).
 
-    results["tasks"][task] holds: `heads`, by name ("layer 0", ..., and "weighted" where there are several layers),
-    each with its accuracy on test, interval (low, high), accuracy on valid, settings, and `counts`: utterance ->
-    [right, all] on test; `chosen`, the head that is best on valid; of the chosen head the `confusion` (C, C), rows
-    the truth; `layer_weights` (L,); `classes`; `majority`, the score of always answering the commonest class of
-    training. Raises UserError for bad data, UsageError for an unknown task.
+    `recipes`, by task, stand in for the tasks' own. Raises UserError for bad data, UsageError for an unknown task.
     """
-    data = gather(chosen_tasks(tasks), Path(folder), extract, progress)
-    results = {task: evaluate(rows, recipe, seed) for task, rows in data.items()}
-    return {"name": name, "data": Path(folder).name, "seed": seed, "recipe": asdict(recipe), "tasks": results}
-
-
-def evaluate(data: Mapping[str, Rows], recipe: Recipe, seed: int) -> Results:
-    """One task: trains every head on train, chooses on valid, scores on test."""
-    train, test = data["train"], data["test"]
-    layers = train.x.shape[1]
-    views = {f"layer {i}": slice(i, i + 1) for i in range(layers)}
-    if layers > 1:
-        views[WEIGHTED] = slice(None)
-    heads, predictions, models = {}, {}, {}
-    for name, view in views.items():
-        part = {split: replace(rows, x=rows.x[:, view]) for split, rows in data.items()}
-        models[name] = fit(part["train"], part["valid"], recipe, seed)
-        predictions[name] = predict(models[name], part["test"].x)
-        heads[name] = scored(models[name], predictions[name], test)
-    chosen = max(heads, key=lambda name: heads[name]["valid"])
-    size = len(train.classes)
-    confusion = np.bincount(test.y * size + predictions[chosen], minlength=size * size).reshape(size, size)
+    chosen = chosen_tasks(tasks)
+    recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
+    data = gather(chosen, Path(folder), extract, progress)
+    results = {task: chosen[task].KIND.evaluate(chosen[task], data[task], recipes[task], seed) for task in chosen}
     return {
-        "chosen": chosen,
-        "heads": heads,
-        "layer_weights": models[WEIGHTED if layers > 1 else chosen].layer_weights.tolist(),
-        "majority": float((test.y == np.bincount(train.y).argmax()).mean()),
-        "rows": {split: len(rows.y) for split, rows in data.items()},
-        "classes": list(train.classes),
-        "confusion": confusion.tolist(),
+        "name": name,
+        "data": Path(folder).name,
+        "seed": seed,
+        "recipe": {task: asdict(recipes[task]) for task in chosen},
+        "tasks": results,
     }
 
 
-def scored(model: Fitted, predicted: np.ndarray, test: Rows) -> Results:
-    counts = np.stack(
-        [
-            np.bincount(test.owner, predicted == test.y, len(test.keys)),
-            np.bincount(test.owner, minlength=len(test.keys)),
-        ],
-        axis=1,
-    ).astype(int)  # (U, 2)
-    estimate = bootstrap.accuracy(counts)
-    return {
-        **estimate._asdict(),
-        "valid": model.valid_accuracy,
-        "learning_rate": model.learning_rate,
-        "decay": model.decay,
-        "counts": dict(zip(test.keys, counts.tolist(), strict=True)),
-    }
+def best(part: Results, heads: Sequence[str]) -> str:
+    """Of the heads of a task's results the one that is best on valid, the first of equals."""
+    better = min if next(iter(part["figures"].values())) == "lower" else max
+    return better(heads, key=lambda head: part["heads"][head]["valid"])
 
 
-def estimate(results: Results, task: str) -> bootstrap.Estimate:
-    """The test accuracy of the head chosen on valid, with its interval."""
-    head = results["tasks"][task]["heads"][results["tasks"][task]["chosen"]]
-    return bootstrap.Estimate(head["value"], head["low"], head["high"])
+def figure_of(results: Results, task: str, figure: str | None = None) -> Results:
+    """A figure of the chosen head with its counts, the first one if none is named. UserError without the task."""
+    if task not in results["tasks"]:
+        raise UserError(f"the results of {results['name']} lack the task {task}: probe it with --tasks {task}")
+    part = results["tasks"][task]
+    return part["heads"][part["chosen"]]["figures"][figure or next(iter(part["figures"]))]
 
 
-def compare(ours: Sequence[Results], theirs: Sequence[Results], task: str) -> bootstrap.Estimate:
-    """Accuracy of one system minus another's over the same test utterances, each by its chosen head.
+def estimate(results: Results, task: str, figure: str | None = None) -> bootstrap.Estimate:
+    """A figure on test of the head chosen on valid, with its interval."""
+    return _estimate(figure_of(results, task, figure))
+
+
+def compare(
+    ours: Sequence[Results], theirs: Sequence[Results], task: str, figure: str | None = None
+) -> bootstrap.Estimate:
+    """A figure of one system minus another's over the same test utterances, each by its chosen head.
 
     Several results of a system are its runs (seeds). Raises UserError if a task or the utterances do not match.
     """
-    tables = []
-    for results in (*ours, *theirs):
-        if task not in results["tasks"]:
-            raise UserError(f"the results of {results['name']} lack the task {task}: probe it with --tasks {task}")
-        part = results["tasks"][task]
-        tables.append(part["heads"][part["chosen"]]["counts"])
+    runs = (*ours, *theirs)
+    tables = [figure_of(results, task, figure)["counts"] for results in runs]
     keys = sorted(tables[0])
-    for results, table in zip((*ours, *theirs), tables, strict=True):
+    for results, table in zip(runs, tables, strict=True):
         if sorted(table) != keys:
             raise UserError(f"{results['name']} and {ours[0]['name']} were not tested on the same recordings")
     counts = np.array([[table[key] for key in keys] for table in tables])  # (R, U, 2)
@@ -118,19 +115,19 @@ def compare(ours: Sequence[Results], theirs: Sequence[Results], task: str) -> bo
 
 
 def table(results: Sequence[Results]) -> list[list[str]]:
-    """Rows (system, task, head, accuracy in % with interval), a header first."""
-    rows = [["system", "task", "features", "accuracy, % [95%]", "majority, %"]]
+    """Rows (system, task, head, figure, its value in % with interval), a header first."""
+    rows = [["system", "task", "features", "figure", "% [95%]", "majority, %"]]
     for result in results:
         for task, part in result["tasks"].items():
             layers = [head for head in part["heads"] if head != WEIGHTED]
-            best = max(layers, key=lambda head: part["heads"][head]["valid"])
-            for head in dict.fromkeys([best, WEIGHTED]):
-                if head in part["heads"]:
-                    values = part["heads"][head]
-                    text = str(bootstrap.Estimate(values["value"], values["low"], values["high"]))
-                    mark = " *" if len(layers) > 1 and head == part["chosen"] else ""
+            shown = [best(part, layers)] if layers else []
+            for head in dict.fromkeys([*shown, WEIGHTED]):
+                for number, figure in enumerate(part["figures"] if head in part["heads"] else ()):
+                    mark = " *" if len(part["heads"]) > 1 and head == part["chosen"] else ""
                     of = head if head == WEIGHTED or len(layers) == 1 else f"best single: {head}"
-                    rows.append([result["name"], task, of + mark, text, f"{100 * part['majority']:.1f}"])
+                    value = str(_estimate(part["heads"][head]["figures"][figure]))
+                    majority = f"{100 * part['majority']:.1f}" if "majority" in part and not number else ""
+                    rows.append([result["name"], task, of + mark, figure, value, majority])
     return rows
 
 
@@ -140,3 +137,7 @@ def text(rows: Sequence[Sequence[str]]) -> str:
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def _estimate(figure: Results) -> bootstrap.Estimate:
+    return bootstrap.Estimate(figure["value"], figure["low"], figure["high"])

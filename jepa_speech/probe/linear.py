@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jepa_speech.probe.extract import Rows
+from jepa_speech.probe.inputs import Rows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW
+from jepa_speech.probe import classification as KIND
 from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest, with_phones
+from jepa_speech.probe.linear import RECIPE
+
+__all__ = ["KIND", "RECIPE", "frame_phones", "read", "rows"]
 
 # How aligners and hand-made corpora write silence, noise and "nothing here".
 SILENCE = {"", "sil", "sp", "spn", "nsn", "pau", "epi", "h#", "#", "_", "<p:>", "<sil>"}

@@ -1,7 +1,6 @@
 """The pictures. Every function returns a Figure of its own; nothing here keeps state or opens a window."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
@@ -9,8 +8,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from jepa_speech.features.grid import FRAME_RATE
-from jepa_speech.probe.baselines import BASELINES
-from jepa_speech.probe.bootstrap import Estimate
 
 # One colour for one thing, in every picture: the model, its targets, random labels, a second quantity.
 MODEL, TARGET, RANDOM, SECOND = "#2f5d9b", "#e08a3c", "#9aa0a6", "#4b9a72"
@@ -41,82 +38,6 @@ def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 3.6)
     """A figure and its axes (rows, columns)."""
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
-
-
-@styled
-def systems(scores: Mapping[str, Estimate], task: str, chance: float) -> Figure:
-    """Accuracy of each system as a point with its interval; the best on top."""
-    figure, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
-    ranked = sorted(scores.items(), key=lambda item: item[1].value)
-    for height, (name, score) in enumerate(ranked):
-        colour = RANDOM if name in BASELINES or name.startswith("random") else MODEL
-        axes.plot([100 * score.low, 100 * score.high], [height, height], color=colour, lw=5, alpha=0.35)
-        axes.plot(100 * score.value, height, "o", color=colour, ms=8)
-        axes.annotate(
-            f"{100 * score.value:.1f}", (100 * score.value, height), (0, 7), textcoords="offset points", ha="center"
-        )
-    axes.axvline(100 * chance, color=TARGET, ls=":", lw=1.5)
-    axes.text(100 * chance, -0.5, f" always the commonest: {100 * chance:.1f}%", color=TARGET, va="bottom")
-    axes.set_yticks(range(len(ranked)), [name for name, _ in ranked])
-    axes.set_ylim(-0.6, len(ranked) - 0.2)
-    axes.set_xlabel("accuracy on test, % (bar: 95% interval over utterances)")
-    axes.set_title(f"{task}: bars that do not touch differ")
-    return figure
-
-
-@styled
-def accuracy_by_layer(heads: Mapping[str, Mapping[str, float]], task: str) -> Figure:
-    """Accuracy of every single layer, with the weighted sum as a band across."""
-    figure, ((axes,),) = canvas()
-    singles = [head for name, head in heads.items() if name.startswith("layer ")]
-    value, low, high = (100 * np.array([head[key] for head in singles]) for key in ("value", "low", "high"))
-    depth = np.arange(len(singles))
-    axes.errorbar(depth, value, (value - low, high - value), fmt="o-", color=MODEL, capsize=3, label="single layer")
-    if "weighted" in heads:
-        band = heads["weighted"]
-        axes.axhspan(100 * band["low"], 100 * band["high"], color=SECOND, alpha=0.15, lw=0)
-        axes.axhline(100 * band["value"], color=SECOND, label="weighted sum of all layers")
-    axes.set_xticks(depth)
-    axes.set_xlabel("layer (0 is the input of the first block)")
-    axes.set_ylabel("accuracy on test, %")
-    axes.set_title(f"{task}: which layer knows most (95% intervals over utterances)")
-    axes.legend()
-    return figure
-
-
-@styled
-def layer_weights(weights: Sequence[float], task: str) -> Figure:
-    """What the probe's weighted sum takes from each layer."""
-    figure, ((axes,),) = canvas(size=(9, 3))
-    axes.bar(range(len(weights)), weights, color=MODEL, width=0.7)
-    axes.axhline(1 / len(weights), color=RANDOM, ls="--", label="where all weights begin")
-    axes.set_xticks(range(len(weights)))
-    axes.set_xlabel("layer")
-    axes.set_ylabel("weight (they sum to 1)")
-    axes.set_title(f"{task}: what the weighted sum takes from each layer")
-    axes.legend()
-    return figure
-
-
-@styled
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str) -> Figure:
-    """Rows: the truth, each to 100%; a clean diagonal is a perfect probe."""
-    counts = np.asarray(matrix, float)
-    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = float(np.clip(0.21 * len(classes) + 1.2, 4.5, 10))
-    figure, ((axes,),) = canvas(size=(side + 0.8, side))
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=max(1.0, share.max()), aspect="equal")
-    if len(classes) <= 60:
-        size = 7.5 if len(classes) > 15 else 10
-        turn = 90 if max(map(len, classes)) > 2 else 0
-        axes.set_xticks(range(len(classes)), classes, fontsize=size, rotation=turn)
-        axes.set_yticks(range(len(classes)), classes, fontsize=size)
-    axes.grid(False)
-    axes.set_xlabel("answer of the probe")
-    axes.set_ylabel("truth")
-    axes.set_title(f"{task}: what is taken for what")
-    figure.colorbar(image, ax=axes, label="share of the true class, %", shrink=0.7)
-    return figure
 
 
 @styled
@@ -289,14 +210,3 @@ def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
     axes.set_title(f"Frames in two dimensions, coloured by {of}: do the same sounds lie together?")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5)
     return figure
-
-
-def of_results(results: Mapping[str, Any]) -> dict[str, Figure]:
-    """The pictures of a probe's results (probe/evaluate.py), by file name."""
-    found = {}
-    for task, part in results["tasks"].items():
-        if len(part["layer_weights"]) > 1:
-            found[f"{task}_layers"] = accuracy_by_layer(part["heads"], task)
-            found[f"{task}_layer_weights"] = layer_weights(part["layer_weights"], task)
-        found[f"{task}_confusion"] = confusion(part["confusion"], part["classes"], task)
-    return found

@@ -19,8 +19,9 @@ PROBED = {
     "name": "ours",
     "tasks": {
         "phones": {
+            "figures": {"accuracy": "higher"},
             "chosen": "layer 0",
-            "heads": {"layer 0": {"value": 0.4, "low": 0.3, "high": 0.5, "valid": 0.4}},
+            "heads": {"layer 0": {"valid": 0.4, "figures": {"accuracy": {"value": 0.4, "low": 0.3, "high": 0.5}}}},
             "layer_weights": [1.0],
             "majority": 0.1,
             "classes": ["A", "B"],

@@ -22,8 +22,9 @@ def corpus(tmp_path, monkeypatch):
     folder = write_spoken(tmp_path / "DIR")
     monkeypatch.chdir(tmp_path)
     short = Recipe(learning_rates=(3e-2,), decays=(0.0,), steps=60, batch=64)
-    monkeypatch.setattr(evaluate, "RECIPE", short)
-    monkeypatch.setattr(evaluate.probe, "__defaults__", (("phones",), 0, short, False))
+    monkeypatch.setattr(
+        evaluate.probe, "__defaults__", (("phones",), 0, dict.fromkeys(("phones", "speaker"), short), False)
+    )
 
     def model(extract):
         return SimpleNamespace(
@@ -46,9 +47,15 @@ def test_the_commands_of_the_docs(corpus, capsys):
     assert re.search(r"phones: seed2 - logmel5 = .* points \(paired, 2 runs against 1\)", out)
     assert "* chosen on the validation split" in out
     results = json.loads(Path("results/ours.json").read_text())
-    assert results["tasks"]["phones"]["heads"][results["tasks"]["phones"]["chosen"]]["value"] == 1.0
+    assert results["tasks"]["phones"]["heads"]["layer 1"]["figures"]["accuracy"]["value"] == 1.0
     assert results["against"]["phones"]["system"] == "logmel5"
-    assert sum(total for _, total in results["tasks"]["speaker"]["heads"]["layer 0"]["counts"].values()) == 6
+    assert (
+        sum(
+            total
+            for _, total in results["tasks"]["speaker"]["heads"]["layer 0"]["figures"]["accuracy"]["counts"].values()
+        )
+        == 6
+    )
     pictures = {path.name for path in Path("results/ours").iterdir()}
     assert {"phones_confusion.png", "phones_layers.png", "phones_layer_weights.png"} <= pictures
     assert {path.name for path in Path("results").glob("*.json")} == {

@@ -44,8 +44,11 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
         "recipe": {},
         "tasks": {
             "phones": {
+                "figures": {"accuracy": "higher"},
                 "chosen": "layer 1",
-                "heads": {"layer 1": {"valid": 0.5, "value": 0.421, "low": 0.41, "high": 0.43}},
+                "heads": {
+                    "layer 1": {"valid": 0.5, "figures": {"accuracy": {"value": 0.421, "low": 0.41, "high": 0.43}}}
+                },
                 "majority": 0.1,
             }
         },

@@ -10,7 +10,7 @@ from toys import toy_anchor
 
 from jepa_speech.data.prepare import prepare
 from jepa_speech.data.store import Store
-from jepa_speech.probe import analysis, plots, report
+from jepa_speech.probe import analysis, plots, report, result_plots
 from jepa_speech.probe.bootstrap import Estimate
 
 
@@ -76,13 +76,15 @@ def test_targets_of_a_mean_normalised_anchor_do_not_see_a_filter(corpus):
 def test_pictures_and_report(corpus, tmp_path):
     posteriors = analysis.anchor_posteriors(toy_anchor())
     found = looked_at(corpus, posteriors, posteriors, count=1)
-    heads = {f"layer {i}": {"value": 0.3 + 0.1 * i, "low": 0.25, "high": 0.6} for i in range(2)}
+    estimates = [{"value": 0.3 + 0.1 * i, "low": 0.25, "high": 0.6} for i in range(2)]
+    heads = {f"layer {i}": {"valid": 0.5, "figures": {"accuracy": values}} for i, values in enumerate(estimates)}
     heads["weighted"] = heads["layer 1"]
     curve = [{"step": i, "loss": 1.0 / i, "cluster": None if i == 2 else 2.0 / i, "lambda": 1 / i} for i in range(1, 9)]
-    part = {"heads": heads, "layer_weights": [0.4, 0.6], "confusion": [[3, 0], [1, 2]], "classes": ["A", "B"]}
-    figures = analysis.figures(found) | plots.of_results({"tasks": {"phones": part}})
+    part = {"figures": {"accuracy": "higher"}, "heads": heads, "layer_weights": [0.4, 0.6]}
+    part |= {"confusion": [[3, 0], [1, 2]], "classes": ["A", "B"], "curve": [[0, 0.1], [50, 0.4]]}
+    figures = analysis.figures(found) | result_plots.of_results({"tasks": {"phones": part}})
     figures["curves"] = plots.curves(curve)
-    figures["systems"] = plots.systems(
+    figures["systems"] = result_plots.systems(
         {"ours": Estimate(0.4, 0.3, 0.5), "logmel": Estimate(0.3, 0.2, 0.4)}, "phones", 0.1
     )
     report.save_figures(tmp_path, figures)

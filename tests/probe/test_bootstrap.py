@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from jepa_speech.probe.bootstrap import Estimate, accuracy, paired
+from jepa_speech.probe.bootstrap import Estimate, paired, ratio
 
 
 def test_interval_of_bernoulli_utterances():
     rng = np.random.default_rng(0)
     right = rng.random(500) < 0.3
-    found = accuracy(np.stack([right, np.ones(500)], 1), samples=20_000)
+    found = ratio(np.stack([right, np.ones(500)], 1), samples=20_000)
     p = right.mean()
     half = 1.96 * np.sqrt(p * (1 - p) / 500)
     assert found.value == pytest.approx(p)
@@ -19,7 +19,7 @@ def test_interval_of_bernoulli_utterances():
 def test_utterances_are_drawn_not_frames():
     """Frames that are all right or all wrong within their utterance hold no more than one frame each."""
     right = (np.arange(100) < 60).astype(float)
-    few, many = (accuracy(np.stack([n * right, np.full(100, n)], 1)) for n in (1, 500))
+    few, many = (ratio(np.stack([n * right, np.full(100, n)], 1)) for n in (1, 500))
     np.testing.assert_allclose(few, many)
 
 
@@ -32,7 +32,7 @@ def test_a_pair_shares_its_utterances():
     half = 1.96 * (gain / 50).std() / np.sqrt(300)
     assert found.value == pytest.approx((gain / 50).mean())
     np.testing.assert_allclose(found[1:], (found.value - half, found.value + half), atol=5e-4)
-    alone = accuracy(better)
+    alone = ratio(better)
     assert found.high - found.low < 0.2 * (alone.high - alone.low)
     np.testing.assert_allclose(paired(worse, worse), (0, 0, 0))
 

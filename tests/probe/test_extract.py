@@ -9,12 +9,13 @@ from spoken import SIZES, SPEAKERS, knowing, write_spoken
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
 from jepa_speech.files import read_jsonl, write_jsonl
-from jepa_speech.probe import evaluate, phones, speaker
+from jepa_speech.probe import evaluate, phones, pooled
 from jepa_speech.probe.extract import gather, on_grid
 from jepa_speech.probe.linear import Recipe
 
-TASKS = {"phones": phones, "speaker": speaker}
+TASKS = {"phones": phones, "speaker": pooled.SPEAKER}
 RECIPE = Recipe(learning_rates=(3e-2,), decays=(0.0,), steps=120, batch=64)
+RECIPES = dict.fromkeys(TASKS, RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +56,20 @@ def test_every_recording_is_extracted_once(corpus):
 
 def test_features_that_hold_the_label_score_100_and_noise_scores_chance(corpus):
     def score(noise):
-        results = evaluate.probe("x", knowing(corpus, noise), corpus, ["phones"], recipe=RECIPE, progress=False)
+        results = evaluate.probe("x", knowing(corpus, noise), corpus, ["phones"], recipes=RECIPES, progress=False)
         return results["tasks"]["phones"]
 
     told = score(noise=False)
-    assert told["heads"]["layer 1"]["value"] == told["heads"]["weighted"]["value"] == 1.0
+    assert value(told, "layer 1")["value"] == value(told, "weighted")["value"] == 1.0
     assert told["layer_weights"][1] > 0.5
-    assert np.trace(told["confusion"]) == told["rows"]["test"] == np.sum(told["confusion"])
-    for head in (told["heads"]["layer 0"], *score(noise=True)["heads"].values()):
+    assert np.trace(told["confusion"]) == told["sizes"]["test"] == np.sum(told["confusion"])
+    guessed = score(noise=True)
+    for head in (value(told, "layer 0"), *(value(guessed, head) for head in guessed["heads"])):
         assert head["low"] <= 0.40 and head["high"] >= 0.29, head  # 3 phones, nearly alike in number
+
+
+def value(part, head):
+    return part["heads"][head]["figures"]["accuracy"]
 
 
 def test_speakers_that_stand_in_the_features_are_found(corpus):
@@ -73,23 +79,23 @@ def test_speakers_that_stand_in_the_features_are_found(corpus):
         found = [abs(np.exp(-2j * np.pi * pitch * time) @ wave) for pitch in SPEAKERS.values()]
         return [np.tile(np.float32(found), (39, 1))]
 
-    results = evaluate.probe("pitches", pitches, corpus, ["speaker"], recipe=RECIPE, progress=False)
+    results = evaluate.probe("pitches", pitches, corpus, ["speaker"], recipes=RECIPES, progress=False)
     assert evaluate.estimate(results, "speaker").value == 1.0
     rng = np.random.default_rng(0)
     noise = lambda wave, rate: [rng.normal(size=(len(wave) // 320, 4))]  # noqa: E731
-    results = evaluate.probe("noise", noise, corpus, ["speaker"], recipe=RECIPE, progress=False)
+    results = evaluate.probe("noise", noise, corpus, ["speaker"], recipes=RECIPES, progress=False)
     assert 0 <= evaluate.estimate(results, "speaker").low <= 0.5
 
 
 def test_results_are_plain_json_and_pair_up(corpus):
     ours, theirs = (
-        evaluate.probe(name, knowing(corpus, noise), corpus, ["phones"], recipe=RECIPE, progress=False)
+        evaluate.probe(name, knowing(corpus, noise), corpus, ["phones"], recipes=RECIPES, progress=False)
         for name, noise in (("ours", False), ("theirs", True))
     )
     ours, theirs = json.loads(json.dumps([ours, theirs]))
     found = evaluate.compare([ours], [theirs], "phones")
     assert found.low > 0.3
-    counts = theirs["tasks"]["phones"]["heads"][theirs["tasks"]["phones"]["chosen"]]["counts"]
+    counts = evaluate.figure_of(theirs, "phones")["counts"]
     right, total = np.array(list(counts.values())).sum(0)
     assert found.value == pytest.approx(1 - right / total)
     text = evaluate.text(evaluate.table([ours, theirs]))
@@ -151,7 +157,7 @@ def test_layers_of_different_widths_cannot_be_summed(corpus):
 
 
 def test_an_unknown_task_is_refused(corpus):
-    with pytest.raises(UserError, match="unknown task singing: choose from phones, speaker"):
+    with pytest.raises(UserError, match="unknown task singing: choose from phones, "):
         evaluate.probe("x", knowing_nothing, corpus, ["singing"])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from jepa_speech.probe.extract import Rows
+from jepa_speech.probe.inputs import Rows
 from jepa_speech.probe.linear import Recipe, fit, predict
 
 

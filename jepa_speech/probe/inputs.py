@@ -1,0 +1,110 @@
+"""What a head is trained on: the rows of a classifier, or whole sequences; both standardised by the training split."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from jepa_speech.errors import UserError
+from jepa_speech.probe.dataset import Utterance
+
+Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, (L, D) each
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split of one task, ready for a classifier. N rows, L layers, D width, C classes, U utterances."""
+
+    x: np.ndarray  # (N, L, D) float32
+    y: np.ndarray  # (N,) index into classes
+    owner: np.ndarray  # (N,) index into keys: the utterance a row comes from
+    keys: tuple[str, ...]  # (U,)
+    classes: tuple[str, ...]
+    speakers: tuple[str, ...] = ()  # (U,), '' where a manifest does not say
+
+    @staticmethod
+    def take(task: Any, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (N, L, D) and labels (N,) of one utterance of layers (L, T, D)."""
+        return task.rows(utterance, layers)
+
+    @classmethod
+    def gathered(
+        cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[tuple[np.ndarray, np.ndarray]]], where: str
+    ) -> dict[str, Self]:
+        """Every split, joined. Raises UserError for a split without rows and labels that training never shows."""
+        labels = {split: np.concatenate([y for _, y in parts]) for split, parts in taken.items()}
+        classes = np.unique(labels["train"])
+        for split, found in labels.items():
+            check_labels(found, classes, where, split)
+        x = {split: np.concatenate([x for x, _ in parts]) for split, parts in taken.items()}
+        mean, deviation = moments(
+            lambda: (x["train"][i : i + 4096].swapaxes(0, 1) for i in range(0, len(x["train"]), 4096))
+        )
+        rows = {}
+        for split, parts in taken.items():
+            x[split] -= mean
+            x[split] /= deviation
+            owner = np.repeat(np.arange(len(parts)), [len(y) for _, y in parts])
+            y = np.searchsorted(classes, labels[split])
+            keys, speakers = names(utterances[split])
+            rows[split] = cls(x[split], y, owner, keys, tuple(map(str, classes)), speakers)
+        return rows
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """One split of one task as whole utterances, in the order of the manifest. U utterances."""
+
+    features: Sequence[np.ndarray]  # U arrays (L, T, D) float32
+    targets: tuple[Any, ...]  # (U,) what the utterances' `target` holds
+    keys: tuple[str, ...]  # (U,)
+    speakers: tuple[str, ...] = ()  # (U,), '' where a manifest does not say
+
+    @staticmethod
+    def take(task: Any, utterance: Utterance, layers: np.ndarray) -> np.ndarray:
+        """The sequence (L, T, D) of one utterance of layers (L, T, D)."""
+        return task.sequence(utterance, layers)
+
+    @classmethod
+    def gathered(
+        cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[np.ndarray]], where: str
+    ) -> dict[str, Self]:
+        """Every split, standardised over all frames of the training split."""
+        mean, deviation = moments(lambda: taken["train"])
+        sequences = {}
+        for split, parts in taken.items():
+            for number, layers in enumerate(parts):
+                parts[number] = (layers - mean[:, None]) / deviation[:, None]
+            targets = tuple(utterance.target for utterance in utterances[split])
+            keys, speakers = names(utterances[split])
+            sequences[split] = cls(parts, targets, keys, speakers)
+        return sequences
+
+
+def names(utterances: list[Utterance]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Keys and speakers."""
+    return tuple(u.key for u in utterances), tuple(u.speaker for u in utterances)
+
+
+def check_labels(labels: np.ndarray, classes: np.ndarray, where: str, split: str) -> None:
+    """Raises UserError if there are none, or if training never shows one of them."""
+    if not len(labels):
+        raise UserError(f"{where}: the {split} split has no labelled rows")
+    unseen, counts = np.unique(labels[~np.isin(labels, classes)], return_counts=True)
+    if len(unseen):
+        named = ", ".join(f"{label} ({count} times)" for label, count in zip(unseen, counts, strict=True))
+        raise UserError(f"{where}: the {split} split has labels that train never shows: {named}")
+
+
+def moments(blocks: Callable[[], Iterable[np.ndarray]]) -> Moments:
+    """Mean and deviation (L, D) over all frames of blocks (L, T, D), which are gone through twice.
+
+    The deviation of a dimension that never moves is 1, so that it is left as it is.
+    """
+    count = sum(block.shape[1] for block in blocks())
+    mean = sum(block.sum(1, dtype=np.float64) for block in blocks()) / count
+    square = sum(np.square(block - mean[:, None]).sum(1) for block in blocks())
+    deviation = np.sqrt(square / count)
+    deviation[deviation < 1e-6 * (1 + np.abs(mean))] = 1.0
+    return mean.astype(np.float32), deviation.astype(np.float32)

@@ -1,0 +1,37 @@
+"""Tasks of one label per utterance, told from the mean over its frames: keywords, intents, speakers.
+
+SUPERB's head for them is linear, mean, linear, and so a linear classifier of the mean. An intent of several parts
+(action, object, place) is one label that joins them: it is right when all of them are, as SUPERB counts it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepa_speech.probe import classification
+from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.probe.linear import RECIPE, Recipe
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A task whose labels stand in a field of the manifests; `manifest` is their name with a place for the split."""
+
+    manifest: str
+    field: str
+    KIND: Any = classification
+    RECIPE: Recipe = RECIPE
+
+    def read(self, folder: Path) -> dict[str, list[Utterance]]:
+        return {split: read_manifest(folder / self.manifest.format(split), self.field) for split in SPLITS}
+
+    def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Layers (L, T, D) -> their mean over time (1, L, D), and the label (1,)."""
+        return layers.mean(1)[None], np.array([str(utterance.target)])
+
+
+KEYWORDS = Pooled("{}.manifest.jsonl", "label")
+INTENT = Pooled("{}.manifest.jsonl", "intent")
+SPEAKER = Pooled("sid.{}.manifest.jsonl", "label")

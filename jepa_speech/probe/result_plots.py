@@ -1,0 +1,119 @@
+"""The pictures of what probes found (the results of evaluate.py), and of systems side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from jepa_speech.probe.baselines import BASELINES
+from jepa_speech.probe.bootstrap import Estimate
+from jepa_speech.probe.plots import MODEL, RANDOM, SECOND, TARGET, canvas, styled
+
+
+@styled
+def systems(scores: Mapping[str, Estimate], task: str, chance: float) -> Figure:
+    """Accuracy of each system as a point with its interval; the best on top."""
+    figure, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
+    ranked = sorted(scores.items(), key=lambda item: item[1].value)
+    for height, (name, score) in enumerate(ranked):
+        colour = RANDOM if name in BASELINES or name.startswith("random") else MODEL
+        axes.plot([100 * score.low, 100 * score.high], [height, height], color=colour, lw=5, alpha=0.35)
+        axes.plot(100 * score.value, height, "o", color=colour, ms=8)
+        axes.annotate(
+            f"{100 * score.value:.1f}", (100 * score.value, height), (0, 7), textcoords="offset points", ha="center"
+        )
+    axes.axvline(100 * chance, color=TARGET, ls=":", lw=1.5)
+    axes.text(100 * chance, -0.5, f" always the commonest: {100 * chance:.1f}%", color=TARGET, va="bottom")
+    axes.set_yticks(range(len(ranked)), [name for name, _ in ranked])
+    axes.set_ylim(-0.6, len(ranked) - 0.2)
+    axes.set_xlabel("accuracy on test, % (bar: 95% interval over utterances)")
+    axes.set_title(f"{task}: bars that do not touch differ")
+    return figure
+
+
+@styled
+def by_layer(part: Mapping[str, Any], task: str) -> Figure:
+    """The first figure of a task on every single layer, with the weighted sum as a band across."""
+    figure, ((axes,),) = canvas()
+    name, better = next(iter(part["figures"].items()))
+    found = {head: values["figures"][name] for head, values in part["heads"].items()}
+    singles = [values for head, values in found.items() if head.startswith("layer ")]
+    value, low, high = (100 * np.array([values[key] for values in singles]) for key in ("value", "low", "high"))
+    depth = np.arange(len(singles))
+    axes.errorbar(depth, value, (value - low, high - value), fmt="o-", color=MODEL, capsize=3, label="single layer")
+    if band := found.get("weighted"):
+        axes.axhspan(100 * band["low"], 100 * band["high"], color=SECOND, alpha=0.15, lw=0)
+        axes.axhline(100 * band["value"], color=SECOND, label="weighted sum of all layers")
+    axes.set_xticks(depth)
+    axes.set_xlabel("layer (0 is the input of the first block)")
+    axes.set_ylabel(f"{name} on test, % ({better} is better)")
+    axes.set_title(f"{task}: which layer knows most (95% intervals over utterances)")
+    axes.legend()
+    return figure
+
+
+@styled
+def learning_curve(part: Mapping[str, Any], task: str) -> Figure:
+    """The first figure on valid over the steps of the chosen head."""
+    figure, ((axes,),) = canvas()
+    name, better = next(iter(part["figures"].items()))
+    steps, values = np.array(part["curve"], float).T
+    at = (values.argmin if better == "lower" else values.argmax)()
+    axes.plot(steps, 100 * values, "o-", color=MODEL, ms=4)
+    axes.plot(steps[at], 100 * values[at], "o", color=TARGET, ms=9, label=f"best: {100 * values[at]:.1f}%")
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"{name} on valid, % ({better} is better)")
+    axes.set_title(f"{task}: how the chosen head learned")
+    axes.legend()
+    return figure
+
+
+@styled
+def layer_weights(weights: Sequence[float], task: str) -> Figure:
+    """What the probe's weighted sum takes from each layer."""
+    figure, ((axes,),) = canvas(size=(9, 3))
+    axes.bar(range(len(weights)), weights, color=MODEL, width=0.7)
+    axes.axhline(1 / len(weights), color=RANDOM, ls="--", label="where all weights begin")
+    axes.set_xticks(range(len(weights)))
+    axes.set_xlabel("layer")
+    axes.set_ylabel("weight (they sum to 1)")
+    axes.set_title(f"{task}: what the weighted sum takes from each layer")
+    axes.legend()
+    return figure
+
+
+@styled
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str) -> Figure:
+    """Rows: the truth, each to 100%; a clean diagonal is a perfect probe."""
+    counts = np.asarray(matrix, float)
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = float(np.clip(0.21 * len(classes) + 1.2, 4.5, 10))
+    figure, ((axes,),) = canvas(size=(side + 0.8, side))
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=max(1.0, share.max()), aspect="equal")
+    if len(classes) <= 60:
+        size = 7.5 if len(classes) > 15 else 10
+        turn = 90 if max(map(len, classes)) > 2 else 0
+        axes.set_xticks(range(len(classes)), classes, fontsize=size, rotation=turn)
+        axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.grid(False)
+    axes.set_xlabel("answer of the probe")
+    axes.set_ylabel("truth")
+    axes.set_title(f"{task}: what is taken for what")
+    figure.colorbar(image, ax=axes, label="share of the true class, %", shrink=0.7)
+    return figure
+
+
+def of_results(results: Mapping[str, Any]) -> dict[str, Figure]:
+    """The pictures of a probe's results, by file name."""
+    found = {}
+    for task, part in results["tasks"].items():
+        if len(part["heads"]) > 2:
+            found[f"{task}_layers"] = by_layer(part, task)
+        if len(part.get("layer_weights", ())) > 1:
+            found[f"{task}_layer_weights"] = layer_weights(part["layer_weights"], task)
+        if "confusion" in part:
+            found[f"{task}_confusion"] = confusion(part["confusion"], part["classes"], task)
+        if "curve" in part:
+            found[f"{task}_curve"] = learning_curve(part, task)
+    return found
