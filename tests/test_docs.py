@@ -16,7 +16,7 @@ from jepa_speech.train.configfile import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = re.compile(r"\[(--[^\]]*|[A-Z]+=[^\]]*)\]")  # [--optional] parts of a synopsis
+PLACEHOLDERS = re.compile(r"\[(--[^\]]*|[A-Z]+=[^\]]*)\]|(?<=finetune_ctc\.py):RUN")  # [--optional] parts; a run
 
 
 def code_lines(page: Path) -> list[str]:

@@ -13,6 +13,7 @@ from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS, extract
+from jepa_speech.text.vocabulary import FIRST
 from jepa_speech.train.configfile import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -45,15 +46,27 @@ def toy_config(frontend: str = "logmel", name: str = "transformer", **sections: 
 
 # What makes a toy of any published objective, wherever it has such a key.
 SHRUNK = {
-    "objective": {"projection": 8, "distractors": 5, "top_blocks": 1, "contrastive_blocks": 1, "codes": 8},
+    "objective": {
+        "projection": 8,
+        "distractors": 5,
+        "top_blocks": 1,
+        "contrastive_blocks": 1,
+        "codes": 8,
+        "characters": "abcdefgh",
+        "freeze_steps": 0,
+        "channel_span": 4,
+    },
     "quantizer": {"codes": 8, "width": 8},
     "mask": {"span": (3, 3), "ratio": (0.4, 0.65)},
 }
 
 
+PUBLISHED = {"ctc": "finetune_ctc"}  # the config of an objective, where it has another name
+
+
 def toy_objective(name: str, **sections: dict) -> ConfigDict:
     """configs/NAME.py of an objective, on a toy encoder: the one of `toy_config`, but for PASE, which has its own."""
-    config, toy = load_config(str(CONFIGS / f"{name}.py"), []), toy_config()
+    config, toy = load_config(str(CONFIGS / f"{PUBLISHED.get(name, name)}.py"), []), toy_config()
     if config.encoder.name == "pase":
         config.encoder.update(maps=(6, 6, 8, 8, 8, 8, 12, 12), embedding=10)
         config.objective.update(hidden=24, decoder=(8, 8, 8), workers=("waveform", "mfcc", "lim", "spc"))
@@ -138,3 +151,11 @@ def with_others(batch: dict[str, jax.Array], seed: int = 1) -> dict[str, jax.Arr
         "mix_lengths": batch["lengths"],
         "mix_level": jnp.asarray(np.sqrt(np.square(other).mean(1))),
     }
+
+
+def with_text(batch: dict[str, jax.Array], seed: int = 2) -> dict[str, jax.Array]:
+    """The batch with texts of one to six of eight characters."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 7, len(batch["audio"])).astype(np.int32)
+    ids = rng.integers(FIRST, FIRST + 8, (len(lengths), 6)).astype(np.int32) * (np.arange(6) < lengths[:, None])
+    return batch | {"text_ids": jnp.asarray(ids), "text_lengths": jnp.asarray(lengths)}

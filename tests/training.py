@@ -28,6 +28,8 @@ Course = tuple[list[dict[str, Any]], dict[str, np.ndarray]]  # figures of each s
 def toy_batch(name: str, objective: Any, seed: int = 0) -> dict[str, jax.Array]:
     """A batch with all that the objective of this name asks for."""
     batch = toys.toy_batch(ROWS, SECONDS.get(name, 1.0), seed, toys.toy_anchor())
+    if "text" in objective.spec:
+        batch = toys.with_text(batch, seed + 2)
     return toys.with_others(batch, seed + 1) if {"mix", "context"} & objective.spec else batch
 
 

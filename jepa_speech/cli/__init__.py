@@ -27,6 +27,7 @@ VERBS = (
     "probe",
     "analyze",
     "embed",
+    "transcribe",
     "import",
     "export",
     "demo",

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jepa_speech.data.audio import FULL_SCALE, load
-from jepa_speech.data.place import Rejected
+from jepa_speech.cli.recordings import existing, wave_of
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.pretrained import Pretrained, load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -29,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     if Path(options.out).suffix != ".npz":
         raise UsageError(f"--out {options.out}: the file's name must end in .npz")
-    names = list(dict.fromkeys(options.audio))
-    if missing := [name for name in names if not Path(name).is_file()]:
-        raise UserError(f"{missing[0]}: no such file" + (f", and {len(missing) - 1} more" if missing[1:] else ""))
+    names = existing(options.audio)
     model = load_pretrained(options.checkpoint)
     frames = 0
     # An array is written as soon as it is made, so that any number of recordings takes the memory of one.
@@ -61,11 +58,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def embedded(model: Pretrained, name: str) -> list[np.ndarray]:
     """The layers of a file, (T, D) each; raises UserError, naming it, where it cannot be used."""
+    wave = wave_of(name)
     try:
-        wave = load(Path(name).absolute()).astype(np.float32) / FULL_SCALE
         return model.represent(wave, SAMPLE_RATE).layers
-    except Rejected as verdict:
-        raise UserError(f"{name}: {verdict.detail} ({verdict.reason}); leave it out") from verdict
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jepa_speech.cli.train import stream
+from jepa_speech.cli.train import stream, usable
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
@@ -30,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """One epoch over the store, with the masks of training and its last schedules."""
-    model, store = load_pretrained(options.checkpoint), Store(options.store)
+    model = load_pretrained(options.checkpoint)
     data = from_section(DataConfig, model.config["data"], "data")
+    store = usable(model.objective, Store(options.store), data)
     plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed)
     batches = stream(model.objective, store, plan, model.config, model.config["inputs"]["anchor"])
     evaluate = make_evaluate(model.objective, jax.random.PRNGKey(options.seed))

@@ -79,6 +79,7 @@ def abstract_batch(config: Mapping[str, Any], objective: Objective, rows: int, s
         "context": {"context": (wave, f32), "context_lengths": (row, i32)},
         "anchor": {"anchor_ids": (labels, i32), "anchor_probs": (labels, f32)},
         "anchor_mean": {"anchor_mean": ((DIMS.get(anchor["features"], 0),), f32)},
+        "text": {"text_ids": ((frames(samples) // 2,), i32), "text_lengths": (row, i32)},  # 25 characters a second
     }
     for name in objective.spec:
         shapes |= extras[name]

@@ -14,9 +14,10 @@ from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.buckets import better_buckets
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.pipeline import Batch, batches
-from jepa_speech.data.plan import DataConfig, Plan
+from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
+from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config, plain
@@ -56,8 +57,10 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
     store = open_stores(data.store)
     anchor = open_anchors(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
+    fill_in_characters(config, store)
     objective = build(config, anchor)
-    heldout = open_stores(data.heldout) if data.heldout else None
+    store = usable(objective, store, data)
+    heldout = usable(objective, open_stores(data.heldout), data) if data.heldout else None
     prints = {"store": store.fingerprint, "heldout": heldout.fingerprint if heldout else ""}
     config.inputs = prints | {"anchor": anchor.fingerprint if anchor else ""}
 
@@ -78,7 +81,12 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
 
 def stream(
-    objective: Any, store: Store | Stores, plan: Plan, config: Mapping[str, Any], anchor: str, workers: int = 0
+    objective: Any,
+    store: Store | Stores | Transcribed,
+    plan: Plan,
+    config: Mapping[str, Any],
+    anchor: str,
+    workers: int = 0,
 ) -> Callable[[int, int], Iterator[Batch]]:
     """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
 
@@ -94,11 +102,19 @@ def stream(
         workers=workers,
         labels=stored_labels(store, anchor) if "anchor" in objective.spec else None,
         means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
+        texts=store if "text" in objective.spec else None,
     )
 
 
+def usable(objective: Any, store: Store | Stores, data: DataConfig) -> Store | Stores | Transcribed:
+    """The recordings that the objective can use: all, or, where it asks for texts, whole ones that have one."""
+    if "text" not in objective.spec:
+        return store
+    return Transcribed(store, objective.vocabulary, int(bucket_lengths(data.buckets)[-1]))
+
+
 def heldout_stream(
-    objective: Any, store: Store | Stores, data: DataConfig, rows: int, config: ConfigDict
+    objective: Any, store: Store | Stores | Transcribed, data: DataConfig, rows: int, config: ConfigDict
 ) -> Callable[[], Iterator[Batch]]:
     """() -> this process's rows of one epoch of the held-out recordings, in the order of `jepa-speech evaluate`."""
     plan = Plan(store.samples, data.buckets, data.batch_seconds, 0, rows)
@@ -136,7 +152,13 @@ def fill_in_anchor(config: ConfigDict, anchor: Anchor | Ensemble | None) -> None
         raise UsageError(f"anchor.top_k = {section.top_k}, but {section.path} has {anchor.components} components")
 
 
-def header(objective: Any, config: ConfigDict, store: Store | Stores, plan: Plan) -> str:
+def fill_in_characters(config: ConfigDict, store: Store | Stores) -> None:
+    """An objective that writes and is not told its characters learns those of the store's texts."""
+    if config.objective.get("characters") == "":
+        config.objective.characters = characters(store)
+
+
+def header(objective: Any, config: ConfigDict, store: Store | Stores | Transcribed, plan: Plan) -> str:
     """What is about to be trained, on what, where."""
     params, _ = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     parts = ", ".join(f"{name} {count_params(tree) / 1e6:.2f}M" for name, tree in params.items())
@@ -150,10 +172,11 @@ def header(objective: Any, config: ConfigDict, store: Store | Stores, plan: Plan
         buckets, waste = better
         padding += f" (it would be {waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
     mixture = f" ({store!r})" if isinstance(store, Stores) else ""
+    texts = f"texts: {store.told()}\n" if isinstance(store, Transcribed) else ""
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
         f"{config.objective.name}, {config.encoder.name}: {count_params(params) / 1e6:.2f}M parameters ({parts})\n"
         f"data: {len(store):,} recordings, {store.hours:.2f} h{mixture}; {plan.batches_per_epoch} steps per epoch, "
-        f"batches of {shapes}, {padding}\n"
+        f"batches of {shapes}, {padding}\n{texts}"
         f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform}){processes}"
     )

@@ -15,7 +15,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, frames
 
 Batch = dict[str, np.ndarray]
-EXTRAS = frozenset({"mix", "context", "anchor", "anchor_mean"})
+EXTRAS = frozenset({"mix", "context", "anchor", "anchor_mean", "text"})
 
 
 class Recordings(Protocol):
@@ -31,6 +31,12 @@ class StoredLabels(Protocol):
     """What the pipeline asks of stored anchor labels."""
 
     def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Texts(Protocol):
+    """What the pipeline asks of transcripts."""
+
+    def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Reader:
     spec: frozenset[str]
     labels: StoredLabels | None
     means: np.ndarray | Joined | None
+    texts: Texts | None
     process_index: int
     process_count: int
 
@@ -83,6 +90,8 @@ class Reader:
             batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
         if "anchor_mean" in self.spec:
             batch["anchor_mean"] = np.asarray(self.means[records], np.float32)
+        if "text" in self.spec:
+            batch["text_ids"], batch["text_lengths"] = self.texts.text_ids(records, item.bucket_samples)
         return batch
 
     def _crops(self, records: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +132,7 @@ def batches(
     workers: int = 0,
     labels: StoredLabels | None = None,
     means: np.ndarray | Joined | None = None,
+    texts: Texts | None = None,
 ) -> Iterator[Batch]:
     """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
 
@@ -134,14 +144,16 @@ def batches(
         with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer
         with "anchor": anchor_ids (B, T, k) int32, anchor_probs (B, T, k) float32 from `labels`
         with "anchor_mean": anchor_mean (B, F) float32 from `means` (N, F)
+        with "text": text_ids (B, U) int32, zero padded, text_lengths (B,) int32 from `texts`; U goes with the bucket
 
     Raises UsageError if `spec` asks for something unknown or not given.
     """
     unknown = spec - EXTRAS
-    if unknown or ("anchor" in spec and labels is None) or ("anchor_mean" in spec and means is None):
+    given = {"anchor": labels, "anchor_mean": means, "text": texts}
+    if unknown or any(name in spec and source is None for name, source in given.items()):
         wanted = ", ".join(sorted(unknown or spec))
         raise UsageError(f"the objective asks for {wanted} in a batch, which nothing here delivers")
-    reader = Reader(store, spec, labels, means, process_index, process_count)
+    reader = Reader(store, spec, labels, means, texts, process_index, process_count)
     dataset = grain.MapDataset.source(Span(plan, start, stop)).map(reader)
     if workers == 0:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

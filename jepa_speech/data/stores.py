@@ -86,7 +86,7 @@ def stored_means(store: Store | Stores, kind: str) -> np.ndarray | Joined:
 
 def shares(store: Store | Stores) -> list[Share]:
     """What a plan wants to know of the weights."""
-    return store.shares if isinstance(store, Stores) else [(len(store), 1.0)]
+    return [(len(store), 1.0)] if isinstance(store, Store) else store.shares
 
 
 def _firsts(parts: Sequence) -> np.ndarray:

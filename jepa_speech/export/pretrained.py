@@ -16,6 +16,7 @@ from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
 from jepa_speech.files import read_json
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.text.vocabulary import normal
 from jepa_speech.train.checkpoint import load_weights
 
 # Waves are padded with silence to one of these lengths, so that few shapes are compiled. Padding changes nothing
@@ -59,6 +60,25 @@ class Pretrained:
     def cluster_probs(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
         """The cluster head's probabilities, nothing hidden: (T, K)."""
         return self._windows(self._clusters, wave, sample_rate)[0]
+
+    def transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
+        """What is said, by the likeliest symbol of each frame; waves as `represent` takes them.
+
+        Raises UserError where the run was not fine-tuned to write.
+        """
+        self.check_writes()
+        path = self._windows(self._emissions, wave, sample_rate)[0].argmax(-1)  # (T,)
+        return normal("".join(self.objective.vocabulary.of_path(path)))
+
+    def check_writes(self) -> None:
+        """Raises UserError where the run was not fine-tuned to write."""
+        if not hasattr(self.objective, "emissions"):
+            name = self.config["objective"]["name"]
+            raise UserError(f"a run of the objective {name} writes no texts: fine-tune it with configs/finetune_ctc.py")
+
+    @cached_property
+    def _emissions(self) -> Any:
+        return jax.jit(self.objective.emissions)
 
     @cached_property
     def _represent(self) -> Any:

@@ -17,7 +17,7 @@ from jepa_speech.nn.frontends import (
     SubsampledFrontend,
     subsampled_frames,
 )
-from jepa_speech.nn.masks import fill_hidden
+from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.rows import dropout, fold, valid
 from jepa_speech.nn.stack import through
@@ -106,8 +106,10 @@ class Encoder(nnx.Module):
         lengths: jax.Array,
         mask: jax.Array | None = None,
         keys: jax.Array | None = None,
+        channels: jax.Array | None = None,
     ) -> Encoded:
-        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None.
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None,
+        channels (B, D) True where a feature of the projection is hidden in all frames.
 
         The last layer is normalised.
         """
@@ -117,7 +119,7 @@ class Encoder(nnx.Module):
         features, energy = self.frontend(wave, visible)
         x = self.projection(features.astype(self.dtype))  # (B, T, D)
         x = dropout(x, self.rate, fold(keys, 0))
-        x = fill_hidden(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1))
+        x = hide_channels(fill_hidden(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1)), channels)
         if self.local is not None:
             x = x + self.local(x, inside)
         layers, ffs = through(

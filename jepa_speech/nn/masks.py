@@ -62,6 +62,11 @@ def fill_hidden(x: jax.Array, mask: jax.Array | None, embedding: jax.Array | Non
     return jnp.where(mask[..., None], draw.astype(x.dtype), x)
 
 
+def hide_channels(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """x (B, T, D) with 0 where mask (B, D) is True, in all frames (SpecAugment, arXiv 1904.08779, on features)."""
+    return x if mask is None else jnp.where(mask[:, None], 0, x)
+
+
 def _exact(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
     """Exactly round(ratio * length) frames (arXiv 2602.09040; spans and ratios of its released code)."""
     ratio_key, span_key = jax.random.split(key)

@@ -16,7 +16,7 @@ from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.conv_features import ConvFeatures, layer_norm
 from jepa_speech.nn.conv_positions import ConvPositions, StackedPositions, uniform_init
 from jepa_speech.nn.frontends import LogMelFrontend
-from jepa_speech.nn.masks import fill_hidden
+from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.relative_bias import RelativeBias
 from jepa_speech.nn.rows import dropout, fold, valid
@@ -153,8 +153,10 @@ class Wav2Vec2Encoder(nnx.Module):
         lengths: jax.Array,
         mask: jax.Array | None = None,
         keys: jax.Array | None = None,
+        channels: jax.Array | None = None,
     ) -> Encoded:
-        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None.
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None,
+        channels (B, D) True where a feature of the projection is hidden in all frames.
 
         layers[0] is the first block's input with positions (and normalised where the blocks are post-norm), as
         transformers' hidden_states[0]; the last layer is the output.
@@ -167,7 +169,7 @@ class Wav2Vec2Encoder(nnx.Module):
         else:
             features, energy = self.frontend(wave, inside if mask is None else inside & ~mask)
         x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
-        x = fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL))
+        x = hide_channels(fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
         x = x + self.positions(x, inside)
         if not config.pre_norm:
             x = self.norm(x)

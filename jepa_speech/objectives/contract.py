@@ -34,7 +34,7 @@ class Objective(Protocol):
     """`slow` is all that moves without a gradient: teacher, codebooks, a frozen anchor; {} where there is none."""
 
     spec: frozenset[str]
-    """What the batch must hold beside the audio: `mix`, `context`, `anchor`, `anchor_mean` (data/pipeline.py)."""
+    """What a batch must hold beside the audio: `mix`, `context`, `anchor`, `anchor_mean`, `text` (data/pipeline.py)."""
 
     batch_statistics: bool
     """Whether training normalises over the batch, so that rows and micro-batches depend on each other."""
@@ -55,6 +55,11 @@ class Objective(Protocol):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         """Terms by name, and stats: sums over the batch that feed `update_slow` and `report`."""
+
+    def judge(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        """`loss` as held-out recordings are judged by it: itself, where hiding is the task and not only a help."""
 
     def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         """The new `slow`, after the optimiser's update number `step`."""

@@ -14,7 +14,7 @@ from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, System
 from jepa_speech.nn.rows import fold, row_keys, valid
 from jepa_speech.nn.system import standardise, system
-from jepa_speech.objectives.contract import Batch, Tree
+from jepa_speech.objectives.contract import Batch, Term, Tree
 
 MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective's own uses are OWN[0], OWN[1], ...
 
@@ -89,6 +89,11 @@ class MaskedObjective:
         """The student; with `pre_context` it never saw the hidden frames. keys: of rows, None without dropout."""
         before = mask if self.mask.site == "pre_context" else None
         return self.system.encoder.apply(params["encoder"], wave, lengths, before, keys)
+
+    def judge(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        return self.loss(params, slow, batch, key, step)
 
     def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         return slow

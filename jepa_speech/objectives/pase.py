@@ -220,6 +220,11 @@ class Pase:
         weight = jnp.broadcast_to(shared[:, :1], first.shape[:2])
         return side_by_side(first, second), side_by_side(first, other), weight
 
+    def judge(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        return self.loss(params, slow, batch, key, step)
+
     def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         norms = [update_running(running, sums) for running, sums in zip(slow["norms"], stats["norms"], strict=True)]
         return {

@@ -46,6 +46,11 @@ class Vocabulary:
         """(U,) numbers, none of them the blank -> U symbols."""
         return [self.symbols[i - FIRST] if i >= FIRST else REPLACEMENT for i in ids]
 
+    def of_path(self, path: np.ndarray) -> list[str]:
+        """The symbols of a CTC path (T,): repeats taken out, then blanks."""
+        new = np.diff(path, prepend=-1) != 0
+        return self.decode(path[new & (path != BLANK)])
+
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}

@@ -23,7 +23,7 @@ def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Eval
     """
 
     def sums_of(params: Tree, slow: Tree, batch: Batch, step: jax.Array) -> tuple[Tree, Tree]:
-        return objective.loss(params, slow, batch, key, step)
+        return objective.judge(params, slow, batch, key, step)
 
     jitted = jax.jit(sums_of, out_shardings=shardings)
 

@@ -64,7 +64,7 @@ def test_a_program_that_takes_up_its_work_passes_and_one_that_does_not_fails(cha
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", names())
+@pytest.mark.parametrize("variant", [name for name in names() if name != "ctc"])  # its corpus has no texts
 def test_every_objective_goes_on_to_the_same_bits(variant, tmp_path):
     """One kill anywhere in training and one during a save; of GMM-anchored JEPA `make test` has three."""
     for kind in ("training", "training, during a save"):

@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 from backendless import BackendlessStore
-from train.toy import ToyLabels, ToyStore
+from train.toy import ToyLabels, ToyStore, ToyTexts
 
 from jepa_speech.data.pipeline import EXTRAS, batches
 from jepa_speech.data.plan import Plan
@@ -18,10 +18,11 @@ from jepa_speech.features.grid import HOP, frames
 STORE = ToyStore(count=11)
 PLAN = Plan(STORE.samples, (0.1, 0.2), 0.9, seed=1, rows_multiple=2)
 MEANS = np.arange(22, dtype=np.float32).reshape(11, 2)
+SOURCES = {"labels": ToyLabels(), "means": MEANS, "texts": ToyTexts()}
 
 
 def read(start=0, stop=6, spec=EXTRAS, **changes) -> list:
-    return list(batches(STORE, PLAN, spec, start, stop, **{"labels": ToyLabels(), "means": MEANS} | changes))
+    return list(batches(STORE, PLAN, spec, start, stop, **SOURCES | changes))
 
 
 def same(a: list, b: list) -> None:
@@ -42,6 +43,7 @@ def test_rows_hold_the_planned_crops():
             assert not batch["audio"][row, len(crop) :].any()
             assert batch["level"][row] == STORE.level[record]
             assert batch["anchor_mean"][row].tolist() == MEANS[record].tolist()
+            assert batch["text_lengths"][row] == record % 3 + 1 and batch["text_ids"][row, 0] == record + 2
             count = frames(len(crop))
             np.testing.assert_array_equal(
                 batch["anchor_ids"][row, :count, 0], (record + start // HOP + np.arange(count)) % 50
@@ -102,10 +104,12 @@ def test_a_lone_record_is_mixed_with_silence():
 
 
 def test_an_extra_that_nobody_delivers_is_refused():
-    with pytest.raises(UsageError, match="text"):
-        read(spec=frozenset({"text"}))
+    with pytest.raises(UsageError, match="prosody"):
+        read(spec=frozenset({"prosody"}))
     with pytest.raises(UsageError, match="anchor"):
         read(spec=frozenset({"anchor"}), labels=None)
+    with pytest.raises(UsageError, match="text"):
+        read(spec=frozenset({"text"}), texts=None)
 
 
 READS = """

@@ -22,3 +22,10 @@ def test_symbols_longer_than_a_character():
 def test_normal():
     assert normal("  Grüße,\tAn  ALLE\n") == "grüße, an alle"
     assert normal("e\N{COMBINING ACUTE ACCENT}") == "é" and normal(" ") == ""
+
+
+def test_symbols_of_a_path():
+    vocabulary = Vocabulary.of(["ab"])
+    a, b = vocabulary.encode("ab").tolist()
+    assert "".join(vocabulary.of_path(np.array([0, a, a, 0, a, b, b, 0, 0]))) == "aab"
+    assert vocabulary.of_path(np.array([], int)) == [] == vocabulary.of_path(np.zeros(3, int))

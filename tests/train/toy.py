@@ -41,6 +41,14 @@ class ToyLabels:
         return ids.astype(np.uint16), np.full((frames, 2), 0.5, np.float32)
 
 
+class ToyTexts:
+    """Record i is transcribed as i + 2, i % 3 + 1 times."""
+
+    def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        lengths = (records % 3 + 1).astype(np.int32)
+        return ((records + 2)[:, None] * (np.arange(3) < lengths[:, None])).astype(np.int32), lengths
+
+
 @dataclass(frozen=True)
 class ToyObjective:
     """Predicts each row's level from masked statistics, with noise per record, and an EMA of its weights."""

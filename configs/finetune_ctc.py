@@ -1,0 +1,64 @@
+"""Fine-tuning with CTC on one hour of texts: wav2vec 2.0 (arXiv 2006.11477), Base, as its released `base_1h` does it.
+
+    jepa-speech train --config configs/finetune_ctc.py:RUN --workdir runs/asr --config.data.store=STORE \
+        --config.data.heldout=VALID
+
+RUN is the run folder of a trained encoder, or of an imported one: encoder and weights are taken from it. Without it,
+the encoder is wav2vec 2.0's Base, and `--config.init_from=RUN` says where its weights are. The same encoder from
+scratch: `--config.init_from= --config.objective.freeze_steps=0 --config.objective.freeze_frontend=False`.
+
+The learning rate rises for a tenth of the steps, stays for four tenths and falls exponentially (to 1% of the peak; in
+the released code to 5%); the encoder learns after 10/13 of the steps. Both follow `--config.train.steps`, spans of
+channels `--config.encoder.width`.
+
+Released for other amounts of text, in batches of 1600 s each:
+
+    texts                optim.learning_rate  train.steps  objective.freeze_steps  objective.channel_probability
+    10 minutes, 1 hour   5e-5                 13,000       10,000                  0.25
+    10 hours             5e-5                 20,000       10,000                  0.5
+    100 hours            3e-5                 80,000       0                       0.5
+"""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+from wav2vec2 import get_config as wav2vec2
+
+from jepa_speech.errors import UsageError
+
+
+def get_config(run: str = "") -> ConfigDict:
+    config = wav2vec2()
+    del config.quantizer
+    if run:
+        take_encoder(config, run)
+    if config.encoder.name == "wav2vec2":
+        config.encoder.update(layerdrop=0.1, activation_dropout=0.1)
+    config.data.update(batch_seconds=1600.0, buckets=(4.0, 8.0, 12.0, 16.0))
+    config.train.update(steps=13_000)
+    steps = config.train.get_ref("steps")
+    config.objective = ConfigDict(
+        {
+            "name": "ctc",
+            "characters": "",
+            "freeze_steps": steps * 10 // 13,
+            "freeze_frontend": True,
+            "channel_probability": 0.25,
+            "channel_span": config.encoder.get_ref("width") // 12,
+        }
+    )
+    config.optim.update(learning_rate=5e-5, schedule="exponential", epsilon=1e-8, weight_decay=0.0, clip=0.0)
+    config.optim.warmup_steps, config.optim.hold_steps = steps // 10, steps * 4 // 10
+    return config
+
+
+def take_encoder(config: ConfigDict, run: str) -> None:
+    """The encoder of a run, and where its weights are."""
+    path = Path(run) / "config.json"
+    if not path.is_file():
+        raise UsageError(f"configs/finetune_ctc.py:{run}: {run} is no run folder (no config.json in it)")
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    config.init_from = run
+    config.encoder = ConfigDict(theirs["encoder"])
+    config.mask.fill = theirs["mask"].get("fill", "learned")

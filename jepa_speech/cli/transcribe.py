@@ -1,0 +1,71 @@
+"""jepa-speech transcribe: recordings → texts, by a run that was fine-tuned with CTC; scored, where texts are known."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jepa_speech.cli.recordings import existing, wave_of
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import write_jsonl
+from jepa_speech.probe import bootstrap
+from jepa_speech.probe.dataset import read_manifest
+from jepa_speech.text.errors import character_errors, word_errors
+from jepa_speech.text.vocabulary import normal
+
+HELP = (
+    "what is said in recordings, by a run fine-tuned with CTC; with --manifest also its word and character error rate"
+)
+EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
+COUNTS = {"wer": word_errors, "cer": character_errors}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="RUN", help="run folder of a training with configs/finetune_ctc.py")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files: wav, flac, ogg, opus or mp3, of any rate")
+    parser.add_argument("--manifest", metavar="FILE.jsonl", help="instead of files: rows with audio_path and text")
+    parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording, with its hypothesis")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    if bool(options.audio) == bool(options.manifest):
+        raise UsageError("name audio files, or a manifest with --manifest FILE.jsonl, and not both")
+    if options.manifest:
+        listed = read_manifest(Path(options.manifest), "text")
+        rows = [{"audio_path": one.key, "text": normal(str(one.target))} for one in listed]
+        files = [str(one.path) for one in listed]
+        existing(files)
+    else:
+        files = existing(options.audio)
+        rows = [{"audio_path": name} for name in files]
+    model = load_pretrained(options.checkpoint)
+    model.check_writes()
+    for row, name in zip(rows, tqdm(files, desc="transcribe", unit="file", file=sys.stderr, disable=None), strict=True):
+        wave = wave_of(name)
+        try:
+            row["hypothesis"] = model.transcribe(wave, SAMPLE_RATE)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        if "text" in row:
+            row |= {figure: count(row["text"], row["hypothesis"]) for figure, count in COUNTS.items()}
+        else:
+            print(f"{name}\t{row['hypothesis']}", flush=True)
+    if options.out:
+        write_jsonl(options.out, rows)
+    return {"checkpoint": options.checkpoint, "step": model.step, "recordings": len(rows)} | scores(rows)
+
+
+def scores(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The error rates of the rows that have a reference, with their intervals; prints them, too."""
+    found = {}
+    for figure in COUNTS if rows and "text" in rows[0] else ():
+        rate = bootstrap.ratio(np.array([row[figure] for row in rows]))
+        found[figure] = rate._asdict()
+        print(f"{figure.upper()} {rate} % over {len(rows)} recordings [95% interval over recordings]")
+    return found

@@ -1,0 +1,87 @@
+"""The transcribed recordings of a store, as a store of their own: whole utterances, with their texts as numbers.
+
+A text belongs to all of its recording, so nothing may be cropped: what is longer than the longest bucket is left out,
+and so is what has no text. How many that were is kept, to be told.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from jepa_speech.data.plan import Share
+from jepa_speech.data.store import Store
+from jepa_speech.data.stores import Stores, shares
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import sha256_arrays
+from jepa_speech.text.vocabulary import Vocabulary, normal
+
+
+class Transcribed:
+    """Open for reading as a store is, with the numbers of its recordings counted anew.
+
+    longest: samples of the longest recording that is kept. Raises UserError where none is.
+
+    Attributes, as those of a store: `samples` (N,), `level` (N,), `hours`, `shares`, `fingerprint` (of recordings and
+    texts); `without_text` and `too_long`, how many recordings were left out.
+    """
+
+    def __init__(self, store: Store | Stores, vocabulary: Vocabulary, longest: int) -> None:
+        written = list(texts(store))
+        has_text = np.array([text is not None for text in written])
+        fits = np.asarray(store.samples) <= longest
+        self.without_text, self.too_long = int((~has_text).sum()), int((has_text & ~fits).sum())
+        self._store, self._chosen = store, np.flatnonzero(has_text & fits)
+        if not len(self._chosen):
+            raise UserError(
+                f"{store!r}: none of them can be learnt from: {self.without_text} have no field `text` in the store's "
+                f"records.jsonl, {self.too_long} are longer than {longest / SAMPLE_RATE:g} s (data.buckets); prepare a "
+                "store with transcripts, or raise data.buckets"
+            )
+        self.samples = np.asarray(store.samples)[self._chosen]
+        self.level = np.asarray(store.level[self._chosen])
+        self.hours = float(self.samples.sum()) / SAMPLE_RATE / 3600
+        numbers = [vocabulary.encode(written[i]) for i in self._chosen]
+        self._ends = np.cumsum([0, *map(len, numbers)])
+        self._numbers = np.concatenate(numbers)
+        contents = sha256_arrays({"chosen": self._chosen, "ends": self._ends, "numbers": self._numbers})
+        self.fingerprint = hashlib.sha256(f"{store.fingerprint} {contents}".encode()).hexdigest()
+        bounds = np.searchsorted(self._chosen, np.cumsum([0, *(count for count, _ in shares(store))]))
+        weights = (weight for _, weight in shares(store))
+        self.shares: list[Share] = list(zip(np.diff(bounds).tolist(), weights, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """As `Store.read`."""
+        return self._store.read(int(self._chosen[i]), start, samples)
+
+    def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B,) -> ids (B, U) int32, zero padded, lengths (B,) int32.
+
+        U is the longest text of all recordings of at most `longest` samples: one shape for each bucket.
+        """
+        lengths = np.diff(self._ends).astype(np.int32)
+        ids = np.zeros((len(records), max(1, int(lengths[self.samples <= longest].max()))), np.int32)
+        for row, record in zip(ids, records.tolist(), strict=True):
+            row[: lengths[record]] = self._numbers[self._ends[record] : self._ends[record + 1]]
+        return ids, lengths[records]
+
+    def told(self) -> str:
+        """What was left out, in words."""
+        return f"{len(self)} recordings with a text; left out: {self.without_text} without, {self.too_long} too long"
+
+
+def texts(store: Store | Stores) -> Iterator[str | None]:
+    """The normal text of each recording, in order; None where the store knows none."""
+    for part in [store] if isinstance(store, Store) else [part for part, _ in store.parts]:
+        for row in part.records():
+            text = row.get("text")
+            yield normal(text) if isinstance(text, str) else None
+
+
+def characters(store: Store | Stores) -> str:
+    """All characters that its texts are written with, in order."""
+    return "".join(Vocabulary.of(text for text in texts(store) if text is not None).symbols)

@@ -1,0 +1,150 @@
+"""Fine-tuning with CTC, as of wav2vec 2.0 (arXiv 2006.11477, sections 3.3 and 4.3): one linear layer on the encoder.
+
+    L = mean over utterances of −log p(text | frames)                                                   (nn/ctc.py)
+
+The mean is over utterances, as in the released code (`sentence_avg`), not over characters. An utterance whose text has
+no path through its frames weighs nothing; `infeasible` is the share of those.
+
+Training hides spans of frames from the encoder, and spans of channels in all frames: a SpecAugment on the features of
+the projection. What held-out recordings are judged by hides nothing, and tells the character error rate (`cer`) of
+greedy decoding beside the loss.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.config import from_section
+from jepa_speech.errors import UsageError
+from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
+from jepa_speech.nn.masks import MaskConfig, span_masks
+from jepa_speech.nn.module import Pure
+from jepa_speech.nn.rows import fold, valid
+from jepa_speech.nn.system import standardise
+from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
+from jepa_speech.text.vocabulary import BLANK, Vocabulary
+
+CHANNELS = OWN[0]
+
+
+@dataclass(frozen=True)
+class CtcConfig:
+    """Config section `objective`.
+
+    characters: those that can be written; "": all of the training store's texts. freeze_steps: for so many steps only
+    the new layer learns. freeze_frontend: the front-end, its normalisation included, never learns. Channels are hidden
+    in about channel_probability * D / channel_span spans of channel_span; probability 0 hides none.
+    """
+
+    name: str = "ctc"
+    characters: str = ""
+    freeze_steps: int = 10_000
+    freeze_frontend: bool = True
+    channel_probability: float = 0.25
+    channel_span: int = 64
+
+
+@dataclass(frozen=True)
+class Ctc(MaskedObjective):
+    config: CtcConfig
+    head: Pure
+
+    @property
+    def spec(self) -> frozenset[str]:
+        return super().spec | {"text"}
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(tuple(self.config.characters))
+
+    def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+        encoder, head = jax.random.split(key)
+        return {"encoder": self.system.encoder.init(encoder), "head": self.head.init(head)}, {}
+
+    def loss(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        view = self.view(batch, key)
+        channels = self.hide_channels(fold(view.keys, CHANNELS))
+        keys = fold(view.keys, ENCODER)
+        encoder = self.without_frontend(params["encoder"])
+        z = self.system.encoder.apply(encoder, view.heard, view.lengths, view.mask, keys, channels).z
+        moving = self.moving(step).astype(z.dtype)
+        z = moving * z + (1 - moving) * jax.lax.stop_gradient(z)
+        return self.terms(self.head.apply(params["head"], z), view.frame_lengths, batch), {}
+
+    def judge(
+        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], Tree]:
+        clean, lengths = batch["audio"] / batch["level"][:, None], batch["lengths"]
+        encoded = self.system.encoder.apply(params["encoder"], clean, lengths)
+        logits = self.head.apply(params["head"], encoded.z)
+        terms = self.terms(logits, encoded.frame_lengths, batch)
+        errors = edit_distance(*best_path(logits, encoded.frame_lengths), batch["text_ids"], batch["text_lengths"])
+        weight = batch["weight"]
+        return terms | {"cer": Term((errors * weight).sum(), (batch["text_lengths"] * weight).sum(), 0.0)}, {}
+
+    def terms(self, logits: jax.Array, frame_lengths: jax.Array, batch: Batch) -> dict[str, Term]:
+        """logits (B, T, V) -> the loss, the share of utterances without a path, that of blanks on the best paths."""
+        nats, feasible = ctc_loss(logits, frame_lengths, batch["text_ids"], batch["text_lengths"])
+        whole, inside = batch["weight"], valid(frame_lengths, logits.shape[1]) * batch["weight"][:, None]
+        weight = whole * feasible
+        return {
+            "ctc": Term((nats * weight).sum(), weight.sum(), 1.0),
+            "infeasible": Term((whole - weight).sum(), whole.sum(), 0.0),
+            "blank": Term(((logits.argmax(-1) == BLANK) * inside).sum(), inside.sum(), 0.0),
+        }
+
+    def hide_channels(self, keys: jax.Array) -> jax.Array | None:
+        """(B, D) True where hidden."""
+        span, width = self.config.channel_span, self.system.width
+        if not self.config.channel_probability:
+            return None
+        spans = MaskConfig(policy="spans", span=(span, span), probability=self.config.channel_probability, min_spans=1)
+        return span_masks(keys, jnp.full(len(keys), width), width, spans)
+
+    def without_frontend(self, encoder: Tree) -> Tree:
+        """The encoder's parameters, of which the front-end's get no gradient where it is frozen."""
+        if not self.config.freeze_frontend or "frontend" not in encoder:
+            return encoder
+        return encoder | {"frontend": jax.lax.stop_gradient(encoder["frontend"])}
+
+    def moving(self, step: jax.Array) -> jax.Array:
+        """1 from the step on at which the encoder learns, 0 before."""
+        return jnp.asarray(step >= self.config.freeze_steps, jnp.float32)
+
+    def rates(self, step: jax.Array) -> dict[str, Any]:
+        frontend = {"encoder/frontend": 0.0} if self.config.freeze_frontend else {}
+        return {"encoder": self.moving(step)} | frontend
+
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        return {}
+
+    def emissions(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of blank, unknown and characters, (B,)."""
+        encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        logits = self.head.apply(params["head"], encoded.z).astype(jnp.float32)
+        return [jax.nn.log_softmax(logits)], encoded.frame_lengths
+
+
+def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
+    """From the whole config; raises UsageError for masks that do not fit."""
+    objective, parts = from_section(CtcConfig, config["objective"], "objective"), masked_parts(config)
+    width = parts["system"].width
+    if parts["mask"].site != "pre_context":
+        raise UsageError(f"config key mask.site = {parts['mask'].site}: CTC has no predictor, set pre_context")
+    if not 0 <= objective.channel_probability < 1 or not 1 <= objective.channel_span < width:
+        raise UsageError(
+            f"config keys objective.channel_probability = {objective.channel_probability}, channel_span = "
+            f"{objective.channel_span}: expected one in [0, 1), and 1 to {width - 1} (encoder.width is {width})"
+        )
+    classes = len(Vocabulary(tuple(objective.characters)))
+    return Ctc(**parts, config=objective, head=Pure(lambda rngs: nnx.Linear(width, classes, rngs=rngs)))

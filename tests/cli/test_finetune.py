@@ -1,0 +1,128 @@
+"""Fine-tuning from the command line: tones are learnt to be written, and a checkpoint transcribes alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import pytest
+from exported import small_config, small_run
+from melodies import melodies
+from toys import CONFIGS
+
+from jepa_speech.cli import main
+from jepa_speech.data.prepare import prepare
+from jepa_speech.objectives import build
+from jepa_speech.train.checkpoint import by_path, read_weights
+from jepa_speech.train.configfile import load_config
+
+TOY = {
+    "data.batch_seconds": "8",
+    "data.buckets": "1.0",
+    "encoder.frontend": "logmel",
+    "encoder.width": "32",
+    "encoder.blocks": "1",
+    "encoder.heads": "2",
+    "encoder.hidden": "64",
+    "encoder.position_kernel": "8",
+    "encoder.position_groups": "2",
+    "encoder.pre_norm": "True",
+    "encoder.layerdrop": "0",
+    "mask.span": "3,3",
+    "mask.probability": "0.05",
+    "objective.channel_probability": "0",
+    "objective.freeze_steps": "0",
+    "objective.freeze_frontend": "False",
+    "optim.learning_rate": "0.005",
+    "train.steps": "150",
+    "train.checkpoint_every": "75",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Melodies for training and, held out, others; as manifests and as stores."""
+    folder = tmp_path_factory.mktemp("finetune")
+    for name, count, seed in (("train", 48, 0), ("valid", 8, 100)):
+        prepare([melodies(folder / name, count, seed)], folder / f"{name}.store", "pcm16", workers=1)
+    return folder
+
+
+def command(made: Path, run: Path, config: str = "finetune_ctc.py", **changes: str) -> list[str]:
+    keys = TOY | {"data.store": made / "train.store", "data.heldout": made / "valid.store"}
+    keys |= {key.replace("__", "."): value for key, value in changes.items()}
+    settings = [f"--config.{key}={value}" for key, value in keys.items()]
+    return ["train", "--config", f"{CONFIGS}/{config}", "--workdir", str(run), *settings]
+
+
+@pytest.fixture(scope="module")
+def trained(made) -> Path:
+    run = made / "run"
+    assert main(command(made, run)) == 0
+    return run
+
+
+def rows(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_to_write_and_goes_on_bit_by_bit(made, trained, capsys):
+    first, last = (row["heldout_cer"] for row in rows(trained) if "heldout_cer" in row)
+    assert last <= first and last < 0.25  # an encoder that hears nothing makes about as many errors as characters
+    assert json.loads((trained / "config.json").read_text())["objective"]["characters"] == " abc"
+    written = (trained / "metrics.jsonl").read_bytes()
+    shutil.rmtree(trained / "checkpoints" / "150")
+    assert main(command(made, trained)) == 0
+    assert (trained / "metrics.jsonl").read_bytes() == written
+    assert "48 recordings with a text; left out: 0 without, 0 too long" in capsys.readouterr().out
+
+
+def test_a_checkpoint_transcribes_alone(made, trained, tmp_path, capsys):
+    out, said = tmp_path / "texts.jsonl", tmp_path / "said.json"
+    manifest = made / "valid" / "manifest.jsonl"
+    scored = ["transcribe", str(trained), "--manifest", str(manifest), "--out", str(out), "--json", str(said)]
+    assert main(scored) == 0
+    found, figures = [json.loads(line) for line in out.read_text().splitlines()], json.loads(said.read_text())
+    assert figures["cer"]["value"] == sum(row["cer"][0] for row in found) / sum(len(row["text"]) for row in found)
+    assert (
+        figures["cer"]["low"] <= figures["cer"]["value"] <= figures["cer"]["high"] < 0.5 and figures["wer"]["value"] < 1
+    )
+    assert f"over {len(found)} recordings" in capsys.readouterr().out
+
+    name = str(made / "valid" / found[3]["audio_path"])
+    assert main(["transcribe", str(trained), name]) == 0
+    assert capsys.readouterr().out == f"{name}\t{found[3]['hypothesis']}\n"
+
+    store = str(made / "valid.store")
+    assert main(["evaluate", "--checkpoint", str(trained), "--store", store, "--json", str(said)]) == 0
+    assert json.loads(said.read_text())["cer"] == pytest.approx(rows(trained)[-1]["heldout_cer"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["hubert", "gmm_jepa"])  # with an embedding for hidden frames, and without
+def test_encoder_and_weights_come_from_the_run(name, tmp_path):
+    run = small_run(tmp_path / "pretrained", small_config(name))
+    config = load_config(f"{CONFIGS}/finetune_ctc.py:{run}")
+    assert config.init_from == str(run) and config.encoder.layerdrop == 0.1
+    fresh = by_path({"params": jax.eval_shape(build(config).init, jax.random.PRNGKey(0))[0]})
+    _, theirs = read_weights(run)
+    missing = [path for path, leaf in fresh.items() if path not in theirs or theirs[path].shape != leaf.shape]
+    assert sorted(missing) == ["params/head/bias", "params/head/kernel"]
+
+
+def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys):
+    def told(code: int, line: list[str]) -> str:
+        assert main(line) == code
+        return capsys.readouterr().err.splitlines()[-1]
+
+    no_texts = tmp_path / "no.store"
+    prepare([made / "valid"], no_texts, "pcm16", workers=1)
+    assert "8 have no field `text`" in told(1, command(made, tmp_path / "run", data__store=no_texts))
+    assert "is no run folder" in told(2, command(made, tmp_path / "run", f"finetune_ctc.py:{tmp_path}"))
+    bare = str(small_run(tmp_path / "bare", small_config("hubert")))
+    wave = str(made / "valid" / "000.wav")
+    assert "the objective hubert writes no texts: fine-tune it" in told(1, ["transcribe", bare, wave])
+    assert "and not both" in told(2, ["transcribe", str(trained)])
+    assert "gone.wav: no such file" in told(1, ["transcribe", str(trained), "gone.wav"])
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave}) + "\n")
+    line = ["transcribe", str(trained), "--manifest", str(tmp_path / "m.jsonl")]
+    assert "m.jsonl:1: the field 'text' is missing" in told(1, line)

@@ -1,0 +1,73 @@
+"""Texts of a store in the batches: whole recordings only, each with its own."""
+
+import json
+
+import numpy as np
+import pytest
+from melodies import melodies
+
+from jepa_speech.data.pipeline import batches
+from jepa_speech.data.plan import Plan
+from jepa_speech.data.prepare import prepare
+from jepa_speech.data.store import Store
+from jepa_speech.data.stores import Stores
+from jepa_speech.data.transcripts import Transcribed, characters, texts
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import samples
+from jepa_speech.text.vocabulary import Vocabulary
+
+LONGEST = samples(35)  # 0.7 s
+BUCKETS = (0.4, 0.7)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Two stores of twelve recordings; the second one knows no texts of its first two."""
+    folder = tmp_path_factory.mktemp("texts")
+    for seed in (0, 1):
+        manifest = melodies(folder / f"in{seed}", 12, seed)
+        if seed:
+            rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+            for row in rows[:2]:
+                del row["text"]
+            manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        prepare([manifest], folder / f"store{seed}", "pcm16", workers=1)
+    return [Store(folder / f"store{seed}") for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_batches_hold_the_texts_of_whole_recordings(stores, joined):
+    store = Stores([(one.path, 1.0) for one in stores]) if joined else stores[1]
+    vocabulary = Vocabulary(tuple(characters(store)))
+    kept = Transcribed(store, vocabulary, LONGEST)
+    written = list(texts(store))
+    assert kept.without_text == 2 == written.count(None)
+    assert len(kept) + kept.too_long == len(store) - 2 and kept.too_long > 0
+    assert sum(count for count, _ in kept.shares) == len(kept) and len(kept.shares) == 1 + joined
+
+    plan = Plan(kept.samples, BUCKETS, 2.0, seed=0, shares=kept.shares)
+    found, shapes = {}, set()
+    for batch in batches(kept, plan, frozenset({"text"}), 0, plan.batches_per_epoch, texts=kept):
+        shapes.add((batch["audio"].shape[1], batch["text_ids"].shape[1]))
+        for row in np.flatnonzero(batch["weight"]):
+            record, ids = int(batch["record_id"][row]), batch["text_ids"][row]
+            length = batch["text_lengths"][row]
+            assert not ids[length:].any()
+            found["".join(vocabulary.decode(ids[:length])), int(batch["lengths"][row])] = record
+            np.testing.assert_array_equal(batch["audio"][row, : batch["lengths"][row]], kept.read(record))
+    wanted = {
+        (text, int(size))
+        for text, size in zip(written, store.samples, strict=True)
+        if text is not None and size <= LONGEST
+    }
+    assert found.keys() == wanted and len(shapes) == len({bucket for bucket, _ in shapes})
+
+
+def test_texts_belong_to_the_fingerprint(stores):
+    both = [Transcribed(stores[0], Vocabulary(tuple(symbols)), LONGEST).fingerprint for symbols in ("abc ", "ab ")]
+    assert both[0] != both[1] != stores[0].fingerprint
+
+
+def test_nothing_to_learn_from(stores):
+    with pytest.raises(UserError, match=r"2 have no field `text`.*10 are longer than 0.0255 s"):
+        Transcribed(stores[1], Vocabulary(("a",)), samples(1) + 8)
