@@ -36,6 +36,15 @@ def figure(keys: Sequence[str], counts: np.ndarray) -> dict[str, Any]:
     return {**ratio(counts)._asdict(), "counts": dict(zip(keys, counts.tolist(), strict=True))}
 
 
+def influences(value: float, without: np.ndarray) -> np.ndarray:
+    """Counts (U, 2) of a figure that is no ratio of sums, from `without` (U,), its values without each utterance.
+
+    θ + (U − 1)(mean of θ₋ᵤ − θ₋ᵤ), 1: their ratio is θ, and their spread the jackknife's estimate of its error.
+    """
+    without = np.asarray(without, np.float64)
+    return np.stack([value + (len(without) - 1) * (without.mean() - without), np.ones(len(without))], axis=1)
+
+
 def paired(a: np.ndarray, b: np.ndarray, samples: int = SAMPLES, seed: int = 0) -> Estimate:
     """The ratio of `a` minus that of `b` over the same utterances, with its interval.
 

@@ -1,46 +1,78 @@
 """Heads that classify rows: frames, or utterances by their mean. One per layer, and one on the weighted sum of all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jepa_speech.errors import UserError
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.inputs import Rows
-from jepa_speech.probe.linear import Recipe, fit, predict
+from jepa_speech.probe.linear import Fitted, Recipe, fit, predict
 
 FORM = Rows
 WEIGHTED = "weighted"
 
 
+class Head(NamedTuple):
+    model: Fitted
+    predicted: np.ndarray  # (N,) of the test rows
+
+
 def evaluate(task: Any, data: Mapping[str, Rows], recipe: Recipe, seed: int) -> dict[str, Any]:
     """Results of one task (see evaluate.py), with the confusion matrix of the chosen head."""
-    train, test = data["train"], data["test"]
-    heads, predictions, models = {}, {}, {}
-    for name, view in views(train.x.shape[1]).items():
-        part = {split: replace(rows, x=rows.x[:, view]) for split, rows in data.items()}
-        model = models[name] = fit(part["train"], part["valid"], recipe, seed)
-        predictions[name] = predict(model, part["test"].x)
-        heads[name] = {
-            "valid": model.valid_accuracy,
-            "figures": {"accuracy": bootstrap.figure(test.keys, right_of_all(predictions[name], test))},
-            "learning_rate": model.learning_rate,
-            "decay": model.decay,
-        }
-    chosen = max(heads, key=lambda name: heads[name]["valid"])
-    size = len(train.classes)
-    confusion = np.bincount(test.y * size + predictions[chosen], minlength=size * size).reshape(size, size)
+    return results([data], recipe, seed)
+
+
+def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Results over folds, each split into train, valid and test: their mean, with one choice of head for all.
+
+    The counts of an utterance are weighted such that every fold counts alike, however many rows it tests.
+    """
+    if len(folds[0]["train"].classes) < 2:
+        raise UserError(f"all recordings have the label {folds[0]['train'].classes[0]}: there is nothing to tell apart")
+    trained = [heads_of(data, recipe, seed) for data in folds]
+    valid = {name: float(np.mean([heads[name].model.valid_accuracy for heads in trained])) for name in trained[0]}
+    chosen = max(valid, key=valid.get)
+    tests = [data["test"] for data in folds]
+    keys = [key for test in tests for key in test.keys]
+    size = len(tests[0].classes)
+    confusion = sum(
+        np.bincount(test.y * size + heads[chosen].predicted, minlength=size * size)
+        for test, heads in zip(tests, trained, strict=True)
+    )
+    majority = [(data["test"].y == np.bincount(data["train"].y).argmax()).mean() for data in folds]
+    models = [heads[WEIGHTED if WEIGHTED in heads else chosen].model for heads in trained]
     return {
         "figures": {"accuracy": "higher"},
         "chosen": chosen,
-        "heads": heads,
-        "layer_weights": models[WEIGHTED if WEIGHTED in models else chosen].layer_weights.tolist(),
-        "majority": float((test.y == np.bincount(train.y).argmax()).mean()),
-        "sizes": {split: len(rows.y) for split, rows in data.items()},
-        "classes": list(train.classes),
-        "confusion": confusion.tolist(),
+        "heads": {
+            name: {
+                "valid": valid[name],
+                "figures": {"accuracy": bootstrap.figure(keys, counts(tests, [heads[name] for heads in trained]))},
+                "learning_rate": [heads[name].model.learning_rate for heads in trained],
+                "decay": [heads[name].model.decay for heads in trained],
+            }
+            for name in valid
+        },
+        "layer_weights": np.mean([model.layer_weights for model in models], 0).tolist(),
+        "curve": np.mean([heads[chosen].model.curve for heads in trained], 0).tolist(),
+        "majority": float(np.mean(majority)),
+        "sizes": {split: sum(len(data[split].y) for data in folds) for split in folds[0]},
+        "classes": list(tests[0].classes),
+        "confusion": confusion.reshape(size, size).tolist(),
     }
+
+
+def heads_of(data: Mapping[str, Rows], recipe: Recipe, seed: int) -> dict[str, Head]:
+    """Every head, trained on train with the settings that are best on valid."""
+    heads = {}
+    for name, view in views(data["train"].x.shape[1]).items():
+        part = {split: replace(rows, x=rows.x[:, view]) for split, rows in data.items()}
+        model = fit(part["train"], part["valid"], recipe, seed)
+        heads[name] = Head(model, predict(model, part["test"].x))
+    return heads
 
 
 def views(layers: int) -> dict[str, slice]:
@@ -48,7 +80,13 @@ def views(layers: int) -> dict[str, slice]:
     return {f"layer {i}": slice(i, i + 1) for i in range(layers)} | ({WEIGHTED: slice(None)} if layers > 1 else {})
 
 
-def right_of_all(predicted: np.ndarray, rows: Rows) -> np.ndarray:
-    """(U, 2): of each utterance, how many rows are right, and how many there are."""
-    right = np.bincount(rows.owner, predicted == rows.y, len(rows.keys))
-    return np.stack([right, np.bincount(rows.owner, minlength=len(rows.keys))], axis=1).astype(int)
+def counts(tests: Sequence[Rows], heads: Sequence[Head]) -> np.ndarray:
+    """(U, 2) of the utterances of all folds: right rows and all rows, weighted such that folds count alike."""
+    found = []
+    for test, head in zip(tests, heads, strict=True):
+        right = np.bincount(test.owner, head.predicted == test.y, len(test.keys))
+        found.append(np.stack([right, np.bincount(test.owner, minlength=len(test.keys))], axis=1).astype(int))
+    if len(found) == 1:
+        return found[0]
+    mean = np.mean([part[:, 1].sum() for part in found])
+    return np.concatenate([part * (mean / part[:, 1].sum()) for part in found])

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.probe import bootstrap, phones, pooled
+from jepa_speech.probe import abx, asv, bootstrap, phones, pooled, slot_values
 from jepa_speech.probe.classification import WEIGHTED
 from jepa_speech.probe.extract import Extract, Task, gather
 
@@ -40,6 +40,10 @@ TASKS: dict[str, Task] = {
     "speaker": pooled.SPEAKER,
     "keywords": pooled.KEYWORDS,
     "intent": pooled.INTENT,
+    "emotion": pooled.EMOTION,
+    "slot_values": slot_values,
+    "asv": asv,
+    "abx": abx,
 }
 
 Results = dict[str, Any]
@@ -68,7 +72,12 @@ def probe(
     chosen = chosen_tasks(tasks)
     recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
     data = gather(chosen, Path(folder), extract, progress)
-    results = {task: chosen[task].KIND.evaluate(chosen[task], data[task], recipes[task], seed) for task in chosen}
+    results = {}
+    for task, module in chosen.items():
+        try:
+            results[task] = module.KIND.evaluate(module, data.pop(task), recipes[task], seed)
+        except UserError as error:
+            raise UserError(f"{folder}: {task}: {error}") from error
     return {
         "name": name,
         "data": Path(folder).name,

@@ -1,7 +1,7 @@
 """What a head is trained on: the rows of a classifier, or whole sequences; both standardised by the training split."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -37,19 +37,49 @@ class Rows:
         classes = np.unique(labels["train"])
         for split, found in labels.items():
             check_labels(found, classes, where, split)
-        x = {split: np.concatenate([x for x, _ in parts]) for split, parts in taken.items()}
-        mean, deviation = moments(
-            lambda: (x["train"][i : i + 4096].swapaxes(0, 1) for i in range(0, len(x["train"]), 4096))
-        )
         rows = {}
         for split, parts in taken.items():
-            x[split] -= mean
-            x[split] /= deviation
             owner = np.repeat(np.arange(len(parts)), [len(y) for _, y in parts])
-            y = np.searchsorted(classes, labels[split])
             keys, speakers = names(utterances[split])
-            rows[split] = cls(x[split], y, owner, keys, tuple(map(str, classes)), speakers)
-        return rows
+            x, y = np.concatenate([x for x, _ in parts]), np.searchsorted(classes, labels[split])
+            rows[split] = cls(x, y, owner, keys, tuple(map(str, classes)), speakers)
+        return standardised(rows)
+
+
+def standardised(parts: dict[str, Rows]) -> dict[str, Rows]:
+    """Every layer and dimension with mean 0 and deviation 1 over the rows of the TRAINING split. Changes their x."""
+    x = parts["train"].x
+    mean, deviation = moments(lambda: (x[i : i + 4096].swapaxes(0, 1) for i in range(0, len(x), 4096)))
+    for rows in parts.values():
+        np.subtract(rows.x, mean, out=rows.x)
+        np.divide(rows.x, deviation, out=rows.x)
+    return parts
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of several splits as one."""
+    first = np.cumsum([0, *(len(rows.keys) for rows in parts)])
+    return replace(
+        parts[0],
+        x=np.concatenate([rows.x for rows in parts]),
+        y=np.concatenate([rows.y for rows in parts]),
+        owner=np.concatenate([rows.owner + start for rows, start in zip(parts, first, strict=False)]),
+        keys=tuple(key for rows in parts for key in rows.keys),
+        speakers=tuple(speaker for rows in parts for speaker in rows.speakers),
+    )
+
+
+def selected(rows: Rows, utterances: np.ndarray) -> Rows:
+    """The rows of some utterances, `utterances` (V,) rising indices into keys. A copy."""
+    chosen = np.isin(rows.owner, utterances)
+    return replace(
+        rows,
+        x=rows.x[chosen],
+        y=rows.y[chosen],
+        owner=np.searchsorted(utterances, rows.owner[chosen]),
+        keys=tuple(rows.keys[i] for i in utterances),
+        speakers=tuple(rows.speakers[i] for i in utterances),
+    )
 
 
 @dataclass(frozen=True)
@@ -70,12 +100,12 @@ class Sequences:
     def gathered(
         cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[np.ndarray]], where: str
     ) -> dict[str, Self]:
-        """Every split, standardised over all frames of the training split."""
-        mean, deviation = moments(lambda: taken["train"])
+        """Every split, standardised over all frames of the training split; as it is where the task trains nothing."""
+        if "train" in taken:
+            mean, deviation = (moment[:, None] for moment in moments(lambda: taken["train"]))
+            taken = {split: [(layers - mean) / deviation for layers in parts] for split, parts in taken.items()}
         sequences = {}
         for split, parts in taken.items():
-            for number, layers in enumerate(parts):
-                parts[number] = (layers - mean[:, None]) / deviation[:, None]
             targets = tuple(utterance.target for utterance in utterances[split])
             keys, speakers = names(utterances[split])
             sequences[split] = cls(parts, targets, keys, speakers)

@@ -31,6 +31,7 @@ class Recipe:
 
 
 RECIPE = Recipe()
+WATCHED = 50  # steps between two looks at valid, for the learning curve
 
 
 class Fitted(NamedTuple):
@@ -42,6 +43,7 @@ class Fitted(NamedTuple):
     learning_rate: float
     decay: float
     valid_accuracy: float
+    curve: np.ndarray  # (P, 2) rows (step, accuracy on valid)
 
 
 def fit(train: Rows, valid: Rows, recipe: Recipe = RECIPE, seed: int = 0) -> Fitted:
@@ -49,10 +51,13 @@ def fit(train: Rows, valid: Rows, recipe: Recipe = RECIPE, seed: int = 0) -> Fit
     grid = list(product(recipe.learning_rates, recipe.decays))
     order = _order(len(train.y), recipe.steps, min(recipe.batch, len(train.y)), seed)
     rates, decays = np.float32(grid).T
-    trained = jax.device_get(_train(train.x, train.y, order, rates, decays, len(train.classes)))
+    splits = train.x, train.y, valid.x, valid.y
+    *trained, curves = jax.device_get(_train(*splits, order, rates, decays, len(train.classes)))
+    seen = np.flatnonzero(np.isfinite(curves[:, 0]))
     best = None
-    for parameters, setting in zip(zip(*trained, strict=True), grid, strict=True):
-        model = Fitted(*parameters, *setting, valid_accuracy=0.0)
+    for number, (parameters, setting) in enumerate(zip(zip(*trained, strict=True), grid, strict=True)):
+        curve = np.stack([seen + 1.0, curves[seen, number]], axis=1)
+        model = Fitted(*parameters, *setting, valid_accuracy=0.0, curve=curve)
         model = model._replace(valid_accuracy=float((predict(model, valid.x) == valid.y).mean()))
         if best is None or model.valid_accuracy > best.valid_accuracy:
             best = model
@@ -66,16 +71,21 @@ def predict(model: Fitted, x: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames="classes")
-def _train(x, y, order, rates, decays, classes):
-    """Layer weights (G, L), kernels (G, D, C) and biases (G, C) of the G settings, after all steps."""
+def _train(x, y, valid_x, valid_y, order, rates, decays, classes):
+    """Layer weights (G, L), kernels (G, D, C) and biases (G, C) of the G settings, after all steps; and (steps, G) the
+    accuracy on valid at every WATCHED steps, NaN in between.
+    """
     _, layers, width = x.shape
     steps = order.shape[0]
     adam = optax.scale_by_adam()
 
-    def loss(parameters, inputs, labels, decay):
+    def logits_of(parameters, inputs):
         scalars, kernel, bias = parameters
         mixed = jnp.einsum("bld,l->bd", inputs, jax.nn.softmax(scalars)) if layers > 1 else inputs[:, 0]
-        logits = mixed @ kernel + bias
+        return mixed @ kernel + bias
+
+    def loss(parameters, inputs, labels, decay):
+        logits, kernel = logits_of(parameters, inputs), parameters[1]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + decay * jnp.square(kernel).sum()
 
     def step(carry, now):
@@ -88,7 +98,15 @@ def _train(x, y, order, rates, decays, classes):
             rate = rate * (1 - number / steps)
             return jax.tree.map(lambda p, d: p - rate * d, parameters, direction), state
 
-        return jax.vmap(update)(parameters, state, rates, decays), None
+        parameters, state = jax.vmap(update)(parameters, state, rates, decays)
+        looked = (number + 1) % WATCHED == 0
+        return (parameters, state), jax.lax.cond(looked, on_valid, unknown, parameters)
+
+    def on_valid(parameters):
+        return jax.vmap(lambda p: (logits_of(p, valid_x).argmax(-1) == valid_y).mean(dtype=jnp.float32))(parameters)
+
+    def unknown(parameters):
+        return jnp.full(len(rates), jnp.nan)
 
     settings = len(rates)
     parameters = (
@@ -97,9 +115,9 @@ def _train(x, y, order, rates, decays, classes):
         jnp.zeros((settings, classes)),
     )
     start = (parameters, jax.vmap(adam.init)(parameters))
-    (parameters, _), _ = jax.lax.scan(step, start, (jnp.arange(steps), order))
+    (parameters, _), curves = jax.lax.scan(step, start, (jnp.arange(steps), order))
     scalars, kernels, biases = parameters
-    return jax.nn.softmax(scalars), kernels, biases
+    return jax.nn.softmax(scalars), kernels, biases, curves
 
 
 def _order(rows: int, steps: int, batch: int, seed: int) -> np.ndarray:

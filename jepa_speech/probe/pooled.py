@@ -1,4 +1,4 @@
-"""Tasks of one label per utterance, told from the mean over its frames: keywords, intents, speakers.
+"""Tasks of one label per utterance, told from the mean over its frames: keywords, intents, speakers, emotions.
 
 SUPERB's head for them is linear, mean, linear, and so a linear classifier of the mean. An intent of several parts
 (action, object, place) is one label that joins them: it is right when all of them are, as SUPERB counts it.
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_speech.probe import classification
+from jepa_speech.probe import classification, folds
 from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
 from jepa_speech.probe.linear import RECIPE, Recipe
 
@@ -21,11 +21,14 @@ class Pooled:
 
     manifest: str
     field: str
+    needed: tuple[str, ...] = ()  # other fields
     KIND: Any = classification
     RECIPE: Recipe = RECIPE
 
     def read(self, folder: Path) -> dict[str, list[Utterance]]:
-        return {split: read_manifest(folder / self.manifest.format(split), self.field) for split in SPLITS}
+        return {
+            split: read_manifest(folder / self.manifest.format(split), self.field, *self.needed) for split in SPLITS
+        }
 
     def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Layers (L, T, D) -> their mean over time (1, L, D), and the label (1,)."""
@@ -35,3 +38,4 @@ class Pooled:
 KEYWORDS = Pooled("{}.manifest.jsonl", "label")
 INTENT = Pooled("{}.manifest.jsonl", "intent")
 SPEAKER = Pooled("sid.{}.manifest.jsonl", "label")
+EMOTION = Pooled("{}.manifest.jsonl", "emotion", ("speaker",), folds)

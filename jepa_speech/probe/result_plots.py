@@ -114,6 +114,6 @@ def of_results(results: Mapping[str, Any]) -> dict[str, Figure]:
             found[f"{task}_layer_weights"] = layer_weights(part["layer_weights"], task)
         if "confusion" in part:
             found[f"{task}_confusion"] = confusion(part["confusion"], part["classes"], task)
-        if "curve" in part:
+        if part.get("curve"):
             found[f"{task}_curve"] = learning_curve(part, task)
     return found

@@ -1,0 +1,82 @@
+"""Task `abx`: is a phone nearer to itself than to another one in the same context? Nothing is trained.
+
+Items are triphones: from ZeroSpeech's files DIR/abx.{valid,test}.item, or else every three consecutive phones of
+phones.jsonl. Features are taken as they are; the best layer on valid is the one that counts on test.
+"""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.probe import discrimination as KIND
+from jepa_speech.probe.dataset import Utterance, read_manifest, with_phones
+from jepa_speech.probe.discrimination import RECIPE
+from jepa_speech.probe.phones import SILENCE
+
+__all__ = ["KIND", "RECIPE", "Item", "read", "read_items", "sequence", "triphones"]
+
+HEADER = ["#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "speaker"]
+
+
+class Item(NamedTuple):
+    """A phone in its context, frames `start` to `end` (without it) of its utterance."""
+
+    start: int
+    end: int
+    phone: str
+    context: tuple[str, str]  # the phones before and after
+    speaker: str
+
+
+def read(folder: Path) -> dict[str, list[Utterance]]:
+    """Valid and test, with their items as targets."""
+    splits = {}
+    for split in ("valid", "test"):
+        utterances, path = read_manifest(folder / f"{split}.manifest.jsonl", "speaker"), folder / f"abx.{split}.item"
+        if path.is_file():
+            items = read_items(path)
+            splits[split] = [replace(u, target=items.get(Path(u.key).stem, [])) for u in utterances]
+        else:
+            spoken = with_phones(utterances, folder)
+            splits[split] = [replace(u, target=triphones(u.target, u.speaker)) for u in spoken]
+    return splits
+
+
+def frames_of(onset: float, offset: float) -> tuple[int, int]:
+    """The frames of a stretch in seconds, as ZeroSpeech 2021 cuts it: those whose middle, (t + ½) / 50, it holds."""
+    return max(0, math.ceil(onset * FRAME_RATE - 0.5)), math.floor(offset * FRAME_RATE - 0.5) + 1
+
+
+def triphones(segments: list[tuple[str, float, float]], speaker: str) -> list[Item]:
+    """Every three consecutive phones without silence between them, as an item of the one in the middle."""
+    items = []
+    for before, here, after in zip(segments, segments[1:], segments[2:], strict=False):
+        if not {part[0].lower() for part in (before, here, after)} & SILENCE:
+            items.append(Item(*frames_of(before[1], after[2]), here[0], (before[0], after[0]), speaker))
+    return items
+
+
+def read_items(path: Path) -> dict[str, list[Item]]:
+    """The items of ZeroSpeech's format by file. Raises UserError for a line of another form."""
+    items: dict[str, list[Item]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split()
+        if number == 1 and fields == HEADER:
+            continue
+        try:
+            file, onset, offset, phone, before, after, speaker = fields
+            item = Item(*frames_of(float(onset), float(offset)), phone, (before, after), speaker)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: '{' '.join(HEADER)}' was expected, not {line!r}") from error
+        items.setdefault(file, []).append(item)
+    return items
+
+
+def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
+    """The layers (L, T, D) as they are."""
+    return layers

@@ -1,0 +1,72 @@
+"""Task `asv`: are two recordings of the same speaker? By the cosine of their means over time, as an equal error rate.
+
+Trials are read from DIR/asv.{valid,test}.trials.txt (VoxCeleb's format: 1 or 0, and two audio_path), or else made from
+the manifests: every pair of one speaker, and as many pairs of two speakers, drawn with a fixed seed. The same
+recordings so have the same trials on every machine, and for every system.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.errors import UserError
+from jepa_speech.probe import verification as KIND
+from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.probe.linear import RECIPE
+
+__all__ = ["KIND", "RECIPE", "make_trials", "read", "sequence"]
+
+Trials = list[tuple[bool, str, str]]  # same speaker?, key, key
+
+
+def read(folder: Path) -> dict[str, list[Utterance]]:
+    """Targets are the trials that begin with the utterance: ((other key, same), ...)."""
+    splits = {split: read_manifest(folder / f"{split}.manifest.jsonl", "speaker") for split in SPLITS}
+    for split in SPLITS[1:]:
+        path, utterances = folder / f"asv.{split}.trials.txt", splits[split]
+        trials = read_trials(path, {u.key for u in utterances}) if path.is_file() else make_trials(utterances)
+        if len({same for same, _, _ in trials}) < 2:
+            raise UserError(
+                f"{folder}: asv: the {split} split has no trials both of the same speaker and of different ones: it "
+                "takes two speakers, one of them with two recordings"
+            )
+        starting: dict[str, list[tuple[str, bool]]] = {}
+        for same, first, second in trials:
+            starting.setdefault(first, []).append((second, same))
+        splits[split] = [replace(u, target=tuple(starting.get(u.key, ()))) for u in utterances]
+    return splits
+
+
+def make_trials(utterances: list[Utterance]) -> Trials:
+    """Every pair of one speaker, then as many pairs of two, or all where there are not so many."""
+    speakers = np.array([u.speaker for u in utterances])
+    first, second = np.triu_indices(len(utterances), 1)
+    same = np.flatnonzero(speakers[first] == speakers[second])
+    different = np.flatnonzero(speakers[first] != speakers[second])
+    if len(different) > len(same):
+        different = np.sort(np.random.default_rng(0).choice(different, len(same), replace=False))
+    return [
+        (label, utterances[first[i]].key, utterances[second[i]].key)
+        for label, pairs in ((True, same), (False, different))
+        for i in pairs
+    ]
+
+
+def read_trials(path: Path, known: set[str]) -> Trials:
+    """Raises UserError for a line of another form, and for a recording that the manifest lacks."""
+    trials = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        label, *keys = line.split()
+        if label not in ("0", "1") or len(keys) != 2:
+            raise UserError(f"{path}:{number}: '1 audio_path audio_path' or '0 ...' was expected, not {line!r}")
+        for key in keys:
+            if key not in known:
+                raise UserError(f"{path}:{number}: the manifest lacks {key}")
+        trials.append((label == "1", *keys))
+    return trials
+
+
+def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
+    """Layers (L, T, D) -> their mean over time (L, 1, D)."""
+    return layers.mean(1, keepdims=True)
