@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.probe import abx, asv, bootstrap, phones, pooled, slot_values
+from jepa_speech.probe import abx, asr, asv, bootstrap, phones, pooled, pr, slot_values, slots
 from jepa_speech.probe.classification import WEIGHTED
 from jepa_speech.probe.extract import Extract, Task, gather
 
@@ -44,6 +44,9 @@ TASKS: dict[str, Task] = {
     "slot_values": slot_values,
     "asv": asv,
     "abx": abx,
+    "asr": asr,
+    "pr": pr,
+    "slots": slots,
 }
 
 Results = dict[str, Any]

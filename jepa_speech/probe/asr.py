@@ -1,0 +1,42 @@
+"""Task `asr`: what is said, in characters. A character that training never shows counts as an error.
+
+The character error rate comes first and chooses: with minutes of texts nearly every word has an error somewhere, so the
+word error rate tells little.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.probe import transcription as KIND
+from jepa_speech.probe.ctc_head import Recipe
+from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.text.errors import character_errors, word_errors
+from jepa_speech.text.vocabulary import normal
+
+__all__ = ["FIGURES", "KIND", "RECIPE", "read", "score", "sequence"]
+
+FIGURES = {"cer": "lower", "wer": "lower"}
+RECIPE = Recipe()
+
+
+def read(folder: Path) -> dict[str, list[Utterance]]:
+    """FOLDER/{train,valid,test}.manifest.jsonl with the field `text`."""
+    return {
+        split: [
+            replace(u, target=normal(str(u.target))) for u in read_manifest(folder / f"{split}.manifest.jsonl", "text")
+        ]
+        for split in SPLITS
+    }
+
+
+def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
+    return layers
+
+
+def score(reference: str, hypothesis: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Errors and length of the reference, in characters and in words."""
+    found = normal("".join(hypothesis))
+    return {"cer": character_errors(reference, found), "wer": word_errors(reference, found)}

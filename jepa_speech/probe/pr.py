@@ -1,0 +1,41 @@
+"""Task `pr`: the sequence of phones, without their times and without silence, by linear layers (SUPERB's PR)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.probe import phones
+from jepa_speech.probe import transcription as KIND
+from jepa_speech.probe.ctc_head import Recipe
+from jepa_speech.probe.dataset import Utterance
+from jepa_speech.probe.phones import SILENCE
+from jepa_speech.text.errors import word_errors
+
+__all__ = ["FIGURES", "KIND", "RECIPE", "read", "score", "sequence"]
+
+FIGURES = {"per": "lower"}
+RECIPE = Recipe(learning_rates=(3e-3, 1e-2), projection=256, lstms=0, dropout=0.0, augment=None)
+
+
+def read(folder: Path) -> dict[str, list[Utterance]]:
+    """The manifests and phones.jsonl that the task `phones` reads, too."""
+    splits = {
+        split: [
+            replace(u, target=tuple(label for label, _, _ in u.target if label.lower() not in SILENCE))
+            for u in utterances
+        ]
+        for split, utterances in phones.read(folder).items()
+    }
+    KIND.check_seen(splits, folder / "phones.jsonl", "phones")
+    return splits
+
+
+def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
+    return layers
+
+
+def score(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Errors and length of the reference, in phones."""
+    return {"per": word_errors(" ".join(reference), " ".join(hypothesis))}

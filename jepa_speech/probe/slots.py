@@ -1,0 +1,89 @@
+"""Task `slots`: what is said, in characters, with a mark where each slot begins and one where it ends (SUPERB's SF).
+
+    turn the <room living room room> light on
+
+Slot-type F1 and slot-value CER are s3prl's: the F1 of an utterance's set of slot types, averaged over utterances; and
+the character errors of each value of the reference, against the nearest value that was found for its type, or against
+nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from jepa_speech.errors import UserError
+from jepa_speech.probe import transcription as KIND
+from jepa_speech.probe.ctc_head import Recipe
+from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.text.errors import character_errors
+from jepa_speech.text.vocabulary import normal
+
+__all__ = ["FIGURES", "KIND", "RECIPE", "read", "score", "sequence"]
+
+FIGURES = {"slot_type_f1": "higher", "slot_value_cer": "lower"}
+RECIPE = Recipe()
+
+
+def read(folder: Path) -> dict[str, list[Utterance]]:
+    """FOLDER/{train,valid,test}.manifest.jsonl with `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
+    splits = {}
+    for split in SPLITS:
+        path = folder / f"{split}.manifest.jsonl"
+        texts, tags = read_manifest(path, "text"), read_manifest(path, "slot_tags")
+        splits[split] = [
+            replace(text, target=marked(str(text.target), tag.target, f"{path}:{number}"))
+            for number, (text, tag) in enumerate(zip(texts, tags, strict=True), 1)
+        ]
+    KIND.check_seen(splits, folder, "slot_tags", is_mark)
+    return splits
+
+
+def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
+    """Characters and marks of a text; raises UserError unless each word has a tag."""
+    words = [normal(word) for word in text.split()]
+    if not isinstance(tags, list) or len(tags) != len(words):
+        raise UserError(f"{where}: the field 'slot_tags' must be a list with one tag for each of {len(words)} words")
+    symbols: list[str] = []
+    for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
+        kind, _, slot = str(tag).partition("-")
+        if kind not in ("O", "B", "I") or (kind == "O") == bool(slot):
+            raise UserError(f"{where}: slot_tags: {tag!r} is none of O, B-SLOT, I-SLOT")
+        begins = bool(slot) and (kind == "B" or number == 0 or tags[number - 1][2:] != slot)
+        ends = bool(slot) and (number + 1 == len(tags) or tags[number + 1] != f"I-{slot}")
+        symbols += [" "] * (number > 0) + [f"<{slot}"] * begins + list(word) + [f"{slot}>"] * ends
+    return tuple(symbols)
+
+
+def is_mark(symbol: str) -> bool:
+    return len(symbol) > 1
+
+
+def values(symbols: Sequence[str]) -> dict[str, list[str]]:
+    """slot -> its values: the characters between a slot's mark and the next one that ends it."""
+    found: dict[str, list[str]] = {}
+    for place, symbol in enumerate(symbols):
+        if is_mark(symbol) and symbol.startswith("<"):
+            slot, rest = symbol[1:], symbols[place + 1 :]
+            if f"{slot}>" in rest:
+                inside = rest[: list(rest).index(f"{slot}>")]
+                found.setdefault(slot, []).append(normal("".join(s for s in inside if not is_mark(s))))
+    return found
+
+
+def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
+    return layers
+
+
+def score(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """F1 of the types and 1; errors and length of the values."""
+    truth, found = values(reference), values(hypothesis)
+    types = len(truth) + len(found)
+    f1 = 2 * len(truth.keys() & found.keys()) / types if types else 1.0
+    errors = length = 0
+    for slot, wanted in truth.items():
+        for value in wanted:
+            nearest = min((character_errors(value, other) for other in found.get(slot, [""])), key=lambda e: e[0])
+            errors, length = errors + nearest[0], length + nearest[1]
+    return {"slot_type_f1": (f1, 1), "slot_value_cer": (errors, length)}

@@ -1,0 +1,173 @@
+"""Heads that write: symbols of whole utterances, by CTC on the weighted sum of the layers (ctc_head.py).
+
+A task has FIGURES, the names of its figures and which way is better, and `score(reference, hypothesis)`, the counts
+[a, b] of each figure for one utterance of symbols. Its utterances' targets are sequences of symbols.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jepa_speech.errors import UserError
+from jepa_speech.nn.module import Params
+from jepa_speech.probe import bootstrap
+from jepa_speech.probe.classification import views
+from jepa_speech.probe.ctc_head import Recipe, Recogniser
+from jepa_speech.probe.dataset import Utterance
+from jepa_speech.probe.inputs import Sequences
+from jepa_speech.text.vocabulary import Vocabulary
+
+FORM = Sequences
+
+Batch = dict[str, np.ndarray]
+Hypotheses = list[list[str]]
+
+
+class Fitted(NamedTuple):
+    """A trained recogniser. valid: the first figure there, at its best look; curve: rows [step, that figure]."""
+
+    params: Params
+    rate: float
+    valid: float
+    curve: list[list[float]]
+
+
+def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Results of one task (see evaluate.py), and `infeasible`: training texts longer than their frames."""
+    train, test = data["train"], data["test"]
+    vocabulary = Vocabulary.of(train.targets)
+    layers, _, width = train.features[0].shape
+    model = Recogniser(layers, width, len(vocabulary), recipe)
+    padding = Padding(data, vocabulary)
+    fitted = [fit(task, model, padding, data, vocabulary, rate, seed) for rate in recipe.learning_rates]
+    best = (min if first_figure(task)[1] == "lower" else max)(fitted, key=lambda one: one.valid)
+    counts = scores(task, test, transcribe(model, best.params, padding, test, vocabulary))
+    name = list(views(layers))[-1]  # the weighted sum, or the only layer
+    head = {
+        "valid": best.valid,
+        "figures": {figure: bootstrap.figure(test.keys, counts[figure]) for figure in task.FIGURES},
+        "learning_rate": best.rate,
+    }
+    return {
+        "figures": task.FIGURES,
+        "chosen": name,
+        "heads": {name: head},
+        "layer_weights": jax.device_get(jax.nn.softmax(best.params["scalars"])).tolist(),
+        "curve": best.curve,
+        "sizes": {split: len(part.keys) for split, part in data.items()},
+        "infeasible": sum(needed(ids) > len(x[0]) for ids, x in zip(padding.ids(train), train.features, strict=True)),
+    }
+
+
+def fit(
+    task: Any,
+    model: Recogniser,
+    padding: "Padding",
+    data: Mapping[str, Sequences],
+    vocabulary: Vocabulary,
+    rate: float,
+    seed: int,
+) -> Fitted:
+    """Trains on train at one learning rate, and keeps what was best on valid."""
+    recipe, (figure, way) = model.recipe, first_figure(task)
+    key = jax.random.PRNGKey(seed)
+    params, state = model.init(key)
+    best, curve = None, []
+    batches = padding.epochs(data["train"], recipe.batch, seed)
+    for number in range(1, recipe.steps + 1):
+        batch = next(batches)
+        params, state = model.step(params, state, batch, rate, jax.random.fold_in(key, number))
+        if number % max(1, recipe.steps // recipe.looks) == 0 or number == recipe.steps:
+            found = transcribe(model, params, padding, data["valid"], vocabulary)
+            errors, length = scores(task, data["valid"], found)[figure].sum(0)
+            curve.append([number, float(errors / max(length, 1e-12))])
+            if best is None or (curve[-1][1] < best.valid if way == "lower" else curve[-1][1] > best.valid):
+                best = Fitted(params, rate, curve[-1][1], curve)
+    return best
+
+
+def first_figure(task: Any) -> tuple[str, str]:
+    """What is chosen by, and whether "lower" or "higher" is better."""
+    return next(iter(task.FIGURES.items()))
+
+
+def transcribe(
+    model: Recogniser, params: Params, padding: "Padding", split: Sequences, vocabulary: Vocabulary
+) -> Hypotheses:
+    """The symbols of each utterance, in order."""
+    found: Hypotheses = [[] for _ in split.keys]
+    for rows, batch in padding.in_order(split, model.recipe.batch):
+        paths = np.asarray(model.path(params, batch))
+        for row, path, length in zip(rows, paths, batch["lengths"], strict=False):
+            found[row] = vocabulary.of_path(path[:length])
+    return found
+
+
+def scores(task: Any, split: Sequences, hypotheses: Hypotheses) -> dict[str, np.ndarray]:
+    """figure -> (U, 2)."""
+    counts = [task.score(target, found) for target, found in zip(split.targets, hypotheses, strict=True)]
+    return {figure: np.array([one[figure] for one in counts], np.float64) for figure in task.FIGURES}
+
+
+class Padding:
+    """Batches of at most three padded lengths: the longest of all splits, its half and its quarter."""
+
+    def __init__(self, data: Mapping[str, Sequences], vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        longest = max(x.shape[1] for split in data.values() for x in split.features)
+        self.sizes = sorted({-(-longest // 4), -(-longest // 2), longest})
+        self.symbols = max(1, *(len(target) for split in data.values() for target in split.targets))
+
+    def ids(self, split: Sequences) -> list[np.ndarray]:
+        return [self.vocabulary.encode(target) for target in split.targets]
+
+    def epochs(self, split: Sequences, batch: int, seed: int) -> Iterator[Batch]:
+        """Batches of one epoch after the other, each utterance once in each, in an order of its own."""
+        random = np.random.default_rng(seed)
+        while True:
+            groups = list(self.grouped(split, random.permutation(len(split.keys)), batch))
+            for number in random.permutation(len(groups)):
+                yield self.batch(split, *groups[number], batch)
+
+    def in_order(self, split: Sequences, batch: int) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Every utterance once: which ones, and their batch."""
+        for rows, size in self.grouped(split, np.arange(len(split.keys)), batch):
+            yield rows, self.batch(split, rows, size, batch)
+
+    def grouped(self, split: Sequences, order: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Utterances of one padded length together: (rows, that length)."""
+        lengths = np.array([split.features[i].shape[1] for i in order])
+        for size, before in zip(self.sizes, [0, *self.sizes], strict=False):
+            rows = order[(lengths > before) & (lengths <= size)]
+            yield from ((rows[i : i + batch], size) for i in range(0, len(rows), batch))
+
+    def batch(self, split: Sequences, rows: np.ndarray, size: int, batch: int) -> Batch:
+        """`batch` rows, the last of them filler where there are fewer utterances; shapes: Recogniser.step."""
+        layers, _, width = split.features[0].shape
+        x, ids = np.zeros((batch, layers, size, width), np.float32), np.zeros((batch, self.symbols), np.int32)
+        lengths, id_lengths = np.ones(batch, np.int32), np.zeros(batch, np.int32)
+        for row, i in enumerate(rows):
+            features, numbers = split.features[i], self.vocabulary.encode(split.targets[i])
+            x[row, :, : features.shape[1]], ids[row, : len(numbers)] = features, numbers
+            lengths[row], id_lengths[row] = features.shape[1], len(numbers)
+        weight = (np.arange(batch) < len(rows)).astype(np.float32)
+        return {"x": x, "lengths": lengths, "ids": ids, "id_lengths": id_lengths, "weight": weight}
+
+
+def needed(ids: np.ndarray) -> int:
+    """Frames that CTC needs for a text."""
+    return len(ids) + int((ids[1:] == ids[:-1]).sum())
+
+
+def check_seen(
+    splits: Mapping[str, Sequence[Utterance]], path: Path, field: str, label: Callable[[str], bool] = bool
+) -> None:
+    """Raises UserError if a split has symbols that are labels and that training never shows."""
+    seen = {symbol for utterance in splits["train"] for symbol in utterance.target}
+    for split, utterances in splits.items():
+        found = {symbol for utterance in utterances for symbol in utterance.target}
+        if unseen := sorted(symbol for symbol in found - seen if label(symbol)):
+            raise UserError(f"{path}: {field}: the {split} split has {', '.join(unseen)}, which train never shows")
