@@ -187,7 +187,7 @@ def write_report(
     compared = []
     for task in probes[0]["tasks"] if probes else ():
         scores = {probe["name"]: evaluate.estimate(probe, task) for probe in probes}
-        compared.append(result_plots.systems(scores, task, probes[0]["tasks"][task]["majority"]))
+        compared.append(result_plots.systems(scores, task, probes[0]["tasks"][task]["chance"]))
     commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in road.steps)]
     sections = [
         report.Section("Result", "\n".join(notes), table, compared),

@@ -87,7 +87,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         "heads": heads,
         "layer_weights": weights[WEIGHTED if WEIGHTED in weights else chosen].tolist(),
         "curve": curves[chosen],
-        "majority": float((truth["test"] == commonest).mean()),
+        "chance": float((truth["test"] == commonest).mean()),
         "sizes": {split: len(part.keys) for split, part in data.items()},
     }
 

@@ -58,7 +58,7 @@ def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int) -> d
         },
         "layer_weights": np.mean([model.layer_weights for model in models], 0).tolist(),
         "curve": np.mean([heads[chosen].model.curve for heads in trained], 0).tolist(),
-        "majority": float(np.mean(majority)),
+        "chance": float(np.mean(majority)),
         "sizes": {split: sum(len(data[split].y) for data in folds) for split in folds[0]},
         "classes": list(tests[0].classes),
         "confusion": confusion.reshape(size, size).tolist(),

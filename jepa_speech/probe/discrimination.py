@@ -60,7 +60,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         "figures": {"ABX within": "lower", "ABX across": "lower"},
         "chosen": min(heads, key=lambda name: heads[name]["valid"]),
         "heads": heads,
-        "majority": 0.5,
+        "chance": 0.5,
         "sizes": {split: sum(map(len, part.cells.values())) for split, part in splits.items()},
     }
 

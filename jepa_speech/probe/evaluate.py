@@ -17,7 +17,7 @@ These results hold, whatever the kind:
 
 and where it has them, which the table and plots.py then show:
 
-    majority        the first figure of always answering the commonest class of training
+    chance          the first figure without listening: of always answering the commonest class of training, or 1/2
     layer_weights   (L,) of the weighted sum
     classes, confusion    of the chosen head, (C,) and (C, C), rows the truth
     curve           of the chosen head: rows [step, the first figure on valid]
@@ -128,7 +128,7 @@ def compare(
 
 def table(results: Sequence[Results]) -> list[list[str]]:
     """Rows (system, task, head, figure, its value in % with interval), a header first."""
-    rows = [["system", "task", "features", "figure", "% [95%]", "majority, %"]]
+    rows = [["system", "task", "features", "figure", "% [95%]", "chance, %"]]
     for result in results:
         for task, part in result["tasks"].items():
             layers = [head for head in part["heads"] if head != WEIGHTED]
@@ -138,8 +138,8 @@ def table(results: Sequence[Results]) -> list[list[str]]:
                     mark = " *" if len(part["heads"]) > 1 and head == part["chosen"] else ""
                     of = head if head == WEIGHTED or len(layers) == 1 else f"best single: {head}"
                     value = str(_estimate(part["heads"][head]["figures"][figure]))
-                    majority = f"{100 * part['majority']:.1f}" if "majority" in part and not number else ""
-                    rows.append([result["name"], task, of + mark, figure, value, majority])
+                    chance = f"{100 * part['chance']:.1f}" if "chance" in part and not number else ""
+                    rows.append([result["name"], task, of + mark, figure, value, chance])
     return rows
 
 

@@ -10,6 +10,8 @@ from jepa_speech.probe.baselines import BASELINES
 from jepa_speech.probe.bootstrap import Estimate
 from jepa_speech.probe.plots import MODEL, RANDOM, SECOND, TARGET, canvas, styled
 
+NUMBERED = 12  # classes up to which a confusion matrix has its numbers written in
+
 
 @styled
 def systems(scores: Mapping[str, Estimate], task: str, chance: float) -> Figure:
@@ -59,13 +61,10 @@ def learning_curve(part: Mapping[str, Any], task: str) -> Figure:
     figure, ((axes,),) = canvas()
     name, better = next(iter(part["figures"].items()))
     steps, values = np.array(part["curve"], float).T
-    at = (values.argmin if better == "lower" else values.argmax)()
     axes.plot(steps, 100 * values, "o-", color=MODEL, ms=4)
-    axes.plot(steps[at], 100 * values[at], "o", color=TARGET, ms=9, label=f"best: {100 * values[at]:.1f}%")
     axes.set_xlabel("step")
     axes.set_ylabel(f"{name} on valid, % ({better} is better)")
     axes.set_title(f"{task}: how the chosen head learned")
-    axes.legend()
     return figure
 
 
@@ -96,6 +95,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str
         turn = 90 if max(map(len, classes)) > 2 else 0
         axes.set_xticks(range(len(classes)), classes, fontsize=size, rotation=turn)
         axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    for (row, column), value in np.ndenumerate(share if len(classes) <= NUMBERED else share[:0]):
+        colour = "white" if value > 0.55 * share.max() else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=9)
     axes.grid(False)
     axes.set_xlabel("answer of the probe")
     axes.set_ylabel("truth")

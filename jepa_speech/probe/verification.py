@@ -42,7 +42,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         "chosen": chosen,
         "heads": heads,
         "layer_weights": weights[WEIGHTED if WEIGHTED in weights else chosen].tolist(),
-        "majority": 0.5,
+        "chance": 0.5,
         "sizes": {split: sum(map(len, data[split].targets)) for split in ("valid", "test")},
     }
 

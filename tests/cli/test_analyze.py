@@ -23,7 +23,7 @@ PROBED = {
             "chosen": "layer 0",
             "heads": {"layer 0": {"valid": 0.4, "figures": {"accuracy": {"value": 0.4, "low": 0.3, "high": 0.5}}}},
             "layer_weights": [1.0],
-            "majority": 0.1,
+            "chance": 0.1,
             "classes": ["A", "B"],
             "confusion": [[1, 0], [1, 1]],
         }

@@ -49,7 +49,7 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
                 "heads": {
                     "layer 1": {"valid": 0.5, "figures": {"accuracy": {"value": 0.421, "low": 0.41, "high": 0.43}}}
                 },
-                "majority": 0.1,
+                "chance": 0.1,
             }
         },
     }
@@ -77,7 +77,7 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
         "| data | speech; store fingerprint f00d |",
         "license: unknown",
         "## Licence",
-        "| ours | phones | layer 1 | 42.1 [41.0, 43.0] | 10.0 |",
+        "| ours | phones | layer 1 | accuracy | 42.1 [41.0, 43.0] | 10.0 |",
     ]
     assert [text for text in wanted if text not in card] == []
     assert "somewhere" not in card  # of the paths of a machine only the last part

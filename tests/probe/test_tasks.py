@@ -101,7 +101,7 @@ def test_features_that_hold_the_label_score_100_and_noise_scores_chance(corpus, 
         assert part["heads"][head]["figures"][figure]["value"] == perfect
         assert part["heads"][head]["valid"] == perfect
     assert part["chosen"] in ("layer 1", "weighted") and part.get("layer_weights", [0, 1])[1] > 0.6
-    chance = guessed["tasks"][task].get("majority", 0.5)
+    chance = guessed["tasks"][task].get("chance", 0.5)
     found = evaluate.estimate(guessed, task)
     assert found.low - 0.1 <= chance <= found.high + 0.1
     difference = evaluate.compare(*json.loads(json.dumps([[told], [guessed]])), task)
