@@ -28,6 +28,7 @@ MAY_DIFFER = (
     "train.keep",
     "train.keep_every",
     "train.best",
+    "train.accumulate",
     "train.collapse",
     "train.watchdog_seconds",
     "mesh.data",
