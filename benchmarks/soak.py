@@ -5,9 +5,9 @@ restore?
 
 Makes seeded WAV files of 0.1 to 0.3 s (12 GB for a million, and the store as much again), prepares them with
 `jepa-speech prepare`, and reads the store epoch after epoch while the anonymous memory of the loader and its workers is
-sampled once a second. The slope is fitted to what follows the warm-up: two whole epochs, for a plan holds the orders of
-two, and of three while one ends. With --rate, no faster after it than a training would ask. The folder --work is used
-again where it holds what a run before has made. Linux only.
+sampled once a second. What is looked at is how its mean over an epoch changes from one whole epoch to the next, after a
+warm-up of two (a plan holds the orders of two, and of three while one ends). With --rate, no faster after it than so
+many utterances a second. The folder --work is used again where it holds what a run before has made. Linux only.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 from tqdm import tqdm
 
 from jepa_speech.data.pipeline import batches
@@ -37,10 +38,8 @@ RATE = 16_000
 PER_FOLDER = 1000
 WAV_HEADER = "<4sI8sIHHIIHH4sI"
 BUCKETS, BATCH_SECONDS = (0.1, 0.2, 0.3), 60.0
-WARM_UP = 2  # epochs
-BLOCKS = 20  # of the samples after the warm-up; their means are nearly independent, the samples themselves are not
+WARM_UP, FEWEST = 2, 4  # epochs: not looked at, and looked at as whole ones
 PAGE_MB = os.sysconf("SC_PAGESIZE") / 1e6
-T95 = 2.101  # Student's t, 18 degrees of freedom
 
 
 def make(folder: Path, records: int) -> None:
@@ -75,58 +74,61 @@ def stream(store: Store, start: int, workers: int) -> Any:
 
 
 def watch(store: Path, seconds: float, workers: int, rate: float) -> dict[str, Any]:
-    """Reads for so long; the anonymous MB of the loader, and of its workers together, once a second (or 100 times).
+    """Reads for so long, and until enough epochs are whole; the anonymous MB of the loader, and of all its workers.
 
-    After the warm-up at most `rate` utterances a second, on average.
+    Looks once a second (or 100 times). After the warm-up at most `rate` utterances a second, on average.
     """
     opened, every = Store(store), min(1.0, seconds / 100)
-    rows = np.full((round(seconds / every) + 1, 4), -1.0)  # written to at once: a list would grow while we look
+    rows = np.full((20 * round(seconds / every), 5), -1.0)  # written to at once: a list would grow while we look
     looks, read, last, warm = 0, 0, 0.0, None  # warm: when the warm-up ended, and what had been read
     bar = tqdm(total=seconds, desc="read", unit="s", disable=None)
     with closing(stream(opened, 0, workers)) as data, bar:
         batch = next(data)  # the clock starts when workers are up
         began = time.monotonic()
         members = [pid for pid in family(os.getpid()) if pid != os.getpid()]
-        while (now := time.monotonic() - began) < seconds:
+        while (now := time.monotonic() - began) < seconds or batch["epoch"][0] <= WARM_UP + FEWEST:
             read += int(batch["weight"].sum())
             if now >= last + every:
                 bar.update(now - last)
                 last = now
                 held = anonymous(os.getpid()), sum(map(anonymous, members))
-                rows[looks] = now, *(n / 1e6 for n in held), read
+                rows[looks] = now, *(n / 1e6 for n in held), read, batch["epoch"][0]
                 looks += 1
             if warm is None and batch["epoch"][0] >= WARM_UP:
                 warm = now, read
             if warm and (ahead := warm[0] + (read - warm[1]) / rate - now) > 0:
-                time.sleep(min(ahead, seconds - now))
+                time.sleep(ahead)
             batch = next(data)
-        epochs = int(batch["epoch"][0]) + 1
-    seconds_of, loader, of_workers, utterances = rows[:looks].T
+    seconds_of, loader, of_workers, utterances, epoch = rows[:looks].T
     return {
         "seconds": seconds_of.tolist(),
         "loader_mb": loader.tolist(),
         "workers_mb": of_workers.tolist(),
         "utterances": utterances.astype(int).tolist(),
-        "epochs": epochs,
-        "warm_up_seconds": warm[0] if warm else 0.25 * seconds,  # too short a run for two epochs: a quarter of it
+        "epoch": epoch.astype(int).tolist(),
     }
 
 
-def slope(seconds: np.ndarray, megabytes: np.ndarray, warm_up: float) -> dict[str, Any]:
-    """MB per hour after so many seconds, by least squares over means of blocks; 95% interval.
+def growth(seconds: np.ndarray, megabytes: np.ndarray, epoch: np.ndarray) -> dict[str, Any]:
+    """MB per hour: the mean change from one epoch's mean to the next one's, with its 95% interval (Student's t).
 
-    It is never narrower than one page over the time looked at: finer than that, memory is not known.
+    Only whole epochs after the warm-up count. Samples within an epoch say the same thing over and over, and what an
+    allocator takes or gives back at an epoch's end it keeps: so the changes are what may be taken for independent, and
+    a line through the samples would have far too narrow an interval. It is never narrower than one page over the time
+    looked at: finer than that, memory is not known.
     """
-    kept = seconds >= warm_up
-    x = np.array([block.mean() for block in np.array_split(seconds[kept] / 3600, BLOCKS)])
-    y = np.array([block.mean() for block in np.array_split(megabytes[kept], BLOCKS)])
-    centred = x - x.mean()
-    rise = float(centred @ y / (centred @ centred))
-    rest = y - y.mean() - rise * centred
-    error = float(np.sqrt(rest @ rest / (BLOCKS - 2) / (centred @ centred)))
-    half = max(T95 * error, PAGE_MB / float(x[-1] - x[0]))
-    low, high = rise - half, rise + half
-    return {"mb_per_hour": rise, "interval": [low, high], "holds_zero": low <= 0 <= high}
+    whole = np.arange(WARM_UP, epoch.max())  # the last one is cut off
+    hours = np.diff([seconds[epoch == e].mean() / 3600 for e in whole])
+    changes = np.diff([megabytes[epoch == e].mean() for e in whole]) / hours.mean()
+    n = len(changes)
+    half = max(student.ppf(0.975, n - 1) * changes.std(ddof=1) / np.sqrt(n), PAGE_MB / hours.sum())
+    low, high = float(changes.mean() - half), float(changes.mean() + half)
+    return {
+        "mb_per_hour": float(changes.mean()),
+        "interval": [low, high],
+        "holds_zero": low <= 0 <= high,
+        "epochs": len(whole),
+    }
 
 
 def index_memory(store: Path) -> dict[str, float]:
@@ -148,16 +150,21 @@ def plot(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     watched = report["watched"]
     for name, label in (("loader_mb", "loader"), ("workers_mb", f"{report['workers']} workers together")):
-        rise = report["slope"][name]
+        rise = report["growth"][name]
         low, high = rise["interval"]
         axes.plot(
             watched["seconds"],
             watched[name],
             label=f"{label}: {rise['mb_per_hour']:+.1f} MB/h (95%: {low:+.1f} to {high:+.1f})",
         )
-    axes.axvline(watched["warm_up_seconds"], color="grey", linestyle=":", label="warm-up ends")
+    ends = np.flatnonzero(np.diff(watched["epoch"])) + 1
+    for i, end in enumerate(ends):
+        axes.axvline(watched["seconds"][end], color="lightgrey", linewidth=0.8, label=None if i else "an epoch's end")
+    axes.axvline(watched["seconds"][ends[WARM_UP - 1]], color="grey", linestyle=":", label="warm-up ends")
     axes.set(xlabel="seconds", ylabel="anonymous memory, MB", ylim=(0, None))
-    axes.set_title(f"{report['records']:,} records, {watched['epochs']} epochs, {watched['utterances'][-1]:,} read")
+    axes.set_title(
+        f"{report['records']:,} records, {watched['epoch'][-1] + 1} epochs, {watched['utterances'][-1]:,} read"
+    )
     axes.legend()
     figure.savefig(path, dpi=120)
 
@@ -187,9 +194,8 @@ def soak(records: int, seconds: float, workers: int, rate: float, work: Path) ->
         for count in sorted({0, workers})
     }
     report["watched"] = watched = watch(store, seconds, workers, rate)
-    times = np.array(watched["seconds"])
-    warm_up = watched["warm_up_seconds"]
-    report["slope"] = {name: slope(times, np.array(watched[name]), warm_up) for name in ("loader_mb", "workers_mb")}
+    times, epoch = np.array(watched["seconds"]), np.array(watched["epoch"])
+    report["growth"] = {name: growth(times, np.array(watched[name]), epoch) for name in ("loader_mb", "workers_mb")}
     report["utterances_per_second"] = watched["utterances"][-1] / watched["seconds"][-1]
     report |= {"load_average": os.getloadavg(), "python": platform.python_version(), "cores": os.cpu_count()}
     return report
@@ -207,7 +213,7 @@ def main() -> None:
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as passing:
         report = soak(args.records, args.seconds, args.workers, args.rate, Path(args.work or passing))
-    for name, rise in report["slope"].items():
+    for name, rise in report["growth"].items():
         print(f"{name}: {rise['mb_per_hour']:+.2f} MB/h, 95% {rise['interval'][0]:+.2f} to {rise['interval'][1]:+.2f}")
     print(f"index: {report['index']}; restore, seconds: {report['restore_seconds']}")
     if args.json:
