@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from parity import anchors, blocks, codebooks, grids, losses
+from parity import anchors, blocks, codebooks, grids, losses, sequences
 from parity.oracles import Difference, compare
 from parity.sizes import PRE_NORM, PUBLISHED_ENCODERS, TINY, TINY_CODES, TINY_ENCODERS
 
@@ -37,6 +37,8 @@ TINY_ORACLES: list[Oracle] = [
     anchors.lloyd_steps,
     anchors.features,
     codebooks.dinosr,
+    sequences.ctc,
+    sequences.lstm,
 ]
 PUBLISHED_ORACLES: list[Oracle] = [
     *(partial(compare, *case) for case in PUBLISHED_ENCODERS),
