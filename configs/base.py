@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "seed": 0,
-            "init_from": "",  # a run folder: start from its weights, everything else fresh
+            "init_from": "",  # a run, or a folder that transformers wrote: start from its weights, all else fresh
             "data": {
                 "store": "",  # or several, with weights: a:1,b:0.5
                 "heldout": "",  # a store whose loss is measured at every checkpoint

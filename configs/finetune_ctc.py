@@ -3,9 +3,10 @@
     jepa-speech train --config configs/finetune_ctc.py:RUN --workdir runs/asr --config.data.store=STORE \
         --config.data.heldout=VALID
 
-RUN is the run folder of a trained encoder, or of an imported one: encoder and weights are taken from it. Without it,
-the encoder is wav2vec 2.0's Base, and `--config.init_from=RUN` says where its weights are. The same encoder from
-scratch: `--config.init_from= --config.objective.freeze_steps=0 --config.objective.freeze_frontend=False`.
+RUN is the run folder of a trained encoder, or the folder of a wav2vec 2.0, HuBERT, WavLM or data2vec that transformers
+wrote: encoder and weights are taken from it. Without it, the encoder is wav2vec 2.0's Base, and
+`--config.init_from=RUN` says where its weights are. The same encoder from scratch:
+`--config.init_from= --config.objective.freeze_steps=0 --config.objective.freeze_frontend=False`.
 
 The learning rate rises for a tenth of the steps, stays for four tenths and falls exponentially (to 1% of the peak; in
 the released code to 5%); the encoder learns after 10/13 of the steps. Both follow `--config.train.steps`, spans of
@@ -26,6 +27,7 @@ from ml_collections import ConfigDict
 from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
+from jepa_speech.export.huggingface import encoder_section
 
 
 def get_config(run: str = "") -> ConfigDict:
@@ -54,11 +56,11 @@ def get_config(run: str = "") -> ConfigDict:
 
 
 def take_encoder(config: ConfigDict, run: str) -> None:
-    """The encoder of a run, and where its weights are."""
+    """The encoder of a run or of a folder that transformers wrote, and where its weights are."""
     path = Path(run) / "config.json"
     if not path.is_file():
         raise UsageError(f"configs/finetune_ctc.py:{run}: {run} is no run folder (no config.json in it)")
     theirs = json.loads(path.read_text(encoding="utf-8"))
     config.init_from = run
-    config.encoder = ConfigDict(theirs["encoder"])
-    config.mask.fill = theirs["mask"].get("fill", "learned")
+    config.encoder = ConfigDict(encoder_section(theirs) if "model_type" in theirs else theirs["encoder"])
+    config.mask.fill = theirs.get("mask", {}).get("fill", "learned")

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,7 +20,9 @@ from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError
+from jepa_speech.export.huggingface import from_huggingface, read_folder
 from jepa_speech.objectives import build
+from jepa_speech.train.checkpoint import by_path, read_weights
 from jepa_speech.train.configfile import load_config, plain
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import TrainConfig, train
@@ -74,7 +77,7 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
     first = jax.process_index() == 0
     if first:
         print(header(objective, config, store, plan), flush=True)
-    results = train(plain(config), objective, read, workdir, judged)
+    results = train(plain(config), objective, read, workdir, judged, weights_of)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
@@ -104,6 +107,14 @@ def stream(
         means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
         texts=store if "text" in objective.spec else None,
     )
+
+
+def weights_of(source: str) -> tuple[int, dict[str, Any]]:
+    """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote."""
+    if not (Path(source) / "model.safetensors").is_file():
+        return read_weights(source)
+    imported = from_huggingface(*read_folder(source))
+    return 0, by_path({"params": {"encoder": imported.encoder} | imported.extra})
 
 
 def usable(objective: Any, store: Store | Stores, data: DataConfig) -> Store | Stores | Transcribed:

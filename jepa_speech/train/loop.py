@@ -21,14 +21,14 @@ from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.train.checkpoint import Checkpoints
+from jepa_speech.train.checkpoint import Checkpoints, read_weights
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
 from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
-from jepa_speech.train.restore import first_state
+from jepa_speech.train.restore import Weights, first_state
 from jepa_speech.train.sentinel import Sentinel
 from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch, replicated
 from jepa_speech.train.state import abstract_state
@@ -81,12 +81,14 @@ def train(
     batches: Callable[[int, int], Iterator[Batch]],
     workdir: str | Path,
     heldout: Callable[[], Iterator[Batch]] | None = None,
+    weights: Weights = read_weights,
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
 
     config: resolved; seed, init_from, optim, train and mesh are read here, all of it is written down.
     batches(start, stop): this process's rows of those items of the plan.
     heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
+    weights: how to read what `init_from` names.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -124,7 +126,9 @@ def train(
         if start >= settings.steps:
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
-        state = first_state(objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log)
+        state = first_state(
+            objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log, weights
+        )
 
         stop = stack.enter_context(Stop())
         bar = stack.enter_context(closing(Bar(start, settings.steps)))

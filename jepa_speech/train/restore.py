@@ -1,15 +1,19 @@
 """Where a run begins: at its newest checkpoint, at another run's weights, or at fresh ones."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from jepa_speech.errors import UserError
-from jepa_speech.train.checkpoint import Checkpoints, by_path, read_weights
+from jepa_speech.train.checkpoint import Checkpoints, by_path
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.state import TrainState, init_state, path_name
+
+Weights = Callable[[str], tuple[int, dict[str, np.ndarray]]]  # of what init_from names: step, arrays by path
 
 
 def first_state(
@@ -20,17 +24,18 @@ def first_state(
     abstract: TrainState,
     checkpoints: Checkpoints,
     log: RunLog,
+    weights: Weights,
 ) -> TrainState:
     """The state to go on from, laid out as `abstract` says; raises UserError where what is saved does not fit."""
     if checkpoints.latest:
         return checkpoints.restore(abstract)
     state = init_state(objective, optimizer, seed, abstract)
-    return take_weights(state, init_from, log) if init_from else state
+    return take_weights(state, init_from, log, weights) if init_from else state
 
 
-def take_weights(state: TrainState, run: str, log: RunLog) -> TrainState:
+def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> TrainState:
     """The fresh state, with each array replaced that `run` holds at the same path in the same shape."""
-    step, weights = read_weights(run)
+    step, weights = read(run)
     fresh = {"params": state.params, "slow": state.slow}
     arrays = by_path(fresh)
     taken = {path for path, leaf in arrays.items() if path in weights and weights[path].shape == leaf.shape}

@@ -5,15 +5,17 @@ import shutil
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from exported import small_config, small_run
 from melodies import melodies
 from toys import CONFIGS
 
 from jepa_speech.cli import main
+from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
 from jepa_speech.objectives import build
-from jepa_speech.train.checkpoint import by_path, read_weights
+from jepa_speech.train.checkpoint import by_path
 from jepa_speech.train.configfile import load_config
 
 TOY = {
@@ -104,9 +106,21 @@ def test_encoder_and_weights_come_from_the_run(name, tmp_path):
     config = load_config(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert config.init_from == str(run) and config.encoder.layerdrop == 0.1
     fresh = by_path({"params": jax.eval_shape(build(config).init, jax.random.PRNGKey(0))[0]})
-    _, theirs = read_weights(run)
+    _, theirs = weights_of(str(run))
     missing = [path for path, leaf in fresh.items() if path not in theirs or theirs[path].shape != leaf.shape]
     assert sorted(missing) == ["params/head/bias", "params/head/kernel"]
+
+
+def test_encoder_and_weights_come_from_a_folder_of_transformers(tmp_path):
+    run, folder = small_run(tmp_path / "run", small_config("hubert")), tmp_path / "hf"
+    assert main(["export", "hf", str(run), "--out", str(folder)]) == 0
+    ours, theirs = (load_config(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (run, folder))
+    assert build(ours).system.width == build(theirs).system.width == theirs.encoder.width == 16
+    (_, before), (_, after) = weights_of(str(run)), weights_of(str(folder))
+    encoder = [path for path in before if path.startswith("params/encoder/")]
+    assert set(encoder) <= after.keys() and len(encoder) > 20
+    for path in encoder:
+        np.testing.assert_array_equal(before[path], after[path], err_msg=path)
 
 
 def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys):
