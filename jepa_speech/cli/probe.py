@@ -1,20 +1,25 @@
 """jepa-speech probe: what does a frozen representation know, as far as a linear classifier can tell?"""
 
 import argparse
+import hashlib
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+import jepa_speech
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_json, write_json
+from jepa_speech.files import read_json, sha256_arrays, write_json
 from jepa_speech.probe import evaluate, report, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
+from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
+from jepa_speech.train.checkpoint import by_path
 
-HELP = "test frozen features with linear classifiers: phones by frame, speakers by utterance"
+HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
 
 
@@ -35,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", nargs="+", default=[], metavar="FILE", help="results to compare with, in pairs (its seeds)"
     )
     parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keeps features there, for further tasks and runs (at most 32 GiB; else none are)",
+    )
+    parser.add_argument(
         "--pool", nargs="+", default=[], metavar="FILE", help="results of further seeds of this same system"
     )
 
@@ -43,8 +53,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tasks = args.tasks.split(",")
     evaluate.chosen_tasks(tasks)
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
-    name, extract = system(args.checkpoint, args.like, args.seed)
-    results = evaluate.probe(args.name or name, extract, args.data, tasks, args.seed)
+    found = system(args.checkpoint, args.like, args.seed)
+    cache = Cache(args.cache, found.fingerprint) if args.cache else None
+    results = evaluate.probe(args.name or found.name, found.extract, args.data, tasks, args.seed, cache=cache)
     results["checkpoint"] = args.checkpoint
     print(evaluate.text(evaluate.table([*pooled, results])))
     if any(len(part["heads"]) > 1 for part in results["tasks"].values()):
@@ -63,10 +74,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def system(checkpoint: str, like: str | None, seed: int) -> tuple[str, Extract]:
-    """The name of what --checkpoint asks for, and its features. Wiring of checkpoints happens here alone."""
+class System(NamedTuple):
+    """What is probed. Its features change only if its fingerprint does."""
+
+    name: str
+    extract: Extract
+    fingerprint: str
+
+
+def system(checkpoint: str, like: str | None, seed: int) -> System:
+    """What --checkpoint asks for. Wiring of checkpoints happens here alone."""
     if checkpoint in BASELINES:
-        return checkpoint, baseline(checkpoint)
+        return System(checkpoint, baseline(checkpoint), f"{checkpoint}-{jepa_speech.__version__}")
     if checkpoint == "random":
         if not like:
             raise UsageError("--checkpoint random needs --like RUN: the run whose architecture to take")
@@ -78,7 +97,9 @@ def system(checkpoint: str, like: str | None, seed: int) -> tuple[str, Extract]:
         found = model.represent(wave, sample_rate)
         return on_grid(found.layers, found.frame_rate, len(wave) * SAMPLE_RATE // sample_rate)
 
-    return name, extract
+    weights = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
+    known = json.dumps([jepa_speech.__version__, model.config, weights], sort_keys=True)
+    return System(name, extract, hashlib.sha256(known.encode()).hexdigest()[:32])
 
 
 def read_results(path: str) -> dict[str, Any]:

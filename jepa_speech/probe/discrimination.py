@@ -82,8 +82,8 @@ class Split:
         cells = self.cells[speakers]
         pairs = [(i, x) for cell in cells for x in cell.x for i in (*cell.a, *cell.b) if i != x]
         pairs = np.unique(np.sort(np.array(pairs), axis=1), axis=0)
-        owned = zip(self.owners, self.items, strict=True)
-        frames = [self.data.features[u][layer, item.start : item.end] for u, item in owned]
+        features = [x[layer] for x in self.data.features]  # (T, D) each
+        frames = [features[u][item.start : item.end] for u, item in zip(self.owners, self.items, strict=True)]
         matrix = dict(zip(map(tuple, pairs.tolist()), dtw.distances(frames, pairs), strict=True))
         wrong = [triples(cell, matrix) for cell in cells]
         values = np.array([np.nanmean(errors) for errors in wrong])

@@ -32,6 +32,7 @@ import numpy as np
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.probe import abx, asr, asv, bootstrap, phones, pooled, pr, slot_values, slots
+from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.classification import WEIGHTED
 from jepa_speech.probe.extract import Extract, Task, gather
 
@@ -67,14 +68,16 @@ def probe(
     seed: int = 0,
     recipes: Mapping[str, Any] | None = None,
     progress: bool = True,
+    cache: Cache | None = None,
 ) -> Results:
     """Probes one system on the recordings of `folder`; returns plain JSON values, by task (see above).
 
-    `recipes`, by task, stand in for the tasks' own. Raises UserError for bad data, UsageError for an unknown task.
+    `recipes`, by task, stand in for the tasks' own; `cache` keeps the features of this system. Raises UserError for
+    bad data, UsageError for an unknown task.
     """
     chosen = chosen_tasks(tasks)
     recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
-    data = gather(chosen, Path(folder), extract, progress)
+    data = gather(chosen, Path(folder), extract, progress, cache)
     results = {}
     for task, module in chosen.items():
         try:

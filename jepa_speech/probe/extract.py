@@ -5,6 +5,7 @@ layer, at 50 frames a second on the frame grid.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +15,12 @@ from tqdm import tqdm
 from jepa_speech.data import audio
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE, HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.dataset import Utterance
-from jepa_speech.probe.inputs import Rows, Sequences
+from jepa_speech.probe.inputs import OnDemand, Rows, Sequences
 
 Extract = Callable[[np.ndarray, int], list[np.ndarray]]
+MEMORY = 8 * 2**30  # bytes of whole sequences that are kept; further ones are computed whenever they are needed
 
 
 def on_grid(layers: list[np.ndarray], frame_rate: float, samples: int) -> list[np.ndarray]:
@@ -61,10 +64,11 @@ class Task(Protocol):
 
 
 def gather(
-    tasks: Mapping[str, Task], folder: Path, extract: Extract, progress: bool = True
+    tasks: Mapping[str, Task], folder: Path, extract: Extract, progress: bool = True, cache: Cache | None = None
 ) -> dict[str, dict[str, Any]]:
     """Extracts every recording once; returns task -> split -> Rows or Sequences, standardised by the training split.
 
+    Sequences beyond MEMORY are read from the cache when a head asks for them, or extracted anew where it has them not.
     Raises UserError for missing files and fields, empty splits, and labels that training never shows.
     """
     splits = {task: tasks[task].read(folder) for task in tasks}
@@ -74,16 +78,29 @@ def gather(
             for index, utterance in enumerate(utterances):
                 wanted.setdefault(utterance.path, []).append((task, split, index))
     taken = {task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks}
+    room = MEMORY
     for path in tqdm(wanted, desc="features", unit="file", disable=not progress):
-        layers = layers_of(path, extract)  # (L, T, D)
+        layers = layers_of(path, extract, cache)  # (L, T, D)
         for task, split, index in wanted[path]:
-            form = tasks[task].KIND.FORM
-            taken[task][split][index] = form.take(tasks[task], splits[task][split][index], layers)
+            form, utterance = tasks[task].KIND.FORM, splits[task][split][index]
+            part = form.take(tasks[task], utterance, layers)
+            if form is Sequences:
+                if part.nbytes > room:
+                    part = OnDemand(partial(again, tasks[task], utterance, extract, cache), part.shape)
+                else:
+                    room -= part.nbytes
+            taken[task][split][index] = part
     return {task: tasks[task].KIND.FORM.gathered(splits[task], taken.pop(task), f"{folder}: {task}") for task in tasks}
 
 
-def layers_of(path: Path, extract: Extract) -> np.ndarray:
+def again(task: Task, utterance: Utterance, extract: Extract, cache: Cache | None) -> np.ndarray:
+    return task.sequence(utterance, layers_of(utterance.path, extract, cache))
+
+
+def layers_of(path: Path, extract: Extract, cache: Cache | None = None) -> np.ndarray:
     """The features of one file as one array (L, T, D); UserError naming the file if it has none."""
+    if cache and path.is_file():
+        return cache.layers(path, lambda: layers_of(path, extract))
     try:
         wave = audio.load(path).astype(np.float32) / audio.FULL_SCALE
         layers = extract(wave, SAMPLE_RATE)

@@ -82,11 +82,24 @@ def selected(rows: Rows, utterances: np.ndarray) -> Rows:
     )
 
 
+class OnDemand:
+    """An array (L, T, D) that there is no room for: its values are computed, or read, whenever they are asked for."""
+
+    def __init__(self, load: Callable[[], np.ndarray], shape: tuple[int, ...]) -> None:
+        self.load, self.shape = load, shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.load(), dtype)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self)[index]
+
+
 @dataclass(frozen=True)
 class Sequences:
     """One split of one task as whole utterances, in the order of the manifest. U utterances."""
 
-    features: Sequence[np.ndarray]  # U arrays (L, T, D) float32
+    features: Sequence[np.ndarray | OnDemand]  # U arrays (L, T, D) float32
     targets: tuple[Any, ...]  # (U,) what the utterances' `target` holds
     keys: tuple[str, ...]  # (U,)
     speakers: tuple[str, ...] = ()  # (U,), '' where a manifest does not say
@@ -98,12 +111,14 @@ class Sequences:
 
     @classmethod
     def gathered(
-        cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[np.ndarray]], where: str
+        cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[np.ndarray | OnDemand]], where: str
     ) -> dict[str, Self]:
         """Every split, standardised over all frames of the training split; as it is where the task trains nothing."""
         if "train" in taken:
-            mean, deviation = (moment[:, None] for moment in moments(lambda: taken["train"]))
-            taken = {split: [(layers - mean) / deviation for layers in parts] for split, parts in taken.items()}
+            both = moments(lambda: taken["train"])
+            for parts in taken.values():
+                for number, layers in enumerate(parts):
+                    parts[number] = by_moments(layers, both)
         sequences = {}
         for split, parts in taken.items():
             targets = tuple(utterance.target for utterance in utterances[split])
@@ -127,14 +142,22 @@ def check_labels(labels: np.ndarray, classes: np.ndarray, where: str, split: str
         raise UserError(f"{where}: the {split} split has labels that train never shows: {named}")
 
 
-def moments(blocks: Callable[[], Iterable[np.ndarray]]) -> Moments:
+def by_moments(layers: np.ndarray | OnDemand, moments: Moments) -> np.ndarray | OnDemand:
+    """(L, T, D), less the mean and by the deviation; what is loaded on demand, then."""
+    if isinstance(layers, OnDemand):
+        return OnDemand(lambda: by_moments(layers.load(), moments), layers.shape)
+    mean, deviation = moments
+    return (layers - mean[:, None]) / deviation[:, None]
+
+
+def moments(blocks: Callable[[], Iterable[np.ndarray | OnDemand]]) -> Moments:
     """Mean and deviation (L, D) over all frames of blocks (L, T, D), which are gone through twice.
 
     The deviation of a dimension that never moves is 1, so that it is left as it is.
     """
     count = sum(block.shape[1] for block in blocks())
-    mean = sum(block.sum(1, dtype=np.float64) for block in blocks()) / count
-    square = sum(np.square(block - mean[:, None]).sum(1) for block in blocks())
+    mean = sum(np.asarray(block).sum(1, dtype=np.float64) for block in blocks()) / count
+    square = sum(np.square(np.asarray(block) - mean[:, None]).sum(1) for block in blocks())
     deviation = np.sqrt(square / count)
     deviation[deviation < 1e-6 * (1 + np.abs(mean))] = 1.0
     return mean.astype(np.float32), deviation.astype(np.float32)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from spoken import knowing, write_spoken
 
 from jepa_speech.cli import main
 from jepa_speech.cli import probe as verb
-from jepa_speech.probe import evaluate
+from jepa_speech.probe import evaluate, phones, pooled
 from jepa_speech.probe.linear import Recipe
 
 
@@ -22,13 +23,14 @@ def corpus(tmp_path, monkeypatch):
     folder = write_spoken(tmp_path / "DIR")
     monkeypatch.chdir(tmp_path)
     short = Recipe(learning_rates=(3e-2,), decays=(0.0,), steps=60, batch=64)
-    monkeypatch.setattr(
-        evaluate.probe, "__defaults__", (("phones",), 0, dict.fromkeys(("phones", "speaker"), short), False)
-    )
+    monkeypatch.setattr(phones, "RECIPE", short)
+    monkeypatch.setitem(evaluate.TASKS, "speaker", replace(pooled.SPEAKER, RECIPE=short))
 
     def model(extract):
         return SimpleNamespace(
             config={},
+            params={},
+            slow={},
             represent=lambda wave, rate: SimpleNamespace(layers=extract(wave, rate), frame_rate=50.0),
         )
 
@@ -39,7 +41,7 @@ def corpus(tmp_path, monkeypatch):
 
 def test_the_commands_of_the_docs(corpus, capsys):
     lines = pages.commands("probing.md")
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         assert main(line) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
@@ -59,7 +61,7 @@ def test_the_commands_of_the_docs(corpus, capsys):
     pictures = {path.name for path in Path("results/ours").iterdir()}
     assert {"phones_confusion.png", "phones_layers.png", "phones_layer_weights.png"} <= pictures
     assert {path.name for path in Path("results").glob("*.json")} == {
-        f"{name}.json" for name in ("logmel5", "random", "ours", "seed1", "seed2")
+        f"{name}.json" for name in ("logmel5", "random", "ours", "RUN", "ours-speaker", "seed1", "seed2")
     }
 
 
