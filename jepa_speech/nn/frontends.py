@@ -101,4 +101,4 @@ def log_mel_100(wave: jax.Array) -> jax.Array:
     even, odd = log_mel(wave), log_mel(wave[:, HOP // 2 :])
     short = even.shape[1] - odd.shape[1]  # 0 or 1
     both = jnp.stack([even, jnp.pad(odd, ((0, 0), (0, short), (0, 0)))], 2)  # (B, T, 2, 80)
-    return both.reshape(len(wave), -1, even.shape[-1])[:, : 2 * even.shape[1] - short]
+    return both.reshape(wave.shape[0], -1, even.shape[-1])[:, : 2 * even.shape[1] - short]

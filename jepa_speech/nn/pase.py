@@ -107,7 +107,7 @@ class PaseEncoder(nnx.Module):
         valid frames of rows by their `weight` (B,), or of all rows.
         """
         frames, frame_lengths = wave.shape[1] // HOP, lengths // HOP
-        row_weight = jnp.ones(len(wave)) if weight is None else weight
+        row_weight = jnp.ones(wave.shape[0]) if weight is None else weight
         x = wave[:, : frames * HOP, None].astype(self.dtype)  # (B, S, 1)
         layers, sums, rate = (self.filters, *self.convolutions), [], HOP
         outputs = []

@@ -27,6 +27,14 @@ class QRNN(nnx.Module):
 
 def linear_recurrence(keep: jax.Array, new: jax.Array) -> jax.Array:
     """c_t = keep_t · c_{t-1} + new_t along axis 1, from c = 0; all (B, T, D)."""
+    if jax.export.is_symbolic_dim(keep.shape[1]):  # of an exported program: only frame by frame can it do any number
+
+        def after(c: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            c = now[0] * c + now[1]
+            return c, c
+
+        by_time = (jnp.moveaxis(keep, 1, 0), jnp.moveaxis(new, 1, 0))
+        return jnp.moveaxis(jax.lax.scan(after, jnp.zeros_like(new[:, 0]), by_time)[1], 0, 1)
 
     def join(first: tuple[jax.Array, jax.Array], second: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return first[0] * second[0], second[0] * first[1] + second[1]

@@ -29,10 +29,12 @@ class RelativeBias(nnx.Module):
 
     def __call__(self, frames: int) -> jax.Array:
         """(H, T, T) float32: from query to key."""
-        bucket = buckets(np.arange(1 - frames, frames), self.count, self.max_distance)  # of each offset there is
-        by_offset = self.table[...][bucket].astype(jnp.float32)  # (2T - 1, H)
+        reach = self.max_distance  # farther ones are in its bucket
+        bucket = buckets(np.arange(-reach, reach + 1), self.count, reach)
+        by_offset = self.table[...][bucket].astype(jnp.float32)  # (2 reach + 1, H)
         time = jnp.arange(frames)
-        return jnp.moveaxis(by_offset[time - time[:, None] + frames - 1], -1, 0)
+        offset = jnp.clip(time - time[:, None], -reach, reach)  # (T, T)
+        return jnp.moveaxis(by_offset[offset + reach], -1, 0)
 
 
 class BiasGate(nnx.Module):

@@ -198,6 +198,13 @@ def test_buckets_are_those_of_the_paper(count, distance):
         assert buckets(np.array(offset), count, distance) == min(near, half - 1) + (half if offset > 0 else 0)
 
 
+def test_the_bias_of_two_frames_is_that_of_their_bucket_however_far_apart():
+    bias = RelativeBias(heads=2, count=16, max_distance=20, rngs=nnx.Rngs(0))
+    time = np.arange(50)
+    expected = np.asarray(bias.table[...])[buckets(time - time[:, None], 16, 20)]  # (T, T, H)
+    np.testing.assert_array_equal(bias(50), np.moveaxis(expected, -1, 0))
+
+
 def test_the_gated_bias_is_the_papers():
     """d + u d + (1 - u) c r d for a query (arXiv 2110.13900, section 3.1), u = 1 - a and r = b in the code."""
     heads, width, frames = 2, 8, 5

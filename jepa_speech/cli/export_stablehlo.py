@@ -1,0 +1,26 @@
+"""`jepa-speech export stablehlo`: a run folder → a program that jax runs without this package."""
+
+import argparse
+from typing import Any
+
+from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.export.stablehlo import FILES, to_stablehlo, write_folder
+
+HELP = "a StableHLO program, of any encoder: waves of any number and length in, all layers out"
+EXAMPLE = "jepa-speech export stablehlo runs/mine --out stablehlo-mine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    model = load_pretrained(options.checkpoint)
+    program = to_stablehlo(model.objective, model.params, model.slow)
+    said = write_folder(options.out, program, options.checkpoint, model.config, model.objective, model.step)
+    print(
+        f"{options.out}: {said['objective']} of step {model.step}, {said['layers']} layers of width {said['width']}, "
+        f"{said['parameters'] / 1e6:.2f}M parameters"
+    )
+    return {"out": options.out, **said, "files": list(FILES)}
