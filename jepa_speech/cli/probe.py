@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jepa_speech
-from jepa_speech.errors import UsageError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, sha256_arrays, write_json
@@ -91,6 +91,7 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
             raise UsageError("--checkpoint random needs --like RUN: the run whose architecture to take")
         model, name = untrained(load_pretrained(like).config, seed), "random"
     else:
+        check_rate(Path(checkpoint))
         model, name = load_pretrained(checkpoint), Path(checkpoint).resolve().name
 
     def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
@@ -100,6 +101,16 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
     weights = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
     known = json.dumps([jepa_speech.__version__, model.config, weights], sort_keys=True)
     return System(name, extract, hashlib.sha256(known.encode()).hexdigest()[:32])
+
+
+def check_rate(folder: Path) -> None:
+    """Raises UserError for a folder of a model that hears another sample rate: its features would be of other speech."""
+    path = folder / "preprocessor_config.json"
+    rate = read_json(path).get("sampling_rate", SAMPLE_RATE) if path.is_file() else SAMPLE_RATE
+    if rate != SAMPLE_RATE:
+        raise UserError(
+            f"{path}: 'sampling_rate' is {rate}; recordings are probed at {SAMPLE_RATE} Hz: choose such a model"
+        )
 
 
 def read_results(path: str) -> dict[str, Any]:

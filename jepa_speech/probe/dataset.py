@@ -1,6 +1,6 @@
 """The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, and phones.jsonl beside them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,21 @@ def read_manifest(path: Path, field: str, *more: str) -> list[Utterance]:
     if not utterances:
         raise UserError(f"{path}: the split is empty")
     return utterances
+
+
+def check_seen(
+    splits: Mapping[str, list[Utterance]], where: Callable[[str, int], str], labels: Callable[[Any], Iterable[str]]
+) -> None:
+    """Raises UserError for the first utterance with a label that training never shows.
+
+    `labels` gives those of a target, `where` names file and field of a split and a line.
+    """
+    seen = {label for utterance in splits["train"] for label in labels(utterance.target)}
+    for split, utterances in splits.items():
+        for number, utterance in enumerate(utterances, 1):
+            for label in labels(utterance.target):
+                if label not in seen:
+                    raise UserError(f"{where(split, number)}: the {split} split has {label}, which train never shows")
 
 
 def read_phones(folder: Path) -> dict[str, list[tuple[str, float, float]]]:

@@ -35,9 +35,12 @@ def speaker_folds(speakers: Sequence[str]) -> list[list[str]]:
 
 
 def split(everything: Rows, tested: Sequence[str], seed: int) -> dict[str, Rows]:
-    """The recordings of the speakers `tested`, and the others, drawn into train and valid."""
+    """The recordings of the speakers `tested`, and the others, drawn into train and valid. One row an utterance."""
     test = np.isin(everything.speakers, tested)
     others = np.random.default_rng(seed).permutation(np.flatnonzero(~test))
     first = max(1, round(VALID * len(others)))
     parts = {"train": others[first:], "valid": others[:first], "test": np.flatnonzero(test)}
+    unknown = sorted({everything.classes[i] for i in set(everything.y[test]) - set(everything.y[parts["train"]])})
+    if unknown:
+        raise UserError(f"only {' and '.join(tested)} have the label {unknown[0]}: nobody is left to learn it from")
     return standardised({name: selected(everything, np.sort(chosen)) for name, chosen in parts.items()})

@@ -11,7 +11,7 @@ import numpy as np
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW
 from jepa_speech.probe import classification as KIND
-from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest, with_phones
+from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest, with_phones
 from jepa_speech.probe.linear import RECIPE
 
 __all__ = ["KIND", "RECIPE", "frame_phones", "read", "rows"]
@@ -36,9 +36,16 @@ def frame_phones(segments: list[tuple[str, float, float]], frames: int) -> np.nd
 
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
-    return {
+    splits = {
         split: with_phones(read_manifest(folder / f"{split}.manifest.jsonl", "audio_path"), folder) for split in SPLITS
     }
+    check_seen(splits, lambda split, line: f"{folder / 'phones.jsonl'}: 'phones'", spoken)
+    return splits
+
+
+def spoken(segments: list[tuple[str, float, float]]) -> list[str]:
+    """The labels of all segments that are not silence."""
+    return [label for label, _, _ in segments if label.lower() not in SILENCE]
 
 
 def rows(utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

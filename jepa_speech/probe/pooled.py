@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.probe import classification, folds
-from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
 from jepa_speech.probe.linear import RECIPE, Recipe
 
 
@@ -26,9 +26,11 @@ class Pooled:
     RECIPE: Recipe = RECIPE
 
     def read(self, folder: Path) -> dict[str, list[Utterance]]:
-        return {
-            split: read_manifest(folder / self.manifest.format(split), self.field, *self.needed) for split in SPLITS
-        }
+        paths = {split: folder / self.manifest.format(split) for split in SPLITS}
+        splits = {split: read_manifest(path, self.field, *self.needed) for split, path in paths.items()}
+        if self.KIND is classification:  # folds have other splits
+            check_seen(splits, lambda split, line: f"{paths[split]}:{line}: '{self.field}'", lambda label: [str(label)])
+        return splits
 
     def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Layers (L, T, D) -> their mean over time (1, L, D), and the label (1,)."""

@@ -87,6 +87,13 @@ def test_wrong_command_lines(corpus, capsys, options, code, words):
     assert not Path("results").exists()
 
 
+def test_a_checkpoint_of_another_sample_rate_is_refused(corpus, capsys):
+    Path("RUN").mkdir()
+    Path("RUN/preprocessor_config.json").write_text('{"sampling_rate": 8000}')
+    assert main(["probe", "--checkpoint", "RUN", "--data", "DIR", "--out", "results"]) == 1
+    assert "RUN/preprocessor_config.json: 'sampling_rate' is 8000" in capsys.readouterr().err
+
+
 def test_baselines_on_real_speech(speech_data):
     """Log-mel with context beats log-mel by an interval that excludes zero; both are far above the majority."""
     logmel, context = (

@@ -134,7 +134,7 @@ def relabel(rows):
         (rewrite("sid.train.manifest.jsonl", without("label")), ["sid.train.manifest.jsonl:2", "'label'"]),
         (rewrite("phones.jsonl", lambda rows: rows[2:]), ["phones.jsonl", "train0.wav", "1 other"]),
         (rewrite("phones.jsonl", without("phones")), ["phones.jsonl:2", "'phones'"]),
-        (rewrite("phones.jsonl", relabel), ["test split", "ZH (", "train never shows"]),
+        (rewrite("phones.jsonl", relabel), ["phones.jsonl: 'phones'", "test split", "ZH", "train never shows"]),
         (drop("audio/valid1.wav"), ["valid1.wav", "no such file"]),
     ],
 )  # fmt: skip

@@ -1,6 +1,8 @@
 """Every task, from manifests to results: features that hold the label score 100%, noise scores chance."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -155,3 +157,37 @@ def test_trials(corpus, tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             asv.read_trials(path, {"a", "b"})
+
+
+FIELDS = {"keywords": "label", "intent": "intent", "emotion": "emotion", "slot_values": "slots", "asv": "speaker"}
+
+
+@pytest.mark.parametrize("task", FIELDS)
+def test_a_missing_field_and_an_unseen_label_are_named(corpus, tmp_path, task):
+    field, rows = FIELDS[task], list(read_jsonl(corpus / "test.manifest.jsonl"))
+    for split in ("train", "valid"):
+        shutil.copy(corpus / f"{split}.manifest.jsonl", tmp_path)
+    path = tmp_path / "test.manifest.jsonl"
+    write_jsonl(path, [rows[0], {name: value for name, value in rows[1].items() if name != field}])
+    with pytest.raises(UserError, match=rf"{path}:2: the field '{field}' is missing"):
+        evaluate.TASKS[task].read(tmp_path)
+    write_jsonl(path, [])
+    with pytest.raises(UserError, match=rf"{path}: the split is empty"):
+        evaluate.TASKS[task].read(tmp_path)
+    if task in ("keywords", "intent", "slot_values"):
+        unseen = {"size": "gigantic"} if field == "slots" else "gigantic"
+        write_jsonl(path, [rows[0], rows[1] | {field: unseen}])
+        with pytest.raises(UserError, match=rf"{path}:2: '{field}': the test split has .*gigantic, which train never"):
+            evaluate.TASKS[task].read(tmp_path)
+
+
+def test_what_leaves_nothing_to_tell_is_named(corpus):
+    everything = folds.joined([*gather({"e": evaluate.TASKS["emotion"]}, corpus, noise, progress=False)["e"].values()])
+    of_one = np.array([speaker == "s0" for speaker in everything.speakers])
+    with pytest.raises(UserError, match="only s0 have the label 1: nobody is left"):
+        folds.split(dataclasses.replace(everything, y=of_one.astype(int)), ["s0"], 0)
+    alike = dataclasses.replace(everything, classes=("calm",), y=0 * everything.y)
+    with pytest.raises(UserError, match="all recordings have the label calm"):
+        folds.evaluate(None, {"train": alike}, LINEAR, 0)
+    utterances = asv.read(corpus)["test"]
+    assert asv.make_trials([u for u in utterances if u.speaker == "s4"])[0][0]  # trials of one kind only: read refuses
