@@ -37,7 +37,7 @@ TOY = {
     "objective.freeze_frontend": "False",
     "optim.learning_rate": "0.005",
     "train.steps": "150",
-    "train.checkpoint_every": "75",
+    "train.checkpoint_every": "130",
 }
 
 
@@ -100,9 +100,9 @@ def test_a_checkpoint_transcribes_alone(made, trained, tmp_path, capsys):
     assert json.loads(said.read_text())["cer"] == pytest.approx(rows(trained)[-1]["heldout_cer"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["hubert", "gmm_jepa"])  # with an embedding for hidden frames, and without
-def test_encoder_and_weights_come_from_the_run(name, tmp_path):
-    run = small_run(tmp_path / "pretrained", small_config(name))
+def test_encoder_and_weights_come_from_the_run(tmp_path):
+    """Also where it has no embedding for hidden frames."""
+    run = small_run(tmp_path / "pretrained", small_config("gmm_jepa"))
     config = load_config(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert config.init_from == str(run) and config.encoder.layerdrop == 0.1
     fresh = by_path({"params": jax.eval_shape(build(config).init, jax.random.PRNGKey(0))[0]})
@@ -132,9 +132,7 @@ def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys):
     prepare([made / "valid"], no_texts, "pcm16", workers=1)
     assert "8 have no field `text`" in told(1, command(made, tmp_path / "run", data__store=no_texts))
     assert "is no run folder" in told(2, command(made, tmp_path / "run", f"finetune_ctc.py:{tmp_path}"))
-    bare = str(small_run(tmp_path / "bare", small_config("hubert")))
     wave = str(made / "valid" / "000.wav")
-    assert "the objective hubert writes no texts: fine-tune it" in told(1, ["transcribe", bare, wave])
     assert "and not both" in told(2, ["transcribe", str(trained)])
     assert "gone.wav: no such file" in told(1, ["transcribe", str(trained), "gone.wav"])
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave}) + "\n")

@@ -92,6 +92,11 @@ def test_what_cannot_be_represented_is_refused(model, bad, says):
         model.represent(bad, 16_000)
 
 
+def test_only_what_was_fine_tuned_writes(model):
+    with pytest.raises(UserError, match="the objective gmm_jepa writes no texts: fine-tune it"):
+        model.transcribe(wave(0.5), 16_000)
+
+
 def test_silence_has_a_finite_representation(model):
     assert np.isfinite(model.represent(np.zeros(16_000), 16_000).layers[-1]).all()
 
