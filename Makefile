@@ -4,6 +4,7 @@
 #   make test [EXTRAS=test,parity]          the tests; ends with what was left out
 #   make test-slow                          the tests that take minutes
 #   make parity                             against transformers, scikit-learn, librosa: a table, in some minutes
+#   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
 #   make lint, make clean
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow parity lint clean
+.PHONY: demo test test-slow parity probe-all lint clean
 
 # With DATA nothing has to speak, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -29,6 +30,10 @@ test-slow: $(VENV)/.installed-$(EXTRAS)
 # Exit code 1 where an error is above its tolerance. On CPU, where float32 products are float32 products.
 parity: $(VENV)/.installed-test,parity
 	JAX_PLATFORMS=cpu PYTHONPATH=tests $(BIN)/python -m parity.table benchmarks/parity.md
+
+# Goes on where it was stopped. DATA: see benchmarks/probes.py.
+probe-all: $(VENV)/.installed
+	$(BIN)/python benchmarks/probes.py --data "$(or $(DATA),$(JEPA_SPEECH_DATA))" --work runs/probes $(if $(RUNS),--run $(RUNS))
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

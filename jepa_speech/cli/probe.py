@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.train.checkpoint import by_path
+from jepa_speech.train.configfile import load_config
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
     parser.add_argument("--name", help="what to call the system (default: the run folder's name)")
-    parser.add_argument("--like", metavar="RUN", help="for random: the run whose architecture to take")
+    parser.add_argument("--like", metavar="RUN", help="for random: the run, or config file, whose architecture to take")
     parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
     parser.add_argument(
         "--against", nargs="+", default=[], metavar="FILE", help="results to compare with, in pairs (its seeds)"
@@ -88,8 +90,10 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
         return System(checkpoint, baseline(checkpoint), f"{checkpoint}-{jepa_speech.__version__}")
     if checkpoint == "random":
         if not like:
-            raise UsageError("--checkpoint random needs --like RUN: the run whose architecture to take")
-        model, name = untrained(load_pretrained(like).config, seed), "random"
+            raise UsageError(
+                "--checkpoint random needs --like RUN: the run, or config file, whose architecture to take"
+            )
+        model, name = untrained(architecture(like), seed), "random"
     else:
         check_rate(Path(checkpoint))
         model, name = load_pretrained(checkpoint), Path(checkpoint).resolve().name
@@ -103,8 +107,14 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
     return System(name, extract, hashlib.sha256(known.encode()).hexdigest()[:32])
 
 
+def architecture(like: str) -> Mapping[str, Any]:
+    """The config of a run folder, or of a config file (configs/x.py, configs/x.py:NAME)."""
+    is_file = Path(like.partition(":")[0]).suffix == ".py"
+    return load_config(like).to_dict() if is_file else load_pretrained(like).config
+
+
 def check_rate(folder: Path) -> None:
-    """Raises UserError for a folder of a model that hears another sample rate: its features would be of other speech."""
+    """Raises UserError for the folder of a model of another sample rate: to it speech would be too fast or slow."""
     path = folder / "preprocessor_config.json"
     rate = read_json(path).get("sampling_rate", SAMPLE_RATE) if path.is_file() else SAMPLE_RATE
     if rate != SAMPLE_RATE:

@@ -16,6 +16,8 @@ from jepa_speech.cli import probe as verb
 from jepa_speech.probe import evaluate, phones, pooled
 from jepa_speech.probe.linear import Recipe
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
@@ -92,6 +94,10 @@ def test_a_checkpoint_of_another_sample_rate_is_refused(corpus, capsys):
     Path("RUN/preprocessor_config.json").write_text('{"sampling_rate": 8000}')
     assert main(["probe", "--checkpoint", "RUN", "--data", "DIR", "--out", "results"]) == 1
     assert "RUN/preprocessor_config.json: 'sampling_rate' is 8000" in capsys.readouterr().err
+
+
+def test_a_random_encoder_may_be_that_of_a_config_file():
+    assert verb.architecture(f"{CONFIGS / 'smoke.py'}:pure_jepa")["encoder"]["width"] == 128
 
 
 def test_baselines_on_real_speech(speech_data):
