@@ -36,7 +36,7 @@ class Recipe:
     looks: int = 10
     batch: int = 16
     projection: int = 128
-    units: int = 128
+    units: int = 64
     lstms: int = 2
     dropout: float = 0.2
     clip: float = 1.0
