@@ -24,6 +24,7 @@ VERBS = (
     "goodput",
     "launch",
     "evaluate",
+    "corpus",
     "probe",
     "analyze",
     "embed",

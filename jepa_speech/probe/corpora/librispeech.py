@@ -1,0 +1,19 @@
+"""LibriSpeech (Panayotov et al. 2015): ROOT/SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, and .flac beside it."""
+
+from pathlib import Path
+
+from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+
+TASKS = ("asr", "asv")
+SUBSETS = {"train": "train-clean-100", "valid": "dev-clean", "test": "test-clean"}
+
+
+def manifests(root: Path, out: Path) -> dict[str, Rows]:
+    rows: dict[str, Rows] = {split: [] for split in SUBSETS}
+    for split, subset in SUBSETS.items():
+        for path in sorted((root / subset).glob("*/*/*.trans.txt")):
+            for line in lines(path):
+                name, _, text = line.partition(" ")
+                row = {"audio_path": path.parent / f"{name}.flac", "text": text, "speaker": name.split("-")[0]}
+                rows[split].append(row)
+    return by_split(rows)

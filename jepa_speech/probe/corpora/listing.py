@@ -1,0 +1,53 @@
+"""From a corpus in its public layout to the manifests that probes read."""
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+from jepa_speech.files import write_jsonl, write_text
+from jepa_speech.probe import corpora
+
+Rows = list[dict[str, Any]]
+
+NAMES = tuple(m.name for m in pkgutil.iter_modules(corpora.__path__) if m.name not in ("listing",))
+
+
+def reader(name: str) -> Any:
+    """The module of a corpus."""
+    return importlib.import_module(f"{corpora.__name__}.{name}")
+
+
+def write(name: str, root: Path, out: Path) -> dict[str, int]:
+    """Writes the manifests of a corpus into `out`, with paths relative to it; returns file name -> number of rows.
+
+    Raises UserError for a recording that is not there and a manifest without rows, before anything is written.
+    """
+    found = reader(name).manifests(root, out)
+    for file, rows in found.items():
+        if not rows:
+            raise UserError(f"{root}: found nothing for {file}: is this {name} in its published layout?")
+        for row in rows:
+            if isinstance(row, Mapping) and not row["audio_path"].is_file():
+                raise UserError(f"{row['audio_path']}: no such file, and {name} lists it for {file}")
+    for file, rows in found.items():
+        if file.endswith(".jsonl"):
+            write_jsonl(out / file, (row | {"audio_path": os.path.relpath(row["audio_path"], out)} for row in rows))
+        else:
+            write_text(out / file, "".join(f"{line}\n" for line in rows))
+    return {file: len(rows) for file, rows in found.items()}
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a list that the layout promises, without those that are empty."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file: give the folder that holds the corpus as it is published")
+    return (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def by_split(rows: Mapping[str, Rows], prefix: str = "") -> dict[str, Rows]:
+    """split -> rows, as the manifests that tasks read."""
+    return {f"{prefix}{split}.manifest.jsonl": part for split, part in rows.items()}

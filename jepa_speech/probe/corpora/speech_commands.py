@@ -1,0 +1,46 @@
+"""Speech Commands version 1 (Warden 2018), 12 classes: ROOT/speech_commands_v0.01/WORD/*.wav with validation_list.txt
+and testing_list.txt, and ROOT/speech_commands_test_set_v0.01/CLASS/*.wav.
+
+Train and valid are the first folder without testing_list.txt, test is the second, as in SUPERB. Silence is every second
+of the background noises, cut into OUT/silence; every tenth of them is in valid.
+"""
+
+from pathlib import Path
+
+import soundfile
+
+from jepa_speech.errors import UserError
+from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+
+TASKS = ("keywords",)
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+NOISES = "_background_noise_"
+
+
+def manifests(root: Path, out: Path) -> dict[str, Rows]:
+    folder, tested = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
+    valid, left_out = (set(lines(folder / name)) for name in ("validation_list.txt", "testing_list.txt"))
+    rows: dict[str, Rows] = {"train": [], "valid": [], "test": []}
+    for clip in sorted(folder.glob("[!_]*/*.wav")):
+        name, word = clip.relative_to(folder).as_posix(), clip.parent.name
+        if name not in left_out:
+            label = word if word in WORDS else "_unknown_"
+            rows["valid" if name in valid else "train"].append({"audio_path": clip, "label": label})
+    for number, clip in enumerate(silence(folder / NOISES, out / "silence")):
+        rows["train" if number % 10 else "valid"].append({"audio_path": clip, "label": "_silence_"})
+    rows["test"] = [{"audio_path": clip, "label": clip.parent.name} for clip in sorted(tested.glob("*/*.wav"))]
+    return by_split(rows)
+
+
+def silence(noises: Path, out: Path) -> list[Path]:
+    """Every whole second of the noises as a file of its own."""
+    clips = []
+    for path in sorted(noises.glob("*.wav")):
+        wave, rate = soundfile.read(path, dtype="int16")
+        out.mkdir(parents=True, exist_ok=True)
+        for second in range(len(wave) // rate):
+            clips.append(out / f"{path.stem}_{second:03}.wav")
+            soundfile.write(clips[-1], wave[second * rate : (second + 1) * rate], rate)
+    if not clips:
+        raise UserError(f"{noises}: no background noises (*.wav) there, of which silence is made")
+    return clips

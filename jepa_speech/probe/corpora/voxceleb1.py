@@ -1,0 +1,50 @@
+"""VoxCeleb1 (Nagrani et al. 2017): ROOT/{dev,test}/wav/SPEAKER/VIDEO/CLIP.wav, iden_split.txt and veri_test.txt.
+
+Identification by the split of iden_split.txt (1, 2, 3: train, valid, test). Verification by the trials of
+veri_test.txt, whose 40 speakers are in `test`; layers are weighed and chosen on `dev`, of which the last 40 speakers in
+order of name are left for valid.
+"""
+
+import os
+from pathlib import Path
+
+from jepa_speech.errors import UserError
+from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+
+TASKS = ("speaker", "asv")
+SPLITS = {"1": "train", "2": "valid", "3": "test"}
+VALID_SPEAKERS = 40
+
+
+def manifests(root: Path, out: Path) -> dict[str, Rows | list[str]]:
+    identified: dict[str, Rows] = {split: [] for split in SPLITS.values()}
+    places = {clip.parent.parent.name: clip.parent.parent for clip in root.glob("*/wav/*/*/*.wav")}
+    for line in lines(root / "iden_split.txt"):
+        number, _, clip = line.partition(" ")
+        if number not in SPLITS:
+            raise UserError(
+                f"{root / 'iden_split.txt'}: '1 (or 2, 3) SPEAKER/VIDEO/CLIP.wav' was expected, not {line!r}"
+            )
+        identified[SPLITS[number]].append({"audio_path": place(clip, places, root), "label": clip.split("/")[0]})
+    trials = [line.split() for line in lines(root / "veri_test.txt")]
+    tested = sorted({clip for _, *clips in trials for clip in clips})
+    held_out = {clip.split("/")[0] for clip in tested}
+    developed = sorted({row["label"] for rows in identified.values() for row in rows} - held_out)
+    valid = set(developed[-VALID_SPEAKERS:])
+    rows = {
+        "train": [row for row in identified["train"] if row["label"] not in valid | held_out],
+        "valid": [row for row in identified["valid"] if row["label"] in valid],
+        "test": [{"audio_path": place(clip, places, root), "label": clip.split("/")[0]} for clip in tested],
+    }
+    verified = {split: [row | {"speaker": row["label"]} for row in part] for split, part in rows.items()}
+    relative = {clip: os.path.relpath(place(clip, places, root), out) for clip in tested}
+    listed = [f"{label} {relative[first]} {relative[second]}" for label, first, second in trials]
+    return by_split(identified, "sid.") | by_split(verified) | {"asv.test.trials.txt": listed}
+
+
+def place(clip: str, places: dict[str, Path], root: Path) -> Path:
+    """The file of SPEAKER/VIDEO/CLIP.wav, in dev or in test."""
+    speaker, _, rest = clip.partition("/")
+    if speaker not in places:
+        raise UserError(f"{root}: the speaker {speaker} is in no */wav folder: unpack both dev and test")
+    return places[speaker] / rest

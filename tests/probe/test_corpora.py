@@ -1,0 +1,206 @@
+"""Public corpora on fake folders of their layout: splits, labels, and that the tasks read what is written."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from jepa_speech.cli import main
+from jepa_speech.files import read_jsonl
+from jepa_speech.probe import asv, evaluate
+from jepa_speech.probe.corpora import listing
+
+
+def clip(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def text(path, *lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def librispeech(root):
+    for subset in ("train-clean-100", "dev-clean", "test-clean"):
+        for speaker in ("19", "26"):
+            names = [f"{speaker}-198-000{i}" for i in range(2)]
+            text(root / subset / speaker / "198" / f"{speaker}-198.trans.txt", *(f"{name} IT'S TWO" for name in names))
+            for name in names:
+                clip(root / subset / speaker / "198" / f"{name}.flac")
+
+
+def voxceleb1(root):
+    split = []
+    for number in range(45):
+        folder, speaker = ("test" if number < 3 else "dev"), f"id1{number:04}"
+        for i in range(6):
+            clip(root / folder / "wav" / speaker / "vid" / f"0000{i}.wav")
+            split.append(f"{1 + i // 2} {speaker}/vid/0000{i}.wav")
+    text(root / "iden_split.txt", *split)
+    first = "id10000/vid/00000.wav"
+    text(root / "veri_test.txt", f"1 {first} id10000/vid/00001.wav", f"0 {first} id10002/vid/00005.wav")
+
+
+def fluent_speech_commands(root):
+    for split in ("train", "valid", "test"):
+        rows = [
+            (f"wavs/speakers/s/{split}{i}.wav", "increase", "heat", place) for i, place in enumerate(("none", "hall"))
+        ]
+        lines = [f'{i},{path},s,"Warmer, please",{a},{o},{p}' for i, (path, a, o, p) in enumerate(rows)]
+        text(root / "data" / f"{split}_data.csv", ",path,speakerId,transcription,action,object,location", *lines)
+        for path, *_ in rows:
+            clip(root / path)
+
+
+def iemocap(root):
+    for number in range(1, 6):
+        dialog = f"Ses0{number}F_impro01"
+        turns = []
+        for i, emotion in enumerate(("neu", "exc", "fru", "xxx", "ang", "sad", "hap")):
+            name = f"{dialog}_{'FM'[i % 2]}00{i}"
+            turns += [f"[6.2901 - 8.2357]\t{name}\t{emotion}\t[2.5000, 2.5000, 2.5000]", "C-E2:\tNeutral;\t()"]
+            clip(root / f"Session{number}" / "sentences" / "wav" / dialog / f"{name}.wav")
+        text(root / f"Session{number}" / "dialog" / "EmoEvaluation" / f"{dialog}.txt", "% header", "", *turns)
+
+
+def audio_snips(root):
+    lines = []
+    for split, voices in (("train", ("Ivy", "Joey", "Amy")), ("valid", ("Amy",)), ("test", ("Brian", "Ivy"))):
+        for voice in voices:
+            name = f"{voice}-snips-{split}-0"
+            lines.append(f"{name} BOS play some jazz EOS\tO O O B-genre PlayMusic")
+            clip(root / split / f"{name}.wav")
+    text(root / "all.iob.snips.txt", *lines)
+
+
+def speech_commands(root):
+    first, second = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
+    for word in ("yes", "no", "bed"):
+        for i in range(3):
+            clip(first / word / f"{i}_nohash_0.wav")
+    text(first / "validation_list.txt", "yes/1_nohash_0.wav", "bed/1_nohash_0.wav")
+    text(first / "testing_list.txt", "yes/2_nohash_0.wav")
+    (first / "_background_noise_").mkdir()
+    soundfile.write(first / "_background_noise_" / "tap.wav", np.arange(16_000 * 12.5) % 99 / 100, 16_000)
+    for label in ("yes", "_unknown_", "_silence_"):
+        clip(second / label / "0.wav")
+
+
+CORPORA = {
+    make.__name__: make
+    for make in (librispeech, voxceleb1, fluent_speech_commands, iemocap, audio_snips, speech_commands)
+}
+
+
+@pytest.fixture
+def listed(tmp_path, monkeypatch):
+    """Lists a fake corpus of some name by the verb: file name -> rows."""
+    monkeypatch.chdir(tmp_path)
+
+    def by_verb(name):
+        CORPORA[name](tmp_path / "corpus")
+        assert main(["corpus", name, "corpus", "--out", "listed/it", "--json", "said.json"]) == 0
+        said = json.loads((tmp_path / "said.json").read_text())["files"]
+        found = {file: list(read_jsonl(f"listed/it/{file}")) for file in said if file.endswith(".jsonl")}
+        for file, rows in found.items():
+            assert len(rows) == said[file]
+            assert all((tmp_path / "listed/it" / row["audio_path"]).is_file() for row in rows)
+        return found
+
+    return by_verb
+
+
+def column(rows, field):
+    return [row[field] for row in rows]
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_its_tasks_read_what_is_written(listed, tmp_path, name):
+    listed(name)
+    for task in listing.reader(name).TASKS:
+        splits = evaluate.TASKS[task].read(tmp_path / "listed/it")
+        keys = [{u.key for u in utterances} for utterances in splits.values()]
+        assert all(keys) and len(set().union(*keys)) == sum(map(len, keys))  # no recording in two splits
+        assert all(u.path.is_file() for utterances in splits.values() for u in utterances)
+
+
+def test_every_corpus_has_a_fake():
+    assert set(CORPORA) == set(listing.NAMES)
+
+
+def test_librispeech(listed):
+    (row, *_) = listed("librispeech")["test.manifest.jsonl"]
+    assert row == {
+        "audio_path": "../../corpus/test-clean/19/198/19-198-0000.flac", "text": "IT'S TWO", "speaker": "19",
+    }  # fmt: skip
+
+
+def test_voxceleb1(listed, tmp_path):
+    found = listed("voxceleb1")
+    assert [len(found[f"sid.{split}.manifest.jsonl"]) for split in ("train", "valid", "test")] == [90, 90, 90]
+    speakers = {split: set(column(found[f"{split}.manifest.jsonl"], "speaker")) for split in ("train", "valid", "test")}
+    assert speakers["test"] == {"id10000", "id10002"}
+    assert len(speakers["valid"]) == 40 and not speakers["train"] & (speakers["valid"] | speakers["test"])
+    trials = [target for u in asv.read(tmp_path / "listed/it")["test"] for target in u.target]
+    assert [(key.rpartition("wav/")[2], same) for key, same in trials] == [
+        ("id10000/vid/00001.wav", True), ("id10002/vid/00005.wav", False),
+    ]  # fmt: skip
+
+
+def test_fluent_speech_commands(listed):
+    rows = listed("fluent_speech_commands")["valid.manifest.jsonl"]
+    assert (
+        column(rows, "intent") == ["increase|heat|none", "increase|heat|hall"] and rows[0]["text"] == "Warmer, please"
+    )
+
+
+def test_iemocap(listed):
+    found = listed("iemocap")
+    assert column(found["test.manifest.jsonl"], "emotion") == ["neutral", "happy", "angry", "sad", "happy"]
+    assert column(found["test.manifest.jsonl"], "speaker") == ["Ses05F", "Ses05M", "Ses05F", "Ses05M", "Ses05F"]
+    assert len(found["train.manifest.jsonl"]) == 15
+
+
+def test_audio_snips(listed):
+    found = listed("audio_snips")
+    assert column(found["train.manifest.jsonl"], "speaker") == ["Ivy", "Joey"]  # Amy is a voice of valid
+    (row,) = found["test.manifest.jsonl"]
+    assert (row["text"], row["slot_tags"], row["intent"]) == ("play some jazz", ["O", "O", "B-genre"], "PlayMusic")
+
+
+def test_speech_commands(listed, tmp_path):
+    found = listed("speech_commands")
+    labels = {split: column(found[f"{split}.manifest.jsonl"], "label") for split in ("train", "valid", "test")}
+    assert labels["train"] == ["_unknown_"] * 2 + ["no"] * 3 + ["yes"] + ["_silence_"] * 10
+    assert labels["valid"] == ["_unknown_", "yes", "_silence_", "_silence_"]
+    assert labels["test"] == ["_silence_", "_unknown_", "yes"]
+    assert soundfile.info(tmp_path / "listed/it/silence/tap_011.wav").frames == 16_000
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "words"),
+    [
+        ("librispeech", "dev-clean", "found nothing for valid.manifest.jsonl"),
+        ("voxceleb1", "veri_test.txt", "veri_test.txt: no such file"),
+        ("voxceleb1", "test", "speaker id10000 is in no */wav folder"),
+        ("fluent_speech_commands", "wavs/speakers/s/test1.wav", "test1.wav: no such file"),
+        ("iemocap", "Session3", "Session3/dialog/EmoEvaluation: no evaluations"),
+        ("audio_snips", "all.iob.snips.txt", "all.iob.snips.txt: no such file"),
+        ("speech_commands", "speech_commands_v0.01/_background_noise_", "no background noises"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys, name, missing, words):
+    monkeypatch.chdir(tmp_path)
+    CORPORA[name](tmp_path / "corpus")
+    (tmp_path / "corpus" / missing).rename(tmp_path / "away")
+    assert main(["corpus", name, "corpus", "--out", "listed"]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("listed/*.jsonl"))
+
+
+def test_an_unknown_corpus_is_refused(capsys):
+    assert main(["corpus", "timit", "corpus", "--out", "listed"]) == 2
+    assert "unknown corpus timit: choose from audio_snips, " in capsys.readouterr().err
