@@ -42,7 +42,7 @@ setup(
             "safetensors>=0.4",
         ],
         "lint": ["ruff>=0.9"],
-        "parity": ["torch==2.13.0", "transformers>=5.0"],
+        "parity": ["torch==2.13.0", "transformers>=5.0", "fastabx>=0.9,<0.10; python_version >= '3.12'"],
         "parquet": ["pyarrow>=17"],
         "stablehlo": ["flatbuffers>=24.3"],
         # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).

@@ -95,9 +95,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str
         turn = 90 if max(map(len, classes)) > 2 else 0
         axes.set_xticks(range(len(classes)), classes, fontsize=size, rotation=turn)
         axes.set_yticks(range(len(classes)), classes, fontsize=size)
-    for (row, column), value in np.ndenumerate(share if len(classes) <= NUMBERED else share[:0]):
-        colour = "white" if value > 0.55 * share.max() else "black"
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    for row, column in np.argwhere(share >= 0.5) if len(classes) <= NUMBERED else ():
+        colour = "white" if share[row, column] > 0.55 * share.max() else "black"
+        axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=9)
     axes.grid(False)
     axes.set_xlabel("answer of the probe")
     axes.set_ylabel("truth")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +158,14 @@ def test_trials(corpus, tmp_path):
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             asv.read_trials(path, {"a", "b"})
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_trials_of_real_speech_are_those_that_were_committed(speech_data, split):
+    path = Path(__file__).parents[2] / "benchmarks" / "trials" / f"librispeech.{split}.txt"
+    utterances = asv.read(speech_data / "librispeech")[split]
+    made = [(same, u.key, key) for u in utterances for key, same in u.target]
+    assert made == asv.read_trials(path, {u.key for u in utterances})
 
 
 FIELDS = {"keywords": "label", "intent": "intent", "emotion": "emotion", "slot_values": "slots", "asv": "speaker"}
