@@ -1,4 +1,4 @@
-"""`jepa-speech export hf`: a run folder → a folder that transformers loads with its own classes."""
+"""`jepa-speech export hf`: a run folder → a folder that transformers loads."""
 
 import argparse
 from typing import Any
@@ -7,7 +7,7 @@ from jepa_speech.export.hf_folder import to_huggingface, write_folder
 from jepa_speech.export.model_card import model_card
 from jepa_speech.export.pretrained import load_pretrained
 
-HELP = "a folder for transformers, of an encoder that is a wav2vec 2.0, HuBERT, WavLM or data2vec"
+HELP = "a folder for transformers: wav2vec 2.0, HuBERT, WavLM and data2vec as its own classes, ours with torch code"
 EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
 
 

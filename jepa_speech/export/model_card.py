@@ -7,7 +7,7 @@ from typing import Any
 
 import jepa_speech
 from jepa_speech.config import weighted_paths
-from jepa_speech.export.hf_folder import CLASSES, Exported, takes_padding
+from jepa_speech.export.hf_folder import CLASSES, Exported, own, takes_padding
 from jepa_speech.files import read_json
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.probe import evaluate
@@ -23,7 +23,7 @@ USE = """```python
 import torch
 from transformers import AutoFeatureExtractor, {kind}
 
-extractor, model = AutoFeatureExtractor.from_pretrained("DIR"), {kind}.from_pretrained("DIR").eval()
+extractor, model = AutoFeatureExtractor.from_pretrained("DIR"), {kind}.from_pretrained("DIR"{option}).eval()
 inputs = extractor(wave, sampling_rate=16_000, return_tensors="pt")  # wave (S,), 16 kHz, of any level
 with torch.no_grad():
     layers = model(**inputs, output_hidden_states=True).hidden_states  # (B, T, D) each, 50 frames a second
@@ -41,15 +41,17 @@ PADDED = """Batches may be padded, with the attention mask that the extractor ma
 
 def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: Exported) -> str:
     """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
-    name = CLASSES[exported.config["model_type"]]
+    name, remote = CLASSES[exported.config["model_type"]], own(exported.config)
+    code = "the torch code beside it" if remote else "transformers"
+    use = USE.format(kind="AutoModel" if remote else name, option=", trust_remote_code=True" if remote else "")
     count = sum(array.size for array in exported.arrays.values())
     parts = [
         HEADER,
         f"# {Path(run).resolve().name}\n",
         f"The encoder of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
-        f"{count / 1e6:.2f}M parameters in float32, as `{name}` of transformers. Heads and teachers, which only "
+        f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}. Heads and teachers, which only "
         "training needs, are left out.\n",
-        f"## How to run it\n\n{USE.format(kind=name)}",
+        f"## How to run it\n\n{use}",
         advice(exported.config),
         f"## Where it comes from\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
         "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "

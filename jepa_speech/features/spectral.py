@@ -82,7 +82,7 @@ def _cepstra(audio: jax.Array) -> jax.Array:
 
 
 def _log_mel(audio: jax.Array, mels: int) -> jax.Array:
-    spectrum = jnp.fft.rfft(_windows(audio.astype(jnp.float32)) * _hann())  # (…, T, 201)
+    spectrum = jnp.fft.rfft(_windows(audio.astype(jnp.float32)) * hann())  # (…, T, 201)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return jnp.log(jnp.matmul(power, mel_bank(mels, grid.WINDOW), precision=_HIGHEST) + _FLOOR)
 
@@ -99,7 +99,8 @@ def _windows(audio: jax.Array) -> jax.Array:
 
 
 @lru_cache
-def _hann() -> np.ndarray:
+def hann() -> np.ndarray:
+    """The periodic window of 400 samples."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(grid.WINDOW) / grid.WINDOW)).astype(np.float32)
 
 

@@ -11,11 +11,15 @@ from jepa_speech.nn.rows import dropout, fold
 Activation = Callable[[jax.Array], jax.Array]
 
 
+def rotary_frequencies(half: int) -> jax.Array:
+    """Radians a frame, of each pair of channels: (half,)."""
+    return 10_000.0 ** (-jnp.arange(half) / half)
+
+
 def rotate(x: jax.Array) -> jax.Array:
     """Rotary position embedding (arXiv 2104.09864, eq. 34): x (B, T, H, D/H) -> same."""
     half = x.shape[-1] // 2
-    frequency = 10_000.0 ** (-jnp.arange(half) / half)
-    angle = jnp.arange(x.shape[1])[:, None, None] * frequency  # (T, 1, half)
+    angle = jnp.arange(x.shape[1])[:, None, None] * rotary_frequencies(half)  # (T, 1, half)
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)

@@ -1,0 +1,98 @@
+"""This project's own encoder (`nn/encoder.py`) as a torch model of one file, `modeling_jepa_speech.py`, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.config import from_section
+from jepa_speech.errors import UserError
+from jepa_speech.features.filters import mel_bank
+from jepa_speech.features.grid import WINDOW
+from jepa_speech.features.spectral import hann
+from jepa_speech.nn.blocks import rotary_frequencies
+from jepa_speech.nn.encoder import Encoder, EncoderConfig
+from jepa_speech.nn.frontends import LogMelFrontend
+from jepa_speech.nn.module import Params, Pure
+
+MODEL_TYPE = "jepa_speech"
+MODULE = "modeling_jepa_speech"  # the file that is copied beside the weights
+
+# Keys of config section `encoder`, and theirs.
+KEYS = {
+    "name": "block_type",
+    "frontend": "frontend",
+    "channels": "conv_channels",
+    "width": "hidden_size",
+    "blocks": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "hidden": "intermediate_size",
+    "kernel": "kernel_size",
+    "dropout": "hidden_dropout",
+}
+
+
+def to_torch(config: Mapping[str, Any], encoder: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(config.json, arrays by their names in their layout) of the encoder of a run.
+
+    Raises UserError for w2v-BERT's front-end.
+    """
+    section = from_section(EncoderConfig, config["encoder"], "encoder")
+    if section.frontend == "subsampled":
+        raise UserError(
+            "encoder.frontend = subsampled: there is no torch code of it; what works is encoder.frontend = conv or "
+            "logmel, and, for every encoder, `jepa-speech export stablehlo` and `jepa-speech embed`"
+        )
+    arrays = {their_name(path): turned(path, x) for path, x in jax.tree_util.tree_leaves_with_path(encoder)}
+    theirs = {
+        "architectures": ["JepaSpeechModel"],
+        "auto_map": {"AutoConfig": f"{MODULE}.JepaSpeechConfig", "AutoModel": f"{MODULE}.JepaSpeechModel"},
+        "model_type": MODEL_TYPE,
+        "dtype": "float32",
+        **{name: getattr(section, ours) for ours, name in KEYS.items()},
+        "masked_embedding": "mask_embedding" in arrays,
+    }
+    return theirs, arrays | constants(section)
+
+
+def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
+    """What the model computes with and does not learn: to the last bit what our own code has."""
+    found = {"frequencies": np.asarray(rotary_frequencies(section.width // section.heads // 2))}
+    if section.frontend == "logmel":
+        found |= {"frontend.hann": hann(), "frontend.mel": mel_bank(LogMelFrontend.width, WINDOW)}
+    return found
+
+
+def from_torch(theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], Params]:
+    """(config section `encoder`, parameters): `to_torch` the other way; raises UserError for other arrays."""
+    section = {ours: theirs[name] for ours, name in KEYS.items() if name in theirs} | {"dtype": "float32"}
+    config, fill = (
+        from_section(EncoderConfig, section, "encoder"),
+        "learned" if theirs["masked_embedding"] else "random",
+    )
+    shapes = jax.eval_shape(Pure(lambda rngs: Encoder(config, fill, rngs)).init, jax.random.key(0))
+    wanted = {their_name(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
+    if wanted.keys() != arrays.keys() - constants(config).keys():
+        differing = sorted(wanted.keys() ^ (arrays.keys() - constants(config).keys()))
+        raise UserError(f"model.safetensors: not what its config.json tells: {', '.join(differing[:3])}")
+
+    def fill_in(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        array = turned(path, arrays[their_name(path)])
+        if array.shape != leaf.shape:
+            raise UserError(f"model.safetensors: {their_name(path)} has another shape than its config.json tells")
+        return jnp.asarray(array)
+
+    return section, jax.tree_util.tree_map_with_path(fill_in, shapes)
+
+
+def their_name(path: tuple[Any, ...]) -> str:
+    *parents, last = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
+    return ".".join([*parents, "weight" if last in ("kernel", "scale") else last])
+
+
+def turned(path: tuple[Any, ...], array: Any) -> np.ndarray:
+    """Kernels from (in, out) and (kernel, in, out) to torch's layout and back, in float32."""
+    array = np.asarray(array, np.float32)
+    return array.T if path[-1].key == "kernel" else array
