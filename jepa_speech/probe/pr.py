@@ -10,7 +10,6 @@ from jepa_speech.probe import phones
 from jepa_speech.probe import transcription as KIND
 from jepa_speech.probe.ctc_head import Recipe
 from jepa_speech.probe.dataset import Utterance
-from jepa_speech.probe.phones import SILENCE
 from jepa_speech.text.errors import word_errors
 
 __all__ = ["FIGURES", "KIND", "RECIPE", "read", "score", "sequence"]
@@ -21,15 +20,10 @@ RECIPE = Recipe(learning_rates=(3e-3, 1e-2), projection=256, lstms=0, dropout=0.
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
     """The manifests and phones.jsonl that the task `phones` reads, too."""
-    splits = {
-        split: [
-            replace(u, target=tuple(label for label, _, _ in u.target if label.lower() not in SILENCE))
-            for u in utterances
-        ]
+    return {
+        split: [replace(u, target=tuple(phones.spoken(u.target))) for u in utterances]
         for split, utterances in phones.read(folder).items()
     }
-    KIND.check_seen(splits, folder / "phones.jsonl", "phones")
-    return splits
 
 
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:

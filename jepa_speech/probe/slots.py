@@ -16,7 +16,7 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.probe import transcription as KIND
 from jepa_speech.probe.ctc_head import Recipe
-from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
 from jepa_speech.text.errors import character_errors
 from jepa_speech.text.vocabulary import normal
 
@@ -28,15 +28,14 @@ RECIPE = Recipe()
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
     """FOLDER/{train,valid,test}.manifest.jsonl with `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
-    splits = {}
-    for split in SPLITS:
-        path = folder / f"{split}.manifest.jsonl"
+    splits, paths = {}, {split: folder / f"{split}.manifest.jsonl" for split in SPLITS}
+    for split, path in paths.items():
         texts, tags = read_manifest(path, "text"), read_manifest(path, "slot_tags")
         splits[split] = [
             replace(text, target=marked(str(text.target), tag.target, f"{path}:{number}"))
             for number, (text, tag) in enumerate(zip(texts, tags, strict=True), 1)
         ]
-    KIND.check_seen(splits, folder, "slot_tags", is_mark)
+    check_seen(splits, lambda split, line: f"{paths[split]}:{line}: 'slot_tags'", marks)
     return splits
 
 
@@ -54,6 +53,10 @@ def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
         ends = bool(slot) and (number + 1 == len(tags) or tags[number + 1] != f"I-{slot}")
         symbols += [" "] * (number > 0) + [f"<{slot}"] * begins + list(word) + [f"{slot}>"] * ends
     return tuple(symbols)
+
+
+def marks(symbols: Sequence[str]) -> list[str]:
+    return [symbol for symbol in symbols if is_mark(symbol)]
 
 
 def is_mark(symbol: str) -> bool:

@@ -4,19 +4,16 @@ A task has FIGURES, the names of its figures and which way is better, and `score
 [a, b] of each figure for one utterance of symbols. Its utterances' targets are sequences of symbols.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jepa_speech.errors import UserError
 from jepa_speech.nn.module import Params
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.classification import views
 from jepa_speech.probe.ctc_head import Recipe, Recogniser
-from jepa_speech.probe.dataset import Utterance
 from jepa_speech.probe.inputs import Sequences
 from jepa_speech.text.vocabulary import Vocabulary
 
@@ -160,14 +157,3 @@ class Padding:
 def needed(ids: np.ndarray) -> int:
     """Frames that CTC needs for a text."""
     return len(ids) + int((ids[1:] == ids[:-1]).sum())
-
-
-def check_seen(
-    splits: Mapping[str, Sequence[Utterance]], path: Path, field: str, label: Callable[[str], bool] = bool
-) -> None:
-    """Raises UserError if a split has symbols that are labels and that training never shows."""
-    seen = {symbol for utterance in splits["train"] for symbol in utterance.target}
-    for split, utterances in splits.items():
-        found = {symbol for utterance in utterances for symbol in utterance.target}
-        if unseen := sorted(symbol for symbol in found - seen if label(symbol)):
-            raise UserError(f"{path}: {field}: the {split} split has {', '.join(unseen)}, which train never shows")

@@ -101,7 +101,11 @@ def written(folder: Path, rows: dict[str, list[dict]]) -> Path:
         (asr, {"text": None}, "valid.manifest.jsonl:1: the field 'text' is missing"),
         (slots, {"slot_tags": ["O"]}, "valid.manifest.jsonl:1: the field 'slot_tags' must be a list with one tag"),
         (slots, {"slot_tags": ["O", "x"]}, "slot_tags: 'x' is none of O, B-SLOT, I-SLOT"),
-        (slots, {"slot_tags": ["O", "B-y"]}, "slot_tags: the valid split has <y, y>, which train never shows"),
+        (
+            slots,
+            {"slot_tags": ["O", "B-y"]},
+            "jsonl:1: 'slot_tags': the valid split has <y, which train never shows",
+        ),
     ],
 )
 def test_bad_manifests_are_told_by_file_and_field(task, change, message, tmp_path):
