@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             difference = evaluate.compare([results, *pooled], others, task)
             results["against"][task] = {"system": others[0]["name"], **difference._asdict()}
             runs = f", {1 + len(pooled)} runs against {len(others)}" if pooled or others[1:] else ""
-            print(f"{task}: {results['name']} - {others[0]['name']} = {difference} points (paired{runs})")
+            figure, better = next(iter(results["tasks"][task]["figures"].items()))
+            less = f", {figure}: less is better" if better == "lower" else ""
+            print(f"{task}: {results['name']} - {others[0]['name']} = {difference} points (paired{runs}{less})")
     folder = Path(args.out)
     write_json(folder / f"{results['name']}.json", results)
     report.save_figures(folder / results["name"], result_plots.of_results(results))

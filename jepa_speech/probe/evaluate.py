@@ -104,6 +104,8 @@ def figure_of(results: Results, task: str, figure: str | None = None) -> Results
     if task not in results["tasks"]:
         raise UserError(f"the results of {results['name']} lack the task {task}: probe it with --tasks {task}")
     part = results["tasks"][task]
+    if "figures" not in part:
+        raise UserError(f"the results of {results['name']} are of an earlier version: probe it again")
     return part["heads"][part["chosen"]]["figures"][figure or next(iter(part["figures"]))]
 
 
