@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from phones import CONFIG, HERE, accuracy, prepare, probe, verb
+from phones import CONFIG, HERE, prepare, probe, verb
 
 from jepa_speech.features.targets import TARGETS as PASE_TARGETS
 from jepa_speech.files import read_json, write_json, write_text
@@ -152,7 +152,7 @@ def main() -> None:
         outside = "" if low <= result[row.collapse] <= high else ", outside"
         collapse = f"{row.collapse.replace('_', ' ')} {result[row.collapse]:.3g} ({low:g} to {high:g}{outside})"
         beside = f"{trivial:.3f} ({row.trivial})"
-        rows.append((row.title, f"{loss:.3f}", beside, collapse, str(accuracy([phones])), *against))
+        rows.append((row.title, f"{loss:.3f}", beside, collapse, str(evaluate.over_runs([phones], "phones")), *against))
         numbers = {name: value for name, value in result.items() if not isinstance(value, str)}
         figures[variant] = {"heldout": numbers, "chosen": phones["tasks"]["phones"]["chosen"]}
     lines = ["| " + " | ".join(row) + " |" for row in rows]

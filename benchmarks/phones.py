@@ -13,10 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from jepa_speech.files import read_json, write_json, write_text
-from jepa_speech.probe import bootstrap, evaluate
+from jepa_speech.probe import evaluate
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "smoke.py"
@@ -59,14 +57,6 @@ def probe(data: Path, work: Path, name: str, *options: object) -> dict:
     return read_json(path)
 
 
-def accuracy(runs: list[dict]) -> bootstrap.Estimate:
-    """The mean over seeds; the interval covers the choice of test utterances and of seeds."""
-    tables = [evaluate.figure_of(run, "phones")["counts"] for run in runs]
-    counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
-    never_right = counts[:1] * [0, 1]
-    return bootstrap.paired(counts, never_right)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -91,7 +81,7 @@ def main() -> None:
     rows = [("features", "seeds", "phone accuracy, % [95%]", "minus log-mel ±5, points [95%]")]
     for title, runs in systems.items():
         difference = "" if runs is context else str(evaluate.compare(runs, context, "phones"))
-        rows.append((title, str(len(runs)), str(accuracy(runs)), difference))
+        rows.append((title, str(len(runs)), str(evaluate.over_runs(runs, "phones")), difference))
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|---|---|---|---|")
     table = "\n".join(lines) + "\n"

@@ -26,6 +26,7 @@ VERBS = (
     "evaluate",
     "corpus",
     "probe",
+    "compare",
     "analyze",
     "embed",
     "transcribe",

@@ -6,18 +6,13 @@ does can be done by hand. A step whose command was done before is not done again
 
 import argparse
 import hashlib
-import shlex
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jepa_speech.cli.demo_corpus import write_corpus
-from jepa_speech.errors import Interrupted, UsageError, UserError
-from jepa_speech.files import read_json, write_json
+from jepa_speech.cli.road import Road
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.probe import evaluate, report, result_plots
 
 HELP = "go the whole road on synthetic voices, or on --data DIR, to runs/demo/report.html"
@@ -122,59 +117,6 @@ def differences(probes: Sequence[dict[str, Any]], tasks: Sequence[str]) -> list[
     ]
 
 
-class Road:
-    """Runs verbs one after the other; DIR/done remembers which commands are done, and their results."""
-
-    def __init__(self, folder: Path) -> None:
-        self.done = folder / "done"
-        self.steps: list[dict[str, Any]] = []
-
-    def go(self, *arguments: Any) -> dict[str, Any]:
-        """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails."""
-        command = [str(argument) for argument in arguments]
-        shown = shlex.join(["jepa-speech", *command])
-        record = self.done / f"{len(self.steps)}-{command[0]}.json"
-        step = read_json(record) if record.is_file() else {}
-        print(f"\n$ {shown}", flush=True)
-        if step.get("command") == shown:
-            print("done before", flush=True)
-        else:
-            step = {"name": record.stem, "command": shown, **execute(command, record.with_suffix(".results"))}
-            write_json(record, step)
-        self.steps.append(step)
-        return step["results"]
-
-
-def execute(command: Sequence[str], results: Path) -> dict[str, Any]:
-    """Runs a verb in a process of its own; returns its results and how long it took."""
-    results.parent.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    with subprocess.Popen([sys.executable, "-m", "jepa_speech", *command, "--json", str(results)]) as verb:
-        code = outlast(verb)
-    if code in (130, -signal.SIGINT):
-        raise KeyboardInterrupt
-    if code == Interrupted.exit_code:
-        raise Interrupted("stopped, and saved: run the same command to go on")
-    if code:
-        raise UserError(f"the step above failed with exit code {code}; run the same command to go on from there")
-    found = {"seconds": time.monotonic() - began, "results": read_json(results)}
-    results.unlink()
-    return found
-
-
-def outlast(verb: subprocess.Popen) -> int:
-    """Waits for the verb, however often Ctrl-C is pressed (it hears it too, and may be saving); passes SIGTERM on."""
-    before = signal.signal(signal.SIGTERM, lambda *_: verb.terminate())
-    try:
-        while True:
-            try:
-                return verb.wait()
-            except KeyboardInterrupt:
-                continue
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def write_report(
     path: Path,
     table: Sequence[Sequence[str]],
@@ -187,7 +129,7 @@ def write_report(
     compared = []
     for task in probes[0]["tasks"] if probes else ():
         scores = {probe["name"]: evaluate.estimate(probe, task) for probe in probes}
-        compared.append(result_plots.systems(scores, task, probes[0]["tasks"][task]["chance"]))
+        compared.append(result_plots.systems(scores, probes[0]["tasks"][task], task))
     commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in road.steps)]
     sections = [
         report.Section("Result", "\n".join(notes), table, compared),

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jepa_speech.cli.plan_links import Bytes
 from jepa_speech.config import from_section
-from jepa_speech.data.plan import DataConfig, bucket_lengths
+from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.features.grid import SAMPLE_RATE, frames
 from jepa_speech.features.spectral import DIMS
 from jepa_speech.objectives import build
@@ -42,8 +42,7 @@ def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], B
     rows = -(-max(1, int(data.batch_seconds / max(data.buckets))) // parts) * parts
 
     bare = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), state)
-    step = jax.jit(make_step(objective, optimizer, lambda _: 1.0, settings.report_due))
-    flops = product_flops(step.trace(bare, abstract_batch(config, objective, rows, samples)).jaxpr.jaxpr)
+    flops = step_flops(config, objective, bare, rows, samples)
     one, two = (kept_bytes(objective, bare, abstract_batch(config, objective, n, samples)) for n in (1, 2))
     stats = jax.eval_shape(
         objective.loss, bare.params, bare.slow, abstract_batch(config, objective, 1, samples), bare.key, bare.step
@@ -66,6 +65,25 @@ def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], B
     } | {f"{name}_GB": value / 1e9 for name, value in (memory | {"device": sum(memory.values())}).items()}, Bytes(
         split, slow, whole
     )
+
+
+def step_flops(config: ConfigDict, objective: Objective, state: TrainState, rows: int, samples: int) -> int:
+    """Of the matrix products of one step on so many rows: forward, backward, teacher, heads, and all else in it."""
+    settings = from_section(TrainConfig, config.train, "train")
+    optimizer = make_optimizer(from_section(OptimConfig, config.optim, "optim"))
+    step = jax.jit(make_step(objective, optimizer, lambda _: 1.0, settings.report_due))
+    return product_flops(step.trace(state, abstract_batch(config, objective, rows, samples)).jaxpr.jaxpr)
+
+
+def mean_step_flops(config: ConfigDict, objective: Objective, plan: Plan) -> float:
+    """The mean over the batches of an epoch, on one device."""
+    optimizer = make_optimizer(from_section(OptimConfig, config.optim, "optim"))
+    mesh = mesh_on_paper(MeshConfig(data=1, fsdp=1), 1)
+    state = abstract_state(objective, optimizer, config.seed, mesh)
+    bare = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), state)
+    shapes = zip(plan.padded_rows.tolist(), plan.bucket_samples.tolist(), strict=True)
+    flops = [step_flops(config, objective, bare, rows, samples) for rows, samples in shapes]
+    return sum(count * work for count, work in zip(plan.counts.tolist(), flops, strict=True)) / plan.batches_per_epoch
 
 
 def abstract_batch(config: Mapping[str, Any], objective: Objective, rows: int, samples: int) -> dict[str, Any]:

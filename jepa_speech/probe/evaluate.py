@@ -114,6 +114,13 @@ def estimate(results: Results, task: str, figure: str | None = None) -> bootstra
     return _estimate(figure_of(results, task, figure))
 
 
+def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> bootstrap.Estimate:
+    """The mean of a figure over a system's runs (seeds); its interval covers the choice of utterances and of runs."""
+    tables = [figure_of(results, task, figure)["counts"] for results in runs]
+    counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
+    return bootstrap.paired(counts, counts[:1] * [0, 1])  # against a ratio of 0
+
+
 def compare(
     ours: Sequence[Results], theirs: Sequence[Results], task: str, figure: str | None = None
 ) -> bootstrap.Estimate:

@@ -14,24 +14,28 @@ NUMBERED = 12  # classes up to which a confusion matrix has its numbers written 
 
 
 @styled
-def systems(scores: Mapping[str, Estimate], task: str, chance: float) -> Figure:
-    """Accuracy of each system as a point with its interval; the best on top."""
-    figure, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
-    ranked = sorted(scores.items(), key=lambda item: item[1].value)
-    for height, (name, score) in enumerate(ranked):
-        colour = RANDOM if name in BASELINES or name.startswith("random") else MODEL
+def systems(scores: Mapping[str, Estimate], part: Mapping[str, Any], title: str, figure: str | None = None) -> Figure:
+    """A figure of each system as a point with its interval; the best on top. part: a task's results (evaluate.py)."""
+    name = figure or next(iter(part["figures"]))
+    better = part["figures"][name]
+    drawn, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
+    ranked = sorted(scores.items(), key=lambda item: item[1].value, reverse=better == "lower")
+    for height, (system, score) in enumerate(ranked):
+        colour = RANDOM if system in BASELINES or system.startswith("random") else MODEL
         axes.plot([100 * score.low, 100 * score.high], [height, height], color=colour, lw=5, alpha=0.35)
         axes.plot(100 * score.value, height, "o", color=colour, ms=8)
         axes.annotate(
             f"{100 * score.value:.1f}", (100 * score.value, height), (0, 7), textcoords="offset points", ha="center"
         )
-    axes.axvline(100 * chance, color=TARGET, ls=":", lw=1.5)
-    axes.text(100 * chance, -0.5, f" always the commonest: {100 * chance:.1f}%", color=TARGET, va="bottom")
-    axes.set_yticks(range(len(ranked)), [name for name, _ in ranked])
+    if "chance" in part and name == next(iter(part["figures"])):
+        chance = 100 * part["chance"]
+        axes.axvline(chance, color=TARGET, ls=":", lw=1.5)
+        axes.text(chance, -0.5, f" without listening: {chance:.1f}%", color=TARGET, va="bottom")
+    axes.set_yticks(range(len(ranked)), [system for system, _ in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.2)
-    axes.set_xlabel("accuracy on test, % (bar: 95% interval over utterances)")
-    axes.set_title(f"{task}: bars that do not touch differ")
-    return figure
+    axes.set_xlabel(f"{name} on test, %, {better} is better (bar: 95% interval)")
+    axes.set_title(f"{title}: bars that do not touch differ")
+    return drawn
 
 
 @styled

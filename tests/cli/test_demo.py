@@ -11,7 +11,7 @@ import pytest
 from spoken import write_spoken
 
 from jepa_speech import cli
-from jepa_speech.cli import demo
+from jepa_speech.cli import demo, road
 from jepa_speech.files import read_json
 
 TINY = """
@@ -40,7 +40,7 @@ def commands(monkeypatch, tmp_path):
     config = tmp_path / "tiny.py"
     config.write_text(TINY.format(smoke=str(demo.CONFIG)))
     monkeypatch.setattr(demo, "CONFIG", config)
-    monkeypatch.setattr(demo, "execute", here)
+    monkeypatch.setattr(road, "execute", here)
     return ran
 
 
@@ -72,7 +72,7 @@ def test_a_bare_folder_is_trained_on_and_said_to_be_unprobed(monkeypatch, tmp_pa
         ran.append(command[0])
         return {"seconds": 0.0, "results": {}}
 
-    monkeypatch.setattr(demo, "execute", noted)
+    monkeypatch.setattr(road, "execute", noted)
     assert cli.main(arguments(tmp_path, tmp_path / "out")) == 0
     assert ran == ["prepare", "fit", "label", "train", "analyze"]
     assert "No probes: they need labels" in capsys.readouterr().out
@@ -103,4 +103,4 @@ def test_a_verb_that_saves_is_waited_for(stop, seconds, code):
     with subprocess.Popen([sys.executable, "-c", SAVES.format(seconds=seconds)], stdout=subprocess.PIPE) as verb:
         verb.stdout.readline()
         threading.Timer(0.2, os.kill, (os.getpid(), stop)).start()
-        assert demo.outlast(verb) == code
+        assert road.outlast(verb) == code

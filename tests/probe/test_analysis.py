@@ -85,7 +85,7 @@ def test_pictures_and_report(corpus, tmp_path):
     figures = analysis.figures(found) | result_plots.of_results({"tasks": {"phones": part}})
     figures["curves"] = plots.curves(curve)
     figures["systems"] = result_plots.systems(
-        {"ours": Estimate(0.4, 0.3, 0.5), "logmel": Estimate(0.3, 0.2, 0.4)}, "phones", 0.1
+        {"ours": Estimate(0.4, 0.3, 0.5), "logmel": Estimate(0.3, 0.2, 0.4)}, part | {"chance": 0.1}, "phones"
     )
     report.save_figures(tmp_path, figures)
     for name in figures:

@@ -1,0 +1,170 @@
+"""jepa-speech compare: objectives side by side, on the same recordings, in the same order, for the same steps or work.
+
+Every step is a verb in a process of its own; the same command goes on after an interruption, and does only what is new
+when objectives, seeds or tasks are added.
+"""
+
+import argparse
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from jepa_speech.anchors.ensemble import open_anchors
+from jepa_speech.cli.compare_tables import System, written
+from jepa_speech.cli.plan_model import mean_step_flops
+from jepa_speech.cli.road import Road
+from jepa_speech.cli.train import fill_in_anchor
+from jepa_speech.config import from_section
+from jepa_speech.data.plan import DataConfig, Plan
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError
+from jepa_speech.objectives import build
+from jepa_speech.probe import evaluate
+from jepa_speech.train.configfile import flat, imported, load_config
+
+HELP = "train objectives alike, probe them alike, and put them into one table and one report"
+EXAMPLE = (
+    "jepa-speech compare --config configs/compare_small.py --objectives gmm_jepa,pure_jepa,hubert "
+    "--input pretrain.manifest.jsonl --data DIR:phones,speaker --budget 800 --seeds 3 --out runs/compare"
+)
+BESIDE = ("logmel", "logmel5")
+BUDGET = re.compile(r"(\d+)|(\d+(?:\.\d+)?(?:e\+?\d+)?)FLOP")
+
+
+class Labelled(NamedTuple):
+    """A folder of labelled recordings, and the tasks that are probed on it."""
+
+    folder: Path
+    tasks: list[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/compare_small.py")
+    parser.add_argument("--objectives", required=True, metavar="A,B,...", help="variants of the config")
+    parser.add_argument("--input", required=True, metavar="DIR|MANIFEST", help="what all train on, unlabelled")
+    parser.add_argument(
+        "--data", required=True, nargs="+", metavar="DIR[:TASK,...]", help="what is probed on (default task: phones)"
+    )
+    parser.add_argument(
+        "--budget", required=True, metavar="STEPS|nFLOP", help="of each run: 800 steps, or work such as 3e14FLOP"
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each objective (default: 1)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="gets compare.json, report.html and all runs")
+    parser.description += "; --config.KEY=VALUE changes a key for every objective"
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    names, out = args.objectives.split(","), Path(args.out)
+    labelled, fits = labelled_of(args.data), fits_of(args.config, names)
+    configs = {name: load_config(f"{args.config}:{name}", args.overrides) for name in names}
+    check(args, configs)
+
+    shared = Road(out / "data")
+    store = out / "data" / "store"
+    shared.go("prepare", "--input", args.input, "--out", store)
+    anchors = {fit: anchored(out, store, fit, shared) for fit in dict.fromkeys(fits.values()) if fit}
+    roads, systems = [shared, *(road for _, road in anchors.values())], []
+    for name in names:
+        anchor, before = anchors.get(fits[name], ("", shared))
+        training = budgeted(configs[name], store, anchor, args.budget)
+        keys = {"data.store": store, "train.steps": training["steps"]} | ({"anchor.path": anchor} if anchor else {})
+        changes = [*args.overrides, *(f"--config.{key}={value}" for key, value in keys.items())]
+        runs = []
+        for seed in range(args.seeds):
+            road = Road(out / "runs" / f"{name}-{seed}", [shared, before])
+            workdir = ("--workdir", road.folder / "run", f"--config.seed={seed}")
+            road.go("train", "--config", f"{args.config}:{name}", *workdir, *changes)
+            runs.append(probed(road, labelled, "--checkpoint", road.folder / "run", "--name", f"{name}-{seed}"))
+            roads.append(road)
+        systems.append(System(name, training, by_task(runs)))
+
+    road = Road(out / "baselines", [shared])
+    roads.append(road)
+    beside = [System(name, {}, by_task([probed(road, labelled, "--checkpoint", name)])) for name in BESIDE]
+    random = ("--checkpoint", "random", "--like", out / "runs" / f"{names[0]}-0" / "run")
+    untrained = [
+        probed(road, labelled, *random, "--name", f"random-{seed}", "--seed", seed) for seed in range(args.seeds)
+    ]
+    systems += [System("random init", {}, by_task(untrained)), *beside]
+    return written(out, systems, roads, " ".join([f"--budget {args.budget}", *args.overrides]))
+
+
+def labelled_of(texts: Sequence[str]) -> list[Labelled]:
+    """DIR or DIR:TASK,TASK of each; raises UsageError for an unknown task, one that is asked for twice, no folder."""
+    found: list[Labelled] = []
+    for text in texts:
+        folder, _, tasks = text.partition(":")
+        if not Path(folder).is_dir():
+            raise UsageError(f"--data {text}: {folder} is no folder")
+        found.append(Labelled(Path(folder), list(evaluate.chosen_tasks((tasks or "phones").split(",")))))
+        if twice := [task for task in found[-1].tasks for other in found[:-1] if task in other.tasks]:
+            raise UsageError(f"--data {text}: the task {twice[0]} is asked for on two folders: compare twice")
+    return found
+
+
+def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Of each objective, what `jepa-speech fit` is told; () where it needs no anchor."""
+    fits = getattr(imported(Path(config)), "ANCHORS", {}) if Path(config).is_file() else {}
+    if missing := [name for name in names if name not in fits]:
+        raise UsageError(
+            f"{config}: ANCHORS says nothing of {', '.join(missing)}; it has {', '.join(fits) or 'no objective'}: what "
+            "`jepa-speech fit` is told for each, () for none (configs/compare_small.py shows how)"
+        )
+    return {name: tuple(fits[name]) for name in names}
+
+
+def check(args: argparse.Namespace, configs: Mapping[str, ConfigDict]) -> None:
+    """Raises UsageError for a budget or seeds that are none, and where encoders or data differ."""
+    if not BUDGET.fullmatch(args.budget) or float(args.budget.removesuffix("FLOP")) <= 0 or args.seeds < 1:
+        raise UsageError(
+            f"--budget {args.budget} --seeds {args.seeds}: write --budget 800 or --budget 3e14FLOP, --seeds 3"
+        )
+    first = next(iter(configs))
+    for name, config in configs.items():
+        for section in ("encoder", "data"):
+            theirs, ours = dict(flat(config[section])), dict(flat(configs[first][section]))
+            if different := [key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)]:
+                raise UsageError(
+                    f"{args.config}: {name} has another {section} than {first} ({', '.join(sorted(different))}): "
+                    "compared are objectives, on the same encoder and data"
+                )
+
+
+def anchored(out: Path, store: Path, fit: tuple[str, ...], before: Road) -> tuple[Path, Road]:
+    """An anchor, and the store labelled by it."""
+    road = Road(out / "anchors" / f"{fit[0]}-{hashlib.sha256(' '.join(fit).encode()).hexdigest()[:6]}", [before])
+    path = road.folder / "anchor.npz"
+    road.go("fit", *fit, "--store", store, "--out", path)
+    road.go("label", "--store", store, "--anchor", path)
+    return path, road
+
+
+def budgeted(config: ConfigDict, store: Path, anchor: str | Path, budget: str) -> dict[str, float]:
+    """Steps of a run, and its work in TFLOP: all matrix products, those of teacher and heads too."""
+    opened = open_anchors(str(anchor)) if anchor else None
+    config.anchor.path = str(anchor)
+    fill_in_anchor(config, opened)
+    data = from_section(DataConfig, config.data, "data")
+    plan = Plan(Store(store).samples, data.buckets, data.batch_seconds, config.seed, windows=data.windows)
+    work = mean_step_flops(config, build(config, opened), plan)
+    steps = int(float(budget.removesuffix("FLOP")) / work) if budget.endswith("FLOP") else int(budget)
+    if steps < 1:
+        raise UsageError(f"--budget {budget}: a step of {config.objective.name} takes {work:.3g} FLOP")
+    return {"steps": steps, "TFLOP": steps * work / 1e12}
+
+
+def probed(road: Road, labelled: Sequence[Labelled], *system: Any) -> dict[str, dict[str, Any]]:
+    """Task -> results of one system."""
+    found = {}
+    for folder, tasks in labelled:
+        where = ("--data", folder, "--tasks", ",".join(tasks), "--out", road.folder / "probes")
+        found |= dict.fromkeys(tasks, road.go("probe", *system, *where))
+    return found
+
+
+def by_task(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {task: [run[task] for run in runs] for task in runs[0]}

@@ -1,0 +1,106 @@
+"""`jepa-speech compare` at a toy size: what is run for two objectives, the tables, and what is not run again."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from spoken import write_spoken
+from toys import CONFIGS
+
+from jepa_speech import cli
+from jepa_speech.cli import compare, road
+from jepa_speech.files import read_json
+from jepa_speech.train.configfile import imported, load_config
+
+CONFIG = """
+from jepa_speech.train.configfile import load_config
+
+ANCHORS = {{"gmm_jepa": ("gmm", "--components", "16", "--features", "logmel"), "pure_jepa": (), "wavlm": ()}}
+
+def get_config(variant):
+    config = load_config({tiny!r} + ":" + variant)
+    config.train.update(checkpoint_every=3)
+    return config
+"""
+
+
+@pytest.fixture
+def verbs(monkeypatch):
+    """What was run, in this process."""
+    ran = []
+
+    def here(command, results):
+        ran.append(" ".join(command[:2]) if command[0] == "fit" else command[0])
+        results.parent.mkdir(parents=True, exist_ok=True)
+        assert cli.main([*command, "--json", str(results)]) == 0
+        return {"seconds": 0.0, "results": read_json(results)}
+
+    monkeypatch.setattr(road, "execute", here)
+    return ran
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / "toy.py"
+    path.write_text(CONFIG.format(tiny=str(CONFIGS / "tiny.py")))
+    return path
+
+
+def arguments(config: Path, out: Path, objectives: str, data: Path, *more: str, budget: str = "3") -> list[str]:
+    named = ["compare", "--config", config, "--objectives", objectives, "--input", data, "--data", data]
+    return [*map(str, named), "--budget", budget, "--out", str(out), *more]
+
+
+def test_two_objectives_then_the_other_one_first(config, verbs, tmp_path, capsys):
+    data, out = write_spoken(tmp_path / "spoken"), tmp_path / "out"
+    assert cli.main(arguments(config, out, "gmm_jepa,pure_jepa", data)) == 0
+    assert verbs == ["prepare", "fit gmm", "label", "train", "probe", "train", "probe", "probe", "probe", "probe"]
+    shown = capsys.readouterr().out
+    found = json.loads((out / "compare.json").read_text())
+    names = ["gmm_jepa", "pure_jepa", "random init", "logmel", "logmel5"]
+    assert [row[0] for row in found["table"]] == ["system", *names] and "gmm_jepa minus" in shown
+    assert [row[0] for row in found["differences"]] == ["gmm_jepa minus", *names[1:]]
+    assert found["training"]["gmm_jepa"]["TFLOP"] > found["training"]["pure_jepa"]["TFLOP"] > 0, "a head more"
+    assert (out / "report.html").read_text().count('src="data:image/png;base64,') == 1
+    runs = [json.loads((out / "runs" / f"{name}-0" / "run" / "config.json").read_text()) for name in names[:2]]
+    assert runs[0]["encoder"] == runs[1]["encoder"] and runs[0]["inputs"]["store"] == runs[1]["inputs"]["store"]
+
+    verbs.clear()
+    assert cli.main(arguments(config, out, "pure_jepa,gmm_jepa", data)) == 0
+    assert verbs == ["probe"], "the untrained encoder is that of the first objective"
+    assert "pure_jepa minus" in capsys.readouterr().out
+    assert cli.main(arguments(config, out, "gmm_jepa", data, budget="1FLOP")) == 2
+    assert "a step of gmm_jepa takes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objectives": "gmm_jepa,hubert"}, "ANCHORS says nothing of hubert"),
+        ({"objectives": "gmm_jepa,wavlm"}, "wavlm has another encoder than gmm_jepa"),
+        ({"budget": "much"}, "--budget 800"),
+        ({"data": ["DATA:phones", "DATA:speaker,phones"]}, "the task phones is asked for on two folders"),
+        ({"data": ["DATA/nowhere"]}, "is no folder"),
+        ({"data": ["DATA:singing"]}, "unknown task singing"),
+    ],
+)
+def test_wrong_input_is_one_line(config, monkeypatch, tmp_path, capsys, change, message):
+    monkeypatch.setattr(road, "execute", lambda command, results: pytest.fail(f"{command} was run"))
+    data = tmp_path / "spoken"
+    data.mkdir()
+    options = {"objectives": "gmm_jepa", "budget": "3", "data": ["DATA"]} | change
+    line = ["compare", "--config", str(config), "--input", str(data), "--out", str(tmp_path / "out"), "--data"]
+    line += [text.replace("DATA", str(data)) for text in options["data"]]
+    assert cli.main([*line, "--objectives", options["objectives"], "--budget", options["budget"]]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown and shown.count("\n") == 1
+
+
+def test_the_committed_config_compares_objectives_alone():
+    """Same encoder, data, optimiser and steps for every objective that it has an anchor for, or none."""
+    path = str(CONFIGS / "compare_small.py")
+    configs = {name: load_config(f"{path}:{name}") for name in imported(Path(path)).ANCHORS}
+    compare.check(argparse.Namespace(budget="800", seeds=3, config=path), configs)
+    assert len({repr((config.optim, config.train)) for config in configs.values()}) == 1
+    assert configs["gmm_jepa_as_released"].mask.site == "pre_predictor" and configs["wavlm"].mixing.utterance > 0
