@@ -1,0 +1,25 @@
+"""`jepa-speech export s3prl`: a run folder → an upstream folder of S3PRL."""
+
+import argparse
+from typing import Any
+
+from jepa_speech.export.hf_folder import to_huggingface
+from jepa_speech.export.model_card import model_card
+from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.export.s3prl import write_upstream
+
+HELP = "an upstream folder for S3PRL, of whatever `export hf` takes: list of waves in, hidden_states out"
+EXAMPLE = "jepa-speech export s3prl runs/mine --out s3prl-mine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    model = load_pretrained(options.checkpoint)
+    exported = to_huggingface(model.config, model.params["encoder"])
+    files = write_upstream(options.out, exported, model_card(options.checkpoint, model.config, model.step, exported))
+    print(f"{options.out}: {exported.config['architectures'][0]} of step {model.step}, as an upstream for S3PRL")
+    return {"out": options.out, "step": model.step, "class": exported.config["architectures"][0], "files": files}

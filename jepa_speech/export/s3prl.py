@@ -1,0 +1,43 @@
+"""An exported encoder as an upstream of S3PRL: `expert.py`, `hubconf.py`, and the folder for transformers as `model`.
+
+Written after S3PRL's documented contract: `UpstreamExpert(ckpt, model_config)`, `forward(list of waves)` to a dict with
+`hidden_states`, `get_downsample_rates(key)`, and an entry in `hubconf.py`. S3PRL itself is not imported, here or there.
+"""
+
+from pathlib import Path
+
+from jepa_speech.errors import UserError
+from jepa_speech.export.hf_folder import Exported, write_folder
+from jepa_speech.files import write_text
+
+HUBCONF = '''"""What S3PRL and torch.hub find in this folder."""
+
+import importlib.util
+from pathlib import Path
+
+
+def jepa_speech(ckpt=None, **kwargs):
+    """The upstream of `expert.py`; ckpt: another folder that `jepa-speech export hf` wrote."""
+    spec = importlib.util.spec_from_file_location("jepa_speech_expert", Path(__file__).with_name("expert.py"))
+    expert = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(expert)
+    return expert.UpstreamExpert(ckpt, **kwargs)
+'''
+
+
+def write_upstream(folder: str | Path, exported: Exported, card: str) -> list[str]:
+    """Writes the folder, hubconf.py last, without which it is no upstream yet; returns the files' names.
+
+    Raises UserError if it holds a hubconf.py or a model already, or cannot be written.
+    """
+    folder = Path(folder)
+    if (folder / "hubconf.py").exists():
+        raise UserError(f"{folder}: there is a hubconf.py in it; choose a new folder, or remove that one")
+    files = [f"model/{name}" for name in write_folder(folder / "model", exported, card)]
+    code = {"expert.py": Path(__file__).with_name("s3prl_expert.py").read_text("utf-8"), "hubconf.py": HUBCONF}
+    try:
+        for name, text in code.items():
+            write_text(folder / name, text)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    return [*files, *code]

@@ -1,0 +1,49 @@
+"""An upstream of S3PRL: a list of waves in, hidden states out. `jepa-speech export s3prl` copies this file.
+
+It needs torch and transformers, and the folder `model` beside it.
+"""
+
+from pathlib import Path
+
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+SAMPLE_RATE, HOP = 16_000, 320
+
+
+class UpstreamExpert(nn.Module):
+    """ckpt: a folder that `jepa-speech export hf` wrote, the one beside this file where none is named."""
+
+    def __init__(self, ckpt=None, model_config=None, **kwargs):
+        super().__init__()
+        folder = ckpt or Path(__file__).with_name("model")
+        remote = AutoConfig.from_pretrained(folder, trust_remote_code=True).model_type == "jepa_speech"
+        self.extractor = AutoFeatureExtractor.from_pretrained(folder)
+        self.model = AutoModel.from_pretrained(folder, trust_remote_code=remote)
+        # Where padding is heard, each wave goes alone: slower, and the same numbers for whatever stands beside it.
+        self.together = self.extractor.return_attention_mask and self.model.config.model_type != "data2vec-audio"
+
+    def get_downsample_rates(self, key):
+        """Samples from one frame to the next, for any of the keys."""
+        return HOP
+
+    def forward(self, wavs):
+        """wavs: tensors (S,) at 16 kHz, of at least 400 samples -> hidden_states, a list of (B, T, D): the input of
+        the first block, then each block's output. Rows that are shorter are padded behind their floor((S - 400) / 320)
+        + 1 frames.
+        """
+        groups = [wavs] if self.together else [[wav] for wav in wavs]
+        parts = [self.layers(group) for group in groups]
+        layers = parts[0]
+        if len(parts) > 1:
+            layers = [pad_sequence([x[0] for x in rows], batch_first=True) for rows in zip(*parts, strict=True)]
+        named = {f"hidden_state_{i}": x for i, x in enumerate(layers)}
+        return {"hidden_states": layers, "last_hidden_state": layers[-1], **named}
+
+    def layers(self, wavs):
+        """[(B, T, D)] of a padded batch."""
+        waves = [wav.detach().cpu().numpy() for wav in wavs]
+        inputs = self.extractor(waves, sampling_rate=SAMPLE_RATE, padding=len(waves) > 1, return_tensors="pt")
+        out = self.model(**inputs.to(wavs[0].device), output_hidden_states=True)
+        return [*out.hidden_states[:-1], out.last_hidden_state]

@@ -1,0 +1,40 @@
+"""The upstream folder, held to S3PRL's contract as its documentation has it; S3PRL's package itself is not needed."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from exported import small_config, small_run  # noqa: E402
+from toys import CONFIGS  # noqa: E402
+
+import jepa_speech  # noqa: E402
+from jepa_speech.cli import main  # noqa: E402
+from jepa_speech.train.configfile import load_config, plain  # noqa: E402
+
+
+@pytest.mark.parametrize("name", ["pure_jepa", "hubert"])  # all waves at once; each alone (norm over time)
+def test_an_upstream_gives_our_layers(name, tmp_path, capsys):
+    own = name == "pure_jepa"
+    run = small_run(tmp_path / "run", plain(load_config(f"{CONFIGS}/tiny.py:{name}")) if own else small_config(name))
+    assert main(["export", "s3prl", str(run), "--out", str(tmp_path / "upstream")]) == 0
+    upstream = torch.hub.load(str(tmp_path / "upstream"), "jepa_speech", source="local")
+    assert upstream.together is own
+    assert upstream.get_downsample_rates("hidden_states") == 320
+    rng = np.random.default_rng(0)
+    waves = [rng.normal(0.1, 0.2, samples).astype(np.float32) for samples in (400, 16_000, 719, 5_000)]
+    with torch.no_grad():
+        found = upstream([torch.tensor(wave) for wave in waves])
+    ours = jepa_speech.load_pretrained(run)
+    for row, wave in enumerate(waves):
+        layers = ours.represent(wave, 16_000).layers
+        assert len(found["hidden_states"]) == len(layers)
+        for i, (exact, layer) in enumerate(zip(layers, found["hidden_states"], strict=True)):
+            assert layer.shape[:2] == (4, 49)
+            assert np.abs(exact - layer[row, : len(exact)].numpy()).max() < 1e-4
+            assert found[f"hidden_state_{i}"] is layer
+    assert found["last_hidden_state"] is found["hidden_states"][-1]
+    capsys.readouterr()
+    assert main(["export", "s3prl", str(run), "--out", str(tmp_path / "upstream")]) == 1
+    assert "there is a hubconf.py in it" in capsys.readouterr().err
