@@ -44,6 +44,7 @@ setup(
         "lint": ["ruff>=0.9"],
         "parity": ["torch==2.13.0", "transformers>=5.0", "fastabx>=0.9,<0.10; python_version >= '3.12'"],
         "parquet": ["pyarrow>=17"],
+        "onnx": ["torch>=2.13", "transformers>=5.0", "onnxscript>=0.7,<0.8"],
         "stablehlo": ["flatbuffers>=24.3"],
         # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).
         "demo": ["espeakng-loader>=0.2.4"],

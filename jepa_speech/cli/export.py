@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from jepa_speech.cli import export_hf, export_s3prl, export_stablehlo
+from jepa_speech.cli import export_hf, export_onnx, export_s3prl, export_stablehlo
 from jepa_speech.cli.commands import add_kinds
 
 HELP = "write a trained encoder for other software"
 EXAMPLE = export_hf.EXAMPLE
-KINDS = {"hf": export_hf, "s3prl": export_s3prl, "stablehlo": export_stablehlo}
+KINDS = {"hf": export_hf, "onnx": export_onnx, "s3prl": export_s3prl, "stablehlo": export_stablehlo}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,31 @@
+"""`jepa-speech export onnx`: a run folder → one ONNX file."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+from jepa_speech.export.hf_folder import to_huggingface
+from jepa_speech.export.model_card import model_card
+from jepa_speech.export.onnx import INPUTS, OUTPUTS, write_onnx
+from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.files import write_text
+
+HELP = "model.onnx, of whatever `export hf` takes: waves of any number and length in, all layers out"
+EXAMPLE = "jepa-speech export onnx runs/mine --out onnx-mine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    model, path = load_pretrained(options.checkpoint), Path(options.out) / "model.onnx"
+    if path.exists():
+        raise UserError(f"{path}: it is there already; choose a new folder, or remove it")
+    exported = to_huggingface(model.config, model.params["encoder"])
+    size = write_onnx(path, exported)
+    write_text(path.with_name("README.md"), model_card(options.checkpoint, model.config, model.step, exported))
+    print(f"{path}: {exported.config['architectures'][0]} of step {model.step}, {size / 1e6:.1f} MB")
+    return {"out": options.out, "step": model.step, "bytes": size, "inputs": INPUTS, "outputs": OUTPUTS}

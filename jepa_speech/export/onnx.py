@@ -1,0 +1,75 @@
+"""An exported encoder as one ONNX file, with batch and length open: made from what transformers loads of it.
+
+torch, transformers and onnxscript are imported where they are used: only this export needs them.
+"""
+
+import importlib.util
+import tempfile
+import warnings
+from pathlib import Path
+
+from jepa_speech.errors import UserError
+from jepa_speech.export.hf_folder import Exported, own, write_folder
+from jepa_speech.export.own_encoder import MODEL_TYPE
+from jepa_speech.files import replacing
+
+TESTED = (MODEL_TYPE, "wav2vec2", "hubert")
+INPUTS, OUTPUTS = ["waves", "mask"], ["hidden_states"]
+
+
+def write_onnx(path: str | Path, exported: Exported) -> int:
+    """Writes (waves (B, S) float32 at 16 kHz of any level, mask (B, S) int64) -> hidden_states (B, layers, T, D).
+
+    Returns the file's bytes. Raises UserError for a model type whose file nobody compared yet, where a package is
+    missing, or if the file cannot be written.
+    """
+    if (kind := exported.config["model_type"]) not in TESTED:
+        raise UserError(
+            f"{kind}: its ONNX file was never compared with the model; what works is {', '.join(TESTED)}, and, for "
+            "every encoder, `jepa-speech export stablehlo`"
+        )
+    if missing := [name for name in ("torch", "transformers", "onnxscript") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{', '.join(missing)}: not installed; pip install 'jepa-speech[onnx]'")
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder) / "model", exported, "")
+        made = Path(folder) / "model.onnx"
+        _translate(Path(folder) / "model", made, own(exported.config))
+        try:
+            with replacing(path) as file:
+                return file.write(made.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _translate(folder: Path, made: Path, ours: bool) -> None:
+    import torch
+    from transformers import AutoModel
+
+    from jepa_speech.export.modeling_jepa_speech import standardise
+
+    class Layers(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = AutoModel.from_pretrained(folder, trust_remote_code=ours)
+
+        def forward(self, waves: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            waves = waves if ours else standardise(waves, mask > 0)
+            out = self.model(waves, attention_mask=mask, output_hidden_states=True)
+            return torch.stack([*out.hidden_states[:-1], out.last_hidden_state], 1)
+
+    # Sizes that no code here takes for special: not 1, and the mask not whole.
+    waves, mask = torch.randn(2, 16_000), torch.ones(2, 16_000, dtype=torch.long)
+    mask[1, 5_000:] = 0
+    open_axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch's own code about itself
+        program = torch.onnx.export(
+            Layers().eval(),
+            (waves, mask),
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            dynamic_shapes=(open_axes, open_axes),
+            dynamo=True,
+            verbose=False,
+        )
+        program.save(made)
