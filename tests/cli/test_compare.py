@@ -11,6 +11,8 @@ from toys import CONFIGS
 from jepa_speech import cli
 from jepa_speech.cli import compare, road
 from jepa_speech.files import read_json
+from jepa_speech.probe import phones
+from jepa_speech.probe.linear import Recipe
 from jepa_speech.train.configfile import imported, load_config
 
 CONFIG = """
@@ -21,6 +23,7 @@ ANCHORS = {{"gmm_jepa": ("gmm", "--components", "16", "--features", "logmel"), "
 def get_config(variant):
     config = load_config({tiny!r} + ":" + variant)
     config.train.update(checkpoint_every=3)
+    config.data.update(buckets=(1.0,))
     return config
 """
 
@@ -37,6 +40,7 @@ def verbs(monkeypatch):
         return {"seconds": 0.0, "results": read_json(results)}
 
     monkeypatch.setattr(road, "execute", here)
+    monkeypatch.setattr(phones, "RECIPE", Recipe(steps=20))
     return ran
 
 

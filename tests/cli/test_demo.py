@@ -13,6 +13,8 @@ from spoken import write_spoken
 from jepa_speech import cli
 from jepa_speech.cli import demo, road
 from jepa_speech.files import read_json
+from jepa_speech.probe import phones
+from jepa_speech.probe.linear import Recipe
 
 TINY = """
 from jepa_speech.train.configfile import load_config
@@ -41,6 +43,7 @@ def commands(monkeypatch, tmp_path):
     config.write_text(TINY.format(smoke=str(demo.CONFIG)))
     monkeypatch.setattr(demo, "CONFIG", config)
     monkeypatch.setattr(road, "execute", here)
+    monkeypatch.setattr(phones, "RECIPE", Recipe(steps=20))
     return ran
 
 
