@@ -26,7 +26,13 @@ def made(tmp_path_factory):
 
 def train(made: Path, run: Path, **changes: str) -> int:
     keys = {"data.store": made / "train" / "store", "data.heldout": made / "heldout" / "store"}
-    keys |= {"anchor.path": made / "gmm.npz", "train.steps": 5, "train.checkpoint_every": 2, "train.keep": 5}
+    keys |= {
+        "data.buckets": 1.0,
+        "anchor.path": made / "gmm.npz",
+        "train.steps": 5,
+        "train.checkpoint_every": 2,
+        "train.keep": 5,
+    }
     keys |= {key.replace("__", "."): value for key, value in changes.items()}
     overrides = [f"--config.{key}={value}" for key, value in keys.items()]
     return main(["train", "--config", TINY, "--workdir", str(run), *overrides])
