@@ -3,17 +3,15 @@
 import argparse
 from typing import Any
 
+from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.export.hf_folder import to_huggingface, write_folder
 from jepa_speech.export.model_card import model_card
 from jepa_speech.export.pretrained import load_pretrained
 
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
 HELP = "a folder for transformers: wav2vec 2.0, HuBERT, WavLM and data2vec as its own classes, ours with torch code"
 EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

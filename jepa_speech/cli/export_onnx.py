@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.errors import UserError
 from jepa_speech.export.hf_folder import to_huggingface
 from jepa_speech.export.model_card import model_card
@@ -11,13 +12,10 @@ from jepa_speech.export.onnx import INPUTS, OUTPUTS, write_onnx
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.files import write_text
 
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
 HELP = "model.onnx, of whatever `export hf` takes: waves of any number and length in, all layers out"
 EXAMPLE = "jepa-speech export onnx runs/mine --out onnx-mine"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

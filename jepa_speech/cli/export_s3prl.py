@@ -3,18 +3,16 @@
 import argparse
 from typing import Any
 
+from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.export.hf_folder import to_huggingface
 from jepa_speech.export.model_card import model_card
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.export.s3prl import write_upstream
 
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
 HELP = "an upstream folder for S3PRL, of whatever `export hf` takes: list of waves in, hidden_states out"
 EXAMPLE = "jepa-speech export s3prl runs/mine --out s3prl-mine"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -3,16 +3,14 @@
 import argparse
 from typing import Any
 
+from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.export.stablehlo import FILES, to_stablehlo, write_folder
 
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
 HELP = "a StableHLO program, of any encoder: waves of any number and length in, all layers out"
 EXAMPLE = "jepa-speech export stablehlo runs/mine --out stablehlo-mine"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", help="a run folder; its newest checkpoint is taken")
-    parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
