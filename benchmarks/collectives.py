@@ -3,11 +3,12 @@
     python benchmarks/collectives.py > benchmarks/collectives.md
 
 Bytes by the closed form that tests/train/test_collectives.py holds against compiled modules of 8 devices; seconds by
-what the vendors say of links and peak (jepa_speech/cli/plan_links.py). Nothing here was measured on such chips.
+what the vendors say of links and peak (jepa_speech/train/chips.py). Nothing here was measured on such chips.
 """
 
-from jepa_speech.cli.plan_links import CHIPS, MFU, exchange_seconds, traffic
+from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
 from jepa_speech.cli.plan_model import step_on_paper
+from jepa_speech.train.chips import CHIPS
 from jepa_speech.train.configfile import load_config
 
 AUDIO = 60.0  # seconds in a step, for each chip

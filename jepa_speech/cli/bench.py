@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from jepa_speech.cli import bench_data
+from jepa_speech.cli import bench_data, bench_step
 from jepa_speech.cli.commands import add_kinds
 
-HELP = "how fast a part is by itself on this machine: the loader"
+HELP = "how fast a part is by itself on this machine: the loader, the train step"
 EXAMPLE = bench_data.EXAMPLE
-KINDS = {"data": bench_data}
+KINDS = {"data": bench_data, "step": bench_step}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

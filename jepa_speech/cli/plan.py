@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jepa_speech.cli.plan_links import CHIPS, MFU, exchange_seconds, traffic
-from jepa_speech.cli.plan_model import ANCHOR, step_on_paper
+from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
+from jepa_speech.cli.plan_model import step_on_paper
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig
 from jepa_speech.data.store import INDEX
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.train.chips import CHIPS
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.loop import TrainConfig
 from jepa_speech.train.sharding import MeshConfig, mesh_sizes
+from jepa_speech.train.synthetic import ANCHOR
 
 HELP = "on paper: bytes, passes and read rates of a corpus; memory, work and days of a run on so many devices"
 EXAMPLE = "jepa-speech plan --config configs/gmm_jepa.py --hours 100000 --devices 64 --chip v5e"

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jepa_speech.cli.plan_links import Bytes
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
-from jepa_speech.features.grid import SAMPLE_RATE, frames
-from jepa_speech.features.spectral import DIMS
+from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective
 from jepa_speech.train.compiled import product_flops
@@ -21,8 +19,7 @@ from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.sharding import MeshConfig, mesh_on_paper
 from jepa_speech.train.state import TrainState, abstract_state, count_params
 from jepa_speech.train.step import make_step, total_loss
-
-ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # where the config leaves it to the file
+from jepa_speech.train.synthetic import abstract_batch, filled_in
 
 
 def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], Bytes]:
@@ -34,8 +31,7 @@ def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], B
     data, settings = from_section(DataConfig, config.data, "data"), from_section(TrainConfig, config.train, "train")
     layout = from_section(MeshConfig, config.mesh, "mesh")
     mesh = mesh_on_paper(layout, devices)
-    for key, value in ANCHOR.items():
-        config.anchor[key] = config.anchor[key] or value
+    config = filled_in(config)
     objective, optimizer = build(config), make_optimizer(from_section(OptimConfig, config.optim, "optim"))
     state = abstract_state(objective, optimizer, config.seed, mesh, layout.rules)
     samples, parts = int(bucket_lengths(data.buckets)[-1]), devices * settings.accumulate
@@ -84,24 +80,6 @@ def mean_step_flops(config: ConfigDict, objective: Objective, plan: Plan) -> flo
     shapes = zip(plan.padded_rows.tolist(), plan.bucket_samples.tolist(), strict=True)
     flops = [step_flops(config, objective, bare, rows, samples) for rows, samples in shapes]
     return sum(count * work for count, work in zip(plan.counts.tolist(), flops, strict=True)) / plan.batches_per_epoch
-
-
-def abstract_batch(config: Mapping[str, Any], objective: Objective, rows: int, samples: int) -> dict[str, Any]:
-    """The shapes of a batch, as data/pipeline.py makes it for the objective."""
-    anchor, f32, i32 = config["anchor"], jnp.float32, jnp.int32
-    wave, row, labels = (samples,), (), (frames(samples), anchor["top_k"])
-    shapes = {"audio": (wave, f32), "lengths": (row, i32), "level": (row, f32), "weight": (row, f32)}
-    shapes |= {"record_id": (row, jnp.uint32), "epoch": (row, i32)}
-    extras = {
-        "mix": {"mix": (wave, f32), "mix_lengths": (row, i32), "mix_level": (row, f32)},
-        "context": {"context": (wave, f32), "context_lengths": (row, i32)},
-        "anchor": {"anchor_ids": (labels, i32), "anchor_probs": (labels, f32)},
-        "anchor_mean": {"anchor_mean": ((DIMS.get(anchor["features"], 0),), f32)},
-        "text": {"text_ids": ((frames(samples) // 2,), i32), "text_lengths": (row, i32)},  # 25 characters a second
-    }
-    for name in objective.spec:
-        shapes |= extras[name]
-    return {name: jax.ShapeDtypeStruct((rows, *shape), kind) for name, (shape, kind) in shapes.items()}
 
 
 def kept_bytes(objective: Objective, state: TrainState, batch: Mapping[str, Any]) -> int:

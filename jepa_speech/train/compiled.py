@@ -15,6 +15,8 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from jepa_speech.features.grid import SAMPLE_RATE
 
+# Scopes of what is computed twice: as jax calls it, and the pass over all micro-batches before their gradients.
+REMAT, BEFOREHAND = "rematted_computation", "beforehand"
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # How a compiled module is written.
 BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}  # others say their bits: f32, s8, f8e4m3fn
@@ -34,11 +36,17 @@ class Cost(NamedTuple):
     flops: int  # of matrix products and convolutions
     flops_xla: float | None  # of everything, on one device, a loop's body once; None where the backend does not tell
     audio_seconds: float  # in the batch, padding included
+    flops_again: int = 0  # of flops, those of what is computed a second time: not the model's own
 
     @property
     def peak(self) -> int:
         """An estimate of the bytes that a device needs: what is alive at once may be less."""
         return self.arguments + self.outputs + self.temporaries - self.aliased
+
+    @property
+    def model_flops(self) -> int:
+        """What the step is about, forward and backward; what a device is used for without it is no use of it (MFU)."""
+        return self.flops - self.flops_again
 
     def fields(self) -> dict[str, Any]:
         """For an event."""
@@ -62,7 +70,8 @@ def compile_step(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> tuple
     if isinstance(analysis, list):  # some versions of jax give one for each partition, all alike
         analysis = analysis[0] if analysis else None
     flops = (analysis or {}).get("flops")
-    return compiled, Cost(*sizes, product_flops(traced.jaxpr.jaxpr), flops, rows * samples / SAMPLE_RATE)
+    every, once = (product_flops(traced.jaxpr.jaxpr, once) for once in (False, True))
+    return compiled, Cost(*sizes, every, flops, rows * samples / SAMPLE_RATE, every - once)
 
 
 @contextmanager
@@ -93,17 +102,21 @@ def use_cache(folder: str | None) -> None:
     compilation_cache.reset_cache()  # else jax keeps to what it found at the first program that it compiled
 
 
-def product_flops(jaxpr: Any) -> int:
+def product_flops(jaxpr: Any, once: bool = False) -> int:
     """Floating-point operations of the matrix products and convolutions of a jaxpr: 2 for each multiplication.
 
     A scan's body counts as often as it runs, the largest branch of a conditional counts, the body of a loop of unknown
     length once. Where a transposed convolution puts zeros between its inputs, those are not counted.
+
+    once: without what is computed a second time to save memory, by `jax.checkpoint` or for another micro-batch's sake.
     """
     total = 0
     live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))  # XLA drops what nobody uses, so it is no work
     for equation in live.eqns:
         name, parameters = equation.primitive.name, equation.params
-        inner = [product_flops(sub) for sub in inner_jaxprs(parameters)]
+        if once and any(scope in str(equation.source_info.name_stack) for scope in (REMAT, BEFOREHAND)):
+            continue
+        inner = [product_flops(sub, once) for sub in inner_jaxprs(parameters)]
         if name == "scan":
             total += parameters["length"] * sum(inner)
         elif name == "cond":

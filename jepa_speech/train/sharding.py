@@ -115,9 +115,14 @@ def by_rules(
     return places
 
 
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """By row over all devices."""
+    return NamedSharding(mesh, P(("data", "fsdp")))
+
+
 def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows, as global arrays split by row over all devices."""
-    rows = NamedSharding(mesh, P(("data", "fsdp")))
+    rows = batch_sharding(mesh)
     # With several processes, jax takes its own way of doing this for a transfer that nobody meant.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}

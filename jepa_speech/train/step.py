@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jepa_speech.train.compiled import BEFOREHAND
 from jepa_speech.train.sharding import replicated
 from jepa_speech.train.state import TrainState, Tree, path_name
 
@@ -70,7 +71,8 @@ def make_step(
             terms = terms_of(state.params, state, part)[0]
             return {name: (() if linear(term) else term.total, term.weight) for name, term in terms.items()}
 
-        sums = jax.tree.map(lambda x: x.sum(0), jax.lax.map(sums_of, parts))
+        with jax.named_scope(BEFOREHAND):
+            sums = jax.tree.map(lambda x: x.sum(0), jax.lax.map(sums_of, parts))
 
         def loss(params: Tree, part: Batch) -> tuple[jax.Array, tuple[dict, Tree]]:
             terms, stats = terms_of(params, state, part)

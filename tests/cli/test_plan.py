@@ -7,7 +7,8 @@ import pytest
 
 from jepa_speech import cli
 from jepa_speech.cli.plan import CONSTANTS, on_paper
-from jepa_speech.cli.plan_links import Bytes, Chip, exchange_seconds
+from jepa_speech.cli.plan_links import Bytes, exchange_seconds
+from jepa_speech.train.chips import Chip
 
 ROOT = Path(__file__).parents[2]
 SETTING = {
