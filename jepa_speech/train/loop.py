@@ -22,6 +22,7 @@ from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
+from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
 from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.heldout import make_evaluate
@@ -138,23 +139,26 @@ def train(
         watchdog = stack.enter_context(Watchdog(settings.watchdog_seconds, workdir, process, start))
         sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
         log.begin(start, process_began(), jax.device_count())
-        clock, rates, compiled, pending, values = Clock(start), Rates(), {}, None, {}
+        rates = Rates(jax.device_count(), chip_of(jax.devices()[0].device_kind))
+        clock, compiled, work, pending, values = Clock(start), {}, {}, None, {}
         rows = Rows(settings, log, bar, rates, clock, sentinel)
         evaluate = make_evaluate(objective, masks, replicated(mesh))
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
-            rates.add(clock.since("data_wait", asked), audio_seconds(batch))
+            waited = clock.since("data_wait", asked)
             placed, shape = place_batch(mesh, batch), batch["audio"].shape
             if shape not in compiled:
                 with watchdog.paused():
                     began = time.monotonic()
                     compiled[shape], cost = compile_step(step, state, placed)
                     seconds = round(clock.since("compile", began), 4)
+                work[shape] = cost.model_flops
                 log.event("compile", step=number, shape=shape, seconds=seconds, **cost.fields())
                 if process == 0:
                     rows_at_once, samples = placed["audio"].shape
                     bar.say(f"compiled for {rows_at_once} x {samples / SAMPLE_RATE:.1f} s in {seconds:.1f} s: {cost}")
+            rates.add(waited, audio_seconds(batch), work[shape])
             state, metrics = compiled[shape](state, placed)
             if pending:
                 rows.write(*pending)

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from jepa_speech.files import write_text
+from jepa_speech.train.chips import Chip
 
 
 class RunLog:
@@ -122,24 +123,37 @@ def last_time(path: Path) -> float:
 
 
 class Rates:
-    """Audio-seconds per second and the share of time spent waiting for data, since the last look."""
+    """How fast the run is, everything that it does counted as time: since the last report."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: int, chip: Chip | None) -> None:
+        """chip: what each of the devices is; None where nobody knows, as on a CPU."""
+        self.devices, self.chip = devices, chip
         self.restart()
 
     def restart(self) -> None:
-        self.began, self.waited, self.audio_seconds = time.monotonic(), 0.0, 0.0
+        self.began, self.waited, self.audio_seconds, self.flops = time.monotonic(), 0.0, 0.0, 0
 
-    def add(self, waited: float, audio_seconds: float) -> None:
+    def add(self, waited: float, audio_seconds: float, flops: int) -> None:
+        """A step: seconds that it waited for data, audio of the global batch, the model's work in it (Cost)."""
         self.waited += waited
         self.audio_seconds += audio_seconds
+        self.flops += flops
 
     def look(self) -> dict[str, float]:
+        """Audio-seconds per second, hours of audio that a device takes in an hour, the model's FLOP per second of all
+        devices, the share of these in what the chips have by their data sheet (mfu, where known), and the share of
+        time spent waiting for data. Audio is without padding, the work is with it.
+        """
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        return {
+        found = {
             "audio_seconds_per_second": round(self.audio_seconds / elapsed, 2),
             "data_wait_share": round(self.waited / elapsed, 4),
+            "audio_hours_per_device_hour": round(self.audio_seconds / elapsed / self.devices, 2),
+            "flops_per_second": round(self.flops / elapsed),
         }
+        if self.chip:
+            found["mfu"] = round(self.flops / elapsed / (self.devices * self.chip.flops), 4)
+        return found
 
 
 class Bar:
@@ -153,6 +167,9 @@ class Bar:
     def show(self, terms: Mapping[str, float], rates: Mapping[str, float]) -> None:
         words = [f"{'λ' if name == 'lambda' else name} {value:.3g}" for name, value in terms.items()]
         words.append(f"{rates['audio_seconds_per_second']:.0f} audio-s/s")
+        words.append(f"{rates['flops_per_second'] / 1e12:.3g} TFLOP/s")
+        if "mfu" in rates:
+            words.append(f"MFU {rates['mfu']:.0%}")
         words.append(f"data wait {rates['data_wait_share']:.0%}")
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         self.bar.update()
