@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn import flash_attention
 from jepa_speech.nn.rows import dropout, fold
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -36,7 +37,11 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)  # (B, T, 3, H, D/H)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        mixed = jax.nn.dot_product_attention(rotate(query), rotate(key), value, mask=valid[:, None, None, :])
+        query, key = rotate(query), rotate(key)
+        if flash_attention.fits(query):
+            mixed = flash_attention.attend(query * query.shape[-1] ** -0.5, key, value, valid.sum(1))
+        else:
+            mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[:, None, None, :])
         return self.out(mixed.reshape(x.shape))  # (B, T, D)
 
 

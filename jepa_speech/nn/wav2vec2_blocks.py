@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn import flash_attention
 from jepa_speech.nn.conv_features import layer_norm
 from jepa_speech.nn.relative_bias import BiasGate
 from jepa_speech.nn.rows import dropout, fold
@@ -45,6 +46,9 @@ class Attention(nnx.Module):
             part(x).reshape(*x.shape[:2], self.heads, -1) for part in (self.query, self.key, self.value)
         )  # (B, T, H, D/H)
         query = query * query.shape[-1] ** -0.5
+        if self.gate is None and flash_attention.fits(query):
+            mixed = flash_attention.attend(query, key, value, inside.sum(1), keys, self.rate)
+            return self.out(mixed.reshape(x.shape))
         logits = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32)
         if self.gate is not None:
             logits = logits + self.gate(x) * bias

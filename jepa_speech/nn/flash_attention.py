@@ -1,0 +1,270 @@
+"""Attention that never holds its (B, H, T, T) weights: FlashAttention-2 (arXiv 2307.08691, algorithms 1 and 2) on a GPU.
+
+Beyond the paper: dropout of weights by the draws of nn/rows.py, computed where they are needed, forward and backward,
+so that they are those of plain attention, bit for bit. A kernel instance sees one block of queries or of keys. Devices
+share out rows, and send nothing.
+
+jax 0.11 says that a later version drops this way of writing kernels (pallas.triton): setup.py's bound on jax stands for
+it, and plain attention computes the same.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.experimental.pallas import triton
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jepa_speech.nn.rows import draws, threshold
+
+NEVER = -1e30  # a logit that gets no weight
+QUERIES, KEYS = 128, 64  # frames in a block: forward, and for the gradient of queries
+LOOP_QUERIES, OWN_KEYS = 64, 64  # for the gradients of keys and values
+WARPS = 4
+
+
+def fits(query: jax.Array) -> bool:
+    """Whether to use it: on a GPU, in bfloat16, for heads of 16 to 128 channels; never with JEPA_SPEECH_FLASH=0."""
+    wanted = os.environ.get("JEPA_SPEECH_FLASH", "1") != "0" and jax.default_backend() == "gpu"
+    return wanted and query.dtype == jnp.bfloat16 and query.shape[-1] in (16, 32, 64, 128)
+
+
+class Options(NamedTuple):
+    rate: float  # of dropout
+    frames: int  # T before padding: draws count by it
+    interpret: bool
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    lengths: jax.Array,
+    keys: jax.Array | None = None,
+    rate: float = 0.0,
+    interpret: bool = False,
+) -> jax.Array:
+    """dropout(softmax(q kᵀ)) v over each row's valid frames; query, already scaled, key, value (B, T, H, C) -> same.
+
+    lengths (B,) frames, at least 1; keys (B,) of the rows, None without dropout.
+    """
+    frames = query.shape[1]
+    options = Options(0.0 if keys is None else rate, frames, interpret)
+    words = jnp.zeros((len(query), 2), jnp.uint32) if keys is None else jax.random.key_data(keys)
+    padding = ((0, 0), (0, -frames % QUERIES), (0, 0), (0, 0))
+    query, key, value = (jnp.pad(x, padding) for x in (query, key, value))
+    return _attend(options, query, key, value, lengths, words)[:, :frames]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(options: Options, *arrays: jax.Array) -> jax.Array:
+    return _forward(options, *arrays)[0]
+
+
+def _forward(options: Options, *arrays: jax.Array) -> tuple[jax.Array, tuple]:
+    out, total = _outputs(options, *arrays)
+    return out, (*arrays, out, total)
+
+
+def _backward(options: Options, kept: tuple, gradient: jax.Array) -> tuple:
+    query, key, value, lengths, words, out, total = kept
+    # Σ_s P dP, which is the same with dropout: the output holds it already (section 2.2).
+    delta = jnp.einsum("bthc,bthc->bht", gradient.astype(jnp.float32), out.astype(jnp.float32))
+    return *_gradients(options, query, key, value, lengths, words, gradient, total, delta), None, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _by_rows(rule: str) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
+    """For function(options, *arrays): each device computes the rows that it has. rule: the axes' names."""
+
+    def decorate(function: Callable[..., tuple]) -> Callable[..., tuple]:
+        split = custom_partitioning(function, static_argnums=(0,))
+
+        def partition(options: Options, mesh: Any, arguments: tuple, results: tuple) -> tuple:
+            rows = (*arguments[0].sharding.spec, None)[0]
+
+            def place(x: Any) -> NamedSharding:
+                return NamedSharding(mesh, PartitionSpec(rows, *[None] * (len(x.shape) - 1)))
+
+            places = jax.tree.map(place, results), tuple(map(place, arguments))
+            return mesh, partial(function, options), *places
+
+        split.def_partition(partition, sharding_rule=rule, need_replication_factors=("t", "h", "c", "w"))
+        return split
+
+    return decorate
+
+
+@_by_rows("b t h c, b t h c, b t h c, b, b w -> b t h c, b h t")
+def _outputs(
+    options: Options, query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array, words: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    rows, frames, heads, channels = query.shape
+    return _call(
+        options,
+        _forward_kernel,
+        (rows, heads, frames // QUERIES),
+        (query, key, value, lengths, words),
+        [_block(QUERIES, channels), _whole(frames, channels), _whole(frames, channels), _ROW, _WORDS],
+        [jax.ShapeDtypeStruct(query.shape, query.dtype), jax.ShapeDtypeStruct((rows, heads, frames), jnp.float32)],
+        [_block(QUERIES, channels), _stats(QUERIES)],
+    )
+
+
+@_by_rows("b t h c, b t h c, b t h c, b, b w, b t h c, b h t, b h t -> b t h c, b t h c, b t h c")
+def _gradients(options: Options, *arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    query = arrays[0]
+    rows, frames, heads, channels = query.shape
+    whole, stats = _whole(frames, channels), _all_stats(frames)
+    like = jax.ShapeDtypeStruct(query.shape, query.dtype)
+    own = _block(OWN_KEYS, channels)
+    dkey, dvalue = _call(
+        options,
+        _keys_kernel,
+        (rows, heads, frames // OWN_KEYS),
+        arrays,
+        [whole, own, own, _ROW, _WORDS, whole, stats, stats],
+        [like, like],
+        [own, own],
+    )
+    own, stats = _block(QUERIES, channels), _stats(QUERIES)
+    (dquery,) = _call(
+        options,
+        _queries_kernel,
+        (rows, heads, frames // QUERIES),
+        arrays,
+        [own, whole, whole, _ROW, _WORDS, own, stats, stats],
+        [like],
+        [own],
+    )
+    return dquery, dkey, dvalue
+
+
+class _Row(NamedTuple):
+    """What an instance knows of its row."""
+
+    length: jax.Array
+    words: tuple[jax.Array, jax.Array]
+    head: jax.Array
+    options: Options
+
+    def reach(self, logits: jax.Array, first_key: Any) -> jax.Array:
+        """Logits (Q, K) of a block, those of keys beyond the row's length out of reach."""
+        frame = first_key + jnp.arange(logits.shape[1])
+        return jnp.where((frame < self.length)[None, :], logits, NEVER)
+
+    def kept(self, weights: jax.Array, first_query: Any, first_key: Any) -> jax.Array:
+        """weights (Q, K) of a block after dropout, or what flows back through it."""
+        rate, frames = self.options.rate, self.options.frames
+        if rate == 0:
+            return weights
+        query = (first_query + jnp.arange(weights.shape[0])).astype(jnp.uint32)
+        key = (first_key + jnp.arange(weights.shape[1])).astype(jnp.uint32)
+        place = ((self.head * frames + query) * frames)[:, None] + key[None, :]
+        return jnp.where(draws(*self.words, place) >= threshold(rate), weights * (1 / (1 - rate)), 0.0)
+
+
+def _row(length_ref: Any, words_ref: Any, options: Options) -> _Row:
+    return _Row(length_ref[...], (words_ref[0], words_ref[1]), pl.program_id(1).astype(jnp.uint32), options)
+
+
+def _forward_kernel(q_ref, k_ref, v_ref, length_ref, words_ref, out_ref, total_ref, *, options):
+    first, query = pl.program_id(2) * QUERIES, q_ref[...]
+    row = _row(length_ref, words_ref, options)
+
+    def body(j: jax.Array, carry: tuple) -> tuple:
+        out, highest, total = carry
+        block = pl.ds(j * KEYS, KEYS)
+        logits = row.reach(_dot(query, k_ref[block, :].T), j * KEYS)
+        new = jnp.maximum(highest, logits.max(1))
+        weights, shrink = jnp.exp(logits - new[:, None]), jnp.exp(highest - new)
+        value, kept = v_ref[block, :], row.kept(weights, first, j * KEYS)
+        out = out * shrink[:, None] + _dot(kept.astype(value.dtype), value)
+        return out, new, total * shrink + weights.sum(1)
+
+    start = jnp.zeros(query.shape, jnp.float32), jnp.full(QUERIES, NEVER, jnp.float32), jnp.zeros(QUERIES, jnp.float32)
+    out, highest, total = jax.lax.fori_loop(0, k_ref.shape[0] // KEYS, body, start)
+    out_ref[...] = (out / total[:, None]).astype(out_ref.dtype)
+    total_ref[...] = highest + jnp.log(total)
+
+
+def _keys_kernel(q_ref, k_ref, v_ref, length_ref, words_ref, g_ref, total_ref, delta_ref, dk_ref, dv_ref, *, options):
+    first, key, value = pl.program_id(2) * OWN_KEYS, k_ref[...], v_ref[...]
+    row = _row(length_ref, words_ref, options)
+
+    def body(i: jax.Array, carry: tuple) -> tuple:
+        dkey, dvalue = carry
+        block = pl.ds(i * LOOP_QUERIES, LOOP_QUERIES)
+        query, gradient = q_ref[block, :], g_ref[block, :]
+        weights = jnp.exp(row.reach(_dot(query, key.T), first) - total_ref[block][:, None])
+        kept = row.kept(weights, i * LOOP_QUERIES, first)
+        dvalue += _dot(kept.astype(value.dtype).T, gradient)
+        dkept = row.kept(_dot(gradient, value.T), i * LOOP_QUERIES, first)
+        dlogits = weights * (dkept - delta_ref[block][:, None])
+        return dkey + _dot(dlogits.astype(query.dtype).T, query), dvalue
+
+    zeros = jnp.zeros(key.shape, jnp.float32)
+    dkey, dvalue = jax.lax.fori_loop(0, q_ref.shape[0] // LOOP_QUERIES, body, (zeros, zeros))
+    dk_ref[...], dv_ref[...] = dkey.astype(dk_ref.dtype), dvalue.astype(dv_ref.dtype)
+
+
+def _queries_kernel(q_ref, k_ref, v_ref, length_ref, words_ref, g_ref, total_ref, delta_ref, dq_ref, *, options):
+    first, query, gradient = pl.program_id(2) * QUERIES, q_ref[...], g_ref[...]
+    row = _row(length_ref, words_ref, options)
+    total, delta = total_ref[...][:, None], delta_ref[...][:, None]
+
+    def body(j: jax.Array, dquery: jax.Array) -> jax.Array:
+        block = pl.ds(j * KEYS, KEYS)
+        key, value = k_ref[block, :], v_ref[block, :]
+        weights = jnp.exp(row.reach(_dot(query, key.T), j * KEYS) - total)
+        dlogits = weights * (row.kept(_dot(gradient, value.T), first, j * KEYS) - delta)
+        return dquery + _dot(dlogits.astype(key.dtype), key)
+
+    zeros = jnp.zeros(query.shape, jnp.float32)
+    dq_ref[...] = jax.lax.fori_loop(0, k_ref.shape[0] // KEYS, body, zeros).astype(dq_ref.dtype)
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.dot(a, b, preferred_element_type=jnp.float32)
+
+
+# Which part of an array an instance (row, head, block) sees.
+def _block(size: int, channels: int) -> pl.BlockSpec:
+    return pl.BlockSpec((None, size, None, channels), lambda b, h, i: (b, i, h, 0))
+
+
+def _whole(frames: int, channels: int) -> pl.BlockSpec:
+    return pl.BlockSpec((None, frames, None, channels), lambda b, h, i: (b, 0, h, 0))
+
+
+def _stats(size: int) -> pl.BlockSpec:
+    return pl.BlockSpec((None, None, size), lambda b, h, i: (b, h, i))
+
+
+def _all_stats(frames: int) -> pl.BlockSpec:
+    return pl.BlockSpec((None, None, frames), lambda b, h, i: (b, h, 0))
+
+
+_ROW = pl.BlockSpec((None,), lambda b, h, i: (b,))
+_WORDS = pl.BlockSpec((None, 2), lambda b, h, i: (b, 0))
+
+
+def _call(
+    options: Options, kernel: Any, grid: tuple, arrays: Sequence, specs: list, shapes: list, out_specs: list
+) -> tuple:
+    return pl.pallas_call(
+        partial(kernel, options=options),
+        grid=grid,
+        in_specs=specs,
+        out_specs=out_specs,
+        out_shape=shapes,
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=2),
+        interpret=options.interpret,
+    )(*arrays)
