@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.convolution import strided
 from jepa_speech.nn.frontends import CONVOLUTIONS
 from jepa_speech.nn.rows import valid
 
@@ -81,7 +82,7 @@ class ConvFeatures(nnx.Module):
         """
         x = wave[..., None]  # (B, S, 1)
         for i, convolution in enumerate(self.convolutions):
-            x = convolution(x)
+            x = strided(convolution, x)
             if i < len(self.norms):
                 norm = self.norms[i]
                 x = norm(x, first_inside(lengths, x.shape[1])) if isinstance(norm, TimeNorm) else norm(x)

@@ -5,26 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.conv_features import EPSILON
+from jepa_speech.nn.convolution import grouped
 
 # torch's default for convolutions and linear layers: uniform in ±1/sqrt(fan in).
 uniform_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def grouped(x: jax.Array, kernel: jax.Array, bias: jax.Array, groups: int) -> jax.Array:
-    """Convolution over time that keeps the length: x (B, T, D), kernel (K, D/groups, D), bias (D,) -> (B, T, D).
-
-    Frame t sees K//2 frames before it; an even kernel sees one less behind it.
-    """
-    size = kernel.shape[0]
-    x = jax.lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        window_strides=(1,),
-        padding=[(size // 2, size - 1 - size // 2)],
-        dimension_numbers=("NWC", "WIO", "NWC"),
-        feature_group_count=groups,
-    )
-    return x + bias.astype(x.dtype)
 
 
 class ConvPositions(nnx.Module):
@@ -46,7 +30,7 @@ class ConvPositions(nnx.Module):
         v = self.v[...]
         kernel = v * (self.g[...] / jnp.sqrt(jnp.square(v).sum((1, 2))))[:, None, None]
         x = jnp.where(inside[..., None], x, 0)  # padding is silence to the taps
-        return jax.nn.gelu(grouped(x, kernel, self.bias[...], self.groups), approximate=False)
+        return jax.nn.gelu(grouped(x, kernel, self.groups) + self.bias[...].astype(x.dtype), approximate=False)
 
 
 class StackedPositions(nnx.Module):
@@ -68,7 +52,7 @@ class StackedPositions(nnx.Module):
         """
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
             x = jnp.where(inside[..., None], x, 0)
-            x = grouped(x, kernel[...], bias[...], self.groups)
+            x = grouped(x, kernel[...], self.groups) + bias[...].astype(x.dtype)
             wide = jax.nn.standardize(x.astype(jnp.float32), epsilon=EPSILON)
             x = jax.nn.gelu(wide.astype(x.dtype), approximate=False)
         return x

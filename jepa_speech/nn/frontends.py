@@ -8,6 +8,7 @@ from flax import nnx
 
 from jepa_speech.features.grid import HOP
 from jepa_speech.features.spectral import log_mel
+from jepa_speech.nn.convolution import strided
 
 # Kernel and stride of the seven convolutions of wav2vec 2.0 (arXiv 2006.11477, section 4.2): stride 320, field 400.
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
@@ -47,7 +48,7 @@ class ConvFrontend(nnx.Module):
         """wave (B, S) -> features (B, T, channels), and the energy (B, T) that they had before the last norm."""
         x = wave[..., None]  # (B, S, 1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = jax.nn.gelu(norm(convolution(x)), approximate=False)
+            x = jax.nn.gelu(norm(strided(convolution, x)), approximate=False)
         return self.final_norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
 
 
