@@ -1,4 +1,4 @@
-"""Attention that never holds its (B, H, T, T) weights: FlashAttention-2 (arXiv 2307.08691, algorithms 1 and 2) on a GPU.
+"""Attention that never holds its (B, H, T, T) weights, on a GPU: FlashAttention-2 (arXiv 2307.08691, algorithms 1, 2).
 
 Beyond the paper: dropout of weights by the draws of nn/rows.py, computed where they are needed, forward and backward,
 so that they are those of plain attention, bit for bit. A kernel instance sees one block of queries or of keys. Devices
