@@ -10,7 +10,9 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -98,11 +100,15 @@ def measure_step(
     steps: int = 20,
     warmup: int = 3,
     matmul_flops: float | None = None,
+    alone: AbstractContextManager[Any] | None = None,
+    trace: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compiles the step for `rows` crops of `seconds` and runs it `warmup` + `steps` times, from a fresh state.
 
     config: resolved; neither store nor anchor is opened. rows: of the global batch, over all devices.
-    matmul_flops: what `matmul_rate` found of one chip. All crops are full, so no audio is padding.
+    matmul_flops: what `matmul_rate` found of one chip. All crops are full, so no audio is padding. alone: entered once
+    the step is compiled, such as a lock that keeps others off the device. trace: a folder for jax's profile of two more
+    steps.
 
     Returns, of one step where nothing else is said:
         rows, seconds, samples (of a crop), devices, device_kind, dtype, parameters, steps, warmup
@@ -127,11 +133,17 @@ def measure_step(
     batch = place_batch(setting.mesh, noise_batch(setting.config, setting.objective, rows, samples))
     parameters = count_params(state.params)
     times = []
-    for _ in range(warmup + steps):
-        began = time.perf_counter()
-        state, metrics = compiled(state, batch)
-        jax.block_until_ready((metrics["loss"], state))
-        times.append(time.perf_counter() - began)
+    with alone or nullcontext():
+        for _ in range(warmup + steps):
+            began = time.perf_counter()
+            state, metrics = compiled(state, batch)
+            jax.block_until_ready((metrics["loss"], state))
+            times.append(time.perf_counter() - began)
+        if trace:
+            with jax.profiler.trace(str(trace)):
+                for _ in range(2):
+                    state, metrics = compiled(state, batch)
+                jax.block_until_ready(state)
     times, device = times[warmup:], jax.devices()[0]
     median, devices = statistics.median(times), jax.device_count()
     found = {
