@@ -1,6 +1,7 @@
 """`jepa-speech bench step`: the train step of a config alone, on noise: no store, no anchor, no loader."""
 
 import argparse
+import sys
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.fitting import batch_seconds, fill_memory, memory_of_a_device, unless_out_of_memory
-from jepa_speech.train.speed import crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
+from jepa_speech.train.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
 
 HELP = "run the compiled train step of a config on noise: speed, work, memory, and what share of the chip that is"
 EXAMPLE = "jepa-speech bench step --config configs/smoke.py:hubert --seconds 4"
@@ -51,9 +52,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     config = load_config(options.config, options.overrides)
     lengths = options.seconds or sorted(from_section(DataConfig, config.data, "data").buckets)
     setting = make_setting(config)
-    batches = {seconds: rows_of(setting, seconds) if options.rows is None else options.rows for seconds in lengths}
-    for seconds, rows in batches.items():
-        crop_samples(setting, rows, seconds)  # before anything takes time
+    for seconds in lengths:
+        crop_samples(setting, seconds)  # whatever is wrong is told before anything takes time
+    if options.rows is not None:
+        check_rows(setting, options.rows)
+    batches = {seconds: options.rows or rows_of(setting, seconds) for seconds in lengths}
 
     device = jax.devices()[0]
     matmul = matmul_rate(dtype_of(config))
@@ -68,7 +71,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for seconds, rows in batches.items():
         how = options.steps, options.warmup, matmul["flops_per_second"]
         if options.autotune:
-            found = fill_memory(config, seconds, memory, *how)
+            found = fill_memory(config, seconds, memory, *how, say=told)
         else:
             found = unless_out_of_memory(partial(measure_step, config, rows, seconds, *how))
         if found is None:
@@ -84,6 +87,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     print(f"these fill {memory / 1e9:.3g} GB a device; for a config, of which every bucket then fits:")
     print(f"    config.data.batch_seconds = {most:g}")
     return results | {"memory_bytes": memory, "batch_seconds": most}
+
+
+def told(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def sheet(kind: str) -> str:

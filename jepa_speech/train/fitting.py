@@ -31,19 +31,21 @@ def fill_memory(
     steps: int = 20,
     warmup: int = 3,
     matmul_flops: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """The most rows of `seconds` whose step, as compiled, needs no more than 0.95 of `memory` (bytes of a device;
     None: all that there is), and which then ran. Where they do not run for want of memory, fewer are tried.
 
-    Returns what `measure_step` does, and memory_bytes, compiled_rows (what the compiler found to fit), shapes_compiled.
-    Raises UsageError where not even the smallest batch fits.
+    say: told of each try. Returns what `measure_step` does, and memory_bytes, compiled_rows (what the compiler found to
+    fit), shapes_compiled. Raises UsageError where not even the smallest batch fits.
     """
     setting = make_setting(config)
     memory = memory or memory_of_a_device()
-    samples, asked = crop_samples(setting, setting.multiple, seconds), {}
+    samples, asked = crop_samples(setting, seconds), {}
 
     def peak(rows: int) -> float:
         asked[rows] = compiled_peak(setting, rows, samples)
+        say(f"{rows} rows of {seconds:g} s: {asked[rows] / 1e9:.3g} GB a device, as compiled")
         return asked[rows]
 
     compiled_rows = rows = largest(peak, SHARE * memory, rows_of(setting, seconds), setting.multiple)
@@ -51,6 +53,7 @@ def fill_memory(
         if found := unless_out_of_memory(partial(measure_step, config, rows, seconds, steps, warmup, matmul_flops)):
             told = {"memory_bytes": memory, "compiled_rows": compiled_rows, "shapes_compiled": len(asked)}
             return found | told
+        say(f"{rows} rows of {seconds:g} s did not run: out of memory")
         rows -= max(setting.multiple, rows // 20 // setting.multiple * setting.multiple)
     raise UsageError(
         f"not even {setting.multiple} rows of {seconds:g} s fit into {memory / 1e9:.3g} GB a device: choose shorter "
@@ -87,24 +90,28 @@ def out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
 def largest(peak: Callable[[int], float], limit: float, start: int, multiple: int) -> int:
     """The largest multiple of `multiple` whose peak is at most `limit`, 0 if there is none; peak grows with it.
 
-    Doubling or halving from `start`, then between what fits and what does not: where a straight line through both
-    peaks meets the limit, for peaks are nearly that, but every third time in the middle.
+    From `start`, doubled until it does not fit, then halfway between what fits and what does not. But peaks are nearly
+    a straight line: two times of three, the next is where the line through the last two peaks meets the limit.
     """
-    low, high = (0, 0.0), (max(multiple, start // multiple * multiple), 0.0)
-    while (found := peak(high[0])) <= limit:
-        low, high = (high[0], found), (2 * high[0], 0.0)
-    high, turns = (high[0], found), 0
-    while high[0] - low[0] > multiple:
-        turns += 1
-        span, rise = high[0] - low[0], high[1] - low[1]
-        share = 0.5
-        if low[0] and turns % 3 and 0 < rise < math.inf:
-            share = (limit - low[1]) / rise
-        rows = low[0] + int(share * span) // multiple * multiple
-        rows = min(max(rows, low[0] + multiple), high[0] - multiple)
-        found = peak(rows)
-        low, high = ((rows, found), high) if found <= limit else (low, (rows, found))
-    return low[0]
+    fit: list[tuple[int, float]] = []
+    over: tuple[int, float] | None = None
+    rows, turns = max(multiple, start // multiple * multiple), 0
+    while True:
+        turns, found = turns + 1, peak(rows)
+        if found <= limit:
+            fit.append((rows, found))
+        else:
+            over = (rows, found)
+        low = fit[-1][0] if fit else 0
+        if over and over[0] - low <= multiple:
+            return low
+        rows = (low + over[0]) // 2 if over else 2 * low
+        known = ([*fit, over] if over and over[1] < math.inf else fit)[-2:]
+        if turns % 3 and len(known) == 2 and known[0][1] < known[1][1]:
+            (a, peak_a), (b, peak_b) = known
+            rows = a + int((limit - peak_a) / (peak_b - peak_a) * (b - a))
+        most = over[0] - multiple if over else 16 * low
+        rows = min(max(rows // multiple * multiple, low + multiple), most)
 
 
 def batch_seconds(rows: Mapping[float, int]) -> float:

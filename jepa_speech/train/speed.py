@@ -37,7 +37,7 @@ from jepa_speech.train.step import Step, make_step
 from jepa_speech.train.synthetic import abstract_batch, filled_in, noise_batch
 
 SIZES = tuple(2**n for n in range(8, 15))  # of square matrices: 256 to 16384
-PATIENCE = 0.5  # seconds that one product may take
+PATIENCE = 0.2  # seconds that one product may take
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,22 @@ def make_setting(config: ConfigDict) -> Setting:
     return Setting(config, objective, optimizer, mesh, state, step, jax.device_count() * settings.accumulate)
 
 
-def crop_samples(setting: Setting, rows: int, seconds: float) -> int:
-    """Samples of a bucket of so many seconds; raises UsageError where such batches cannot be trained on."""
-    if rows < 1 or rows % setting.multiple:
-        raise UsageError(
-            f"{rows} rows: {jax.device_count()} devices x {setting.multiple // jax.device_count()} micro-batches "
-            f"(train.accumulate) share them evenly, so choose a multiple of {setting.multiple}"
-        )
+def crop_samples(setting: Setting, seconds: float) -> int:
+    """Samples of a bucket of so many seconds; raises UsageError where the objective cannot be trained on them."""
     if not 0.025 <= seconds < math.inf:
         raise UsageError(f"{seconds:g} seconds: at least 0.025 needed, one frame")
     samples = int(bucket_lengths([seconds])[0])
     setting.objective.check(samples, samples)
     return samples
+
+
+def check_rows(setting: Setting, rows: int) -> None:
+    """Raises UsageError where devices and micro-batches cannot share them evenly."""
+    if rows < 1 or rows % setting.multiple:
+        raise UsageError(
+            f"{rows} rows: {jax.device_count()} devices x {setting.multiple // jax.device_count()} micro-batches "
+            f"(train.accumulate) share them evenly, so choose a multiple of {setting.multiple}"
+        )
 
 
 def measure_step(
@@ -125,7 +129,8 @@ def measure_step(
     if steps < 1 or warmup < 0:
         raise UsageError(f"steps {steps}, warmup {warmup}: at least 1 and 0 needed")
     setting = make_setting(config)
-    samples = crop_samples(setting, rows, seconds)
+    check_rows(setting, rows)
+    samples = crop_samples(setting, seconds)
     began = time.perf_counter()
     compiled, cost = setting.compile(rows, samples)
     compile_seconds = time.perf_counter() - began
@@ -194,7 +199,7 @@ def matmul_rate(dtype: str, sizes: tuple[int, ...] = SIZES, repeats: int = 5) ->
     """What one device reaches in products of square matrices of random numbers, at jax's default precision.
 
     Of each size a chain of products, each of the one before, long enough to take 20 ms; the median of `repeats`.
-    Sizes stop where a product is about to take longer than half a second.
+    Sizes stop where a product is about to take longer than 0.2 s.
     Returns flops_per_second of the best size, that size, all of them as `sizes` (size -> rate), and dtype.
     """
     multiply, rates = jax.jit(jnp.matmul), {}
