@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import soxr
 
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
 from jepa_speech.files import read_json
 from jepa_speech.objectives import build
@@ -61,6 +61,18 @@ class Pretrained:
         """The cluster head's probabilities, nothing hidden: (T, K)."""
         return self._windows(self._clusters, wave, sample_rate)[0]
 
+    def masked_cluster_probs(self, wave: np.ndarray, sample_rate: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The cluster head's probabilities (T, K) where frames are hidden, and which were, (T,) bool.
+
+        Spans are drawn from `seed` by the run's own mask config; nothing else of training's randomness is on.
+        Raises UsageError where noise stands at hidden frames (`mask.fill = random`), which only training draws.
+        """
+        if self.objective.mask.fill == "random":
+            raise UsageError("mask.fill = random: what stands at hidden frames is drawn only in training")
+        function = partial(self._masked_clusters, jax.random.key(seed))
+        probs, hidden = self._windows(function, wave, sample_rate)
+        return probs, hidden > 0
+
     def transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
         """What is said, by the likeliest symbol of each frame; waves as `represent` takes them.
 
@@ -87,6 +99,17 @@ class Pretrained:
     @cached_property
     def _clusters(self) -> Any:
         return jax.jit(self.objective.clusters)
+
+    @cached_property
+    def _masked_clusters(self) -> Any:
+        @jax.jit
+        def run(key: jax.Array, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
+            frames = self.objective.system.frames
+            mask = self.objective.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
+            found, frame_lengths = self.objective.clusters(params, slow, wave, lengths, mask)
+            return [*found, mask], frame_lengths
+
+        return run
 
     def _windows(self, function: Any, wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         wave = self._checked(wave, sample_rate)

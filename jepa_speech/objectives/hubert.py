@@ -100,10 +100,13 @@ class Hubert(MaskedObjective):
         }
 
     def clusters(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
-        """The head's cluster probabilities for every frame, nothing hidden: [(B, T, K)] and frame lengths (B,)."""
-        encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
+
+        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        """
+        encoded = self.encode(params, standardise(wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import pytest
 import toys
 
 import jepa_speech
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export import pretrained
 from jepa_speech.features.grid import HOP, frames
 from jepa_speech.train.configfile import plain
@@ -76,6 +77,32 @@ def test_cluster_probabilities(model):
     probs = model.cluster_probs(wave(1), 16_000)
     assert probs.shape == (frames(16_000), toys.K)
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+def test_cluster_probabilities_where_frames_are_hidden(model):
+    """A seed fixes what is hidden; nothing of a hidden span is heard; a share of `mask.ratio` is hidden."""
+    x = wave(1)
+    probs, hidden = model.masked_cluster_probs(x, 16_000, seed=1)
+    again, same = model.masked_cluster_probs(x, 16_000, seed=1)
+    _, other = model.masked_cluster_probs(x, 16_000, seed=2)
+    assert (hidden == same).all() and (probs == again).all() and (hidden != other).any()
+    low, high = model.config["mask"]["ratio"]
+    assert low - 0.02 <= hidden.mean() <= high + 0.02 and len(hidden) == len(probs) == frames(16_000)
+    assert np.abs(probs - model.cluster_probs(x, 16_000)).max() > 1e-3
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden, [0]])))
+    first, last = max(edges.reshape(-1, 2), key=np.ptp)  # the longest span
+    inside = slice(HOP * first + 400, HOP * (last - 1))  # heard by no visible frame
+    assert inside.stop - inside.start > HOP
+    changed = x.copy()
+    changed[inside] = changed[inside][::-1]  # the level stays as it is
+    assert np.abs(model.cluster_probs(changed, 16_000) - model.cluster_probs(x, 16_000)).max() > 1e-3
+    np.testing.assert_allclose(model.masked_cluster_probs(changed, 16_000, seed=1)[0], probs, atol=1e-5)
+
+
+def test_hidden_frames_that_hold_noise_are_refused(model):
+    objective = replace(model.objective, mask=replace(model.objective.mask, fill="random"))
+    with pytest.raises(UsageError, match="fill = random"):
+        replace(model, objective=objective).masked_cluster_probs(wave(1), 16_000, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ def test_hubert():
     counts = np.bincount(units, minlength=toys.K) / len(units)
     entropy = -sum(p * np.log(p) for p in counts if p > 0)
     np.testing.assert_allclose(o.report(stats)["label_entropy"], entropy, rtol=1e-4)
+    (p,), _ = jax.jit(o.clusters)(params, slow, batch["audio"], batch["lengths"], view.mask)  # the view of the loss
+    found = -np.log(np.asarray(p)[hidden][np.arange(len(units)), units]).mean()
+    np.testing.assert_allclose(found, mean(terms["cluster"]), rtol=1e-3)  # which knows the level from the whole file
 
 
 def test_distractors_are_other_hidden_frames_of_the_row():
