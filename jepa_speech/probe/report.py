@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from matplotlib.figure import Figure
 
@@ -75,10 +76,16 @@ def _image(figure: Figure | Path) -> str:
     return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{source}">'
 
 
+drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+
+
 def png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    """A figure that is both saved and shown is drawn once: it must not change in between."""
+    if figure not in drawn:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        drawn[figure] = buffer.getvalue()
+    return drawn[figure]
 
 
 def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
