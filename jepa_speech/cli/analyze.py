@@ -1,107 +1,181 @@
-"""jepa-speech analyze: a look inside a checkpoint, as figures, pictures and one HTML report."""
+"""jepa-speech analyze: a look inside checkpoints, side by side, as figures, pictures and one HTML report."""
 
 import argparse
-from functools import partial
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jepa_speech.anchors.anchor import Anchor
-from jepa_speech.anchors.load import load_anchor
+from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
 from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained
-from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, read_jsonl, write_json
-from jepa_speech.probe import analysis, evaluate, plots, report, result_plots
+from jepa_speech.probe import evaluate, plots, report, result_plots, side_by_side
+from jepa_speech.probe.analysis import Analysis, Subject, analyse
+from jepa_speech.probe.recordings import Listed, from_manifest, from_store
 
-HELP = "look inside a checkpoint: clusters beside their targets, ranks, curves, one HTML report"
-EXAMPLE = "jepa-speech analyze --checkpoint RUN --store STORE --out analysis"
+HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"
+EXAMPLE = (
+    "jepa-speech analyze --checkpoint RUN --store STORE --out analysis\n"
+    "  jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out side_by_side"
+)
 SECONDS = 20.0  # longer recordings are cut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder")
+    parser.add_argument("--checkpoint", required=True, nargs="+", metavar="RUN", help="run folders, one or several")
     parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
     parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")
-    parser.add_argument("--anchor", metavar="GMM.npz", help="the targets' anchor, if it was moved since training")
+    parser.add_argument(
+        "--anchor", metavar="GMM.npz", help="the targets' anchor, of all checkpoints, if it was moved since training"
+    )
     parser.add_argument("--probe", metavar="FILE", help="results of `jepa-speech probe`: adds its plots")
     parser.add_argument("--utterances", type=int, default=100, help="how many, drawn by the seed (default: 100)")
     parser.add_argument("--seed", type=int, default=0)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    store, model = Store(args.store), load_pretrained(args.checkpoint)
-    probed = read_json(args.probe) if args.probe else None
-    draw = {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
-    lists = {"store": analysis.from_store(store, **draw)}
-    if args.data:
-        lists["data"] = analysis.from_manifest(Path(args.data), "valid", **draw)
-    look = wired(model, anchor_of(model.config, args.anchor), args.seed)
-    found = {name: look(recordings) for name, recordings in lists.items()}
+class Looked(NamedTuple):
+    """What one list of recordings showed of every checkpoint."""
 
-    out, sections, pictures = Path(args.out), [], {}
-    for name, where in (("data", f"{args.data}, valid split"), ("store", args.store)):
-        if name in found:
-            table = analysis.rows(found[name].table)
-            print(f"\n{where}: {found[name].recordings} recordings, {found[name].seconds / 60:.1f} minutes")
-            print(evaluate.text(table) if len(table) > 1 else "no cluster head, no targets")
-            drawn = {f"{name}_{key}": figure for key, figure in analysis.figures(found[name]).items()}
-            text = EXPLAINED.format(recordings=found[name].recordings, minutes=found[name].seconds / 60)
-            heading = f"On {where}"
-            sections.append(report.Section(heading, text, table if len(table) > 1 else (), list(drawn.values())))
-            pictures |= drawn
-    sections += run_sections(Path(args.checkpoint), pictures)
+    where: str
+    listed: Listed
+    found: dict[str, Analysis]
+    similar: dict[str, Any] | None  # CKA, where it was asked for
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.utterances < 1:
+        raise UsageError(f"--utterances {args.utterances}: expected 1 or more")
+    folders, draw = named(args.checkpoint), {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
+    lists = {"store": (args.store, from_store(Store(args.store), **draw))}
+    models = {name: load_pretrained(folder) for name, folder in folders.items()}
+    probed = read_json(args.probe) if args.probe else None
+    if args.data:
+        lists["data"] = (f"{args.data}, valid split", from_manifest(Path(args.data), "valid", **draw))
+    subjects, notes = {}, []
+    for name, model in models.items():
+        anchor, why = open_anchor(model.config, args.anchor)
+        subjects[name] = wired(model, anchor, args.seed)
+        notes += [f"{name}: {line}" for line in [*missing(model), why] if line]
+    for note in notes:
+        print(note)
+    shortest = max(model.objective.min_samples for model in models.values())
+    looked = {
+        name: looked_at(where, Listed(source, shortest), subjects, args.seed, compared=name == "store")
+        for name, (where, source) in lists.items()
+    }
+
+    for line in (apart := side_by_side.left_out(looked["store"].found)):
+        print(line)
+    out, pictures = Path(args.out), {}
+    sections = [
+        section for name in ("data", "store") if name in looked for section in shown(name, looked[name], pictures)
+    ]
+    sections = [with_notes(sections[0], notes), *sections[1:]]
+    sections += likeness(looked["store"], apart, pictures)
+    for name, folder in folders.items():
+        sections += run_sections(folder, pictures, name if len(folders) > 1 else "")
     if probed is not None:
         drawn = result_plots.of_results(probed)
         sections.append(report.Section("Probe", table=evaluate.table([probed]), figures=list(drawn.values())))
         pictures |= drawn
-    results = {name: look.summary() for name, look in found.items()} | {"report": str(out / "report.html")}
+    results = summary(looked, [*notes, *apart]) | {"report": str(out / "report.html")}
     report.save_figures(out, pictures)
     write_json(out / "analysis.json", results)
-    report.write(out / "report.html", f"Inside {Path(args.checkpoint).resolve().name}", sections)
+    report.write(out / "report.html", f"Inside {', '.join(folders)}", sections)
     print(f"\nreport: {out / 'report.html'}")
     return results
+
+
+def named(checkpoints: Sequence[str]) -> dict[str, Path]:
+    """Each folder under its name, or as much of its path as tells it from the others."""
+    paths = [Path(checkpoint).resolve() for checkpoint in checkpoints]
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise UsageError(f"--checkpoint {checkpoints[i]}: the same folder twice; name each once")
+    depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in paths}) == len(paths))
+    return {"/".join(path.parts[-depth:]): Path(given) for path, given in zip(paths, checkpoints, strict=True)}
+
+
+def looked_at(where: str, listed: Listed, subjects: Mapping[str, Subject], seed: int, compared: bool) -> Looked:
+    found, ckas = analyse(listed, subjects, seed, compared)
+    return Looked(where, listed, found, side_by_side.similarities(ckas, found) if compared else None)
 
 
 EXPLAINED = (
     "{recordings} recordings, {minutes:.1f} minutes, the same list for every model with the same seed. "
     "Each figure of the model stands beside that of its targets, which it should come near, and of labels drawn "
-    "at random. docs/reading-curves.md says how to read them."
+    "at random; – where there is none. docs/reading-curves.md says how to read them."
 )
 
 
-def anchor_of(config: Any, path: str | None) -> Anchor | None:
-    """The anchor of the run's targets; None, said in one line, where it, or what it needs, is not at hand."""
-    path = path or config["anchor"]["path"]
-    if "," in path:
-        print("the targets are an ensemble of anchors: their column is left out; --anchor GMM.npz brings one's back")
-        return None
-    if path and not Path(path).is_file():
-        print(f"{path} is not there: the targets' column is left out; --anchor GMM.npz brings it back")
-        return None
-    anchor = load_anchor(path) if path else None
-    if anchor is not None and anchor.checkpoint_fingerprint:
-        print(f"{path} lives in {anchor.features} of another checkpoint: the targets' column is left out")
-        return None
-    return anchor
+def shown(key: str, looked: Looked, pictures: dict[str, Any]) -> list[report.Section]:
+    """The figures of all checkpoints on one list of recordings, then the pictures of each; adds to `pictures`."""
+    found, first = looked.found, next(iter(looked.found.values()))
+    table = side_by_side.rows(side_by_side.columns(found))
+    print(f"\n{looked.where}: {first.recordings} recordings, {first.seconds / 60:.1f} minutes")
+    print(evaluate.text(table))
+    text = EXPLAINED.format(recordings=first.recordings, minutes=first.seconds / 60)
+    if skipped := len(looked.listed.too_short):
+        text += f" Shorter than what every checkpoint can take, and left out: {skipped}."
+    drawn = {f"{key}_{name}": figure for name, figure in side_by_side.shared_figures(found).items()}
+    alone = len(found) == 1
+    parts = []
+    for name, one in found.items():
+        own = {file_name(key, "" if alone else name, what): f for what, f in side_by_side.figures(one).items()}
+        pictures |= own
+        if alone:
+            drawn |= own
+        else:
+            parts.append(report.Section(f"{name}, on {looked.where}", figures=list(own.values())))
+    pictures |= drawn
+    return [report.Section(f"On {looked.where}", text, table, list(drawn.values())), *parts]
 
 
-def wired(model: Any, anchor: Anchor | None, seed: int) -> Any:
-    """`analyse` with the model's layers, its cluster head if it has one, and its targets."""
-    return partial(
-        analysis.analyse,
-        represent=lambda wave: model.represent(wave, SAMPLE_RATE).layers,
-        model=(lambda wave: model.cluster_probs(wave, SAMPLE_RATE)) if model.has_clusters else None,
-        targets=analysis.anchor_posteriors(anchor) if anchor is not None else None,
-        seed=seed,
-    )
+def file_name(*parts: str) -> str:
+    return "_".join(re.sub(r"[^\w.-]+", "-", part) for part in parts if part)
 
 
-def run_sections(folder: Path, pictures: dict[str, Any]) -> list[report.Section]:
+def with_notes(section: report.Section, notes: Sequence[str]) -> report.Section:
+    return report.Section(section.heading, "\n".join([section.text, *notes]), section.table, section.figures)
+
+
+def likeness(looked: Looked, apart: Sequence[str], pictures: dict[str, Any]) -> list[report.Section]:
+    """CKA between layers."""
+    drawn = side_by_side.cka_figures(looked.similar)
+    pictures |= drawn
+    text = [ALIKE.format(frames=looked.similar["frames"]), *apart]
+    return [report.Section("Likeness of layers", "\n".join(text), figures=list(drawn.values()))]
+
+
+ALIKE = (
+    "Linear CKA over {frames} frames, the same for all. Unrelated features are not at 0 but near their width divided "
+    "by that number. Labels are compared as one-hot vectors."
+)
+
+
+def summary(looked: Mapping[str, Looked], notes: Sequence[str]) -> dict[str, Any]:
+    """What analysis.json holds. A single checkpoint's figures stand under the names of the lists as well."""
+    found = looked["store"].found
+    results: dict[str, Any] = {
+        "checkpoints": {name: {key: look.found[name].summary() for key, look in looked.items()} for name in found},
+        "utterances": {key: look.listed.names for key, look in looked.items()},
+        "too_short": {key: look.listed.too_short for key, look in looked.items()},
+        "cka": looked["store"].similar,
+        "notes": list(notes),
+    }
+    return results["checkpoints"][next(iter(found))] | results if len(found) == 1 else results
+
+
+def run_sections(folder: Path, pictures: dict[str, Any], name: str = "") -> list[report.Section]:
     """Loss and λ over the steps, where the run folder still has its metrics."""
     path = folder / "metrics.jsonl"
     rows = list(read_jsonl(path)) if path.is_file() else []
     if len(rows) < 2:
         return []
-    pictures["curves"] = plots.curves(rows)
-    return [report.Section("Training", f"{rows[-1]['step']} steps.", figures=[pictures["curves"]])]
+    key = file_name(name, "curves")
+    pictures[key] = plots.curves(rows)
+    heading = f"Training of {name}" if name else "Training"
+    return [report.Section(heading, f"{rows[-1]['step']} steps.", figures=[pictures[key]])]

@@ -1,43 +1,49 @@
-"""A look inside a checkpoint over a fixed list of recordings: its clusters beside its targets, its layers' ranks."""
+"""A look inside checkpoints over one fixed list of recordings: their clusters beside targets and random labels, their
+layers' ranks, and how alike their layers are."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
-from jepa_speech.data import audio
-from jepa_speech.data.store import Store
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import spectral
-from jepa_speech.features.grid import SAMPLE_RATE, frames
-from jepa_speech.probe import clusters, plots
+from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames
+from jepa_speech.probe import clusters
 from jepa_speech.probe.baselines import baseline, pad, standardise
-from jepa_speech.probe.dataset import read_manifest, with_phones
+from jepa_speech.probe.cka import LinearCka, Pair
+from jepa_speech.probe.hesitation import Hesitation, entropy
 from jepa_speech.probe.phones import frame_phones
+from jepa_speech.probe.recordings import Recording
 
 KEPT_FRAMES = 4000  # for the 2-d picture
-FIGURES = {
-    "usage_entropy": ("usage entropy (1: all alike)", "{:.3f}"),
-    "adjacent_consistency": ("adjacent consistency", "{:.3f}"),
-    "used_clusters": ("used clusters", "{:d}"),
-    "posterior_perplexity": ("posterior perplexity", "{:.2f}"),
-    "pnmi": ("PNMI", "{:.3f}"),
-    "phone_purity": ("phone purity", "{:.3f}"),
-    "cluster_purity": ("cluster purity", "{:.3f}"),
-}
+FRAMES_EACH = 200  # of a recording, evenly spaced: neighbours say much the same, and the products cost the most here
 
 Posteriors = Callable[[np.ndarray], np.ndarray]  # wave (S,) at 16 kHz -> (T, K)
 
 
-class Recording(NamedTuple):
-    name: str
-    wave: np.ndarray  # (S,) float32 at 16 kHz
-    segments: list[tuple[str, float, float]] | None = None  # phones, where they are known
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint as functions of a wave (S,) at 16 kHz; None where it has no such thing.
+
+    represent: the layers [(T, D), ...], at `frame_rate`. model: its cluster head; masked: (wave, number of the
+    recording) -> the head's answers (T, K) with frames hidden, and which were (T,). targets: the anchor it was trained
+    with. These three are at 50 frames a second.
+    """
+
+    represent: Callable[[np.ndarray], Sequence[np.ndarray]]
+    model: Posteriors | None = None
+    targets: Posteriors | None = None
+    masked: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]] | None = None
+    frame_rate: float = FRAME_RATE
+
+    @property
+    def labelled(self) -> bool:
+        return self.model is not None or self.targets is not None
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,14 @@ class Analysis:
 
     recordings: int
     seconds: float
+    frame_rate: float
     clusters: int
     table: dict[str, dict[str, Any]]
     ranks: list[float]
     width: int
     usage: dict[str, np.ndarray]  # (K,)
+    followed: dict[str, np.ndarray]  # (K, K) co-occurrence
+    hesitation: Hesitation | None
     sample: np.ndarray  # (N, D) frames of the last layer
     sample_labels: np.ndarray  # (N,) their phones, or their clusters where no phones are known
     example: Recording
@@ -62,27 +71,12 @@ class Analysis:
         return {
             "recordings": self.recordings,
             "seconds": round(self.seconds, 2),
+            "frame_rate": self.frame_rate,
             "clusters": self.clusters,
             "figures": self.table,
             "effective_rank": self.ranks,
             "width": self.width,
         }
-
-
-def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
-    """`count` recordings drawn by the seed alone, each at most `seconds` long, read one at a time."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    for i in chosen:
-        yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
-
-
-def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: float) -> Iterable[Recording]:
-    """The same from a split of labelled recordings, with their phones."""
-    utterances = with_phones(read_manifest(folder / f"{split}.manifest.jsonl", "audio_path"), folder)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
-    for i in chosen:
-        wave = audio.load(utterances[i].path)[: int(seconds * SAMPLE_RATE)].astype(np.float32)
-        yield Recording(utterances[i].key, wave / audio.FULL_SCALE, utterances[i].target)
 
 
 def anchor_posteriors(anchor: DiagonalGMM) -> Posteriors:
@@ -107,92 +101,151 @@ def anchor_posteriors(anchor: DiagonalGMM) -> Posteriors:
 
 
 def analyse(
-    recordings: Iterable[Recording],
-    represent: Callable[[np.ndarray], Sequence[np.ndarray]],
-    model: Posteriors | None,
-    targets: Posteriors | None,
-    seed: int = 0,
-) -> Analysis:
-    """Runs every recording once through the model and its anchor.
+    recordings: Iterable[Recording], subjects: Mapping[str, Subject], seed: int = 0, compared: bool = True
+) -> tuple[dict[str, Analysis], list[LinearCka]]:
+    """Runs every recording once through every subject and its anchor.
 
-    represent: wave (S,) at 16 kHz -> layers [(T, D), ...]. model: its cluster head, None if it has none.
-    targets: the anchor it was trained with, None where that is not at hand.
+    compared: also CKA, one for each frame rate, of every subject with itself, with each other one of its rate, and with
+    its labels, which stand there as one-hot vectors of a system `labels_of(name)`, its "layers" being the labellings
+    `labels_of` a subject that are no model's: targets and random, or random alone.
+    Raises UsageError where the targets have another number of clusters than the head.
     """
-    heads = {name: head for name, head in (("model", model), ("targets", targets)) if head is not None}
-    labels: dict[str, list[np.ndarray]] = {name: [] for name in heads}
-    entropy, sizes = dict.fromkeys(heads, 0.0), dict.fromkeys(heads, 0)
-    phones, last, lengths, seconds = [], [], [], 0.0
-    sums, grams, example = None, None, None
-    for recording in recordings:
-        layers = np.stack([np.asarray(layer, np.float64) for layer in represent(recording.wave)])  # (L, T, D)
-        sums = layers.sum(1) + (0 if sums is None else sums)
-        grams = layers.swapaxes(1, 2) @ layers + (0 if grams is None else grams)
-        lengths.append(layers.shape[1])
-        last.append(layers[-1].astype(np.float32))
-        seconds += len(recording.wave) / SAMPLE_RATE
-        for name, head in heads.items():
-            p = np.asarray(head(recording.wave), np.float64)  # (T, K)
-            labels[name].append(p.argmax(1))
-            entropy[name] -= float((p * np.log(np.maximum(p, 1e-30))).sum())
-            sizes[name] = p.shape[1]
+    looks = {name: Look(name, subject, seed) for name, subject in subjects.items()}
+    rates: dict[float, list[str]] = {}
+    for name, subject in subjects.items():
+        rates.setdefault(subject.frame_rate, []).append(name)
+    ckas = {rate: LinearCka(cka_pairs(names, subjects)) for rate, names in rates.items()} if compared else {}
+    for number, recording in enumerate(recordings):
+        features: dict[str, Sequence[np.ndarray]] = {}
+        for name, look in looks.items():
+            features[name], features[labels_of(name)] = look.add(number, recording)
+        for cka in ckas.values():
+            cka.add(same_frames({name: features[name] for pair in cka.pairs for name in pair}))
+    if not any(look.lengths for look in looks.values()):
+        raise UserError("there are no recordings to look at")
+    return {name: look.done() for name, look in looks.items()}, list(ckas.values())
+
+
+def labels_of(name: str) -> str:
+    return f"labels of {name}"
+
+
+def cka_pairs(names: Sequence[str], subjects: Mapping[str, Subject]) -> list[Pair]:
+    """Every pair of `names`, of one frame rate, each with itself among them; each with its labels, if it has any."""
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i:]]
+    labelled = [name for name in names if subjects[name].labelled and subjects[name].frame_rate == FRAME_RATE]
+    return pairs + [(name, labels_of(name)) for name in labelled]
+
+
+def same_frames(features: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """At most FRAMES_EACH frames, evenly spaced, the same of all systems (they begin together; the end may differ)."""
+    count = min(len(layers[0]) for layers in features.values())
+    at = np.linspace(0, count - 1, min(count, FRAMES_EACH)).round().astype(int)
+    return {name: [layer[at] for layer in layers] for name, layers in features.items()}
+
+
+class Look:
+    """What is gathered of one subject while recordings go by."""
+
+    def __init__(self, name: str, subject: Subject, seed: int):
+        self.name, self.subject, self.seed = name, subject, seed
+        found = {"model": subject.model, "targets": subject.targets}
+        self.heads = {labelling: head for labelling, head in found.items() if head is not None}
+        self.labels: dict[str, list[np.ndarray]] = {labelling: [] for labelling in self.heads}
+        if self.heads:
+            self.labels["random"] = []
+        self.entropy = dict.fromkeys(self.heads, 0.0)
+        self.clusters = 0
+        self.hesitation: Hesitation | None = None
+        self.phones: list[np.ndarray] = []
+        self.lengths: list[int] = []  # of the labels
+        self.frames, self.seconds = 0, 0.0  # of the layers
+        self.sums = self.grams = self.example = None
+        self.sample: list[np.ndarray] = []  # frames of the last layer, and where they are on the labels' grid
+        self.places: list[np.ndarray] = []
+
+    def add(self, number: int, recording: Recording) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
+        """Returns its layers [(T, D), ...], and its targets and random labels as one-hot vectors [(T, K), ...]."""
+        layers = np.stack([np.asarray(layer, np.float64) for layer in self.subject.represent(recording.wave)])
+        self.sums = layers.sum(1) + (0 if self.sums is None else self.sums)  # (L, D)
+        self.grams = layers.swapaxes(1, 2) @ layers + (0 if self.grams is None else self.grams)  # (L, D, D)
+        self.frames += layers.shape[1]
+        self.seconds += len(recording.wave) / SAMPLE_RATE
+        answers = {labelling: np.asarray(head(recording.wave), np.float64) for labelling, head in self.heads.items()}
+        length = len(next(iter(answers.values()))) if answers else frames(len(recording.wave))
+        self._label(number, recording, answers, length)
         if recording.segments is not None:
-            phones.append(frame_phones(recording.segments, layers.shape[1]))
-        example = example or recording
-    known = phones if len(phones) == len(lengths) else None
-    clusters_of = next(iter(sizes.values()), 0)
-    table = {name: clusters.figures(labels[name], clusters_of, known) for name in heads}
-    for name in heads:
-        table[name]["posterior_perplexity"] = float(np.exp(entropy[name] / sum(lengths)))
-    usage = {name: clusters.usage(labels[name], clusters_of) for name in heads}
-    if heads:
-        drawn = clusters.random_labels(lengths, clusters_of, seed)
-        table["random"] = clusters.figures(drawn, clusters_of, known)
-        usage["random"] = clusters.usage(drawn, clusters_of)
-    colours = phones if known else next(iter(labels.values()), [np.zeros(n, int) for n in lengths])
-    sample, sample_labels = _thinned(np.concatenate(last), np.concatenate(colours), seed)
-    covariances = grams - sums[:, :, None] * sums[:, None] / sum(lengths)
-    return Analysis(
-        recordings=len(lengths),
-        seconds=seconds,
-        clusters=clusters_of,
-        table=table,
-        ranks=[clusters.effective_rank(c) for c in covariances],
-        width=covariances.shape[-1],
-        usage=usage,
-        sample=sample,
-        sample_labels=sample_labels,
-        example=example,
-        example_labels={name: ids[0] for name, ids in labels.items()},
-        example_features=last[0],
-    )
+            self.phones.append(frame_phones(recording.segments, length))
+        if self.example is None:
+            self.example, self.example_features = recording, layers[-1].astype(np.float32)
+        at = np.random.default_rng([self.seed, number]).permutation(layers.shape[1])[:FRAMES_EACH]
+        self.sample.append(layers[-1, at].astype(np.float32))
+        nearest = np.round(at * FRAME_RATE / self.subject.frame_rate).astype(int)
+        self.places.append(sum(self.lengths) + np.minimum(nearest, length - 1))
+        self.lengths.append(length)
+        one_hot = [
+            np.eye(self.clusters, dtype=np.float32)[ids[-1]] for name, ids in self.labels.items() if name != "model"
+        ]
+        return list(layers), one_hot
 
+    def _label(self, number: int, recording: Recording, answers: Mapping[str, np.ndarray], length: int) -> None:
+        if not answers:
+            return
+        if len(sizes := {p.shape[1] for p in answers.values()}) > 1:
+            raise UsageError(
+                f"{self.name}: its cluster head has {answers['model'].shape[1]} clusters, the anchor "
+                f"{answers['targets'].shape[1]}: give --anchor the one that the run was trained with"
+            )
+        self.clusters = sizes.pop()
+        for labelling, p in answers.items():
+            self.labels[labelling].append(p.argmax(1))
+            self.entropy[labelling] += float(entropy(p).sum())
+        self.labels["random"] += clusters.random_labels([length], self.clusters, [self.seed, number])
+        if self.subject.masked is not None:
+            self.hesitation = self.hesitation or Hesitation(self.clusters)
+            p, hidden = self.subject.masked(recording.wave, number)
+            self.hesitation.add(hidden, np.asarray(p, np.float64), answers.get("targets"))
 
-def _thinned(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most KEPT_FRAMES frames, silence left out where phones are known."""
-    chosen = np.flatnonzero(labels != "") if labels.dtype.kind == "U" else np.arange(len(labels))
-    chosen = np.random.default_rng(seed).permutation(chosen)[:KEPT_FRAMES]
-    return features[chosen], labels[chosen]
+    def done(self) -> Analysis:
+        known = self.phones if len(self.phones) == len(self.lengths) else None
+        table = {name: clusters.figures(ids, self.clusters, known) for name, ids in self.labels.items()}
+        usage = {name: clusters.usage(ids, self.clusters) for name, ids in self.labels.items()}
+        for name, total in self.entropy.items():
+            table[name]["posterior_perplexity"] = float(np.exp(total / sum(self.lengths)))
+        if self.labels:
+            table["random"]["posterior_perplexity"] = float(self.clusters)  # the even chance that they were drawn by
+        if self.hesitation is not None:
+            for name, values in self.hesitation.figures().items():
+                table[name] |= values
+        for name in table.keys() - {"model"}:
+            table[name]["effective_rank"] = clusters.label_rank(usage[name])
+        covariances = self.grams - self.sums[:, :, None] * self.sums[:, None] / self.frames
+        ranks = [clusters.effective_rank(c) for c in covariances]
+        if "model" in table:
+            table["model"]["effective_rank"] = ranks[-1]
+        colours = known or next(iter(self.labels.values()), [np.zeros(n, int) for n in self.lengths])
+        sample, sample_labels = self._thinned(np.concatenate(colours))
+        return Analysis(
+            recordings=len(self.lengths),
+            seconds=self.seconds,
+            frame_rate=self.subject.frame_rate,
+            clusters=self.clusters,
+            table=table,
+            ranks=ranks,
+            width=covariances.shape[-1],
+            usage=usage,
+            followed={name: clusters.cooccurrence(ids, self.clusters) for name, ids in self.labels.items()},
+            hesitation=self.hesitation,
+            sample=sample,
+            sample_labels=sample_labels,
+            example=self.example,
+            example_labels={name: self.labels[name][0] for name in self.heads},
+            example_features=self.example_features,
+        )
 
-
-def rows(table: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """The figures as a table of text, a header first: one row per figure, one column per labelling."""
-    lines = [["", *table]]
-    for key, (name, form) in FIGURES.items():
-        if any(key in values for values in table.values()):
-            lines.append([name, *(form.format(v[key]) if key in v else "" for v in table.values())])
-    return lines
-
-
-def figures(analysis: Analysis) -> dict[str, Figure]:
-    """The pictures of an analysis, by file name."""
-    example = analysis.example
-    of = "phone" if analysis.sample_labels.dtype.kind == "U" else "cluster"
-    found = {}
-    if analysis.example_labels:
-        logmel = baseline("logmel")(example.wave, SAMPLE_RATE)[0]
-        found["clusters"] = plots.clusters_over_time(logmel, analysis.example_labels, example.segments)
-        found["usage"] = plots.usage(analysis.usage)
-    found["effective_rank"] = plots.rank_by_layer(analysis.ranks, analysis.width)
-    found["similarity"] = plots.similarity(analysis.example_features, example.segments)
-    found["projection"] = plots.projection(analysis.sample, analysis.sample_labels, of)
-    return found
+    def _thinned(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At most KEPT_FRAMES frames, silence left out where phones are known. labels (T,) of all recordings."""
+        features, labels = np.concatenate(self.sample), labels[np.concatenate(self.places)]
+        chosen = np.flatnonzero(labels != "") if labels.dtype.kind == "U" else np.arange(len(labels))
+        chosen = np.random.default_rng(self.seed).permutation(chosen)[:KEPT_FRAMES]
+        return features[chosen], labels[chosen]

@@ -27,6 +27,35 @@ def adjacent_consistency(labels: Sequence[np.ndarray]) -> float:
     return same / max(1, sum(len(ids) - 1 for ids in labels))
 
 
+def cooccurrence(labels: Sequence[np.ndarray], clusters: int) -> np.ndarray:
+    """How often cluster i is followed by cluster j in the next frame of the same utterance: (K, K), [i, j]."""
+    pairs = np.concatenate([ids[:-1] * clusters + ids[1:] for ids in labels])
+    return np.bincount(pairs, minlength=clusters**2).reshape(clusters, clusters)
+
+
+def self_transitions(table: np.ndarray) -> np.ndarray:
+    """P(i again | i) of every cluster, from co-occurrences (K, K): (K,), NaN for a cluster that nothing follows."""
+    followed = table.sum(1)
+    return np.where(followed > 0, np.diagonal(table) / np.maximum(followed, 1), np.nan)
+
+
+def self_transition(table: np.ndarray) -> float:
+    """The mean over clusters of P(i again | i): each counts once, so that a frequent silence does not decide it.
+
+    Weighted by how often clusters occur, it would be the adjacent consistency. 0 where no frame follows another.
+    """
+    of_each = self_transitions(table)
+    return float(np.nanmean(of_each)) if np.isfinite(of_each).any() else 0.0
+
+
+def successor_perplexity(table: np.ndarray) -> float:
+    """exp H(next cluster | cluster) of co-occurrences (K, K): among how many clusters the next frame's lies."""
+    joint = table / max(table.sum(), 1)
+    before = joint.sum(1, keepdims=True)
+    seen = joint > 0
+    return float(np.exp(-(joint[seen] * np.log((joint / np.maximum(before, 1e-300))[seen])).sum()))
+
+
 def contingency(phones: np.ndarray, labels: np.ndarray, clusters: int) -> np.ndarray:
     """Frames of phone p in cluster k: (P, K). phones and labels (N,); phones may be of any type."""
     _, rows = np.unique(phones, return_inverse=True)
@@ -56,10 +85,12 @@ def cluster_purity(table: np.ndarray) -> float:
 
 def figures(labels: Sequence[np.ndarray], clusters: int, phones: Sequence[np.ndarray] | None = None) -> dict[str, Any]:
     """All figures of one labelling. labels: (T,) per utterance; phones: (T,) strings, '' in silence."""
-    counts = usage(labels, clusters)
+    counts, followed = usage(labels, clusters), cooccurrence(labels, clusters)
     found = {
         "usage_entropy": usage_entropy(counts),
         "adjacent_consistency": adjacent_consistency(labels),
+        "self_transition": self_transition(followed),
+        "successor_perplexity": successor_perplexity(followed),
         "used_clusters": int((counts > 0).sum()),
     }
     if phones is not None:
@@ -74,7 +105,7 @@ def figures(labels: Sequence[np.ndarray], clusters: int, phones: Sequence[np.nda
     return found
 
 
-def random_labels(lengths: Sequence[int], clusters: int, seed: int) -> list[np.ndarray]:
+def random_labels(lengths: Sequence[int], clusters: int, seed: int | Sequence[int]) -> list[np.ndarray]:
     """Labels drawn evenly, frame by frame: what the figures say about nothing at all."""
     generator = np.random.default_rng(seed)
     return [generator.integers(0, clusters, length) for length in lengths]
@@ -89,3 +120,8 @@ def effective_rank(gram: np.ndarray) -> float:
     p = singular / max(singular.sum(), 1e-300)
     p = p[p > 1e-6]  # below that is the rounding of the eigenvalues
     return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def label_rank(counts: np.ndarray) -> float:
+    """The effective rank of labels as one-hot vectors, from their histogram (K,): K - 1 if all are used alike."""
+    return effective_rank(np.diag(counts) - np.outer(counts, counts) / max(counts.sum(), 1))

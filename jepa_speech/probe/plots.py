@@ -166,11 +166,13 @@ def rank_by_layer(ranks: Sequence[float], width: int) -> Figure:
 
 
 @styled
-def similarity(features: np.ndarray, segments: Sequence[tuple[str, float, float]] | None = None) -> Figure:
+def similarity(
+    features: np.ndarray, segments: Sequence[tuple[str, float, float]] | None = None, frame_rate: float = FRAME_RATE
+) -> Figure:
     """Cosine of every frame with every other of one utterance, features (T, D) less their mean."""
     centred = features - features.mean(0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
-    seconds = len(features) / FRAME_RATE
+    seconds = len(features) / frame_rate
     figure, ((axes,),) = canvas(size=(7, 6))
     image = axes.imshow(unit @ unit.T, cmap="RdBu_r", vmin=-1, vmax=1, origin="lower", extent=(0, seconds, 0, seconds))
     for _, start, _ in segments or ():
@@ -188,7 +190,10 @@ def similarity(features: np.ndarray, segments: Sequence[tuple[str, float, float]
 
 @styled
 def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
-    """Frames (N, D) on their first two principal components, coloured by the commonest of `labels` (N,)."""
+    """Frames (N, D) on their first two principal components, coloured by the commonest of `labels` (N,).
+
+    of: what the labels are; '' where there are none.
+    """
     centred = np.asarray(features, np.float64) - features.mean(0)
     variances, axes_of = np.linalg.eigh(centred.T @ centred)
     xy = centred @ axes_of[:, :-3:-1]  # (N, 2)
@@ -198,7 +203,9 @@ def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
     common = names[np.argsort(-counts, kind="stable")][:10]
     rest = ~np.isin(labels, common)
     axes.scatter(*xy[rest].T, s=5, color="#d5d8dc", lw=0, label="others" if rest.any() else None)
-    for name, colour in zip(common, colormaps["tab10"].colors, strict=False):
+    if not of:
+        axes.scatter(*xy.T, s=9, color=MODEL, lw=0, alpha=0.5)
+    for name, colour in zip(common if of else (), colormaps["tab10"].colors, strict=False):
         chosen = labels == name
         axes.scatter(*xy[chosen].T, s=9, color=colour, lw=0, alpha=0.8, label=str(name))
         axes.text(
@@ -207,6 +214,8 @@ def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
         )  # fmt: skip
     axes.set_xlabel(f"first principal component ({share[0]:.0f}% of the variance)")
     axes.set_ylabel(f"second ({share[1]:.0f}%)")
-    axes.set_title(f"Frames in two dimensions, coloured by {of}: do the same sounds lie together?")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5)
+    coloured = f", coloured by {of}: do the same sounds lie together?" if of else ""
+    axes.set_title(f"Frames in two dimensions{coloured}")
+    if of:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5)
     return figure

@@ -1,9 +1,11 @@
-"""The verb, by the very commands of docs/reading-curves.md, with a stand-in for the checkpoint."""
+"""The verb, by the very commands of docs/reading-curves.md, with stand-ins for the checkpoints."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pages
 import pytest
 from spoken import knowing, write_spoken
@@ -13,7 +15,7 @@ from jepa_speech.cli import analyze as verb
 from jepa_speech.cli import main
 from jepa_speech.data.prepare import prepare
 from jepa_speech.files import write_json, write_jsonl
-from jepa_speech.probe import analysis
+from jepa_speech.probe import analysis, report
 
 PROBED = {
     "name": "ours",
@@ -41,40 +43,104 @@ def run(tmp_path, monkeypatch):
     rows = [{"step": i, "loss": 1 / i, "cluster": 2 / i, "lambda": 1.0} for i in range(1, 6)]
     write_jsonl("RUN/metrics.jsonl", rows)
     write_json("results/ours.json", PROBED)
-    truth, posteriors = knowing(folder), analysis.anchor_posteriors(toy_anchor())
-    model = SimpleNamespace(
-        config={"anchor": {"path": "GMM.npz"}},
-        has_clusters=True,
-        represent=lambda wave, rate: SimpleNamespace(layers=truth(wave, rate)),
-        cluster_probs=lambda wave, rate: posteriors(wave),
-    )
-    monkeypatch.setattr(verb, "load_pretrained", lambda path: model)
+    model = stand_in(folder)
+    monkeypatch.setattr(verb, "load_pretrained", lambda path: others.get(str(path), model))
+    others.clear()
     return model
 
 
-def test_the_commands_of_the_docs(run, capsys):
+others = {}  # stand-ins of other checkpoints than RUN, by folder
+
+
+def stand_in(folder, frame_rate=50.0, **changes):
+    """A model whose head answers as its targets do, and at hidden frames with an even guess."""
+    truth, posteriors = knowing(folder), analysis.anchor_posteriors(toy_anchor())
+
+    def masked(wave, rate, seed):
+        p = posteriors(wave)
+        hidden = np.random.default_rng(seed).random(len(p)) < 0.5
+        return np.where(hidden[:, None], 1 / p.shape[1], p), hidden
+
+    every = round(50 / frame_rate)
+    parts = {
+        "config": {"anchor": {"path": "GMM.npz"}, "objective": {"name": "gmm_jepa"}},
+        "has_clusters": True,
+        "represent": lambda wave, rate: SimpleNamespace(layers=[x[::every] for x in truth(wave, rate)]),
+        "cluster_probs": lambda wave, rate: posteriors(wave),
+        "masked_cluster_probs": masked,
+        "objective": SimpleNamespace(
+            frame_rate=frame_rate, min_samples=400, mask=SimpleNamespace(fill="learned", site="pre_context")
+        ),
+    }
+    return SimpleNamespace(**parts | changes)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures are made, but not drawn, which takes most of the time."""
+    monkeypatch.setattr(report, "png", lambda figure: b"")
+
+
+def test_the_commands_of_the_docs(run, undrawn, capsys):
     for line in pages.commands("reading-curves.md"):
         assert main(line) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
     assert "PNMI" in out and "targets" in out and "report: analysis/report.html" in out
     results = json.loads(Path("analysis/analysis.json").read_text())
-    assert results["data"]["figures"]["model"] == results["data"]["figures"]["targets"]
+    ours, theirs = (results["data"]["figures"][name] for name in ("model", "targets"))
+    assert {key for key in ours if ours[key] != theirs[key]} == {"entropy_hidden", "kl_hidden", "effective_rank"}
     assert results["store"]["recordings"] == 18 and len(results["store"]["effective_rank"]) == 2
     page = Path("analysis/report.html").read_text(encoding="utf-8")
     assert "Training" in page and "Probe" in page and "docs/reading-curves.md" in page
     names = {path.stem for path in Path("analysis").glob("*.png")}
-    assert {"curves", "data_clusters", "store_usage", "phones_confusion"} <= names
+    assert {"curves", "data_clusters", "store_usage", "store_hesitation", "cka", "phones_confusion"} <= names
+    assert results["checkpoints"]["RUN"]["data"] == results["data"] and len(results["utterances"]["data"]) == 4
 
 
-def test_without_anchor_and_without_head(run, capsys):
+def test_several_side_by_side(run, undrawn, tmp_path, capsys):
+    """Two of one rate, one of another, one without a head or targets: all that can be had, and why the rest is not."""
+    plain = {"anchor": {"path": ""}, "objective": {"name": "wav2vec2"}}
+    others["a/OTHER"] = stand_in(tmp_path / "DIR")
+    others["b/OTHER"] = stand_in(tmp_path / "DIR", config=plain, has_clusters=False)
+    others["SLOW"] = stand_in(tmp_path / "DIR", 25.0, config=plain, has_clusters=False)
+    command = ["analyze", "--checkpoint", "RUN", "a/OTHER", "b/OTHER", "SLOW", "--store", "STORE", "--data", "DIR"]
+    assert main([*command, "--out", "out", "--utterances", "3", "--seed", "1"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    headings = next(line.split() for line in said.splitlines() if "a/OTHER" in line and "targets" in line)
+    assert headings == [f"{tmp_path.name}/RUN", "a/OTHER", "b/OTHER", f"{tmp_path.name}/SLOW", "targets", "random"]
+    row = next(line.split() for line in said.splitlines() if line.startswith("PNMI"))
+    assert row[3:5] == ["–", "–"] and row[1] == row[2] == row[5] and "–" not in (row[1], row[6])
+    results = json.loads(Path("out/analysis.json").read_text())
+    names = [f"{tmp_path.name}/RUN", "a/OTHER", "b/OTHER", f"{tmp_path.name}/SLOW"]
+    assert list(results["checkpoints"]) == names and len(results["utterances"]["store"]) == 3
+    pairs = {(pair["of"], pair["with"]): pair["cka"] for pair in results["cka"]["pairs"]}
+    assert len(pairs) == 3 + 3 + 1  # of the three of one rate, each with itself; the slow one with itself
+    assert pairs[names[0], "a/OTHER"][1][1] == pytest.approx(1) and pairs[names[0], names[0]][0][1] < 0.5
+    assert set(results["cka"]["labels"]) == {names[0], "a/OTHER"}
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    for words in ("wav2vec2, which has none", "no anchor in its config", f"{names[3]} (25 frames a second)"):
+        assert words in said and words in page and words in "\n".join(results["notes"]), words
+    assert "store" not in results and not re.search(r'(src|href)="(?!data:|#)', page)
+    assert Path("out/store_a-OTHER_usage.png").is_file() and Path("out/data_figures.png").is_file()
+
+
+def test_too_short_for_one_is_left_out_for_all(run, tmp_path, capsys):
+    others["LONG"] = stand_in(tmp_path / "DIR")
+    others["LONG"].objective.min_samples = 12_801  # all have 12 800
+    command = ["analyze", "--checkpoint", "RUN", "LONG", "--store", "STORE", "--out", "out"]
+    assert main(command) == 1 and "no recordings to look at" in capsys.readouterr().err
+
+
+def test_without_anchor_and_without_head(run, undrawn, capsys):
     command = ["analyze", "--checkpoint", "RUN", "--store", "STORE", "--out", "out", "--utterances", "2"]
     Path("GMM.npz").rename("moved.npz")
     assert main(command) == 0
-    assert "--anchor GMM.npz brings it back" in capsys.readouterr().out
+    assert "--anchor GMM.npz brings them back" in capsys.readouterr().out
     assert set(json.loads(Path("out/analysis.json").read_text())["store"]["figures"]) == {"model", "random"}
     run.has_clusters = False
     assert main([*command, "--anchor", "moved.npz"]) == 0
     assert set(json.loads(Path("out/analysis.json").read_text())["store"]["figures"]) == {"targets", "random"}
+    assert "RUN: no head over" in capsys.readouterr().out
 
 
 def test_wrong_command_lines(run, capsys):
@@ -83,4 +149,14 @@ def test_wrong_command_lines(run, capsys):
     assert "NOWHERE: not a whole store" in capsys.readouterr().err
     assert main([*command, "--store", "STORE", "--data", "NOWHERE"]) == 1
     assert "NOWHERE/valid.manifest.jsonl: no such file" in capsys.readouterr().err
+    assert main([*command, "--store", "STORE", "--utterances", "0"]) == 2
+    assert "--utterances 0" in capsys.readouterr().err
+    Path("DIR/phones.jsonl").unlink()
+    assert main([*command, "--store", "STORE", "--data", "DIR"]) == 1
+    assert "phones.jsonl: no such file" in capsys.readouterr().err
+    twice = ["analyze", "--checkpoint", "RUN", "RUN/../RUN", "--out", "out", "--store", "STORE"]
+    assert main(twice) == 2 and "RUN/../RUN: the same folder twice" in capsys.readouterr().err
+    toy_anchor(components=5).save("other.npz")
+    assert main([*command, "--store", "STORE", "--anchor", "other.npz"]) == 2
+    assert "has 8 clusters, the anchor 5" in capsys.readouterr().err
     assert not Path("out").exists()

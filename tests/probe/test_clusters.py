@@ -49,6 +49,33 @@ def test_neighbours_are_of_one_utterance():
     assert clusters.adjacent_consistency([np.array([3])]) == 0
 
 
+def test_what_follows_what():
+    labels = [np.array([0, 0, 1, 2, 2, 2]), np.array([2, 0])]
+    table = clusters.cooccurrence(labels, 4)
+    assert table.tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 2, 0], [0, 0, 0, 0]]  # [i, j]: j after i
+    np.testing.assert_allclose(clusters.self_transitions(table), [1 / 2, 0, 2 / 3, np.nan])
+    assert clusters.self_transition(table) == pytest.approx(7 / 18)
+    weighted = np.nansum(table.sum(1) * clusters.self_transitions(table)) / table.sum()
+    assert weighted == pytest.approx(clusters.adjacent_consistency(labels))
+    assert clusters.self_transition(clusters.cooccurrence([np.array([3])], 4)) == 0
+
+
+def test_successor_perplexity():
+    cycle, alone = np.roll(np.eye(5), 1, 1), np.zeros((5, 5))
+    assert clusters.successor_perplexity(cycle) == pytest.approx(1) == clusters.successor_perplexity(alone)
+    assert clusters.successor_perplexity(np.full((5, 5), 3)) == pytest.approx(5)
+    assert clusters.successor_perplexity(np.array([[1, 1], [0, 2]])) == pytest.approx(2**0.5)
+
+
+def test_label_rank():
+    assert clusters.label_rank(np.full(16, 5)) == pytest.approx(15)  # one-hot vectors less their mean
+    x = np.eye(3)[[0, 0, 0, 1, 1, 2]]
+    assert clusters.label_rank(np.array([3, 2, 1])) == pytest.approx(
+        clusters.effective_rank(np.cov(x.T, bias=True) * 6), rel=1e-9
+    )
+    assert clusters.label_rank(np.array([7, 0, 0])) == 1
+
+
 def test_effective_rank():
     rng = np.random.default_rng(0)
     assert clusters.effective_rank(np.eye(16)) == pytest.approx(16)

@@ -1,0 +1,60 @@
+"""A checkpoint as `analyze` looks at it: as functions of a wave, and in words what it does not have."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.anchors.load import load_anchor
+from jepa_speech.export.pretrained import Pretrained
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.probe.analysis import Subject, anchor_posteriors
+
+APART = 1_000_003  # between the seeds of two lists, so that their recordings' masks differ
+
+
+def open_anchor(config: Any, path: str | None) -> tuple[Anchor | None, str]:
+    """The anchor of the run's targets and "", or None and why it, or what it needs, is not at hand."""
+    path = path or config["anchor"]["path"]
+    if not path:
+        return None, "no anchor in its config, so no targets; --anchor GMM.npz puts those of one beside it"
+    if "," in path:
+        return None, "the targets are an ensemble of anchors, and left out; --anchor GMM.npz brings one's back"
+    if not Path(path).is_file():
+        return None, f"{path} is not there: the targets are left out; --anchor GMM.npz brings them back"
+    anchor = load_anchor(path)
+    if anchor.checkpoint_fingerprint:
+        return None, f"{path} lives in {anchor.features} of another checkpoint: the targets are left out"
+    return anchor, ""
+
+
+def wired(model: Pretrained, anchor: Anchor | None, seed: int) -> Subject:
+    """The model's layers, its cluster head if it has one, with and without hidden frames, and its targets."""
+
+    def masked(wave: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        return model.masked_cluster_probs(wave, SAMPLE_RATE, APART * seed + number)
+
+    hides = model.has_clusters and model.objective.mask.fill != "random"
+    return Subject(
+        represent=lambda wave: model.represent(wave, SAMPLE_RATE).layers,
+        model=(lambda wave: model.cluster_probs(wave, SAMPLE_RATE)) if model.has_clusters else None,
+        targets=anchor_posteriors(anchor) if anchor is not None else None,
+        masked=masked if hides else None,
+        frame_rate=model.objective.frame_rate,
+    )
+
+
+def missing(model: Pretrained) -> list[str]:
+    """What the model's own figures lack or mean otherwise, a line each."""
+    config = model.config
+    if not model.has_clusters:
+        without = "without an anchor" if hasattr(model.objective, "targets") else "which has none"
+        trained = f"trained by {config['objective']['name']}, {without}"
+        why = "only its encoder was imported" if "imported" in config else trained
+        return [f"no head over an anchor's clusters ({why}): its own cluster figures are –"]
+    if model.objective.mask.fill == "random":
+        return ["mask.fill = random: what stands at hidden frames is drawn only in training; their figures are –"]
+    if model.objective.mask.site == "pre_predictor":
+        return ["mask.site = pre_predictor: nothing is hidden from its head, so hidden frames are as easy as visible"]
+    return []

@@ -1,0 +1,56 @@
+"""The recordings that are looked at: a list that depends on the seed alone, so that checkpoints can be compared."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jepa_speech.data import audio
+from jepa_speech.data.store import Store
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.probe.dataset import Utterance, read_manifest, with_phones
+
+
+class Recording(NamedTuple):
+    name: str
+    wave: np.ndarray  # (S,) float32 at 16 kHz
+    segments: list[tuple[str, float, float]] | None = None  # phones, where they are known
+
+
+def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
+    """`count` recordings drawn by the seed alone, each at most `seconds` long, read one at a time."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
+    for i in chosen:
+        yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
+
+
+def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: float) -> Iterable[Recording]:
+    """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none."""
+    utterances = with_phones(read_manifest(folder / f"{split}.manifest.jsonl", "audio_path"), folder)
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
+    return (_read(utterances[i], seconds) for i in chosen)
+
+
+def _read(utterance: Utterance, seconds: float) -> Recording:
+    wave = audio.load(utterance.path)[: int(seconds * SAMPLE_RATE)].astype(np.float32)
+    return Recording(utterance.key, wave / audio.FULL_SCALE, utterance.target)
+
+
+@dataclass
+class Listed:
+    """Recordings that pass by, and afterwards their names: of those that were taken, and of those that were shorter
+    than `shortest` samples, which not every checkpoint can take."""
+
+    source: Iterable[Recording]
+    shortest: int
+    names: list[str] = field(default_factory=list)
+    too_short: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Recording]:
+        for recording in self.source:
+            taken = len(recording.wave) >= self.shortest
+            (self.names if taken else self.too_short).append(recording.name)
+            if taken:
+                yield recording
