@@ -151,8 +151,8 @@ def likeness(looked: Looked, apart: Sequence[str], pictures: dict[str, Any]) -> 
 
 
 ALIKE = (
-    "Linear CKA over {frames} frames, the same for all. Unrelated features are not at 0 but near their width divided "
-    "by that number. Labels are compared as one-hot vectors."
+    "Linear CKA over {frames} frames, the same for all of a frame rate. Unrelated features are not at 0 but near their "
+    "width divided by that number. Labels are compared as one-hot vectors."
 )
 
 
