@@ -3,9 +3,9 @@
     jepa-speech train --config configs/finetune_ctc.py:RUN --workdir runs/asr --config.data.store=STORE \
         --config.data.heldout=VALID
 
-RUN is the run folder of a trained encoder, or the folder of a wav2vec 2.0, HuBERT, WavLM or data2vec that transformers
-wrote: encoder and weights are taken from it. Without it, the encoder is wav2vec 2.0's Base, and
-`--config.init_from=RUN` says where its weights are. The same encoder from scratch:
+RUN is the run folder of a trained encoder, the folder of a wav2vec 2.0, HuBERT, WavLM or data2vec that transformers
+wrote, or what `jepa-speech export hf` wrote: encoder and weights are taken from it. Without it, the encoder is
+wav2vec 2.0's Base, and `--config.init_from=RUN` says where its weights are. The same encoder from scratch:
 `--config.init_from= --config.objective.freeze_steps=0 --config.objective.freeze_frontend=False`.
 
 The learning rate rises for a tenth of the steps, stays for four tenths and falls exponentially (to 1% of the peak; in
@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
-from jepa_speech.export.huggingface import encoder_section
+from jepa_speech.export.imported import run_config
 
 
 def get_config(run: str = "") -> ConfigDict:
@@ -62,5 +62,7 @@ def take_encoder(config: ConfigDict, run: str) -> None:
         raise UsageError(f"configs/finetune_ctc.py:{run}: {run} is no run folder (no config.json in it)")
     theirs = json.loads(path.read_text(encoding="utf-8"))
     config.init_from = run
-    config.encoder = ConfigDict(encoder_section(theirs) if "model_type" in theirs else theirs["encoder"])
+    if "model_type" in theirs:
+        theirs = run_config(run, theirs)
+    config.encoder = ConfigDict(theirs["encoder"])
     config.mask.fill = theirs.get("mask", {}).get("fill", "learned")

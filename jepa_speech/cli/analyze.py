@@ -24,7 +24,9 @@ SECONDS = 20.0  # longer recordings are cut
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, nargs="+", metavar="RUN", help="run folders, one or several")
+    parser.add_argument(
+        "--checkpoint", required=True, nargs="+", metavar="RUN", help="run folders or folders of transformers"
+    )
     parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
     parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")

@@ -20,7 +20,7 @@ EXAMPLE = "jepa-speech embed a.flac b.wav --checkpoint runs/mine --layer 3 --out
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="files: wav, flac, ogg, opus or mp3, of any rate")
-    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder")
+    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder, or one of transformers")
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the input of the first block (default: the last)")
     parser.add_argument("--out", required=True, metavar="FILE.npz", help="the arrays, float32, by the files' names")
 

@@ -13,6 +13,7 @@ from jepa_speech.cli.train import stream, usable
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
+from jepa_speech.errors import UserError
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.train.heldout import make_evaluate
 
@@ -31,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """One epoch over the store, with the masks of training and its last schedules."""
     model = load_pretrained(options.checkpoint)
+    if "data" not in model.config:
+        raise UserError(
+            f"{options.checkpoint}: an imported encoder, whose heads were never trained here, so it has no loss; "
+            "evaluate a run that was trained from it (--config.init_from), or probe it"
+        )
     data = from_section(DataConfig, model.config["data"], "data")
     store = usable(model.objective, Store(options.store), data)
     plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed)

@@ -24,7 +24,9 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, help="folder written by `jepa-speech prepare`")
     parser.add_argument("--features", type=feature_name, metavar="FEATURES", help=FEATURES)
     parser.add_argument(
-        "--checkpoint", metavar="RUN", help="for layer:N: the run folder whose newest checkpoint to use"
+        "--checkpoint",
+        metavar="RUN",
+        help="for layer:N: a run folder, whose newest checkpoint is used, or one of transformers",
     )
     parser.add_argument(
         "--normalize",

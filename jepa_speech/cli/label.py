@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help=f"components to keep, the rest are pooled (default {TOP_K}; 1 for k-means, which has no more)",
     )
-    parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its run folder, if it was moved")
+    parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its folder, if it was moved")
     parser.add_argument(
         "--shard",
         type=part,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jepa_speech
-from jepa_speech.errors import UsageError, UserError
+from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json, sha256_arrays, write_json
@@ -30,12 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         required=True,
         metavar="RUN",
-        help=f"a run folder, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
+        help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
-    parser.add_argument("--name", help="what to call the system (default: the run folder's name)")
+    parser.add_argument("--name", help="what to call the system (default: the folder's name)")
     parser.add_argument("--like", metavar="RUN", help="for random: the run, or config file, whose architecture to take")
     parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
     parser.add_argument(
@@ -97,7 +97,6 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
             )
         model, name = untrained(architecture(like), seed), "random"
     else:
-        check_rate(Path(checkpoint))
         model, name = load_pretrained(checkpoint), Path(checkpoint).resolve().name
 
     def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
@@ -113,16 +112,6 @@ def architecture(like: str) -> Mapping[str, Any]:
     """The config of a run folder, or of a config file (configs/x.py, configs/x.py:NAME)."""
     is_file = Path(like.partition(":")[0]).suffix == ".py"
     return load_config(like).to_dict() if is_file else load_pretrained(like).config
-
-
-def check_rate(folder: Path) -> None:
-    """Raises UserError for the folder of a model of another sample rate: to it speech would be too fast or slow."""
-    path = folder / "preprocessor_config.json"
-    rate = read_json(path).get("sampling_rate", SAMPLE_RATE) if path.is_file() else SAMPLE_RATE
-    if rate != SAMPLE_RATE:
-        raise UserError(
-            f"{path}: 'sampling_rate' is {rate}; recordings are probed at {SAMPLE_RATE} Hz: choose such a model"
-        )
 
 
 def read_results(path: str) -> dict[str, Any]:

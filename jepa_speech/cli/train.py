@@ -20,7 +20,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError
-from jepa_speech.export.huggingface import from_huggingface, read_folder
+from jepa_speech.export.imported import read_imported
 from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import by_path, read_weights
 from jepa_speech.train.configfile import load_config, plain
@@ -113,7 +113,7 @@ def weights_of(source: str) -> tuple[int, dict[str, Any]]:
     """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote."""
     if not (Path(source) / "model.safetensors").is_file():
         return read_weights(source)
-    imported = from_huggingface(*read_folder(source))
+    _, imported = read_imported(source)
     return 0, by_path({"params": {"encoder": imported.encoder} | imported.extra})
 
 

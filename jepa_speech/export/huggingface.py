@@ -17,6 +17,7 @@ import numpy as np
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export.safetensors import read_safetensors
+from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json
 from jepa_speech.nn.frontends import CONVOLUTIONS
 from jepa_speech.nn.module import Params, Pure
@@ -118,6 +119,7 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
     config, weights = read_json(path / "config.json"), path / "model.safetensors"
+    check_preprocessor(path, config)
     if weights.is_file():
         return config, read_safetensors(weights)
     old = path / "pytorch_model.bin"
@@ -128,6 +130,22 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]
             f"torch.load('{old}', map_location='cpu', weights_only=True).items()}}, '{weights}')\""
         )
     raise UserError(f"{path}: no model.safetensors in it (a checkpoint of several files must be joined first)")
+
+
+def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises UserError for a model of other waves than ours, which have 16 kHz, mean 0 and deviation 1."""
+    path = folder / "preprocessor_config.json"
+    theirs = read_json(path) if path.is_file() else {}
+    if (rate := theirs.get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
+        raise UserError(
+            f"{path}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
+        )
+    # A group norm over time takes level and offset out behind the first convolution, so there it makes no difference.
+    if encoder_norm(config) == "layer" and not theirs.get("do_normalize", True):
+        raise UserError(
+            f"{path}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
+            "here waves are heard at deviation 1: choose another model"
+        )
 
 
 def from_huggingface(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Imported:
@@ -192,7 +210,7 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
     channels = config.get("conv_dim", [512] * len(CONVOLUTIONS))
     if len(set(channels)) != 1:
         raise UserError(f"config.json: conv_dim = {channels}; only convolutions of one width can be read")
-    norm = "layer" if kind == "data2vec-audio" else config.get("feat_extract_norm", "group")
+    norm = encoder_norm(config)
     section = {
         "name": "wav2vec2",
         "norm": norm,
@@ -210,6 +228,11 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "wavlm":
         section |= {"relative_bias": True, **taken(WAVLM_KEYS, config)}
     return section
+
+
+def encoder_norm(config: Mapping[str, Any]) -> str:
+    """`layer` or `group`: what the front-end normalises over."""
+    return "layer" if config.get("model_type") == "data2vec-audio" else config.get("feat_extract_norm", "group")
 
 
 def taken(keys: tuple[tuple[str, str, Any], ...], config: Mapping[str, Any]) -> dict[str, Any]:

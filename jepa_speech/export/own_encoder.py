@@ -65,13 +65,16 @@ def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
     return found
 
 
+def encoder_section(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Config section `encoder`, of config.json."""
+    return {ours: theirs[name] for ours, name in KEYS.items() if name in theirs} | {"dtype": "float32"}
+
+
 def from_torch(theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], Params]:
     """(config section `encoder`, parameters): `to_torch` the other way; raises UserError for other arrays."""
-    section = {ours: theirs[name] for ours, name in KEYS.items() if name in theirs} | {"dtype": "float32"}
-    config, fill = (
-        from_section(EncoderConfig, section, "encoder"),
-        "learned" if theirs["masked_embedding"] else "random",
-    )
+    section = encoder_section(theirs)
+    config = from_section(EncoderConfig, section, "encoder")
+    fill = "learned" if theirs.get("masked_embedding", True) else "random"
     shapes = jax.eval_shape(Pure(lambda rngs: Encoder(config, fill, rngs)).init, jax.random.key(0))
     wanted = {their_name(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
     if wanted.keys() != arrays.keys() - constants(config).keys():

@@ -1,4 +1,6 @@
-"""A trained encoder, ready to use: a run folder is all it needs, neither the training data nor the config file."""
+"""A trained encoder, ready to use: a run folder, or one of transformers, is all it needs, neither the training data nor
+the config file.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import numpy as np
 import soxr
 
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.export.imported import imported_model
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
 from jepa_speech.files import read_json
 from jepa_speech.objectives import build
@@ -35,7 +38,9 @@ class Representation:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An objective with its parameters. `config` is the resolved config of the run, `step` its last checkpoint's."""
+    """An objective with its parameters. `config` is the resolved config of the run, `step` its last checkpoint's; of a
+    folder of transformers it is the config that a run of it would have, and step 0.
+    """
 
     config: Mapping[str, Any]
     objective: Objective
@@ -148,18 +153,29 @@ class Pretrained:
         return wave
 
 
-def load_pretrained(run: str | Path) -> Pretrained:
-    """The newest checkpoint of a run folder.
+def load_pretrained(folder: str | Path) -> Pretrained:
+    """The newest checkpoint of a run folder; or a folder of Wav2Vec2, HuBERT, WavLM or Data2VecAudio that transformers
+    wrote, or that `jepa-speech export hf` wrote, as `jepa-speech import hf` would make a run of it (step 0).
 
-    Raises UserError if the folder is not a run, holds no whole checkpoint, or one of another architecture.
+    Raises UserError if the folder is neither, a run without a whole checkpoint, or one of another architecture.
     """
-    path = Path(run) / "config.json"
+    path = Path(folder) / "config.json"
     if not path.is_file():
-        raise UserError(f"{run}: not a run folder (no config.json); `jepa-speech train --workdir {run}` makes one")
+        raise UserError(
+            f"{folder}: neither a run folder (`jepa-speech train --workdir {folder}` makes one) nor a folder of "
+            "transformers: no config.json in it; nothing is downloaded"
+        )
     config = read_json(path)
+    if "model_type" in config:
+        model = imported_model(folder)
+        return Pretrained(model.config, model.objective, model.params, model.slow, 0)
+    if "objective" not in config:
+        raise UserError(
+            f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
+        )
     objective = build(config)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
-    step, params, slow = load_weights(run, like)
+    step, params, slow = load_weights(folder, like)
     return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step)
 
 

@@ -71,11 +71,14 @@ class GmmJepa(MaskedObjective):
         params, slow = {"encoder": self.system.encoder.init(keys[0])}, {}
         if self.latent:
             params["predictor"] = self.predictor.init(keys[1])
-            slow["teacher"] = jax.tree.map(jnp.copy, params["encoder"])  # its own buffers
+            slow["teacher"] = self.teacher(params)
         if self.targets:
             params["head"] = self.head.init(keys[2])
             slow |= self.targets.init()
         return params, slow
+
+    def teacher(self, params: Tree) -> Tree:
+        return jax.tree.map(jnp.copy, params["encoder"])  # its own buffers
 
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array

@@ -16,7 +16,7 @@ from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
 from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import by_path
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import load_config, plain
 
 TOY = {
     "data.batch_seconds": "8",
@@ -111,8 +111,10 @@ def test_encoder_and_weights_come_from_the_run(tmp_path):
     assert sorted(missing) == ["params/head/bias", "params/head/kernel"]
 
 
-def test_encoder_and_weights_come_from_a_folder_of_transformers(tmp_path):
-    run, folder = small_run(tmp_path / "run", small_config("hubert")), tmp_path / "hf"
+@pytest.mark.parametrize("name", ["hubert", "pure_jepa"])  # transformers' own, and ours with its torch code
+def test_encoder_and_weights_come_from_a_folder_of_transformers(name, tmp_path):
+    config = plain(load_config(f"{CONFIGS}/tiny.py:{name}")) if name == "pure_jepa" else small_config(name)
+    run, folder = small_run(tmp_path / "run", config), tmp_path / "hf"
     assert main(["export", "hf", str(run), "--out", str(folder)]) == 0
     ours, theirs = (load_config(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (run, folder))
     assert build(ours).system.width == build(theirs).system.width == theirs.encoder.width == 16

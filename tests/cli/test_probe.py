@@ -89,13 +89,6 @@ def test_wrong_command_lines(corpus, capsys, options, code, words):
     assert not Path("results").exists()
 
 
-def test_a_checkpoint_of_another_sample_rate_is_refused(corpus, capsys):
-    Path("RUN").mkdir()
-    Path("RUN/preprocessor_config.json").write_text('{"sampling_rate": 8000}')
-    assert main(["probe", "--checkpoint", "RUN", "--data", "DIR", "--out", "results"]) == 1
-    assert "RUN/preprocessor_config.json: 'sampling_rate' is 8000" in capsys.readouterr().err
-
-
 def test_a_random_encoder_may_be_that_of_a_config_file():
     assert verb.architecture(f"{CONFIGS / 'smoke.py'}:pure_jepa")["encoder"]["width"] == 128
 

@@ -1,5 +1,8 @@
 """Names, shapes and what is refused; that the numbers are right is told by tests/parity/test_huggingface.py."""
 
+import json
+from contextlib import nullcontext
+
 import jax
 import numpy as np
 import pytest
@@ -119,6 +122,22 @@ def test_a_folder_is_read(tmp_path, arrays):
     config, found = read_folder(write_folder(tmp_path / "hf", TINY, arrays))
     assert config == TINY
     assert found.keys() == arrays.keys()
+
+
+@pytest.mark.parametrize(
+    ("config", "preprocessor", "says"),
+    [
+        (TINY, {"sampling_rate": 8_000}, "preprocessor_config.json: 'sampling_rate' is 8000"),
+        (TINY, {"do_normalize": False}, "'do_normalize' is false"),
+        (TINY | {"feat_extract_norm": "group", "do_stable_layer_norm": False}, {"do_normalize": False}, ""),
+        (TINY, {"do_normalize": True, "sampling_rate": 16_000}, ""),
+    ],
+)
+def test_a_model_of_other_waves_is_refused(config, preprocessor, says, tmp_path, arrays):
+    folder = write_folder(tmp_path / "hf", config, arrays)
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        read_folder(folder)
 
 
 def test_folders_that_cannot_be_read(tmp_path, arrays):

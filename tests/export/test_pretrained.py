@@ -133,6 +133,12 @@ def test_not_a_run(tmp_path):
         jepa_speech.load_pretrained(tmp_path)
 
 
+def test_a_config_of_neither_kind(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"neither of a run \(no `objective` in it\) nor of a model of transformers"):
+        jepa_speech.load_pretrained(tmp_path)
+
+
 def test_checkpoint_of_another_architecture(run, tmp_path):
     other = shutil.copytree(run, tmp_path / "run")
     config = json.loads((other / "config.json").read_text())

@@ -36,17 +36,19 @@ def test_a_padded_row_is_what_the_recording_alone_is_to_the_published_model():
     assert np.abs(ours.z[1, : len(theirs)] - theirs).max() < TOLERANCE
 
 
-def test_an_imported_run_represents_as_the_published_model(tmp_path):
+def test_a_folder_and_its_imported_run_represent_as_the_published_model(tmp_path):
     """From a folder that transformers wrote, by the command line, for a Base front-end and a wave of any level."""
     model = their_model("wavlm", TINY)
     model.save_pretrained(tmp_path / "hf")
     assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 0
     wave = np.random.default_rng(0).normal(0.1, 0.3, 9_000).astype(np.float32)
     layers = jepa_speech.load_pretrained(tmp_path / "run").represent(wave, 16_000).layers
+    straight = jepa_speech.load_pretrained(tmp_path / "hf").represent(wave, 16_000).layers
     with torch.no_grad():
         out = model(torch.tensor((wave - wave.mean()) / wave.std())[None], output_hidden_states=True)
-    for ours, theirs in zip(layers, out.hidden_states, strict=True):  # post-norm: the last is the output
+    for ours, same, theirs in zip(layers, straight, out.hidden_states, strict=True):  # post-norm: the last is z
         assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE
+        np.testing.assert_array_equal(same, ours)
 
 
 def test_the_imported_quantiser_chooses_the_same_codes():

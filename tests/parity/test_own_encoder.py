@@ -97,6 +97,10 @@ def test_the_folder_comes_back_to_the_last_bit(pair):
     assert section.items() <= ours.config["encoder"].items()
     jax.tree.map(np.testing.assert_array_equal, encoder, dict(ours.params["encoder"]))
     assert read_json(folder / "preprocessor_config.json")["do_normalize"] is False
+    wave = np.random.default_rng(0).normal(0, 0.1, 4_000)
+    again = jepa_speech.load_pretrained(folder).represent(wave, 16_000)
+    for a, b in zip(ours.represent(wave, 16_000).layers, again.layers, strict=True):
+        np.testing.assert_array_equal(a, b)
     card = (folder / "README.md").read_text()
     assert 'AutoModel.from_pretrained("DIR", trust_remote_code=True)' in card and "Batches may be padded" in card
 
