@@ -2,7 +2,7 @@
 the config file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,17 +15,15 @@ import soxr
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import imported_model
-from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
+from jepa_speech.export.windows import layers_of
+from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.vocabulary import normal
 from jepa_speech.train.checkpoint import load_weights
 
-# Waves are padded with silence to one of these lengths, so that few shapes are compiled. Padding changes nothing
-# (a property that tests hold), and the longest is the longest that is taken whole.
-PADDED_SECONDS = (1, 2, 4, 8, 16, 30, 60)
-OVERLAP_SECONDS = 10  # of the windows that a longer wave is cut into; each keeps its frames up to half of it
+Waves = Sequence[np.ndarray] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,33 @@ class Pretrained:
         itself, of which the frames nearest to a window's middle are kept. Raises UserError for a wave that is
         shorter than the system's shortest input, not one-dimensional, or not finite.
         """
-        return Representation(self._windows(self._represent, wave, sample_rate), self.objective.frame_rate)
+        return self._represented([self._checked(wave, sample_rate)])[0]
+
+    def represent_batch(
+        self, waves: Waves, sample_rate: int, lengths: Sequence[int] | np.ndarray | None = None
+    ) -> list[Representation]:
+        """What `represent` gives for each of several recordings, whatever stands beside it, to 1e-5.
+
+        waves: a list of (S,) arrays, or an array (B, S). lengths: how many samples of each are its recording, counted
+        at sample_rate (default: all). Waves of like length are computed together, in at most 15 shapes. Raises
+        UserError, naming the wave, for one that `represent` does not take, for an empty batch, and for lengths that do
+        not fit.
+        """
+        rows = rows_of(waves, lengths)
+        checked = []
+        for i, wave in enumerate(rows):
+            try:
+                checked.append(self._checked(wave, sample_rate))
+            except UserError as error:
+                raise UserError(f"wave {i} of 0 to {len(rows) - 1}: {error}") from error
+        return self._represented(checked)
+
+    def _represented(self, waves: Sequence[np.ndarray]) -> list[Representation]:
+        return [Representation(layers, self.objective.frame_rate) for layers in self._layers(self._represent, waves)]
 
     def cluster_probs(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
         """The cluster head's probabilities, nothing hidden: (T, K)."""
-        return self._windows(self._clusters, wave, sample_rate)[0]
+        return self._layers(self._clusters, [self._checked(wave, sample_rate)])[0][0]
 
     def masked_cluster_probs(self, wave: np.ndarray, sample_rate: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The cluster head's probabilities (T, K) where frames are hidden, and which were, (T,) bool.
@@ -75,7 +95,7 @@ class Pretrained:
         if self.objective.mask.fill == "random":
             raise UsageError("mask.fill = random: what stands at hidden frames is drawn only in training")
         function = partial(self._masked_clusters, jax.random.key(seed))
-        probs, hidden = self._windows(function, wave, sample_rate)
+        probs, hidden = self._layers(function, [self._checked(wave, sample_rate)])[0]
         return probs, hidden > 0
 
     def transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
@@ -84,7 +104,7 @@ class Pretrained:
         Raises UserError where the run was not fine-tuned to write.
         """
         self.check_writes()
-        path = self._windows(self._emissions, wave, sample_rate)[0].argmax(-1)  # (T,)
+        path = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0].argmax(-1)  # (T,)
         return normal("".join(self.objective.vocabulary.of_path(path)))
 
     def check_writes(self) -> None:
@@ -116,27 +136,10 @@ class Pretrained:
 
         return run
 
-    def _windows(self, function: Any, wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
-        wave = self._checked(wave, sample_rate)
-        longest, overlap = (seconds * SAMPLE_RATE for seconds in (PADDED_SECONDS[-1], OVERLAP_SECONDS))
+    def _layers(self, function: Any, waves: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """Of checked waves."""
         hop = round(SAMPLE_RATE / self.objective.frame_rate)
-        if len(wave) <= longest:
-            return self._padded(function, wave)
-        starts = [*range(0, len(wave) - longest, longest - overlap)]
-        starts.append(-(-(len(wave) - longest) // hop) * hop)  # the last window ends with the wave, on the grid
-        parts: list[list[np.ndarray]] = []
-        edges = [0, *(start + overlap // 2 for start in starts[1:]), None]
-        for start, first, last in zip(starts, edges[:-1], edges[1:], strict=True):
-            keep = slice((first - start) // hop if first else 0, None if last is None else (last - start) // hop)
-            parts.append([layer[keep] for layer in self._padded(function, wave[start : start + longest])])
-        return [np.concatenate(layer) for layer in zip(*parts, strict=True)]
-
-    def _padded(self, function: Any, wave: np.ndarray) -> list[np.ndarray]:
-        size = next(s * SAMPLE_RATE for s in PADDED_SECONDS if s * SAMPLE_RATE >= len(wave))
-        padded = np.zeros((1, samples(size // HOP + 1)), np.float32)
-        padded[0, : len(wave)] = wave
-        layers, frame_lengths = function(self.params, self.slow, jnp.asarray(padded), jnp.array([len(wave)]))
-        return [np.asarray(layer, np.float32)[0, : int(frame_lengths[0])] for layer in layers]
+        return layers_of(partial(function, self.params, self.slow), waves, hop)
 
     def _checked(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
         wave = np.asarray(wave, np.float32)
@@ -144,6 +147,8 @@ class Pretrained:
             raise UserError(f"a wave of shape (S,) was expected, not {wave.shape}: pass one channel at a time")
         if not np.isfinite(wave).all():
             raise UserError("the wave holds NaN or infinite samples: clean it first")
+        if sample_rate <= 0:
+            raise UserError(f"sample_rate = {sample_rate}: pass how many samples a second has")
         if sample_rate != SAMPLE_RATE and len(wave):
             wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
         if len(wave) < self.objective.min_samples:
@@ -151,6 +156,24 @@ class Pretrained:
                 f"the wave has {len(wave)} samples at {SAMPLE_RATE} Hz; this system needs {self.objective.min_samples}"
             )
         return wave
+
+
+def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np.ndarray]:
+    """The waves of a batch, each up to its length; raises UserError where there are none, or lengths do not fit."""
+    if getattr(waves, "ndim", 2) != 2:
+        raise UserError(f"a batch is a list of waves (S,) or an array (B, S), not {np.shape(waves)}: see `represent`")
+    rows = [np.asarray(wave) for wave in waves]
+    if not rows:
+        raise UserError("the batch is empty: pass at least one wave")
+    if lengths is None:
+        return rows
+    found = np.asarray(lengths)
+    if found.shape != (len(rows),) or not np.issubdtype(found.dtype, np.integer):
+        raise UserError(f"lengths of {len(rows)} waves are as many whole numbers, not {found.dtype} of {found.shape}")
+    for i, (row, length) in enumerate(zip(rows, found, strict=True)):
+        if not 0 <= length <= len(row):
+            raise UserError(f"lengths[{i}] = {length}, and wave {i} has {len(row)} samples")
+    return [row[:length] for row, length in zip(rows, found, strict=True)]
 
 
 def load_pretrained(folder: str | Path) -> Pretrained:

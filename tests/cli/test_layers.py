@@ -17,7 +17,7 @@ from jepa_speech.cli import layers, main
 from jepa_speech.data import fitting
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.errors import UserError
-from jepa_speech.export import pretrained
+from jepa_speech.export import pretrained, windows
 from jepa_speech.objectives import build
 from jepa_speech.train.configfile import plain
 from jepa_speech.train.loop import train
@@ -49,8 +49,8 @@ def fitted(store, run, tmp_path_factory):
 @pytest.fixture
 def short_windows(monkeypatch):
     """So that the longer recordings go through windows."""
-    monkeypatch.setattr(pretrained, "PADDED_SECONDS", (1, 2))
-    monkeypatch.setattr(pretrained, "OVERLAP_SECONDS", 1)
+    monkeypatch.setattr(windows, "PADDED_SECONDS", (1, 2))
+    monkeypatch.setattr(windows, "OVERLAP_SECONDS", 1)
 
 
 def label(store, anchor, *options):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from exported import small_config
 
 import jepa_speech
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.export import pretrained
+from jepa_speech.export import pretrained, windows
 from jepa_speech.features.grid import HOP, frames
 from jepa_speech.train.configfile import plain
 from jepa_speech.train.loop import train
@@ -47,6 +48,65 @@ def test_layers_are_those_of_the_objective_whatever_the_padding(model, samples):
         np.testing.assert_allclose(layer, exact[0], atol=2e-5)
 
 
+def check_batch(model, waves, rate=16_000, **lengths):
+    """The batch holds what each wave gives alone; returns it."""
+    found = model.represent_batch(waves, rate, **lengths)
+    alone = [model.represent(row, rate) for row in pretrained.rows_of(waves, lengths.get("lengths"))]
+    for a, b in zip(found, alone, strict=True):
+        assert a.frame_rate == b.frame_rate
+        for layer, exact in zip(a.layers, b.layers, strict=True):
+            np.testing.assert_allclose(layer, exact, atol=1e-5)
+    return found
+
+
+def test_a_batch_gives_what_each_wave_gives_alone(model):
+    waves = [wave(2)[:samples] for samples in (400, 30_001, 719, 9_000, 16_000)]
+    found = check_batch(model, waves)
+    assert [len(one.layers[0]) for one in found] == [frames(len(x)) for x in waves]
+
+
+def test_rows_of_an_array_end_at_their_lengths(model):
+    waves = np.stack([wave(1), -wave(1), 2 * wave(1), wave(1)[::-1]])
+    found = check_batch(model, waves, lengths=np.array([16_000, 400, 5_000, 8_000]))
+    waves[1, 400:] = 9.0  # behind its end
+    again = model.represent_batch(waves, 16_000, lengths=[16_000, 400, 5_000, 8_000])
+    np.testing.assert_array_equal(found[1].layers[-1], again[1].layers[-1])
+    assert [len(one.layers[0]) for one in found] == [frames(n) for n in (16_000, 400, 5_000, 8_000)]
+
+
+def test_a_batch_for_a_front_end_that_normalises_over_time():
+    """Over the row's own frames, here: so batch mates of other lengths change nothing, as they do in transformers."""
+    base = pretrained.untrained(small_config("hubert"), 0)
+    assert base.config["encoder"]["norm"] == "group"
+    check_batch(base, [wave(1)[:samples] for samples in (400, 719, 9_000, 16_000)])
+
+
+@pytest.mark.parametrize(
+    ("waves", "lengths", "says"),
+    [
+        ([], None, "the batch is empty"),
+        (np.zeros((0, 16_000)), None, "the batch is empty"),
+        (np.zeros(16_000), None, r"a list of waves \(S,\) or an array \(B, S\), not \(16000,\)"),
+        ([np.ones(800), np.full(800, np.nan)], None, "wave 1 of 0 to 1: the wave holds NaN"),
+        ([np.ones(800), np.ones(399)], None, "wave 1 of 0 to 1: the wave has 399 samples .* needs 400"),
+        ([np.ones((2, 800))], None, "wave 0 of 0 to 0: .* one channel"),
+        (np.ones((2, 800)), [800, 399], "wave 1 of 0 to 1: the wave has 399"),
+        (np.ones((2, 800)), [800], r"lengths of 2 waves are as many whole numbers, not int64 of \(1,\)"),
+        (np.ones((2, 800)), [800.0, 800.0], "not float64"),
+        (np.ones((2, 800)), [800, 801], r"lengths\[1\] = 801, and wave 1 has 800 samples"),
+        ([np.ones(800), np.ones(700)], [-1, 700], r"lengths\[0\] = -1"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(model, waves, lengths, says):
+    with pytest.raises(UserError, match=says):
+        model.represent_batch(waves, 16_000, lengths)
+
+
+def test_a_sample_rate_that_is_none(model):
+    with pytest.raises(UserError, match="sample_rate = 0"):
+        model.represent(wave(1), 0)
+
+
 def test_level_and_offset_do_not_matter(model):
     x = wave(1)
     for other in (0.1 * x, x + 0.3):
@@ -56,8 +116,8 @@ def test_level_and_offset_do_not_matter(model):
 
 
 def test_long_waves_go_through_overlapping_windows(model, monkeypatch):
-    monkeypatch.setattr(pretrained, "PADDED_SECONDS", (1, 2))
-    monkeypatch.setattr(pretrained, "OVERLAP_SECONDS", 1)
+    monkeypatch.setattr(windows, "PADDED_SECONDS", (1, 2))
+    monkeypatch.setattr(windows, "OVERLAP_SECONDS", 1)
     x = wave(4.93)
     layers = model.represent(x, 16_000).layers
     assert {len(layer) for layer in layers} == {frames(len(x))}

@@ -1,0 +1,73 @@
+"""Waves of any length and number in few shapes, so that little is compiled: padded with silence to one of some lengths,
+longer ones in windows; those of one length in batches of one of some sizes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
+
+# Padding changes nothing (a property that tests hold), and the longest is the longest that is taken whole.
+PADDED_SECONDS = (1, 2, 4, 8, 16, 30, 60)
+OVERLAP_SECONDS = 10  # of the windows that a longer wave is cut into; each keeps its frames up to half of it
+# Rows of a batch: the first of these that are there and make no more audio than this. None is padded.
+ROWS, BATCH_SECONDS = (16, 4, 1), 64
+
+Function = Callable[[Any, Any], tuple[Sequence[Any], Any]]  # waves (B, S), lengths -> [(B, T, D)], frame lengths
+
+
+class Window(NamedTuple):
+    """A piece (S,) of wave number `row`, and those of its frames that are kept."""
+
+    row: int
+    wave: np.ndarray
+    keep: slice
+
+
+def layers_of(function: Function, waves: Sequence[np.ndarray], hop: int) -> list[list[np.ndarray]]:
+    """For each wave, (S,) at 16 kHz, its layers, each (T, D) float32. hop: samples from frame to frame."""
+    windows = [window for row, wave in enumerate(waves) for window in windows_of(row, wave, hop)]
+    by_length: dict[int, list[int]] = {}
+    for i, window in enumerate(windows):
+        by_length.setdefault(padded_seconds(window.wave), []).append(i)
+    kept: dict[int, list[np.ndarray]] = {}
+    for seconds, left in by_length.items():
+        while left:
+            rows = next(rows for rows in ROWS if rows <= len(left) and (rows == 1 or rows * seconds <= BATCH_SECONDS))
+            batch, left = left[:rows], left[rows:]
+            found = layers_of_batch(function, [windows[i].wave for i in batch], seconds)
+            kept |= {i: [layer[windows[i].keep] for layer in layers] for i, layers in zip(batch, found, strict=True)}
+    parts: list[list[list[np.ndarray]]] = [[] for _ in waves]
+    for i, window in enumerate(windows):
+        parts[window.row].append(kept[i])
+    return [[np.concatenate(layer) for layer in zip(*pieces, strict=True)] for pieces in parts]
+
+
+def windows_of(row: int, wave: np.ndarray, hop: int) -> Iterator[Window]:
+    """The wave itself up to the longest padded length, else windows of that length; what they keep makes the wave's."""
+    longest, overlap = (seconds * SAMPLE_RATE for seconds in (PADDED_SECONDS[-1], OVERLAP_SECONDS))
+    if len(wave) <= longest:
+        yield Window(row, wave, slice(None))
+        return
+    starts = [*range(0, len(wave) - longest, longest - overlap)]
+    starts.append(-(-(len(wave) - longest) // hop) * hop)  # the last window ends with the wave, on the grid
+    edges = [0, *(start + overlap // 2 for start in starts[1:]), None]
+    for start, first, last in zip(starts, edges[:-1], edges[1:], strict=True):
+        keep = slice((first - start) // hop if first else 0, None if last is None else (last - start) // hop)
+        yield Window(row, wave[start : start + longest], keep)
+
+
+def padded_seconds(wave: np.ndarray) -> int:
+    return next(seconds for seconds in PADDED_SECONDS if seconds * SAMPLE_RATE >= len(wave))
+
+
+def layers_of_batch(function: Function, waves: Sequence[np.ndarray], seconds: int) -> list[list[np.ndarray]]:
+    padded = np.zeros((len(waves), samples(seconds * SAMPLE_RATE // HOP + 1)), np.float32)
+    for row, wave in zip(padded, waves, strict=True):
+        row[: len(wave)] = wave
+    layers, frame_lengths = function(jnp.asarray(padded), jnp.array([len(wave) for wave in waves]))
+    layers = [np.asarray(layer, np.float32) for layer in layers]
+    return [[layer[row, :count] for layer in layers] for row, count in enumerate(np.asarray(frame_lengths))]
