@@ -33,6 +33,13 @@ def small_config(name: str) -> dict[str, Any]:
     return plain(config)
 
 
+def own_config(frontend: str) -> dict[str, Any]:
+    """configs/tiny.py:pure_jepa, our own encoder, on `conv` or `logmel`."""
+    config = load_config(f"{CONFIGS}/tiny.py:pure_jepa")
+    config.encoder.update(frontend=frontend, channels=8)
+    return plain(config)
+
+
 def random_weights(config: dict[str, Any]) -> tuple[Any, Any]:
     """(params, slow), large enough for each of them to show in the output."""
     rng = np.random.default_rng(0)

@@ -92,11 +92,14 @@ class LogMelFrontend(nn.Module):
         head = wave[:, : count * HOP].reshape(-1, count, HOP)
         tail = F.pad(wave, (0, HOP))[:, HOP : (count + 1) * HOP].reshape(-1, count, HOP)
         windows = torch.cat([head, tail[..., : WINDOW - HOP]], -1)  # (B, T, 400)
-        spectrum = torch.view_as_real(torch.fft.rfft(windows * self.hann))  # (B, T, 201, 2)
-        x = torch.log(spectrum.square().sum(-1) @ self.mel + 1e-6)
+        x = torch.log(self.power(windows * self.hann) @ self.mel + 1e-6)
         weight = visible[..., None].to(x.dtype)
         mean = (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
         return (x - mean) / LOG_MEL_DEVIATION
+
+    def power(self, windows):
+        """(B, T, 400) -> (B, T, 201)"""
+        return torch.view_as_real(torch.fft.rfft(windows)).square().sum(-1)
 
 
 class Attention(nn.Module):
