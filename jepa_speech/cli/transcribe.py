@@ -44,8 +44,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     else:
         files = existing(options.audio)
         rows = [{"audio_path": name} for name in files]
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, best=True)
     model.check_writes()
+    which = f"the best in {model.best}" if model.best else "the newest"
+    print(f"{options.checkpoint}: step {model.step}, {which}", file=sys.stderr)  # texts alone go to stdout
     for row, name in zip(rows, tqdm(files, desc="transcribe", unit="file", file=sys.stderr, disable=None), strict=True):
         wave = wave_of(name)
         try:
@@ -58,7 +60,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             print(f"{name}\t{row['hypothesis']}", flush=True)
     if options.out:
         write_jsonl(options.out, rows)
-    return {"checkpoint": options.checkpoint, "step": model.step, "recordings": len(rows)} | scores(rows)
+    taken = {"checkpoint": options.checkpoint, "step": model.step, "best": model.best}
+    return taken | {"recordings": len(rows)} | scores(rows)
 
 
 def scores(rows: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from jepa_speech.files import read_json
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.vocabulary import normal
-from jepa_speech.train.checkpoint import load_weights
+from jepa_speech.train.checkpoint import best_step, load_weights
 
 Waves = Sequence[np.ndarray] | np.ndarray
 
@@ -36,8 +36,9 @@ class Representation:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An objective with its parameters. `config` is the resolved config of the run, `step` its last checkpoint's; of a
-    folder of transformers it is the config that a run of it would have, and step 0.
+    """An objective with its parameters. `config` is the resolved config of the run, `step` the checkpoint's; of a
+    folder of transformers it is the config that a run of it would have, and step 0. `best`: the figure that this
+    checkpoint was taken for, "" where it is the newest.
     """
 
     config: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Pretrained:
     params: Tree
     slow: Tree
     step: int
+    best: str = ""
 
     @property
     def has_clusters(self) -> bool:
@@ -176,9 +178,11 @@ def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np
     return [row[:length] for row, length in zip(rows, found, strict=True)]
 
 
-def load_pretrained(folder: str | Path) -> Pretrained:
-    """The newest checkpoint of a run folder; or a folder of Wav2Vec2, HuBERT, WavLM or Data2VecAudio that transformers
-    wrote, or that `jepa-speech export hf` wrote, as `jepa-speech import hf` would make a run of it (step 0).
+def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
+    """The newest checkpoint of a run folder, or, with `best`, the one that the run's `train.best` kept, if it did.
+
+    Or a folder of Wav2Vec2, HuBERT, WavLM or Data2VecAudio that transformers wrote, or that `jepa-speech export hf`
+    wrote, as `jepa-speech import hf` would make a run of it (step 0).
 
     Raises UserError if the folder is neither, a run without a whole checkpoint, or one of another architecture.
     """
@@ -198,8 +202,11 @@ def load_pretrained(folder: str | Path) -> Pretrained:
         )
     objective = build(config)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
-    step, params, slow = load_weights(folder, like)
-    return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step)
+    figure = config.get("train", {}).get("best", "") if best else ""
+    chosen = best_step(folder, figure)
+    step, params, slow = load_weights(folder, like, chosen)
+    found = figure if chosen is not None else ""
+    return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step, found)
 
 
 def untrained(config: Mapping[str, Any], seed: int) -> Pretrained:

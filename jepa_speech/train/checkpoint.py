@@ -106,8 +106,19 @@ class Checkpoints:
         )
 
 
-def read_weights(run: str | Path) -> tuple[int, dict[str, np.ndarray]]:
-    """Step and weights of a run's newest checkpoint, by path: "params/encoder/...", "slow/teacher/...".
+def best_step(run: str | Path, figure: str) -> int | None:
+    """The step of the checkpoint with the lowest `figure`, the newest of equal ones; None where none has the figure."""
+    folder = Path(run).absolute() / "checkpoints"
+    if not figure or not folder.is_dir():
+        return None
+    with ocp.training.Checkpointer(folder) as manager:
+        judged = [(one.metrics[figure], -one.step) for one in manager.checkpoints if figure in (one.metrics or {})]
+    return -min(judged)[1] if judged else None
+
+
+def read_weights(run: str | Path, step: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
+    """Step and weights of a run's checkpoint, the newest one where no step is named, by path: "params/encoder/...",
+    "slow/teacher/...".
 
     Needs neither the config nor the objective. Raises UserError if there is no whole checkpoint.
     """
@@ -117,19 +128,19 @@ def read_weights(run: str | Path) -> tuple[int, dict[str, np.ndarray]]:
     with ocp.training.Checkpointer(folder) as manager:
         if manager.latest is None:
             raise UserError(f"{run}: has no whole checkpoint yet; train it first")
-        step = manager.latest.step
+        step = manager.latest.step if step is None else step
         shapes = manager.checkpointables_metadata(step).metadata["weights"]
         abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
         return step, by_path(manager.load_checkpointables(step, {"weights": abstract})["weights"])
 
 
-def load_weights(run: str | Path, like: tuple[Tree, Tree]) -> tuple[int, Tree, Tree]:
-    """(step, params, slow) of a run's newest checkpoint as numpy arrays, in the structure of `like`.
+def load_weights(run: str | Path, like: tuple[Tree, Tree], step: int | None = None) -> tuple[int, Tree, Tree]:
+    """(step, params, slow) of a run's newest checkpoint, or that of `step`, as numpy arrays in the structure of `like`.
 
     `like` is (params, slow) of the objective, real or from `jax.eval_shape(objective.init, key)`.
     Raises UserError, naming the first path that differs, if the checkpoint is of another architecture.
     """
-    step, saved = read_weights(run)
+    step, saved = read_weights(run, step)
     target = {"params": like[0], "slow": like[1]}
     check_fit(by_path(target), saved, str(run))
     weights = jax.tree_util.tree_map_with_path(lambda path, _: saved[path_name(path)], target)

@@ -15,8 +15,9 @@ from jepa_speech.cli import main
 from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
 from jepa_speech.objectives import build
-from jepa_speech.train.checkpoint import by_path
+from jepa_speech.train.checkpoint import Checkpoints, by_path
 from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.train.state import TrainState
 
 TOY = {
     "data.batch_seconds": "8",
@@ -38,6 +39,7 @@ TOY = {
     "optim.learning_rate": "0.005",
     "train.steps": "150",
     "train.checkpoint_every": "130",
+    "train.best": "heldout_cer",
 }
 
 
@@ -98,6 +100,34 @@ def test_a_checkpoint_transcribes_alone(made, trained, tmp_path, capsys):
     store = str(made / "valid.store")
     assert main(["evaluate", "--checkpoint", str(trained), "--store", store, "--json", str(said)]) == 0
     assert json.loads(said.read_text())["cer"] == pytest.approx(rows(trained)[-1]["heldout_cer"], rel=1e-5)
+
+
+def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tmp_path, capsys):
+    """Beside a newer one that has unlearnt everything."""
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    like = jax.eval_shape(build(json.loads((run / "config.json").read_text())).init, jax.random.PRNGKey(0))
+    zero, nothing = np.zeros((), np.int32), jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    with Checkpoints(run, keep=1, best="heldout_cer") as checkpoints:
+        worst = TrainState(*nothing, {}, zero, np.asarray(jax.random.PRNGKey(0)), zero, zero)
+        checkpoints.save(151, worst, {"heldout_cer": 1.0})
+
+    def told(best: str) -> tuple[dict, str, str]:
+        config = json.loads((run / "config.json").read_text())
+        config["train"]["best"] = best
+        (run / "config.json").write_text(json.dumps(config))
+        name, said = str(made / "valid" / "000.wav"), tmp_path / "said.json"
+        assert main(["transcribe", str(run), name, "--json", str(said)]) == 0
+        shown = capsys.readouterr()
+        return json.loads(said.read_text()), shown.out.strip().partition("\t")[2], shown.err
+
+    capsys.readouterr()
+    said, text, shown = told("heldout_cer")
+    assert (said["step"], said["best"]) == (150, "heldout_cer") and text
+    assert f"{run}: step 150, the best in heldout_cer" in shown
+    for other in ("", "heldout_loss"):  # none named; or one with which nothing was saved
+        said, text, shown = told(other)
+        assert (said["step"], said["best"], text) == (151, "", "")
+        assert f"{run}: step 151, the newest" in shown
 
 
 def test_encoder_and_weights_come_from_the_run(tmp_path):

@@ -22,10 +22,8 @@ SLOW = ("conv", *ENCODERS, "wav2vec2", "wavlm")  # a quarter of a minute each
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")  # torch's, of WavLM's code
 @pytest.mark.parametrize("name", ["logmel", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_onnxruntime_gives_our_layers(name, tmp_path, capsys):
-    run, out = (
-        small_run(tmp_path / "run", own_config(name) if name in OWN else small_config(name)),
-        str(tmp_path / "onnx"),
-    )
+    config, out = own_config(name) if name in OWN else small_config(name), str(tmp_path / "onnx")
+    run = small_run(tmp_path / "run", config)
     assert main(["export", "onnx", str(run), "--out", out]) == 0
     session = onnxruntime.InferenceSession(f"{out}/model.onnx")
     ours, rng = jepa_speech.load_pretrained(run), np.random.default_rng(0)
