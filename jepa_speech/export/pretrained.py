@@ -189,8 +189,8 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise UserError(
-            f"{folder}: neither a run folder (`jepa-speech train --workdir {folder}` makes one) nor a folder of "
-            "transformers: no config.json in it; nothing is downloaded"
+            f"{folder}: not a run folder, nor one of transformers (no config.json); `jepa-speech train --workdir "
+            f"{folder}` makes one, and nothing is downloaded"
         )
     config = read_json(path)
     if "model_type" in config:
