@@ -1,0 +1,206 @@
+"""Train steps and their like on one GPU, each beside what a user would take instead, in one go of under nine minutes.
+
+    python benchmarks/gpu.py [--only hubert gmm_jepa ...] [--minutes 8.5] [--rows 16] [--trace DIR]
+
+Needs jax, torch and transformers with CUDA, and no network; what is not installed is skipped, and said so. Every
+program runs in a process of its own: two compile at a time, one of ours and one peer, while a lock sees to it that one
+alone is timed. What is done stands in benchmarks/gpu.json and gpu.md at every moment; what --minutes leave no time for
+is marked so. --trace keeps jax's profile of our steps. --toy: tiny models on the CPU, to see that all of it runs.
+
+Steps: forward, backward, AdamW, EMA of the teacher where there is one; bfloat16 arithmetic, float32 parameters; noise
+of 15.6 s a row, as the published Base models are trained on; layerdrop 0 on both sides. The peers' steps are those of
+benchmarks/peers/, which say what was done in their favour.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpu_programs import OTHERS, STEPS, Size, work
+
+HERE = Path(__file__).parent
+
+
+class Row(NamedTuple):
+    title: str
+    ours: str  # a config, and where a colon stands, what is changed in it
+    peer: str  # a module of peers/ and its system; empty: compared with another row of ours
+    peer_title: str
+    goal: float  # times as many audio-seconds a second
+
+
+ROWS = {
+    "hubert": Row("HuBERT Base", "hubert", "published:hubert", "transformers, SDPA, torch.compile", 2.0),
+    "wav2vec2": Row("wav2vec 2.0 Base", "wav2vec2", "published:wav2vec2", "transformers, SDPA, torch.compile", 2.0),
+    "gmm_jepa": Row(
+        "GMM-anchored JEPA", "gmm_jepa", "released:gmm_jepa_released", "released arithmetic, torch.compile", 3.0
+    ),
+    "wavlm": Row("WavLM Base", "wavlm", "published:wavlm", "transformers, its own attention, torch.compile", 2.0),
+    "dinosr": Row("DinoSR Base", "dinosr", "published:dinosr", "transformers' data2vec, SDPA, torch.compile", 2.0),
+    "online": Row("GMM-anchored JEPA, posteriors in the step", "gmm_jepa:online", "", "stored posteriors", 0.98),
+}
+
+
+def lane(kind: str, names: list[str], given: list[str], end: float, done: Callable[..., None]) -> None:
+    """Programs of one kind, one after the other, until the time is up."""
+    cache = tempfile.TemporaryDirectory()  # of what jax compiles, for the two starts
+    for name in names:
+        left = end - time.monotonic()
+        if left < 15:
+            done(kind, name, {"skipped": "no time left"})
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            out, log = Path(folder, "out.json"), Path(folder, "log")
+            command = [sys.executable, __file__, "--worker", kind, name, "--out", str(out), *given]
+            kept = {"JAX_COMPILATION_CACHE_DIR": cache.name} if name.endswith("start") else {}
+            try:
+                with log.open("w") as told:
+                    subprocess.run(command, stdout=told, stderr=told, timeout=left, check=True, env=os.environ | kept)
+                done(kind, name, json.loads(out.read_text(encoding="utf-8")))
+            except subprocess.TimeoutExpired:
+                done(kind, name, {"skipped": "no time left"})
+            except subprocess.CalledProcessError:
+                lines = [
+                    line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+                ]
+                missing = next((line for line in lines if "ModuleNotFoundError" in line), "")
+                done(kind, name, {"skipped": missing} if missing else {"failed": lines[-12:]})
+    cache.cleanup()
+
+
+def table(report: dict[str, Any]) -> str:
+    lines = [
+        "| step | ours, audio-s/s | MFU of matmul, of sheet | peer | peer, audio-s/s | ratio | goal |",
+        "|---" * 7 + "|",
+    ]
+    programs, unasked = report["programs"], {"skipped": "not measured"}
+    for row in ROWS.values():
+        mine = programs.get(f"ours {row.ours}", unasked)
+        other = programs.get(f"peer {row.peer}" if row.peer else "ours gmm_jepa", unasked)
+        shares = [mine[key] for key in ("mfu_of_matmul", "mfu_of_sheet") if key in mine]
+        mfu = ", ".join(f"{share:.1%}" for share in shares)
+        lines.append(
+            cells(row.title, rate(mine), mfu, row.peer_title, rate(other), ratio(mine, other), f"{row.goal:g}")
+        )
+    mine, other = programs.get("ours features", unasked), programs.get("peer features", unasked)
+    hour = "features of one hour, HuBERT Base", rate(mine), "", "transformers, SDPA, torch.compile", rate(other)
+    lines.append(cells(*hour, ratio(mine, other), "2"))
+    lines += ["", "| beside | | |", "|---|---|---|"]
+    for what, figure in programs.get("ours anchors", {}).get("frames_per_second", {}).items():
+        lines.append(
+            cells(f"K = 1024, D = 80: {what}", f"{figure:,.0f} frames/s", "goal 1,000,000" if "ours" in what else "")
+        )
+    for name in ("cold start", "warm start"):
+        if "seconds" in (found := programs.get(f"ours {name}", {})):
+            told = f"{found['seconds']:.1f} s, of which compiling {found['compile_seconds']:.1f} s"
+            lines.append(cells(f"{name}, process to first step of HuBERT Base", told, "goal: warm a third of cold"))
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
+    return "\n".join(lines) + (
+        f"\n\n{machine['device']}; Python {machine['python']}, {versions}. {report['rows']} rows of "
+        f"{report['seconds']:g} s; medians of {STEPS} steps, in brackets slowest and fastest. "
+        f"`python benchmarks/gpu.py {' '.join(report['options'])}`, {report['minutes']} min.{report.get('note', '')}\n"
+    )
+
+
+def cells(*texts: str) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def ratio(mine: dict[str, Any], other: dict[str, Any]) -> str:
+    if "step_seconds_median" not in mine or "step_seconds_median" not in other:
+        return ""
+    return f"{mine['audio_seconds_per_second'] / other['audio_seconds_per_second']:.2f}"
+
+
+def rate(found: dict[str, Any]) -> str:
+    if "step_seconds_median" not in found:
+        return found.get("skipped", "failed")
+    audio = found["audio_seconds_per_second"] * found["step_seconds_median"]
+    low, high = audio / found["step_seconds_max"], audio / found["step_seconds_min"]
+    return f"{found['audio_seconds_per_second']:.0f} ({low:.0f} to {high:.0f})"
+
+
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def machine(size: Size) -> dict[str, Any]:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        device = "CPU" if size.toy else subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"benchmarks/gpu.py: no NVIDIA GPU here ({error}); --toy needs none")
+    names = ("jax", "flax", "torch", "transformers", "triton")
+    return {
+        "device": device,
+        "python": platform.python_version(),
+        "versions": {name: installed(name) for name in names},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=(*ROWS, *OTHERS), default=[*ROWS, *OTHERS])
+    parser.add_argument("--minutes", type=float, default=8.5)
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=15.6)
+    parser.add_argument("--trace", default="", metavar="DIR")
+    parser.add_argument("--json", type=Path, default=HERE / "gpu.json", metavar="FILE")
+    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    size = Size(options.rows, options.seconds, options.toy)
+    if options.worker:
+        work(*options.worker, size, options.trace, options.out)
+        return
+
+    began = time.monotonic()
+    report = {"machine": machine(size), "options": sys.argv[1:]} | size._asdict() | {"programs": {}}
+    writing = threading.Lock()
+
+    def done(kind: str, name: str, found: dict[str, Any]) -> None:
+        with writing:
+            report["programs"][f"{kind} {name}"] = found
+            report["minutes"] = round((time.monotonic() - began) / 60, 1)
+            options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+            options.json.with_suffix(".md").write_text(table(report), encoding="utf-8")
+            told = found.get("failed") or [
+                found.get("skipped") or (rate(found) if "step_seconds_median" in found else found)
+            ]
+            print(f"{time.monotonic() - began:4.0f} s  {kind} {name}:", *told, sep="\n      ", flush=True)
+
+    rows = [ROWS[name] for name in options.only if name in ROWS]
+    others = [name for name in OTHERS if name in options.only]
+    given = ["--rows", str(size.rows), "--seconds", str(size.seconds)] + ["--toy"] * size.toy
+    given += ["--trace", options.trace] if options.trace else []
+    lanes = {"ours": [row.ours for row in rows] + others, "peer": [row.peer for row in rows if row.peer]}
+    lanes["peer"] += ["features"] * ("features" in others)
+    with tempfile.NamedTemporaryFile() as lock:
+        os.environ.setdefault("JEPA_SPEECH_BENCH_LOCK", lock.name)
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # two programs share the GPU
+        end = began + 60 * options.minutes
+        threads = [threading.Thread(target=lane, args=(kind, names, given, end, done)) for kind, names in lanes.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    print("\n" + table(report))
+
+
+if __name__ == "__main__":
+    main()

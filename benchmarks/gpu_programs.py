@@ -1,0 +1,206 @@
+"""The programs that benchmarks/gpu.py times, each run by it in a process of its own."""
+
+import fcntl
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+STEPS, WARMUP = 30, 4
+OTHERS = ("features", "anchors", "cold start", "warm start")
+CHANGES = {"": {}, "online": {"anchor.source": "online"}}
+
+
+class Size(NamedTuple):
+    """Of the batch. toy: tiny models on the CPU."""
+
+    rows: int
+    seconds: float
+    toy: bool
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.toy else "cuda"
+
+    def config(self, name: str) -> Any:
+        from jepa_speech.train.configfile import load_config
+
+        return load_config(str(HERE.parent / "configs" / (f"tiny.py:{name}" if self.toy else f"{name}.py")))
+
+
+class Device:
+    """The GPU: programs share it while they compile, which runs kernels, too; one that is timed is alone."""
+
+    def __init__(self) -> None:
+        self.lock = os.open(os.environ["JEPA_SPEECH_BENCH_LOCK"], os.O_RDWR | os.O_CREAT)  # until the process ends
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self.lock, fcntl.LOCK_SH)
+
+
+def ours(device: Device, name: str, size: Size, trace: str) -> dict[str, Any]:
+    import jax
+
+    from jepa_speech.train.configfile import set_key
+    from jepa_speech.train.speed import matmul_rate, measure_step
+
+    config_name, _, change = name.partition(":")
+    config = size.config(config_name)
+    for key, value in CHANGES[change].items():
+        set_key(config, key, value)
+    if "layerdrop" in config.encoder:
+        config.encoder.layerdrop = 0.0
+    with device.alone():
+        matmul = matmul_rate("bfloat16", sizes=(64 if size.toy else 8192,))["flops_per_second"]
+    folder = Path(trace, name.replace(":", "-")) if trace else None
+    found = measure_step(config, size.rows, size.seconds, STEPS, WARMUP, matmul, device.alone(), folder)
+    return found | {"matmul_flops": matmul, "device": jax.devices()[0].device_kind}
+
+
+def peer(device: Device, name: str, size: Size) -> dict[str, Any]:
+    import importlib
+
+    module, _, system = name.partition(":")
+    began = time.perf_counter()
+    made = importlib.import_module(f"peers.{module}").make(
+        system, size.rows, size.seconds, size.device, compile=not size.toy, toy=size.toy
+    )
+    wait = waiting(size)
+    made.step()
+    wait()
+    compile_seconds, times = time.perf_counter() - began, []
+    with device.alone():
+        for _ in range(WARMUP + STEPS):
+            began = time.perf_counter()
+            loss = made.step()
+            wait()
+            times.append(time.perf_counter() - began)
+    return made.describe() | {"loss": float(loss), "compile_seconds": compile_seconds} | spread(times[WARMUP:], size)
+
+
+def waiting(size: Size) -> Callable[[], None]:
+    """Waits for torch's work on the device."""
+    import torch
+
+    return (lambda: None) if size.toy else torch.cuda.synchronize
+
+
+def spread(times: list[float], size: Size) -> dict[str, float]:
+    median = statistics.median(times)
+    return {
+        "step_seconds_median": median,
+        "step_seconds_min": min(times),
+        "step_seconds_max": max(times),
+        "audio_seconds_per_second": size.rows * size.seconds / median,
+    }
+
+
+def anchors(device: Device, size: Size) -> dict[str, Any]:
+    """EM and posteriors, K = 1024, D = 80: ours, scikit-learn on this machine's cores, torch's (N, K, D) broadcast."""
+    import anchors as mixtures
+    import torch
+
+    if size.toy:
+        mixtures.COMPONENTS, mixtures.FRAMES, mixtures.POSTERIORS = 8, 1000, 1000
+    z, means = mixtures.data()
+    mine, sklearn, wait = mixtures.ours(z, means), mixtures.theirs(z, means), waiting(size)
+    x = torch.tensor(z[: mixtures.POSTERIORS], device=size.device)
+    mu = torch.tensor(means, device=size.device).float()
+
+    def broadcast() -> None:
+        for part in x.split(500):  # as public code of this method does
+            torch.softmax(-0.5 * (part[:, None] - mu).square().sum(-1), -1)
+        wait()
+
+    counts = {"one EM iteration": mixtures.FRAMES, "posteriors": mixtures.POSTERIORS}
+    runs = {
+        f"{what}, {whose}": steps[what] for what in counts for whose, steps in (("ours", mine), ("sklearn", sklearn))
+    }
+    runs["posteriors, torch broadcast"] = broadcast
+    for name in runs.keys() - {"one EM iteration, sklearn", "posteriors, sklearn"}:
+        runs[name]()  # compiles
+    found = {}
+    with device.alone():
+        for name, run in runs.items():
+            times = []
+            for _ in range(3):
+                began = time.perf_counter()
+                run()
+                times.append(time.perf_counter() - began)
+            found[name] = counts[name.partition(",")[0]] / statistics.median(times)
+    return {"frames_per_second": found, "cores": os.cpu_count()}
+
+
+def features(device: Device, size: Size) -> dict[str, Any]:
+    """All layers of HuBERT Base over one hour of noise, as a probe reads them."""
+    import jax
+    import jax.numpy as jnp
+
+    from jepa_speech.objectives import build
+    from jepa_speech.train.synthetic import filled_in
+
+    objective = build(filled_in(size.config("hubert")))
+    params, slow = jax.jit(objective.init)(jax.random.PRNGKey(0))
+    wave = jax.random.normal(jax.random.PRNGKey(1), (size.rows, round(size.seconds * 16_000)))
+    lengths, represent = jnp.full(size.rows, wave.shape[1]), jax.jit(objective.represent)
+    return an_hour(device, lambda: jax.block_until_ready(represent(params, slow, wave, lengths)), size)
+
+
+def peer_features(device: Device, size: Size) -> dict[str, Any]:
+    from peers.features import make
+
+    run, wait = make(size.rows, size.seconds, size.device, size.toy), waiting(size)
+
+    def batch() -> None:
+        run()
+        wait()
+
+    return an_hour(device, batch, size)
+
+
+def an_hour(device: Device, batch: Callable[[], Any], size: Size) -> dict[str, Any]:
+    batch()  # compiles
+    times = []
+    with device.alone():
+        for _ in range(3 if size.toy else round(3600 / (size.rows * size.seconds))):
+            began = time.perf_counter()
+            batch()
+            times.append(time.perf_counter() - began)
+    return spread(times, size)
+
+
+def start(device: Device, size: Size) -> dict[str, Any]:
+    """From the process's start to the end of its first step, and of that what the compiler took."""
+    from jepa_speech.train.ledger import process_began
+    from jepa_speech.train.speed import measure_step
+
+    began = time.monotonic()
+    with device.alone():
+        waited = time.monotonic() - began
+        found = measure_step(size.config("hubert"), size.rows, size.seconds, steps=1, warmup=0)
+    return {"seconds": time.time() - process_began() - waited, "compile_seconds": found["compile_seconds"]}
+
+
+def work(kind: str, name: str, size: Size, trace: str, out: Path) -> None:
+    """One program, in this process."""
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    device = Device()
+    if kind == "peer":
+        found = peer_features(device, size) if name == "features" else peer(device, name, size)
+    elif name in OTHERS:
+        found = {"anchors": anchors, "features": features}.get(name, start)(device, size)
+    else:
+        found = ours(device, name, size, trace)
+    out.write_text(json.dumps(found, default=str), encoding="utf-8")
