@@ -32,9 +32,9 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
 def draws(first: jax.Array, second: jax.Array, place: jax.Array) -> jax.Array:
     """uint32 draws for places (uint32) of a row, from the two words of its key.
 
-    A hash of the place, keyed by one word and then by the other: some twenty operations, which a compiler fuses into
-    whatever asks for a draw. jax's own generator (threefry) takes five times as many, and on a GPU writes its bits to
-    memory. It is good enough to drop activations by (tests/nn/test_rows.py), and used for nothing else.
+    A hash of the place, keyed by one word and then by the other: some twenty operations, a fifth of jax's own generator
+    (threefry), few enough to be done again in the backward pass and inside a kernel. It is good enough to drop
+    activations by (tests/nn/test_rows.py), and used for nothing else.
     """
     return scramble(scramble(place ^ first) ^ second)
 
