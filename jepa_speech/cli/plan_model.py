@@ -13,7 +13,7 @@ from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective
-from jepa_speech.train.compiled import product_flops
+from jepa_speech.train.compiled import as_it_is_written, product_flops
 from jepa_speech.train.loop import TrainConfig
 from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.sharding import MeshConfig, mesh_on_paper
@@ -68,7 +68,7 @@ def step_flops(config: ConfigDict, objective: Objective, state: TrainState, rows
     settings = from_section(TrainConfig, config.train, "train")
     optimizer = make_optimizer(from_section(OptimConfig, config.optim, "optim"))
     step = jax.jit(make_step(objective, optimizer, lambda _: 1.0, settings.report_due))
-    return product_flops(step.trace(state, abstract_batch(config, objective, rows, samples)).jaxpr.jaxpr)
+    return product_flops(as_it_is_written(step, state, abstract_batch(config, objective, rows, samples)))
 
 
 def mean_step_flops(config: ConfigDict, objective: Objective, plan: Plan) -> float:

@@ -21,6 +21,7 @@ from jepa_speech.export.model_card import provenance, table
 from jepa_speech.export.safetensors import write_safetensors
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing, write_json, write_text
+from jepa_speech.nn.gpu import as_written
 from jepa_speech.objectives.contract import Objective, Tree
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -77,7 +78,8 @@ def to_stablehlo(objective: Objective, params: Tree, slow: Tree) -> Program:
     def represent(weights: dict[str, jax.Array], waves: jax.Array, lengths: jax.Array) -> Any:
         # Those that are not among the weights are read by no layer.
         whole = jax.tree.unflatten(tree, [weights.get(name, leaf) for name, leaf in arrays.items()])
-        layers, frame_lengths = objective.represent(whole["params"], whole["slow"], waves, lengths)
+        with as_written():  # for any device, whichever is at hand
+            layers, frame_lengths = objective.represent(whole["params"], whole["slow"], waves, lengths)
         return [layer.astype(jnp.float32) for layer in layers], frame_lengths
 
     shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in arrays.items()}

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jepa_speech.nn.gpu import on_gpu
+
 BLOCK = 16  # output frames that one product of `grouped_product` makes
 
 
 def strided(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
     """What convolution(x) is, without padding: x (B, S, C) -> (B, T, D)."""
-    if jax.default_backend() != "gpu":
+    if not on_gpu():
         return convolution(x)
     dtype, stride = convolution.dtype, int(np.ravel(convolution.strides)[0])
     x = strided_product(x.astype(dtype), convolution.kernel[...].astype(dtype), stride)
@@ -41,7 +43,7 @@ def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
 
     Frame t sees K//2 frames before it; an even kernel sees one less behind it.
     """
-    if jax.default_backend() == "gpu":
+    if on_gpu():
         return grouped_product(x, kernel.astype(x.dtype), groups)
     size = kernel.shape[0]
     return jax.lax.conv_general_dilated(

@@ -20,6 +20,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.pallas import triton
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jepa_speech.nn.gpu import on_gpu
 from jepa_speech.nn.rows import draws, threshold
 
 NEVER = -1e30  # a logit that gets no weight
@@ -30,7 +31,7 @@ WARPS = 4
 
 def fits(query: jax.Array) -> bool:
     """Whether to use it: on a GPU, in bfloat16, for heads of 16 to 128 channels; never with JEPA_SPEECH_FLASH=0."""
-    wanted = os.environ.get("JEPA_SPEECH_FLASH", "1") != "0" and jax.default_backend() == "gpu"
+    wanted = os.environ.get("JEPA_SPEECH_FLASH", "1") != "0" and on_gpu()
     return wanted and query.dtype == jnp.bfloat16 and query.shape[-1] in (16, 32, 64, 128)
 
 

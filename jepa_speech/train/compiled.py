@@ -14,6 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.nn.gpu import as_written
 
 # Scopes of what is computed twice: as jax calls it, and the pass over all micro-batches before their gradients.
 REMAT, BEFOREHAND = "rematted_computation", "beforehand"
@@ -66,15 +67,23 @@ class Cost(NamedTuple):
 def compile_step(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.stages.Compiled, Cost]:
     """The jitted `step` for exactly these shapes and shardings (arrays or jax.ShapeDtypeStruct), and its cost."""
     traced = step.trace(state, batch)
-    compiled = traced.lower().compile(GPU_OPTIONS if jax.default_backend() == "gpu" else None)
+    gpu = jax.default_backend() == "gpu"
+    compiled = traced.lower().compile(GPU_OPTIONS if gpu else None)
     rows, samples = batch["audio"].shape
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
     sizes = [getattr(memory, f"{what}_size_in_bytes", 0) for what in ("argument", "output", "temp", "alias")]
     if isinstance(analysis, list):  # some versions of jax give one for each partition, all alike
         analysis = analysis[0] if analysis else None
     flops = (analysis or {}).get("flops")
-    every, once = (product_flops(traced.jaxpr.jaxpr, once) for once in (False, True))
+    jaxpr = as_it_is_written(step, state, batch) if gpu else traced.jaxpr.jaxpr
+    every, once = (product_flops(jaxpr, once) for once in (False, True))
     return compiled, Cost(*sizes, every, flops, rows * samples / SAMPLE_RATE, every - once)
+
+
+def as_it_is_written(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> Any:
+    """The jaxpr of the jitted `step` in plain forms, whatever device is at hand: what of it is the model's work."""
+    with as_written():
+        return jax.make_jaxpr(step.__wrapped__)(state, batch).jaxpr
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from flax import nnx
 
 from jepa_speech.nn.convolution import grouped, grouped_product, strided, strided_product
 from jepa_speech.nn.frontends import CONVOLUTIONS
+from jepa_speech.train.compiled import as_it_is_written
 
 KEYS = jax.random.split(jax.random.PRNGKey(0), 4)
 
@@ -53,3 +54,12 @@ def test_on_a_gpu_it_is_the_product(monkeypatch: pytest.MonkeyPatch, bias: bool)
     got = strided(module, x)
     assert got.dtype == expected.dtype == "bfloat16"
     np.testing.assert_allclose(np.float32(got), np.float32(expected), atol=0.03)
+
+
+def test_work_is_that_of_the_model_not_of_computing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = nnx.Conv(2, 5, 3, strides=2, padding="VALID", use_bias=False, rngs=nnx.Rngs(0))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x = jax.random.normal(KEYS[0], (2, 11, 2))
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(lambda x: strided(module, x))(x))
+    step = jax.jit(lambda state, x: strided(module, x) * state)
+    assert "conv_general_dilated" in str(as_it_is_written(step, 1.0, x))

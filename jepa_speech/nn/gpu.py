@@ -1,0 +1,24 @@
+"""Whether layers are computed as is fast on a GPU, or as they are written down."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import jax
+
+_written = ContextVar("as_written", default=False)
+
+
+def on_gpu() -> bool:
+    """True where a GPU computes, and nobody wants layers as they are written."""
+    return jax.default_backend() == "gpu" and not _written.get()
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Inside, what is traced are the plain forms: to count the model's work, not that of computing it."""
+    token = _written.set(True)
+    try:
+        yield
+    finally:
+        _written.reset(token)
