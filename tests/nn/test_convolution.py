@@ -21,7 +21,7 @@ def both(ours, theirs, *arrays):
 
 
 @pytest.mark.parametrize(("size", "stride"), sorted(set(CONVOLUTIONS)))
-@pytest.mark.parametrize("samples", [40, 41, 43])
+@pytest.mark.parametrize("samples", [40, 43])
 def test_a_strided_convolution_is_a_product(size: int, stride: int, samples: int) -> None:
     x = jax.random.normal(KEYS[0], (2, samples, 3))
     kernel = jax.random.normal(KEYS[1], (size, 3, 4))
@@ -34,7 +34,7 @@ def test_a_strided_convolution_is_a_product(size: int, stride: int, samples: int
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@pytest.mark.parametrize(("size", "frames"), [(128, 37), (19, 64), (16, 5), (3, 1)])
+@pytest.mark.parametrize(("size", "frames"), [(128, 37), (19, 64), (3, 1)])
 def test_a_grouped_convolution_is_a_product(size: int, frames: int) -> None:
     x = jax.random.normal(KEYS[0], (2, frames, 12))
     kernel = jax.random.normal(KEYS[1], (size, 4, 12))
