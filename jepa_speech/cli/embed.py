@@ -1,20 +1,20 @@
 """jepa-speech embed: recordings → one layer of a trained encoder, as arrays in one file."""
 
 import argparse
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech.cli.embed_files import FORMATS
 from jepa_speech.cli.recordings import existing, wave_of
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.pretrained import Pretrained, load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing
 
-HELP = "features of recordings, by a trained encoder, as an .npz: for each file an array (frames, width)"
+HELP = "features of recordings, by a trained encoder, as .npz or .parquet: for each file an array (frames, width)"
 EXAMPLE = "jepa-speech embed a.flac b.wav --checkpoint runs/mine --layer 3 --out features.npz"
 
 
@@ -22,23 +22,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="+", metavar="AUDIO", help="files: wav, flac, ogg, opus or mp3, of any rate")
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder, or one of transformers")
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the input of the first block (default: the last)")
-    parser.add_argument("--out", required=True, metavar="FILE.npz", help="the arrays, float32, by the files' names")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="FILE.npz or FILE.parquet: the arrays, float32, by the files' names",
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    if Path(options.out).suffix != ".npz":
-        raise UsageError(f"--out {options.out}: the file's name must end in .npz")
+    if (form := FORMATS.get(Path(options.out).suffix)) is None:
+        raise UsageError(f"--out {options.out}: the file's name must end in {' or '.join(FORMATS)}")
     names = existing(options.audio)
     model = load_pretrained(options.checkpoint)
     frames = 0
-    # An array is written as soon as it is made, so that any number of recordings takes the memory of one.
-    with replacing(options.out) as file, zipfile.ZipFile(file, "w") as arrays:
+    with replacing(options.out) as file, form(file) as add:
         for name in tqdm(names, desc="embed", unit="file", disable=None):
             layers = embedded(model, name)
             features = chosen(layers, options.layer)
             frames += len(features)
-            with arrays.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, features, allow_pickle=False)
+            add(name, features)
     results = {
         "out": options.out,
         "files": len(names),

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
 from exported import small_config, small_run
@@ -59,6 +60,19 @@ def test_what_cannot_be_is_one_line_and_leaves_no_file(options, code, says, run,
     assert not list(tmp_path.glob("*out.npz*"))
 
 
-def test_only_npz_is_written(run, capsys):
+def test_a_parquet_file_holds_the_same(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_tones(tmp_path, 2, 0.3)
+    names = ["tone000.wav", "tone001.wav"]
+    for out in ("a.npz", "a.parquet"):
+        assert main(["embed", *names, "--checkpoint", run, "--out", out]) == 0
+    rows = pyarrow.parquet.read_table("a.parquet").to_pydict()
+    assert rows["path"] == names
+    with np.load("a.npz", allow_pickle=False) as found:
+        for name, features in zip(names, rows["features"], strict=True):
+            np.testing.assert_array_equal(np.float32(features), found[name])
+
+
+def test_other_files_are_not_written(run, capsys):
     assert main(["embed", "a.wav", "--checkpoint", run, "--out", "features.h5"]) == 2
-    assert "must end in .npz" in capsys.readouterr().err
+    assert "must end in .npz or .parquet" in capsys.readouterr().err
