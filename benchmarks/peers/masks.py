@@ -31,3 +31,21 @@ def distractors(rows: int, hidden: int, count: int, device: torch.device) -> tor
     """For each of `hidden` frames of a row `count` others: (rows, hidden, count), numbered among the hidden ones."""
     draw = torch.randint(0, hidden - 1, (rows, hidden, count), device=device)
     return draw + (draw >= torch.arange(hidden, device=device)[:, None])
+
+
+def exact_mask(
+    rows: int, frames: int, ratio: tuple[float, float], span: tuple[int, int], device: torch.device
+) -> torch.Tensor:
+    """Mask (rows, frames) that hides exactly round(U(ratio) * frames) frames of a row, in spans of U{span} frames.
+
+    Spans are laid one after the other until so many are covered; the last one is cut short (jepa_speech/nn/masks.py).
+    """
+    count = torch.round(frames * torch.empty(rows, 1, device=device).uniform_(*ratio))
+    candidates = 4 + 3 * frames // span[0]
+    size = torch.randint(span[0], span[1] + 1, (rows, candidates), device=device)
+    start = (torch.rand(rows, candidates, device=device) * (frames - size + 1)).long()
+    offset = torch.arange(frames, device=device)[:, None] - start[:, None]  # (rows, frames, candidates)
+    covered = (offset >= 0) & (offset < size[:, None])
+    first = torch.where(covered.any(-1), covered.int().argmax(-1), candidates)  # the span that hides a frame first
+    order = first * frames + torch.arange(frames, device=device)
+    return order.argsort(1).argsort(1) < count

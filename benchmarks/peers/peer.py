@@ -23,7 +23,9 @@ class Recipe:
 
 @dataclass
 class Peer:
-    """loss(*batch) is compiled where it was asked for; after(step) is what follows the optimiser, such as an EMA.
+    """loss(*before(*batch)), where `loss` is the module, compiled where it was asked for.
+
+    before: what a step computes of its batch outside of the module. after(step): what follows the optimiser, an EMA.
 
     In the peer's favour: bfloat16 autocast over float32 weights, TF32 for what stays float32, AdamW in one fused
     kernel, gradients freed instead of zeroed, and nothing read back to the host.
@@ -34,6 +36,7 @@ class Peer:
     recipe: Recipe
     facts: dict[str, Any]
     compile: bool = False
+    before: Callable[..., tuple[torch.Tensor, ...]] = lambda *batch: batch
     after: Callable[[int], None] = lambda step: None
     steps: int = field(default=0, init=False)
 
@@ -54,8 +57,9 @@ class Peer:
 
     def step(self) -> torch.Tensor:
         """One training step; the loss, a scalar that stays on the device."""
+        batch = self.before(*self.batch)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            loss = self.loss(*self.batch)
+            loss = self.loss(*batch)
         loss.backward()
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)

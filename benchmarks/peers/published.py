@@ -96,7 +96,7 @@ def make(system: str, rows: int, seconds: float, device: str, compile: bool, toy
         "attention": "torch multi_head_attention_forward" if system == "wavlm" else attention,
         "dropout": RATES | published.options,
     }
-    return Peer(module.to(device), batch, recipe, facts, compile, after)
+    return Peer(module.to(device), batch, recipe, facts, compile, after=after)
 
 
 def assemble(system: str, toy: bool) -> nn.Module:
