@@ -15,34 +15,43 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 HERE = Path(__file__).parent
-COMPONENTS, DIM, FRAMES, POSTERIORS = 1024, 80, 200_000, 50_000
 GOALS = {"one EM iteration": 4.0, "posteriors": 6.0}
 
 
-def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+class Size(NamedTuple):
+    """components, dim: K and D. posteriors: how many of the frames they are computed of."""
+
+    components: int = 1024
+    dim: int = 80
+    frames: int = 200_000
+    posteriors: int = 50_000
+
+
+def data(size: Size, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Standardised frames (N, D) float32 in overlapping clusters, and means (K, D) drawn from them."""
     random = np.random.default_rng(seed)
-    centres = random.normal(size=(COMPONENTS // 4, DIM))
-    z = centres[random.integers(len(centres), size=FRAMES)] + random.normal(size=(FRAMES, DIM))
+    centres = random.normal(size=(size.components // 4, size.dim))
+    z = centres[random.integers(len(centres), size=size.frames)] + random.normal(size=(size.frames, size.dim))
     z = ((z - z.mean(0)) / z.std(0)).astype(np.float32)
-    return z, z[random.choice(FRAMES, COMPONENTS, replace=False)].astype(np.float64)
+    return z, z[random.choice(size.frames, size.components, replace=False)].astype(np.float64)
 
 
-def ours(z: np.ndarray, means: np.ndarray) -> dict[str, Callable[[], object]]:
+def ours(z: np.ndarray, means: np.ndarray, posteriors: int) -> dict[str, Callable[[], object]]:
     import jax
 
     from jepa_speech.anchors import em, gmm
     from jepa_speech.anchors.frames import batches
 
-    parameters = em.Parameters(np.full(COMPONENTS, 1 / COMPONENTS), means, np.ones_like(means))
-    arrays, posteriors = parameters.arrays(), jax.jit(gmm.posteriors)
+    parameters = em.Parameters(np.full(len(means), 1 / len(means)), means, np.ones_like(means))
+    arrays, jitted = parameters.arrays(), jax.jit(gmm.posteriors)
 
     def all_posteriors() -> list[np.ndarray]:
-        return [np.asarray(posteriors(arrays, part)) for part, _ in batches(z[:POSTERIORS])]
+        return [np.asarray(jitted(arrays, part)) for part, _ in batches(z[:posteriors])]
 
     return {
         "one EM iteration": lambda: em.maximisation(em.expectation(parameters, [z])),
@@ -50,23 +59,24 @@ def ours(z: np.ndarray, means: np.ndarray) -> dict[str, Callable[[], object]]:
     }
 
 
-def theirs(z: np.ndarray, means: np.ndarray) -> dict[str, Callable[[], object]]:
+def theirs(z: np.ndarray, means: np.ndarray, posteriors: int) -> dict[str, Callable[[], object]]:
     """What GaussianMixture.fit does in an iteration, and predict_proba; float32 frames, as they are."""
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(COMPONENTS, covariance_type="diag", reg_covar=0)
-    mixture.weights_, mixture.means_ = np.full(COMPONENTS, 1 / COMPONENTS), means
+    components, dim = means.shape
+    mixture = GaussianMixture(components, covariance_type="diag", reg_covar=0)
+    mixture.weights_, mixture.means_ = np.full(components, 1 / components), means
     mixture.covariances_ = mixture.precisions_cholesky_ = np.ones_like(means)
-    mixture.n_features_in_ = DIM
+    mixture.n_features_in_ = dim
 
     def iteration() -> None:
         _, log_responsibilities = mixture._e_step(z)
         kept = mixture.means_
         mixture._m_step(z, log_responsibilities)
-        mixture.weights_, mixture.means_ = np.full(COMPONENTS, 1 / COMPONENTS), kept
+        mixture.weights_, mixture.means_ = np.full(components, 1 / components), kept
         mixture.covariances_ = mixture.precisions_cholesky_ = np.ones_like(means)
 
-    return {"one EM iteration": iteration, "posteriors": lambda: mixture.predict_proba(z[:POSTERIORS])}
+    return {"one EM iteration": iteration, "posteriors": lambda: mixture.predict_proba(z[:posteriors])}
 
 
 def seconds(run: Callable[[], object]) -> tuple[float, float]:
@@ -77,8 +87,8 @@ def seconds(run: Callable[[], object]) -> tuple[float, float]:
 
 
 def measure(repeats: int) -> dict[str, dict[str, object]]:
-    z, means = data()
-    mine, other, results = ours(z, means), theirs(z, means), {}
+    z, means = data(size := Size())
+    mine, other, results = ours(z, means, size.posteriors), theirs(z, means, size.posteriors), {}
     for what, goal in GOALS.items():
         mine[what]()  # compiles
         pairs = np.array([(seconds(mine[what]), seconds(other[what])) for _ in range(repeats)])  # (R, 2, 2)
@@ -100,7 +110,7 @@ def table(report: dict) -> str:
         "| K = 1024, D = 80 | this program | scikit-learn | times as fast | in processor time | goal |",
         "|---|---|---|---|---|---|",
     ]
-    frames = {"one EM iteration": FRAMES, "posteriors": POSTERIORS}
+    frames = {"one EM iteration": Size().frames, "posteriors": Size().posteriors}
     for what, row in report["results"].items():
         lines.append(
             f"| {what}, {frames[what]:,} frames | {row['jepa_speech_s']:.2f} s | {row['scikit_learn_s']:.2f} s | "
