@@ -5,6 +5,8 @@
 #   make test-slow                          the tests that take minutes
 #   make parity                             against transformers, scikit-learn, librosa: a table, in some minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
+#   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/, peers beside it, on 2 cores in half an hour
+#   make bench-check [BASE=COMMIT]          whether HEAD is more than 10% slower than BASE, or than where it left main
 #   make lint, make clean
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow parity probe-all lint clean
+.PHONY: demo test test-slow parity probe-all bench bench-check lint clean
 
 # With DATA nothing has to speak, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -34,6 +36,14 @@ parity: $(VENV)/.installed-test,parity
 # Goes on where it was stopped. DATA: see benchmarks/probes.py.
 probe-all: $(VENV)/.installed
 	$(BIN)/python benchmarks/probes.py --data "$(or $(DATA),$(JEPA_SPEECH_DATA))" --work runs/probes $(if $(RUNS),--run $(RUNS))
+
+# Writes benchmarks/cpu.json, cpu.md and cpu_growth.png.
+bench: $(VENV)/.installed-test,parity
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/cpu.py $(if $(DATA),--data "$(DATA)")
+
+# Exit code 1 where HEAD is slower, beyond the noise of the run: the rule stands in the file.
+bench-check: $(VENV)/.installed
+	$(BIN)/python benchmarks/check.py $(if $(BASE),--base "$(BASE)")
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
