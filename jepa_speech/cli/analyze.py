@@ -16,10 +16,7 @@ from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"
-EXAMPLE = (
-    "jepa-speech analyze --checkpoint RUN --store STORE --out analysis\n"
-    "  jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out side_by_side"
-)
+EXAMPLE = "jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out analysis"
 SECONDS = 20.0  # longer recordings are cut
 
 

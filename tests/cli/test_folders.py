@@ -55,7 +55,7 @@ def test_probe_takes_it(tmp_path):
 
 def test_analyze_shows_what_it_can(tmp_path, capsys):
     assert main(["analyze", "--checkpoint", "hf", "--store", "data/store", "--out", str(tmp_path)]) == 0
-    assert "no cluster head, no targets" in capsys.readouterr().out
+    assert "no head over an anchor's clusters (only its encoder was imported)" in capsys.readouterr().out
     assert len(read_json(tmp_path / "analysis.json")["store"]["effective_rank"]) == 3
 
 
