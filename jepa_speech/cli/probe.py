@@ -4,12 +4,14 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import jepa_speech
+from jepa_speech.cli import language_model
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -49,15 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pool", nargs="+", default=[], metavar="FILE", help="results of further seeds of this same system"
     )
+    language_model.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     tasks = args.tasks.split(",")
-    evaluate.chosen_tasks(tasks)
+    chosen, beam = evaluate.chosen_tasks(tasks), language_model.beam_of(args)
+    if beam and "asr" not in tasks:
+        raise UsageError("--lm is for words: it needs the task asr")
+    recipes = {"asr": replace(chosen["asr"].RECIPE, beam=beam)} if beam else None
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
     found = system(args.checkpoint, args.like, args.seed)
     cache = Cache(args.cache, found.fingerprint) if args.cache else None
-    results = evaluate.probe(args.name or found.name, found.extract, args.data, tasks, args.seed, cache=cache)
+    results = evaluate.probe(args.name or found.name, found.extract, args.data, tasks, args.seed, recipes, cache=cache)
     results["checkpoint"] = args.checkpoint
     print(evaluate.text(evaluate.table([*pooled, results])))
     if any(len(part["heads"]) > 1 for part in results["tasks"].values()):

@@ -3,12 +3,14 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech.cli import language_model
 from jepa_speech.cli.recordings import existing, wave_of
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.pretrained import load_pretrained
@@ -16,6 +18,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import write_jsonl
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.dataset import read_manifest
+from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.errors import character_errors, word_errors
 from jepa_speech.text.vocabulary import normal
 
@@ -31,11 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files: wav, flac, ogg, opus or mp3, of any rate")
     parser.add_argument("--manifest", metavar="FILE.jsonl", help="instead of files: rows with audio_path and text")
     parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording, with its hypothesis")
+    language_model.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     if bool(options.audio) == bool(options.manifest):
         raise UsageError("name audio files, or a manifest with --manifest FILE.jsonl, and not both")
+    beam = language_model.beam_of(options)
     if options.manifest:
         listed = read_manifest(Path(options.manifest), "text")
         rows = [{"audio_path": one.key, "text": normal(str(one.target))} for one in listed]
@@ -46,12 +51,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         rows = [{"audio_path": name} for name in files]
     model = load_pretrained(options.checkpoint, best=True)
     model.check_writes()
+    search = WordBeam(beam, model.objective.vocabulary) if beam else None
     which = f"the best in {model.best}" if model.best else "the newest"
     print(f"{options.checkpoint}: step {model.step}, {which}", file=sys.stderr)  # texts alone go to stdout
     for row, name in zip(rows, tqdm(files, desc="transcribe", unit="file", file=sys.stderr, disable=None), strict=True):
         wave = wave_of(name)
         try:
-            row["hypothesis"] = model.transcribe(wave, SAMPLE_RATE)
+            row["hypothesis"] = model.transcribe(wave, SAMPLE_RATE, search)
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         if "text" in row:
@@ -61,6 +67,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.out:
         write_jsonl(options.out, rows)
     taken = {"checkpoint": options.checkpoint, "step": model.step, "best": model.best}
+    taken |= {"beam": asdict(beam)} if beam else {}
     return taken | {"recordings": len(rows)} | scores(rows)
 
 

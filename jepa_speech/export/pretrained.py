@@ -20,6 +20,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import normal
 from jepa_speech.train.checkpoint import best_step, load_weights
 
@@ -100,14 +101,16 @@ class Pretrained:
         probs, hidden = self._layers(function, [self._checked(wave, sample_rate)])[0]
         return probs, hidden > 0
 
-    def transcribe(self, wave: np.ndarray, sample_rate: int) -> str:
-        """What is said, by the likeliest symbol of each frame; waves as `represent` takes them.
+    def transcribe(self, wave: np.ndarray, sample_rate: int, search: WordBeam | None = None) -> str:
+        """What is said, by the likeliest symbol of each frame, or by a search with a language model for this model's
+        vocabulary (`objective.vocabulary`); waves as `represent` takes them.
 
         Raises UserError where the run was not fine-tuned to write.
         """
         self.check_writes()
-        path = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0].argmax(-1)  # (T,)
-        return normal("".join(self.objective.vocabulary.of_path(path)))
+        emissions = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0]  # (T, V)
+        decode = search or self.objective.vocabulary.greedy
+        return normal("".join(decode(emissions)))
 
     def check_writes(self) -> None:
         """Raises UserError where the run was not fine-tuned to write."""

@@ -20,6 +20,7 @@ from jepa_speech.nn.lstm import Lstm
 from jepa_speech.nn.module import Params, Pure
 from jepa_speech.nn.rows import dropout, fold, valid
 from jepa_speech.probe.spec_augment import SpecAugment
+from jepa_speech.text.beam import Beam
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Recipe:
 
     projection: width of A's output. units: of an LSTM in each direction, lstms layers of them (SUPERB: 1024, 2; none
     makes a linear head). batch: utterances. looks: how often, at equal distances, valid is decoded; the parameters
-    that were best there are kept.
+    that were best there are kept. beam: how test is decoded with a language model, besides greedily.
     """
 
     learning_rates: tuple[float, ...] = (1e-3, 3e-3)
@@ -41,6 +42,7 @@ class Recipe:
     dropout: float = 0.2
     clip: float = 1.0
     augment: SpecAugment | None = field(default_factory=SpecAugment)
+    beam: Beam | None = None
 
 
 class Head(nnx.Module):
@@ -70,7 +72,7 @@ class Head(nnx.Module):
 
 
 class Recogniser:
-    """Compiled functions of one head: `init`, `step` and `path`, one program for each padded length."""
+    """Compiled functions of one head: `init`, `step` and `emissions`, one program for each padded length."""
 
     def __init__(self, layers: int, width: int, classes: int, recipe: Recipe):
         self.recipe = recipe
@@ -92,9 +94,9 @@ class Recogniser:
         return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
 
     @partial(jax.jit, static_argnums=0)
-    def path(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
-        """The likeliest class of each frame, (B, T)."""
-        return self.head.apply(params, batch["x"], batch["lengths"]).argmax(-1)
+    def emissions(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
+        """log p of every class at each frame, (B, T, V)."""
+        return jax.nn.log_softmax(self.head.apply(params, batch["x"], batch["lengths"]))
 
     def loss(self, params: Params, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:
         keys = jax.random.split(key, len(batch["x"]))

@@ -1,10 +1,11 @@
 """Heads that write: symbols of whole utterances, by CTC on the weighted sum of the layers (ctc_head.py).
 
 A task has FIGURES, the names of its figures and which way is better, and `score(reference, hypothesis)`, the counts
-[a, b] of each figure for one utterance of symbols. Its utterances' targets are sequences of symbols.
+[a, b] of each figure for one utterance of symbols. Its utterances' targets are sequences of symbols. With a language
+model (Recipe.beam) each figure has a second one, NAME_lm, of what beam search finds on test.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +16,14 @@ from jepa_speech.probe import bootstrap
 from jepa_speech.probe.classification import views
 from jepa_speech.probe.ctc_head import Recipe, Recogniser
 from jepa_speech.probe.inputs import Sequences
+from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import Vocabulary
 
 FORM = Sequences
 
 Batch = dict[str, np.ndarray]
-Hypotheses = list[list[str]]
+Decode = Callable[[np.ndarray], Sequence[str]]  # log p (T, V) of an utterance -> its symbols
+Hypotheses = list[Sequence[str]]
 
 
 class Fitted(NamedTuple):
@@ -36,20 +39,27 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
     """Results of one task (see evaluate.py), and `infeasible`: training texts longer than their frames."""
     train, test = data["train"], data["test"]
     vocabulary = Vocabulary.of(train.targets)
+    decoders: dict[str, Decode] = {"": vocabulary.greedy}
+    if recipe.beam is not None:
+        decoders["_lm"] = WordBeam(recipe.beam, vocabulary)
     layers, _, width = train.features[0].shape
     model = Recogniser(layers, width, len(vocabulary), recipe)
     padding = Padding(data, vocabulary)
     fitted = [fit(task, model, padding, data, vocabulary, rate, seed) for rate in recipe.learning_rates]
     best = (min if first_figure(task)[1] == "lower" else max)(fitted, key=lambda one: one.valid)
-    counts = scores(task, test, transcribe(model, best.params, padding, test, vocabulary))
+    counts, figures = {}, {}
+    for suffix, decode in decoders.items():
+        found = scores(task, test, transcribe(model, best.params, padding, test, decode))
+        counts |= {figure + suffix: values for figure, values in found.items()}
+        figures |= {figure + suffix: way for figure, way in task.FIGURES.items()}
     name = list(views(layers))[-1]  # the weighted sum, or the only layer
     head = {
         "valid": best.valid,
-        "figures": {figure: bootstrap.figure(test.keys, counts[figure]) for figure in task.FIGURES},
+        "figures": {figure: bootstrap.figure(test.keys, counts[figure]) for figure in figures},
         "learning_rate": best.rate,
     }
     return {
-        "figures": task.FIGURES,
+        "figures": figures,
         "chosen": name,
         "heads": {name: head},
         "layer_weights": jax.device_get(jax.nn.softmax(best.params["scalars"])).tolist(),
@@ -78,7 +88,7 @@ def fit(
         batch = next(batches)
         params, state = model.step(params, state, batch, rate, jax.random.fold_in(key, number))
         if number % max(1, recipe.steps // recipe.looks) == 0 or number == recipe.steps:
-            found = transcribe(model, params, padding, data["valid"], vocabulary)
+            found = transcribe(model, params, padding, data["valid"], vocabulary.greedy)
             errors, length = scores(task, data["valid"], found)[figure].sum(0)
             curve.append([number, float(errors / max(length, 1e-12))])
             if best is None or (curve[-1][1] < best.valid if way == "lower" else curve[-1][1] > best.valid):
@@ -91,15 +101,13 @@ def first_figure(task: Any) -> tuple[str, str]:
     return next(iter(task.FIGURES.items()))
 
 
-def transcribe(
-    model: Recogniser, params: Params, padding: "Padding", split: Sequences, vocabulary: Vocabulary
-) -> Hypotheses:
+def transcribe(model: Recogniser, params: Params, padding: "Padding", split: Sequences, decode: Decode) -> Hypotheses:
     """The symbols of each utterance, in order."""
-    found: Hypotheses = [[] for _ in split.keys]
+    found: Hypotheses = [()] * len(split.keys)
     for rows, batch in padding.in_order(split, model.recipe.batch):
-        paths = np.asarray(model.path(params, batch))
-        for row, path, length in zip(rows, paths, batch["lengths"], strict=False):
-            found[row] = vocabulary.of_path(path[:length])
+        log_probs = np.asarray(model.emissions(params, batch))
+        for row, emissions, length in zip(rows, log_probs, batch["lengths"], strict=False):
+            found[row] = decode(emissions[:length])
     return found
 
 

@@ -51,6 +51,10 @@ class Vocabulary:
         new = np.diff(path, prepend=-1) != 0
         return self.decode(path[new & (path != BLANK)])
 
+    def greedy(self, emissions: np.ndarray) -> list[str]:
+        """The symbols of the likeliest path of (T, V) log probabilities."""
+        return self.of_path(emissions.argmax(-1))
+
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {symbol: number for number, symbol in enumerate(self.symbols, FIRST)}

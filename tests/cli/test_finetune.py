@@ -1,5 +1,6 @@
 """Fine-tuning from the command line: tones are learnt to be written, and a checkpoint transcribes alone."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from arpa import uniform
 from exported import small_config, small_run
 from melodies import melodies
 from toys import CONFIGS
@@ -102,6 +104,22 @@ def test_a_checkpoint_transcribes_alone(made, trained, tmp_path, capsys):
     assert json.loads(said.read_text())["cer"] == pytest.approx(rows(trained)[-1]["heldout_cer"], rel=1e-5)
 
 
+def test_a_language_model_lets_it_write_only_words(made, trained, tmp_path):
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text, of the extra [lm], is not installed")
+    manifest, out, said = made / "valid" / "manifest.jsonl", tmp_path / "texts.jsonl", tmp_path / "said.json"
+    texts = [json.loads(line)["text"] for line in manifest.read_text().splitlines()]
+    words = sorted({word for text in texts for word in text.split()})
+    line = ["transcribe", str(trained), "--manifest", str(manifest), "--out", str(out), "--json", str(said)]
+    assert main(line) == 0
+    greedy = json.loads(said.read_text())
+    assert main([*line, "--lm", uniform(tmp_path / "lm.arpa", words), "--beam", "20"]) == 0
+    found = json.loads(said.read_text())
+    assert found["beam"]["size"] == 20 and "beam" not in greedy
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {word for row in rows for word in row["hypothesis"].split()} <= set(words)
+    assert found["wer"]["value"] < greedy["wer"]["value"]
+
+
 def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tmp_path, capsys):
     """Beside a newer one that has unlearnt everything."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
@@ -155,7 +173,7 @@ def test_encoder_and_weights_come_from_a_folder_of_transformers(name, tmp_path):
         np.testing.assert_array_equal(before[path], after[path], err_msg=path)
 
 
-def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys):
+def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys, monkeypatch):
     def told(code: int, line: list[str]) -> str:
         assert main(line) == code
         return capsys.readouterr().err.splitlines()[-1]
@@ -166,6 +184,10 @@ def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys):
     assert "is no run folder" in told(2, command(made, tmp_path / "run", f"finetune_ctc.py:{tmp_path}"))
     wave = str(made / "valid" / "000.wav")
     assert "and not both" in told(2, ["transcribe", str(trained)])
+    assert "--beam 0: at least one" in told(2, ["transcribe", str(trained), wave, "--beam", "0"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'jepa-speech[lm]'" in told(1, ["transcribe", str(trained), wave, "--lm", "lm.arpa"])
+    monkeypatch.undo()
     assert "gone.wav: no such file" in told(1, ["transcribe", str(trained), "gone.wav"])
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave}) + "\n")
     line = ["transcribe", str(trained), "--manifest", str(tmp_path / "m.jsonl")]

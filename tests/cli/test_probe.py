@@ -41,6 +41,12 @@ def corpus(tmp_path, monkeypatch):
     return folder
 
 
+def test_a_language_model_is_for_words(corpus, capsys):
+    line = ["probe", "--checkpoint", "logmel", "--data", "DIR", "--tasks", "phones", "--out", "results"]
+    assert main([*line, "--lm", "lm.arpa"]) == 2
+    assert "--lm is for words: it needs the task asr" in capsys.readouterr().err
+
+
 def test_the_commands_of_the_docs(corpus, capsys):
     lines = pages.commands("probing.md")
     assert len(lines) == 7

@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from arpa import uniform
 
 from jepa_speech.errors import UserError
 from jepa_speech.probe import asr, pr, slots, transcription
 from jepa_speech.probe.ctc_head import Recipe
 from jepa_speech.probe.inputs import Sequences
+from jepa_speech.text.beam import Beam
 
 FAST = Recipe(learning_rates=(0.03,), steps=60, looks=2, batch=8, projection=16, units=12, lstms=1, dropout=0.0)
 LINEAR = Recipe(**FAST.__dict__ | {"lstms": 0, "augment": None})
@@ -63,6 +66,20 @@ def test_asr(tells):
     else:
         assert cer["value"] > 0.5 and wer["value"] > 0.7
     assert [step for step, _ in results["curve"]] == [30, 60]
+
+
+def test_a_language_model_has_figures_of_its_own(tmp_path):
+    """With one that knows two of the four words, nothing else is found, whatever was heard."""
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text, of the extra [lm], is not installed")
+    heard = data(texts, list(" abc"))
+    known = [all(word in ("ab", "ba") for word in text.split()) for text in heard["test"].targets]
+    recipe = replace(FAST, beam=Beam(uniform(tmp_path / "lm.arpa", ["ab", "ba"])))
+    results = transcription.evaluate(asr, heard, recipe, seed=0)
+    figures = results["heads"]["weighted"]["figures"]
+    assert list(results["figures"]) == list(figures) == ["cer", "wer", "cer_lm", "wer_lm"]
+    assert figures["wer"]["value"] == 0
+    wrong = [figures["wer_lm"]["counts"][key][0] for key in heard["test"].keys]
+    assert [errors == 0 for errors in wrong] == known and any(known) and not all(known)
 
 
 def test_pr_is_linear():
