@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn import flash_attention
+from jepa_speech.nn.attention import attend
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.rows import dropout, fold
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -19,10 +20,9 @@ def rotary_frequencies(half: int) -> jax.Array:
 
 def rotate(x: jax.Array) -> jax.Array:
     """Rotary position embedding (arXiv 2104.09864, eq. 34): x (B, T, H, D/H) -> same."""
-    half = x.shape[-1] // 2
-    angle = jnp.arange(x.shape[1])[:, None, None] * rotary_frequencies(half)  # (T, 1, half)
+    a, b = jnp.split(x, 2, axis=-1)
+    angle = jnp.arange(x.shape[1])[:, None, None] * rotary_frequencies(a.shape[-1])  # (T, 1, D/H/2)
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-    a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
 
 
@@ -31,25 +31,21 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.heads = heads
-        self.qkv = nnx.Linear(width, 3 * width, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)  # (B, T, 3, H, D/H)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        query, key = rotate(query), rotate(key)
-        if flash_attention.fits(query):
-            mixed = flash_attention.attend(query * query.shape[-1] ** -0.5, key, value, valid.sum(1))
-        else:
-            mixed = jax.nn.dot_product_attention(query, key, value, mask=valid[:, None, None, :])
-        return self.out(mixed.reshape(x.shape))  # (B, T, D)
+        parts = jnp.split(self.qkv(x), 3, axis=-1)
+        query, key, value = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)  # (B, T, H, D/H)
+        query, key = rotate(query) * query.shape[-1] ** -0.5, rotate(key)
+        return self.out(attend(query, key, value, valid).reshape(x.shape))  # (B, T, D)
 
 
 class FeedForward(nnx.Module):
     def __init__(self, width: int, hidden: int, rate: float, activation: Activation, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.rate, self.activation = rate, activation
-        self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
-        self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
+        self.up = Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = Linear(hidden, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         return self.down(dropout(self.activation(self.up(x)), self.rate, keys))  # (B, T, D)
@@ -64,10 +60,10 @@ class ConvModule(nnx.Module):
 
     def __init__(self, width: int, kernel: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.kernel = kernel
-        self.gate = nnx.Linear(width, 2 * width, dtype=dtype, rngs=rngs)
+        self.gate = Linear(width, 2 * width, dtype=dtype, rngs=rngs)
         self.taps = nnx.Param(jax.random.normal(rngs.params(), (kernel, width)) * kernel**-0.5)  # (kernel, D)
         self.norm = norm(width, dtype, rngs)
-        self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         x = jax.nn.glu(self.gate(x)) * valid[..., None]  # padding is silence to the taps

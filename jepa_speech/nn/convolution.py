@@ -35,7 +35,8 @@ def strided_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     x = x.reshape(len(x), -1, stride * channels)
     taps = [min(stride, size - i * stride) * channels for i in range(reach)]
     windows = jnp.concatenate([x[:, i : i + frames, :n] for i, n in enumerate(taps)], -1)  # (B, T, K C)
-    return windows @ kernel.reshape(-1, width)
+    out = windows.reshape(len(x) * frames, -1) @ kernel.reshape(-1, width)  # over rows: see linear.py
+    return out.reshape(len(x), frames, width)
 
 
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:

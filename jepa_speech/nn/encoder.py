@@ -17,6 +17,7 @@ from jepa_speech.nn.frontends import (
     SubsampledFrontend,
     subsampled_frames,
 )
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.rows import dropout, fold, valid
@@ -91,7 +92,7 @@ class Encoder(nnx.Module):
             self.frontend = SubsampledFrontend(config.channels, config.width, dtype, rngs)
         else:
             self.frontend = LogMelFrontend()
-        self.projection = nnx.Linear(config.features, config.width, dtype=dtype, rngs=rngs)
+        self.projection = Linear(config.features, config.width, dtype=dtype, rngs=rngs)
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         # A transformer gets its neighbourhood from a convolution, as wav2vec 2.0 does, but after a gate: a conformer's.

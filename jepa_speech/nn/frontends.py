@@ -9,6 +9,7 @@ from flax import nnx
 from jepa_speech.features.grid import HOP
 from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn.convolution import strided
+from jepa_speech.nn.linear import Linear
 
 # Kernel and stride of the seven convolutions of wav2vec 2.0 (arXiv 2006.11477, section 4.2): stride 320, field 400.
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
@@ -81,7 +82,7 @@ class SubsampledFrontend(nnx.Module):
         he = nnx.initializers.he_normal()
         self.first = nnx.Conv(1, channels, (3, 3), kernel_init=he, **shared)
         self.second = nnx.Conv(channels, channels, (3, 3), kernel_init=he, **shared)
-        self.linear = nnx.Linear(channels * 20, width, dtype=dtype, rngs=rngs)
+        self.linear = Linear(channels * 20, width, dtype=dtype, rngs=rngs)
         self.norm = nnx.LayerNorm(width, dtype=dtype, use_fast_variance=False, rngs=rngs)
 
     def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:

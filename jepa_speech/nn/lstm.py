@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
+
 
 class Lstm(nnx.Module):
     """All parameters begin uniform in ±1/√units, as torch's do. reverse: from each row's last valid frame backwards."""
@@ -16,7 +18,7 @@ class Lstm(nnx.Module):
             return jax.random.uniform(key, shape, dtype, -(units**-0.5), units**-0.5)
 
         self.reverse = reverse
-        self.input = nnx.Linear(inputs, 4 * units, kernel_init=uniform, bias_init=uniform, rngs=rngs)
+        self.input = Linear(inputs, 4 * units, kernel_init=uniform, bias_init=uniform, rngs=rngs)
         self.recurrent = nnx.Param(uniform(rngs.params(), (units, 4 * units)))
 
     def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:

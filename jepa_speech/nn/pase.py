@@ -20,6 +20,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.centred import HOP
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.nn.batch_norm import BatchNorm, Running, Sums
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.qrnn import QRNN
 from jepa_speech.nn.rows import valid
 from jepa_speech.nn.sinc import SincFilters
@@ -87,9 +88,9 @@ class PaseEncoder(nnx.Module):
         self.activations = nnx.List(PReLU(width, 0.0) for width in config.maps)
         width = config.recurrent or config.maps[-1]
         self.recurrent = QRNN(config.maps[-1], config.recurrent, dtype, rngs) if config.recurrent else None
-        self.out = nnx.Linear(width, config.embedding, dtype=dtype, rngs=rngs)
+        self.out = Linear(width, config.embedding, dtype=dtype, rngs=rngs)
         self.skips = nnx.List(
-            nnx.Linear(width, config.embedding, use_bias=False, dtype=dtype, rngs=rngs)
+            Linear(width, config.embedding, use_bias=False, dtype=dtype, rngs=rngs)
             for width in (config.maps[:-1] if config.dense else ())
         )
         self.norm = BatchNorm(config.embedding, affine=False)

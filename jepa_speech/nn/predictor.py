@@ -8,6 +8,7 @@ from flax import nnx
 
 from jepa_speech.nn.blocks import norm
 from jepa_speech.nn.encoder import EncoderConfig, block
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.rows import dropout, fold, valid
 
 
@@ -18,11 +19,11 @@ class Predictor(nnx.Module):
 
     def __init__(self, config: EncoderConfig, blocks: int, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
-        self.input = nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+        self.input = Linear(config.width, config.width, dtype=dtype, rngs=rngs)
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.width,)))
         self.blocks = nnx.List([block(config, rngs) for _ in range(blocks)])
         self.norm = norm(config.width, dtype, rngs)
-        self.output = nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+        self.output = Linear(config.width, config.width, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, z: jax.Array, mask: jax.Array, frame_lengths: jax.Array, keys: jax.Array | None = None
@@ -49,15 +50,15 @@ class ClusterHead(nnx.Module):
 
     def __init__(self, width: int, clusters: int, config: HeadConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.rate = config.dropout
-        self.input = nnx.Linear(width, config.width, dtype=dtype, rngs=rngs)
+        self.input = Linear(width, config.width, dtype=dtype, rngs=rngs)
         self.input_norm = norm(config.width, dtype, rngs)
         self.norms, self.up, self.down = nnx.List(), nnx.List(), nnx.List()
         for _ in range(config.blocks):
             self.norms.append(norm(config.width, dtype, rngs))
-            self.up.append(nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs))
-            self.down.append(nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs))
+            self.up.append(Linear(config.width, config.width, dtype=dtype, rngs=rngs))
+            self.down.append(Linear(config.width, config.width, dtype=dtype, rngs=rngs))
         self.output_norm = norm(config.width, dtype, rngs)
-        self.output = nnx.Linear(config.width, clusters, dtype=dtype, rngs=rngs)
+        self.output = Linear(config.width, clusters, dtype=dtype, rngs=rngs)
 
     def __call__(self, z: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """z (B, T, D) -> logits (B, T, K) float32."""

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
+
 
 class QRNN(nnx.Module):
     """f-pooling over a window of two frames, from left to right:
@@ -15,7 +17,7 @@ class QRNN(nnx.Module):
     """
 
     def __init__(self, width: int, units: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.gates = nnx.Linear(2 * width, 3 * units, dtype=dtype, rngs=rngs)
+        self.gates = Linear(2 * width, 3 * units, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, T, D) -> (B, T, units)."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class GumbelQuantizer(nnx.Module):
     def __init__(self, inputs: int, config: QuantizerConfig, rngs: nnx.Rngs):
         self.groups, self.codes = config.groups, config.codes
         normal = nnx.initializers.normal(1.0)
-        self.logits = nnx.Linear(inputs, config.groups * config.codes, kernel_init=normal, rngs=rngs)
+        self.logits = Linear(inputs, config.groups * config.codes, kernel_init=normal, rngs=rngs)
         size = (config.groups, config.codes, config.width // config.groups)
         self.vectors = nnx.Param(jax.random.uniform(rngs.params(), size))
 

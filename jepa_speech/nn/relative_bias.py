@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
+
 
 def buckets(offset: np.ndarray, count: int, max_distance: int) -> np.ndarray:
     """Bucket of the offset key - query in frames: count/2 a sign, exact below count/4, then logarithmic.
@@ -47,7 +49,7 @@ class BiasGate(nnx.Module):
 
     def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.heads = heads
-        self.linear = nnx.Linear(width // heads, 8, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
+        self.linear = Linear(width // heads, 8, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
         self.constant = nnx.Param(jnp.ones(heads))
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
+
 LEAK = 0.1
 GAUSSIANS, CHUNKS = 4, 4
 
@@ -16,8 +18,8 @@ GAUSSIANS, CHUNKS = 4, 4
 kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=kernel_init, rngs=rngs)
+def linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> Linear:
+    return Linear(inputs, outputs, kernel_init=kernel_init, rngs=rngs)
 
 
 def conv(

@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.rows import dropout, fold
 
 
@@ -10,8 +11,8 @@ def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(width, epsilon=1e-5, use_fast_variance=False, rngs=rngs)
 
 
-def head_linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.truncated_normal(0.02), rngs=rngs)
+def head_linear(inputs: int, outputs: int, rngs: nnx.Rngs) -> Linear:
+    return Linear(inputs, outputs, kernel_init=nnx.initializers.truncated_normal(0.02), rngs=rngs)
 
 
 class HeadBlock(nnx.Module):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.released import BUCKETS, ClipNorm, bucket
 from jepa_speech.nn.released_conv import conv, linear
@@ -35,8 +36,8 @@ class RowRelativePositions(nnx.Module):
 
     def __init__(self, heads: int, head_width: int, rngs: nnx.Rngs):
         self.table = nnx.Param(jax.random.normal(rngs.params(), (BUCKETS, heads)))
-        self.reset = nnx.Linear(head_width, heads, use_bias=False, rngs=rngs)
-        self.update = nnx.Linear(head_width, heads, use_bias=False, rngs=rngs)
+        self.reset = Linear(head_width, heads, use_bias=False, rngs=rngs)
+        self.update = Linear(head_width, heads, use_bias=False, rngs=rngs)
         self.scale = nnx.Param(jnp.ones(heads))
 
     def __call__(self, query: jax.Array) -> jax.Array:

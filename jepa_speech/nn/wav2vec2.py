@@ -16,6 +16,7 @@ from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.conv_features import ConvFeatures, layer_norm
 from jepa_speech.nn.conv_positions import ConvPositions, StackedPositions, uniform_init
 from jepa_speech.nn.frontends import LogMelFrontend
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.relative_bias import RelativeBias
@@ -135,7 +136,7 @@ class Wav2Vec2Encoder(nnx.Module):
             self.frontend = ConvFeatures(config.channels, *options, dtype, rngs)
         else:
             self.frontend = LogMelFrontend()
-        self.projection = nnx.Linear(config.features, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
+        self.projection = Linear(config.features, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         self.positions = positions(config, rngs)

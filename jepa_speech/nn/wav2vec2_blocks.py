@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn import flash_attention
+from jepa_speech.nn.attention import attend
 from jepa_speech.nn.conv_features import layer_norm
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.relative_bias import BiasGate
 from jepa_speech.nn.rows import dropout, fold
 
@@ -27,8 +28,8 @@ class BlockSizes:
     dtype: jnp.dtype
 
 
-def linear(inputs: int, outputs: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
+def linear(inputs: int, outputs: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> Linear:
+    return Linear(inputs, outputs, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
 
 
 class Attention(nnx.Module):
@@ -46,15 +47,8 @@ class Attention(nnx.Module):
             part(x).reshape(*x.shape[:2], self.heads, -1) for part in (self.query, self.key, self.value)
         )  # (B, T, H, D/H)
         query = query * query.shape[-1] ** -0.5
-        if self.gate is None and flash_attention.fits(query):
-            mixed = flash_attention.attend(query, key, value, inside.sum(1), keys, self.rate)
-            return self.out(mixed.reshape(x.shape))
-        logits = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32)
-        if self.gate is not None:
-            logits = logits + self.gate(x) * bias
-        logits = jnp.where(inside[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
-        weights = dropout(jax.nn.softmax(logits), self.rate, keys).astype(x.dtype)  # (B, H, T, T)
-        return self.out(jnp.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape))
+        bias = None if self.gate is None else self.gate(x) * bias  # (B, H, T, T)
+        return self.out(attend(query, key, value, inside, bias, keys, self.rate).reshape(x.shape))
 
 
 class Block(nnx.Module):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.pase import PReLU
 
 KERNEL, STRIDES = 30, (4, 4, 10)  # of the decoder's transposed convolutions: together 160 samples a frame
@@ -16,9 +17,9 @@ class Mlp(nnx.Module):
     """One hidden layer with PReLU: (..., width) -> (..., outputs)."""
 
     def __init__(self, width: int, hidden: int, outputs: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.hidden = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.hidden = Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.activation = PReLU(hidden)
-        self.out = nnx.Linear(hidden, outputs, dtype=dtype, rngs=rngs)
+        self.out = Linear(hidden, outputs, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.out(self.activation(self.hidden(x)))

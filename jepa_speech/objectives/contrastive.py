@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
 from jepa_speech.nn.rows import fold
@@ -91,8 +91,8 @@ def contrastive_parts(config: Mapping[str, Any], objective: ContrastiveConfig) -
         "config": objective,
         "quantizer_config": codes,
         "quantizer": Pure(lambda rngs: GumbelQuantizer(inputs, codes, rngs)),
-        "final_proj": Pure(lambda rngs: nnx.Linear(width, objective.projection, rngs=rngs)),
-        "project_q": Pure(lambda rngs: nnx.Linear(codes.width, objective.projection, rngs=rngs)),
+        "final_proj": Pure(lambda rngs: Linear(width, objective.projection, rngs=rngs)),
+        "project_q": Pure(lambda rngs: Linear(codes.width, objective.projection, rngs=rngs)),
     }
 
 

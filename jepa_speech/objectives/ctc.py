@@ -17,11 +17,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold, valid
@@ -150,4 +150,4 @@ def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
             f"{objective.channel_span}: expected one in [0, 1), and 1 to {width - 1} (encoder.width is {width})"
         )
     classes = len(Vocabulary(tuple(objective.characters)))
-    return Ctc(**parts, config=objective, head=Pure(lambda rngs: nnx.Linear(width, classes, rngs=rngs)))
+    return Ctc(**parts, config=objective, head=Pure(lambda rngs: Linear(width, classes, rngs=rngs)))

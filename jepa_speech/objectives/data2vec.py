@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jepa_speech.config import from_section
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments, variance
@@ -66,4 +66,4 @@ def build(config: Mapping[str, Any], anchor: None = None) -> Data2Vec:
     objective, parts = from_section(Data2VecConfig, config["objective"], "objective"), masked_parts(config)
     check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
     width = parts["system"].width
-    return Data2Vec(**parts, config=objective, head=Pure(lambda rngs: nnx.Linear(width, width, rngs=rngs)))
+    return Data2Vec(**parts, config=objective, head=Pure(lambda rngs: Linear(width, width, rngs=rngs)))

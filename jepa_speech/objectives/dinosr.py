@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jepa_speech.config import from_section
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
@@ -115,5 +115,5 @@ def build(config: Mapping[str, Any], anchor: None = None) -> DinoSR:
     objective, parts = from_section(DinoSRConfig, config["objective"], "objective"), masked_parts(config)
     check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
     outputs = objective.top_blocks * objective.codes
-    heads = Pure(lambda rngs: nnx.Linear(parts["system"].width, outputs, rngs=rngs))
+    heads = Pure(lambda rngs: Linear(parts["system"].width, outputs, rngs=rngs))
     return DinoSR(**parts, config=objective, heads=heads)

@@ -21,6 +21,7 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.nn.similarity import cosine
@@ -47,7 +48,7 @@ class UnitHead(nnx.Module):
 
     def __init__(self, width: int, clusters: int, config: HubertConfig, rngs: nnx.Rngs):
         self.temperature = config.temperature
-        self.projection = nnx.Linear(width, config.projection, rngs=rngs)
+        self.projection = Linear(width, config.projection, rngs=rngs)
         self.embeddings = nnx.Param(jax.random.uniform(rngs.params(), (clusters, config.projection)))
 
     def __call__(self, z: jax.Array) -> jax.Array:

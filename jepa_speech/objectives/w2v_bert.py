@@ -15,10 +15,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
@@ -86,4 +86,4 @@ def build(config: Mapping[str, Any], anchor: None = None) -> W2vBert:
             f"config key objective.contrastive_blocks = {objective.contrastive_blocks}: the encoder has {blocks} "
             f"blocks, choose 1 to {blocks - 1}"
         )
-    return W2vBert(**parts, head=Pure(lambda rngs: nnx.Linear(width, codes.codes, rngs=rngs)))
+    return W2vBert(**parts, head=Pure(lambda rngs: Linear(width, codes.codes, rngs=rngs)))

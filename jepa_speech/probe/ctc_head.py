@@ -16,6 +16,7 @@ import optax
 from flax import nnx
 
 from jepa_speech.nn.ctc import ctc_loss
+from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.lstm import Lstm
 from jepa_speech.nn.module import Params, Pure
 from jepa_speech.nn.rows import dropout, fold, valid
@@ -49,12 +50,12 @@ class Head(nnx.Module):
     def __init__(self, layers: int, width: int, classes: int, recipe: Recipe, rngs: nnx.Rngs):
         self.rate = recipe.dropout
         self.scalars = nnx.Param(jnp.zeros(layers))
-        self.projection = nnx.Linear(width, recipe.projection, rngs=rngs)
+        self.projection = Linear(width, recipe.projection, rngs=rngs)
         widths = [recipe.projection, *[2 * recipe.units] * recipe.lstms]
         self.lstms = nnx.List(
             [nnx.List([Lstm(inputs, recipe.units, back, rngs) for back in (False, True)]) for inputs in widths[:-1]]
         )
-        self.output = nnx.Linear(widths[-1], classes, rngs=rngs)
+        self.output = Linear(widths[-1], classes, rngs=rngs)
 
     def __call__(
         self, x: jax.Array, lengths: jax.Array, augment: SpecAugment | None = None, keys: jax.Array | None = None

@@ -42,7 +42,8 @@ def test_the_same_outputs_and_gradients(name):
     _, *changed = outputs_and_gradient(make, replace(config, **changed), params)  # the same tree of parameters
     assert len(encoded.layers) == 4 and len(encoded.ff) == 3
     for ours, theirs in zip(jax.tree.leaves(changed), jax.tree.leaves([encoded, gradient]), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5)
+        scale = max(1.0, float(jnp.abs(theirs).max()))  # rounding goes by the terms of a sum, not by what it comes to
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5 * scale)
 
 
 def test_each_block_hears_its_own_number():

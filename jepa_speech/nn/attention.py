@@ -1,0 +1,36 @@
+"""softmax(q kᵀ + bias) v over valid frames: with a kernel where there is one, else written out."""
+
+import jax
+import jax.numpy as jnp
+
+from jepa_speech.nn import flash_attention
+from jepa_speech.nn.rows import dropout
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    inside: jax.Array,
+    bias: jax.Array | None = None,
+    keys: jax.Array | None = None,
+    rate: float = 0.0,
+) -> jax.Array:
+    """query, already scaled, key and value (B, T, H, C) -> same; logits and softmax in float32.
+
+    inside (B, T): frames that are no padding · bias (B, H, T, T) · keys (B,): dropout of weights at this rate.
+    """
+    if bias is None and flash_attention.fits(query):
+        return flash_attention.attend(query, key, value, inside.sum(1), keys, rate)
+    rows, frames, heads, _ = query.shape
+    # One axis of all rows and heads in front: XLA's CPU compiler contracts over either axis of the weights in place
+    # then. jax.nn.dot_product_attention, with two, copies them transposed, and takes 4 times as long there.
+    query, key, value = (jnp.swapaxes(x, 1, 2).reshape(rows * heads, frames, -1) for x in (query, key, value))
+    logits = jnp.einsum("ntc,nsc->nts", query, key, preferred_element_type=jnp.float32)
+    logits = logits.reshape(rows, heads, frames, frames)
+    if bias is not None:
+        logits = logits + bias
+    logits = jnp.where(inside[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
+    weights = dropout(jax.nn.softmax(logits), rate, keys).astype(value.dtype)
+    mixed = jnp.einsum("nts,nsc->ntc", weights.reshape(rows * heads, frames, frames), value)
+    return jnp.swapaxes(mixed.reshape(rows, heads, frames, -1), 1, 2)
