@@ -1,5 +1,5 @@
-"""Objectives on one small encoder, for `jepa-speech compare`: on two CPU cores some two hours (reckoned: 15 runs of 3
-to 6 minutes, as those of configs/smoke.py take there, and their probes).
+"""Objectives on one small encoder, for `jepa-speech compare`: on two CPU cores that other work shared for half of the
+time, an hour (benchmarks/compare_small/).
 
     jepa-speech compare --config configs/compare_small.py \
         --objectives gmm_jepa,gmm_jepa_as_released,pure_jepa,wavlm,hubert --input SPEECH/large/pretrain.manifest.jsonl \

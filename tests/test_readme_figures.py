@@ -9,7 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MARKER = re.compile(r"<!-- *(benchmarks/[\w./-]+\.json) *-->\n((?:\|.*\n)*)")
-MADE_BY = {"cpu": "make bench"}  # where the command is another than `python benchmarks/NAME.py`
+MADE_BY = {
+    "cpu": "make bench",
+    "compare": "jepa-speech compare --config configs/compare_small.py",
+}  # where the command is another than `python benchmarks/NAME.py`
 
 
 def marked(text: str) -> dict[str, list[list[str]]]:
@@ -34,7 +37,9 @@ def table_of(name: str) -> list[list[str]]:
 
 
 def test_readme_shows_what_was_measured():
-    assert {"benchmarks/phones.json", "benchmarks/objectives.json"} <= marked(README).keys()
+    assert {"benchmarks/phones.json", "benchmarks/objectives.json", "benchmarks/compare_small/compare.json"} <= marked(
+        README
+    ).keys()
     assert len(marked(README)) == README.count("<!-- benchmarks/")
     assert not differing(README)
 
