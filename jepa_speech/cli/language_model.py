@@ -20,4 +20,6 @@ def beam_of(options: argparse.Namespace) -> Beam | None:
         raise UsageError(f"--beam {options.beam}: at least one hypothesis has to be kept")
     if not options.lm:
         return None
-    return Beam(options.lm, size=options.beam, lm_weight=options.lm_weight, word_score=options.word_score)
+    beam = Beam(options.lm, size=options.beam, lm_weight=options.lm_weight, word_score=options.word_score)
+    beam.check()
+    return beam

@@ -32,6 +32,13 @@ class Beam:
     lm_weight: float = 2.0
     word_score: float = -1.0
 
+    def check(self) -> None:
+        """Raises UserError where flashlight-text is missing, or `lm` is no ARPA file: before any long work."""
+        if importlib.util.find_spec("flashlight") is None:
+            raise UserError("flashlight-text is missing, which searches: pip install 'jepa-speech[lm]'")
+        if next(words(self.lm), None) is None:
+            raise UserError(f"{self.lm}: an ARPA language model without words")
+
 
 class WordBeam:
     """A search over the words of one language model, for one vocabulary.
@@ -40,8 +47,7 @@ class WordBeam:
     """
 
     def __init__(self, beam: Beam, vocabulary: Vocabulary) -> None:
-        if importlib.util.find_spec("flashlight") is None:
-            raise UserError("flashlight-text is missing, which searches: pip install 'jepa-speech[lm]'")
+        beam.check()
         from flashlight.lib.text import decoder
         from flashlight.lib.text.decoder.kenlm import KenLM
         from flashlight.lib.text.dictionary import Dictionary

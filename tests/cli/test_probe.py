@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pages
 import pytest
+from arpa import uniform
 from spoken import knowing, write_spoken
 
 from jepa_speech.cli import main
@@ -42,8 +43,11 @@ def corpus(tmp_path, monkeypatch):
 
 
 def test_a_language_model_is_for_words(corpus, capsys):
-    line = ["probe", "--checkpoint", "logmel", "--data", "DIR", "--tasks", "phones", "--out", "results"]
-    assert main([*line, "--lm", "lm.arpa"]) == 2
+    pytest.importorskip("flashlight.lib.text", reason="flashlight-text, of the extra [lm], is not installed")
+    line = ["probe", "--checkpoint", "logmel", "--data", "DIR", "--tasks", "phones", "--out", "results", "--lm"]
+    assert main([*line, "gone.arpa"]) == 1  # before anything is computed
+    assert "gone.arpa: No such file" in capsys.readouterr().err
+    assert main([*line, uniform(corpus / "lm.arpa", ["a"])]) == 2
     assert "--lm is for words: it needs the task asr" in capsys.readouterr().err
 
 
