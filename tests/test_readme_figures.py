@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MARKER = re.compile(r"<!-- *(benchmarks/[\w./-]+\.json) *-->\n((?:\|.*\n)*)")
-MADE_BY = {
+MADE_BY = {  # where the command is another than `python benchmarks/NAME.py`
     "cpu": "make bench",
     "compare": "jepa-speech compare --config configs/compare_small.py",
-}  # where the command is another than `python benchmarks/NAME.py`
+}
 
 
 def marked(text: str) -> dict[str, list[list[str]]]:
