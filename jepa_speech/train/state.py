@@ -1,6 +1,7 @@
 """All that a run carries from one step to the next, as one pytree."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,21 @@ def abstract_state(
 def init_state(objective: Any, optimizer: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
     """Initialises straight into shards. Inside jit, a teacher copied from params gets buffers of its own."""
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
-    return jax.jit(lambda: make_state(objective, optimizer, seed), out_shardings=shardings)()
+    with drawn_by_kernel(wanted=jax.default_backend() == "gpu" and len(abstract.step.sharding.device_set) == 1):
+        return jax.jit(lambda: make_state(objective, optimizer, seed), out_shardings=shardings)()
+
+
+@contextmanager
+def drawn_by_kernel(wanted: bool) -> Iterator[None]:
+    """Inside, a GPU draws random numbers by jax's own kernel, the same ones: written out for each of hundreds of
+    parameters, they take longer to compile than a step. Several devices would not know how to share it out.
+    """
+    before = jax.config.jax_threefry_gpu_kernel_lowering
+    jax.config.update("jax_threefry_gpu_kernel_lowering", wanted or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_threefry_gpu_kernel_lowering", before)
 
 
 def path_name(path: tuple[Any, ...]) -> str:
