@@ -20,7 +20,13 @@ from jepa_speech.nn.gpu import as_written
 REMAT, BEFOREHAND = "rematted_computation", "beforehand"
 # Products by cuBLAS, in the way that it proposes: XLA else writes dozens of kernels for each and tries them all. HuBERT
 # Base's step compiles in half a minute on an H100; with XLA's defaults it did not in a minute and a half.
-GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False, "xla_gpu_autotune_level": 0}
+# Kernels one by one: as a recorded graph of a thousand, the part behind the branch of a report, which the host decides,
+# begins 16 ms late, a fifth of that step.
+GPU_OPTIONS = {
+    "xla_gpu_enable_triton_gemm": False,
+    "xla_gpu_autotune_level": 0,
+    "xla_gpu_graph_min_graph_size": 1_000_000,
+}
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # How a compiled module is written.
 BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}  # others say their bits: f32, s8, f8e4m3fn
