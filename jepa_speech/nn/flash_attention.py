@@ -24,9 +24,9 @@ from jepa_speech.nn.gpu import on_gpu
 from jepa_speech.nn.rows import draws, threshold
 
 NEVER = -1e30  # a logit that gets no weight
-QUERIES, KEYS = 128, 64  # frames in a block: forward, and for the gradient of queries
-LOOP_QUERIES, OWN_KEYS = 64, 64  # for the gradients of keys and values
-WARPS = 4
+# The fastest of some thirty ways on an H100, forward and backward, for heads of 64 channels (benchmarks/NOTES.md).
+TILE = 64  # frames of the block, of queries or of keys, that an instance owns, and of those that it goes through
+WARPS, STAGES = 4, 3
 
 
 def fits(query: jax.Array) -> bool:
@@ -57,7 +57,7 @@ def attend(
     frames = query.shape[1]
     options = Options(0.0 if keys is None else rate, frames, interpret)
     words = jnp.zeros((len(query), 2), jnp.uint32) if keys is None else jax.random.key_data(keys)
-    padding = ((0, 0), (0, -frames % QUERIES), (0, 0), (0, 0))
+    padding = ((0, 0), (0, -frames % TILE), (0, 0), (0, 0))
     query, key, value = (jnp.pad(x, padding) for x in (query, key, value))
     return _attend(options, query, key, value, lengths, words)[:, :frames]
 
@@ -108,43 +108,27 @@ def _outputs(
     options: Options, query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array, words: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     rows, frames, heads, channels = query.shape
+    own, whole = _tile(channels), _whole(frames, channels)
     return _call(
         options,
         _forward_kernel,
-        (rows, heads, frames // QUERIES),
         (query, key, value, lengths, words),
-        [_block(QUERIES, channels), _whole(frames, channels), _whole(frames, channels), _ROW, _WORDS],
+        [own, whole, whole, _ROW, _WORDS],
         [jax.ShapeDtypeStruct(query.shape, query.dtype), jax.ShapeDtypeStruct((rows, heads, frames), jnp.float32)],
-        [_block(QUERIES, channels), _stats(QUERIES)],
+        [own, _STATS],
     )
 
 
 @_by_rows("b t h c, b t h c, b t h c, b, b w, b t h c, b h t, b h t -> b t h c, b t h c, b t h c")
 def _gradients(options: Options, *arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     query = arrays[0]
-    rows, frames, heads, channels = query.shape
-    whole, stats = _whole(frames, channels), _all_stats(frames)
+    _, frames, _, channels = query.shape
+    own, whole, stats = _tile(channels), _whole(frames, channels), _all_stats(frames)
     like = jax.ShapeDtypeStruct(query.shape, query.dtype)
-    own = _block(OWN_KEYS, channels)
-    dkey, dvalue = _call(
-        options,
-        _keys_kernel,
-        (rows, heads, frames // OWN_KEYS),
-        arrays,
-        [whole, own, own, _ROW, _WORDS, whole, stats, stats],
-        [like, like],
-        [own, own],
-    )
-    own, stats = _block(QUERIES, channels), _stats(QUERIES)
-    (dquery,) = _call(
-        options,
-        _queries_kernel,
-        (rows, heads, frames // QUERIES),
-        arrays,
-        [own, whole, whole, _ROW, _WORDS, own, stats, stats],
-        [like],
-        [own],
-    )
+    places = [whole, own, own, _ROW, _WORDS, whole, stats, stats]
+    dkey, dvalue = _call(options, _keys_kernel, arrays, places, [like, like], [own, own])
+    places = [own, whole, whole, _ROW, _WORDS, own, _STATS, _STATS]
+    (dquery,) = _call(options, _queries_kernel, arrays, places, [like], [own])
     return dquery, dkey, dvalue
 
 
@@ -177,59 +161,59 @@ def _row(length_ref: Any, words_ref: Any, options: Options) -> _Row:
 
 
 def _forward_kernel(q_ref, k_ref, v_ref, length_ref, words_ref, out_ref, total_ref, *, options):
-    first, query = pl.program_id(2) * QUERIES, q_ref[...]
+    first, query = pl.program_id(2) * TILE, q_ref[...]
     row = _row(length_ref, words_ref, options)
 
     def body(j: jax.Array, carry: tuple) -> tuple:
         out, highest, total = carry
-        block = pl.ds(j * KEYS, KEYS)
-        logits = row.reach(_dot(query, k_ref[block, :].T), j * KEYS)
+        block = pl.ds(j * TILE, TILE)
+        logits = row.reach(_dot(query, k_ref[block, :].T), j * TILE)
         new = jnp.maximum(highest, logits.max(1))
         weights, shrink = jnp.exp(logits - new[:, None]), jnp.exp(highest - new)
-        value, kept = v_ref[block, :], row.kept(weights, first, j * KEYS)
+        value, kept = v_ref[block, :], row.kept(weights, first, j * TILE)
         out = out * shrink[:, None] + _dot(kept.astype(value.dtype), value)
         return out, new, total * shrink + weights.sum(1)
 
-    start = jnp.zeros(query.shape, jnp.float32), jnp.full(QUERIES, NEVER, jnp.float32), jnp.zeros(QUERIES, jnp.float32)
-    out, highest, total = jax.lax.fori_loop(0, k_ref.shape[0] // KEYS, body, start)
+    start = jnp.zeros(query.shape, jnp.float32), jnp.full(TILE, NEVER, jnp.float32), jnp.zeros(TILE, jnp.float32)
+    out, highest, total = jax.lax.fori_loop(0, k_ref.shape[0] // TILE, body, start)
     out_ref[...] = (out / total[:, None]).astype(out_ref.dtype)
     total_ref[...] = highest + jnp.log(total)
 
 
 def _keys_kernel(q_ref, k_ref, v_ref, length_ref, words_ref, g_ref, total_ref, delta_ref, dk_ref, dv_ref, *, options):
-    first, key, value = pl.program_id(2) * OWN_KEYS, k_ref[...], v_ref[...]
+    first, key, value = pl.program_id(2) * TILE, k_ref[...], v_ref[...]
     row = _row(length_ref, words_ref, options)
 
     def body(i: jax.Array, carry: tuple) -> tuple:
         dkey, dvalue = carry
-        block = pl.ds(i * LOOP_QUERIES, LOOP_QUERIES)
+        block = pl.ds(i * TILE, TILE)
         query, gradient = q_ref[block, :], g_ref[block, :]
         weights = jnp.exp(row.reach(_dot(query, key.T), first) - total_ref[block][:, None])
-        kept = row.kept(weights, i * LOOP_QUERIES, first)
+        kept = row.kept(weights, i * TILE, first)
         dvalue += _dot(kept.astype(value.dtype).T, gradient)
-        dkept = row.kept(_dot(gradient, value.T), i * LOOP_QUERIES, first)
+        dkept = row.kept(_dot(gradient, value.T), i * TILE, first)
         dlogits = weights * (dkept - delta_ref[block][:, None])
         return dkey + _dot(dlogits.astype(query.dtype).T, query), dvalue
 
     zeros = jnp.zeros(key.shape, jnp.float32)
-    dkey, dvalue = jax.lax.fori_loop(0, q_ref.shape[0] // LOOP_QUERIES, body, (zeros, zeros))
+    dkey, dvalue = jax.lax.fori_loop(0, q_ref.shape[0] // TILE, body, (zeros, zeros))
     dk_ref[...], dv_ref[...] = dkey.astype(dk_ref.dtype), dvalue.astype(dv_ref.dtype)
 
 
 def _queries_kernel(q_ref, k_ref, v_ref, length_ref, words_ref, g_ref, total_ref, delta_ref, dq_ref, *, options):
-    first, query, gradient = pl.program_id(2) * QUERIES, q_ref[...], g_ref[...]
+    first, query, gradient = pl.program_id(2) * TILE, q_ref[...], g_ref[...]
     row = _row(length_ref, words_ref, options)
     total, delta = total_ref[...][:, None], delta_ref[...][:, None]
 
     def body(j: jax.Array, dquery: jax.Array) -> jax.Array:
-        block = pl.ds(j * KEYS, KEYS)
+        block = pl.ds(j * TILE, TILE)
         key, value = k_ref[block, :], v_ref[block, :]
-        weights = jnp.exp(row.reach(_dot(query, key.T), j * KEYS) - total)
-        dlogits = weights * (row.kept(_dot(gradient, value.T), first, j * KEYS) - delta)
+        weights = jnp.exp(row.reach(_dot(query, key.T), j * TILE) - total)
+        dlogits = weights * (row.kept(_dot(gradient, value.T), first, j * TILE) - delta)
         return dquery + _dot(dlogits.astype(key.dtype), key)
 
     zeros = jnp.zeros(query.shape, jnp.float32)
-    dq_ref[...] = jax.lax.fori_loop(0, k_ref.shape[0] // KEYS, body, zeros).astype(dq_ref.dtype)
+    dq_ref[...] = jax.lax.fori_loop(0, k_ref.shape[0] // TILE, body, zeros).astype(dq_ref.dtype)
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -237,35 +221,31 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 # Which part of an array an instance (row, head, block) sees.
-def _block(size: int, channels: int) -> pl.BlockSpec:
-    return pl.BlockSpec((None, size, None, channels), lambda b, h, i: (b, i, h, 0))
+def _tile(channels: int) -> pl.BlockSpec:
+    return pl.BlockSpec((None, TILE, None, channels), lambda b, h, i: (b, i, h, 0))
 
 
 def _whole(frames: int, channels: int) -> pl.BlockSpec:
     return pl.BlockSpec((None, frames, None, channels), lambda b, h, i: (b, 0, h, 0))
 
 
-def _stats(size: int) -> pl.BlockSpec:
-    return pl.BlockSpec((None, None, size), lambda b, h, i: (b, h, i))
-
-
 def _all_stats(frames: int) -> pl.BlockSpec:
     return pl.BlockSpec((None, None, frames), lambda b, h, i: (b, h, 0))
 
 
+_STATS = pl.BlockSpec((None, None, TILE), lambda b, h, i: (b, h, i))
 _ROW = pl.BlockSpec((None,), lambda b, h, i: (b,))
 _WORDS = pl.BlockSpec((None, 2), lambda b, h, i: (b, 0))
 
 
-def _call(
-    options: Options, kernel: Any, grid: tuple, arrays: Sequence, specs: list, shapes: list, out_specs: list
-) -> tuple:
+def _call(options: Options, kernel: Any, arrays: Sequence, specs: list, shapes: list, out_specs: list) -> tuple:
+    rows, frames, heads, _ = arrays[0].shape
     return pl.pallas_call(
         partial(kernel, options=options),
-        grid=grid,
+        grid=(rows, heads, frames // TILE),
         in_specs=specs,
         out_specs=out_specs,
         out_shape=shapes,
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=2),
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=STAGES),
         interpret=options.interpret,
     )(*arrays)
