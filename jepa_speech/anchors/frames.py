@@ -11,7 +11,8 @@ from jax.experimental import multihost_utils
 
 from jepa_speech.errors import UsageError
 
-BATCH = 2_048  # whose posteriors of 1,024 components stay in the cache of a core
+BATCH = 2_048  # on a CPU: whose posteriors of 1,024 components stay in the cache of a core
+LARGE_BATCH = 32_768  # elsewhere: sums come back to the host after each
 
 Chunks = Sequence[np.ndarray]  # the frames (n, D) of a pass, the same ones every time, computed as they are asked for
 Sums = list[np.ndarray]
@@ -49,7 +50,8 @@ def whitening(z: np.ndarray) -> np.ndarray:
 
 def batches(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of one shape (one compilation) and the weights of their rows: 0 for what fills the last one."""
-    size = min(BATCH, 1 << max(len(x) - 1, 1).bit_length())
+    largest = BATCH if jax.default_backend() == "cpu" else LARGE_BATCH
+    size = min(largest, 1 << max(len(x) - 1, 1).bit_length())
     for start in range(0, len(x), size):
         part = x[start : start + size]
         valid = (np.arange(size) < len(part)).astype(np.float32)
