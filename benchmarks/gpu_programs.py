@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 HERE = Path(__file__).parent
 STEPS, WARMUP = 30, 4
-OTHERS = ("features", "anchors", "cold start", "warm start")
+OTHERS, STARTS = ("features", "anchors"), ("cold start", "warm start")
 CHANGES = {"": {}, "online": {"anchor.source": "online"}}
 
 
@@ -35,26 +37,45 @@ class Size(NamedTuple):
 
 
 class Device:
-    """The GPU: programs share it while they compile, which runs kernels, too; one that is timed is alone."""
+    """The GPU: programs share it while they compile, which runs kernels, too; one that is timed is alone.
+
+    Two locks: `turn` is held while one waits for the other. So whoever begins after a program that wants to be alone
+    waits behind it: else, programs that compile one after the other would keep it waiting for ever.
+    """
 
     def __init__(self) -> None:
-        self.lock = os.open(os.environ["JEPA_SPEECH_BENCH_LOCK"], os.O_RDWR | os.O_CREAT)  # until the process ends
-        fcntl.flock(self.lock, fcntl.LOCK_SH)
+        name = os.environ["JEPA_SPEECH_BENCH_LOCK"]
+        self.turn, self.lock = (os.open(path, os.O_RDWR | os.O_CREAT) for path in (name + ".turn", name))
+        self.take(fcntl.LOCK_SH)  # until the process ends
+
+    def take(self, how: int) -> None:
+        fcntl.flock(self.lock, fcntl.LOCK_UN)  # who waits for its turn keeps nobody waiting
+        fcntl.flock(self.turn, fcntl.LOCK_EX)
+        fcntl.flock(self.lock, how)
+        fcntl.flock(self.turn, fcntl.LOCK_UN)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.take(fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self.lock, fcntl.LOCK_SH)
+            self.take(fcntl.LOCK_SH)
 
 
-def ours(device: Device, name: str, size: Size, trace: str) -> dict[str, Any]:
+def matmul(device: Device, size: Size) -> dict[str, Any]:
+    """What this GPU reaches in products of matrices, which MFU is a share of."""
+    from jepa_speech.train.speed import matmul_rate
+
+    with device.alone():
+        return matmul_rate("bfloat16", sizes=(64 if size.toy else 8192,))
+
+
+def ours(device: Device, name: str, size: Size, matmul_flops: float, trace: str) -> dict[str, Any]:
     import jax
 
     from jepa_speech.train.configfile import set_key
-    from jepa_speech.train.speed import matmul_rate, measure_step
+    from jepa_speech.train.speed import measure_step
 
     config_name, _, change = name.partition(":")
     config = size.config(config_name)
@@ -62,11 +83,9 @@ def ours(device: Device, name: str, size: Size, trace: str) -> dict[str, Any]:
         set_key(config, key, value)
     if "layerdrop" in config.encoder:
         config.encoder.layerdrop = 0.0
-    with device.alone():
-        matmul = matmul_rate("bfloat16", sizes=(64 if size.toy else 8192,))["flops_per_second"]
     folder = Path(trace, name.replace(":", "-")) if trace else None
-    found = measure_step(config, size.rows, size.seconds, STEPS, WARMUP, matmul, device.alone(), folder)
-    return found | {"matmul_flops": matmul, "device": jax.devices()[0].device_kind}
+    found = measure_step(config, size.rows, size.seconds, STEPS, WARMUP, matmul_flops, device.alone(), folder)
+    return found | {"device": jax.devices()[0].device_kind}
 
 
 def peer(device: Device, name: str, size: Size) -> dict[str, Any]:
@@ -108,15 +127,21 @@ def spread(times: list[float], size: Size) -> dict[str, float]:
 
 
 def anchors(device: Device, size: Size) -> dict[str, Any]:
-    """EM and posteriors, K = 1024, D = 80: ours, scikit-learn on this machine's cores, torch's (N, K, D) broadcast."""
+    """EM and posteriors, K = 1024, D = 80: ours, scikit-learn on this machine's cores, torch's (N, K, D) broadcast.
+
+    Posteriors on the device: of frames that are there, and left there, as in a step; the others come back to the host.
+    """
     import anchors as mixtures
+    import jax
     import torch
 
-    if size.toy:
-        mixtures.COMPONENTS, mixtures.FRAMES, mixtures.POSTERIORS = 8, 1000, 1000
-    z, means = mixtures.data()
-    mine, sklearn, wait = mixtures.ours(z, means), mixtures.theirs(z, means), waiting(size)
-    x = torch.tensor(z[: mixtures.POSTERIORS], device=size.device)
+    from jepa_speech.anchors import em, gmm
+    from jepa_speech.anchors.frames import batches
+
+    counts = mixtures.Size(8, 80, 1000, 1000) if size.toy else mixtures.Size()
+    z, means = mixtures.data(counts)
+    mine, sklearn = (whose(z, means, counts.posteriors) for whose in (mixtures.ours, mixtures.theirs))
+    wait, x = waiting(size), torch.tensor(z[: counts.posteriors], device=size.device)
     mu = torch.tensor(means, device=size.device).float()
 
     def broadcast() -> None:
@@ -124,11 +149,15 @@ def anchors(device: Device, size: Size) -> dict[str, Any]:
             torch.softmax(-0.5 * (part[:, None] - mu).square().sum(-1), -1)
         wait()
 
-    counts = {"one EM iteration": mixtures.FRAMES, "posteriors": mixtures.POSTERIORS}
+    frames = {"one EM iteration": counts.frames, "posteriors": counts.posteriors}
     runs = {
-        f"{what}, {whose}": steps[what] for what in counts for whose, steps in (("ours", mine), ("sklearn", sklearn))
+        f"{what}, {whose}": steps[what] for what in frames for whose, steps in (("ours", mine), ("sklearn", sklearn))
     }
-    runs["posteriors, torch broadcast"] = broadcast
+    frames["posteriors on the device"] = counts.posteriors
+    runs["posteriors on the device, torch broadcast"] = broadcast
+    arrays = em.Parameters(np.full(len(means), 1 / len(means)), means, np.ones_like(means)).arrays()
+    parts, jitted = [jax.device_put(part) for part, _ in batches(z[: counts.posteriors])], jax.jit(gmm.posteriors)
+    runs["posteriors on the device, ours"] = lambda: jax.block_until_ready([jitted(arrays, part) for part in parts])
     for name in runs.keys() - {"one EM iteration, sklearn", "posteriors, sklearn"}:
         runs[name]()  # compiles
     found = {}
@@ -139,7 +168,7 @@ def anchors(device: Device, size: Size) -> dict[str, Any]:
                 began = time.perf_counter()
                 run()
                 times.append(time.perf_counter() - began)
-            found[name] = counts[name.partition(",")[0]] / statistics.median(times)
+            found[name] = frames[name.partition(",")[0]] / statistics.median(times)
     return {"frames_per_second": found, "cores": os.cpu_count()}
 
 
@@ -193,14 +222,15 @@ def start(device: Device, size: Size) -> dict[str, Any]:
     return {"seconds": time.time() - process_began() - waited, "compile_seconds": found["compile_seconds"]}
 
 
-def work(kind: str, name: str, size: Size, trace: str, out: Path) -> None:
+def work(kind: str, name: str, size: Size, matmul_flops: float, trace: str, out: Path) -> None:
     """One program, in this process."""
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     device = Device()
+    others = {"matmul": matmul, "anchors": anchors, "features": features} | dict.fromkeys(STARTS, start)
     if kind == "peer":
         found = peer_features(device, size) if name == "features" else peer(device, name, size)
-    elif name in OTHERS:
-        found = {"anchors": anchors, "features": features}.get(name, start)(device, size)
+    elif name in others:
+        found = others[name](device, size)
     else:
-        found = ours(device, name, size, trace)
+        found = ours(device, name, size, matmul_flops, trace)
     out.write_text(json.dumps(found, default=str), encoding="utf-8")

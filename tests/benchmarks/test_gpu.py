@@ -1,6 +1,7 @@
 """benchmarks/gpu.py without a GPU: its table, and that a program which is timed is alone."""
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +13,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.delitem(sys.modules, "anchors", raising=False)  # pytest's, of tests/anchors
 
 
 def measured(rate: float) -> dict[str, float]:
@@ -39,20 +41,42 @@ def test_the_table_says_what_was_measured_and_what_was_not(benchmarks: None) -> 
     assert "2,000,000 frames/s" in gpu.table(report) and "12.3 s, of which compiling 1.2 s" in gpu.table(report)
 
 
-def test_who_is_timed_is_alone(benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_timed_is_alone_and_who_begins_later_waits_behind(
+    benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from gpu_programs import Device
 
     monkeypatch.setenv("JEPA_SPEECH_BENCH_LOCK", str(tmp_path / "lock"))
     compiling, timed, begun = Device(), Device(), threading.Event()
+    over, later = threading.Event(), []
 
     def time_it() -> None:
         with timed.alone():
             begun.set()
+            assert over.wait(5)
 
-    thread = threading.Thread(target=time_it)
-    thread.start()
-    assert not begun.wait(0.2)
+    threads = [threading.Thread(target=time_it), threading.Thread(target=lambda: later.append(Device()))]
+    for thread in threads:
+        thread.start()
+        assert not begun.wait(0.2) and not later
     os.close(compiling.lock)  # as at the end of its process
-    assert begun.wait(5)
-    thread.join()
-    os.close(timed.lock)
+    assert begun.wait(5) and not later
+    over.set()
+    for thread in threads:
+        thread.join()
+    for device in (timed, *later):
+        os.close(device.lock)
+        os.close(device.turn)
+    os.close(compiling.turn)
+
+
+def test_anchors_are_measured_beside_their_peers(benchmarks: None, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("torch")
+    from gpu_programs import Device, Size, anchors
+
+    monkeypatch.setenv("JEPA_SPEECH_BENCH_LOCK", str(tmp_path / "lock"))
+    rates = anchors(Device(), Size(1, 1.0, toy=True))["frames_per_second"]
+    whose = {"posteriors": ("ours", "sklearn"), "one EM iteration": ("ours", "sklearn")}
+    whose["posteriors on the device"] = "ours", "torch broadcast"
+    assert set(rates) == {f"{what}, {one}" for what, names in whose.items() for one in names}
+    assert min(rates.values()) > 0
