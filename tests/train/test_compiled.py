@@ -10,8 +10,9 @@ import pytest
 from train.test_step import rows
 from train.toy import ToyObjective, toy_batches, toy_config
 
-from jepa_speech.train.compiled import Cost, collectives, product_flops, sent_by_kind
+from jepa_speech.train.compiled import GPU_OPTIONS, Cost, collectives, product_flops, sent_by_kind
 from jepa_speech.train.loop import train
+from jepa_speech.train.state import drawn_by_kernel
 
 
 def test_each_shape_is_compiled_once_and_told(tmp_path, capsys):
@@ -177,3 +178,22 @@ def test_what_is_compiled_is_kept_in_the_users_cache_unless_they_say_otherwise(t
     else:
         assert {parts[0] for parts in kept} == ({"mine"} if chosen else set()), kept
     assert not (tmp_path / "run").exists()
+
+
+def test_this_jax_knows_what_a_step_asks_of_a_gpu():
+    """Backends share the names of their options, and refuse one that is unknown."""
+    double = jax.jit(lambda x: 2 * x).lower(jnp.ones(3))
+    assert double.compile(GPU_OPTIONS)(jnp.ones(3)).tolist() == [2, 2, 2]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="nonsense"):
+        double.compile(GPU_OPTIONS | {"nonsense": 1})
+
+
+def test_initial_weights_are_drawn_by_a_kernel_on_one_gpu():
+    """Lowered for a GPU, which need not be there: jax's own kernel, once for each shape, and the flag as it was."""
+
+    def calls(wanted: bool) -> int:
+        with drawn_by_kernel(wanted):
+            traced = jax.jit(lambda key: jax.random.normal(key, (4, 3))).trace(jax.random.PRNGKey(0))
+            return traced.lower(lowering_platforms=("cuda",)).as_text().count("threefry2x32_ffi")
+
+    assert calls(False) == 0 and calls(True) > 0 and calls(False) == 0
