@@ -47,6 +47,7 @@ ROWS = {  # those that take longest to compile first: lanes wait for each other
     "online": Row("GMM-anchored JEPA, posteriors in the step", "gmm_jepa:online", "", "stored posteriors", 0.98),
     "wavlm": Row("WavLM Base", "wavlm", "published:wavlm", "transformers, its own attention, torch.compile", 2.0),
     "dinosr": Row("DinoSR Base", "dinosr", "published:dinosr", "transformers' data2vec, SDPA, torch.compile", 2.0),
+    "spidr": Row("DinoSR Base", "dinosr", "spidr_dinosr:dinosr", "PyPI's spidr, SDPA, torch.compile", 2.0),
     "hubert": Row("HuBERT Base", "hubert", "published:hubert", "transformers, SDPA, torch.compile", 2.0),
     "wav2vec2": Row("wav2vec 2.0 Base", "wav2vec2", "published:wav2vec2", "transformers, SDPA, torch.compile", 2.0),
 }
@@ -191,7 +192,7 @@ def main() -> None:
     rows = [ROWS[name] for name in options.only if name in ROWS]
     given = ["--rows", str(size.rows), "--seconds", str(size.seconds)] + ["--toy"] * size.toy
     given += ["--trace", options.trace] if options.trace else []
-    ours = [row.ours for row in rows] + [name for name in OTHERS if name in options.only]
+    ours = list(dict.fromkeys(row.ours for row in rows)) + [name for name in OTHERS if name in options.only]
     peers = [row.peer for row in rows if row.peer] + ["features"] * ("features" in options.only)
     starts = [name for name in STARTS if name in options.only]
     end = began + 60 * options.minutes
