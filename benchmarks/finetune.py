@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 20])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 2e-3], help="learning rates to choose from")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=HERE, help="where finetune.json and finetune.md go")
     args = parser.parse_args()
 
