@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 def top_k(posteriors: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """The k most likely components, most likely first: (…, K) -> ids (…, k) int32, probs (…, k)."""
-    probs, ids = jax.lax.top_k(posteriors, k)
+    # Behind the barrier nothing cuts the k again, or some of the frames: else XLA's CPU compiler does not see that only
+    # k are wanted, and sorts all K.
+    probs, ids = jax.lax.optimization_barrier(jax.lax.top_k(posteriors, k))
     return ids, probs
 
 
