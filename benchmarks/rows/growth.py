@@ -91,6 +91,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     line, by_name = found["fit"], {fact["name"]: fact for fact in found["shapes"]}
@@ -110,6 +111,10 @@ def plot(found: dict[str, Any], path: Path) -> None:
     axes[2].plot(records, batch_ms, "o-", label="ms for a batch of 100 records")
     axes[2].plot(records, [fact["held_mb"] for fact in found["corpora"]], "s-", label="MB that the loader holds")
     axes[2].set(xlabel="records in the corpus", xscale="log", ylim=(0, None))
+    for axis in (axes[0].xaxis, axes[0].yaxis, axes[1].xaxis, axes[1].yaxis):  # else labels of minor ticks overlap
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     for panel in axes:
         panel.legend(fontsize=8)
     figure.savefig(path, dpi=120)
