@@ -196,8 +196,8 @@ def main() -> None:
     peers = [row.peer for row in rows if row.peer] + ["features"] * ("features" in options.only)
     starts = [name for name in STARTS if name in options.only]
     end = began + 60 * options.minutes
-    with tempfile.NamedTemporaryFile() as lock:
-        os.environ.setdefault("JEPA_SPEECH_BENCH_LOCK", lock.name)
+    with tempfile.TemporaryDirectory() as locks:
+        os.environ.setdefault("JEPA_SPEECH_BENCH_LOCK", str(Path(locks, "lock")))
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several programs share the GPU
         lane("ours", iter(["matmul"] * bool(rows)), given, end, done)
         given += ["--matmul", str(report["programs"].get("ours matmul", {}).get("flops_per_second", 0))]
