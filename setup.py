@@ -33,7 +33,7 @@ setup(
     extras_require={
         # shellcheck is a GPL-3.0 program: tests run it on launch/, nothing links to it.
         "test": [
-            "pytest>=8",
+            "pytest>=9",
             "pytest-xdist>=3.7",
             "psutil>=5.9",
             "pyarrow>=17",

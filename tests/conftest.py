@@ -12,11 +12,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
-# Programs that several tests, or the processes that they start, compile alike are compiled once. Each pytest worker has
-# a cache of its own: jax does not write one file in one go, so another worker could read half of it.
-CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# No program is loaded from a cache, whatever the user's environment says: on several pretended devices, those that are
+# run collectives in any order (`compilation_cache_of`). It would save a minute of twenty.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
+# librosa, the oracle of some features, compiles at its first use and keeps that beside its sources, where two pytest
+# workers in a fresh environment would write the same index at once. Each has a folder of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / WORKER)
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 left_out: list[str] = []

@@ -180,6 +180,12 @@ def test_what_is_compiled_is_kept_in_the_users_cache_unless_they_say_otherwise(t
     assert not (tmp_path / "run").exists()
 
 
+def test_the_tests_load_no_program_from_a_cache():
+    """Two pytest workers shared one of jax's and one of numba's, which a program of several devices must not."""
+    assert len(jax.devices()) > 1 and not jax.config.jax_compilation_cache_dir
+    assert os.environ["NUMBA_CACHE_DIR"].endswith(os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+
+
 def test_this_jax_knows_what_a_step_asks_of_a_gpu():
     """Backends share the names of their options, and refuse one that is unknown."""
     double = jax.jit(lambda x: 2 * x).lower(jnp.ones(3))
