@@ -11,6 +11,26 @@ from flax import nnx
 Params = dict[str, Any]
 
 
+class Draws(nnx.RngStream):
+    """The keys of an `nnx.RngStream`, counted in Python: its own count, an array, is most of what tracing a model's
+    initial weights takes, and each start of a run traces them several times.
+    """
+
+    drawn = 0
+
+    def __call__(self) -> jax.Array:
+        key = jax.random.fold_in(self.key[...], self.drawn)
+        self.drawn += 1
+        return key
+
+
+def draws(key: jax.Array) -> nnx.Rngs:
+    """nnx.Rngs(key), and the same keys from it."""
+    rngs = nnx.Rngs(key)
+    rngs.default = Draws(rngs.default.key.get_value(), tag="default")
+    return rngs
+
+
 @dataclass(frozen=True)
 class Pure:
     """`make(rngs)` builds a module; `init` gives its parameters, `apply` calls it with given ones.
@@ -22,10 +42,10 @@ class Pure:
 
     @cached_property
     def graph(self) -> nnx.GraphDef:
-        return nnx.split(nnx.eval_shape(lambda: self.make(nnx.Rngs(0))))[0]
+        return nnx.split(nnx.eval_shape(lambda: self.make(draws(jax.random.key(0)))))[0]
 
     def init(self, key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(self.make(nnx.Rngs(key))))
+        return nnx.to_pure_dict(nnx.state(self.make(draws(key))))
 
     def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:
         return nnx.merge(self.graph, params)(*args, **kwargs)

@@ -6,16 +6,30 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from jepa_speech.files import write_text
 from jepa_speech.train.chips import Chip
+
+
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """Inside, torch is not found, unless it is loaded already: tensorboardX would load it, for a second or two, for the
+    sake of one annotation.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # what Python calls a module that must not be found
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
 
 
 class RunLog:
@@ -34,6 +48,8 @@ class RunLog:
             if self.path.exists():
                 self._cut()
             self.metrics = self.path.open("a", encoding="utf-8")
+            with without_torch():
+                from tensorboardX import SummaryWriter
             # What was written past `step` is hidden by the purge, as TensorBoard has it.
             self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
         events = "events.jsonl" if process == 0 else f"events-{process}.jsonl"
