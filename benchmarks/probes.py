@@ -44,6 +44,11 @@ def probe(data: Path, work: Path, task: str, name: str, options: list[object]) -
     return read_json(path)
 
 
+def name_of(run: Path) -> str:
+    run = run.resolve()
+    return run.parent.name if run.name == "run" else run.name  # `compare` calls each of its runs so
+
+
 def rows(task: str, found: list[dict]) -> list[list[str]]:
     """A row per figure: the task, its corpus, chance, and the figure of each system by its chosen head."""
     part = found[0]["tasks"][task]
@@ -67,7 +72,9 @@ def main() -> None:
 
     systems = {name: ["--checkpoint", name] for name in ("logmel", "logmel5")}
     systems["random"] = ["--checkpoint", "random", "--like", args.run[0] if args.run else SMOKE]
-    systems |= {run.resolve().name: ["--checkpoint", run] for run in args.run}
+    systems |= {name_of(run): ["--checkpoint", run] for run in args.run}
+    if len(systems) < 3 + len(args.run):
+        parser.error(f"--run: two systems have one name, which is the folder's: {', '.join(map(name_of, args.run))}")
     found = {
         task: {name: probe(args.data, args.work, task, name, options) for name, options in systems.items()}
         for task in args.tasks.split(",")

@@ -42,3 +42,13 @@ def test_every_task_is_probed_once(script, tmp_path, monkeypatch, capsys):
     assert "| phones | librispeech | accuracy (higher is better) | 50.0 | 75.0 [50.0, 100.0] |" in table
     assert "| intent | slu_synthetic (synthetic) |" in table and table in capsys.readouterr().out
     assert json.loads((tmp_path / "probes.json").read_text())["chosen"]["asr"]["random"] == "layer 0"
+
+
+def test_a_run_has_the_name_of_its_folder_which_none_shares(script, tmp_path, monkeypatch, capsys):
+    assert script.name_of(Path("runs/mine")) == "mine"
+    assert script.name_of(Path("runs/compare/runs/hubert-0/run")) == "hubert-0"
+    command = ["probes.py", "--data", "SPEECH", "--work", str(tmp_path), "--run", "a/same", "b/same"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "two systems have one name, which is the folder's: same, same" in capsys.readouterr().err
