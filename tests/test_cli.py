@@ -63,3 +63,16 @@ def test_json_holds_what_the_verb_returns(monkeypatch, tmp_path):
     monkeypatch.setattr("jepa_speech.cli.demo.run", lambda args: {"answer": 42})
     assert cli.main(["demo", "--json", str(tmp_path / "out.json")]) == 0
     assert json.loads((tmp_path / "out.json").read_text()) == {"answer": 42}
+
+
+FROZEN = """
+import gc, sys
+from jepa_speech import cli
+assert cli.main(["inspect", "nowhere"]) == 1 and not gc.get_freeze_count()
+sys.argv = ["jepa-speech", "inspect", "nowhere"]
+assert cli.main() == 1 and gc.get_freeze_count()
+"""
+
+
+def test_only_a_process_of_its_own_keeps_what_it_imported_from_the_garbage_collector():
+    subprocess.run([sys.executable, "-c", FROZEN], check=True, stderr=subprocess.DEVNULL)

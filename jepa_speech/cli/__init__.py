@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 75 saved (or a peer was lost): run the sa
 
 import argparse
 import errno
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as stop:  # argparse has printed its line
         return int(stop.code or 0)
+    if arguments is None:  # a process of its own: what it has imported stays, so it need not be searched for garbage
+        gc.freeze()
     try:
         results = options.run(options)
         if options.json:
