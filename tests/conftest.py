@@ -13,7 +13,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
 # No program is loaded from a cache, whatever the user's environment says: on several pretended devices, those that are
-# run collectives in any order (`compilation_cache_of`). It would save a minute of twenty.
+# run collectives in any order (`compilation_cache_of`). It saved two minutes of twenty.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 # librosa, the oracle of some features, compiles at its first use and keeps that beside its sources, where two pytest
 # workers in a fresh environment would write the same index at once. Each has a folder of its own.
