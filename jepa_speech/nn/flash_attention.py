@@ -9,17 +9,16 @@ it, and plain attention computes the same.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.experimental.pallas import triton
-from jax.sharding import NamedSharding, PartitionSpec
 
+from jepa_speech.nn.by_rows import by_rows
 from jepa_speech.nn.gpu import on_gpu
 from jepa_speech.nn.rows import draws, threshold
 
@@ -82,28 +81,7 @@ def _backward(options: Options, kept: tuple, gradient: jax.Array) -> tuple:
 _attend.defvjp(_forward, _backward)
 
 
-def _by_rows(rule: str) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
-    """For function(options, *arrays): each device computes the rows that it has. rule: the axes' names."""
-
-    def decorate(function: Callable[..., tuple]) -> Callable[..., tuple]:
-        split = custom_partitioning(function, static_argnums=(0,))
-
-        def partition(options: Options, mesh: Any, arguments: tuple, results: tuple) -> tuple:
-            rows = (*arguments[0].sharding.spec, None)[0]
-
-            def place(x: Any) -> NamedSharding:
-                return NamedSharding(mesh, PartitionSpec(rows, *[None] * (len(x.shape) - 1)))
-
-            places = jax.tree.map(place, results), tuple(map(place, arguments))
-            return mesh, partial(function, options), *places
-
-        split.def_partition(partition, sharding_rule=rule, need_replication_factors=("t", "h", "c", "w"))
-        return split
-
-    return decorate
-
-
-@_by_rows("b t h c, b t h c, b t h c, b, b w -> b t h c, b h t")
+@by_rows("b t h c, b t h c, b t h c, b, b w -> b t h c, b h t")
 def _outputs(
     options: Options, query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array, words: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -119,7 +97,7 @@ def _outputs(
     )
 
 
-@_by_rows("b t h c, b t h c, b t h c, b, b w, b t h c, b h t, b h t -> b t h c, b t h c, b t h c")
+@by_rows("b t h c, b t h c, b t h c, b, b w, b t h c, b h t, b h t -> b t h c, b t h c, b t h c")
 def _gradients(options: Options, *arrays: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     query = arrays[0]
     _, frames, _, channels = query.shape

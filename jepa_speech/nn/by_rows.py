@@ -1,0 +1,44 @@
+"""Functions of whole rows, such as kernels, on several devices: each computes the rows that it has."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+
+ROWS = "b"  # the name of their axis
+
+
+def by_rows(rule: str, together: Sequence[str] | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """For function(options, *arrays), options hashable: devices share out rows, and send nothing.
+
+    rule: the axes' names, as "b t c, h t, b -> b t c". What begins with b is split as the first such argument is, and
+    all else is whole on every device. A sum over rows belongs outside of the function, which sees a part of them.
+    together: the names of axes that are never split; None for all but b.
+    """
+    arguments_have, results_have = (
+        [axes.split()[:1] == [ROWS] for axes in side.split(",")] for side in rule.split("->")
+    )
+    names = dict.fromkeys(rule.replace("->", " ").replace(",", " ").split())  # by first appearance, as jax wants them
+    whole = tuple(name for name in names if name != ROWS and (together is None or name in together))
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        split = custom_partitioning(function, static_argnums=(0,))
+
+        def partition(options: Any, mesh: Any, arguments: tuple, results: Any) -> tuple:
+            rows = (*arguments[arguments_have.index(True)].sharding.spec, None)[0]
+
+            def place(x: Any, has: bool) -> NamedSharding:
+                axes = [rows, *[None] * (len(x.shape) - 1)] if has else []
+                return NamedSharding(mesh, PartitionSpec(*axes))
+
+            leaves, tree = jax.tree.flatten(results)
+            outcome = tree.unflatten(map(place, leaves, results_have))
+            return mesh, partial(function, options), outcome, tuple(map(place, arguments, arguments_have))
+
+        split.def_partition(partition, sharding_rule=rule, need_replication_factors=whole)
+        return split
+
+    return decorate
