@@ -1,4 +1,4 @@
-"""softmax(q kᵀ + bias) v over valid frames: with a kernel where there is one, else written out."""
+"""softmax(q kᵀ + gate bias) v over valid frames: with a kernel where there is one, else written out."""
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +12,18 @@ def attend(
     key: jax.Array,
     value: jax.Array,
     inside: jax.Array,
-    bias: jax.Array | None = None,
     keys: jax.Array | None = None,
     rate: float = 0.0,
+    bias: jax.Array | None = None,
+    gate: jax.Array | None = None,
 ) -> jax.Array:
     """query, already scaled, key and value (B, T, H, C) -> same; logits and softmax in float32.
 
-    inside (B, T): frames that are no padding · bias (B, H, T, T) · keys (B,): dropout of weights at this rate.
+    inside (B, T): frames that are no padding · keys (B,): dropout of weights at this rate · bias (H, T, T) from query
+    to key, and gate (B, H, T) of the queries, both float32, or neither.
     """
-    if bias is None and flash_attention.fits(query):
-        return flash_attention.attend(query, key, value, inside.sum(1), keys, rate)
+    if flash_attention.fits(query):
+        return flash_attention.attend(query, key, value, inside.sum(1), keys, rate, bias, gate)
     rows, frames, heads, _ = query.shape
     # One axis of all rows and heads in front: XLA's CPU compiler contracts over either axis of the weights in place
     # then. jax.nn.dot_product_attention, with two, copies them transposed, and takes 4 times as long there.
@@ -29,7 +31,7 @@ def attend(
     logits = jnp.einsum("ntc,nsc->nts", query, key, preferred_element_type=jnp.float32)
     logits = logits.reshape(rows, heads, frames, frames)
     if bias is not None:
-        logits = logits + bias
+        logits = logits + gate[..., None] * bias
     logits = jnp.where(inside[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
     weights = dropout(jax.nn.softmax(logits), rate, keys).astype(value.dtype)
     mixed = jnp.einsum("nts,nsc->ntc", weights.reshape(rows * heads, frames, frames), value)

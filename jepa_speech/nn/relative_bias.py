@@ -53,7 +53,7 @@ class BiasGate(nnx.Module):
         self.constant = nnx.Param(jnp.ones(heads))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x (B, T, D), the attention's input -> (B, H, T, 1) float32: one gate a query."""
+        """x (B, T, D), the attention's input -> (B, H, T) float32: one gate a query."""
         gates = self.linear(x.reshape(*x.shape[:2], self.heads, -1)).astype(jnp.float32)  # (B, T, H, 8)
         a, b = jnp.moveaxis(jax.nn.sigmoid(gates.reshape(*gates.shape[:3], 2, 4).sum(-1)), -1, 0)
-        return jnp.moveaxis(a * (b * self.constant[...] - 1) + 2, 1, 2)[..., None]
+        return jnp.moveaxis(a * (b * self.constant[...] - 1) + 2, 1, 2)

@@ -47,8 +47,8 @@ class Attention(nnx.Module):
             part(x).reshape(*x.shape[:2], self.heads, -1) for part in (self.query, self.key, self.value)
         )  # (B, T, H, D/H)
         query = query * query.shape[-1] ** -0.5
-        bias = None if self.gate is None else self.gate(x) * bias  # (B, H, T, T)
-        return self.out(attend(query, key, value, inside, bias, keys, self.rate).reshape(x.shape))
+        gate = None if self.gate is None else self.gate(x)  # (B, H, T)
+        return self.out(attend(query, key, value, inside, keys, self.rate, bias, gate).reshape(x.shape))
 
 
 class Block(nnx.Module):

@@ -1,6 +1,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from flax import nnx
 
 from jepa_speech.errors import UsageError
+from jepa_speech.nn import flash_attention
 from jepa_speech.nn.conv_features import scale_gradient
 from jepa_speech.nn.conv_positions import ConvPositions
 from jepa_speech.nn.module import Pure
@@ -213,13 +215,37 @@ def test_the_gated_bias_is_the_papers():
     c = np.array([0.7, 1.6], np.float32)
     gate.constant[...] = jnp.asarray(c)
     x = np.random.default_rng(0).normal(0, 3, (1, frames, width)).astype(np.float32)
-    got = np.asarray(gate(jnp.asarray(x)) * bias(frames))  # (1, H, T, T)
+    got = np.asarray(gate(jnp.asarray(x))[..., None] * bias(frames))  # (1, H, T, T)
     kernel, offset, table = (np.asarray(p[...]) for p in (gate.linear.kernel, gate.linear.bias, bias.table))
     for head, query, key in np.ndindex(heads, frames, frames):
         sums = (x[0, query, 4 * head : 4 * head + 4] @ kernel + offset).reshape(2, 4).sum(1)
         a, r = 1 / (1 + np.exp(-sums))
         d, u = table[buckets(np.array(key - query), 8, 4), head], 1 - a
         assert got[0, head, query, key] == pytest.approx(d + u * d + (1 - u) * c[head] * r * d, abs=1e-5)
+
+
+def test_wavlm_is_the_same_by_the_kernel_that_a_gpu_has(waves, monkeypatch):
+    """Outputs and gradients, those of the bias's table and of the gates among them, with dropout of weights."""
+    made = pure(replace(TINY, frontend="logmel", blocks=1, relative_bias=True, attention_dropout=0.2))
+    params = jax.jit(made.init)(jax.random.key(0))
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(1), p.shape), params)
+    wave, lengths = waves
+    keys = jax.random.split(jax.random.key(2), 2)
+    weight = jax.random.normal(jax.random.key(3), (2, TINY.frames(wave.shape[1]), TINY.width))
+
+    def loss(params):
+        z = made.apply(params, wave, lengths, keys=keys).z
+        return (z * weight).sum(), z
+
+    expected = jax.jit(jax.grad(loss, has_aux=True))(params)
+    kernel, calls = partial(flash_attention.attend, interpret=True), []
+    monkeypatch.setattr(flash_attention, "fits", lambda query: True)
+    monkeypatch.setattr(flash_attention, "attend", lambda *x: calls.append(len(x)) or kernel(*x))
+    got = jax.jit(jax.grad(lambda params: loss(params), has_aux=True))(params)
+    assert calls == [8]  # with bias and gate
+    assert np.abs(expected[0]["relative_bias"]["table"]).max() > 0.01
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4 * max(1, np.abs(b).max()), err_msg=jax.tree_util.keystr(path))
 
 
 def test_weight_norm_leaves_one_length_a_tap():
