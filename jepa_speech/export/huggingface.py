@@ -19,7 +19,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.export.safetensors import read_safetensors
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json
-from jepa_speech.nn.frontends import CONVOLUTIONS
+from jepa_speech.nn.conv_stack import CONVOLUTIONS
 from jepa_speech.nn.module import Params, Pure
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 

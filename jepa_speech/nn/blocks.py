@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.attention import attend
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.rows import dropout, fold
 
@@ -62,7 +63,7 @@ class ConvModule(nnx.Module):
         self.kernel = kernel
         self.gate = Linear(width, 2 * width, dtype=dtype, rngs=rngs)
         self.taps = nnx.Param(jax.random.normal(rngs.params(), (kernel, width)) * kernel**-0.5)  # (kernel, D)
-        self.norm = norm(width, dtype, rngs)
+        self.norm = LayerNorm(width, dtype, rngs)
         self.out = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
@@ -74,16 +75,12 @@ class ConvModule(nnx.Module):
         return self.out(jax.nn.silu(self.norm(x)))  # (B, T, D)
 
 
-def norm(width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(width, dtype=dtype, use_fast_variance=False, rngs=rngs)
-
-
 class TransformerBlock(nnx.Module):
     """x + attention, x + feed-forward, each on the normalised input."""
 
     def __init__(self, width: int, heads: int, hidden: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.rate = rate
-        self.attention_norm, self.ff_norm = norm(width, dtype, rngs), norm(width, dtype, rngs)
+        self.attention_norm, self.ff_norm = LayerNorm(width, dtype, rngs), LayerNorm(width, dtype, rngs)
         self.attention = Attention(width, heads, dtype, rngs)
         self.ff = FeedForward(width, hidden, rate, jax.nn.gelu, dtype, rngs)
 
@@ -99,7 +96,7 @@ class ConformerBlock(nnx.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, kernel: int, rate: float, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.rate = rate
-        self.norms = nnx.List([norm(width, dtype, rngs) for _ in range(5)])
+        self.norms = nnx.List([LayerNorm(width, dtype, rngs) for _ in range(5)])
         self.ff1 = FeedForward(width, hidden, rate, jax.nn.silu, dtype, rngs)
         self.attention = Attention(width, heads, dtype, rngs)
         self.convolution = ConvModule(width, kernel, dtype, rngs)

@@ -1,41 +1,14 @@
 """The convolutional front-end as published: wav2vec 2.0's Base (`group`) and Large (`layer`)."""
 
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn.convolution import strided
-from jepa_speech.nn.frontends import CONVOLUTIONS
-from jepa_speech.nn.rows import valid
-
-EPSILON = 1e-5  # of every normalisation in these models
-
-
-def layer_norm(width: int, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    return nnx.LayerNorm(width, epsilon=EPSILON, dtype=dtype, use_fast_variance=False, rngs=rngs)
-
-
-class TimeNorm(nnx.Module):
-    """Each channel of a row to mean 0 and variance 1 over its valid frames (a group norm of one channel a group).
-
-    So a padded row gives what the published model gives for that recording alone; the published code counts padding
-    in, and is trained on batches without any. Hidden samples do count, there as here.
-    """
-
-    def __init__(self, width: int):
-        self.scale = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
-
-    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
-        """x (B, T, C), inside (B, T) False where padded -> (B, T, C)."""
-        wide, weight = x.astype(jnp.float32), inside[..., None]
-        count = jnp.maximum(weight.sum(1, keepdims=True), 1)
-        wide = wide - (wide * weight).sum(1, keepdims=True) / count
-        variance = (jnp.square(wide) * weight).sum(1, keepdims=True) / count
-        wide = wide * jax.lax.rsqrt(variance + EPSILON)
-        return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
+from jepa_speech.nn.conv_stack import EPSILON, TimeNorm, convolutions, convolve
+from jepa_speech.nn.layer_norm import LayerNorm
 
 
 class ConvFeatures(nnx.Module):
@@ -55,46 +28,19 @@ class ConvFeatures(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.gradient_scale = gradient_scale
-        self.convolutions, self.norms = nnx.List(), nnx.List()
-        for i, (kernel, stride) in enumerate(CONVOLUTIONS):
-            self.convolutions.append(
-                nnx.Conv(
-                    1 if i == 0 else channels,
-                    channels,
-                    kernel,
-                    strides=stride,
-                    padding="VALID",
-                    use_bias=bias,
-                    kernel_init=nnx.initializers.he_normal(),
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-            )
-            if norm == "layer":
-                self.norms.append(layer_norm(channels, dtype, rngs))
+        layer = partial(LayerNorm, channels, dtype, rngs, EPSILON) if norm == "layer" else None
+        self.convolutions, self.norms = convolutions(channels, bias, layer, dtype, rngs)
         if norm == "group":
             self.norms.append(TimeNorm(channels))
-        self.final_norm = layer_norm(channels, dtype, rngs)
+        self.final_norm = LayerNorm(channels, dtype, rngs, EPSILON)
 
     def __call__(self, wave: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """wave (B, S), lengths (B,) samples -> features (B, T, C), and energy (B, T): their mean square before the
         last norm, float32.
         """
-        x = wave[..., None]  # (B, S, 1)
-        for i, convolution in enumerate(self.convolutions):
-            x = strided(convolution, x)
-            if i < len(self.norms):
-                norm = self.norms[i]
-                x = norm(x, first_inside(lengths, x.shape[1])) if isinstance(norm, TimeNorm) else norm(x)
-            x = jax.nn.gelu(x, approximate=False)
+        x = convolve(wave, lengths, self.convolutions, self.norms)
         x = scale_gradient(x, self.gradient_scale)  # (B, T, C)
         return self.final_norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
-
-
-def first_inside(lengths: jax.Array, size: int) -> jax.Array:
-    """Which frames of the first convolution see no padding: lengths (B,) samples -> (B, size) bool."""
-    kernel, stride = CONVOLUTIONS[0]
-    return valid((lengths - kernel) // stride + 1, size)
 
 
 def scale_gradient(x: jax.Array, scale: float) -> jax.Array:

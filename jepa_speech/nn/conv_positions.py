@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn.conv_features import EPSILON
+from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.convolution import grouped
+from jepa_speech.nn.gelu import gelu
 
 # torch's default for convolutions and linear layers: uniform in ±1/sqrt(fan in).
 uniform_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -30,7 +31,7 @@ class ConvPositions(nnx.Module):
         v = self.v[...]
         kernel = v * (self.g[...] / jnp.sqrt(jnp.square(v).sum((1, 2))))[:, None, None]
         x = jnp.where(inside[..., None], x, 0)  # padding is silence to the taps
-        return jax.nn.gelu(grouped(x, kernel, self.groups) + self.bias[...].astype(x.dtype), approximate=False)
+        return gelu(grouped(x, kernel, self.groups) + self.bias[...].astype(x.dtype))
 
 
 class StackedPositions(nnx.Module):
@@ -54,5 +55,5 @@ class StackedPositions(nnx.Module):
             x = jnp.where(inside[..., None], x, 0)
             x = grouped(x, kernel[...], self.groups) + bias[...].astype(x.dtype)
             wide = jax.nn.standardize(x.astype(jnp.float32), epsilon=EPSILON)
-            x = jax.nn.gelu(wide.astype(x.dtype), approximate=False)
+            x = gelu(wide.astype(x.dtype))
         return x

@@ -18,25 +18,59 @@ def strided(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
     """What convolution(x) is, without padding: x (B, S, C) -> (B, T, D)."""
     if not on_gpu():
         return convolution(x)
-    dtype, stride = convolution.dtype, int(np.ravel(convolution.strides)[0])
-    x = strided_product(x.astype(dtype), convolution.kernel[...].astype(dtype), stride)
-    return x if convolution.bias is None else x + convolution.bias[...].astype(dtype)
+    return of_windows(convolution, windows(x.astype(convolution.dtype), *reach(convolution)))
 
 
-def strided_product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """x (B, S, C), kernel (K, C, D) -> (B, T, D), T = floor((S - K) / stride) + 1, as one product.
+def of_windows(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
+    """What the convolution makes of windows (B, T, K, C) of its input: (B, T, D), as one product."""
+    kernel = convolution.kernel[...].astype(convolution.dtype)  # (K, C, D)
+    x = by_frames(x.reshape(*x.shape[:2], -1), kernel.reshape(-1, kernel.shape[-1]))
+    return x if convolution.bias is None else x + convolution.bias[...].astype(x.dtype)
 
-    A window of K frames is read from strides that lie side by side: K frames need ceil(K / stride) of them.
+
+def windows(x: jax.Array, size: int, stride: int) -> jax.Array:
+    """x (B, S, C) -> (B, T, size, C), T = floor((S - size) / stride) + 1: frame t sees [stride t, stride t + size).
+
+    A window is read from strides that lie side by side: `size` frames need ceil(size / stride) of them.
     """
-    size, channels, width = kernel.shape
-    frames, reach = (x.shape[1] - size) // stride + 1, -(-size // stride)
-    needed = (frames + reach - 1) * stride
-    x = jnp.pad(x, ((0, 0), (0, max(0, needed - x.shape[1])), (0, 0)))[:, :needed]
-    x = x.reshape(len(x), -1, stride * channels)
-    taps = [min(stride, size - i * stride) * channels for i in range(reach)]
-    windows = jnp.concatenate([x[:, i : i + frames, :n] for i, n in enumerate(taps)], -1)  # (B, T, K C)
-    out = windows.reshape(len(x) * frames, -1) @ kernel.reshape(-1, width)  # over rows: see linear.py
-    return out.reshape(len(x), frames, width)
+    rows, samples, channels = x.shape
+    frames, strides = (samples - size) // stride + 1, -(-size // stride)
+    needed = (frames + strides - 1) * stride
+    x = jnp.pad(x, ((0, 0), (0, max(0, needed - samples)), (0, 0)))[:, :needed]
+    x = x.reshape(rows, -1, stride * channels)
+    taps = [min(stride, size - i * stride) * channels for i in range(strides)]
+    found = jnp.concatenate([x[:, i : i + frames, :n] for i, n in enumerate(taps)], -1)
+    return found.reshape(rows, frames, size, channels)
+
+
+def reach(convolution: nnx.Conv) -> tuple[int, int]:
+    """Kernel and stride."""
+    return convolution.kernel.shape[0], int(np.ravel(convolution.strides)[0])
+
+
+@jax.custom_vjp
+def by_frames(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x (B, T, C) @ kernel (C, D) -> (B, T, D), for many frames and few channels.
+
+    The kernel's gradient is a product for each row, summed in float32. As one, which contracts all rows' frames to a
+    small matrix, it is cut into too few pieces to keep a GPU busy: it took two and a half times as long on an H100.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:2], -1)  # over rows: see linear.py
+
+
+def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return by_frames(x, kernel), (x, kernel)
+
+
+def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    rows = jnp.einsum("btc,btd->bcd", x, gradient, preferred_element_type=jnp.float32)
+    rows = jax.lax.optimization_barrier(rows)  # else XLA makes one product of product and sum
+    back = gradient.reshape(-1, gradient.shape[-1]) @ kernel.T
+    return back.reshape(x.shape), rows.sum(0).astype(kernel.dtype)
+
+
+by_frames.defvjp(_forward, _backward)
 
 
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:

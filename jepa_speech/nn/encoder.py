@@ -9,7 +9,7 @@ from flax import nnx
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock, norm
+from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock
 from jepa_speech.nn.frontends import (
     SUBSAMPLED_WINDOW,
     ConvFrontend,
@@ -17,6 +17,7 @@ from jepa_speech.nn.frontends import (
     SubsampledFrontend,
     subsampled_frames,
 )
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
@@ -99,7 +100,7 @@ class Encoder(nnx.Module):
         local = config.name == "transformer"
         self.local = ConvModule(config.width, config.kernel, dtype, rngs) if local else None
         self.blocks = nnx.List([block(config, rngs) for _ in range(config.blocks)])
-        self.norm = norm(config.width, dtype, rngs)
+        self.norm = LayerNorm(config.width, dtype, rngs)
 
     def __call__(
         self,

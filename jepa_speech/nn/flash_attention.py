@@ -9,7 +9,6 @@ jax 0.11 says that a later version drops this way of writing kernels (pallas.tri
 it, and plain attention computes the same.
 """
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jepa_speech.nn.by_rows import by_rows
-from jepa_speech.nn.gpu import on_gpu
+from jepa_speech.nn.gpu import kernels_wanted
 from jepa_speech.nn.rows import draws, threshold
 
 NEVER = -1e30  # a logit that gets no weight
@@ -30,9 +29,8 @@ WARPS, STAGES = 4, 3
 
 
 def fits(query: jax.Array) -> bool:
-    """Whether to use it: on a GPU, in bfloat16, for heads of 16 to 128 channels; never with JEPA_SPEECH_FLASH=0."""
-    wanted = os.environ.get("JEPA_SPEECH_FLASH", "1") != "0" and on_gpu()
-    return wanted and query.dtype == jnp.bfloat16 and query.shape[-1] in (16, 32, 64, 128)
+    """Whether to use it: on a GPU, in bfloat16, for heads of 16 to 128 channels; never with JEPA_SPEECH_KERNELS=0."""
+    return kernels_wanted() and query.dtype == jnp.bfloat16 and query.shape[-1] in (16, 32, 64, 128)
 
 
 class Options(NamedTuple):

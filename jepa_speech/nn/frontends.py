@@ -1,5 +1,6 @@
 """From the standardised waveform to frames on the grid: frame t sees samples [320t, 320t + 400)."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,11 +9,9 @@ from flax import nnx
 
 from jepa_speech.features.grid import HOP
 from jepa_speech.features.spectral import log_mel
-from jepa_speech.nn.convolution import strided
+from jepa_speech.nn.conv_stack import convolutions, convolve
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-
-# Kernel and stride of the seven convolutions of wav2vec 2.0 (arXiv 2006.11477, section 4.2): stride 320, field 400.
-CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
 
 # Frame t of the subsampled front-end sees the samples [640t, 640t + 1360): seven log-mel frames at 100 Hz.
 SUBSAMPLED_WINDOW, SUBSAMPLED_HOP = 1360, 640
@@ -28,28 +27,13 @@ class ConvFrontend(nnx.Module):
     """
 
     def __init__(self, channels: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.convolutions, self.norms = nnx.List(), nnx.List()
-        for i, (kernel, stride) in enumerate(CONVOLUTIONS):
-            self.convolutions.append(
-                nnx.Conv(
-                    1 if i == 0 else channels,
-                    channels,
-                    kernel,
-                    strides=stride,
-                    padding="VALID",
-                    kernel_init=nnx.initializers.he_normal(),
-                    dtype=dtype,
-                    rngs=rngs,
-                )
-            )
-            self.norms.append(nnx.LayerNorm(channels, dtype=dtype, use_fast_variance=False, rngs=rngs))
-        self.final_norm = nnx.LayerNorm(channels, dtype=dtype, use_fast_variance=False, rngs=rngs)
+        norm = partial(LayerNorm, channels, dtype, rngs)
+        self.convolutions, self.norms = convolutions(channels, True, norm, dtype, rngs)
+        self.final_norm = norm()
 
     def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
         """wave (B, S) -> features (B, T, channels), and the energy (B, T) that they had before the last norm."""
-        x = wave[..., None]  # (B, S, 1)
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = jax.nn.gelu(norm(strided(convolution, x)), approximate=False)
+        x = convolve(wave, None, self.convolutions, self.norms)
         return self.final_norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
 
 
@@ -83,7 +67,7 @@ class SubsampledFrontend(nnx.Module):
         self.first = nnx.Conv(1, channels, (3, 3), kernel_init=he, **shared)
         self.second = nnx.Conv(channels, channels, (3, 3), kernel_init=he, **shared)
         self.linear = Linear(channels * 20, width, dtype=dtype, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, dtype=dtype, use_fast_variance=False, rngs=rngs)
+        self.norm = LayerNorm(width, dtype, rngs)
 
     def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
         """wave (B, S) -> features (B, T, width), and the energy (B, T) that they had before the norm."""

@@ -1,5 +1,6 @@
 """Whether layers are computed as is fast on a GPU, or as they are written down."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +13,11 @@ _written = ContextVar("as_written", default=False)
 def on_gpu() -> bool:
     """True where a GPU computes, and nobody wants layers as they are written."""
     return jax.default_backend() == "gpu" and not _written.get()
+
+
+def kernels_wanted() -> bool:
+    """True on a GPU for which kernels of our own may be written: not with JEPA_SPEECH_KERNELS=0."""
+    return on_gpu() and os.environ.get("JEPA_SPEECH_KERNELS", "1") != "0"
 
 
 @contextmanager

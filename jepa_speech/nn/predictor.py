@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn.blocks import norm
 from jepa_speech.nn.encoder import EncoderConfig, block
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.rows import dropout, fold, valid
 
@@ -22,7 +22,7 @@ class Predictor(nnx.Module):
         self.input = Linear(config.width, config.width, dtype=dtype, rngs=rngs)
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.width,)))
         self.blocks = nnx.List([block(config, rngs) for _ in range(blocks)])
-        self.norm = norm(config.width, dtype, rngs)
+        self.norm = LayerNorm(config.width, dtype, rngs)
         self.output = Linear(config.width, config.width, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -51,13 +51,13 @@ class ClusterHead(nnx.Module):
     def __init__(self, width: int, clusters: int, config: HeadConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.rate = config.dropout
         self.input = Linear(width, config.width, dtype=dtype, rngs=rngs)
-        self.input_norm = norm(config.width, dtype, rngs)
+        self.input_norm = LayerNorm(config.width, dtype, rngs)
         self.norms, self.up, self.down = nnx.List(), nnx.List(), nnx.List()
         for _ in range(config.blocks):
-            self.norms.append(norm(config.width, dtype, rngs))
+            self.norms.append(LayerNorm(config.width, dtype, rngs))
             self.up.append(Linear(config.width, config.width, dtype=dtype, rngs=rngs))
             self.down.append(Linear(config.width, config.width, dtype=dtype, rngs=rngs))
-        self.output_norm = norm(config.width, dtype, rngs)
+        self.output_norm = LayerNorm(config.width, dtype, rngs)
         self.output = Linear(config.width, clusters, dtype=dtype, rngs=rngs)
 
     def __call__(self, z: jax.Array, keys: jax.Array | None = None) -> jax.Array:

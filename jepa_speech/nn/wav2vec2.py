@@ -13,9 +13,11 @@ from flax import nnx
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.nn.conv_features import ConvFeatures, layer_norm
+from jepa_speech.nn.conv_features import ConvFeatures
 from jepa_speech.nn.conv_positions import ConvPositions, StackedPositions, uniform_init
+from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.frontends import LogMelFrontend
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
@@ -146,7 +148,9 @@ class Wav2Vec2Encoder(nnx.Module):
         )
         sizes = config.block_sizes()
         self.blocks = nnx.List([Block(sizes, rngs) for _ in range(config.blocks)])
-        self.norm = layer_norm(config.width, dtype, rngs)  # of the last block's output, or of the first one's input
+        self.norm = LayerNorm(
+            config.width, dtype, rngs, EPSILON
+        )  # of the last block's output, or of the first one's input
 
     def __call__(
         self,

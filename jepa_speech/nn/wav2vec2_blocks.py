@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.attention import attend
-from jepa_speech.nn.conv_features import layer_norm
+from jepa_speech.nn.conv_stack import EPSILON
+from jepa_speech.nn.gelu import gelu
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.relative_bias import BiasGate
 from jepa_speech.nn.rows import dropout, fold
@@ -57,10 +59,10 @@ class Block(nnx.Module):
     def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
         self.sizes = sizes
         self.attention = Attention(sizes, rngs)
-        self.attention_norm = layer_norm(sizes.width, sizes.dtype, rngs)
+        self.attention_norm = LayerNorm(sizes.width, sizes.dtype, rngs, EPSILON)
         self.up = linear(sizes.width, sizes.hidden, sizes.dtype, rngs)
         self.down = linear(sizes.hidden, sizes.width, sizes.dtype, rngs)
-        self.ff_norm = layer_norm(sizes.width, sizes.dtype, rngs)
+        self.ff_norm = LayerNorm(sizes.width, sizes.dtype, rngs, EPSILON)
 
     def __call__(
         self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None
@@ -72,7 +74,7 @@ class Block(nnx.Module):
         if not pre_norm:
             x = self.attention_norm(x)
         read = self.ff_norm(x) if pre_norm else x
-        up = jax.nn.gelu(self.up(read), approximate=False)
+        up = gelu(self.up(read))
         ff = self.down(dropout(up, self.sizes.activation_dropout, fold(keys, 2)))
         x = x + dropout(ff, rate, fold(keys, 3))
         return (x if pre_norm else self.ff_norm(x)), ff

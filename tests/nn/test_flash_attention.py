@@ -1,11 +1,10 @@
 """The kernel, interpreted on the CPU, against attention written out; and its lowering for a GPU, which needs none."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pretended import pretended_gpu
 
 from jepa_speech.nn import flash_attention
 from jepa_speech.nn.rows import dropout, valid
@@ -59,7 +58,7 @@ def test_it_is_for_gpus_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert flash_attention.fits(half)
     assert not flash_attention.fits(QUERY) and not flash_attention.fits(half[..., :10])
-    monkeypatch.setenv("JEPA_SPEECH_FLASH", "0")
+    monkeypatch.setenv("JEPA_SPEECH_KERNELS", "0")
     assert not flash_attention.fits(half)
 
 
@@ -108,11 +107,3 @@ def test_the_kernels_lower_for_a_gpu(biased: bool, monkeypatch: pytest.MonkeyPat
         text = gradient.trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("_kernel") >= 3  # forward, keys and values, queries
     assert ("12x832x832" in text) == biased
-
-
-def pretended_gpu() -> contextlib.AbstractContextManager:
-    """From jax 0.11 on, lowering asks for the device."""
-    if not hasattr(jax.sharding, "AbstractDevice"):
-        return contextlib.nullcontext()
-    device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="cuda")
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device))

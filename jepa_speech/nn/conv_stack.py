@@ -1,0 +1,108 @@
+"""The seven convolutions of a front-end, as wav2vec 2.0 has them: each normalised or not, then GELU."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.nn.convolution import of_windows, strided
+from jepa_speech.nn.gelu import gelu
+from jepa_speech.nn.norm_kernel import Options, fits, norm_windows
+from jepa_speech.nn.rows import valid
+
+# Kernel and stride (arXiv 2006.11477, section 4.2): stride 320, field 400.
+CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
+EPSILON = 1e-5  # of every normalisation in the published models
+
+
+class TimeNorm(nnx.Module):
+    """Each channel of a row to mean 0 and variance 1 over its valid frames (a group norm of one channel a group).
+
+    So a padded row gives what the published model gives for that recording alone; the published code counts padding
+    in, and is trained on batches without any. Hidden samples do count, there as here.
+    """
+
+    def __init__(self, width: int):
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
+        """x (B, T, C), inside (B, T) False where padded -> (B, T, C)."""
+        wide, weight = x.astype(jnp.float32), inside[..., None]
+        count = jnp.maximum(weight.sum(1, keepdims=True), 1)
+        wide = wide - (wide * weight).sum(1, keepdims=True) / count
+        variance = (jnp.square(wide) * weight).sum(1, keepdims=True) / count
+        wide = wide * jax.lax.rsqrt(variance + EPSILON)
+        return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+    def affine(self, x: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The same as a scale and a bias (B, C), from one pass over x: convolutions of waves have little mean."""
+        wide, weight = x.astype(jnp.float32), inside[..., None]
+        count = jnp.maximum(inside.sum(1, keepdims=True), 1)
+        mean = (wide * weight).sum(1) / count
+        variance = jnp.maximum((jnp.square(wide) * weight).sum(1) / count - jnp.square(mean), 0)
+        scale = self.scale[...] * jax.lax.rsqrt(variance + EPSILON)
+        return scale, self.bias[...] - mean * scale
+
+
+def convolutions(
+    channels: int, bias: bool, norm: Callable[[], nnx.Module] | None, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> tuple[nnx.List, nnx.List]:
+    """The seven, and what norm() makes for each."""
+    made, norms = nnx.List(), nnx.List()
+    shared = {"padding": "VALID", "use_bias": bias, "kernel_init": nnx.initializers.he_normal()}
+    for i, (kernel, stride) in enumerate(CONVOLUTIONS):
+        inputs = 1 if i == 0 else channels
+        made.append(nnx.Conv(inputs, channels, kernel, strides=stride, dtype=dtype, rngs=rngs, **shared))
+        if norm is not None:
+            norms.append(norm())
+    return made, norms
+
+
+def convolve(
+    wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[nnx.Module]
+) -> jax.Array:
+    """wave (B, S), lengths (B,) samples, for a TimeNorm -> (B, T, C). norms: behind all convolutions, or the first."""
+    norms = [*norms, *[None] * (len(convolutions) - len(norms))]
+    if fits(convolutions[0].dtype, convolutions[0].out_features):
+        return with_windows(wave, lengths, convolutions, norms)
+    x = wave[..., None]
+    for convolution, norm in zip(convolutions, norms, strict=True):
+        x = strided(convolution, x)
+        if isinstance(norm, TimeNorm):
+            x = norm(x, first_inside(lengths, x.shape[1]))
+        elif norm is not None:
+            x = norm(x)
+        x = gelu(x)
+    return x
+
+
+def with_windows(
+    wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[nnx.Module | None]
+) -> jax.Array:
+    """The same, where what stands between two convolutions is one kernel."""
+    x = strided(convolutions[0], wave[..., None])
+    for norm, convolution, reach in zip(norms[:-1], convolutions[1:], CONVOLUTIONS[1:], strict=True):
+        x = of_windows(convolution, normed_gelu(norm, x, lengths, *reach))
+    return normed_gelu(norms[-1], x, lengths)[:, :, 0]
+
+
+def normed_gelu(
+    norm: nnx.Module | None, x: jax.Array, lengths: jax.Array | None, size: int = 1, stride: int = 1
+) -> jax.Array:
+    """Windows (B, T, size, C) of GELU(norm(x)), x (B, S, C)."""
+    shape = (len(x), x.shape[-1])
+    scale, bias, epsilon = jnp.ones(shape), jnp.zeros(shape), None
+    if isinstance(norm, TimeNorm):
+        scale, bias = norm.affine(x, first_inside(lengths, x.shape[1]))
+    elif norm is not None:
+        scale, bias = (jnp.broadcast_to(p[...], shape) for p in (norm.scale, norm.bias))
+        epsilon = norm.epsilon
+    return norm_windows(x, scale, bias, Options(epsilon, True, size, stride))
+
+
+def first_inside(lengths: jax.Array, size: int) -> jax.Array:
+    """Which frames of the first convolution see no padding: lengths (B,) samples -> (B, size) bool."""
+    kernel, stride = CONVOLUTIONS[0]
+    return valid((lengths - kernel) // stride + 1, size)

@@ -1,0 +1,22 @@
+"""Layer norm over the last axis (arXiv 1607.06450), mean and variance in float32."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.nn.norm_kernel import Options, fits, norm_windows
+
+
+class LayerNorm(nnx.LayerNorm):
+    """flax's; frames (B, T, D) in bfloat16 on a GPU by a kernel."""
+
+    def __init__(self, width: int, dtype: jnp.dtype, rngs: nnx.Rngs, epsilon: float = 1e-6):
+        super().__init__(width, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (…, D) -> same."""
+        if x.ndim != 3 or not fits(x.dtype, x.shape[-1]) or self.dtype != x.dtype:
+            return super().__call__(x)
+        shape = (len(x), x.shape[-1])
+        scale, bias = (jnp.broadcast_to(p[...], shape) for p in (self.scale, self.bias))
+        return norm_windows(x, scale, bias, Options(self.epsilon))[:, :, 0]

@@ -1,0 +1,191 @@
+"""Layer norm, GELU and a convolution's windows as one kernel on a GPU, and one back.
+
+What stands between two products is bound by memory: the first convolution's output alone has 0.8 GB for 16 recordings
+of 15.6 s. The kernel reads it once, and writes what the next product reads; for the way back nothing else is kept.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from jepa_speech.nn.by_rows import by_rows
+from jepa_speech.nn.gelu import normal
+from jepa_speech.nn.gpu import kernels_wanted
+
+# What an instance of four warps reads at a time, there and back: nothing is spilled from an H100's registers.
+WARPS, OUT, BACK = 4, 4096, 2048
+TURNS, INSTANCES = 32, 16  # on the way back: at most so many times, and at least so many instances a row
+
+
+def fits(dtype: jnp.dtype, channels: int) -> bool:
+    """Whether to use it: on a GPU, in bfloat16, for 64 to 1024 channels; never with JEPA_SPEECH_KERNELS=0."""
+    return kernels_wanted() and dtype == jnp.bfloat16 and 64 <= channels <= 1024
+
+
+class Options(NamedTuple):
+    epsilon: float | None = None  # of the layer norm over channels; None: there is none
+    gelu: bool = False
+    size: int = 1  # frames of a window
+    stride: int = 1
+    interpret: bool = False
+
+
+def norm_windows(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Options) -> jax.Array:
+    """Windows of GELU(x̂ · scale + bias), x̂ being x or its layer norm: x (B, S, C) -> (B, T, size, C).
+
+    scale, bias (B, C) float32. T = floor((S - size) / stride) + 1; windows of [stride t, stride t + size).
+    """
+    return _windows(options, x, scale, bias)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _windows(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    return _outputs(options, x, scale, bias)[0]
+
+
+def _forward(options: Options, *arrays: jax.Array) -> tuple[jax.Array, tuple]:
+    return _windows(options, *arrays), arrays
+
+
+def _backward(options: Options, kept: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    dx, dscale, dbias = _gradients(options, *kept, gradient)
+    return dx, dscale.sum(1), dbias.sum(1)
+
+
+_windows.defvjp(_forward, _backward)
+
+
+@by_rows("b s c, b c, b c -> b t w c")
+def _outputs(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array]:
+    rows, samples, channels = x.shape
+    frames = (samples - options.size) // options.stride + 1
+    shape = (frames, options.size, channels)
+    return pl.pallas_call(
+        partial(_outputs_kernel, options=options),
+        grid=(rows, pl.cdiv(samples, options.stride * _frames(OUT, channels))),
+        in_specs=[_row(x.shape[1:]), _row((channels,)), _row((channels,))],
+        out_specs=[_row(shape)],
+        out_shape=[jax.ShapeDtypeStruct((rows, *shape), x.dtype)],
+        compiler_params=triton.CompilerParams(num_warps=WARPS),
+        interpret=options.interpret,
+    )(x, scale, bias)
+
+
+@by_rows("b s c, b c, b c, b t w c -> b s c, b n c, b n c")
+def _gradients(
+    options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of x, and of scale and bias as sums of one instance each."""
+    rows, samples, channels = x.shape
+    tile = options.stride * _frames(BACK, channels)
+    turns = min(TURNS, max(1, samples // (tile * INSTANCES)))
+    instances = pl.cdiv(samples, tile * turns)
+    sums = jax.ShapeDtypeStruct((rows, instances, channels), jnp.float32)
+    one = pl.BlockSpec((None, None, channels), lambda b, i: (b, i, 0))
+    return pl.pallas_call(
+        partial(_gradients_kernel, options=options, turns=turns),
+        grid=(rows, instances),
+        in_specs=[_row(x.shape[1:]), _row((channels,)), _row((channels,)), _row(gradient.shape[1:])],
+        out_specs=[_row(x.shape[1:]), one, one],
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype), sums, sums],
+        compiler_params=triton.CompilerParams(num_warps=WARPS),
+        interpret=options.interpret,
+    )(x, scale, bias, gradient)
+
+
+def _row(shape: tuple[int, ...]) -> pl.BlockSpec:
+    """All of a row: an instance chooses its frames itself, the last ones not whole."""
+    return pl.BlockSpec((None, *shape), lambda b, i: (b, *[0] * len(shape)))
+
+
+def _frames(elements: int, channels: int) -> int:
+    return elements // pl.next_power_of_2(channels)
+
+
+def _outputs_kernel(x_ref, scale_ref, bias_ref, out_ref, *, options):
+    count, channel = _frames(OUT, x_ref.shape[1]), _channel(x_ref)
+    frame = (pl.program_id(1) * count + jnp.arange(count))[:, None]
+    scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
+    for part in range(options.stride):
+        sample = frame * options.stride + part
+        x = _load(x_ref, (sample, channel), sample < x_ref.shape[0])
+        y = _normed(x, channel, x_ref, options.epsilon)[0] * scale + bias
+        if options.gelu:
+            y = y * normal(y)[0]
+        for i, window, there in _windows_of(frame, part, out_ref, options):
+            _store(out_ref, (window, i, channel), y, there)
+
+
+def _gradients_kernel(x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbias_ref, *, options, turns):
+    first, count, channel = pl.program_id(1) * turns, _frames(BACK, x_ref.shape[1]), _channel(x_ref)
+    scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
+
+    def body(turn: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        dscale, dbias = sums
+        frame = ((first + turn) * count + jnp.arange(count))[:, None]
+        for part in range(options.stride):
+            sample, dy = frame * options.stride + part, jnp.zeros((count, channel.shape[1]), jnp.float32)
+            for i, window, there in _windows_of(frame, part, g_ref, options):
+                dy += _load(g_ref, (window, i, channel), there)
+            inside = sample < x_ref.shape[0]
+            normed, spread = _normed(_load(x_ref, (sample, channel), inside), channel, x_ref, options.epsilon)
+            if options.gelu:
+                y = normed * scale + bias
+                below, density = normal(y)
+                dy *= below + y * density
+            dscale, dbias = dscale + dy * normed, dbias + dy
+            dx = dy * scale
+            if options.epsilon is not None:
+                dx = spread * (dx - _mean(dx, x_ref) - normed * _mean(dx * normed, x_ref))
+            _store(dx_ref, (sample, channel), dx, inside)
+        return dscale, dbias
+
+    zeros = jnp.zeros((count, channel.shape[1]), jnp.float32)
+    dscale, dbias = jax.lax.fori_loop(0, turns, body, (zeros, zeros))
+    _store(dscale_ref, (channel,), dscale.sum(0, keepdims=True))
+    _store(dbias_ref, (channel,), dbias.sum(0, keepdims=True))
+
+
+def _windows_of(frame: jax.Array, part: int, windows_ref: Any, options: Options) -> Iterator[tuple]:
+    """Where the sample stride · frame + part lies in windows: its place in one, which one, and whether there is one."""
+    for i in range(part, options.size, options.stride):
+        window = frame - i // options.stride
+        yield i, jnp.maximum(window, 0), (window >= 0) & (window < windows_ref.shape[0])
+
+
+def _channel(x_ref: Any) -> jax.Array:
+    """Channels (1, N), a power of two: more than there are, maybe."""
+    return jnp.arange(pl.next_power_of_2(x_ref.shape[1]))[None]
+
+
+def _load(ref: Any, place: tuple, chosen: jax.Array | None = None) -> jax.Array:
+    """The frames of place that are chosen (N, 1), zeros for others and for channels that are not there."""
+    return triton.load(ref.at[place], mask=_mask(ref, place, chosen), other=0.0).astype(jnp.float32)
+
+
+def _store(ref: Any, place: tuple, x: jax.Array, chosen: jax.Array | None = None) -> None:
+    triton.store(ref.at[place], x.astype(ref.dtype), mask=_mask(ref, place, chosen))
+
+
+def _mask(ref: Any, place: tuple, chosen: jax.Array | None) -> jax.Array:
+    mask = place[-1] < ref.shape[-1]
+    mask = mask if chosen is None else mask & chosen
+    return jnp.broadcast_to(mask, (1 if chosen is None else len(chosen), place[-1].shape[1]))
+
+
+def _normed(x: jax.Array, channel: jax.Array, x_ref: Any, epsilon: float | None) -> tuple[jax.Array, Any]:
+    """Layer norm of x (N, C) without gain, and 1 over its deviation (N, 1); or x."""
+    if epsilon is None:
+        return x, 1
+    x = jnp.where(channel < x_ref.shape[1], x - _mean(x, x_ref), 0)
+    spread = jax.lax.rsqrt(_mean(x * x, x_ref) + epsilon)
+    return x * spread, spread
+
+
+def _mean(x: jax.Array, x_ref: Any) -> jax.Array:
+    return x.sum(1, keepdims=True) / x_ref.shape[1]
