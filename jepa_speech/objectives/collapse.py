@@ -26,9 +26,12 @@ class Moments(NamedTuple):
 
 
 def moments(x: jax.Array, weight: jax.Array) -> Moments:
-    """x (B, T, D), weight (B, T) -> sums in float32; no gradient flows."""
-    x = jax.lax.stop_gradient(x).astype(jnp.float32)
-    second = jnp.einsum("btd,bte,bt->de", x, x, weight, precision="highest")
+    """x (B, T, D), weight (B, T) 0 or 1 -> sums in float32; no gradient flows."""
+    x = jax.lax.stop_gradient(x)
+    chosen = x * weight[..., None].astype(x.dtype)
+    # Products of bfloat16 are exact in float32, and need no slower ones.
+    second = jnp.einsum("btd,bte->de", chosen, x, precision="highest", preferred_element_type=jnp.float32)
+    x = x.astype(jnp.float32)
     return Moments(weight.sum(), jnp.einsum("btd,bt->d", x, weight), second)
 
 
