@@ -1,16 +1,17 @@
 """Train steps and their like on one GPU, each beside what a user would take instead, in one go of under nine minutes.
 
-    python benchmarks/gpu.py [--only hubert gmm_jepa ...] [--minutes 8.5] [--rows 16] [--lanes 2] [--trace DIR]
+    python benchmarks/gpu.py [--only hubert gmm_jepa ...] [--minutes 8.5] [--rows 16] [--lanes 2 3] [--trace DIR]
 
 Needs jax, torch and transformers with CUDA, and no network; what is not installed is skipped, and said so. Every
-program runs in a process of its own: --lanes of ours and as many peers compile at a time, for which the GPU's memory
-has to do, while a lock sees to it that one alone is timed. What is done stands in benchmarks/gpu.json and gpu.md at
-every moment; what --minutes leave no time for is marked so. --trace keeps jax's profile of our steps. --toy: tiny
-models on the CPU, to see that all of it runs.
+program runs in a process of its own: --lanes of ours and of the peers' compile at a time, for which the GPU's memory
+has to do. The one that is timed is alone: all others stand still meanwhile. What is done stands in benchmarks/gpu.json
+and gpu.md at every moment; what --minutes leave no time for is marked so. --trace keeps jax's profile of our steps.
+--toy: tiny models on the CPU, to see that all of it runs.
 
 Steps: forward, backward, AdamW, EMA of the teacher where there is one; bfloat16 arithmetic, float32 parameters; noise
-of 15.6 s a row, as the published Base models are trained on; layerdrop 0 on both sides. The peers' steps are those of
-benchmarks/peers/, which say what was done in their favour.
+of 15.6 s a row, as the published Base models are trained on; layerdrop 0 on both sides. Five are dispatched before the
+host waits, on both sides, as in training, where nobody waits for each. The peers' steps are those of benchmarks/peers/,
+which say what was done in their favour.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_programs import OTHERS, STARTS, STEPS, Size, work
+from gpu_programs import OTHERS, STARTS, TOGETHER, TURNS, Size, work
 
 HERE = Path(__file__).parent
 
@@ -40,7 +41,7 @@ class Row(NamedTuple):
     goal: float  # times as many audio-seconds a second
 
 
-ROWS = {  # those that take longest to compile first: lanes wait for each other
+ROWS = {  # those that take longest to compile first
     "gmm_jepa": Row(
         "GMM-anchored JEPA", "gmm_jepa", "released:gmm_jepa_released", "released arithmetic, torch.compile", 3.0
     ),
@@ -111,7 +112,8 @@ def table(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     return "\n".join(lines) + (
         f"\n\n{machine['device']}; Python {machine['python']}, {versions}. {report['rows']} rows of "
-        f"{report['seconds']:g} s; medians of {STEPS} steps, in brackets slowest and fastest. "
+        f"{report['seconds']:g} s; medians of {TURNS} turns of {TOGETHER} steps, in brackets "
+        "the slowest and the fastest. "
         f"`python benchmarks/gpu.py {' '.join(report['options'])}`, {report['minutes']} min.{report.get('note', '')}\n"
     )
 
@@ -160,7 +162,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CHOICES, default=CHOICES)
     parser.add_argument("--minutes", type=float, default=8.5)
     parser.add_argument("--rows", type=int, default=16)
-    parser.add_argument("--lanes", type=int, default=2)
+    parser.add_argument("--lanes", type=int, nargs=2, default=(2, 3), metavar=("OURS", "PEERS"))
     parser.add_argument("--seconds", type=float, default=15.6)
     parser.add_argument("--trace", default="", metavar="DIR")
     parser.add_argument("--json", type=Path, default=HERE / "gpu.json", metavar="FILE")
@@ -201,7 +203,7 @@ def main() -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several programs share the GPU
         lane("ours", iter(["matmul"] * bool(rows)), given, end, done)
         given += ["--matmul", str(report["programs"].get("ours matmul", {}).get("flops_per_second", 0))]
-        shared = [("ours", iter(ours)), ("peer", iter(peers))] * options.lanes
+        shared = [("ours", iter(ours))] * options.lanes[0] + [("peer", iter(peers))] * options.lanes[1]
         threads = [threading.Thread(target=lane, args=(*names, given, end, done)) for names in shared]
         for thread in threads:
             thread.start()

@@ -3,18 +3,20 @@
 import fcntl
 import json
 import os
+import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 HERE = Path(__file__).parent
-STEPS, WARMUP = 30, 4
+TURNS, WARMUP, TOGETHER = 10, 2, 5  # of so many steps, one dispatched after the other, as training does
+SETTLE = 0.2  # seconds until the device has done what was sent to it before
 OTHERS, STARTS = ("features", "anchors"), ("cold start", "warm start")
 CHANGES = {"": {}, "online": {"anchor.source": "online"}}
 
@@ -37,30 +39,44 @@ class Size(NamedTuple):
 
 
 class Device:
-    """The GPU: programs share it while they compile, which runs kernels, too; one that is timed is alone.
-
-    Two locks: `turn` is held while one waits for the other. So whoever begins after a program that wants to be alone
-    waits behind it: else, programs that compile one after the other would keep it waiting for ever.
+    """The GPU: programs share it while they compile, which runs kernels, too. While one is timed, others stand still
+    (SIGSTOP), so that it need not wait until they are done.
     """
 
     def __init__(self) -> None:
-        name = os.environ["JEPA_SPEECH_BENCH_LOCK"]
-        self.turn, self.lock = (os.open(path, os.O_RDWR | os.O_CREAT) for path in (name + ".turn", name))
-        self.take(fcntl.LOCK_SH)  # until the process ends
-
-    def take(self, how: int) -> None:
-        fcntl.flock(self.lock, fcntl.LOCK_UN)  # who waits for its turn keeps nobody waiting
-        fcntl.flock(self.turn, fcntl.LOCK_EX)
-        fcntl.flock(self.lock, how)
-        fcntl.flock(self.turn, fcntl.LOCK_UN)
+        self.folder = Path(os.environ["JEPA_SPEECH_BENCH_LOCK"])
+        self.folder.mkdir(exist_ok=True)
+        self.lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
+        with self.locked():
+            (self.folder / f"{os.getpid()}.program").touch()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        self.take(fcntl.LOCK_EX)
+    def locked(self) -> Iterator[None]:
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            self.take(fcntl.LOCK_SH)
+            fcntl.flock(self.lock, fcntl.LOCK_UN)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self.locked():
+            others = [int(path.stem) for path in self.folder.glob("*.program") if int(path.stem) != os.getpid()]
+            send(signal.SIGSTOP, others)
+            try:
+                time.sleep(SETTLE)
+                yield
+            finally:
+                send(signal.SIGCONT, others)
+
+    def leave(self) -> None:
+        (self.folder / f"{os.getpid()}.program").unlink()
+
+
+def send(what: signal.Signals, programs: list[int]) -> None:
+    for program in programs:
+        with suppress(ProcessLookupError):  # it has ended
+            os.kill(program, what)
 
 
 def matmul(device: Device, size: Size) -> dict[str, Any]:
@@ -84,7 +100,8 @@ def ours(device: Device, name: str, size: Size, matmul_flops: float, trace: str)
     if "layerdrop" in config.encoder:
         config.encoder.layerdrop = 0.0
     folder = Path(trace, name.replace(":", "-")) if trace else None
-    found = measure_step(config, size.rows, size.seconds, STEPS, WARMUP, matmul_flops, device.alone(), folder)
+    how = matmul_flops, device.alone(), folder, TOGETHER
+    found = measure_step(config, size.rows, size.seconds, TURNS, WARMUP, *how)
     return found | {"device": jax.devices()[0].device_kind}
 
 
@@ -101,11 +118,12 @@ def peer(device: Device, name: str, size: Size) -> dict[str, Any]:
     wait()
     compile_seconds, times = time.perf_counter() - began, []
     with device.alone():
-        for _ in range(WARMUP + STEPS):
+        for _ in range(WARMUP + TURNS):
             began = time.perf_counter()
-            loss = made.step()
+            for _ in range(TOGETHER):
+                loss = made.step()
             wait()
-            times.append(time.perf_counter() - began)
+            times.append((time.perf_counter() - began) / TOGETHER)
     return made.describe() | {"loss": float(loss), "compile_seconds": compile_seconds} | spread(times[WARMUP:], size)
 
 
@@ -177,14 +195,15 @@ def features(device: Device, size: Size) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jepa_speech.objectives import build
+    from jepa_speech.export.pretrained import untrained
+    from jepa_speech.train.compiled import compiler_options
     from jepa_speech.train.synthetic import filled_in
 
-    objective = build(filled_in(size.config("hubert")))
-    params, slow = jax.jit(objective.init)(jax.random.PRNGKey(0))
+    hubert = untrained(filled_in(size.config("hubert")), seed=0)
     wave = jax.random.normal(jax.random.PRNGKey(1), (size.rows, round(size.seconds * 16_000)))
-    lengths, represent = jnp.full(size.rows, wave.shape[1]), jax.jit(objective.represent)
-    return an_hour(device, lambda: jax.block_until_ready(represent(params, slow, wave, lengths)), size)
+    given = hubert.params, hubert.slow, wave, jnp.full(size.rows, wave.shape[1])
+    represent = jax.jit(hubert.objective.represent, compiler_options=compiler_options())
+    return an_hour(device, lambda: jax.block_until_ready(represent(*given)), size)
 
 
 def peer_features(device: Device, size: Size) -> dict[str, Any]:
@@ -226,11 +245,15 @@ def work(kind: str, name: str, size: Size, matmul_flops: float, trace: str, out:
     """One program, in this process."""
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     device = Device()
+    try:
+        found = run(device, kind, name, size, matmul_flops, trace)
+    finally:
+        device.leave()
+    out.write_text(json.dumps(found, default=str), encoding="utf-8")
+
+
+def run(device: Device, kind: str, name: str, size: Size, matmul_flops: float, trace: str) -> dict[str, Any]:
     others = {"matmul": matmul, "anchors": anchors, "features": features} | dict.fromkeys(STARTS, start)
     if kind == "peer":
-        found = peer_features(device, size) if name == "features" else peer(device, name, size)
-    elif name in others:
-        found = others[name](device, size)
-    else:
-        found = ours(device, name, size, matmul_flops, trace)
-    out.write_text(json.dumps(found, default=str), encoding="utf-8")
+        return peer_features(device, size) if name == "features" else peer(device, name, size)
+    return others[name](device, size) if name in others else ours(device, name, size, matmul_flops, trace)

@@ -23,6 +23,8 @@ from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import normal
 from jepa_speech.train.checkpoint import best_step, load_weights
+from jepa_speech.train.compiled import compiler_options
+from jepa_speech.train.state import drawn_by_kernel
 
 Waves = Sequence[np.ndarray] | np.ndarray
 
@@ -120,15 +122,15 @@ class Pretrained:
 
     @cached_property
     def _emissions(self) -> Any:
-        return jax.jit(self.objective.emissions)
+        return jax.jit(self.objective.emissions, compiler_options=compiler_options())
 
     @cached_property
     def _represent(self) -> Any:
-        return jax.jit(self.objective.represent)
+        return jax.jit(self.objective.represent, compiler_options=compiler_options())
 
     @cached_property
     def _clusters(self) -> Any:
-        return jax.jit(self.objective.clusters)
+        return jax.jit(self.objective.clusters, compiler_options=compiler_options())
 
     @cached_property
     def _masked_clusters(self) -> Any:
@@ -215,4 +217,5 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
 def untrained(config: Mapping[str, Any], seed: int) -> Pretrained:
     """The same architecture as it was before its first step, from another seed."""
     objective = build(config)
-    return Pretrained(config, objective, *jax.jit(objective.init)(jax.random.PRNGKey(seed)), 0)
+    with drawn_by_kernel(wanted=jax.default_backend() == "gpu"):
+        return Pretrained(config, objective, *jax.jit(objective.init)(jax.random.PRNGKey(seed)), 0)

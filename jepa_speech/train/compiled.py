@@ -36,6 +36,11 @@ CALLED_LIST = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
+def compiler_options() -> dict[str, Any] | None:
+    """For jax.jit or compile: GPU_OPTIONS where a GPU computes."""
+    return GPU_OPTIONS if jax.default_backend() == "gpu" else None
+
+
 class Cost(NamedTuple):
     """Of one call of a compiled step. Bytes are those of one device, flops those of all devices together."""
 
@@ -73,15 +78,15 @@ class Cost(NamedTuple):
 def compile_step(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.stages.Compiled, Cost]:
     """The jitted `step` for exactly these shapes and shardings (arrays or jax.ShapeDtypeStruct), and its cost."""
     traced = step.trace(state, batch)
-    gpu = jax.default_backend() == "gpu"
-    compiled = traced.lower().compile(GPU_OPTIONS if gpu else None)
+    options = compiler_options()
+    compiled = traced.lower().compile(options)
     rows, samples = batch["audio"].shape
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
     sizes = [getattr(memory, f"{what}_size_in_bytes", 0) for what in ("argument", "output", "temp", "alias")]
     if isinstance(analysis, list):  # some versions of jax give one for each partition, all alike
         analysis = analysis[0] if analysis else None
     flops = (analysis or {}).get("flops")
-    jaxpr = as_it_is_written(step, state, batch) if gpu else traced.jaxpr.jaxpr
+    jaxpr = as_it_is_written(step, state, batch) if options else traced.jaxpr.jaxpr
     every, once = (product_flops(jaxpr, once) for once in (False, True))
     return compiled, Cost(*sizes, every, flops, rows * samples / SAMPLE_RATE, every - once)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.state import Tree
 from jepa_speech.train.step import total_loss, value
 
@@ -25,7 +26,7 @@ def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Eval
     def sums_of(params: Tree, slow: Tree, batch: Batch, step: jax.Array) -> tuple[Tree, Tree]:
         return objective.judge(params, slow, batch, key, step)
 
-    jitted = jax.jit(sums_of, out_shardings=shardings)
+    jitted = jax.jit(sums_of, out_shardings=shardings, compiler_options=compiler_options())
 
     def evaluate(params: Tree, slow: Tree, step: Any, batches: Iterable[Batch]) -> dict[str, float]:
         sums = None

@@ -3,7 +3,7 @@
 How steps are timed: the batch lies on the devices before, and stays the same. A step is dispatched, then the host waits
 (`jax.block_until_ready`) for its loss and its whole state; its time is from the dispatch to that. Between two steps
 nothing else is computed or fetched. In training the next step is dispatched while one runs, so that what the dispatch
-takes is hidden there: here it counts.
+takes is hidden there: here it counts, unless several steps are dispatched `together` before the host waits.
 """
 
 import math
@@ -106,8 +106,10 @@ def measure_step(
     matmul_flops: float | None = None,
     alone: AbstractContextManager[Any] | None = None,
     trace: str | Path | None = None,
+    together: int = 1,
 ) -> dict[str, Any]:
-    """Compiles the step for `rows` crops of `seconds` and runs it `warmup` + `steps` times, from a fresh state.
+    """Compiles the step for `rows` crops of `seconds` and runs it `warmup` + `steps` times, from a fresh state; or so
+    many times `together` of it, one dispatched after the other, and each has its share of the time.
 
     config: resolved; neither store nor anchor is opened. rows: of the global batch, over all devices.
     matmul_flops: what `matmul_rate` found of one chip. All crops are full, so no audio is padding. alone: entered once
@@ -141,9 +143,10 @@ def measure_step(
     with alone or nullcontext():
         for _ in range(warmup + steps):
             began = time.perf_counter()
-            state, metrics = compiled(state, batch)
+            for _ in range(together):
+                state, metrics = compiled(state, batch)
             jax.block_until_ready((metrics["loss"], state))
-            times.append(time.perf_counter() - began)
+            times.append((time.perf_counter() - began) / together)
         if trace:
             with jax.profiler.trace(str(trace)):
                 for _ in range(2):

@@ -1,8 +1,11 @@
 """benchmarks/gpu.py without a GPU: its table, and that a program which is timed is alone."""
 
 import os
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,33 +44,55 @@ def test_the_table_says_what_was_measured_and_what_was_not(benchmarks: None) -> 
     assert "2,000,000 frames/s" in gpu.table(report) and "12.3 s, of which compiling 1.2 s" in gpu.table(report)
 
 
-def test_who_is_timed_is_alone_and_who_begins_later_waits_behind(
+COUNTING = """
+import sys, time
+sys.path.insert(0, {benchmarks!r})
+from gpu_programs import Device
+device = Device()
+for count in range(10_000):
+    print(count, file=open({counts!r}, "w"), flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_while_one_is_timed_all_others_stand_still(
     benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from gpu_programs import Device
 
+    counts = tmp_path / "counts"
     monkeypatch.setenv("JEPA_SPEECH_BENCH_LOCK", str(tmp_path / "lock"))
-    compiling, timed, begun = Device(), Device(), threading.Event()
-    over, later = threading.Event(), []
+    code = COUNTING.format(benchmarks=str(BENCHMARKS), counts=str(counts))
+    timed = Device()
+    with subprocess.Popen([sys.executable, "-c", code]) as other:
+        try:
+            wait_for(lambda: counts.exists() and counts.read_text())
+            with timed.alone():
+                before = counts.read_text()
+                time.sleep(0.3)
+                assert counts.read_text() == before
+            wait_for(lambda: counts.read_text() not in ("", before))
+            with timed.alone():
+                later = threading.Thread(target=lambda: begun.append(Device()), args=())
+                begun: list[Device] = []
+                later.start()
+                later.join(0.2)
+                assert not begun  # who begins while one is timed waits
+            later.join(5)
+            assert begun
+        finally:
+            other.kill()
+    with timed.alone():  # who has ended is not missed
+        pass
+    timed.leave()
+    assert not list(tmp_path.glob(f"lock/{os.getpid()}.program"))
 
-    def time_it() -> None:
-        with timed.alone():
-            begun.set()
-            assert over.wait(5)
 
-    threads = [threading.Thread(target=time_it), threading.Thread(target=lambda: later.append(Device()))]
-    for thread in threads:
-        thread.start()
-        assert not begun.wait(0.2) and not later
-    os.close(compiling.lock)  # as at the end of its process
-    assert begun.wait(5) and not later
-    over.set()
-    for thread in threads:
-        thread.join()
-    for device in (timed, *later):
-        os.close(device.lock)
-        os.close(device.turn)
-    os.close(compiling.turn)
+def wait_for(done: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_anchors_are_measured_beside_their_peers(benchmarks: None, tmp_path: Path, monkeypatch) -> None:

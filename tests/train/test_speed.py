@@ -42,7 +42,7 @@ def hubert_by_hand() -> tuple[int, int]:
     local = dense(frames, WIDTH, 2 * WIDTH) + dense(frames, WIDTH, WIDTH)  # gate, out; the taps are sums of shifts
     head = dense(frames, WIDTH, PROJECTION) + dense(frames, PROJECTION, UNITS)
     bands = dense(frames, 201, 80)
-    figures = dense(WIDTH, frames, WIDTH) + 2 * dense(1, frames, WIDTH) + dense(1, frames, UNITS)  # moments, usage
+    figures = dense(WIDTH, frames, WIDTH) + dense(1, frames, WIDTH) + dense(1, frames, UNITS)  # moments, usage
     # The backward pass has two products for each: its input's gradient and its weight's. Features get no gradient.
     return 3 * (BLOCKS * block + local + head) + 2 * dense(frames, 80, WIDTH) + bands + figures, BLOCKS * block
 
