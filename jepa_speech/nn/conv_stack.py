@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn.convolution import of_windows, strided
+from jepa_speech.nn.convolution import of_windows, strided, windows
 from jepa_speech.nn.gelu import gelu
-from jepa_speech.nn.norm_kernel import Options, fits, norm_windows
+from jepa_speech.nn.norm_kernel import Options, fits, frames_of, norm_windows
 from jepa_speech.nn.rows import valid
 
 # Kernel and stride (arXiv 2006.11477, section 4.2): stride 320, field 400.
@@ -81,25 +81,29 @@ def convolve(
 def with_windows(
     wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[nnx.Module | None]
 ) -> jax.Array:
-    """The same, where what stands between two convolutions is one kernel."""
-    x = strided(convolutions[0], wave[..., None])
-    for norm, convolution, reach in zip(norms[:-1], convolutions[1:], CONVOLUTIONS[1:], strict=True):
-        x = of_windows(convolution, normed_gelu(norm, x, lengths, *reach))
-    return normed_gelu(norms[-1], x, lengths)[:, :, 0]
+    """The same, where what stands between two convolutions is one kernel.
+
+    Frames are filled up to a multiple of 8: else XLA does so by copies before it contracts them for gradients.
+    """
+    (size, stride), *following = CONVOLUTIONS
+    x = of_windows(convolutions[0], windows(wave[..., None].astype(convolutions[0].dtype), size, stride, 8))
+    frames = (wave.shape[1] - size) // stride + 1
+    for norm, convolution, (size, stride) in zip(norms[:-1], convolutions[1:], following, strict=True):
+        options = Options(gelu=True, size=size, stride=stride, samples=frames, multiple=8)
+        x, frames = of_windows(convolution, normed_gelu(norm, x, lengths, options)), frames_of(options)
+    return normed_gelu(norms[-1], x, lengths, Options(gelu=True, samples=frames))[:, :, 0]
 
 
-def normed_gelu(
-    norm: nnx.Module | None, x: jax.Array, lengths: jax.Array | None, size: int = 1, stride: int = 1
-) -> jax.Array:
+def normed_gelu(norm: nnx.Module | None, x: jax.Array, lengths: jax.Array | None, options: Options) -> jax.Array:
     """Windows (B, T, size, C) of GELU(norm(x)), x (B, S, C)."""
     shape = (len(x), x.shape[-1])
-    scale, bias, epsilon = jnp.ones(shape), jnp.zeros(shape), None
+    scale, bias = jnp.ones(shape), jnp.zeros(shape)
     if isinstance(norm, TimeNorm):
         scale, bias = norm.affine(x, first_inside(lengths, x.shape[1]))
     elif norm is not None:
         scale, bias = (jnp.broadcast_to(p[...], shape) for p in (norm.scale, norm.bias))
-        epsilon = norm.epsilon
-    return norm_windows(x, scale, bias, Options(epsilon, True, size, stride))
+        options = options._replace(epsilon=norm.epsilon)
+    return norm_windows(x, scale, bias, options)
 
 
 def first_inside(lengths: jax.Array, size: int) -> jax.Array:

@@ -28,13 +28,15 @@ def of_windows(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
     return x if convolution.bias is None else x + convolution.bias[...].astype(x.dtype)
 
 
-def windows(x: jax.Array, size: int, stride: int) -> jax.Array:
+def windows(x: jax.Array, size: int, stride: int, multiple: int = 1) -> jax.Array:
     """x (B, S, C) -> (B, T, size, C), T = floor((S - size) / stride) + 1: frame t sees [stride t, stride t + size).
+
+    multiple: of T; x is continued by zeros for it.
 
     A window is read from strides that lie side by side: `size` frames need ceil(size / stride) of them.
     """
     rows, samples, channels = x.shape
-    frames, strides = (samples - size) // stride + 1, -(-size // stride)
+    frames, strides = -(-((samples - size) // stride + 1) // multiple) * multiple, -(-size // stride)
     needed = (frames + strides - 1) * stride
     x = jnp.pad(x, ((0, 0), (0, max(0, needed - samples)), (0, 0)))[:, :needed]
     x = x.reshape(rows, -1, stride * channels)

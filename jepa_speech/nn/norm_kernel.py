@@ -17,9 +17,9 @@ from jepa_speech.nn.by_rows import by_rows
 from jepa_speech.nn.gelu import normal
 from jepa_speech.nn.gpu import kernels_wanted
 
-# What an instance of four warps reads at a time, there and back: nothing is spilled from an H100's registers.
+# Elements that an instance reads at a time, there and back: the fastest of some on an H100 (benchmarks/NOTES.md).
 WARPS, OUT, BACK = 4, 4096, 2048
-TURNS, INSTANCES = 32, 16  # on the way back: at most so many times, and at least so many instances a row
+TURNS, INSTANCES = 32, 32  # on the way back: at most so many times, and at least so many instances a row
 
 
 def fits(dtype: jnp.dtype, channels: int) -> bool:
@@ -32,6 +32,8 @@ class Options(NamedTuple):
     gelu: bool = False
     size: int = 1  # frames of a window
     stride: int = 1
+    samples: int | None = None  # S, if x has more, which count for nothing and get no gradient; None: all
+    multiple: int = 1  # of windows: beyond T there may be more, of numbers that mean nothing
     interpret: bool = False
 
 
@@ -40,7 +42,13 @@ def norm_windows(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Optio
 
     scale, bias (B, C) float32. T = floor((S - size) / stride) + 1; windows of [stride t, stride t + size).
     """
+    options = options if options.samples else options._replace(samples=x.shape[1])
     return _windows(options, x, scale, bias)
+
+
+def frames_of(options: Options) -> int:
+    """T."""
+    return (options.samples - options.size) // options.stride + 1
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -62,12 +70,12 @@ _windows.defvjp(_forward, _backward)
 
 @by_rows("b s c, b c, b c -> b t w c")
 def _outputs(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array]:
-    rows, samples, channels = x.shape
-    frames = (samples - options.size) // options.stride + 1
-    shape = (frames, options.size, channels)
+    rows, _, channels = x.shape
+    frames = -(-frames_of(options) // options.multiple) * options.multiple
+    shape, reach = (frames, options.size, channels), frames + (options.size - 1) // options.stride
     return pl.pallas_call(
         partial(_outputs_kernel, options=options),
-        grid=(rows, pl.cdiv(samples, options.stride * _frames(OUT, channels))),
+        grid=(rows, pl.cdiv(reach, _tile(OUT, channels, options))),
         in_specs=[_row(x.shape[1:]), _row((channels,)), _row((channels,))],
         out_specs=[_row(shape)],
         out_shape=[jax.ShapeDtypeStruct((rows, *shape), x.dtype)],
@@ -82,7 +90,7 @@ def _gradients(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of x, and of scale and bias as sums of one instance each."""
     rows, samples, channels = x.shape
-    tile = options.stride * _frames(BACK, channels)
+    tile = options.stride * _tile(BACK, channels, options)
     turns = min(TURNS, max(1, samples // (tile * INSTANCES)))
     instances = pl.cdiv(samples, tile * turns)
     sums = jax.ShapeDtypeStruct((rows, instances, channels), jnp.float32)
@@ -103,26 +111,28 @@ def _row(shape: tuple[int, ...]) -> pl.BlockSpec:
     return pl.BlockSpec((None, *shape), lambda b, i: (b, *[0] * len(shape)))
 
 
-def _frames(elements: int, channels: int) -> int:
-    return elements // pl.next_power_of_2(channels)
+def _tile(elements: int, channels: int, options: Options) -> int:
+    """Strides that so many elements have."""
+    return elements // (options.stride * pl.next_power_of_2(channels))
 
 
 def _outputs_kernel(x_ref, scale_ref, bias_ref, out_ref, *, options):
-    count, channel = _frames(OUT, x_ref.shape[1]), _channel(x_ref)
+    count, channel = _tile(OUT, x_ref.shape[1], options), _channel(x_ref)
     frame = (pl.program_id(1) * count + jnp.arange(count))[:, None]
     scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
     for part in range(options.stride):
         sample = frame * options.stride + part
-        x = _load(x_ref, (sample, channel), sample < x_ref.shape[0])
+        x = _load(x_ref, (sample, channel), sample < options.samples)
         y = _normed(x, channel, x_ref, options.epsilon)[0] * scale + bias
         if options.gelu:
             y = y * normal(y)[0]
-        for i, window, there in _windows_of(frame, part, out_ref, options):
+        for i, window, there in _windows_of(frame, part, out_ref.shape[0], options):
             _store(out_ref, (window, i, channel), y, there)
 
 
 def _gradients_kernel(x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbias_ref, *, options, turns):
-    first, count, channel = pl.program_id(1) * turns, _frames(BACK, x_ref.shape[1]), _channel(x_ref)
+    first, channel = pl.program_id(1) * turns, _channel(x_ref)
+    count = _tile(BACK, x_ref.shape[1], options)
     scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
 
     def body(turn: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -130,10 +140,10 @@ def _gradients_kernel(x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbi
         frame = ((first + turn) * count + jnp.arange(count))[:, None]
         for part in range(options.stride):
             sample, dy = frame * options.stride + part, jnp.zeros((count, channel.shape[1]), jnp.float32)
-            for i, window, there in _windows_of(frame, part, g_ref, options):
+            for i, window, there in _windows_of(frame, part, frames_of(options), options):
                 dy += _load(g_ref, (window, i, channel), there)
-            inside = sample < x_ref.shape[0]
-            normed, spread = _normed(_load(x_ref, (sample, channel), inside), channel, x_ref, options.epsilon)
+            x = _load(x_ref, (sample, channel), sample < options.samples)
+            normed, spread = _normed(x, channel, x_ref, options.epsilon)
             if options.gelu:
                 y = normed * scale + bias
                 below, density = normal(y)
@@ -142,7 +152,7 @@ def _gradients_kernel(x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbi
             dx = dy * scale
             if options.epsilon is not None:
                 dx = spread * (dx - _mean(dx, x_ref) - normed * _mean(dx * normed, x_ref))
-            _store(dx_ref, (sample, channel), dx, inside)
+            _store(dx_ref, (sample, channel), dx, sample < dx_ref.shape[0])
         return dscale, dbias
 
     zeros = jnp.zeros((count, channel.shape[1]), jnp.float32)
@@ -151,11 +161,11 @@ def _gradients_kernel(x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbi
     _store(dbias_ref, (channel,), dbias.sum(0, keepdims=True))
 
 
-def _windows_of(frame: jax.Array, part: int, windows_ref: Any, options: Options) -> Iterator[tuple]:
+def _windows_of(frame: jax.Array, part: int, count: int, options: Options) -> Iterator[tuple]:
     """Where the sample stride · frame + part lies in windows: its place in one, which one, and whether there is one."""
     for i in range(part, options.size, options.stride):
         window = frame - i // options.stride
-        yield i, jnp.maximum(window, 0), (window >= 0) & (window < windows_ref.shape[0])
+        yield i, jnp.maximum(window, 0), (window >= 0) & (window < count)
 
 
 def _channel(x_ref: Any) -> jax.Array:
