@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.nn import flash_attention
-from jepa_speech.nn.rows import dropout
+from jepa_speech.nn.rows import table_dropout
 
 
 def attend(
@@ -33,6 +33,6 @@ def attend(
     if bias is not None:
         logits = logits + gate[..., None] * bias
     logits = jnp.where(inside[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
-    weights = dropout(jax.nn.softmax(logits), rate, keys).astype(value.dtype)
+    weights = table_dropout(jax.nn.softmax(logits), rate, keys).astype(value.dtype)
     mixed = jnp.einsum("nts,nsc->ntc", weights.reshape(rows * heads, frames, frames), value)
     return jnp.swapaxes(mixed.reshape(rows, heads, frames, -1), 1, 2)

@@ -7,7 +7,7 @@ import pytest
 from pretended import pretended_gpu
 
 from jepa_speech.nn import flash_attention
-from jepa_speech.nn.rows import dropout, valid
+from jepa_speech.nn.rows import table_dropout, valid
 
 ROWS, FRAMES, HEADS, CHANNELS = 2, 140, 2, 16
 LENGTHS = jnp.array([FRAMES, 61])
@@ -31,7 +31,7 @@ def plain(query: jax.Array, key: jax.Array, value: jax.Array, *biases: jax.Array
         bias, gate = biases
         logits += jnp.einsum("hts,bht->bhts", bias, gate)
     logits = jnp.where(valid(LENGTHS, FRAMES)[:, None, None], logits, -1e30)
-    return jnp.einsum("bhts,bshc->bthc", dropout(jax.nn.softmax(logits), rate, KEYS), value)
+    return jnp.einsum("bhts,bshc->bthc", table_dropout(jax.nn.softmax(logits), rate, KEYS), value)
 
 
 @with_and_without_bias
@@ -40,7 +40,7 @@ def test_outputs_and_gradients_are_those_of_plain_attention_with_the_same_draws(
     expected, back = jax.vjp(plain, *arrays)
     got, flash_back = jax.vjp(flash, *arrays)
     for a, b in zip((got, *flash_back(WEIGHT)), (expected, *back(WEIGHT)), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+        np.testing.assert_allclose(a, b, atol=2e-5, rtol=5e-6)  # 2^(x log2 e - y log2 e) rounds both products
     other = flash_attention.attend(QUERY, KEY, VALUE, LENGTHS, KEYS[::-1], 0.3, *biases, interpret=True)
     assert np.abs(other - expected).max() > 0.1  # and with other draws it is not
 

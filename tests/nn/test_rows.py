@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jepa_speech.nn.rows import draws, dropout, fold, threshold
+from jepa_speech.nn.rows import draw, draws, dropout, fold, table_draws, table_dropout, threshold
 
 KEYS = jax.random.split(jax.random.PRNGKey(0), 8)
 PLACES = jnp.arange(2**16, dtype=jnp.uint32)
@@ -46,6 +46,40 @@ def test_draws_look_independent() -> None:
     found = faults(draws)
     assert min(found.values()) > 1e-4, found
     assert min(faults(weak).values()) < 1e-10
+
+
+def table_faults(draw, rate: float) -> dict[str, float]:
+    """The p-value of each check of tables of draws, 8 rows x 3 heads of 400 x 300, all places of a kind together."""
+    left, right = table_draws(KEYS, 3, 400, 300)
+    dropped = np.array(draw(left[..., None], right[:, None, None])) < int(threshold(rate))  # (8, 3, 400, 300)
+    x = (dropped - rate) / np.sqrt(rate * (1 - rate))
+    at = np.random.default_rng(0).permutation(300)
+    rows, columns = x[:, :, 1:] * x[:, :, :-1], x[..., 1:] * x[..., :-1]
+    found = {
+        "rate": x,
+        "neighbouring queries": rows,
+        "neighbouring keys": columns,
+        "heads": x[:, 1:] * x[:, :-1],
+        "rows": x[1:] * x[:-1],
+        "four corners": rows[..., 1:] * rows[..., :-1],
+        "any four corners": rows[..., at[:150]] * rows[..., at[150:]],
+    }
+    return {name: 2 * scipy.stats.norm.sf(abs(y.sum()) / np.sqrt(y.size)) for name, y in found.items()}
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_a_table_of_draws_looks_independent(rate: float) -> None:
+    found = table_faults(draw, rate)
+    assert min(found.values()) > 1e-4, found
+    assert min(table_faults(lambda left, right: left ^ right, rate).values()) < 1e-10  # without the products
+
+
+def test_attention_s_dropout_is_by_rows() -> None:
+    x = jnp.ones((8, 2, 30, 30))
+    whole = table_dropout(x, 0.3, KEYS)
+    np.testing.assert_array_equal(whole[5:6], table_dropout(x[:1], 0.3, KEYS[5:6]))
+    np.testing.assert_allclose(whole[whole > 0], 1 / 0.7, rtol=1e-6)
+    assert table_dropout(x, 0.3, None) is x and table_dropout(x, 0.0, KEYS) is x
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
