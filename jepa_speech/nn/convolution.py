@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jepa_speech.nn.gpu import on_gpu
+from jepa_speech.nn.linear import by_frames
 
 BLOCK = 16  # output frames that one product of `grouped_product` makes
 
@@ -48,31 +49,6 @@ def windows(x: jax.Array, size: int, stride: int, multiple: int = 1) -> jax.Arra
 def reach(convolution: nnx.Conv) -> tuple[int, int]:
     """Kernel and stride."""
     return convolution.kernel.shape[0], int(np.ravel(convolution.strides)[0])
-
-
-@jax.custom_vjp
-def by_frames(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """x (B, T, C) @ kernel (C, D) -> (B, T, D), for many frames and few channels.
-
-    The kernel's gradient is a product for each row, summed in float32. As one, which contracts all rows' frames to a
-    small matrix, it is cut into too few pieces to keep a GPU busy: it took two and a half times as long on an H100.
-    """
-    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:2], -1)  # over rows: see linear.py
-
-
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return by_frames(x, kernel), (x, kernel)
-
-
-def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, kernel = kept
-    rows = jnp.einsum("btc,btd->bcd", x, gradient, preferred_element_type=jnp.float32)
-    rows = jax.lax.optimization_barrier(rows)  # else XLA makes one product of product and sum
-    back = gradient.reshape(-1, gradient.shape[-1]) @ kernel.T
-    return back.reshape(x.shape), rows.sum(0).astype(kernel.dtype)
-
-
-by_frames.defvjp(_forward, _backward)
 
 
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:

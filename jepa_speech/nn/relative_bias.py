@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jepa_speech.nn.linear import Linear
+from jepa_speech.nn.linear import NarrowLinear
 
 
 def buckets(offset: np.ndarray, count: int, max_distance: int) -> np.ndarray:
@@ -49,11 +49,12 @@ class BiasGate(nnx.Module):
 
     def __init__(self, width: int, heads: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.heads = heads
-        self.linear = Linear(width // heads, 8, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
+        self.linear = NarrowLinear(width // heads, 8, kernel_init=nnx.initializers.normal(0.02), dtype=dtype, rngs=rngs)
         self.constant = nnx.Param(jnp.ones(heads))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x (B, T, D), the attention's input -> (B, H, T) float32: one gate a query."""
-        gates = self.linear(x.reshape(*x.shape[:2], self.heads, -1)).astype(jnp.float32)  # (B, T, H, 8)
-        a, b = jnp.moveaxis(jax.nn.sigmoid(gates.reshape(*gates.shape[:3], 2, 4).sum(-1)), -1, 0)
+        rows, frames, _ = x.shape
+        gates = self.linear(x.reshape(rows, frames * self.heads, -1)).astype(jnp.float32)  # (B, T H, 8)
+        a, b = jnp.moveaxis(jax.nn.sigmoid(gates.reshape(rows, frames, self.heads, 2, 4).sum(-1)), -1, 0)
         return jnp.moveaxis(a * (b * self.constant[...] - 1) + 2, 1, 2)

@@ -10,7 +10,7 @@ from jepa_speech.nn.attention import attend
 from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
-from jepa_speech.nn.linear import Linear
+from jepa_speech.nn.linear import Linear, joined
 from jepa_speech.nn.relative_bias import BiasGate
 from jepa_speech.nn.rows import dropout, fold
 
@@ -45,9 +45,8 @@ class Attention(nnx.Module):
 
     def __call__(self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """x (B, T, D), inside (B, T), bias (H, T, T) or None -> (B, T, D)."""
-        query, key, value = (
-            part(x).reshape(*x.shape[:2], self.heads, -1) for part in (self.query, self.key, self.value)
-        )  # (B, T, H, D/H)
+        parts = joined((self.query, self.key, self.value), x)
+        query, key, value = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)  # (B, T, H, D/H)
         query = query * query.shape[-1] ** -0.5
         gate = None if self.gate is None else self.gate(x)  # (B, H, T)
         return self.out(attend(query, key, value, inside, keys, self.rate, bias, gate).reshape(x.shape))
