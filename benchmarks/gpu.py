@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_programs import OTHERS, STARTS, TOGETHER, TURNS, Size, work
+from gpu_programs import OTHERS, STARTS, TOGETHER, TURNS, Size, groups, send, work
 
 HERE = Path(__file__).parent
 
@@ -69,7 +70,8 @@ def lane(kind: str, names: Iterator[str], given: list[str], end: float, done: Ca
             kept = {"JAX_COMPILATION_CACHE_DIR": cache.name} if name.endswith("start") else {}
             try:
                 with log.open("w") as told:
-                    subprocess.run(command, stdout=told, stderr=told, timeout=left, check=True, env=os.environ | kept)
+                    how = {"stdout": told, "stderr": told, "env": os.environ | kept, "process_group": 0}
+                    subprocess.run(command, timeout=left, check=True, **how)
                 done(kind, name, json.loads(out.read_text(encoding="utf-8")))
             except subprocess.TimeoutExpired:
                 done(kind, name, {"skipped": "no time left"})
@@ -194,7 +196,8 @@ def main() -> None:
     rows = [ROWS[name] for name in options.only if name in ROWS]
     given = ["--rows", str(size.rows), "--seconds", str(size.seconds)] + ["--toy"] * size.toy
     given += ["--trace", options.trace] if options.trace else []
-    ours = list(dict.fromkeys(row.ours for row in rows)) + [name for name in OTHERS if name in options.only]
+    compared = [name for row in rows for name in ([row.ours] if row.peer else [row.ours, "gmm_jepa"])]
+    ours = list(dict.fromkeys(compared)) + [name for name in OTHERS if name in options.only]
     peers = [row.peer for row in rows if row.peer] + ["features"] * ("features" in options.only)
     starts = [name for name in STARTS if name in options.only]
     end = began + 60 * options.minutes
@@ -204,12 +207,15 @@ def main() -> None:
         lane("ours", iter(["matmul"] * bool(rows)), given, end, done)
         given += ["--matmul", str(report["programs"].get("ours matmul", {}).get("flops_per_second", 0))]
         shared = [("ours", iter(ours))] * options.lanes[0] + [("peer", iter(peers))] * options.lanes[1]
-        threads = [threading.Thread(target=lane, args=(*names, given, end, done)) for names in shared]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        lane("ours", iter(starts), given, end, done)  # last: nothing compiles beside them
+        threads = [threading.Thread(target=lane, args=(*names, given, end, done), daemon=True) for names in shared]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            lane("ours", iter(starts), given, end, done)  # last: nothing compiles beside them
+        finally:
+            send(signal.SIGKILL, groups(Path(os.environ["JEPA_SPEECH_BENCH_LOCK"])))
     print("\n" + table(report))
 
 

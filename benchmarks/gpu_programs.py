@@ -40,7 +40,7 @@ class Size(NamedTuple):
 
 class Device:
     """The GPU: programs share it while they compile, which runs kernels, too. While one is timed, others stand still
-    (SIGSTOP), so that it need not wait until they are done.
+    (SIGSTOP), with the processes that compile for them, so that it need not wait until they are done.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Device:
         self.folder.mkdir(exist_ok=True)
         self.lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
         with self.locked():
-            (self.folder / f"{os.getpid()}.program").touch()
+            (self.folder / f"{os.getpgrp()}.program").touch()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -61,7 +61,7 @@ class Device:
     @contextmanager
     def alone(self) -> Iterator[None]:
         with self.locked():
-            others = [int(path.stem) for path in self.folder.glob("*.program") if int(path.stem) != os.getpid()]
+            others = [group for group in groups(self.folder) if group != os.getpgrp()]
             send(signal.SIGSTOP, others)
             try:
                 time.sleep(SETTLE)
@@ -70,13 +70,18 @@ class Device:
                 send(signal.SIGCONT, others)
 
     def leave(self) -> None:
-        (self.folder / f"{os.getpid()}.program").unlink()
+        (self.folder / f"{os.getpgrp()}.program").unlink()
 
 
-def send(what: signal.Signals, programs: list[int]) -> None:
-    for program in programs:
+def groups(folder: Path) -> list[int]:
+    """Of processes, one for each program that has begun and not ended by itself."""
+    return [int(path.stem) for path in folder.glob("*.program")]
+
+
+def send(what: signal.Signals, groups: list[int]) -> None:
+    for group in groups:
         with suppress(ProcessLookupError):  # it has ended
-            os.kill(program, what)
+            os.killpg(group, what)
 
 
 def matmul(device: Device, size: Size) -> dict[str, Any]:
@@ -195,14 +200,17 @@ def features(device: Device, size: Size) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from jepa_speech.export.pretrained import untrained
+    from jepa_speech.objectives import build
     from jepa_speech.train.compiled import compiler_options
+    from jepa_speech.train.state import drawn_by_kernel
     from jepa_speech.train.synthetic import filled_in
 
-    hubert = untrained(filled_in(size.config("hubert")), seed=0)
+    objective = build(filled_in(size.config("hubert")))
+    with drawn_by_kernel(wanted=not size.toy):
+        params, slow = jax.jit(objective.init)(jax.random.PRNGKey(0))
     wave = jax.random.normal(jax.random.PRNGKey(1), (size.rows, round(size.seconds * 16_000)))
-    given = hubert.params, hubert.slow, wave, jnp.full(size.rows, wave.shape[1])
-    represent = jax.jit(hubert.objective.represent, compiler_options=compiler_options())
+    given = params, slow, wave, jnp.full(size.rows, wave.shape[1])
+    represent = jax.jit(objective.represent, compiler_options=compiler_options())
     return an_hour(device, lambda: jax.block_until_ready(represent(*given)), size)
 
 

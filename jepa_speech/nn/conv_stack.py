@@ -96,13 +96,11 @@ def with_windows(
 
 def normed_gelu(norm: nnx.Module | None, x: jax.Array, lengths: jax.Array | None, options: Options) -> jax.Array:
     """Windows (B, T, size, C) of GELU(norm(x)), x (B, S, C)."""
-    shape = (len(x), x.shape[-1])
-    scale, bias = jnp.ones(shape), jnp.zeros(shape)
+    scale, bias = jnp.ones(x.shape[-1]), jnp.zeros(x.shape[-1])
     if isinstance(norm, TimeNorm):
         scale, bias = norm.affine(x, first_inside(lengths, x.shape[1]))
     elif norm is not None:
-        scale, bias = (jnp.broadcast_to(p[...], shape) for p in (norm.scale, norm.bias))
-        options = options._replace(epsilon=norm.epsilon)
+        scale, bias, options = norm.scale[...], norm.bias[...], options._replace(epsilon=norm.epsilon)
     return norm_windows(x, scale, bias, options)
 
 

@@ -17,6 +17,4 @@ class LayerNorm(nnx.LayerNorm):
         """x (…, D) -> same."""
         if x.ndim != 3 or not fits(x.dtype, x.shape[-1]) or self.dtype != x.dtype:
             return super().__call__(x)
-        shape = (len(x), x.shape[-1])
-        scale, bias = (jnp.broadcast_to(p[...], shape) for p in (self.scale, self.bias))
-        return norm_windows(x, scale, bias, Options(self.epsilon))[:, :, 0]
+        return norm_windows(x, self.scale[...], self.bias[...], Options(self.epsilon))[:, :, 0]

@@ -40,7 +40,7 @@ class Options(NamedTuple):
 def norm_windows(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Options) -> jax.Array:
     """Windows of GELU(x̂ · scale + bias), x̂ being x or its layer norm: x (B, S, C) -> (B, T, size, C).
 
-    scale, bias (B, C) float32. T = floor((S - size) / stride) + 1; windows of [stride t, stride t + size).
+    scale, bias (C,) or (B, C) float32. T = floor((S - size) / stride) + 1; windows of [stride t, stride t + size).
     """
     options = options if options.samples else options._replace(samples=x.shape[1])
     return _windows(options, x, scale, bias)
@@ -53,7 +53,7 @@ def frames_of(options: Options) -> int:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _windows(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    return _outputs(options, x, scale, bias)[0]
+    return (_outputs if scale.ndim == 1 else _outputs_by_row)(options, x, scale, bias)[0]
 
 
 def _forward(options: Options, *arrays: jax.Array) -> tuple[jax.Array, tuple]:
@@ -61,22 +61,23 @@ def _forward(options: Options, *arrays: jax.Array) -> tuple[jax.Array, tuple]:
 
 
 def _backward(options: Options, kept: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    dx, dscale, dbias = _gradients(options, *kept, gradient)
-    return dx, dscale.sum(1), dbias.sum(1)
+    alike = kept[1].ndim == 1  # scale and bias are the same for all rows
+    dx, dscale, dbias = (_gradients if alike else _gradients_by_row)(options, *kept, gradient)
+    axes = (0, 1) if alike else 1
+    return dx, dscale.sum(axes), dbias.sum(axes)
 
 
 _windows.defvjp(_forward, _backward)
 
 
-@by_rows("b s c, b c, b c -> b t w c")
-def _outputs(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array]:
+def _outputs_of(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array]:
     rows, _, channels = x.shape
     frames = -(-frames_of(options) // options.multiple) * options.multiple
     shape, reach = (frames, options.size, channels), frames + (options.size - 1) // options.stride
     return pl.pallas_call(
         partial(_outputs_kernel, options=options),
         grid=(rows, pl.cdiv(reach, _tile(OUT, channels, options))),
-        in_specs=[_row(x.shape[1:]), _row((channels,)), _row((channels,))],
+        in_specs=[_row(x.shape[1:]), _affine(scale), _affine(bias)],
         out_specs=[_row(shape)],
         out_shape=[jax.ShapeDtypeStruct((rows, *shape), x.dtype)],
         compiler_params=triton.CompilerParams(num_warps=WARPS),
@@ -84,8 +85,7 @@ def _outputs(options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array) 
     )(x, scale, bias)
 
 
-@by_rows("b s c, b c, b c, b t w c -> b s c, b n c, b n c")
-def _gradients(
+def _gradients_of(
     options: Options, x: jax.Array, scale: jax.Array, bias: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of x, and of scale and bias as sums of one instance each."""
@@ -98,7 +98,7 @@ def _gradients(
     return pl.pallas_call(
         partial(_gradients_kernel, options=options, turns=turns),
         grid=(rows, instances),
-        in_specs=[_row(x.shape[1:]), _row((channels,)), _row((channels,)), _row(gradient.shape[1:])],
+        in_specs=[_row(x.shape[1:]), _affine(scale), _affine(bias), _row(gradient.shape[1:])],
         out_specs=[_row(x.shape[1:]), one, one],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype), sums, sums],
         compiler_params=triton.CompilerParams(num_warps=WARPS),
@@ -109,6 +109,17 @@ def _gradients(
 def _row(shape: tuple[int, ...]) -> pl.BlockSpec:
     """All of a row: an instance chooses its frames itself, the last ones not whole."""
     return pl.BlockSpec((None, *shape), lambda b, i: (b, *[0] * len(shape)))
+
+
+def _affine(parameter: jax.Array) -> pl.BlockSpec:
+    shape = parameter.shape[-1:]
+    return _row(shape) if parameter.ndim == 2 else pl.BlockSpec(shape, lambda b, i: (0,))
+
+
+_outputs = by_rows("b s c, c, c -> b t w c")(_outputs_of)
+_outputs_by_row = by_rows("b s c, b c, b c -> b t w c")(_outputs_of)
+_gradients = by_rows("b s c, c, c, b t w c -> b s c, b n c, b n c")(_gradients_of)
+_gradients_by_row = by_rows("b s c, b c, b c, b t w c -> b s c, b n c, b n c")(_gradients_of)
 
 
 def _tile(elements: int, channels: int, options: Options) -> int:

@@ -64,7 +64,7 @@ def test_while_one_is_timed_all_others_stand_still(
     monkeypatch.setenv("JEPA_SPEECH_BENCH_LOCK", str(tmp_path / "lock"))
     code = COUNTING.format(benchmarks=str(BENCHMARKS), counts=str(counts))
     timed = Device()
-    with subprocess.Popen([sys.executable, "-c", code]) as other:
+    with subprocess.Popen([sys.executable, "-c", code], process_group=0) as other:
         try:
             wait_for(lambda: counts.exists() and counts.read_text())
             with timed.alone():
@@ -85,7 +85,7 @@ def test_while_one_is_timed_all_others_stand_still(
     with timed.alone():  # who has ended is not missed
         pass
     timed.leave()
-    assert not list(tmp_path.glob(f"lock/{os.getpid()}.program"))
+    assert not list(tmp_path.glob(f"lock/{os.getpgrp()}.program"))
 
 
 def wait_for(done: Callable[[], object]) -> None:

@@ -22,7 +22,7 @@ KEYS = jax.random.split(jax.random.PRNGKey(0), 5)
 def plain(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Options) -> jax.Array:
     x = x[:, : options.samples]
     x = x if options.epsilon is None else jax.nn.standardize(x, epsilon=options.epsilon)
-    x = x * scale[:, None] + bias[:, None]
+    x = x * jnp.broadcast_to(scale, (2, x.shape[-1]))[:, None] + jnp.broadcast_to(bias, (2, x.shape[-1]))[:, None]
     return windows(jax.nn.gelu(x, approximate=False) if options.gelu else x, options.size, options.stride)
 
 
@@ -37,8 +37,10 @@ def plain(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Options) -> 
         (70, 96, Options(1e-2)),  # a layer norm of a number of channels that is no power of two
     ],
 )
-def test_outputs_and_gradients(samples: int, channels: int, options: Options) -> None:
-    arrays = jax.random.normal(KEYS[0], (2, samples, channels)), *of_channels(channels)
+@pytest.mark.parametrize("alike", [True, False])
+def test_outputs_and_gradients(samples: int, channels: int, options: Options, alike: bool) -> None:
+    affine = of_channels(channels)
+    arrays = jax.random.normal(KEYS[0], (2, samples, channels)), *((p[0] for p in affine) if alike else affine)
     expected, back = jax.vjp(lambda *a: plain(*a, options), *arrays)
     frames = expected.shape[1]
     got, our_back = jax.vjp(lambda *a: interpreted(*a, options)[:, :frames], *arrays)
@@ -104,7 +106,8 @@ def test_it_is_for_gpus_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not norm_kernel.fits(half, 512)
 
 
-def test_devices_share_out_rows_and_send_nothing_but_sums() -> None:
+@pytest.mark.parametrize("alike", [True, False])
+def test_devices_share_out_rows_and_send_nothing_but_sums(alike: bool) -> None:
     mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.P("data"))
     x = jax.random.normal(KEYS[0], (2, 70, CHANNELS))
@@ -115,10 +118,12 @@ def test_devices_share_out_rows_and_send_nothing_but_sums() -> None:
 
         return jax.grad(loss, argnums=(0, 1, 2))(*arrays)
 
-    arrays = (x, *of_channels(CHANNELS))
-    compiled = jax.jit(gradients).lower(*(jax.device_put(a, rows) for a in arrays)).compile()
+    affine = [p[0] for p in of_channels(CHANNELS)] if alike else of_channels(CHANNELS)
+    arrays, everywhere = (x, *affine), jax.sharding.NamedSharding(mesh, jax.P())
+    placed = [jax.device_put(a, everywhere if a.ndim == 1 else rows) for a in arrays]
+    compiled = jax.jit(gradients).lower(*placed).compile()
     assert not [word for word in ("all-gather", "all-to-all", "collective-permute") if word in compiled.as_text()]
-    for got, expected in zip(compiled(*(jax.device_put(a, rows) for a in arrays)), gradients(*arrays), strict=True):
+    for got, expected in zip(compiled(*placed), gradients(*arrays), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
@@ -126,12 +131,12 @@ def test_devices_share_out_rows_and_send_nothing_but_sums() -> None:
 @pytest.mark.parametrize("reach", sorted({*CONVOLUTIONS[1:], (1, 1)}))
 def test_the_kernels_lower_for_a_gpu(monkeypatch: pytest.MonkeyPatch, reach: tuple[int, int]) -> None:
     for name in ("_outputs", "_gradients"):  # how devices share them out asks for the devices
-        monkeypatch.setattr(norm_kernel, name, getattr(norm_kernel, name).fun)
+        monkeypatch.setattr(norm_kernel, name, getattr(norm_kernel, f"{name}_of"))
 
     def loss(*a: jax.Array) -> jax.Array:
         return jnp.sin(norm_windows(*a, Options(1e-5, True, *reach)).astype(jnp.float32)).sum()
 
-    width = jax.ShapeDtypeStruct((2, 768), jnp.float32)
+    width = jax.ShapeDtypeStruct((768,), jnp.float32)
     arrays = (jax.ShapeDtypeStruct((2, 4999, 768), jnp.bfloat16), width, width)
     with pretended_gpu():
         text = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
