@@ -79,10 +79,14 @@ def grouped_product(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
     blocks, reach = -(-frames // BLOCK), -(-(BLOCK + size - 1) // BLOCK)
     before = size // 2
     x = jnp.pad(x, ((0, 0), (before, (blocks + reach - 1) * BLOCK - before - frames), (0, 0)))
-    x = x.reshape(rows, -1, BLOCK, groups, channels)
-    windows = jnp.concatenate([x[:, i : i + blocks] for i in range(reach)], 2)  # (B, N, reach BLOCK, G, C)
-    taps = kernel.reshape(size, channels, groups, channels)
+    # Groups in front, before what is small becomes large: then each copy writes what a product reads.
+    x = jnp.moveaxis(x.reshape(rows, -1, BLOCK, groups, channels), 3, 0)
+    x = jax.lax.optimization_barrier(x).reshape(groups, rows, -1, BLOCK * channels)
+    seen = jnp.concatenate([x[:, :, i : i + blocks] for i in range(reach)], -1)  # (G, B, N, reach BLOCK C)
+    taps = jax.lax.optimization_barrier(jnp.moveaxis(kernel.reshape(size, channels, groups, channels), 2, 0))
     room = reach * BLOCK - size
-    band = jnp.stack([jnp.pad(taps, ((u, room - u), (0, 0), (0, 0), (0, 0))) for u in range(BLOCK)], 3)
-    out = jnp.einsum("bnsgi,siguo->bnugo", windows, band)  # band (reach BLOCK, C, G, BLOCK, C)
+    band = jnp.stack([jnp.pad(taps, ((0, 0), (u, room - u), (0, 0), (0, 0))) for u in range(BLOCK)], 3)
+    band = band.reshape(groups, reach * BLOCK * channels, BLOCK * channels)
+    out = jax.lax.optimization_barrier(seen.reshape(groups, rows * blocks, -1) @ band)
+    out = jnp.moveaxis(out.reshape(groups, rows, blocks, BLOCK, channels), 0, 3)
     return out.reshape(rows, -1, width)[:, :frames]
