@@ -84,32 +84,35 @@ def lane(kind: str, names: Iterator[str], given: list[str], end: float, done: Ca
     cache.cleanup()
 
 
-def table(report: dict[str, Any]) -> str:
-    lines = [
-        "| step | ours, audio-s/s | MFU of matmul, of sheet | peer | peer, audio-s/s | ratio | goal |",
-        "|---" * 7 + "|",
-    ]
-    programs, unasked = report["programs"], {"skipped": "not measured"}
-    for row in ROWS.values():
-        mine = programs.get(f"ours {row.ours}", unasked)
-        other = programs.get(f"peer {row.peer}" if row.peer else "ours gmm_jepa", unasked)
+def steps_table(report: dict[str, Any]) -> list[list[str]]:
+    """Head and rows of what was asked for."""
+    table = [["what", "ours, audio-s/s", "MFU of matmul, of sheet", "peer", "peer, audio-s/s", "ratio", "goal"]]
+    hour = Row("features of one hour, HuBERT Base", "features", "features", "transformers, SDPA, torch.compile", 2.0)
+    for row in [*ROWS.values(), hour]:
+        mine = report["programs"].get(f"ours {row.ours}")
+        other = report["programs"].get(f"peer {row.peer}" if row.peer else "ours gmm_jepa")
+        if mine is None or other is None:
+            continue
         shares = [mine[key] for key in ("mfu_of_matmul", "mfu_of_sheet") if key in mine]
         mfu = ", ".join(f"{share:.1%}" for share in shares)
-        lines.append(
-            cells(row.title, rate(mine), mfu, row.peer_title, rate(other), ratio(mine, other), f"{row.goal:g}")
-        )
-    mine, other = programs.get("ours features", unasked), programs.get("peer features", unasked)
-    hour = "features of one hour, HuBERT Base", rate(mine), "", "transformers, SDPA, torch.compile", rate(other)
-    lines.append(cells(*hour, ratio(mine, other), "2"))
-    lines += ["", "| beside | | |", "|---|---|---|"]
+        table.append([row.title, rate(mine), mfu, row.peer_title, rate(other), ratio(mine, other), f"{row.goal:g}"])
+    return table
+
+
+def markdown(report: dict[str, Any]) -> str:
+    head, *rows = steps_table(report)
+    programs, lines = report["programs"], [cells(*head), "|---" * len(head) + "|", *(cells(*row) for row in rows)]
+    beside = []
     for what, figure in programs.get("ours anchors", {}).get("frames_per_second", {}).items():
-        lines.append(
+        beside.append(
             cells(f"K = 1024, D = 80: {what}", f"{figure:,.0f} frames/s", "goal 1,000,000" if "ours" in what else "")
         )
     for name in STARTS:
         if "seconds" in (found := programs.get(f"ours {name}", {})):
             told = f"{found['seconds']:.1f} s, of which compiling {found['compile_seconds']:.1f} s"
-            lines.append(cells(f"{name}, process to first step of HuBERT Base", told, "goal: warm a third of cold"))
+            beside.append(cells(f"{name}, process to first step of HuBERT Base", told, "goal: warm a third of cold"))
+    if beside:
+        lines += ["", "| beside | | |", "|---|---|---|", *beside]
     machine = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     return "\n".join(lines) + (
@@ -186,8 +189,9 @@ def main() -> None:
         with writing:
             report["programs"][f"{kind} {name}"] = found
             report["minutes"] = round((time.monotonic() - began) / 60, 1)
+            report["table"] = steps_table(report)
             options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
-            options.json.with_suffix(".md").write_text(table(report), encoding="utf-8")
+            options.json.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
             told = found.get("failed") or [
                 found.get("skipped") or (rate(found) if "step_seconds_median" in found else found)
             ]
@@ -216,7 +220,7 @@ def main() -> None:
             lane("ours", iter(starts), given, end, done)  # last: nothing compiles beside them
         finally:
             send(signal.SIGKILL, groups(Path(os.environ["JEPA_SPEECH_BENCH_LOCK"])))
-    print("\n" + table(report))
+    print("\n" + markdown(report))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MARKER = re.compile(r"<!-- *(benchmarks/[\w./-]+\.json) *-->\n((?:\|.*\n)*)")
 MADE_BY = {  # where the command is another than `python benchmarks/NAME.py`
     "cpu": "make bench",
+    "gpu_again": "python benchmarks/gpu.py --only online dinosr spidr hubert features",
     "compare": "jepa-speech compare --config configs/compare_small.py",
 }
 
