@@ -29,7 +29,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpu_programs import OTHERS, STARTS, TOGETHER, TURNS, Size, groups, send, work
+from gpu_programs import OTHERS, STARTS, TOGETHER, TURNS, Size, send_all, work
 
 HERE = Path(__file__).parent
 
@@ -74,8 +74,10 @@ def lane(kind: str, names: Iterator[str], given: list[str], end: float, done: Ca
                     subprocess.run(command, timeout=left, check=True, **how)
                 done(kind, name, json.loads(out.read_text(encoding="utf-8")))
             except subprocess.TimeoutExpired:
+                send_all(signal.SIGCONT)  # who stood still for it
                 done(kind, name, {"skipped": "no time left"})
             except subprocess.CalledProcessError:
+                send_all(signal.SIGCONT)
                 lines = [
                     line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
                 ]
@@ -219,7 +221,7 @@ def main() -> None:
                 thread.join()
             lane("ours", iter(starts), given, end, done)  # last: nothing compiles beside them
         finally:
-            send(signal.SIGKILL, groups(Path(os.environ["JEPA_SPEECH_BENCH_LOCK"])))
+            send_all(signal.SIGKILL)  # none is left but after an interruption
     print("\n" + markdown(report))
 
 

@@ -84,6 +84,10 @@ def send(what: signal.Signals, groups: list[int]) -> None:
             os.killpg(group, what)
 
 
+def send_all(what: signal.Signals) -> None:
+    send(what, groups(Path(os.environ["JEPA_SPEECH_BENCH_LOCK"])))
+
+
 def matmul(device: Device, size: Size) -> dict[str, Any]:
     """What this GPU reaches in products of matrices, which MFU is a share of."""
     from jepa_speech.train.speed import matmul_rate

@@ -1,6 +1,6 @@
 """Functions of whole rows, such as kernels, on several devices: each computes the rows that it has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,17 @@ from jax.sharding import NamedSharding, PartitionSpec
 ROWS = "b"  # the name of their axis
 
 
-def by_rows(rule: str, together: Sequence[str] | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def by_rows(rule: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """For function(options, *arrays), options hashable: devices share out rows, and send nothing.
 
     rule: the axes' names, as "b t c, h t, b -> b t c". What begins with b is split as the first such argument is, and
     all else is whole on every device. A sum over rows belongs outside of the function, which sees a part of them.
-    together: the names of axes that are never split; None for all but b.
     """
     arguments_have, results_have = (
         [axes.split()[:1] == [ROWS] for axes in side.split(",")] for side in rule.split("->")
     )
     names = dict.fromkeys(rule.replace("->", " ").replace(",", " ").split())  # by first appearance, as jax wants them
-    whole = tuple(name for name in names if name != ROWS and (together is None or name in together))
+    whole = tuple(name for name in names if name != ROWS)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         split = custom_partitioning(function, static_argnums=(0,))
