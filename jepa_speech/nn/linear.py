@@ -59,7 +59,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 def _backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     rows = jnp.einsum("btc,btd->bcd", x, gradient, preferred_element_type=jnp.float32)
-    rows = jax.lax.optimization_barrier(rows)  # else XLA makes one product of product and sum
+    rows = jax.lax.optimization_barrier(rows)  # a sum of products over rows is one product: no compiler shall see it
     back = gradient.reshape(-1, gradient.shape[-1]) @ kernel.T
     return back.reshape(x.shape), rows.sum(0).astype(kernel.dtype)
 

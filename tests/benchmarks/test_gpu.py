@@ -1,6 +1,7 @@
 """benchmarks/gpu.py without a GPU: its table, and that a program which is timed is alone."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -86,6 +87,31 @@ def test_while_one_is_timed_all_others_stand_still(
         pass
     timed.leave()
     assert not list(tmp_path.glob(f"lock/{os.getpgrp()}.program"))
+
+
+def test_who_stood_still_for_one_that_died_goes_on(
+    benchmarks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu
+
+    counts, told = tmp_path / "counts", []
+    monkeypatch.setenv("JEPA_SPEECH_BENCH_LOCK", str(tmp_path / "lock"))
+    code = COUNTING.format(benchmarks=str(BENCHMARKS), counts=str(counts))
+
+    def die(command: list[str], **how: object) -> None:
+        os.killpg(other.pid, signal.SIGSTOP)
+        raise subprocess.CalledProcessError(-signal.SIGKILL, command)
+
+    with subprocess.Popen([sys.executable, "-c", code], process_group=0) as other:
+        try:
+            wait_for(lambda: counts.exists() and counts.read_text())
+            monkeypatch.setattr(gpu.subprocess, "run", die)
+            gpu.lane("ours", iter(["hubert"]), [], time.monotonic() + 60, lambda *found: told.append(found))
+            before = counts.read_text()
+            wait_for(lambda: counts.read_text() not in ("", before))
+        finally:
+            other.kill()
+    assert told == [("ours", "hubert", {"failed": []})]
 
 
 def wait_for(done: Callable[[], object]) -> None:

@@ -1,5 +1,7 @@
 """Linear maps as a GPU computes them, against those that are written down."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +28,13 @@ def test_by_frames_is_a_product() -> None:
 
 
 def test_its_kernel_s_gradient_is_a_product_for_each_row() -> None:
-    gradient = jax.grad(lambda kernel: jnp.sin(by_frames(X, kernel)).sum())
-    text = jax.jit(gradient).lower(jnp.ones((6, 4))).compile().as_text()
-    assert "f32[3,6,4]" in text  # not one that contracts all rows, which XLA would make of product and sum
+    def compiled(product: Callable[[jax.Array, jax.Array], jax.Array]) -> str:
+        gradient = jax.grad(lambda kernel: jnp.sin(product(X, kernel)).sum())
+        return jax.jit(gradient).lower(jnp.ones((6, 4))).compile().as_text()
+
+    assert "f32[3,6,4]" in compiled(by_frames)
+    assert "f32[3,6,4]" not in compiled(lambda x, kernel: x @ kernel)  # one that contracts all rows
+    assert "optimization_barrier" in str(jax.make_jaxpr(jax.grad(lambda k: by_frames(X, k).sum()))(jnp.ones((6, 4))))
 
 
 @pytest.mark.parametrize("maps", [(NarrowLinear,), (Linear, Linear, Linear)])
