@@ -22,7 +22,8 @@ from jepa_speech.nn.by_rows import by_rows
 from jepa_speech.nn.gpu import kernels_wanted
 from jepa_speech.nn.rows import draw, table_draws, threshold
 
-NEVER, LOG2_E = -1e30, 1.4426950408889634  # a logit that gets no weight
+NEVER = -1e30  # a logit that gets no weight
+LOG2_E = 1.4426950408889634
 # The fastest of some thirty ways on an H100, forward and backward, for heads of 64 channels (benchmarks/NOTES.md).
 TILE = 64  # frames of the block, of queries or of keys, that an instance owns, and of those that it goes through
 WARPS, STAGES = 4, 3

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from jepa_speech.nn.gpu import on_gpu
 
-# Φ(-|x|) / φ(x) as a polynomial of 1 / (1 + 0.3275911 |x| / √2): Abramowitz & Stegun, 7.1.26, times √(2π) / 2.
-HALF_ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+# erfc(z) exp(z²) = a₁ t + … + a₅ t⁵ with t = 1 / (1 + 0.3275911 z), z >= 0: Abramowitz & Stegun, 7.1.26; a₅ first.
+ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -15,15 +15,15 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 def normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Φ(x) within 1e-7, and φ(x): x float32 -> both.
+    """Φ(x) within 3e-7, and φ(x): x float32 -> both. Φ(-|x|) = erfc(|x| / √2) / 2.
 
-    Some fifteen operations, where XLA's erfc takes about a hundred, so many that a GPU waits for them and not for its
-    memory; bfloat16 tells numbers apart by 4e-3 of their size.
+    XLA's erfc takes so many operations that a GPU waits for them and not for its memory (benchmarks/NOTES.md); bfloat16
+    tells numbers apart by 4e-3 of their size.
     """
     bell = jnp.exp2(-0.72134752 * x * x)
     t = 1 / (1 + 0.23164189 * jnp.abs(x))
-    tail = HALF_ERFC[0]
-    for coefficient in HALF_ERFC[1:]:
+    tail = ERFC[0]
+    for coefficient in ERFC[1:]:
         tail = tail * t + coefficient
     tail = 0.5 * tail * t * bell
     return jnp.where(x > 0, 1 - tail, tail), 0.3989422804 * bell
