@@ -32,7 +32,8 @@ def of_windows(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
 def windows(x: jax.Array, size: int, stride: int, multiple: int = 1) -> jax.Array:
     """x (B, S, C) -> (B, T, size, C), T = floor((S - size) / stride) + 1: frame t sees [stride t, stride t + size).
 
-    multiple: of T; x is continued by zeros for it. A window is read from strides that lie side by side: `size` frames need ceil(size / stride) of them.
+    multiple: of T; x is continued by zeros for it. A window is read from strides that lie side by side: `size`
+    frames need ceil(size / stride) of them.
     """
     rows, samples, channels = x.shape
     frames, strides = -(-((samples - size) // stride + 1) // multiple) * multiple, -(-size // stride)
