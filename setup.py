@@ -13,13 +13,15 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["jepa_speech", "jepa_speech.*"]),
     install_requires=[
-        "jax>=0.10.2,<0.12",
+        # jaxlib 0.11.1 and 0.11.2 deadlock on a CPU in programs of two or more devices that hold FFTs, so a log-mel
+        # front-end hangs; 0.10.2 (the last for Python 3.11), 0.11.0 and 0.12.0.1 do not.
+        "jax>=0.10.2,!=0.11.1,!=0.11.2,<0.13",
         "flax>=0.12.8,<0.13",
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
         "grain>=0.2.18,<0.3",
         "array_record>=0.8.3,<0.9",
-        "librosa>=0.11,<0.12",
+        "librosa>=0.11,<1.1",
         "soundfile>=0.13",
         "soxr>=0.5",
         "scikit-learn>=1.6",
