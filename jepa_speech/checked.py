@@ -1,5 +1,6 @@
 """Values that come from a file, checked where they enter: arrays for shape, type, finiteness and sign; JSON fields."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,23 +40,63 @@ def array(
     return found
 
 
+LONGEST = 80  # characters of a value in a message
 NAMES = {"f": "floating point", "iu": "integer", "U": "text"}
 
 
-def field(row: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """Returns row[name], of the type `kind`. A bool is no number, and neither are NaN and infinities.
+def field(
+    row: Any,
+    name: str,
+    kind: type | tuple[type, ...],
+    where: str,
+    *,
+    default: Any = None,
+    least: float | None = None,
+    most: float | None = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """Returns row[name], of the type `kind`, within [least, most] and among `choices` where those are given.
 
+    A bool is not a number, and neither are NaN, infinities and whole numbers beyond 64 bits.
+    default: what a missing field means; None: it must not be missing.
     where: names the file, and the line if there are several. Raises UserError.
     """
-    wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a JSON object was expected, not {type(row).__name__}")
-    if row.get(name) is None:
+    if default is not None and name not in row:
+        return default
+    if row.get(name) is None and default is None:
         raise UserError(f"{where}: the field {name} is missing")
-    value = row[name]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{where}: {name} = {value!r}: expected {wanted}")
-    if number and not np.isfinite(value):
-        raise UserError(f"{where}: {name} = {value!r}: expected a finite number")
-    return value
+    return value(row[name], f"{where}: {name}", kind, least=least, most=most, choices=choices)
+
+
+def value(
+    found: Any,
+    where: str,
+    kind: type | tuple[type, ...],
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """Returns `found`, checked as `field` does. where: names the file and the field. Raises UserError."""
+    wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+        raise UserError(f"{where} = {shown(found)}: expected {wanted}")
+    if isinstance(found, float) and not math.isfinite(found):
+        raise UserError(f"{where} = {found!r}: expected a finite number")
+    if isinstance(found, int) and not -(2**63) <= found < 2**63:
+        raise UserError(f"{where} = {shown(found)}: expected a number of at most 64 bits")
+    if least is not None and found < least:
+        raise UserError(f"{where} = {found!r}: expected at least {least:g}")
+    if most is not None and found > most:
+        raise UserError(f"{where} = {found!r}: expected at most {most:g}")
+    if choices is not None and found not in choices:
+        raise UserError(f"{where} = {shown(found)}: expected one of {', '.join(map(str, choices))}")
+    return found
+
+
+def shown(found: Any) -> str:
+    """Returns the repr of a value, cut where it is long."""
+    text = repr(found)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."

@@ -39,6 +39,25 @@ def test_a_wrong_field_is_named(row):
         checked.field(row, "n", (int, float), "a.jsonl:3")
 
 
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        (-1, "n = -1: expected at least 0"),
+        (9, "n = 9: expected at most 8"),
+        (10**400, "64 bits"),
+        (math.inf, "n = inf: expected a finite number"),
+        ("b" * 1000, r"b\.\.\.: expected int or float"),
+        (None, "n = None: expected int or float"),
+        (3, "n = 3: expected one of 2, 4"),
+    ],
+)
+def test_a_field_out_of_its_range_is_named(n, message):
+    with pytest.raises(UserError, match=message) as error:
+        checked.field({"n": n}, "n", (int, float), "a.json", default=1, least=0, most=8, choices=(2, 4))
+    assert len(str(error.value)) < 200
+
+
 def test_a_right_field_is_itself():
+    assert checked.field({}, "n", int, "x", default=5) == 5
     assert checked.field({"n": 2, "b": False}, "n", int, "x") == 2
     assert checked.field({"b": False}, "b", bool, "x") is False

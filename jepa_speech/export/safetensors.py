@@ -8,11 +8,12 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.files import replacing
 
@@ -27,13 +28,15 @@ DTYPES = {
     "BOOL": np.dtype("?"),
 }
 LARGEST_HEADER = 100_000_000  # bytes, as in the format's own library
+MOST_AXES = 64  # of a numpy array
+AGAIN = "the file is damaged or of another format: download it again"
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name, mapped into memory, not yet read.
 
-    Raises UserError for a file that cannot be read or is not whole: a header that is not one, arrays that overlap,
-    leave gaps, or end elsewhere than the file.
+    Raises UserError for a file that cannot be read or is not whole (a wrong header; arrays that overlap, leave gaps,
+    or end elsewhere than the file), and for arrays of a type that is not read here.
     """
     try:
         data = np.memmap(path, np.uint8, mode="r")
@@ -41,38 +44,85 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # an empty file cannot be mapped
         raise UserError(f"{path}: not a safetensors file (it is empty)") from error
-    try:
-        header, data = _split(data)
-        return _arrays(header, data)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); download it again") from error
-
-
-def _split(data: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-    """The header, and the bytes behind it."""
     size = int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or size > min(len(data) - 8, LARGEST_HEADER):
-        raise ValueError("its header is cut off")
-    header = json.loads(data[8 : 8 + size].tobytes())
+        raise UserError(f"{path}: not a whole safetensors file (its header is cut off); {AGAIN}")
+    header = _header(data[8 : 8 + size].tobytes(), str(path))
+    return _arrays(header, data[8 + size :], str(path))
+
+
+def _header(text: bytes, path: str) -> dict[str, Any]:
+    """Returns the header's entries by the arrays' names."""
+    where = f"{path}: the header"
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not valid JSON ({error}); {AGAIN}") from error
+    if not isinstance(header, dict):
+        raise UserError(f"{where} is not a JSON object; {AGAIN}")
+    for key, value in checked.field(header, "__metadata__", dict, where, default={}).items():
+        checked.value(value, f"{where}: __metadata__: {key}", str)
     header.pop("__metadata__", None)
-    return header, data[8 + size :]
+    if not header:
+        raise UserError(f"{where} names no arrays; {AGAIN}")
+    return header
 
 
-def _arrays(header: dict[str, Any], data: np.ndarray) -> dict[str, np.ndarray]:
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the object; raises ValueError where it has a name more than once, of which json would keep the last."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"it has {checked.shown(name)} more than once")
+        found[name] = value
+    return found
+
+
+def _arrays(header: dict[str, Any], data: np.ndarray, path: str) -> dict[str, np.ndarray]:
+    """Returns the arrays by name; raises UserError where they are not laid out one after another to the file's end."""
+    entries = sorted(
+        (_entry(name, entry, path) for name, entry in header.items()), key=lambda entry: (entry.start, entry.stop)
+    )
     arrays, end = {}, 0
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        if entry["dtype"] not in DTYPES:
-            raise ValueError(f"{name} is of type {entry['dtype']}, which this reader does not know")
-        dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-        start, stop = entry["data_offsets"]
-        if start != end or min(shape, default=0) < 0 or stop - start != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"the bytes of {name} are not where its shape wants them")
+    for name, dtype, shape, start, stop in entries:
+        if start != end or stop - start != math.prod(shape) * dtype.itemsize:
+            raise UserError(f"{path}: the bytes of {checked.shown(name)} are not where its shape wants them; {AGAIN}")
         if stop > len(data):
-            raise ValueError(f"the bytes of {name} are cut off")
+            raise UserError(
+                f"{path}: not a whole safetensors file (the bytes of {checked.shown(name)} are cut off); {AGAIN}"
+            )
         arrays[name], end = data[start:stop].view(dtype).reshape(shape), stop
     if end != len(data):
-        raise ValueError(f"it has {len(data)} bytes of arrays, its header speaks of {end}")
+        raise UserError(f"{path}: it has {len(data)} bytes of arrays, its header speaks of {end}; {AGAIN}")
     return arrays
+
+
+class _Entry(NamedTuple):
+    name: str
+    dtype: np.dtype
+    shape: list[int]
+    start: int
+    stop: int
+
+
+def _entry(name: str, entry: Any, path: str) -> _Entry:
+    where = f"{path}: {checked.shown(name)}"
+    dtype = checked.field(entry, "dtype", str, where)
+    if dtype not in DTYPES:
+        raise UserError(
+            f"{where} is of type {checked.shown(dtype)}; what can be read is {', '.join(DTYPES)}: "
+            "save the weights as F32"
+        )
+    shape, offsets = (checked.field(entry, key, list, where) for key in ("shape", "data_offsets"))
+    for key, sizes in (("shape", shape), ("data_offsets", offsets)):
+        for i, size in enumerate(sizes):
+            checked.value(size, f"{where}: {key}[{i}]", int, least=0)
+    if len(shape) > MOST_AXES or math.prod(max(size, 1) for size in shape) >= 2**60 or len(offsets) != 2:
+        raise UserError(
+            f"{where}: shape {checked.shown(shape)} and data_offsets {checked.shown(offsets)} are not those of an "
+            f"array; {AGAIN}"
+        )
+    return _Entry(name, DTYPES[dtype], shape, *offsets)
 
 
 def write_safetensors(path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
