@@ -12,8 +12,8 @@ from functools import cached_property
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.config import weighted_paths
 from jepa_speech.errors import UsageError
+from jepa_speech.path_lists import weighted_paths
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,13 +20,14 @@ def kl_to_sparse(ids: jax.Array, probs: jax.Array, log_q: jax.Array) -> jax.Arra
     """KL(p ‖ q) in nats over k + 1 classes, those in `ids` and the pool of all others, in float32.
 
     ids, probs (…, k) as `top_k` gives them (or as stored) · log_q (…, K) finite log-probabilities -> (…).
-    Σ probs may pass 1 by rounding: it is brought back to 1. Gradients are finite however small the pool is.
+    Σ probs may pass 1 by rounding: it is brought back to 1. Gradients are finite however small the pool is. A frame
+    without posteriors (padding, all zero) has the finite value 0 if k = K, and belongs to the pool otherwise.
     """
     components, k = log_q.shape[-1], ids.shape[-1]
     log_q = log_q.astype(jnp.float32)
     probs = probs.astype(jnp.float32)
     total = probs.sum(-1, keepdims=True)
-    probs = probs / (jnp.maximum(total, 1) if k < components else total)
+    probs = probs / (jnp.maximum(total, 1) if k < components else jnp.where(total > 0, total, 1))
     divergence = _relative_entropy(probs, jnp.take_along_axis(log_q, ids, axis=-1)).sum(-1)
     if k == components:  # nothing is left out, and log 0 would have no gradient
         return divergence

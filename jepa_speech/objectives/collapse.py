@@ -53,7 +53,9 @@ def effective_rank(m: Moments) -> jax.Array:
 
 
 def usage_entropy(counts: jax.Array) -> jax.Array:
-    """Entropy of cluster usage over ln K: 1 where all clusters are used alike. counts (K,)."""
+    """Entropy of cluster usage over ln K: 1 if all clusters are used alike, or if there is only one. counts (K,)."""
+    if counts.size == 1:  # ln 1 = 0
+        return jnp.ones(())
     p = counts / jnp.maximum(counts.sum(), 1)
     return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12))) / jnp.log(counts.size)
 

@@ -33,6 +33,19 @@ def test_kl_is_numpys(k):
     np.testing.assert_allclose(sparse.kl_to_sparse(ids, probs, log_q), numpy_kl(ids, probs, log_q), atol=1e-5)
 
 
+@pytest.mark.parametrize("k", [1, 4, 11, 12])
+def test_frames_without_posteriors_are_finite(k):
+    """Padding has labels of zeros. Neither value nor gradient may be NaN, since NaN times a weight of 0 is NaN."""
+    p, log_q = distributions()
+    ids, probs = sparse.top_k(p, k)
+    some = jnp.arange(50) % 3 > 0
+    probs = probs * some[:, None]
+    values, pull = jax.value_and_grad(lambda x: (sparse.kl_to_sparse(ids, probs, x) * some).sum())(log_q)
+    assert np.isfinite(sparse.kl_to_sparse(ids, probs, log_q)).all()
+    assert np.isfinite(values) and np.isfinite(pull).all()
+    np.testing.assert_array_equal(pull[~some], 0)
+
+
 def test_all_components_give_the_dense_kl_and_fewer_never_more():
     p, log_q = distributions()
     dense = jnp.sum(jax.scipy.special.xlogy(p, p) - p * log_q, axis=-1)

@@ -97,6 +97,22 @@ def test_two_processes_learn_as_one(name, trained, data, fsdp):
     training.same(trained(name, data, fsdp, processes=2), trained(name, data, fsdp), **loose)
 
 
+@pytest.mark.parametrize("rows", ["some", "all"])
+def test_rows_that_hold_nothing(system, step, rows):
+    """Filler rows of weight 0, digital silence and labels of zeros give a finite loss and gradient."""
+    batch = {key: np.array(x) for key, x in system.batch.items()}
+    empty = slice(0, 2) if rows == "some" else slice(None)
+    for key in ("audio", "mix", "context", "anchor_probs", "text_lengths", "text_ids"):
+        if key in batch:
+            batch[key][empty] = 0
+    for key in {"level", "mix_level"} & batch.keys():
+        batch[key][empty] = 1
+    batch["weight"][1 if rows == "some" else slice(None)] = 0  # row 0 of "some" counts, though it is silent
+    state, metrics = step(training.train_state(system, training.ADAMW), batch)
+    assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"]) and state.skipped == 0, metrics
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((state.params, state.slow)))
+
+
 def test_slow_gets_no_gradient(system):
     training.no_gradient_into_slow(system)
 
