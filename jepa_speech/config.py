@@ -2,8 +2,6 @@
 
 import dataclasses
 import difflib
-import math
-import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -59,23 +57,3 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         return value
     names = " | ".join(map(str, args)) if origin is typing.Literal else getattr(kind, "__name__", str(kind))
     raise UsageError(f"config key {where} = {value!r}: expected {names}")
-
-
-def weighted_paths(text: str, where: str) -> list[tuple[str, float]]:
-    """What a config key called `where` names: one path, or `PATH:WEIGHT,PATH:WEIGHT,...`.
-
-    Raises UsageError where a weight is no positive number, and where a mixture names something without one.
-    """
-    if "," not in text and not re.search(r":[-+.\d]+$", text):
-        return [(text, 1.0)]
-    found = []
-    for part in text.split(","):
-        path, _, weight = part.strip().rpartition(":")
-        try:
-            number = float(weight)
-        except ValueError:
-            number = math.nan
-        if not path or not 0 < number < math.inf:
-            raise UsageError(f"config key {where}: {part!r} in a mixture; write PATH:WEIGHT, a weight above 0")
-        found.append((path, number))
-    return found

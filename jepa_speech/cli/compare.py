@@ -23,6 +23,7 @@ from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives import build
+from jepa_speech.path_lists import path_and_rest
 from jepa_speech.probe import evaluate
 from jepa_speech.train.configfile import flat, imported, load_config
 
@@ -97,13 +98,18 @@ def labelled_of(texts: Sequence[str]) -> list[Labelled]:
     """DIR or DIR:TASK,TASK of each; raises UsageError for an unknown task, one that is asked for twice, no folder."""
     found: list[Labelled] = []
     for text in texts:
-        folder, _, tasks = text.partition(":")
+        folder, tasks = path_and_rest(text, is_labelled, "--data")
         if not Path(folder).is_dir():
             raise UsageError(f"--data {text}: {folder} is no folder")
         found.append(Labelled(Path(folder), list(evaluate.chosen_tasks((tasks or "phones").split(",")))))
         if twice := [task for task in found[-1].tasks for other in found[:-1] if task in other.tasks]:
             raise UsageError(f"--data {text}: the task {twice[0]} is asked for on two folders: compare twice")
     return found
+
+
+def is_labelled(folder: str, tasks: str) -> bool:
+    """Whether --data FOLDER:TASKS can mean that: a folder, and names of tasks."""
+    return Path(folder).is_dir() and (not tasks or set(tasks.split(",")) <= set(evaluate.TASKS))
 
 
 def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -21,7 +21,7 @@ from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.train.checkpoint import by_path
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import file_and_variant, load_config
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -116,7 +116,7 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
 
 def architecture(like: str) -> Mapping[str, Any]:
     """The config of a run folder, or of a config file (configs/x.py, configs/x.py:NAME)."""
-    is_file = Path(like.partition(":")[0]).suffix == ".py"
+    is_file = not Path(like).is_dir() and Path(file_and_variant(like)[0]).suffix == ".py"
     return load_config(like).to_dict() if is_file else load_pretrained(like).config
 
 

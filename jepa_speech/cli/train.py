@@ -22,6 +22,7 @@ from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError
 from jepa_speech.export.imported import read_imported
 from jepa_speech.objectives import build
+from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.train.checkpoint import by_path, read_weights
 from jepa_speech.train.configfile import load_config, plain
 from jepa_speech.train.distributed import connected
@@ -63,8 +64,11 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
     fill_in_characters(config, store)
     objective = build(config, anchor)
     store = usable(objective, store, data)
-    heldout = usable(objective, open_stores(data.heldout), data) if data.heldout else None
+    heldout = usable(objective, open_stores(data.heldout, "data.heldout"), data) if data.heldout else None
     prints = {"store": store.fingerprint, "heldout": heldout.fingerprint if heldout else ""}
+    for section, key in (("data", "store"), ("data", "heldout"), ("anchor", "path")):  # read alike where none exists
+        if text := config[section][key]:
+            config[section][key] = as_text(weighted_paths(text, f"{section}.{key}"))
     config.inputs = prints | {"anchor": anchor.fingerprint if anchor else ""}
 
     devices = jax.device_count()

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jepa_speech.config import weighted_paths
 from jepa_speech.data.labels import Labels
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores
 from jepa_speech.errors import UsageError
+from jepa_speech.path_lists import mixture
 
 
 class JoinedLabels:
@@ -50,7 +50,7 @@ class EnsembleLabels:
 
 def stored_labels(store: Store | Stores, anchor: str) -> Labels | JoinedLabels | EnsembleLabels:
     """By an anchor's fingerprint, or an ensemble's. Raises UserError where a store has no labels of an anchor."""
-    members = weighted_paths(anchor, "inputs.anchor")
+    members = mixture(anchor, "inputs.anchor")
     found = [_of_one(store, fingerprint) for fingerprint, _ in members]
     return found[0] if len(found) == 1 else EnsembleLabels(found, [weight for _, weight in members])
 

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_speech.config import weighted_paths
 from jepa_speech.data.feature_means import load_means
 from jepa_speech.data.plan import Share
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
+from jepa_speech.path_lists import weighted_paths
 
 
-def open_stores(text: str) -> "Store | Stores":
-    """What config key `data.store` names. Raises UsageError (see `weighted_paths`), UserError for a store not whole."""
-    (first, *others) = found = weighted_paths(text, "data.store")
+def open_stores(text: str, where: str = "data.store") -> "Store | Stores":
+    """Returns what the config key `where` names.
+
+    Raises UsageError (see `weighted_paths`), UserError for a store that is not whole.
+    """
+    (first, *others) = found = weighted_paths(text, where)
     return Store(first[0]) if not others and first[1] == 1 else Stores(found)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jepa_speech
-from jepa_speech.config import weighted_paths
 from jepa_speech.export.hf_folder import CLASSES, Exported, own, takes_padding
 from jepa_speech.files import read_json
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
+from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe import evaluate
 
 HEADER = """---

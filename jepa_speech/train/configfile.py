@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from jepa_speech.config import unknown_key
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_json, write_json
+from jepa_speech.path_lists import path_and_rest
 
 PREFIX = "--config."
 # What may change when a run goes on: no batch and no update depends on it, but for rounding, where a block is compiled
@@ -43,7 +44,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     An override takes its type from the value that it replaces; tuples are written 4.0,8.0.
     Raises UsageError for a missing file or variant, an unknown key, or a value of another type.
     """
-    file, _, variant = name.partition(":")
+    file, variant = file_and_variant(name)
     path = Path(file)
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path("configs")
@@ -59,6 +60,11 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
             raise UsageError(f"{override}: write it as {PREFIX}{key}=VALUE")
         set_key(config, key, text)
     return config
+
+
+def file_and_variant(name: str) -> tuple[str, str]:
+    """Splits FILE or FILE:VARIANT; both may hold colons. Raises UsageError if two files could be meant."""
+    return path_and_rest(name, lambda path, _: Path(path).is_file(), "--config")
 
 
 def imported(path: Path) -> Any:

@@ -10,6 +10,7 @@ from toys import CONFIGS
 
 from jepa_speech import cli
 from jepa_speech.cli import compare, road
+from jepa_speech.errors import UsageError
 from jepa_speech.files import read_json
 from jepa_speech.probe import phones
 from jepa_speech.probe.linear import Recipe
@@ -108,3 +109,17 @@ def test_the_committed_config_compares_objectives_alone():
     compare.check(argparse.Namespace(budget="800", seeds=3, config=path), configs)
     assert len({repr((config.optim, config.train)) for config in configs.values()}) == 1
     assert configs["gmm_jepa_as_released"].mask.site == "pre_predictor" and configs["wavlm"].mixing.utterance > 0
+
+
+def test_folders_with_colons_and_their_tasks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("v", "v:2", "v:2/phones:b"):
+        Path(name).mkdir()
+    assert compare.labelled_of(["v:2"]) == [(Path("v:2"), ["phones"])]
+    assert compare.labelled_of(["v:2:speaker,asr"]) == [(Path("v:2"), ["speaker", "asr"])]
+    assert compare.labelled_of(["v:2/phones:b:speaker"]) == [(Path("v:2/phones:b"), ["speaker"])]
+    Path("v:phones").mkdir()
+    with pytest.raises(UsageError, match=r"--data v:phones can be read in two ways"):
+        compare.labelled_of(["v:phones"])
+    with pytest.raises(UsageError, match="unknown task nothing"):
+        compare.labelled_of(["v:nothing"])

@@ -6,7 +6,6 @@ import pytest
 from babble import babble_store
 from made_anchors import make_gmm
 
-from jepa_speech.config import weighted_paths
 from jepa_speech.data.anchoring import label
 from jepa_speech.data.feature_means import save_means
 from jepa_speech.data.joined_labels import stored_labels
@@ -16,6 +15,7 @@ from jepa_speech.data.plan import Plan
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.path_lists import weighted_paths
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,107 @@
+"""Paths as options and config keys name them: a colon or a comma may belong to the path, or separate it from the rest.
+
+What exists as written comes first. Where the text can be read in two ways, it is refused; double quotes around a path,
+as in `"a:2"` or `"a,b":0.5`, say where the path ends.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from jepa_speech.errors import UsageError
+
+QUOTE = "put double quotes around the path itself, inside those of the shell, as in '\"a:2\"' or '\"a,b\":0.5'"
+COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # one that is not quoted: an even number of quotes follows
+QUOTED = re.compile(r'"([^"]+)"(?::(.*))?', re.DOTALL)
+WeightedPaths = list[tuple[str, float]]
+
+
+def weighted_paths(text: str, where: str) -> WeightedPaths:
+    """Returns what the config key `where` names: one path, or `PATH:WEIGHT,PATH:WEIGHT,...`.
+
+    Raises UsageError if a weight is not a positive number, if a mixture names something without one, and if the text
+    can be read in two ways of which all paths exist.
+    """
+    whole = [[(text, 1.0)]] if there(text) else []
+    readings = [*whole, *_existing(COMMA.split(text))]
+    sound = [reading for reading in readings if all(weight > 0 for _, weight in reading)]
+    if len(sound) > 1 or (sound and not whole and len(readings) > 1):
+        ways = " or ".join(" and ".join(f"{path}, weight {weight:g}" for path, weight in way) for way in readings[:2])
+        raise UsageError(f"config key {where} = {text!r} can be read in two ways: {ways}; {QUOTE}")
+    return sound[0] if sound else mixture(text, where)
+
+
+def mixture(text: str, where: str) -> WeightedPaths:
+    """Returns the names and weights of `text`, whatever exists; raises UsageError as `weighted_paths` does."""
+    parts = COMMA.split(text)
+    if len(parts) == 1 and (quoted := QUOTED.fullmatch(text.strip())) and quoted[2] is None:
+        return [(quoted[1], 1.0)]
+    if len(parts) == 1 and not re.search(r":[-+.\d]+$", text):
+        return [(text, 1.0)]
+    found = []
+    for part in parts:
+        path, number = _weighted(part)
+        if not path or not 0 < number < math.inf:
+            raise UsageError(
+                f"config key {where}: {part!r} in a mixture; write PATH:WEIGHT, a weight above 0. If a comma or a "
+                f"colon belongs to the path: no {text!r} exists; {QUOTE}"
+            )
+        found.append((path, number))
+    return found
+
+
+def as_text(paths: WeightedPaths) -> str:
+    """Returns the text that `mixture` reads as `paths`: with quotes where they are needed."""
+    written = [f'"{path}"' if re.search("[:,]", path) else path for path, _ in paths]
+    if len(paths) == 1 and paths[0][1] == 1:
+        return written[0]
+    return ",".join(f"{path}:{weight!r}" for path, (_, weight) in zip(written, paths, strict=True))
+
+
+def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> tuple[str, str]:
+    """Returns `text`, PATH or PATH:REST, as (path, rest), split where `is_one(path, rest)` holds.
+
+    If it holds nowhere, the text is split at its first colon. rest is "" if there is none. where: names the option in
+    the message. Raises UsageError if it holds in two places.
+    """
+    if quoted := QUOTED.fullmatch(text):
+        return quoted[1], quoted[2] or ""
+    ways = [(text, "")] + [(text[: found.start()], text[found.end() :]) for found in re.finditer(":", text)]
+    found = [way for way in ways if is_one(*way)]
+    if len(found) > 1:
+        told = " or ".join(f"{path}, and {rest!r} behind it" if rest else path for path, rest in found[:2])
+        raise UsageError(f"{where} {text} can be read in two ways: {told}; {QUOTE}")
+    path, _, rest = text.partition(":")
+    return found[0] if found else (path, rest)
+
+
+def there(path: str) -> bool:
+    return bool(path) and Path(path).exists()
+
+
+def _existing(parts: Sequence[str]) -> Iterator[WeightedPaths]:
+    """Yields each way to read the parts, some of them joined again, such that all paths exist.
+
+    A path without a weight, one of several, has the weight NaN.
+    """
+    for count in range(1, len(parts) + 1):
+        joined = ",".join(parts[:count]).strip()
+        ways = [way for way in [_weighted(joined)] if 0 < way[1] < math.inf and there(way[0])]
+        if len(parts) > count and there(joined):
+            ways.append((joined, math.nan))
+        for way in ways:
+            rests = _existing(parts[count:]) if count < len(parts) else [[]]
+            yield from ([way, *rest] for rest in rests)
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    """Returns path and weight of PATH:WEIGHT; the weight is NaN if it is not a number."""
+    if quoted := QUOTED.fullmatch(part.strip()):
+        path, weight = quoted[1], quoted[2] or ""
+    else:
+        path, _, weight = part.strip().rpartition(":")
+    try:
+        return path, float(weight)
+    except ValueError:
+        return path, math.nan
