@@ -1,10 +1,20 @@
 """Errors that a user can mend. Each message is one line: what is wrong, and what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class UserError(Exception):
-    """Something outside the code is wrong (a file, a store, a disk)."""
+    """Something outside the code is wrong (a file, a store, a disk).
+
+    results: what is known although the command failed; `--json FILE` gets it, with the message as `error`.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", results: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class UsageError(UserError):

@@ -65,6 +65,15 @@ def test_json_holds_what_the_verb_returns(monkeypatch, tmp_path):
     assert json.loads((tmp_path / "out.json").read_text()) == {"answer": 42}
 
 
+def test_json_holds_what_is_known_when_the_verb_fails(monkeypatch, tmp_path):
+    def fail(args):
+        raise Interrupted("half is done", {"answer": 21})
+
+    monkeypatch.setattr("jepa_speech.cli.demo.run", fail)
+    assert cli.main(["demo", "--json", str(tmp_path / "out.json")]) == 75
+    assert json.loads((tmp_path / "out.json").read_text()) == {"answer": 21, "error": "half is done"}
+
+
 FROZEN = """
 import gc, sys
 from jepa_speech import cli

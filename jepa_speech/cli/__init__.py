@@ -9,9 +9,11 @@ import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from jepa_speech.cli.commands import add_command
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import write_json
 
 VERBS = (
@@ -60,6 +62,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def run(options: argparse.Namespace) -> Any:
+    """Runs the verb and returns its results. If it fails, --json still gets the results that are known by then."""
+    if options.json and Path(options.json).is_dir():
+        raise UsageError(f"--json {options.json}: a folder; name a file")
+    try:
+        return options.run(options)
+    except UserError as error:
+        if options.json and error.results is not None:
+            write_json(options.json, {**error.results, "error": str(error)})
+        raise
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code. A UserError becomes one line on stderr."""
     try:
@@ -69,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # a process of its own: what it has imported stays, so it need not be searched for garbage
         gc.freeze()
     try:
-        results = options.run(options)
+        results = run(options)
         if options.json:
             write_json(options.json, results)
     except UserError as error:

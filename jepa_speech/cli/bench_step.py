@@ -67,7 +67,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     print(COLUMNS, flush=True)
     memory = 1e9 * options.memory_gb if options.memory_gb else memory_of_a_device()
-    runs = []
+    runs: list[dict[str, Any]] = []
+    results = {"config": options.config, "objective": config.objective.name, "matmul": matmul, "runs": runs}
     for seconds, rows in batches.items():
         how = options.steps, options.warmup, matmul["flops_per_second"]
         if options.autotune:
@@ -76,11 +77,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             found = unless_out_of_memory(partial(measure_step, config, rows, seconds, *how))
         if found is None:
             raise UserError(
-                f"{rows} rows of {seconds:g} s do not fit into the device's memory: fewer --rows, or --autotune"
+                f"{rows} rows of {seconds:g} s do not fit into the device's memory: fewer --rows, or --autotune",
+                results,
             )
         print(line(found), flush=True)
         runs.append(found)
-    results = {"config": options.config, "objective": config.objective.name, "matmul": matmul, "runs": runs}
     if not options.autotune:
         return results
     most = batch_seconds({run["seconds"]: run["rows"] for run in runs})

@@ -12,7 +12,6 @@ from jepa_speech.data.label_parts import merge_label_parts
 from jepa_speech.data.prepare import merge
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import write_json
 
 HELP = "show what a store holds, verify it, or merge parts or whole stores into one"
 EXAMPLE = "jepa-speech inspect stores/mine --verify"
@@ -54,9 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.verify:
         results["damage"] = _verify(store, args.verify == "decode")
         if results["damage"]:
-            if args.json:
-                write_json(args.json, results)
-            raise UserError(_in_one_line(store, results["damage"]))
+            raise UserError(_in_one_line(store, results["damage"]), results)
     return results
 
 

@@ -84,10 +84,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def check_only(args: argparse.Namespace) -> dict[str, Any]:
     """Prints the totals of the inputs; raises UserError, naming the first bad line, if there is one."""
     results = check(args.input, args.root, args.check == "full")
-    print(f"{results['read']} recordings: {results['good']} good ({results['hours']:.2f} h)", end="")
-    print("".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items())))
+    reasons = "".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items()))
+    decoded = "all decoded" if results["decoded"] else "only headers were read: --check full decodes, too"
+    print(f"{results['read']} recordings: {results['good']} good ({results['hours']:.2f} h){reasons}; {decoded}")
     if results["first_bad"]:
-        raise UserError(results["first_bad"])
+        raise UserError(results["first_bad"], results)
     return results
 
 

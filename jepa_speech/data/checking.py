@@ -12,7 +12,7 @@ from jepa_speech.data.decoding import probe
 from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
-from jepa_speech.data.recording import compare_duration, recording
+from jepa_speech.data.recording import compare_duration, recording, rejected_row
 
 FIXES = {
     "bad_json": "write one JSON object per line",
@@ -40,13 +40,18 @@ FIXES = {
 }
 
 
+LISTED = 10_000  # rejects that a check lists; more are only counted
+
+
 def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bool = False) -> dict[str, Any]:
-    """Lists all recordings and opens each: {"read", "good", "hours", "reasons", "first_bad"}.
+    """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad"}.
 
     Containers are looked through and headers read; with `full` everything is decoded, too, which takes as long as
-    `prepare`. `hours` counts the good ones that tell their duration. `first_bad` is one line: where, reason, fix.
+    `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
+    of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix.
     """
     reasons, seconds, first, read = Counter(), 0.0, None, 0
+    rejects: list[dict[str, Any]] = []
     listed = tqdm(entries(inputs, root), "list", unit=" files", disable=None, mininterval=0.5)
     for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=None, mininterval=0.5):
         entry, read = Entry(**json.loads(line)), read + 1
@@ -55,8 +60,17 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
         except Rejected as verdict:
             reasons[verdict.reason] += 1
             first = first or _bad_line(entry, verdict)
-    bad = reasons.total()
-    return {"read": read, "good": read - bad, "hours": seconds / 3600, "reasons": dict(reasons), "first_bad": first}
+            if len(rejects) < LISTED:
+                rejects.append(rejected_row(entry, verdict))
+    return {
+        "read": read,
+        "good": read - reasons.total(),
+        "hours": seconds / 3600,
+        "decoded": full,
+        "reasons": dict(reasons),
+        "rejects": rejects,
+        "first_bad": first,
+    }
 
 
 def _duration(entry: Entry, full: bool) -> float | None:

@@ -48,9 +48,12 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
     count, read = rejects.total(), plan["read"]
     if not number or count > max_reject_fraction * read:
         remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
+        line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
+        where = f"{line} {first['source']}".strip()
         raise UserError(
-            f"{count} of {read} recordings were rejected (first: {first['source'] or first['line']}, "
-            f"{first['reason']}: {first['detail']}); see {store / 'rejects.jsonl'}, then {remedy}"
+            f"{count} of {read} recordings were rejected (first: {where}, {first['reason']}: {first['detail']}); "
+            f"see {store / 'rejects.jsonl'}, then {remedy}",
+            {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False},
         )
     identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"]}
     make_whole(store, identity | {"rejected": count}, shards)

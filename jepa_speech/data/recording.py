@@ -19,9 +19,7 @@ def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
         seconds = len(wave) / SAMPLE_RATE
         compare_duration(seconds, entry)
     except Rejected as verdict:
-        where = {"manifest": entry.manifest, "line": entry.line} if entry.manifest else {}
-        name = entry.source if entry.manifest else entry.path
-        return {"source": name, **where, "reason": verdict.reason, "detail": verdict.detail}, None
+        return rejected_row(entry, verdict), None
     start = {"start": entry.start} if entry.is_segment else {}
     row = {
         "samples": len(wave),
@@ -30,6 +28,13 @@ def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
         "record": {"source": entry.source, **start, "duration": round(seconds, 4), "rate": rate, **entry.labels},
     }
     return row, audio.encode(wave, codec)
+
+
+def rejected_row(entry: Entry, verdict: Rejected) -> dict[str, Any]:
+    """A row of rejects.jsonl: source, manifest and line if the entry comes from one, reason and detail."""
+    where = {"manifest": entry.manifest, "line": entry.line} if entry.manifest else {}
+    name = entry.source if entry.manifest else entry.path
+    return {"source": name, **where, "reason": verdict.reason, "detail": verdict.detail}
 
 
 def compare_duration(seconds: float, entry: Entry) -> None:

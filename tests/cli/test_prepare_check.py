@@ -19,8 +19,11 @@ def test_good_inputs(tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     command = ["prepare", "--check", "--input", str(tmp_path / "audio")]
     assert main(command) == 0
-    assert capsys.readouterr().out == "3 recordings: 3 good (0.00 h)\n"
+    assert (
+        capsys.readouterr().out == "3 recordings: 3 good (0.00 h); only headers were read: --check full decodes, too\n"
+    )
     assert main(["prepare", "--check", "full", *command[2:], "--out", str(tmp_path / "store")]) == 0
+    assert capsys.readouterr().out == "3 recordings: 3 good (0.00 h); all decoded\n"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -35,7 +38,7 @@ def test_the_first_bad_line_is_named_with_a_fix(tmp_path, capsys):
     )
     assert main(["prepare", "--check", "--input", str(manifest)]) == 1
     shown = capsys.readouterr()
-    assert shown.out == "4 recordings: 1 good (0.00 h), 1 duplicate, 1 duration_mismatch, 1 missing\n"
+    assert shown.out.startswith("4 recordings: 1 good (0.00 h), 1 duplicate, 1 duration_mismatch, 1 missing; only ")
     start = f"jepa-speech prepare: {manifest}:2: tone001.wav: duration_mismatch: 1.01 s long, its manifest says 9; "
     assert shown.err == start + FIXES["duration_mismatch"] + "\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl"] + [f"tone00{i}.wav" for i in range(3)]
@@ -48,6 +51,28 @@ def test_only_a_full_check_decodes(tmp_path):
     (tmp_path / "x.flac").write_bytes(data)
     assert check([tmp_path])["good"] == 1
     assert check([tmp_path], full=True)["reasons"] == {"unreadable": 1}
+
+
+def test_json_is_written_on_failure_too(tmp_path, capsys):
+    """Of a check, of a prepare, whatever their exit code: all that is wrong, and the message."""
+    write_tones(tmp_path / "audio", 2)
+    for name in ("bad.wav", "worse.flac"):
+        (tmp_path / "audio" / name).write_bytes(b"no audio")
+    manifest = lines(tmp_path / "m.jsonl", {"path": "audio/tone000.wav"}, {"path": "audio/bad.wav"}, {"text": "x"})
+    found = tmp_path / "found.json"
+    for how in (["--check"], ["--check", "full"], ["--out", str(tmp_path / "store")]):
+        command = ["prepare", "--input", str(tmp_path / "audio"), str(manifest), *how, "--json", str(found)]
+        assert main(command) == 1
+        results, error = json.loads(found.read_text()), capsys.readouterr().err
+        assert error.endswith(f"jepa-speech prepare: {results['error']}\n")
+        assert results["reasons"] == {"unreadable": 2, "duplicate": 2, "no_audio_path": 1} and results["read"] == 7
+        if "--check" in how:
+            assert len(results["rejects"]) == 5 and results["decoded"] == ("full" in how)
+            row = results["rejects"][-1]
+            assert (row["manifest"], row["line"], row["reason"]) == (str(manifest), 3, "no_audio_path")
+        found.unlink()
+    assert results["whole"] is False and results["rejected"] == 5
+    assert main([*command[:-1], str(tmp_path)]) == 2 and "name a file" in capsys.readouterr().err
 
 
 def test_root_allows_more(tmp_path, capsys):
