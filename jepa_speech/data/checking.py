@@ -20,6 +20,7 @@ FIXES = {
     "no_audio_path": "name the file",
     "bad_duration": "give a positive number, or leave it out",
     "bad_segment": "correct its times",
+    "bad_label": "correct the label, or take it out",
     "outside_root": "pass --root DIR with a folder that holds it too",
     "refused": "write plain audio files and list those",
     "missing": "correct the path, or take the line out",

@@ -1,8 +1,9 @@
 """One recording as listed, and the folders that it must lie in."""
 
 import hashlib
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 
 from jepa_speech.data.place import Place, stamp_of
 
-STORE_KEYS = ("id", "source")  # the store's own; a manifest's are kept as manifest_id and manifest_source
+# Names of what the store measures or counts: a manifest's field of such a name is kept as manifest_NAME.
+STORE_KEYS = frozenset(
+    ("id", "source", "start", "duration", "rate", "samples", "level", "digest", "crc", "shard", "position")
+)
+LABEL_LEVELS = 100  # of lists and objects within each other: json writes some hundreds, far fewer than it reads
 PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
 
 
@@ -30,6 +35,13 @@ class Entry(Place):
 
     def refused(self, reason: str, detail: str) -> "Entry":
         return self.but(reason=reason, detail=detail)
+
+    def labelled(self, row: Mapping[str, Any], used: Collection[str] = ()) -> "Entry":
+        """The entry with the labels that a manifest's row gives; refused (bad_label) if they are nested too deep."""
+        labels = kept_labels(row, used)
+        if not _is_shallow(labels, 1 + LABEL_LEVELS):
+            return self.refused("bad_label", f"lists and objects more than {LABEL_LEVELS} deep")
+        return self.but(labels=self.labels | labels)
 
     def but(self, **fields: Any) -> "Entry":
         """A copy with other values in some fields: as dataclasses.replace, in a tenth of its time."""
@@ -103,13 +115,28 @@ def _closed(folder: str) -> str:
     return folder if folder.endswith(os.sep) else folder + os.sep
 
 
-def kept_labels(row: dict[str, Any], used: Iterable[str]) -> dict[str, Any]:
-    """What a manifest's row says beyond the keys `used`; null means absent."""
+def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str, Any]:
+    """What a manifest's row says beyond the keys `used`. Absent is what is null, NaN or infinite."""
     return {
-        f"manifest_{key}" if key in STORE_KEYS else key: value
+        _label_name(key, row): value
         for key, value in row.items()
-        if value is not None and key not in used
+        if key not in used and value is not None and not (isinstance(value, float) and not math.isfinite(value))
     }
+
+
+def _label_name(key: str, row: Mapping[str, Any]) -> str:
+    name = f"manifest_{key}" if key in STORE_KEYS else key
+    while name != key and name in row:  # a manifest that has both id and manifest_id
+        name = f"manifest_{name}"
+    return name
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other at most `levels` deep."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
 
 
 def is_positive(seconds: Any) -> bool:

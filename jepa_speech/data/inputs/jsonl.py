@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jepa_speech.data.inputs import lhotse
-from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive, kept_labels
+from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
 from jepa_speech.data.inputs.lines import lines
 
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
@@ -48,7 +48,7 @@ def _flat(entry: Entry, row: dict) -> Entry:
         return entry.refused("bad_duration", f"duration {duration!r} is not a positive number of seconds")
     if offset is not None and not (is_positive(offset) or offset == 0):
         return entry.refused("bad_duration", f"offset {offset!r} is not a number of seconds")
-    entry = entry.but(labels=kept_labels(row, (*PATH_KEYS, "duration", "offset")))
+    entry = entry.labelled(row, (*PATH_KEYS, "duration", "offset"))
     if offset is None:
         return entry.but(duration=duration)
     return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it

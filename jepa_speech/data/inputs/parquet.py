@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jepa_speech.data.cells import audio_column, parquet_file
-from jepa_speech.data.inputs.entry import Entry, kept_labels
+from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import is_bomb
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
@@ -56,8 +56,7 @@ def _rows(table: Path) -> Iterator[Entry]:
                         stamp=stamp,
                         cell=(group, row - 1),
                         size=size // about.num_rows,
-                        labels=kept_labels(values, ()),
-                    )
+                    ).labelled(values)
 
 
 def _is_label(kind, types) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from jepa_speech.data.inputs.entry import Entry, kept_labels
+from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
@@ -108,10 +108,11 @@ def _labelled(group: list[tuple[str, Entry | bytes | None]]) -> Iterator[Entry]:
         elif suffix == ".json":
             try:
                 row = json.loads(data)
-                labels |= kept_labels(row, ()) if isinstance(row, dict) else {"label": row}
+                labels |= row if isinstance(row, dict) else {"label": row}
             except (ValueError, RecursionError) as error:
                 wrong = ("bad_json", f"its .json: {error}")
     for suffix, entry in group:
         if not suffix:
-            entry = entry.but(labels=labels)
-            yield entry.refused(*wrong) if wrong and not entry.reason else entry
+            if not entry.reason:
+                entry = entry.refused(*wrong) if wrong else entry.labelled(labels)
+            yield entry

@@ -1,0 +1,92 @@
+"""Labels from every kind of input: kept as they are written, and never in place of what the store measured."""
+
+import json
+import math
+
+import pyarrow.parquet
+import pytest
+from tones import write_tones
+from writers import jsonl, tar_of
+
+from jepa_speech.data.checking import check
+from jepa_speech.data.inputs.entry import STORE_KEYS
+from jepa_speech.data.inspection import describe
+from jepa_speech.data.manifest import entries
+from jepa_speech.data.prepare import prepare
+from jepa_speech.data.store import Store
+
+
+def as_rows(folder, wav, labels):
+    return jsonl(folder / "m.jsonl", [{"path": wav.name, "offset": 0.05} | labels])
+
+
+def as_sidecar(folder, wav, labels):
+    return tar_of(folder / "x.tar", {"a.wav": wav.read_bytes(), "a.json": json.dumps(labels).encode()})
+
+
+def as_table(folder, wav, labels):
+    audio = {"bytes": wav.read_bytes(), "path": "a.wav"}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"audio": audio} | labels]), folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+KINDS = [as_rows, as_sidecar, as_table]
+VALUES = {"text": "0:05", "number": 12.5, "list": [1, 2], "negative": -3, "flag": True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", VALUES)
+def test_no_label_takes_the_place_of_a_measured_field(kind, value, tmp_path):
+    (wav,) = write_tones(tmp_path, 1)
+    claimed = dict.fromkeys(STORE_KEYS - ({"duration"} if kind is as_rows else set()), VALUES[value])
+    source = kind(tmp_path, wav, claimed | {"text": "x", "split": VALUES[value]})
+    prepare([source], tmp_path / "store", workers=1)
+    (row,) = Store(tmp_path / "store").records()
+    assert row["id"] == 0 and row["rate"] == 16_000 and row["source"] in ("a.wav", wav.name) and row["text"] == "x"
+    assert row["duration"] == pytest.approx(Store(tmp_path / "store").samples[0] / 16_000, abs=1e-4)
+    assert row.get("start") == (0.05 if kind is as_rows else None)
+    assert row["split"] == VALUES[value]
+    assert {key: row[f"manifest_{key}"] for key in claimed} == claimed
+    assert describe(Store(tmp_path / "store"))["rates"] == {"16000": 1}
+    assert check([source], full=True)["hours"] == pytest.approx(row["duration"] / 3600)
+
+
+def test_both_names_of_a_label_are_kept(tmp_path):
+    (wav,) = write_tones(tmp_path, 1)
+    said = {"id": "a", "manifest_id": "b", "manifest_manifest_id": "c"}
+    (entry,) = entries([jsonl(tmp_path / "m.jsonl", [{"path": wav.name} | said])])
+    assert sorted(entry.labels.values()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("absent", [None, math.nan, math.inf])
+def test_absent_is_absent(kind, absent, tmp_path):
+    (wav,) = write_tones(tmp_path, 1)
+    source = kind(tmp_path, wav, {"text": None, "speaker": "s", "snr": absent})
+    (entry,) = entries([source])
+    assert entry.labels == {"speaker": "s"} and not entry.reason
+
+
+def nested(levels: int):
+    value = "x"
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("kind", [as_rows, as_sidecar])
+def test_labels_nested_too_deep_are_a_reject(kind, tmp_path):
+    """They could be read here and yet not be written, or not be read again by a worker."""
+    (wav,) = write_tones(tmp_path, 1)
+    for levels in (99, 100, 101, 300):
+        source = kind(tmp_path, wav, {"slots": nested(levels)})
+        (entry,) = entries([source])
+        assert entry.reason == ("bad_label" if levels > 100 else "")
+        result = check([source])
+        assert result["reasons"] == ({"bad_label": 1} if levels > 100 else {})
+
+
+def test_start_and_end_alone_make_no_segment(tmp_path):
+    (wav,) = write_tones(tmp_path, 1)
+    (entry,) = entries([jsonl(tmp_path / "m.jsonl", [{"path": wav.name, "start": 0.05, "end": 0.1}])])
+    assert not entry.is_segment and entry.labels == {"manifest_start": 0.05, "end": 0.1}
