@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         results["against"] = {}
         for task in tasks:
             difference = evaluate.compare([results, *pooled], others, task)
-            results["against"][task] = {"system": others[0]["name"], **difference._asdict()}
+            results["against"][task] = {"system": others[0]["name"], **difference.as_json()}
             runs = f", {1 + len(pooled)} runs against {len(others)}" if pooled or others[1:] else ""
             figure, better = next(iter(results["tasks"][task]["figures"].items()))
             less = f", {figure}: less is better" if better == "lower" else ""

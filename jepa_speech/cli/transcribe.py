@@ -28,6 +28,8 @@ HELP = (
 EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
 COUNTS = {"wer": word_errors, "cer": character_errors}
 
+NO_RATE = "n/a: every reference is empty, so there is nothing that errors could be a share of"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="run folder of a training with configs/finetune_ctc.py")
@@ -76,6 +78,7 @@ def scores(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
     found = {}
     for figure in COUNTS if rows and "text" in rows[0] else ():
         rate = bootstrap.ratio(np.array([row[figure] for row in rows]))
-        found[figure] = rate._asdict()
-        print(f"{figure.upper()} {rate} % over {len(rows)} recordings [95% interval over recordings]")
+        found[figure] = rate.as_json()
+        of = f"{rate} % over {len(rows)} recordings [95% interval over recordings]"
+        print(f"{figure.upper()} {of if found[figure]['value'] is not None else NO_RATE}")
     return found

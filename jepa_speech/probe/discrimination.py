@@ -54,7 +54,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         figures = {}
         for speakers in ("within", "across"):
             counts = bootstrap.influences(*splits["test"].error(layer, speakers))
-            figures[f"ABX {speakers}"] = bootstrap.figure(data["test"].keys, counts)
+            figures[f"ABX {speakers}"] = bootstrap.figure(data["test"].keys, counts, linear=True)
         heads[f"layer {layer}"] = {"valid": valid, "figures": figures}
     return {
         "figures": {"ABX within": "lower", "ABX across": "lower"},

@@ -11,7 +11,8 @@ These results hold, whatever the kind:
     figures    {"accuracy": "higher"}: the names of its figures and which way is better; by the first one is chosen
     heads      by name ("layer 0", ..., "weighted"): `valid`, the first figure on valid, by which settings were chosen;
                `figures`: name -> value, low, high on test and `counts`, utterance -> [a, b], the value being
-               Σa / Σb (right and all; errors and length: bootstrap.figure makes it); and the settings chosen
+               Σa / Σb (right and all; errors and length: bootstrap.figure makes it), None where no reference has
+               any length; and the settings chosen
     chosen     the head that is best on valid
     sizes      split -> number of rows or utterances
 
@@ -118,7 +119,9 @@ def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> 
     """The mean of a figure over a system's runs (seeds); its interval covers the choice of utterances and of runs."""
     tables = [figure_of(results, task, figure)["counts"] for results in runs]
     counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
-    return bootstrap.paired(counts, counts[:1] * [0, 1])  # against a ratio of 0
+    return bootstrap.paired(
+        counts, counts[:1] * [0, 1], linear=is_linear(runs[0], task, figure)
+    )  # against a ratio of 0
 
 
 def compare(
@@ -135,7 +138,12 @@ def compare(
         if sorted(table) != keys:
             raise UserError(f"{results['name']} and {ours[0]['name']} were not tested on the same recordings")
     counts = np.array([[table[key] for key in keys] for table in tables])  # (R, U, 2)
-    return bootstrap.paired(counts[: len(ours)], counts[len(ours) :])
+    return bootstrap.paired(counts[: len(ours)], counts[len(ours) :], linear=is_linear(ours[0], task, figure))
+
+
+def is_linear(results: Results, task: str, figure: str | None) -> bool:
+    """Whether a figure's counts are bootstrap.influences."""
+    return figure_of(results, task, figure).get("linear", False)
 
 
 def table(results: Sequence[Results]) -> list[list[str]]:
@@ -164,4 +172,5 @@ def text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _estimate(figure: Results) -> bootstrap.Estimate:
-    return bootstrap.Estimate(figure["value"], figure["low"], figure["high"])
+    values = (figure[name] for name in bootstrap.Estimate._fields)
+    return bootstrap.Estimate(*(np.nan if value is None else value for value in values))

@@ -19,7 +19,8 @@ def systems(scores: Mapping[str, Estimate], part: Mapping[str, Any], title: str,
     name = figure or next(iter(part["figures"]))
     better = part["figures"][name]
     drawn, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
-    ranked = sorted(scores.items(), key=lambda item: item[1].value, reverse=better == "lower")
+    known = [(system, score) for system, score in scores.items() if np.isfinite(score.value)]
+    ranked = sorted(known, key=lambda item: item[1].value, reverse=better == "lower")
     for height, (system, score) in enumerate(ranked):
         colour = RANDOM if system in BASELINES or system.startswith("random") else MODEL
         axes.plot([100 * score.low, 100 * score.high], [height, height], color=colour, lw=5, alpha=0.35)
@@ -45,10 +46,11 @@ def by_layer(part: Mapping[str, Any], task: str) -> Figure:
     name, better = next(iter(part["figures"].items()))
     found = {head: values["figures"][name] for head, values in part["heads"].items()}
     singles = [values for head, values in found.items() if head.startswith("layer ")]
-    value, low, high = (100 * np.array([values[key] for values in singles]) for key in ("value", "low", "high"))
+    value, low, high = (100 * np.array([values[key] for values in singles], float) for key in ("value", "low", "high"))
     depth = np.arange(len(singles))
-    axes.errorbar(depth, value, (value - low, high - value), fmt="o-", color=MODEL, capsize=3, label="single layer")
-    if band := found.get("weighted"):
+    reach = np.maximum(0, (value - low, high - value))
+    axes.errorbar(depth, value, reach, fmt="o-", color=MODEL, capsize=3, label="single layer")
+    if (band := found.get("weighted")) and band["value"] is not None:
         axes.axhspan(100 * band["low"], 100 * band["high"], color=SECOND, alpha=0.15, lw=0)
         axes.axhline(100 * band["value"], color=SECOND, label="weighted sum of all layers")
     axes.set_xticks(depth)

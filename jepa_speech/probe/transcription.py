@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jepa_speech.errors import UserError
 from jepa_speech.nn.module import Params
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.classification import views
@@ -38,6 +39,7 @@ class Fitted(NamedTuple):
 def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int) -> dict[str, Any]:
     """Results of one task (see evaluate.py), and `infeasible`: training texts longer than their frames."""
     train, test = data["train"], data["test"]
+    check_references(task, data)
     vocabulary = Vocabulary.of(train.targets)
     decoders: dict[str, Decode] = {"": vocabulary.greedy}
     if recipe.beam is not None:
@@ -90,10 +92,22 @@ def fit(
         if number % max(1, recipe.steps // recipe.looks) == 0 or number == recipe.steps:
             found = transcribe(model, params, padding, data["valid"], vocabulary.greedy)
             errors, length = scores(task, data["valid"], found)[figure].sum(0)
-            curve.append([number, float(errors / max(length, 1e-12))])
+            curve.append([number, float(errors / length)])
             if best is None or (curve[-1][1] < best.valid if way == "lower" else curve[-1][1] > best.valid):
                 best = Fitted(params, rate, curve[-1][1], curve)
     return best
+
+
+def check_references(task: Any, data: Mapping[str, Sequences]) -> None:
+    """Raises UserError where train has no symbols to learn, or valid no reference to choose by.
+
+    An empty reference among others is fine: what is written there counts as insertions.
+    """
+    if not any(map(len, data["train"].targets)):
+        raise UserError("the train split has only empty references: there is nothing to learn")
+    nothing = [()] * len(data["valid"].keys)
+    if not scores(task, data["valid"], nothing)[first_figure(task)[0]][:, 1].sum():
+        raise UserError(f"the valid split has only empty references: there is no {first_figure(task)[0]} to choose by")
 
 
 def first_figure(task: Any) -> tuple[str, str]:

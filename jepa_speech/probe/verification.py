@@ -35,7 +35,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         valid, _ = rates(vectors["valid"], weight, data["valid"])
         value, without = rates(vectors["test"], weight, data["test"])
         counts = bootstrap.influences(value, without)
-        heads[name] = {"valid": valid, "figures": {"EER": bootstrap.figure(data["test"].keys, counts)}}
+        heads[name] = {"valid": valid, "figures": {"EER": bootstrap.figure(data["test"].keys, counts, linear=True)}}
     chosen = min(heads, key=lambda name: heads[name]["valid"])
     return {
         "figures": {"EER": "lower"},

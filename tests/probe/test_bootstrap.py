@@ -1,9 +1,12 @@
-"""Intervals against closed forms."""
+"""Intervals against closed forms, and figures against jiwer's."""
 
+import jiwer
 import numpy as np
 import pytest
 
-from jepa_speech.probe.bootstrap import Estimate, paired, ratio
+from jepa_speech.probe.bootstrap import Estimate, figure, influences, paired, ratio
+from jepa_speech.probe.eer import eer
+from jepa_speech.text.errors import word_errors
 
 
 def test_interval_of_bernoulli_utterances():
@@ -48,3 +51,65 @@ def test_runs_are_pooled_and_their_spread_counts():
 
 def test_printed_in_percent():
     assert str(Estimate(0.4123, 0.4, 0.42)) == "41.2 [40.0, 42.0]"
+
+
+# (reference, hypothesis): silent recordings among others, most of them silent, and one word in all.
+SILENT = [
+    [("", "a b c"), ("early nightfall", "early night fall"), ("", ""), ("the lamps", "the lamps"), ("", "um")],
+    [("", "uh")] * 9 + [("one two", "one two three")],
+    [("", "x y z " * 40), ("yes", "")],
+]
+
+
+@pytest.mark.parametrize("pairs", SILENT)
+def test_an_empty_reference_counts_its_insertions_and_is_no_division_by_zero(pairs):
+    counts = np.array([word_errors(*pair) for pair in pairs])
+    found = ratio(counts, samples=4000)
+    assert found.value == pytest.approx(jiwer.wer(*(list(side) for side in zip(*pairs, strict=True))))
+    rng, drawn = np.random.default_rng(5), []
+    while len(drawn) < 4000:  # draws without a word of reference are made again
+        errors, words = counts[rng.integers(len(counts), size=len(counts))].sum(0)
+        drawn += [errors / words] if words else []
+    np.testing.assert_allclose(found[1:], np.quantile(drawn, [0.025, 0.975]), rtol=0.15)
+    assert found.low <= found.value <= found.high <= counts[:, 0].sum() * len(counts)
+    assert np.isfinite(paired(counts, counts * [0, 1])).all()
+
+
+def test_references_that_are_all_empty_have_no_rate():
+    counts = np.array([[19, 0], [0, 0]])
+    assert str(ratio(counts)) == "n/a" == str(paired(counts, counts))
+    assert figure(["a", "b"], counts) == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "counts": {"a": [19, 0], "b": [0, 0]},
+    }
+
+
+@pytest.mark.parametrize("utterances", [2, 3, 6, 60])
+def test_proportions_that_are_no_ratios_stay_within_their_range(utterances):
+    """Equal error rates of few recordings, whose jackknife alone leaves it; of many, both intervals are the same."""
+    rng, left = np.random.default_rng(utterances), 0
+    for _ in range(20):
+        speakers = np.arange(utterances) % (2 if utterances < 10 else 10)
+        x = rng.normal(size=(10, 3))[speakers] + rng.normal(size=(utterances, 3))
+        first, second = np.triu_indices(utterances, 1)
+        same, scores = speakers[first] == speakers[second], (x[first] * x[second]).sum(1)
+        if same.all() or not same.any():
+            continue
+        value, without = eer(scores, same), []
+        for u in range(utterances):
+            kept = (first != u) & (second != u)
+            both = same[kept].any() and not same[kept].all()
+            without.append(eer(scores[kept], same[kept]) if both else value)
+        counts = influences(value, without)
+        bounded, plain = ratio(counts, linear=True), ratio(counts)
+        left += plain.low < 0 or plain.high > 1
+        assert 0 <= bounded.low <= bounded.value <= bounded.high <= 1 and bounded.value == plain.value
+        if utterances == 60:
+            np.testing.assert_allclose(bounded, plain, atol=0.02)
+        over_runs = paired(np.stack([counts, counts]), counts * [0, 1], linear=True)
+        np.testing.assert_allclose(over_runs, bounded, atol=0.03)
+        difference = paired(counts, influences(1 - value, 1 - np.array(without)), linear=True)
+        assert -1 <= difference.low <= difference.high <= 1
+    assert left or utterances != 6  # or the test shows nothing
