@@ -26,11 +26,11 @@ def array(
     found = np.asarray(value)
     if found.dtype.kind not in kind:
         raise UserError(
-            f"{where} has type {found.dtype}, not {NAMES.get(kind, kind)}: the file is damaged or no such file"
+            f"{where} has type {found.dtype}, not {NAMES.get(kind, kind)}: damaged, or another kind of file"
         )
     if found.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, found.shape, strict=True)):
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise UserError(f"{where} has shape {found.shape}, not ({wanted}): the file is damaged or no such file")
+        raise UserError(f"{where} has shape {found.shape}, not ({wanted}): damaged, or another kind of file")
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise UserError(f"{where} holds NaN or infinite values: the file is damaged; make it again")
     if least is not None and found.size and found.min() < least:
@@ -41,7 +41,7 @@ def array(
 
 
 LONGEST = 80  # characters of a value in a message
-NAMES = {"f": "floating point", "iu": "integer", "U": "text"}
+NAMES = {"f": "floating point", "iu": "integer", "fiu": "a number", "U": "text"}
 
 
 def field(

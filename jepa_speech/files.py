@@ -52,29 +52,60 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_json(path: str | Path) -> Any:
-    """Raises UserError, naming the file, if it is missing or not JSON."""
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Returns the value of JSON text, in UTF-8 if it is bytes.
+
+    where: names the file, and the line if there are several. Raises UserError if the text is not JSON, nested too
+    deeply, or gives a name twice within one object.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_each_once)
+    except RecursionError as error:
+        raise UserError(f"{where}: not valid JSON (nested too deeply)") from error
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error})") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
+def read_json(path: str | Path) -> Any:
+    """Raises UserError, naming the file, if it is missing or not JSON (see `parse_json`)."""
+    try:
+        text = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
+    return parse_json(text, str(path))
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Returns the JSON object in a file. Raises UserError, naming the file, if it is missing or holds anything else."""
+    return _object(read_json(path), str(path))
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSON-lines file; raises UserError with file and line if one is not a JSON object."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
-    with Path(path).open(encoding="utf-8") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}:{number}: not valid JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}:{number}: a JSON object was expected, not {type(row).__name__}")
-            yield row
+            yield parse_row(line, f"{path}:{number}")
+
+
+def parse_row(line: str | bytes, where: str) -> dict[str, Any]:
+    """Returns the JSON object in a line. Raises UserError if it is no JSON (see `parse_json`), or no object."""
+    return _object(parse_json(line, where), where)
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: a JSON object was expected, not {type(value).__name__}")
+    return value
 
 
 def sha256_arrays(arrays: Mapping[str, Any]) -> str:

@@ -1,18 +1,24 @@
 """What all anchors have in common: the features they live in, a fingerprint, and their file."""
 
+import re
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech import checked
+from jepa_speech.errors import UserError
+from jepa_speech.features.spectral import DIMS
 from jepa_speech.files import replacing, sha256_arrays
 
 Arrays = dict[str, jax.Array]
 
 NORMALIZE = ("level", "mean")
+LEAST_SCALE = 1e-12  # below it the square of a standardised feature is no float32; fits have 1e-6 at least
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -57,6 +63,10 @@ class Anchor:
 
     def arrays(self) -> Arrays:
         """What `gmm.log_joint` needs, as jax arrays: a pytree to close over, or to pass through jit."""
+        return {name: jnp.asarray(value, jnp.float32) for name, value in self.terms().items()}
+
+    def terms(self) -> dict[str, np.ndarray | float]:
+        """The same, of NumPy and before rounding to float32."""
         raise NotImplementedError
 
     def _standardising(self) -> dict[str, np.ndarray]:
@@ -73,6 +83,44 @@ class Anchor:
             contents["checkpoint"] = np.array(self.checkpoint)
         with replacing(path) as file:
             np.savez(file, **contents)
+
+    def check(self, where: str) -> None:
+        """Raises UserError, naming the file `where` and the array, for values that give no posteriors."""
+        checked.array(self.shift, f"{where}: shift", shape=(None,))
+        checked.array(self.scale, f"{where}: scale", shape=(self.dim,), above=LEAST_SCALE)
+        if self.rotation is not None:
+            checked.array(self.rotation, f"{where}: rotation", shape=(self.dim, self.dim))
+        elif self.features == "pca":
+            raise UserError(f"{where}: it has no rotation, which pca features need; fit it again")
+        self._check_clusters(where)
+        if not self.components:
+            raise UserError(f"{where}: it has no components; fit it again")
+        if self.normalize not in NORMALIZE:
+            raise UserError(
+                f"{where}: normalize is {self.normalize!r}, not one of {', '.join(NORMALIZE)}; fit it again"
+            )
+        if self.features not in DIMS and not re.fullmatch(r"layer:[0-9]{1,6}", self.features):
+            raise UserError(
+                f"{where}: features are {self.features!r}, not one of {', '.join(DIMS)}, layer:N; fit it again"
+            )
+        if DIMS.get(self.features, self.dim) != self.dim:
+            raise UserError(
+                f"{where}: features are {self.features}, which has {DIMS[self.features]} dimensions, not {self.dim}; "
+                "fit it again"
+            )
+        if (self.features in DIMS) == bool(self.checkpoint_fingerprint):
+            raise UserError(
+                f"{where}: checkpoint_fingerprint is {self.checkpoint_fingerprint!r} and features are {self.features}: "
+                "a layer has one, and others have none; fit it again"
+            )
+        with np.errstate(all="ignore"):
+            terms = {name: np.asarray(value, np.float32) for name, value in self.terms().items()}
+        if wrong := [name for name, value in terms.items() if not np.isfinite(value).all()]:
+            raise UserError(f"{where}: its {wrong[0]} term is not finite; fit it again")
+
+    def _check_clusters(self, where: str) -> None:
+        """The part of `check` that only this kind of anchor has."""
+        raise NotImplementedError
 
     def _contents(self) -> dict[str, np.ndarray]:
         """All fields but where the checkpoint lay; one that spectral features do not have is left out."""

@@ -6,6 +6,7 @@ Everything happens on standardised frames (mean 0, variance 1 over the corpus).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -128,8 +129,9 @@ def fit(
         if unfinished and (unfinished.due or not begun[0]):
             unfinished.save(*_state(result, begun, random))
 
-    if unfinished and (state := unfinished.load()):
-        result, begun = _restore(*state, random)
+    shape = (options.components, sample.shape[1])
+    if unfinished and (state := unfinished.load(partial(_restore, random, shape))):
+        result, begun = state
     else:
         result = Fit(initialise(sample, options.components, random))
         keep(begun)
@@ -218,9 +220,14 @@ def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
     return arrays | sums, counts | {"history": result.history, "random": random.bit_generator.state}
 
 
-def _restore(arrays: dict[str, np.ndarray], rest: dict[str, Any], random: np.random.Generator) -> tuple[Fit, Begun]:
+def _restore(
+    random: np.random.Generator, shape: tuple[int, int], arrays: dict[str, np.ndarray], rest: dict[str, Any]
+) -> tuple[Fit, Begun]:
+    """What `_state` saved. shape: (K, D). Raises KeyError, TypeError or ValueError for anything else."""
     random.bit_generator.state = rest["random"]
     parameters = Parameters(*(arrays[name] for name in ("weights", "means", "variances")))
+    if not parameters.means.shape == parameters.variances.shape == shape or parameters.weights.shape != shape[:1]:
+        raise ValueError(f"means of shape {parameters.means.shape}, not {shape}")
     sums = [arrays[f"sums_{i}"] for i in range(len(arrays) - 3)]
     return Fit(parameters, rest["history"], rest["reseeded"], rest["seeded_now"]), (rest["chunks"], sums)
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.anchors.anchor import Anchor, Arrays
 from jepa_speech.errors import UserError
 from jepa_speech.features import spectral
@@ -19,6 +20,7 @@ from jepa_speech.features import spectral
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
+WEIGHTS_SUM = 1e-3  # how far from 1 the sum of float32 weights may be
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -37,20 +39,27 @@ class DiagonalGMM(Anchor):
     def components(self) -> int:
         return self.means.shape[0]
 
-    def arrays(self) -> Arrays:
+    def terms(self) -> dict[str, np.ndarray | float]:
         means, variances = self.means.astype(np.float64), self.variances.astype(np.float64)
         constant = np.log(np.maximum(self.weights.astype(np.float64), 1e-30))
         constant -= 0.5 * np.sum(np.log(2 * np.pi * variances) + means**2 / variances, axis=1)
         constant -= np.sum(np.log(self.scale.astype(np.float64)))  # a density of x, not of z
         if self.rotation is not None:
             constant += np.linalg.slogdet(self.rotation.astype(np.float64))[1]
-        arrays = self._standardising() | {
+        return self._standardising() | {
             "linear": (means / variances).T,  # (D, K)
             "quadratic": (-0.5 / variances).T,  # (D, K)
             "constant": constant,  # (K,)
             "temperature": self.temperature,
         }
-        return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+
+    def _check_clusters(self, where: str) -> None:
+        checked.array(self.means, f"{where}: means", shape=(None, self.dim))
+        checked.array(self.variances, f"{where}: variances", shape=self.means.shape, above=0)
+        checked.array(self.weights, f"{where}: weights", shape=self.means.shape[:1], least=0)
+        checked.array(self.temperature, f"{where}: temperature", shape=(), kind="fiu", above=0)
+        if self.components and abs((total := self.weights.sum(dtype=np.float64)) - 1) > WEIGHTS_SUM:
+            raise UserError(f"{where}: weights sum to {total:g}, not to 1; fit it again")
 
     def to_sklearn(self) -> "GaussianMixture":
         """The same mixture (at temperature 1) over unstandardised features; ValueError where they are rotated."""

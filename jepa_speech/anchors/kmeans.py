@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.anchors.anchor import Anchor, Arrays
 from jepa_speech.anchors.gmm import log_joint
 
@@ -36,15 +37,17 @@ class KMeans(Anchor):
     def max_top_k(self) -> int:
         return 1
 
-    def arrays(self) -> Arrays:
+    def terms(self) -> dict[str, np.ndarray | float]:
         centroids = self.centroids.astype(np.float64)
-        arrays = self._standardising() | {
+        return self._standardising() | {
             "linear": centroids.T,  # (D, K)
             "quadratic": np.zeros_like(centroids.T),  # the same for all k: left out
             "constant": -0.5 * np.sum(centroids**2, axis=1),  # (K,)
             "temperature": 0.0,
         }
-        return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+
+    def _check_clusters(self, where: str) -> None:
+        checked.array(self.centroids, f"{where}: centroids", shape=(None, self.dim))
 
     def to_sklearn(self) -> "sklearn.cluster.KMeans":
         """The same centroids over unstandardised features; raises ValueError where distances are others in them."""

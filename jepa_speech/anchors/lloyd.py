@@ -10,6 +10,7 @@ were ever assigned to it.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -86,8 +87,9 @@ def fit(
         if unfinished and (unfinished.due or not begun[0]):
             unfinished.save(*_state(result, begun, random))
 
-    if unfinished and (state := unfinished.load()):
-        result, begun = _restore(*state, random)
+    shape = (options.components, sample.shape[1])
+    if unfinished and (state := unfinished.load(partial(_restore, random, shape))):
+        result, begun = state
     else:
         result = Fit(kmeans_plus_plus(sample, options.components, random), np.zeros(options.components))
         keep(begun)
@@ -220,8 +222,13 @@ def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
     return arrays | sums, rest | {"random": random.bit_generator.state}
 
 
-def _restore(arrays: dict[str, np.ndarray], rest: dict[str, Any], random: np.random.Generator) -> tuple[Fit, Begun]:
+def _restore(
+    random: np.random.Generator, shape: tuple[int, int], arrays: dict[str, np.ndarray], rest: dict[str, Any]
+) -> tuple[Fit, Begun]:
+    """What `_state` saved. shape: (K, D). Raises KeyError, TypeError or ValueError for anything else."""
     random.bit_generator.state = rest["random"]
+    if arrays["centroids"].shape != shape or arrays["seen"].shape != shape[:1]:
+        raise ValueError(f"centroids of shape {arrays['centroids'].shape}, not {shape}")
     sums = [arrays[f"sums_{i}"] for i in range(len(arrays) - 2)]
     return Fit(arrays["centroids"], arrays["seen"], rest["history"], rest["reseeded"]), (rest["chunks"], sums)
 

@@ -1,28 +1,44 @@
 """An anchor from its file, whichever kind it is."""
 
-import zipfile
-import zlib
+from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-
+from jepa_speech import checked
 from jepa_speech.anchors.gmm import DiagonalGMM
 from jepa_speech.anchors.kmeans import KMeans
+from jepa_speech.array_files import read_npz
 from jepa_speech.errors import UserError
 
 KINDS = {kind.FORMAT: kind for kind in (DiagonalGMM, KMeans)}
+TEXTS = ("format", "features", "normalize", "checkpoint", "checkpoint_fingerprint")
+OPTIONAL = ("checkpoint", "checkpoint_fingerprint", "rotation")  # left out where an anchor has none
+AGAIN = "copy it again, or make it again with `jepa-speech fit`"
 
 
 def load_anchor(path: str | Path) -> DiagonalGMM | KMeans:
-    """What `jepa-speech fit` wrote. Raises UserError, naming the file, if it is missing, broken, or something else."""
+    """Returns the anchor that `jepa-speech fit` wrote.
+
+    Raises UserError, naming the file and the array, if it is missing, broken, something else, or if a value in it
+    gives no posteriors (see `Anchor.check`).
+    """
     try:
-        with Path(path).open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            contents = {name: arrays[name] for name in arrays.files}
+        contents = read_npz(path, AGAIN)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such anchor; make it with `jepa-speech fit`") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: not an anchor, or broken; make it again with `jepa-speech fit`") from error
-    kind = KINDS.get(str(contents.pop("format", "")))
+    for name in contents.keys() & TEXTS:
+        contents[name] = checked.array(contents[name], f"{path}: {name}", shape=(), kind="U").item()
+    kind = KINDS.get(contents.pop("format", ""))
     if kind is None:
         raise UserError(f"{path}: not an anchor of this program; make one with `jepa-speech fit`")
-    return kind(**{name: array if array.ndim else array.item() for name, array in contents.items()})
+    known = [field.name for field in fields(kind)]
+    if missing := [name for name in known if name not in contents and name not in OPTIONAL]:
+        raise UserError(f"{path}: it has no {missing[0]}; {AGAIN}")
+    if unknown := sorted(contents.keys() - set(known)):
+        raise UserError(f"{path}: an anchor has no {unknown[0]}; {AGAIN}")
+    if "temperature" in contents:
+        contents["temperature"] = checked.array(
+            contents["temperature"], f"{path}: temperature", shape=(), kind="fiu"
+        ).item()
+    anchor = kind(**contents)
+    anchor.check(str(path))
+    return anchor

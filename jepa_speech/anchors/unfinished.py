@@ -2,20 +2,21 @@
 
 import json
 import time
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from jepa_speech import checked
+from jepa_speech.array_files import read_npz
 from jepa_speech.errors import UserError
-from jepa_speech.files import replacing
+from jepa_speech.files import parse_row, replacing
 
 SECONDS = 60.0  # between two savings in the middle of a pass
 
+T = TypeVar("T")
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and what JSON can say
 
 
@@ -29,23 +30,31 @@ class Unfinished:
         self.path, self.options = Path(path), dict(options)
         self._saved = time.monotonic()
 
-    def load(self) -> State | None:
-        """What was saved, if anything was. Raises UserError if it is of other options, or broken."""
-        if not self.path.exists():
-            return None
+    def load(self, restore: Callable[[dict[str, np.ndarray], dict[str, Any]], T]) -> T | None:
+        """Returns what `restore` makes of the saved arrays and the rest; None if nothing was saved.
+
+        Raises UserError if the file is of other options, or broken (`restore` raises KeyError, TypeError, ValueError).
+        """
+        again = "an unfinished fit that is broken; remove it to begin anew"
         try:
-            with self.path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as contents:
-                arrays = {name: contents[name] for name in contents.files}
-            saved, rest = (json.loads(str(arrays.pop(name))) for name in ("options", "rest"))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{self.path}: an unfinished fit, but broken; remove it to begin anew") from error
+            arrays = read_npz(self.path, again)
+        except FileNotFoundError:
+            return None
+        if not {"options", "rest"} <= arrays.keys():
+            raise UserError(f"{self.path}: {again}")
+        saved, rest = (parse_row(str(arrays.pop(name)), f"{self.path}: {name}") for name in ("options", "rest"))
+        for name, array in arrays.items():
+            checked.array(array, f"{self.path}: {name}", shape=array.shape, kind="fiu")
         for name, mine in self.options.items():
             if (other := saved.get(name)) != mine:
                 raise UserError(
                     f"{self.path}: an unfinished fit with {name} {other}, not {mine}: "
                     "run that again, or remove it to begin anew"
                 )
-        return arrays, rest
+        try:
+            return restore(arrays, rest)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.path}: {again}") from error
 
     def save(self, arrays: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> None:
         if jax.process_index() == 0:

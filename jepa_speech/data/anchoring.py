@@ -16,7 +16,7 @@ from jepa_speech.data.label_codec import LEAST, LEVELS, MOST, expand
 from jepa_speech.data.label_parts import FIGURES, LabelParts, Part, chunks, join
 from jepa_speech.data.labels import MAX_COMPONENTS
 from jepa_speech.data.store import Store
-from jepa_speech.errors import UsageError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid
 from jepa_speech.files import read_json
 
@@ -107,6 +107,11 @@ def _label_chunk(
                 all_of_them[first : first + piece.frames] = values[row, piece.here]
         sums += measured
         advance(batch.seconds)
+    if not np.isfinite(sums).all():
+        raise UserError(
+            f"{store.path}: the anchor's posteriors are NaN in recordings {records.start} to {records.stop - 1}; fit "
+            "the anchor again, or the checkpoint whose layer it takes is damaged"
+        )
     return ids, levels, pool, sums
 
 

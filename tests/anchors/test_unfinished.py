@@ -79,15 +79,29 @@ def test_other_options_are_refused(tmp_path):
     ):
         run("lloyd", path)
     with pytest.raises(UserError, match="with --seed None, not 3"):
-        Unfinished(path, {"kind": "gmm", "--seed": 3}).load()
+        Unfinished(path, {"kind": "gmm", "--seed": 3}).load(lambda *_: None)
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b""):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match="an unfinished fit, but broken; remove it"):
+        with pytest.raises(UserError, match="an unfinished fit that is broken; remove it"):
+            run("gmm", path)
+    path.write_bytes(whole)
+    arrays = dict(np.load(path))
+    for change in (
+        {"means": arrays["means"][:, 1:]},
+        {"means": np.full_like(arrays["means"], np.nan)},
+        {"rest": np.array("{}")},
+        {"rest": np.array("[" * 9_999)},
+        {"options": np.array("3")},
+        {"weights": np.array("x")},
+    ):
+        np.savez(path.with_suffix(".npz"), **(arrays | change))
+        path.with_suffix(".npz").replace(path)
+        with pytest.raises(UserError, match=f"^{path}: "):
             run("gmm", path)
     Unfinished(path, {}).remove()
     assert not path.exists()
-    assert Unfinished(path, {}).load() is None
+    assert Unfinished(path, {}).load(lambda *_: 1) is None
 
 
 def test_dead_components_are_seeded_alike_after_a_kill(tmp_path, monkeypatch):
