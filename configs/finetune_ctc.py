@@ -20,7 +20,6 @@ Released for other amounts of text, in batches of 1600 s each:
     100 hours            3e-5                 80,000       0                       0.5
 """
 
-import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -28,6 +27,7 @@ from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
 from jepa_speech.export.imported import run_config
+from jepa_speech.files import read_json
 
 
 def get_config(run: str = "") -> ConfigDict:
@@ -60,9 +60,11 @@ def take_encoder(config: ConfigDict, run: str) -> None:
     path = Path(run) / "config.json"
     if not path.is_file():
         raise UsageError(f"configs/finetune_ctc.py:{run}: {run} is no run folder (no config.json in it)")
-    theirs = json.loads(path.read_text(encoding="utf-8"))
+    theirs = read_json(path)
     config.init_from = run
     if "model_type" in theirs:
         theirs = run_config(run, theirs)
+    elif "encoder" not in theirs:
+        raise UsageError(f"{path}: neither the config of a run nor of a model (no encoder, no model_type)")
     config.encoder = ConfigDict(theirs["encoder"])
     config.mask.fill = theirs.get("mask", {}).get("fill", "learned")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from jepa_speech.errors import UsageError
 
 T = TypeVar("T")
+READERS: dict[str, type] = {}  # of each config section, the dataclass that read it last
 
 
 def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
@@ -17,6 +19,9 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
 
     Raises UsageError for an unknown key, a missing one, and a value of the wrong type.
     """
+    if not hasattr(section, "keys"):
+        raise UsageError(f"config key {where} = {section!r}: a section with keys is needed, as in configs/base.py")
+    READERS[where] = cls
     kinds = typing.get_type_hints(cls)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}
     for key in section:
@@ -31,6 +36,16 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     if missing:
         raise UsageError(f"config key {where}.{missing[0]} is missing; configs/base.py shows its meaning")
     return cls(**values)
+
+
+def section_of(cls: type[T], config: Mapping[str, Any], name: str) -> T:
+    """Builds the dataclass `cls` from the section `name` of a whole config.
+
+    Raises UsageError if there is no such section, and as `from_section` does.
+    """
+    if name not in config:
+        raise UsageError(f"config section {name} is missing; configs/base.py or the objective's config shows its keys")
+    return from_section(cls, config[name], name)
 
 
 def unknown_key(key: str, known: Iterable[str]) -> UsageError:
@@ -52,7 +67,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     elif origin in (typing.Union, types.UnionType) and any(value is None for a in args if a is type(None)):
         return None
     elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if math.isfinite(value):
+            return float(value)
     elif kind in (int, str, bool) and type(value) is kind:
         return value
     names = " | ".join(map(str, args)) if origin is typing.Literal else getattr(kind, "__name__", str(kind))

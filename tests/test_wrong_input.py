@@ -194,3 +194,29 @@ def test_a_full_disk_wherever_it_shows(monkeypatch, capfd):
     monkeypatch.setattr("jepa_speech.cli.demo.run", full)
     code, line = one_line(["demo"], capfd)
     assert code == 1 and "store/somewhere: No space left on device; make room" in line
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["train", "--workdir", "new"],
+        ["plan", "--hours", "10", "--devices", "1"],
+        ["bench", "step"],
+        ["launch", "slurm", "--workdir", "new", "--nodes", "1", "--dry-run"],
+        ["compare", "--objectives", "own", "--input", "audio", "--data", "spoken", "--budget", "2", "--out", "new"],
+        ["probe", "--checkpoint", "random", "--data", "spoken", "--out", "new", "--like"],
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_a_config_of_ones_own_that_fails_is_named_with_its_line(verb, place, new, capfd):
+    Path("mine").mkdir(exist_ok=True)
+    for name, text, words in (
+        ("copied", (CONFIGS / "smoke.py").read_text(), "No module named 'base'"),
+        ("typo", "x = 1\ndef get_config(variant='')\n", "mine/typo.py:2: SyntaxError: expected ':'"),
+        ("raises", "ANCHORS = {'own': ()}\ndef get_config(variant=''):\n    1 / 0", "mine/raises.py:3: ZeroDivision"),
+        ("dict", "ANCHORS = {'own': ()}\ndef get_config(variant=''):\n    return {}", "get_config() returned dict"),
+    ):
+        Path("mine", f"{name}.py").write_text(text)
+        config = [f"mine/{name}.py"] if verb[-1] == "--like" else ["--config", f"mine/{name}.py"]
+        code, line = one_line([*verb, *config], capfd)
+        assert (code, True) == (2, words in line), line

@@ -115,6 +115,8 @@ def is_labelled(folder: str, tasks: str) -> bool:
 def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Of each objective, what `jepa-speech fit` is told; () where it needs no anchor."""
     fits = getattr(imported(Path(config)), "ANCHORS", {}) if Path(config).is_file() else {}
+    if not isinstance(fits, Mapping) or not all(isinstance(fit, (tuple, list)) for fit in fits.values()):
+        raise UsageError(f"{config}: ANCHORS = {fits!r}; write {{NAME: (WORD, ...)}}, as configs/compare_small.py does")
     if missing := [name for name in names if name not in fits]:
         raise UsageError(
             f"{config}: ANCHORS says nothing of {', '.join(missing)}; it has {', '.join(fits) or 'no objective'}: what "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.config import from_section
+from jepa_speech.config import from_section, section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
 from jepa_speech.nn.masks import MaskConfig
@@ -60,7 +60,7 @@ def predictor_and_head(config: Mapping[str, Any], clusters: int, blocks: int) ->
     if isinstance(encoder, ReleasedConfig):
         predictor = Pure(lambda rngs: ReleasedPredictor(encoder, rngs))
         return predictor, Pure(lambda rngs: ReleasedHead(encoder.width, clusters, encoder.dropout, rngs))
-    head, dtype = from_section(HeadConfig, config["head"], "head"), jnp.dtype(encoder.dtype)
+    head, dtype = section_of(HeadConfig, config, "head"), jnp.dtype(encoder.dtype)
     predictor = Pure(lambda rngs: Predictor(predictor_config(encoder), blocks, rngs))
     return predictor, Pure(lambda rngs: ClusterHead(encoder.width, clusters, head, dtype, rngs))
 

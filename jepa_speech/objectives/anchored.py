@@ -12,7 +12,7 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.features.spectral import DIMS, delta_edge
@@ -84,7 +84,7 @@ def anchor_targets(
     config: Mapping[str, Any], anchor: Anchor | Ensemble | None, system: System, why: str
 ) -> AnchorTargets:
     """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
-    section = from_section(AnchorConfig, config["anchor"], "anchor")
+    section = section_of(AnchorConfig, config, "anchor")
     if section.components == 0:
         raise UsageError(f"{why} needs an anchor: set anchor.path to what `jepa-speech fit` wrote")
     if section.source == "online" and section.features not in DIMS:

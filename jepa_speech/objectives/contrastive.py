@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
@@ -85,7 +85,7 @@ class ContrastiveObjective(MaskedObjective):
 
 def contrastive_parts(config: Mapping[str, Any], objective: ContrastiveConfig) -> dict[str, Any]:
     """The fields of ContrastiveObjective, from the whole config."""
-    parts, codes = masked_parts(config), from_section(QuantizerConfig, config["quantizer"], "quantizer")
+    parts, codes = masked_parts(config), section_of(QuantizerConfig, config, "quantizer")
     width, inputs = parts["system"].width, parts["system"].features
     return parts | {
         "config": objective,

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
 from jepa_speech.nn.linear import Linear
@@ -140,7 +140,7 @@ class Ctc(MaskedObjective):
 
 def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
     """From the whole config; raises UsageError for masks that do not fit."""
-    objective, parts = from_section(CtcConfig, config["objective"], "objective"), masked_parts(config)
+    objective, parts = section_of(CtcConfig, config, "objective"), masked_parts(config)
     width = parts["system"].width
     if parts["mask"].site != "pre_context":
         raise UsageError(f"config key mask.site = {parts['mask'].site}: CTC has no predictor, set pre_context")

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -63,7 +63,7 @@ class Data2Vec(SelfDistilled):
 
 def build(config: Mapping[str, Any], anchor: None = None) -> Data2Vec:
     """From the whole config."""
-    objective, parts = from_section(Data2VecConfig, config["objective"], "objective"), masked_parts(config)
+    objective, parts = section_of(Data2VecConfig, config, "objective"), masked_parts(config)
     check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
     width = parts["system"].width
     return Data2Vec(**parts, config=objective, head=Pure(lambda rngs: Linear(width, width, rngs=rngs)))

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -112,7 +112,7 @@ def nearest(codewords: jax.Array, x: jax.Array) -> jax.Array:
 
 def build(config: Mapping[str, Any], anchor: None = None) -> DinoSR:
     """From the whole config."""
-    objective, parts = from_section(DinoSRConfig, config["objective"], "objective"), masked_parts(config)
+    objective, parts = section_of(DinoSRConfig, config, "objective"), masked_parts(config)
     check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
     outputs = objective.top_blocks * objective.codes
     heads = Pure(lambda rngs: Linear(parts["system"].width, outputs, rngs=rngs))

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -174,7 +174,7 @@ def sparse_entropy(q: jax.Array) -> jax.Array:
 
 def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> GmmJepa:
     """From the whole config; raises UsageError where its sections contradict each other."""
-    objective, parts = from_section(GmmJepaConfig, config["objective"], "objective"), masked_parts(config)
+    objective, parts = section_of(GmmJepaConfig, config, "objective"), masked_parts(config)
     targets = None
     if objective.lambda_start > 0 or objective.lambda_end > 0:
         targets = anchor_targets(config, anchor, parts["system"], "objective.lambda_start > 0")

@@ -19,7 +19,7 @@ from flax import nnx
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
@@ -113,7 +113,7 @@ class Hubert(MaskedObjective):
 
 def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> Hubert:
     """From the whole config; raises UsageError where there is no anchor to take clusters from."""
-    objective, parts = from_section(HubertConfig, config["objective"], "objective"), masked_parts(config)
+    objective, parts = section_of(HubertConfig, config, "objective"), masked_parts(config)
     if isinstance(anchor, Ensemble):
         raise UsageError("objective.name = hubert predicts the units of one anchor: name one in anchor.path")
     targets = anchor_targets(config, anchor, parts["system"], "objective.name = hubert")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.data.mixing import MixingConfig, student_view
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.masks import MaskConfig, span_masks
@@ -110,10 +110,10 @@ class MaskedObjective:
 
 def masked_parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of MaskedObjective, from the whole config."""
-    mask = from_section(MaskConfig, config["mask"], "mask")
+    mask = section_of(MaskConfig, config, "mask")
     return {
         "mask": mask,
-        "mixing": from_section(MixingConfig, config["mixing"], "mixing"),
+        "mixing": section_of(MixingConfig, config, "mixing"),
         "steps": config["train"]["steps"],
         "system": system(config["encoder"], mask),
     }

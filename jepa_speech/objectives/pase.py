@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.data.distortions import DistortionConfig, distort
 from jepa_speech.errors import UsageError
 from jepa_speech.features.centred import HOP
@@ -263,7 +263,7 @@ def binary(name: str, positive: jax.Array, negative: jax.Array, weight: jax.Arra
 def build(config: Mapping[str, Any], anchor: None = None) -> Pase:
     """From the whole config; section `mixing` holds the distortions."""
     return Pase(
-        config=from_section(PaseConfig, config["objective"], "objective"),
-        encoder_config=from_section(PaseEncoderConfig, config["encoder"], "encoder"),
-        distortions=from_section(DistortionConfig, config["mixing"], "mixing"),
+        config=section_of(PaseConfig, config, "objective"),
+        encoder_config=section_of(PaseEncoderConfig, config, "encoder"),
+        distortions=section_of(DistortionConfig, config, "mixing"),
     )

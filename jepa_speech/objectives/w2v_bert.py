@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
@@ -76,7 +76,7 @@ class W2vBert(ContrastiveObjective):
 
 def build(config: Mapping[str, Any], anchor: None = None) -> W2vBert:
     """From the whole config; raises UsageError where the contrastive blocks are not among the encoder's."""
-    objective = from_section(W2vBertConfig, config["objective"], "objective")
+    objective = section_of(W2vBertConfig, config, "objective")
     parts = contrastive_parts(config, objective)
     codes, width, blocks = parts["quantizer_config"], parts["system"].width, config["encoder"]["blocks"]
     if codes.groups != 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from jepa_speech.config import from_section
+from jepa_speech.config import section_of
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
 from jepa_speech.objectives.contract import Batch, Term, Tree
@@ -53,5 +53,5 @@ class Wav2Vec2(ContrastiveObjective):
 
 def build(config: Mapping[str, Any], anchor: None = None) -> Wav2Vec2:
     """From the whole config."""
-    objective = from_section(Wav2Vec2Config, config["objective"], "objective")
+    objective = section_of(Wav2Vec2Config, config, "objective")
     return Wav2Vec2(**contrastive_parts(config, objective))

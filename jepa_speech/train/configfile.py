@@ -5,7 +5,9 @@ import importlib.util
 import inspect
 import json
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,16 @@ MAY_DIFFER = (
     "mesh.rules",
 )
 
+SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
+VALUES = ("seed", "init_from", "encoder.name", "objective.name")
+
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with `--config.key=value` overrides.
 
     An override takes its type from the value that it replaces; tuples are written 4.0,8.0.
-    Raises UsageError for a missing file or variant, an unknown key, or a value of another type.
+    Raises UsageError for a missing file or variant, an unknown key, or a value of another type; and, naming file and
+    line, if the file cannot be run or makes no whole config.
     """
     file, variant = file_and_variant(name)
     path = Path(file)
@@ -53,7 +59,13 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     get_config = imported(path).get_config
     if variant and not inspect.signature(get_config).parameters:
         raise UsageError(f"{file} has no variants, so no {variant!r}: pass --config {file}")
-    config = get_config(*([variant] if variant else []))
+    try:
+        inspect.signature(get_config).bind(*([variant] if variant else []))
+    except TypeError as error:
+        raise UsageError(f"{file}: get_config takes a variant ({error}): pass --config {file}:VARIANT") from error
+    with users_code(path):
+        config = get_config(*([variant] if variant else []))
+    check_whole(config, file)
     for override in overrides:
         key, equals, text = override.removeprefix(PREFIX).partition("=")
         if not equals:
@@ -69,21 +81,72 @@ def file_and_variant(name: str) -> tuple[str, str]:
 
 def imported(path: Path) -> Any:
     """The config file as a module; configs import each other by name (`from base import ...`)."""
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None:
+        raise UsageError(f"{path}: a config is a Python file, whose name ends with .py")
+    module = importlib.util.module_from_spec(spec)
+    with users_code(path):
+        spec.loader.exec_module(module)
+    if not callable(getattr(module, "get_config", None)):
+        raise UsageError(f"{path}: no function get_config() in it; define one that returns a ConfigDict")
+    return module
+
+
+@contextmanager
+def users_code(path: Path) -> Iterator[None]:
+    """For code of a config file: inside, it can import the files beside it, and whatever it raises becomes a UsageError
+    that names its file and line.
+    """
     siblings = {file.stem for file in path.parent.glob("*.py")}
     hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}  # of another folder
-    sys.path.insert(0, str(path.parent.absolute()))
+    folder = str(path.parent.absolute())
+    sys.path.insert(0, folder)
     try:
-        spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # the file is anyone's code, so it may raise anything
+        raise UsageError(blame(path, error)) from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(folder)
         for name in siblings:
             sys.modules.pop(name, None)
         sys.modules.update(hidden)
-    if not hasattr(module, "get_config"):
-        raise UsageError(f"{path}: a config file defines get_config()")
-    return module
+
+
+def blame(path: Path, error: BaseException) -> str:
+    """The line that says where a config file failed: the innermost place in its folder, or in the file itself."""
+    where, folder = str(path), path.parent.resolve()
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}:{error.lineno}"
+    else:
+        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        inside = [f"{file}:{line}" for file, line in frames if file.resolve().parent == folder]
+        where = inside[-1] if inside else where
+    reason = " ".join(str(getattr(error, "msg", None) or error).split())
+    mend = "mend the file"
+    if isinstance(error, ModuleNotFoundError):
+        mend = f"{error.name} is neither in {path.parent} nor installed; copy the configs that this one imports as well"
+    return f"{where}: {type(error).__name__}: {reason}; {mend}"
+
+
+def check_whole(config: Any, file: str) -> None:
+    """Raises UsageError unless `config` is a ConfigDict with all sections, of values that JSON can hold."""
+    if not isinstance(config, ConfigDict):
+        raise UsageError(f"{file}: get_config() returned {type(config).__name__}; return a ConfigDict")
+    for name in SECTIONS:
+        if not isinstance(config.get(name), ConfigDict):
+            raise UsageError(f"{file}: no section {name} in its config; start from get_config() of configs/base.py")
+    for key in VALUES:
+        if key not in dict(flat(config)):
+            raise UsageError(f"{file}: no key {key} in its config; start from get_config() of configs/base.py")
+    for key, value in flat(config):
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"{file}: config key {key} = {value!r}: use numbers, text, booleans and tuples of them"
+            ) from error
 
 
 def set_key(config: ConfigDict, key: str, text: str) -> None:
@@ -106,7 +169,7 @@ def parse(text: str, old: Any, key: str) -> Any:
         if isinstance(old, bool):
             return {"true": True, "false": False}[text.lower()]
         return type(old)(text)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"config key {key} = {text!r}: expected {type(old).__name__}") from error
 
 
@@ -127,21 +190,22 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def claim_workdir(
     workdir: Path, config: Mapping[str, Any], sections: Mapping[str, type] | None = None, writes: bool = True
 ) -> None:
-    """Writes config.json; raises UserError if the folder holds checkpoints of a run with another config.
+    """Writes config.json; raises UserError if the folder holds checkpoints of a run with another config, or with none.
 
-    sections: name -> dataclass of config sections. A key that a run lacks, since it is older than the key, counts as
-    the default there; a line says so. writes: whether this process is the one of several that writes.
+    sections: name -> dataclass of config sections. A key that one side lacks, since it is older than the key, counts
+    as the default there, as does any other key that names nothing (""); a line says so. writes: whether this process is
+    the one of several that writes.
     """
     path, ours = workdir / "config.json", dict(flat(plain(config)))
-    if path.exists() and any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
-        theirs = dict(flat(read_json(path)))
-        new = {key: value for key, value in defaults(sections or {}).items() if key in ours.keys() - theirs.keys()}
-        if kept := sorted(key for key, value in new.items() if ours[key] == value):
-            theirs |= {key: new[key] for key in kept}
-            if writes:
-                print(f"{workdir} is older than the config keys {', '.join(kept)}: at their defaults, so it goes on")
+    if any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
+        theirs = dict(flat(config_of_a_run(path)))
+        known = {key: "" for key in ours if key.partition(".")[0] not in (sections or {})} | defaults(sections or {})
+        new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
+        kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
+        if writes and (older := [key for key in kept if key in ours]):
+            print(f"{workdir} is older than the config keys {', '.join(older)}: at their defaults, so it goes on")
         for key in sorted(ours.keys() | theirs.keys()):
-            if ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
+            if key not in kept and ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
                 raise UserError(
                     f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
                     "use another --workdir, or that run's config"
@@ -153,6 +217,20 @@ def claim_workdir(
         write_json(path, plain(config))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error
+
+
+def config_of_a_run(path: Path) -> Mapping[str, Any]:
+    """Reads config.json beside checkpoints; raises UserError, with what to do, if it is missing or damaged."""
+    mend = "restore it, or use another --workdir"
+    if not path.exists():
+        raise UserError(f"{path} is missing, so nobody knows of which config the checkpoints beside it are; {mend}")
+    try:
+        config = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}; {mend}") from error
+    if not isinstance(config, Mapping):
+        raise UserError(f"{path}: a JSON object was expected, not {type(config).__name__}; {mend}")
+    return config
 
 
 def defaults(sections: Mapping[str, type]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jepa_speech.config import from_section
+from jepa_speech.config import READERS, from_section
 from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -100,7 +100,7 @@ def train(
     optim = from_section(OptimConfig, config["optim"], "optim")
     layout = from_section(MeshConfig, config["mesh"], "mesh")
     mesh = make_mesh(layout)
-    claim_workdir(workdir, config, SECTIONS, writes=process == 0)
+    claim_workdir(workdir, config, SECTIONS | READERS, writes=process == 0)
 
     optimizer = make_optimizer(optim)
     abstract = abstract_state(objective, optimizer, config["seed"], mesh, layout.rules)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -9,7 +10,10 @@ BASE = """
 from ml_collections import ConfigDict
 
 def get_config():
-    return ConfigDict({"seed": 0, "data": {"store": "", "buckets": (4.0, 8.0), "shuffle": True}, "rate": 0.1})
+    config = ConfigDict({"seed": 0, "data": {"store": "", "buckets": (4.0, 8.0), "shuffle": True}, "rate": 0.1})
+    config.update(init_from="", encoder={"name": "e"}, objective={"name": "o"})
+    config.update({name: {} for name in ("anchor", "mask", "mixing", "optim", "train", "mesh")})
+    return config
 """
 CHILD = """
 from base import get_config as base
@@ -56,6 +60,60 @@ def test_a_missing_file_names_those_there(folder):
         load_config(f"{folder}/smok.py")
 
 
+WRONG = {  # what stands in a config of one's own, where the line points, and what it says
+    "import bas": ("{path}:1", "No module named 'bas'; bas is neither in {folder} nor installed; copy the configs"),
+    "from base import get_confg": ("{path}:1", "cannot import name 'get_confg'"),
+    "from below import get_config": ("{folder}/below.py:2", "ZeroDivisionError: division by zero"),
+    "from typo import get_config": ("{folder}/typo.py:1", "SyntaxError: "),
+    "\n\ndef get_config(:": ("{path}:3", "SyntaxError: "),
+    "raise SystemExit(3)": ("{path}:1", "SystemExit: 3"),
+    "import numpy\nnumpy.zeros(-1)": ("{path}:2", "ValueError: negative dimensions"),
+    "def get_config():\n    return {}['width']": ("{path}:2", "KeyError: 'width'; mend the file"),
+    "def get_config():\n    from base import get_config as base\n    return base().encoder.width": (
+        "{path}:3",
+        "width",
+    ),
+    "x = 1": ("{path}", "no function get_config() in it"),
+    "get_config = 3": ("{path}", "no function get_config() in it"),
+    "def get_config(variant):\n    pass": ("{path}", "get_config takes a variant (missing a required argument"),
+    "def get_config():\n    return {'seed': 0}": ("{path}", "get_config() returned dict; return a ConfigDict"),
+    "def get_config():\n    pass": ("{path}", "get_config() returned NoneType; return a ConfigDict"),
+    "from base import *\nbase = get_config\ndef get_config():\n    c = base()\n    del c.mesh\n    return c": (
+        "{path}",
+        "no section mesh in its config; start from get_config() of configs/base.py",
+    ),
+    "from base import *\nbase = get_config\ndef get_config():\n    c = base()\n    del c.seed\n    return c": (
+        "{path}",
+        "no key seed in its config",
+    ),
+    "from base import *\nbase = get_config\ndef get_config():\n    c = base()\n    c.own = {1, 2}\n    return c": (
+        "{path}",
+        "config key own = {{1, 2}}: use numbers, text",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_config_is_one_line_with_file_and_place(folder, text):
+    path = folder / "mine.py"
+    path.write_text(text)
+    (folder / "below.py").write_text("def get_config(): pass\n1 / 0\n")
+    (folder / "typo.py").write_text("def get_config() return 1\n")
+    where, what = (part.format(path=path, folder=folder) for part in WRONG[text])
+    with pytest.raises(UsageError) as caught:
+        load_config(str(path))
+    assert str(caught.value).startswith(f"{where}: ") and what in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_python(folder):
+    (folder / "mine.toml").write_text("seed = 0")
+    with pytest.raises(UsageError, match=r"mine.toml: a config is a Python file"):
+        load_config(f"{folder}/mine.toml")
+    (folder / "mine.py").write_bytes(b"x = '\xff\x00'")
+    with pytest.raises(UsageError, match=r"mine.py:?\d*: "):
+        load_config(f"{folder}/mine.py")
+
+
 def test_a_run_folder_belongs_to_its_config(folder):
     config = load_config(f"{folder}/child.py")
     claim_workdir(folder / "run", load_config(f"{folder}/base.py"))
@@ -92,6 +150,62 @@ def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder, capsys):
     config.data.weights = (1.0, 3.0)
     with pytest.raises(UserError, match=r"data.weights = None, not \[1.0, 3.0\]"):
         claim_workdir(folder / "run", config, {"data": Data})
+
+
+@pytest.mark.parametrize(
+    "lacking", [["inputs.heldout"], ["init_from"], ["inputs.anchor", "inputs.heldout", "init_from"]]
+)
+def test_a_run_older_than_a_key_outside_sections_goes_on(folder, capsys, lacking):
+    config = load_config(f"{folder}/base.py")
+    config.inputs = {"store": "abc", "heldout": "", "anchor": ""}
+    claim_workdir(folder / "run", config)
+    (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
+    old = json.loads((folder / "run" / "config.json").read_text())
+    for key in lacking:
+        section, _, name = key.rpartition(".")
+        del (old[section] if section else old)[name]
+    (folder / "run" / "config.json").write_text(json.dumps(old))
+    claim_workdir(folder / "run", config)
+    assert f"is older than the config keys {', '.join(sorted(lacking))}: at their" in capsys.readouterr().out
+    section, _, name = lacking[0].rpartition(".")
+    (config[section] if section else config)[name] = "something"
+    with pytest.raises(UserError, match=rf"{lacking[0]} = None, not 'something'"):
+        claim_workdir(folder / "run", config)
+
+
+def test_a_config_older_than_a_key_goes_on_too(folder):
+    config = load_config(f"{folder}/base.py")
+    config.data.weights = (1.0, 2.0)
+    claim_workdir(folder / "run", config)
+    (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
+    del config.data["weights"]
+    claim_workdir(folder / "run", config, {"data": Data})
+    with pytest.raises(UserError, match=r"data.weights = \[1.0, 2.0\], not None"):
+        claim_workdir(folder / "run", config)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (None, "config.json is missing, so nobody knows of which config the checkpoints beside it are; restore it, or"),
+        (b"", "config.json: not valid JSON"),
+        (b'{"seed": 0, "da', "config.json: not valid JSON"),
+        (b'{"seed": \xb0}', "config.json: not valid JSON"),
+        (b"[1]", "config.json: a JSON object was expected, not list"),
+        (b'{"seed": 1}', "= None, not|seed = 1, not 0"),
+    ],
+)
+@pytest.mark.parametrize("writes", [True, False])
+def test_checkpoints_without_a_whole_config_are_refused(folder, damage, message, writes):
+    config = load_config(f"{folder}/base.py")
+    claim_workdir(folder / "run", config)
+    (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
+    path = folder / "run" / "config.json"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    with pytest.raises(UserError, match=message) as caught:
+        claim_workdir(folder / "run", config, writes=writes)
+    assert "use another --workdir" in str(caught.value) and "\n" not in str(caught.value)
+    assert not path.exists() if damage is None else path.read_bytes() == damage
 
 
 def test_one_of_several_processes_writes(folder):
