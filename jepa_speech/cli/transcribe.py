@@ -17,10 +17,10 @@ from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import write_jsonl
 from jepa_speech.probe import bootstrap
-from jepa_speech.probe.dataset import read_manifest
+from jepa_speech.probe.asr import text_of
+from jepa_speech.probe.dataset import check_files, read_manifest
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.errors import character_errors, word_errors
-from jepa_speech.text.vocabulary import normal
 
 HELP = (
     "what is said in recordings, by a run fine-tuned with CTC; with --manifest also its word and character error rate"
@@ -44,10 +44,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         raise UsageError("name audio files, or a manifest with --manifest FILE.jsonl, and not both")
     beam = language_model.beam_of(options)
     if options.manifest:
-        listed = read_manifest(Path(options.manifest), "text")
-        rows = [{"audio_path": one.key, "text": normal(str(one.target))} for one in listed]
-        files = [str(one.path) for one in listed]
-        existing(files)
+        listed = read_manifest(Path(options.manifest), text_of)
+        rows = [{"audio_path": one.key, "text": one.target} for one in listed]
+        check_files(listed)
+        files = [one.entry for one in listed]
     else:
         files = existing(options.audio)
         rows = [{"audio_path": name} for name in files]

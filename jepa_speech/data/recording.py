@@ -3,6 +3,8 @@
 import hashlib
 from typing import Any
 
+import numpy as np
+
 from jepa_speech.data import audio
 from jepa_speech.data.decoding import slack
 from jepa_speech.data.manifest import Entry
@@ -13,13 +15,10 @@ from jepa_speech.features.grid import SAMPLE_RATE
 def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
     """The sidecar's row of an entry, and its record (None if the entry is rejected)."""
     try:
-        if entry.reason:
-            raise Rejected(entry.reason, entry.detail)
-        wave, rate = audio.load_with_rate(entry)
-        seconds = len(wave) / SAMPLE_RATE
-        compare_duration(seconds, entry)
+        wave, rate = checked_wave(entry)
     except Rejected as verdict:
         return rejected_row(entry, verdict), None
+    seconds = len(wave) / SAMPLE_RATE
     start = {"start": entry.start} if entry.is_segment else {}
     row = {
         "samples": len(wave),
@@ -28,6 +27,23 @@ def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
         "record": {"source": entry.source, **start, "duration": round(seconds, 4), "rate": rate, **entry.labels},
     }
     return row, audio.encode(wave, codec)
+
+
+def checked_wave(entry: Entry) -> tuple[np.ndarray, int]:
+    """The standardised waveform of an entry, int16 (S,) at 16 kHz, and the rate that it was recorded at (Hz).
+
+    Raises Rejected, also where its listing was refused already, or claims another duration.
+    """
+    if entry.reason:
+        raise Rejected(entry.reason, entry.detail)
+    wave, rate = audio.load_with_rate(entry)
+    compare_duration(len(wave) / SAMPLE_RATE, entry)
+    return wave, rate
+
+
+def wave_of(entry: Entry) -> np.ndarray:
+    """The same waveform as float32 (S,) in [-1, 1], as a store of the recording is read. Raises Rejected."""
+    return checked_wave(entry)[0].astype(np.float32) / audio.FULL_SCALE
 
 
 def rejected_row(entry: Entry, verdict: Rejected) -> dict[str, Any]:

@@ -5,6 +5,7 @@ phones.jsonl. Features are taken as they are; the best layer on valid is the one
 """
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,11 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.probe import discrimination as KIND
-from jepa_speech.probe.dataset import Utterance, read_manifest, with_phones
+from jepa_speech.probe.asv import speaker_of
+from jepa_speech.probe.dataset import Utterance, read_manifest, text_lines
 from jepa_speech.probe.discrimination import RECIPE
 from jepa_speech.probe.phones import SILENCE
+from jepa_speech.probe.segments import Phones, Segment
 
 __all__ = ["KIND", "RECIPE", "Item", "read", "read_items", "sequence", "triphones"]
 
@@ -37,12 +40,11 @@ def read(folder: Path) -> dict[str, list[Utterance]]:
     """Valid and test, with their items as targets."""
     splits = {}
     for split in ("valid", "test"):
-        utterances, path = read_manifest(folder / f"{split}.manifest.jsonl", "speaker"), folder / f"abx.{split}.item"
+        utterances, path = read_manifest(folder / f"{split}.manifest.jsonl", speaker_of), folder / f"abx.{split}.item"
         if path.is_file():
-            items = read_items(path)
-            splits[split] = [replace(u, target=items.get(Path(u.key).stem, [])) for u in utterances]
+            splits[split] = with_items(utterances, path)
         else:
-            spoken = with_phones(utterances, folder)
+            spoken = Phones(folder).of(utterances)
             splits[split] = [replace(u, target=triphones(u.target, u.speaker)) for u in spoken]
     return splits
 
@@ -52,7 +54,7 @@ def frames_of(onset: float, offset: float) -> tuple[int, int]:
     return max(0, math.ceil(onset * FRAME_RATE - 0.5)), math.floor(offset * FRAME_RATE - 0.5) + 1
 
 
-def triphones(segments: list[tuple[str, float, float]], speaker: str) -> list[Item]:
+def triphones(segments: list[Segment], speaker: str) -> list[Item]:
     """Every three consecutive phones without silence between them, as an item of the one in the middle."""
     items = []
     for before, here, after in zip(segments, segments[1:], segments[2:], strict=False):
@@ -61,15 +63,37 @@ def triphones(segments: list[tuple[str, float, float]], speaker: str) -> list[It
     return items
 
 
+def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
+    """The same utterances with the items of an item file as targets, which knows them by name without extension.
+
+    Raises UserError if no name fits, or if one is that of several recordings or of a stretch. One line on stderr says
+    how many names are in no manifest.
+    """
+    items, known = read_items(path), set()
+    for utterance in utterances:
+        stem = Path(utterance.entry.source).stem
+        if stem in items and (stem in known or utterance.entry.is_segment):
+            raise UserError(f"{path}: {stem} is not the name of one whole recording of the manifest: {utterance.key}")
+        known.add(stem)
+    if unknown := sorted(items.keys() - known):
+        line = f"{path}: {len(unknown)} of {len(items)} recordings are not in the manifest, such as {unknown[0]}"
+        if len(unknown) == len(items):
+            raise UserError(line)
+        print(line, file=sys.stderr)
+    return [replace(u, target=items.get(Path(u.entry.source).stem, [])) for u in utterances]
+
+
 def read_items(path: Path) -> dict[str, list[Item]]:
     """The items of ZeroSpeech's format by file. Raises UserError for a line of another form."""
     items: dict[str, list[Item]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in text_lines(path):
         fields = line.split()
-        if number == 1 and fields == HEADER:
+        if fields == HEADER:
             continue
         try:
             file, onset, offset, phone, before, after, speaker = fields
+            if not 0 <= float(onset) < float(offset) < math.inf:
+                raise ValueError("times out of order")
             item = Item(*frames_of(float(onset), float(offset)), phone, (before, after), speaker)
         except ValueError as error:
             raise UserError(f"{path}:{number}: '{' '.join(HEADER)}' was expected, not {line!r}") from error

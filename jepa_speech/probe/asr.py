@@ -4,12 +4,13 @@ The character error rate comes first and chooses: with minutes of texts nearly e
 word error rate tells little.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.probe import transcription as KIND
 from jepa_speech.probe.ctc_head import Recipe
 from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
@@ -24,12 +25,12 @@ RECIPE = Recipe()
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
     """FOLDER/{train,valid,test}.manifest.jsonl with the field `text`."""
-    return {
-        split: [
-            replace(u, target=normal(str(u.target))) for u in read_manifest(folder / f"{split}.manifest.jsonl", "text")
-        ]
-        for split in SPLITS
-    }
+    return {split: read_manifest(folder / f"{split}.manifest.jsonl", text_of) for split in SPLITS}
+
+
+def text_of(labels: Mapping[str, Any], where: str) -> str:
+    """The normal text of a row, '' for silence. Raises UserError where there is none, or a value that is no text."""
+    return normal(checked.field(labels, "text", str, where))
 
 
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:

@@ -5,14 +5,16 @@ the manifests: every pair of one speaker, and as many pairs of two speakers, dra
 recordings so have the same trials on every machine, and for every system.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jepa_speech.errors import UserError
 from jepa_speech.probe import verification as KIND
-from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.probe.dataset import SPLITS, Utterance, class_name, read_manifest, text_lines
 from jepa_speech.probe.linear import RECIPE
 
 __all__ = ["KIND", "RECIPE", "make_trials", "read", "sequence"]
@@ -22,7 +24,7 @@ Trials = list[tuple[bool, str, str]]  # same speaker?, key, key
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
     """Targets are the trials that begin with the utterance: ((other key, same), ...)."""
-    splits = {split: read_manifest(folder / f"{split}.manifest.jsonl", "speaker") for split in SPLITS}
+    splits = {split: read_manifest(folder / f"{split}.manifest.jsonl", speaker_of) for split in SPLITS}
     for split in SPLITS[1:]:
         path, utterances = folder / f"asv.{split}.trials.txt", splits[split]
         trials = read_trials(path, {u.key for u in utterances}) if path.is_file() else make_trials(utterances)
@@ -36,6 +38,10 @@ def read(folder: Path) -> dict[str, list[Utterance]]:
             starting.setdefault(first, []).append((second, same))
         splits[split] = [replace(u, target=tuple(starting.get(u.key, ()))) for u in utterances]
     return splits
+
+
+def speaker_of(labels: Mapping[str, Any], where: str) -> str:
+    return class_name(labels, "speaker", where)
 
 
 def make_trials(utterances: list[Utterance]) -> Trials:
@@ -56,7 +62,7 @@ def make_trials(utterances: list[Utterance]) -> Trials:
 def read_trials(path: Path, known: set[str]) -> Trials:
     """Raises UserError for a line of another form, and for a recording that the manifest lacks."""
     trials = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in text_lines(path):
         label, *keys = line.split()
         if label not in ("0", "1") or len(keys) != 2:
             raise UserError(f"{path}:{number}: '1 audio_path audio_path' or '0 ...' was expected, not {line!r}")

@@ -1,78 +1,125 @@
-"""The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, and phones.jsonl beside them."""
+"""The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, read as `prepare` reads JSON lines."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from jepa_speech import checked
+from jepa_speech.data import recording
+from jepa_speech.data.inputs import jsonl
+from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.data.inputs.lines import lines
+from jepa_speech.data.place import Rejected
 from jepa_speech.errors import UserError
-from jepa_speech.files import read_jsonl
 
 SPLITS = ("train", "valid", "test")
+OF_THE_FILE = ("missing", "unreadable")  # reasons of a row whose own form is right
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled recording. `key` (the manifest's audio_path) names it in results, so that systems pair up."""
+    """One labelled recording, or a stretch of one.
+
+    key: names it in results, so that systems pair up: its path as the manifest writes it, a stretch with its place in
+    seconds, a second row of the same recording with its number.
+    """
 
     key: str
-    path: Path
+    entry: Entry
     target: Any
     speaker: str = ""  # '' where the manifest does not say
 
+    @property
+    def path(self) -> Path:
+        return Path(self.entry.path)
 
-def read_manifest(path: Path, field: str, *more: str) -> list[Utterance]:
-    """The utterances of a manifest, with the value of `field` as target. audio_path is relative to the file.
 
-    Raises UserError for a row without `field` or one of `more`, and for an empty manifest.
+def read_manifest(
+    path: Path, read: Callable[[Mapping[str, Any], str], Any] = lambda labels, where: None
+) -> list[Utterance]:
+    """The utterances of a manifest. `read(labels, where)` takes the target from the labels of a row, `null` left out.
+
+    Raises UserError, with file and line, for a row that `prepare` would refuse, a speaker of another type, what
+    `read` raises, and an empty manifest. Recordings may lie anywhere; whether they are there, `check_files` says.
     """
-    utterances = []
-    for number, row in enumerate(read_jsonl(path), 1):
-        for name in ("audio_path", field, *more):
-            if name not in row:
-                raise UserError(f"{path}:{number}: the field '{name}' is missing")
-        speaker = str(row.get("speaker", ""))
-        utterances.append(Utterance(row["audio_path"], path.parent / row["audio_path"], row[field], speaker))
+    utterances: list[Utterance] = []
+    names: dict[str, int] = {}
+    for entry in rows(path):
+        where = where_of(entry)
+        if entry.reason not in ("", *OF_THE_FILE):
+            raise UserError(f"{where}: {entry.detail} ({entry.reason})")
+        speaker = class_name(entry.labels, "speaker", where) if entry.labels.get("speaker", "") != "" else ""
+        name = entry.source
+        if entry.is_segment:
+            name += f"@{entry.start:g}" + (f"+{entry.seconds:g}" if entry.seconds is not None else "")
+        if entry.channel is not None:
+            name += f"#{entry.channel}"
+        names[name] = names.get(name, 0) + 1
+        key = name if names[name] == 1 else f"{name} ({names[name]})"
+        utterances.append(Utterance(key, entry, read(entry.labels, where), speaker))
     if not utterances:
         raise UserError(f"{path}: the split is empty")
     return utterances
 
 
-def check_seen(
-    splits: Mapping[str, list[Utterance]], where: Callable[[str, int], str], labels: Callable[[Any], Iterable[str]]
-) -> None:
-    """Raises UserError for the first utterance with a label that training never shows.
+def rows(path: Path) -> Iterator[Entry]:
+    """The rows of a JSON-lines file about recordings, which may lie anywhere. Raises UserError if it is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return jsonl.listed(path, None, anywhere=True)
 
-    `labels` gives those of a target, `where` names file and field of a split and a line.
+
+def check_files(utterances: Iterable[Utterance]) -> None:
+    """Raises UserError for the first recording that is not there: before any long work."""
+    for utterance in utterances:
+        if (entry := utterance.entry).reason:
+            raise UserError(f"{where_of(entry)}: {entry.detail} ({entry.reason}); mend it or leave it out")
+
+
+def where_of(entry: Entry) -> str:
+    return f"{entry.manifest}:{entry.line}"
+
+
+def wave_of(entry: Entry) -> np.ndarray:
+    """The samples (S,) float32 at 16 kHz of an entry, a stretch alone where it is one; UserError if it has none."""
+    try:
+        return recording.wave_of(entry)
+    except Rejected as verdict:
+        where = f"{where_of(entry)}: " if entry.manifest else ""
+        name = entry.path if entry.manifest else entry.source
+        raise UserError(f"{where}{name}: {verdict.detail} ({verdict.reason}); mend it or leave it out") from verdict
+
+
+def class_name(labels: Mapping[str, Any], name: str, where: str) -> str:
+    """A label that names a class: text that is not blank, or a whole number. Raises UserError for anything else."""
+    value = str(checked.field(labels, name, (str, int), where))
+    if not value.strip():
+        raise UserError(f"{where}: the field {name} is empty; name a class, or leave the row out")
+    return value
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number, line) of every line of a UTF-8 text that is not blank; a byte order mark is left out.
+
+    Raises UserError with file, line and byte for another encoding.
     """
+    for number, line in lines(path):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte = f"byte 0x{line[error.start]:02x} in column {error.start + 1}"
+            raise UserError(f"{path}:{number}: {byte} is not UTF-8; save the file as UTF-8") from error
+
+
+def check_seen(splits: Mapping[str, list[Utterance]], field: str, labels: Callable[[Any], Iterable[str]]) -> None:
+    """Raises UserError for the first utterance with a label that training never shows. `labels`: those of a target."""
     seen = {label for utterance in splits["train"] for label in labels(utterance.target)}
     for split, utterances in splits.items():
-        for number, utterance in enumerate(utterances, 1):
+        for utterance in utterances:
             for label in labels(utterance.target):
                 if label not in seen:
-                    raise UserError(f"{where(split, number)}: the {split} split has {label}, which train never shows")
-
-
-def read_phones(folder: Path) -> dict[str, list[tuple[str, float, float]]]:
-    """audio_path -> [(label, start in seconds, end in seconds), ...] of FOLDER/phones.jsonl."""
-    path = folder / "phones.jsonl"
-    phones = {}
-    for number, row in enumerate(read_jsonl(path), 1):
-        for name in ("audio_path", "phones"):
-            if name not in row:
-                raise UserError(f"{path}:{number}: the field '{name}' is missing")
-        phones[row["audio_path"]] = [(label, float(start), float(end)) for label, start, end in row["phones"]]
-    return phones
-
-
-def with_phones(utterances: Iterable[Utterance], folder: Path) -> list[Utterance]:
-    """The same utterances with their phones as target; each must stand in FOLDER/phones.jsonl."""
-    phones, utterances = read_phones(folder), list(utterances)
-    missing = [u.key for u in utterances if u.key not in phones]
-    if missing:
-        raise UserError(
-            f"{folder / 'phones.jsonl'}: no phones for {missing[0]}"
-            + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
-            + "; align them or leave them out of the manifests"
-        )
-    return [replace(u, target=phones[u.key]) for u in utterances]
+                    where = f"{where_of(utterance.entry)}: {field}"
+                    raise UserError(f"{where}: the {split} split has {label}, which train never shows")

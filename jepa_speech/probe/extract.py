@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from jepa_speech.data import audio
+from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE, HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.probe.cache import Cache
-from jepa_speech.probe.dataset import Utterance
+from jepa_speech.probe.dataset import Utterance, check_files, wave_of, where_of
 from jepa_speech.probe.inputs import OnDemand, Rows, Sequences
 
 Extract = Callable[[np.ndarray, int], list[np.ndarray]]
@@ -72,16 +72,18 @@ def gather(
     Raises UserError for missing files and fields, empty splits, and labels that training never shows.
     """
     splits = {task: tasks[task].read(folder) for task in tasks}
-    wanted: dict[Path, list[tuple[str, str, int]]] = {}
+    wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # by what is read: several tasks may read the same
     for task, parts in splits.items():
         for split, utterances in parts.items():
+            check_files(utterances)
             for index, utterance in enumerate(utterances):
-                wanted.setdefault(utterance.path, []).append((task, split, index))
+                wanted.setdefault(utterance.entry.identity(), []).append((task, split, index))
     taken = {task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks}
     room = MEMORY
-    for path in tqdm(wanted, desc="features", unit="file", disable=not progress):
-        layers = layers_of(path, extract, cache)  # (L, T, D)
-        for task, split, index in wanted[path]:
+    for readers in tqdm(wanted.values(), desc="features", unit="file", disable=not progress):
+        task, split, index = readers[0]
+        layers = layers_of(splits[task][split][index].entry, extract, cache)  # (L, T, D)
+        for task, split, index in readers:
             form, utterance = tasks[task].KIND.FORM, splits[task][split][index]
             part = form.take(tasks[task], utterance, layers)
             if form is Sequences:
@@ -94,20 +96,18 @@ def gather(
 
 
 def again(task: Task, utterance: Utterance, extract: Extract, cache: Cache | None) -> np.ndarray:
-    return task.sequence(utterance, layers_of(utterance.path, extract, cache))
+    return task.sequence(utterance, layers_of(utterance.entry, extract, cache))
 
 
-def layers_of(path: Path, extract: Extract, cache: Cache | None = None) -> np.ndarray:
-    """The features of one file as one array (L, T, D); UserError naming the file if it has none."""
-    if cache and path.is_file():
-        return cache.layers(path, lambda: layers_of(path, extract))
+def layers_of(entry: Entry, extract: Extract, cache: Cache | None = None) -> np.ndarray:
+    """The features of one recording as one array (L, T, D); UserError naming it if it has none."""
+    if cache:
+        return cache.layers(entry, lambda: layers_of(entry, extract))
+    wave = wave_of(entry)
     try:
-        wave = audio.load(path).astype(np.float32) / audio.FULL_SCALE
         layers = extract(wave, SAMPLE_RATE)
-    except audio.Rejected as error:
-        raise UserError(f"{path}: {error.detail}; mend it or leave it out of the manifests") from error
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{where_of(entry)}: {entry.path}: {error}") from error
     widths = {layer.shape[1] for layer in layers}
     if len(widths) > 1:
         raise UserError(f"the layers have different widths, {sorted(widths)}: they cannot be weighed in one sum")

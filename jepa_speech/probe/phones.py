@@ -11,8 +11,9 @@ import numpy as np
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW
 from jepa_speech.probe import classification as KIND
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest, with_phones
+from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
 from jepa_speech.probe.linear import RECIPE
+from jepa_speech.probe.segments import Phones, Segment
 
 __all__ = ["KIND", "RECIPE", "frame_phones", "read", "rows"]
 
@@ -20,7 +21,7 @@ __all__ = ["KIND", "RECIPE", "frame_phones", "read", "rows"]
 SILENCE = {"", "sil", "sp", "spn", "nsn", "pau", "epi", "h#", "#", "_", "<p:>", "<sil>"}
 
 
-def frame_phones(segments: list[tuple[str, float, float]], frames: int) -> np.ndarray:
+def frame_phones(segments: list[Segment], frames: int) -> np.ndarray:
     """The phone at the centre sample, 320t + 200, of each frame t; '' in silence and outside all segments.
 
     `segments` are (label, start, end) in seconds, in order of time; they do not overlap. Returns (T,) strings.
@@ -36,14 +37,15 @@ def frame_phones(segments: list[tuple[str, float, float]], frames: int) -> np.nd
 
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
-    splits = {
-        split: with_phones(read_manifest(folder / f"{split}.manifest.jsonl", "audio_path"), folder) for split in SPLITS
-    }
-    check_seen(splits, lambda split, line: f"{folder / 'phones.jsonl'}: 'phones'", spoken)
+    manifests = {split: read_manifest(folder / f"{split}.manifest.jsonl") for split in SPLITS}
+    phones = Phones(folder)
+    splits = {split: phones.of(utterances) for split, utterances in manifests.items()}
+    phones.tell_unused()
+    check_seen(splits, "phones", spoken)
     return splits
 
 
-def spoken(segments: list[tuple[str, float, float]]) -> list[str]:
+def spoken(segments: list[Segment]) -> list[str]:
     """The labels of all segments that are not silence."""
     return [label for label, _, _ in segments if label.lower() not in SILENCE]
 

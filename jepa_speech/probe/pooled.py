@@ -4,6 +4,7 @@ SUPERB's head for them is linear, mean, linear, and so a linear classifier of th
 (action, object, place) is one label that joins them: it is right when all of them are, as SUPERB counts it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.probe import classification, folds
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
+from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, class_name, read_manifest
 from jepa_speech.probe.linear import RECIPE, Recipe
 
 
@@ -27,14 +28,19 @@ class Pooled:
 
     def read(self, folder: Path) -> dict[str, list[Utterance]]:
         paths = {split: folder / self.manifest.format(split) for split in SPLITS}
-        splits = {split: read_manifest(path, self.field, *self.needed) for split, path in paths.items()}
+        splits = {split: read_manifest(path, self.label_of) for split, path in paths.items()}
         if self.KIND is classification:  # folds have other splits
-            check_seen(splits, lambda split, line: f"{paths[split]}:{line}: '{self.field}'", lambda label: [str(label)])
+            check_seen(splits, self.field, lambda label: [label])
         return splits
+
+    def label_of(self, labels: Mapping[str, Any], where: str) -> str:
+        for name in self.needed:
+            class_name(labels, name, where)
+        return class_name(labels, self.field, where)
 
     def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Layers (L, T, D) -> their mean over time (1, L, D), and the label (1,)."""
-        return layers.mean(1)[None], np.array([str(utterance.target)])
+        return layers.mean(1)[None], np.array([utterance.target])
 
 
 KEYWORDS = Pooled("{}.manifest.jsonl", "label")

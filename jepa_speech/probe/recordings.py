@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jepa_speech.data import audio
 from jepa_speech.data.store import Store
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.probe.dataset import Utterance, read_manifest, with_phones
+from jepa_speech.probe.dataset import Utterance, check_files, read_manifest, wave_of
+from jepa_speech.probe.segments import Phones, Segment
 
 
 class Recording(NamedTuple):
     name: str
     wave: np.ndarray  # (S,) float32 at 16 kHz
-    segments: list[tuple[str, float, float]] | None = None  # phones, where they are known
+    segments: list[Segment] | None = None  # phones, where they are known
 
 
 def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
@@ -28,14 +28,14 @@ def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[
 
 def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: float) -> Iterable[Recording]:
     """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none."""
-    utterances = with_phones(read_manifest(folder / f"{split}.manifest.jsonl", "audio_path"), folder)
+    utterances = Phones(folder).of(read_manifest(folder / f"{split}.manifest.jsonl"))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
+    check_files(utterances[i] for i in chosen)
     return (_read(utterances[i], seconds) for i in chosen)
 
 
 def _read(utterance: Utterance, seconds: float) -> Recording:
-    wave = audio.load(utterance.path)[: int(seconds * SAMPLE_RATE)].astype(np.float32)
-    return Recording(utterance.key, wave / audio.FULL_SCALE, utterance.target)
+    return Recording(utterance.key, wave_of(utterance.entry)[: int(seconds * SAMPLE_RATE)], utterance.target)
 
 
 @dataclass

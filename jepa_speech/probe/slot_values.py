@@ -4,15 +4,18 @@ Each slot (size, roast, ...) is classified by itself, "not filled" being one of 
 `slots_coarse`, where a manifest has it (rare values being merged with others), or else in `slots`.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.errors import UserError
-from jepa_speech.files import read_jsonl
 from jepa_speech.probe import attention as KIND
 from jepa_speech.probe.attention import RECIPE
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
+from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest, rows
 
 __all__ = ["KIND", "RECIPE", "read", "sequence"]
 
@@ -20,15 +23,21 @@ __all__ = ["KIND", "RECIPE", "read", "sequence"]
 def read(folder: Path) -> dict[str, list[Utterance]]:
     """Targets are {slot: value}."""
     paths = {split: folder / f"{split}.manifest.jsonl" for split in SPLITS}
-    splits = {}
-    field = "slots_coarse" if "slots_coarse" in next(read_jsonl(paths["train"]), {}) else "slots"
-    for split, path in paths.items():
-        splits[split] = read_manifest(path, field)
-        for number, utterance in enumerate(splits[split], 1):
-            if not isinstance(utterance.target, dict):
-                raise UserError(f"{path}:{number}: '{field}' must be an object of slots and their values")
-    check_seen(splits, lambda split, line: f"{paths[split]}:{line}: '{field}'", named)
+    field = "slots_coarse" if any("slots_coarse" in entry.labels for entry in rows(paths["train"])) else "slots"
+    splits = {split: read_manifest(path, partial(slots_of, field)) for split, path in paths.items()}
+    check_seen(splits, field, named)
     return splits
+
+
+def slots_of(field: str, labels: Mapping[str, Any], where: str) -> dict[str, str]:
+    """{slot: value} of a row; a slot with null or "" is not filled. Raises UserError for another kind of value."""
+    found = {}
+    for slot, value in checked.field(labels, field, dict, where).items():
+        if not slot.strip():
+            raise UserError(f"{where}: {field}: a slot without a name")
+        if value is not None:
+            found[slot] = str(checked.field({slot: value}, slot, (str, int), f"{where}: {field}"))
+    return {slot: value for slot, value in found.items() if value != KIND.NONE}
 
 
 def named(slots: dict[str, str]) -> list[str]:

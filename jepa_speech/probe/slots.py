@@ -7,12 +7,13 @@ the character errors of each value of the reference, against the nearest value t
 nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.probe import transcription as KIND
 from jepa_speech.probe.ctc_head import Recipe
@@ -28,25 +29,24 @@ RECIPE = Recipe()
 
 def read(folder: Path) -> dict[str, list[Utterance]]:
     """FOLDER/{train,valid,test}.manifest.jsonl with `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
-    splits, paths = {}, {split: folder / f"{split}.manifest.jsonl" for split in SPLITS}
-    for split, path in paths.items():
-        texts, tags = read_manifest(path, "text"), read_manifest(path, "slot_tags")
-        splits[split] = [
-            replace(text, target=marked(str(text.target), tag.target, f"{path}:{number}"))
-            for number, (text, tag) in enumerate(zip(texts, tags, strict=True), 1)
-        ]
-    check_seen(splits, lambda split, line: f"{paths[split]}:{line}: 'slot_tags'", marks)
+    splits = {split: read_manifest(folder / f"{split}.manifest.jsonl", target_of) for split in SPLITS}
+    check_seen(splits, "slot_tags", marks)
     return splits
+
+
+def target_of(labels: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    text, tags = checked.field(labels, "text", str, where), checked.field(labels, "slot_tags", list, where)
+    return marked(text, tags, where)
 
 
 def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
     """Characters and marks of a text; raises UserError unless each word has a tag."""
     words = [normal(word) for word in text.split()]
-    if not isinstance(tags, list) or len(tags) != len(words):
-        raise UserError(f"{where}: the field 'slot_tags' must be a list with one tag for each of {len(words)} words")
+    if len(tags) != len(words):
+        raise UserError(f"{where}: slot_tags has {len(tags)} tags for {len(words)} words; give each word one")
     symbols: list[str] = []
     for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
-        kind, _, slot = str(tag).partition("-")
+        kind, _, slot = tag.partition("-") if isinstance(tag, str) else ("", "", "")
         if kind not in ("O", "B", "I") or (kind == "O") == bool(slot):
             raise UserError(f"{where}: slot_tags: {tag!r} is none of O, B-SLOT, I-SLOT")
         begins = bool(slot) and (kind == "B" or number == 0 or tags[number - 1][2:] != slot)

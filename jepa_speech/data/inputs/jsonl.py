@@ -1,6 +1,7 @@
 """JSON lines: of the released code (audio_path, wav_path), of NeMo (audio_filepath, offset), of Lhotse (cuts)."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from jepa_speech.data.inputs.lines import lines
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
 
-def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
+def listed(manifest: Path, root: str | Path | None, anywhere: bool = False) -> Iterator[Entry]:
     """An entry per line that is not blank; what is wrong with a line is its entry's reason.
 
     Paths are relative to the manifest's folder; those of cuts to `root`, if given: the folder that a recipe was run in.
+    anywhere: recordings may lie outside of both folders. Nothing of them is copied where this is used.
     """
-    bounds, folder = Bounds(manifest.parent, root), manifest.parent
+    bounds, folder = Bounds(manifest.parent, root, os.sep if anywhere else None), manifest.parent
     cuts = Path(root).absolute() if root else folder
     for number, line in lines(manifest):
         yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, folder, cuts, bounds)

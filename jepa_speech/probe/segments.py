@@ -1,0 +1,98 @@
+"""Phones with their times: DIR/phones.jsonl, checked as it is read."""
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jepa_speech import checked
+from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.errors import UserError
+from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, rows, where_of
+
+Segment = tuple[str, float, float]  # label, start and end in seconds
+
+SLACK = 1e-3  # s by which neighbours may overlap: times are rounded
+
+
+class Phones:
+    """What FOLDER/phones.jsonl says: for each recording its phones in order of time, none of them overlapping.
+
+    Raises UserError, with file and line, for rows of another form.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "phones.jsonl"
+        self._known: dict[str, tuple[Entry, list[Segment]]] = {}
+        self._used: set[str] = set()
+        for entry in rows(self.path):
+            where = where_of(entry)
+            if entry.reason not in ("", *OF_THE_FILE):
+                raise UserError(f"{where}: {entry.detail} ({entry.reason})")
+            if entry.is_segment:
+                raise UserError(f"{where}: times of phones count from the start of the file: leave offset out")
+            found, key = segments(entry.labels, where), _key(entry)
+            if key in self._known and self._known[key][1] != found:
+                raise UserError(f"{where}: {entry.source} has other phones in {where_of(self._known[key][0])}")
+            self._known[key] = entry, found
+
+    def of(self, utterances: Iterable[Utterance]) -> list[Utterance]:
+        """The same utterances with their phones as target, in seconds of their stretch. UserError if one has none."""
+        utterances = list(utterances)
+        missing = [u.key for u in utterances if _key(u.entry) not in self._known]
+        if missing:
+            raise UserError(
+                f"{self.path}: no phones for {missing[0]}"
+                + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
+                + "; align them or leave them out of the manifests"
+            )
+        self._used.update(_key(u.entry) for u in utterances)
+        return [replace(u, target=within(self._known[_key(u.entry)][1], u.entry)) for u in utterances]
+
+    def tell_unused(self) -> None:
+        """One line on stderr if there are rows of recordings that no manifest lists."""
+        unused = [entry for key, (entry, _) in self._known.items() if key not in self._used]
+        if unused:
+            first = f"{where_of(unused[0])}: {unused[0].source} is in no manifest"
+            print(first + (f", nor are {len(unused) - 1} others" if unused[1:] else ""), file=sys.stderr)
+
+
+def segments(labels: dict[str, Any], where: str) -> list[Segment]:
+    """The field `phones`, [[label, start, end], ...] in seconds, in order of time.
+
+    Sorts intervals that are out of order. Raises UserError for other shapes and types, times that are negative or not
+    finite, an end before its start, and intervals that overlap by more than SLACK.
+    """
+    found: list[Segment] = []
+    for number, part in enumerate(checked.field(labels, "phones", list, where), 1):
+        here = f"{where}: phones, interval {number}"
+        if not isinstance(part, list) or len(part) != 3:
+            raise UserError(f"{here}: {part!r}: [label, start, end] was expected, in seconds")
+        row = dict(zip(("label", "start", "end"), part, strict=True))
+        label = str(checked.field(row, "label", (str, int), here))
+        start, end = (float(checked.field(row, name, (int, float), here)) for name in ("start", "end"))
+        if not 0 <= start <= end:
+            raise UserError(f"{here}: from {start:g} to {end:g} s: 0 <= start <= end was expected")
+        found.append((label, start, end))
+    found.sort(key=lambda segment: segment[1:])
+    for (before, start, end), (after, begin, _) in pairwise(found):
+        if begin < end - SLACK:
+            raise UserError(
+                f"{where}: phones: {before} lasts from {start:g} to {end:g} s, but {after} begins at {begin:g}"
+            )
+    return found
+
+
+def within(phones: list[Segment], entry: Entry) -> list[Segment]:
+    """The phones that lie in the stretch that an entry names, by times from its start; those at its edges are cut."""
+    if not entry.is_segment:
+        return phones
+    start, end = entry.start, float("inf") if entry.seconds is None else entry.start + entry.seconds
+    return [(label, max(a, start) - start, min(b, end) - start) for label, a, b in phones if a < end and b > start]
+
+
+def _key(entry: Entry) -> str:
+    return os.path.normpath(entry.path)
