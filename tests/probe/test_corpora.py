@@ -201,6 +201,59 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys, name, missing, 
     assert not list(tmp_path.glob("listed/*.jsonl"))
 
 
+@pytest.mark.parametrize("name", CORPORA)
+def test_hidden_files_and_byte_order_marks_change_nothing(listed, tmp_path, name):
+    """A ._x beside each x, as macOS leaves them on foreign disks, hidden folders, and lists as Windows writes them."""
+    wanted = listed(name)
+    for path in sorted((tmp_path / "corpus").rglob("*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X        \260\377")
+            hidden = path.parent / ".Trash" / path.name
+            hidden.parent.mkdir(exist_ok=True)
+            hidden.write_bytes(path.read_bytes())
+            if path.suffix in (".txt", ".csv"):
+                path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n \r\n")
+    assert main(["corpus", name, "corpus", "--out", "listed/it"]) == 0
+    for file, rows in wanted.items():
+        assert list(read_jsonl(tmp_path / "listed/it" / file)) == rows
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_other_encodings_are_one_line_with_place(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    CORPORA[name](tmp_path / "corpus")
+    path = next(p for p in sorted((tmp_path / "corpus").rglob("*")) if p.suffix in (".txt", ".csv"))
+    path.write_bytes(path.read_bytes() + b"caf\xe9\n")
+    lines = path.read_bytes().count(b"\n")
+    assert main(["corpus", name, "corpus", "--out", "listed"]) == 1
+    error = capsys.readouterr().err
+    assert f"{path.name}:{lines}: byte 0xe9 in column 4 is not UTF-8" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "words"),
+    [
+        ("fluent_speech_commands", "data/test_data.csv", "path,action\nx,y\n", "row 1 has no speakerId, transcription"),
+        ("fluent_speech_commands", "data/test_data.csv", ",path,speakerId,transcription,action,object,location\n0,x\n",
+         "row 1 has no speakerId"),
+        ("fluent_speech_commands", "data/test_data.csv", 'path,a\n"x', "not a table of comma-separated values"),
+        ("fluent_speech_commands", "data/valid_data.csv",
+         "path,speakerId,transcription,action,object,location\n../away.wav,s,t,a,o,l\n", "outside of corpus"),
+        ("voxceleb1", "veri_test.txt", "1 only-one\n", "'1 (or 0) CLIP CLIP' was expected"),
+        ("speech_commands", "speech_commands_v0.01/_background_noise_/tap.wav", "no sound", "tap.wav: not a recording"),
+    ],
+)  # fmt: skip
+def test_lists_of_another_form_are_one_line(tmp_path, monkeypatch, capsys, name, file, content, words):
+    monkeypatch.chdir(tmp_path)
+    CORPORA[name](tmp_path / "corpus")
+    (tmp_path / "away.wav").touch()
+    (tmp_path / "corpus" / file).write_text(content)
+    assert main(["corpus", name, "corpus", "--out", "listed"]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("listed/*.jsonl"))
+
+
 def test_an_unknown_corpus_is_refused(capsys):
     assert main(["corpus", "timit", "corpus", "--out", "listed"]) == 2
     assert "unknown corpus timit: choose from audio_snips, " in capsys.readouterr().err

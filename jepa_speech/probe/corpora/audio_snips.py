@@ -7,7 +7,7 @@ voices of a split are SUPERB's.
 from pathlib import Path
 
 from jepa_speech.errors import UserError
-from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
 
 TASKS = ("slots", "intent", "asr")
 VOICES = {
@@ -28,7 +28,7 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
         known[name] = {"text": " ".join(words[1:-1]), "slot_tags": slots[1:], "intent": intent}
     rows: dict[str, Rows] = {}
     for split, voices in VOICES.items():
-        clips = sorted(clip for clip in (root / split).rglob("*") if clip.suffix in (".wav", ".mp3"))
+        clips = [clip for clip in files(root / split, "**/*") if clip.suffix in (".wav", ".mp3")]
         rows[split] = [
             {"audio_path": clip, "speaker": clip.stem.split("-")[0], **known[clip.stem]}
             for clip in clips

@@ -4,11 +4,14 @@ An intent is action, object and location together, as SUPERB counts it: right wh
 """
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
+from jepa_speech.errors import UserError
 from jepa_speech.probe.corpora.listing import Rows, by_split, lines
 
 TASKS = ("intent",)
+COLUMNS = ("path", "speakerId", "transcription", "action", "object", "location")
 
 
 def manifests(root: Path, out: Path) -> dict[str, Rows]:
@@ -21,6 +24,19 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
                 "text": row["transcription"],
                 "speaker": row["speakerId"],
             }
-            for row in csv.DictReader(lines(root / "data" / f"{split}_data.csv"))
+            for row in table(root / "data" / f"{split}_data.csv")
         ]
     return by_split(rows)
+
+
+def table(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table with COLUMNS. Raises UserError where one is missing."""
+    try:
+        for number, row in enumerate(csv.DictReader(lines(path), strict=True), 1):
+            if missing := [name for name in COLUMNS if row.get(name) is None]:
+                raise UserError(
+                    f"{path}: row {number} has no {', '.join(missing)}; the columns are {', '.join(COLUMNS)}"
+                )
+            yield row
+    except csv.Error as error:
+        raise UserError(f"{path}: not a table of comma-separated values ({error})") from error

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from jepa_speech.errors import UserError
-from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
 
 TASKS = ("emotion",)
 SPLITS = {"train": (1, 2, 3), "valid": (4,), "test": (5,)}
@@ -22,7 +22,7 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
 
 def session(root: Path, number: int) -> Rows:
     folder, rows = root / f"Session{number}", []
-    evaluations = sorted((folder / "dialog" / "EmoEvaluation").glob("*.txt"))
+    evaluations = files(folder / "dialog" / "EmoEvaluation", "*.txt")
     if not evaluations:
         raise UserError(f"{folder / 'dialog' / 'EmoEvaluation'}: no evaluations (*.txt) there")
     for path in evaluations:
@@ -32,5 +32,5 @@ def session(root: Path, number: int) -> Rows:
                 name = turn[1]  # Ses01F_impro01_M003: session, who wears the markers, dialog, and who speaks
                 dialog, _, spoken = name.rpartition("_")
                 clip = folder / "sentences" / "wav" / dialog / f"{name}.wav"
-                rows.append({"audio_path": clip, "emotion": EMOTIONS[turn[2]], "speaker": f"{name[:5]}{spoken[0]}"})
+                rows.append({"audio_path": clip, "emotion": EMOTIONS[turn[2]], "speaker": f"{name[:5]}{spoken[:1]}"})
     return rows

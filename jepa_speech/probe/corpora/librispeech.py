@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
 
 TASKS = ("asr", "asv")
 SUBSETS = {"train": "train-clean-100", "valid": "dev-clean", "test": "test-clean"}
@@ -11,7 +11,7 @@ SUBSETS = {"train": "train-clean-100", "valid": "dev-clean", "test": "test-clean
 def manifests(root: Path, out: Path) -> dict[str, Rows]:
     rows: dict[str, Rows] = {split: [] for split in SUBSETS}
     for split, subset in SUBSETS.items():
-        for path in sorted((root / subset).glob("*/*/*.trans.txt")):
+        for path in files(root / subset, "*/*/*.trans.txt"):
             for line in lines(path):
                 name, _, text = line.partition(" ")
                 row = {"audio_path": path.parent / f"{name}.flac", "text": text, "speaker": name.split("-")[0]}

@@ -10,6 +10,7 @@ from typing import Any
 from jepa_speech.errors import UserError
 from jepa_speech.files import write_jsonl, write_text
 from jepa_speech.probe import corpora
+from jepa_speech.probe.dataset import text_lines
 
 Rows = list[dict[str, Any]]
 
@@ -24,7 +25,8 @@ def reader(name: str) -> Any:
 def write(name: str, root: Path, out: Path) -> dict[str, int]:
     """Writes the manifests of a corpus into `out`, with paths relative to it; returns file name -> number of rows.
 
-    Raises UserError for a recording that is not there and a manifest without rows, before anything is written.
+    Raises UserError for a recording that is not there or outside of both folders, and for a manifest without rows,
+    before anything is written.
     """
     found = reader(name).manifests(root, out)
     for file, rows in found.items():
@@ -33,6 +35,8 @@ def write(name: str, root: Path, out: Path) -> dict[str, int]:
         for row in rows:
             if isinstance(row, Mapping) and not row["audio_path"].is_file():
                 raise UserError(f"{row['audio_path']}: no such file, and {name} lists it for {file}")
+            if isinstance(row, Mapping) and not any(is_inside(row["audio_path"], folder) for folder in (root, out)):
+                raise UserError(f"{row['audio_path']}: outside of {root}, and {name} lists it for {file}")
     for file, rows in found.items():
         if file.endswith(".jsonl"):
             write_jsonl(out / file, (row | {"audio_path": os.path.relpath(row["audio_path"], out)} for row in rows))
@@ -42,10 +46,23 @@ def write(name: str, root: Path, out: Path) -> dict[str, int]:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a list that the layout promises, without those that are empty."""
+    """The lines of a list that the layout promises, without those that are empty. UserError for another encoding."""
     if not path.is_file():
         raise UserError(f"{path}: no such file: give the folder that holds the corpus as it is published")
-    return (line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    return (line for _, line in text_lines(path))
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path stays in a folder as written; links are not followed."""
+    return Path(os.path.normpath(path.absolute())).is_relative_to(os.path.normpath(folder.absolute()))
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """What a pattern finds below a folder, in order of names. Hidden files and folders are left out, as `prepare` does:
+    macOS leaves a ._x.wav that is no audio beside each x.wav on foreign disks."""
+    return sorted(
+        p for p in folder.glob(pattern) if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
 
 
 def by_split(rows: Mapping[str, Rows], prefix: str = "") -> dict[str, Rows]:

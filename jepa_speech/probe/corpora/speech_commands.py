@@ -10,7 +10,7 @@ from pathlib import Path
 import soundfile
 
 from jepa_speech.errors import UserError
-from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
 
 TASKS = ("keywords",)
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -21,22 +21,25 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
     folder, tested = root / "speech_commands_v0.01", root / "speech_commands_test_set_v0.01"
     valid, left_out = (set(lines(folder / name)) for name in ("validation_list.txt", "testing_list.txt"))
     rows: dict[str, Rows] = {"train": [], "valid": [], "test": []}
-    for clip in sorted(folder.glob("[!_]*/*.wav")):
+    for clip in files(folder, "[!_]*/*.wav"):
         name, word = clip.relative_to(folder).as_posix(), clip.parent.name
         if name not in left_out:
             label = word if word in WORDS else "_unknown_"
             rows["valid" if name in valid else "train"].append({"audio_path": clip, "label": label})
     for number, clip in enumerate(silence(folder / NOISES, out / "silence")):
         rows["train" if number % 10 else "valid"].append({"audio_path": clip, "label": "_silence_"})
-    rows["test"] = [{"audio_path": clip, "label": clip.parent.name} for clip in sorted(tested.glob("*/*.wav"))]
+    rows["test"] = [{"audio_path": clip, "label": clip.parent.name} for clip in files(tested, "*/*.wav")]
     return by_split(rows)
 
 
 def silence(noises: Path, out: Path) -> list[Path]:
     """Every whole second of the noises as a file of its own."""
     clips = []
-    for path in sorted(noises.glob("*.wav")):
-        wave, rate = soundfile.read(path, dtype="int16")
+    for path in files(noises, "*.wav"):
+        try:
+            wave, rate = soundfile.read(path, dtype="int16")
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"{path}: not a recording that can be read ({error.error_string})") from error
         out.mkdir(parents=True, exist_ok=True)
         for second in range(len(wave) // rate):
             clips.append(out / f"{path.stem}_{second:03}.wav")

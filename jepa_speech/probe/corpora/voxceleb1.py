@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from jepa_speech.errors import UserError
-from jepa_speech.probe.corpora.listing import Rows, by_split, lines
+from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
 
 TASKS = ("speaker", "asv")
 SPLITS = {"1": "train", "2": "valid", "3": "test"}
@@ -18,7 +18,7 @@ VALID_SPEAKERS = 40
 
 def manifests(root: Path, out: Path) -> dict[str, Rows | list[str]]:
     identified: dict[str, Rows] = {split: [] for split in SPLITS.values()}
-    places = {clip.parent.parent.name: clip.parent.parent for clip in root.glob("*/wav/*/*/*.wav")}
+    places = {clip.parent.parent.name: clip.parent.parent for clip in files(root, "*/wav/*/*/*.wav")}
     for line in lines(root / "iden_split.txt"):
         number, _, clip = line.partition(" ")
         if number not in SPLITS:
@@ -27,6 +27,8 @@ def manifests(root: Path, out: Path) -> dict[str, Rows | list[str]]:
             )
         identified[SPLITS[number]].append({"audio_path": place(clip, places, root), "label": clip.split("/")[0]})
     trials = [line.split() for line in lines(root / "veri_test.txt")]
+    if wrong := [trial for trial in trials if len(trial) != 3 or trial[0] not in ("0", "1")]:
+        raise UserError(f"{root / 'veri_test.txt'}: '1 (or 0) CLIP CLIP' was expected, not {' '.join(wrong[0])!r}")
     tested = sorted({clip for _, *clips in trials for clip in clips})
     held_out = {clip.split("/")[0] for clip in tested}
     developed = sorted({row["label"] for rows in identified.values() for row in rows} - held_out)
