@@ -35,9 +35,15 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def printable(text: str) -> str:
+    """The text with lone surrogates, which stand for bytes of a name that is not UTF-8, as escapes: caf\\udce9."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8; lone surrogates become escapes, which are JSON's, too."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def as_json(value: Any) -> str:

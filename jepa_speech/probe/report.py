@@ -3,25 +3,33 @@
 import base64
 import html
 import io
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
-from jepa_speech.files import write_text
+from jepa_speech.files import printable, write_text
+
+NAME = 32  # characters of a name beside or within the axes
 
 STYLE = """
 :root { --ink: #202124; --soft: #5f6368; --line: #e3e6ea; --accent: #2f5d9b; }
 body { font: 16px/1.55 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: var(--ink); background: #f6f7f9;
        margin: 0; }
 main { max-width: 1020px; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
+h1, h2, p, nav a, footer { overflow-wrap: anywhere; } /* names of checkpoints may be long and without a blank */
 h1 { font-size: 1.8rem; margin: .2rem 0 1.2rem; } h2 { font-size: 1.2rem; margin: 0 0 .4rem; color: var(--accent); }
 section { background: white; border: 1px solid var(--line); border-radius: 10px; padding: 1.2rem 1.4rem;
           margin: 1.1rem 0; overflow-x: auto; }
 p { margin: .3rem 0 .8rem; white-space: pre-line; } nav { color: var(--soft); margin-bottom: 1rem; }
-nav a { color: var(--accent); text-decoration: none; margin-right: 1.1em; white-space: nowrap; }
+nav a { color: var(--accent); text-decoration: none; margin-right: 1.1em; }
 table { border-collapse: collapse; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .32rem .9rem .32rem 0; border-bottom: 1px solid var(--line); text-align: left; }
 th { color: var(--soft); font-weight: 600; font-size: .9rem; }
@@ -41,7 +49,7 @@ class Section:
 
 def write(path: str | Path, title: str, sections: Sequence[Section], note: str = "") -> None:
     """Writes the report whole or not at all. `note` stands at the foot (how it was made)."""
-    links = "".join(f'<a href="#s{i}">{html.escape(s.heading)}</a>' for i, s in enumerate(sections))
+    links = " ".join(f'<a href="#s{i}">{html.escape(s.heading)}</a>' for i, s in enumerate(sections))
     body = "".join(_section(i, section) for i, section in enumerate(sections))
     write_text(
         path,
@@ -71,7 +79,7 @@ def _image(figure: Figure | Path) -> str:
         title, data = figure.stem.replace("_", " "), figure.read_bytes()
     else:
         title = next((axes.get_title("left") for axes in figure.axes if axes.get_title("left")), "")
-        data = png(figure)
+        title, data = title.replace(r"\$", "$"), png(figure)
     source = base64.b64encode(data).decode("ascii")
     return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{source}">'
 
@@ -83,9 +91,41 @@ def png(figure: Figure) -> bytes:
     """A figure that is both saved and shown is drawn once: it must not change in between."""
     if figure not in drawn:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
+        literal(figure)
+        with warnings.catch_warnings():
+            # A name in a script that the font lacks is shown as boxes; the tables have it in letters.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
+            figure.savefig(buffer, format="png")
         drawn[figure] = buffer.getvalue()
     return drawn[figure]
+
+
+def literal(figure: Figure) -> None:
+    """Has every text of a figure drawn as written. Names of classes, tasks and checkpoints may hold anything.
+
+    matplotlib takes what is between dollars for a formula, and cannot draw lone surrogates.
+    """
+    both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    ticks = {id(text) for axis in both for text in axis.get_ticklabels(which="both")}
+    for axis in both:
+        if isinstance(names := axis.get_major_formatter(), FuncFormatter):  # what set_xticks makes of labels
+            axis.set_major_formatter(lambda x, place, names=names: escaped(cut(names(x, place))))
+    for text in figure.findobj(Text):
+        if id(text) not in ticks:  # ticks of a logarithmic axis are formulas, and are to be
+            text.set_text(escaped(text.get_text()))
+    within = [text for axes in figure.axes for text in axes.texts]
+    for text in within + [text for legend in figure.findobj(Legend) for text in legend.get_texts()]:
+        text.set_text(cut(text.get_text()))
+
+
+def cut(text: str) -> str:
+    """A name beside the axes, or within, must leave room for what they show."""
+    return text if len(text) <= NAME else f"{text[: NAME // 2 - 1]}…{text[-NAME // 2 :]}"
+
+
+def escaped(text: str) -> str:
+    """Twice is once: figures side by side share the names of an axis."""
+    return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
 
 
 def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
