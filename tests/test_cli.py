@@ -1,6 +1,7 @@
 """The frame of the command line: help with an example that parses, --json, exit codes, one line for an error."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -85,3 +86,20 @@ assert cli.main() == 1 and gc.get_freeze_count()
 
 def test_only_a_process_of_its_own_keeps_what_it_imported_from_the_garbage_collector():
     subprocess.run([sys.executable, "-c", FROZEN], check=True, stderr=subprocess.DEVNULL)
+
+
+ODD = r"""
+import sys
+from jepa_speech import cli
+from jepa_speech.cli import demo
+demo.run = lambda options: print("\u2192 caf\udce9")
+sys.argv = ["jepa-speech", "demo"]
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_letter_that_the_terminal_does_not_know_ends_no_verb(encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    shown = subprocess.run([sys.executable, "-c", ODD], capture_output=True, check=True, env=environment)
+    assert shown.stdout.endswith(rb"caf\udce9" + b"\n")
