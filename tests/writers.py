@@ -123,9 +123,9 @@ def as_kaldi_segments(folder, clips):
     return data
 
 
-def tar_of(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+def tar_of(path: Path, files: dict[str, bytes] | list[tuple[str, bytes]], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as archive:
-        for name, data in files.items():
+        for name, data in files.items() if isinstance(files, dict) else files:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))

@@ -6,6 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.cli.prepare import print_figures
+from jepa_speech.data.inputs.passed_over import sentences
 from jepa_speech.data.inspection import describe, verify
 from jepa_speech.data.joining import join
 from jepa_speech.data.label_parts import merge_label_parts
@@ -108,6 +109,7 @@ def _print(found: dict[str, Any]) -> None:
         "rates": _counts(found["rates"]),
         "joined of": ", ".join(sources) if len(sources) > 1 else "",
         "rejected": f"{found['rejected']} {_counts(found['reasons'])}",
+        "left out": "\n             ".join(sentences(found["passed_over"])),
         "duplicates": f"{found['duplicates']} with the same samples as another",
         "labels": ", ".join(found["labels"]) or "none",
         "fingerprint": found["fingerprint"],

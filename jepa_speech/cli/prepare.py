@@ -7,6 +7,7 @@ from jepa_speech.cli.parts import part
 from jepa_speech.data.audio import CODECS
 from jepa_speech.data.checking import check
 from jepa_speech.data.chunks import SHARD_MB
+from jepa_speech.data.inputs.passed_over import sentences
 from jepa_speech.data.prepare import prepare
 from jepa_speech.errors import UsageError, UserError
 
@@ -87,6 +88,8 @@ def check_only(args: argparse.Namespace) -> dict[str, Any]:
     reasons = "".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items()))
     decoded = "all decoded" if results["decoded"] else "only headers were read: --check full decodes, too"
     print(f"{results['read']} recordings: {results['good']} good ({results['hours']:.2f} h){reasons}; {decoded}")
+    for line in sentences(results["passed_over"]):
+        print(line)
     if results["first_bad"]:
         raise UserError(results["first_bad"], results)
     return results
@@ -101,3 +104,5 @@ def print_figures(results: dict[str, Any]) -> None:
     if results["rejected"]:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(results["reasons"].items()))
         print(f"{results['rejected']} rejected ({reasons}): see {results['store']}/rejects.jsonl")
+    for line in sentences(results["passed_over"]):
+        print(line)

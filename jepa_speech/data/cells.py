@@ -1,6 +1,7 @@
 """Rows of parquet files that hold audio, read one after another; what is held is a page of the file."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +17,25 @@ BUFFER = 1 << 20  # bytes; without one, a whole row group is read at once
 
 def parquet_file(path: str | Path) -> "pyarrow.parquet.ParquetFile":
     """An open parquet file; raises UserError if pyarrow is not there, ValueError if the file is damaged."""
+    with table_errors(path):
+        import pyarrow.parquet
+
+        return pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=BUFFER)
+
+
+@contextmanager
+def table_errors(path: str | Path) -> Iterator[None]:
+    """Turns what pyarrow raises into ValueError; its OSErrors stay what they are. UserError if it is not installed."""
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(f"{path}: reading parquet needs pyarrow; pip install 'jepa-speech[parquet]'") from error
-    return pyarrow.parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=BUFFER)
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
 
 
 def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:
@@ -50,8 +65,8 @@ class _Cells:
             self._next += 1
             if self._next == row + 1:
                 break
-        if data is None:
-            raise ValueError("no audio bytes in it")
+        if not isinstance(data, bytes):
+            raise ValueError("no audio bytes in it" if data is None else f"{type(data).__name__}, not bytes")
         return data
 
     def _all(self) -> Iterator[bytes | None]:
@@ -71,4 +86,5 @@ def cell_bytes(path: str, stamp: tuple[int, ...], group: int, row: int) -> bytes
 
     Raises ValueError or OSError if the file is damaged or the row holds no bytes.
     """
-    return _cells(path, stamp, group).read(row)
+    with table_errors(path):
+        return _cells(path, stamp, group).read(row)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from jepa_speech.data.decoding import probe
 from jepa_speech.data.duplicates import listed_once
+from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.data.recording import compare_duration, recording, rejected_row
@@ -45,15 +46,18 @@ LISTED = 10_000  # rejects that a check lists; more are only counted
 
 
 def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bool = False) -> dict[str, Any]:
-    """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad"}.
+    """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad",
+    "passed_over"}.
 
     Containers are looked through and headers read; with `full` everything is decoded, too, which takes as long as
     `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
-    of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix.
+    of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix. `passed_over` counts what was left out, by
+    kind (inputs/passed_over.py).
     """
     reasons, seconds, first, read = Counter(), 0.0, None, 0
     rejects: list[dict[str, Any]] = []
-    listed = tqdm(entries(inputs, root), "list", unit=" files", disable=None, mininterval=0.5)
+    passed = PassedOver()
+    listed = tqdm(entries(inputs, root, passed), "list", unit=" files", disable=None, mininterval=0.5)
     for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=None, mininterval=0.5):
         entry, read = Entry(**json.loads(line)), read + 1
         try:
@@ -71,6 +75,7 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
         "reasons": dict(reasons),
         "rejects": rejects,
         "first_bad": first,
+        "passed_over": passed.found,
     }
 
 

@@ -46,6 +46,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
                     stored.append(row)
             append(_columns(stored, chunk))
     count, read = rejects.total(), plan["read"]
+    passed_over = plan.get("passed_over", {})  # the plan of an earlier version has none
     if not number or count > max_reject_fraction * read:
         remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
@@ -53,10 +54,11 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
         raise UserError(
             f"{count} of {read} recordings were rejected (first: {where}, {first['reason']}: {first['detail']}); "
             f"see {store / 'rejects.jsonl'}, then {remedy}",
-            {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False},
+            {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False}
+            | {"passed_over": passed_over},
         )
     identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"]}
-    make_whole(store, identity | {"rejected": count}, shards)
+    make_whole(store, identity | {"rejected": count, "passed_over": passed_over}, shards)
 
 
 def _check_size(shard: Path, written: int) -> None:

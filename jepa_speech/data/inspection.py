@@ -56,6 +56,7 @@ def describe(store: Store) -> dict[str, Any]:
         "sources": store.sources,
         "duplicates": store.info["duplicates"],
         "rejected": store.info["rejected"],
+        "passed_over": store.info.get("passed_over", {}),
         "reasons": dict(Counter(row["reason"] for row in read_jsonl(store.path / "rejects.jsonl")).most_common()),
         "labels": sorted(meta.parent.name for meta in (store.path / "labels").glob("[!.]*/meta.json")),
     }

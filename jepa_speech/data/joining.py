@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from jepa_speech.data.finish import make_whole
 from jepa_speech.data.index_files import index_writer
+from jepa_speech.data.inputs.passed_over import together
 from jepa_speech.data.prepare import summary
 from jepa_speech.data.store import FORMAT, Store, shard_path
 from jepa_speech.data.store_plan import Plan, begin, new_work
@@ -78,6 +79,7 @@ def _write(stores: Sequence[Store], whole: Path, identity: Plan) -> None:
         for size, crc in zip(store.info["shard_bytes"], store.info["shard_crc"], strict=True)
     ]
     identity |= {"rejected": sum(store.info["rejected"] for store in stores)}
+    identity |= {"passed_over": together(store.info.get("passed_over", {}) for store in stores)}
     make_whole(whole, identity | {"sources": [source for store in stores for source in store.sources]}, shards)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES
+from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.errors import UserError
 
 __all__ = ["SUFFIXES", "Entry", "entries"]
@@ -22,19 +23,28 @@ HEAD = 4096  # bytes of an input by which its kind is told
 TSV = re.compile(rb"[^\t\n]*\r?\n[^\t\n]+\t\d+\r?(\n|$)")  # a root line, then a path and a number of samples
 
 
-def entries(inputs: Sequence[str | Path], root: str | Path | None = None) -> Iterator[Entry]:
+def entries(
+    inputs: Sequence[str | Path], root: str | Path | None = None, passed: PassedOver | None = None
+) -> Iterator[Entry]:
     """All recordings of the inputs, in an order that depends on nothing but their names and lines.
 
     Recordings must lie in their own folder (the input's, its manifest's, that of the root line of a .tsv), or in
-    `root`. Raises UserError for an input that is not there, or of no kind that docs/data.md names.
+    `root`. `passed` counts what is left out; it is complete once all are listed.
+
+    Raises UserError for an input that is not there, or of no kind that docs/data.md names.
     """
+    passed = PassedOver() if passed is None else passed
     names = [Path(name).absolute() for name in inputs]
     if root is not None and not Path(root).is_dir():
         raise UserError(f"--root {root}: no such folder")
     kinds = [_kind(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
-        holds_audio = kind in (tar, parquet)  # and so leads nowhere
-        yield from kind.listed(name) if holds_audio else kind.listed(name, root)
+        if kind in (tar, parquet):  # which hold their audio, and so lead nowhere
+            yield from kind.listed(name, passed)
+        elif kind is fairseq:  # which leaves nothing out
+            yield from fairseq.listed(name, root)
+        else:
+            yield from kind.listed(name, root, passed)
 
 
 def _kind(name: Path):

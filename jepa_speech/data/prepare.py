@@ -17,6 +17,7 @@ from tqdm import tqdm
 from jepa_speech.data import audio
 from jepa_speech.data.chunks import SHARD_MB, remove_left_overs, spool, unfinished, write_chunk
 from jepa_speech.data.finish import finish
+from jepa_speech.data.inputs.passed_over import PassedOver, sentences
 from jepa_speech.data.manifest import SUFFIXES, entries
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import FORMAT, store_info
@@ -105,6 +106,7 @@ def summary(store: Path) -> dict[str, Any]:
     reasons = Counter(row["reason"] for row in read_jsonl(store / "rejects.jsonl"))
     keys = ("records", "rejected", "hours", "codec", "fingerprint", "duplicates")
     return {"store": str(store), **{key: info[key] for key in keys}, "reasons": dict(reasons)} | {
+        "passed_over": info.get("passed_over", {}),  # a store of before has none
         "read": info["records"] + info["rejected"],
         "bytes": sum(info["shard_bytes"]),
         "shards": len(info["shard_bytes"]),
@@ -119,17 +121,19 @@ def _plan(inputs: Sequence[str | Path], root: str | Path | None, store: Path, se
     than a store, whole or not, of just these inputs.
     """
     find(store)  # raises if the folder is something else's
-    listing = entries(inputs, root)  # raises here, before anything is written, if an input is not there
+    passed = PassedOver()
+    listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
     first = next(listing, None)
     if first is None:
-        raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)})")
+        there = "".join(f"; {line}" for line in sentences(passed.found))
+        raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)}){there}")
     with new_work(store) as work:
         bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
         with bar, replacing(work / "entries.jsonl") as file:
             digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
         read = sum(count for _, count in chunks)
         identity = {"format": FORMAT, "inputs": digest, **settings}
-        return begin(store, work, identity, {"read": read, "chunks": chunks} | notes)
+        return begin(store, work, identity, {"read": read, "chunks": chunks, "passed_over": passed.found} | notes)
 
 
 def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) -> None:

@@ -12,6 +12,7 @@ from jepa_speech.data import recording
 from jepa_speech.data.inputs import jsonl
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import lines
+from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.place import Rejected
 from jepa_speech.errors import UserError
 
@@ -69,7 +70,7 @@ def rows(path: Path) -> Iterator[Entry]:
     """The rows of a JSON-lines file about recordings, which may lie anywhere. Raises UserError if it is not there."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return jsonl.listed(path, None, anywhere=True)
+    return jsonl.listed(path, None, PassedOver(), anywhere=True)
 
 
 def check_files(utterances: Iterable[Utterance]) -> None:

@@ -139,6 +139,11 @@ def _is_shallow(value: Any, levels: int) -> bool:
     return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a number, finite and of a size that seconds may have."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
+
+
 def is_positive(seconds: Any) -> bool:
-    """Whether it is a plausible number of seconds: of a number's type, not NaN, above 0."""
-    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds < 1e9
+    """Whether it is a plausible number of seconds, above 0."""
+    return is_number(seconds) and seconds > 0

@@ -5,7 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry
-from jepa_speech.data.inputs.lines import decoded
+from jepa_speech.data.inputs.lines import UTF8_MARK, decoded, refuse_utf16, text_of
 from jepa_speech.errors import UserError
 
 
@@ -14,7 +14,11 @@ def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
     texts = next((path for suffix in (".wrd", ".ltr") if (path := manifest.with_suffix(suffix)).is_file()), None)
     try:
         with manifest.open("rb") as file:
-            folder = manifest.parent / decoded(file.readline().removeprefix(b"\xef\xbb\xbf")).strip()
+            first = file.readline()
+            refuse_utf16(first, manifest)
+            folder = manifest.parent / decoded(first.removeprefix(UTF8_MARK)).strip()
+            if "\0" in str(folder):
+                raise UserError(f"{manifest}:1: its root line is no folder's name; make it anew")
             bounds = Bounds(folder, root)
             rows = ((number, line) for number, line in enumerate(file, 2) if line.strip())
             for (number, line), text in _with_texts(rows, manifest, texts):
@@ -35,7 +39,7 @@ def _with_texts(
             if row is None or line is None:
                 fewer, more = (manifest, texts) if row is None else (texts, manifest)
                 raise UserError(f"{fewer}: has only {count} lines of recordings, {more} has more; make them anew")
-            text = decoded(line).strip()
+            text = text_of(line.removeprefix(UTF8_MARK), f"{texts}:{count + 1}").strip()
             yield row, text.replace(" ", "").replace("|", " ").strip() if texts.suffix == ".ltr" else text
 
 

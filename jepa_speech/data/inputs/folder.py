@@ -6,15 +6,27 @@ from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry
 from jepa_speech.data.inputs.librispeech import transcripts
+from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 # Listed so that they are refused by name; passing them over would look as if all was well.
 REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")
+# Audio, or video that may hold some, which is counted and named; many a corpus has such files beside those for use.
+UNREAD_SUFFIXES = (
+    ".3gp", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".ape", ".au", ".avi", ".awb", ".caf", ".dff", ".dsf", ".gsm",
+    ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpg", ".nist", ".oga", ".pcm", ".ra", ".raw", ".rf64",
+    ".shn", ".snd", ".sph", ".spx", ".tta", ".voc", ".vox", ".w64", ".weba", ".webm", ".wv", ".wv1", ".wv2",
+)  # fmt: skip
+ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".flac.gz")
 
 
-def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
-    """All recordings below `folder`, in order of their names. Links are followed as long as they stay inside."""
+def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterator[Entry]:
+    """All recordings below `folder`, in order of their names. Links are followed as long as they stay inside.
+
+    What is hidden below it is left out (but not `folder` itself, which was asked for by name). A link is judged by its
+    own name: git-annex keeps its files in .git/annex/objects, and links to them under their names.
+    """
     bounds, visited = Bounds(folder, root), set()
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(inner).stat()
@@ -22,18 +34,41 @@ def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
             subfolders.clear()
             continue
         visited.add((place.st_dev, place.st_ino))
+        below = f"{Path(inner).relative_to(folder)}/".removeprefix("./")
+        names.sort()
         subfolders.sort()
+        for name in filter(is_hidden, subfolders):
+            passed.add("hidden", "folders", below + name)
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
         for name in list(subfolders):
             path = Path(inner, name)
             if path.is_symlink() and not bounds.hold(bounds.real(str(path))):
                 subfolders.remove(name)
                 yield bounds.outside(_entry(folder, path, {}))
-        texts = transcripts(Path(inner), names)
-        for name in sorted(names):
-            # Hidden files: macOS leaves a ._x.wav that is no audio beside each x.wav on foreign disks.
-            if name.lower().endswith(SUFFIXES + REFUSED_SUFFIXES) and not name.startswith("."):
-                path = Path(inner, name)
-                yield bounds.located(_entry(folder, path, texts.get(path.stem, {})))
+        for name in names:
+            if name.lower().endswith(ARCHIVES) and not is_hidden(name):
+                passed.add("archive", Path(name.lower()).suffix, below + name)
+        recordings = [name for name in names if is_recording(name, below + name, passed)]
+        texts = transcripts(Path(inner), names, {Path(name).stem for name in recordings}, passed)
+        for name in recordings:
+            path = Path(inner, name)
+            yield bounds.located(_entry(folder, path, texts.get(path.stem, {})))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden by its name. macOS leaves a ._x.wav, which is no audio, beside each x.wav."""
+    return name.startswith(".") and name not in (".", "..")
+
+
+def is_recording(name: str, place: str, passed: PassedOver) -> bool:
+    """Whether a file of this name is one to list. Audio that is not is counted, and called `place`."""
+    lower = name.lower()
+    listed = lower.endswith(SUFFIXES + REFUSED_SUFFIXES)
+    if listed and is_hidden(name):
+        passed.add("hidden", "files", place)
+    elif lower.endswith(UNREAD_SUFFIXES) and not is_hidden(name):
+        passed.add("suffix", Path(lower).suffix, place)
+    return listed and not is_hidden(name)
 
 
 def _entry(root: Path, path: Path, labels: dict[str, str]) -> Entry:

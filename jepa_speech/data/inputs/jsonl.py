@@ -4,15 +4,17 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jepa_speech.data.inputs import lhotse
-from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
-from jepa_speech.data.inputs.lines import lines
+from jepa_speech.data.inputs.entry import Bounds, Entry, is_number, is_positive
+from jepa_speech.data.inputs.lines import lines, not_utf8
+from jepa_speech.data.inputs.passed_over import PassedOver
 
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
 
-def listed(manifest: Path, root: str | Path | None, anywhere: bool = False) -> Iterator[Entry]:
+def listed(manifest: Path, root: str | Path | None, passed: PassedOver, anywhere: bool = False) -> Iterator[Entry]:
     """An entry per line that is not blank; what is wrong with a line is its entry's reason.
 
     Paths are relative to the manifest's folder; those of cuts to `root`, if given: the folder that a recipe was run in.
@@ -21,26 +23,28 @@ def listed(manifest: Path, root: str | Path | None, anywhere: bool = False) -> I
     bounds, folder = Bounds(manifest.parent, root, os.sep if anywhere else None), manifest.parent
     cuts = Path(root).absolute() if root else folder
     for number, line in lines(manifest):
-        yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, folder, cuts, bounds)
+        yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, folder, cuts, bounds, passed)
 
 
-def _entry(entry: Entry, line: bytes, folder: Path, cuts: Path, bounds: Bounds) -> Entry:
+def _entry(entry: Entry, line: bytes, folder: Path, cuts: Path, bounds: Bounds, passed: PassedOver) -> Entry:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: also bytes that are not UTF-8
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return entry.refused("bad_json", not_utf8(error))
+    except (ValueError, RecursionError) as error:
         return entry.refused("bad_json", str(error))
     if not isinstance(row, dict):
         return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
     if lhotse.is_cut(row):
-        entry, folder = lhotse.entry(entry, row), cuts
+        entry, folder = lhotse.entry(entry, row, passed), cuts
     else:
-        entry = _flat(entry, row)
+        entry = _flat(entry, row, passed)
     if entry.reason:
         return entry
     return bounds.located(entry.but(path=str(folder / entry.source)))
 
 
-def _flat(entry: Entry, row: dict) -> Entry:
+def _flat(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     source = next((row[key] for key in PATH_KEYS if row.get(key)), None)
     if not isinstance(source, str):
         return entry.refused("no_audio_path", f"none of {', '.join(PATH_KEYS)} names a file")
@@ -52,5 +56,7 @@ def _flat(entry: Entry, row: dict) -> Entry:
         return entry.refused("bad_duration", f"offset {offset!r} is not a number of seconds")
     entry = entry.labelled(row, (*PATH_KEYS, "duration", "offset"))
     if offset is None:
+        if any(is_number(row.get(key)) for key in ("start", "end")):
+            passed.add("segment", Path(entry.manifest).name, f"{entry.manifest}:{entry.line}")
         return entry.but(duration=duration)
     return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
 from jepa_speech.data.inputs.lines import LineIndex, decoded, lines
+from jepa_speech.data.inputs.passed_over import PassedOver
 
 ARK = re.compile(r".*\.ark:\d+$")
 
 
-def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
-    """An entry per segment, or per line of wav.scp if there are no segments.
+def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterator[Entry]:
+    """An entry per segment, or per line of wav.scp if there are no segments. Texts and speakers are by utterance.
 
     Relative paths are taken from `root` (the folder that the recipe was run in), by default from `folder`.
     """
@@ -33,12 +34,16 @@ def listed(folder: Path, root: str | Path | None) -> Iterator[Entry]:
             entry = Entry(source=name, line=number, manifest=str(manifest))
             labels = {"manifest_id": name}
             for label, file in (("text", texts), ("speaker", speakers)):
-                if file and (value := file.get(os.fsencode(name))):
+                if file and (value := file.text(os.fsencode(name))):
                     labels[label] = value
             entry = entry.but(labels=labels)
             if recordings:
                 entry, rest = _segment(entry, rest, recordings)
             yield entry if entry.reason else _file(entry, rest.strip(), base, bounds)
+        for file in filter(None, (texts, speakers)):
+            count, first = file.unused()
+            if count:
+                passed.add("label", file.path.name, f"{first} in {file.path}", count)
 
 
 def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str]:
@@ -48,11 +53,11 @@ def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str
         start, end = (float(part) for part in parts[1:3])
     except ValueError:
         return entry.refused("bad_segment", "a line is UTTERANCE RECORDING START END, in seconds"), ""
-    channel = int(parts[3]) if len(parts) > 3 and parts[3].isdecimal() else None
+    channel = int(parts[3]) if len(parts) > 3 and parts[3].isdecimal() and len(parts[3]) < 9 else None
     seconds = None if end == -1 else end - start  # -1: to the end
     if not 0 <= start < 1e9 or not (seconds is None or is_positive(seconds)):
         return entry.refused("bad_segment", f"from {start:g} s to {end:g} s"), ""
-    if (place := recordings.get(os.fsencode(parts[0]))) is None:
+    if (place := recordings.name(os.fsencode(parts[0]))) is None:
         return entry.refused("missing", f"{parts[0]} is not in {recordings.path}"), ""
     return entry.but(start=start, seconds=seconds, channel=channel), place
 

@@ -1,15 +1,20 @@
 """Lhotse's cuts: a stretch of one channel of a recording, with what was said in it."""
 
+from pathlib import Path
 from typing import Any
 
-from jepa_speech.data.inputs.entry import Entry, is_positive
+from jepa_speech.data.inputs.entry import Entry, is_number, is_positive
+from jepa_speech.data.inputs.passed_over import PassedOver
+
+TOLERANCE = 0.02  # s: as times are rounded, and about as exact as they are
+LABELS = ("speaker", "language", "gender")
 
 
 def is_cut(row: dict[str, Any]) -> bool:
     return isinstance(row.get("recording"), dict) or str(row.get("type")) in ("MonoCut", "MultiCut", "MixedCut")
 
 
-def entry(entry: Entry, row: dict[str, Any]) -> Entry:
+def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     """The entry of a cut; refused if it is more than a stretch of a file (mixed, transformed, a command, a URL)."""
     recording = row.get("recording")
     if not isinstance(recording, dict):
@@ -26,7 +31,7 @@ def entry(entry: Entry, row: dict[str, Any]) -> Entry:
     if source.get("type") != "file" or not isinstance(source.get("source"), str):
         kind = source.get("type")
         return entry.refused("refused", f"its source is of type {kind!r}; only files are read, nothing is ever run")
-    entry = entry.but(source=source["source"], labels=_labels(row))
+    entry = entry.but(source=source["source"])
     start, seconds = row.get("start", 0), row.get("duration", recording.get("duration"))
     if not is_positive(seconds) or not (is_positive(start) or start == 0):
         return entry.refused("bad_duration", f"start {start!r}, duration {seconds!r}: not numbers of seconds")
@@ -34,6 +39,7 @@ def entry(entry: Entry, row: dict[str, Any]) -> Entry:
         entry = entry.but(duration=float(seconds))
     else:
         entry = entry.but(start=float(start), seconds=float(seconds))
+    entry = _labelled(entry, row, seconds, channels, passed)
     held = _channels(source)
     if len(held) <= 1 or set(channels) == set(held) or not channels:
         return entry  # all of the file
@@ -52,12 +58,49 @@ def _channels(source: dict[str, Any]) -> list[int]:
     return [one for one in channels if isinstance(one, int)] if isinstance(channels, list) else []
 
 
-def _labels(row: dict[str, Any]) -> dict[str, Any]:
-    """text (joined), and speaker, language, gender where all of a cut's supervisions agree; the cut's own id."""
-    spoken = _dicts(row.get("supervisions"))
-    texts = [one["text"] for one in spoken if isinstance(one.get("text"), str)]
-    labels = {"manifest_id": row.get("id"), "text": " ".join(texts)}
-    for key in ("speaker", "language", "gender"):
-        said = {one[key] for one in spoken if isinstance(one.get(key), str)}
-        labels[key] = said.pop() if len(said) == 1 else None
-    return {key: value for key, value in labels.items() if value}
+def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[int], passed: PassedOver) -> Entry:
+    """The entry with the labels of the supervisions that lie in its cut, whose times are relative to the cut's start.
+
+    text: theirs, joined in the order of their starts. A supervision that lies in the cut only in part, or gives no
+    time, leaves the cut without a text. speaker, language, gender: where all that reach into the cut agree.
+    """
+    if wrong := _wrong(row.get("supervisions")):
+        return entry.refused("bad_label", wrong)
+    inside, in_part = [], []
+    for said in row.get("supervisions") or []:
+        if said.get("start") is None or said.get("duration") is None:
+            in_part.append(said)
+            continue
+        start, end = said["start"], said["start"] + said["duration"]
+        is_elsewhere = bool(channels) and isinstance(said.get("channel"), int) and said["channel"] not in channels
+        if start >= -TOLERANCE and end <= seconds + TOLERANCE and not is_elsewhere:
+            inside.append(said)
+        elif min(end, seconds) - max(start, 0) > TOLERANCE:
+            in_part.append(said)
+    inside.sort(key=lambda said: said["start"])
+    texts = [said["text"] for said in inside if said.get("text")]
+    if any(said.get("text") for said in in_part):
+        texts = []
+        passed.add("text", Path(entry.manifest).name, f"{entry.manifest}:{entry.line}")
+    labels = {"id": row.get("id"), "text": " ".join(texts) or None}
+    for key in LABELS:
+        values = {said.get(key) for said in inside + in_part} - {None, ""}
+        labels[key] = values.pop() if len(values) == 1 else None
+    return entry.labelled(labels)
+
+
+def _wrong(supervisions: Any) -> str:
+    """What is of a wrong type in a cut's supervisions; empty if nothing is."""
+    if supervisions is None:
+        return ""
+    if not isinstance(supervisions, list) or not all(isinstance(said, dict) for said in supervisions):
+        return "its supervisions are no list of objects"
+    for said in supervisions:
+        for key, kinds in (("text", str), *((key, str | int) for key in LABELS)):
+            if not isinstance(said.get(key), kinds | None) or isinstance(said.get(key), bool):
+                return f"a supervision's {key} {str(said[key])[:40]!r} is no text"
+        for key in ("start", "duration"):
+            value = said.get(key)
+            if value is not None and not (is_number(value) and (value >= 0 or key == "start")):
+                return f"a supervision's {key} {str(value)[:40]!r} is no number of seconds"
+    return ""

@@ -1,23 +1,31 @@
 """LibriSpeech's transcripts: SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt, one `ID TEXT` line per recording."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from jepa_speech.data.inputs.lines import decoded, lines
+from jepa_speech.data.inputs.lines import lines, text_of
+from jepa_speech.data.inputs.passed_over import PassedOver
 
 
-def transcripts(folder: Path, names: Collection[str]) -> dict[str, dict[str, str]]:
+def transcripts(
+    folder: Path, names: Iterable[str], recordings: Collection[str], passed: PassedOver
+) -> dict[str, dict[str, str]]:
     """The labels (text, speaker, chapter) of the recordings in a chapter's folder, by name without suffix.
 
-    Empty if the folder holds no such file of transcripts.
+    Empty if none of the folder's files (`names`) is one of transcripts. Lines of no recording are counted, and so are
+    all lines of transcripts whose name is not that of their folder.
     """
     speaker, chapter = folder.parent.name, folder.name
-    if (name := f"{speaker}-{chapter}.trans.txt") not in names:
-        return {}
-    recordings = {Path(name).stem for name in names}
     found = {}
-    for _, line in lines(folder / name):
-        recording, _, text = decoded(line).partition(" ")
-        if recording in recordings:
-            found[recording] = {"text": text.strip(), "speaker": speaker, "chapter": chapter}
+    for name in names:
+        if not name.endswith(".trans.txt") or name.startswith("."):
+            continue
+        is_ours = name == f"{speaker}-{chapter}.trans.txt"
+        for number, line in lines(folder / name):
+            where = f"{folder / name}:{number}"
+            recording, _, said = text_of(line, where).partition(" ") if is_ours else ("", "", "")
+            if recording in recordings and recording not in found:
+                found[recording] = {"text": said.strip(), "speaker": speaker, "chapter": chapter}
+            else:
+                passed.add("label", name, where)
     return found

@@ -2,36 +2,39 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jepa_speech.data.cells import audio_column, parquet_file
+from jepa_speech.data.cells import audio_column, parquet_file, table_errors
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import is_bomb
+from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 BATCH = 256
 
 
-def listed(table: Path) -> Iterator[Entry]:
+def listed(table: Path, passed: PassedOver) -> Iterator[Entry]:
     """An entry per row, whose number from 1 is its `line`. The audio itself is not read.
 
     Raises UserError without pyarrow, for a damaged file, one without such a column, or one that expands absurdly.
     """
     try:
-        yield from _rows(table)
-    except (ValueError, OSError) as error:  # pyarrow's are of these
+        with table_errors(table):
+            yield from _rows(table, passed)
+    except (ValueError, OSError) as error:
         raise UserError(f"{table}: a damaged parquet file ({error}); copy it again") from error
 
 
-def _rows(table: Path) -> Iterator[Entry]:
+def _rows(table: Path, passed: PassedOver) -> Iterator[Entry]:
     stamp = stamp_of(table.stat())
     with parquet_file(table) as file:
-        import pyarrow.types
-
         if (audio := audio_column(file)) is None:
             raise UserError(f'{table}: no column of {{"bytes", "path"}}; embed the audio, or list its files')
-        fields = [field for field in file.schema_arrow if field.name != audio and _is_label(field.type, pyarrow.types)]
-        columns = [field.name for field in fields]
+        columns = _label_columns(file.schema_arrow, audio, table, passed)
         with_path = file.schema_arrow.field(audio).type.get_field_index("path") >= 0
         line = 0
         for group in range(file.num_row_groups):
@@ -45,10 +48,11 @@ def _rows(table: Path) -> Iterator[Entry]:
             wanted = columns + ([f"{audio}.path"] if with_path else [])
             row = 0
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=wanted or [f"{audio}.bytes"]):
-                for values in batch.to_pylist():
+                for values, wrong in _values(batch):
                     line, row = line + 1, row + 1
-                    name = (values.pop(audio, None) or {}).get("path") or f"row {line}"
-                    yield Entry(
+                    place = values.pop(audio, None)
+                    name = (place or {}).get("path") or f"row {line}"
+                    entry = Entry(
                         source=str(name),
                         path=str(table),
                         line=line,
@@ -56,11 +60,57 @@ def _rows(table: Path) -> Iterator[Entry]:
                         stamp=stamp,
                         cell=(group, row - 1),
                         size=size // about.num_rows,
-                    ).labelled(values)
+                    )
+                    yield entry.refused("bad_label", wrong) if wrong else entry.labelled(values)
 
 
-def _is_label(kind, types) -> bool:
-    if types.is_list(kind) or types.is_large_list(kind):
+def _label_columns(schema: "pyarrow.Schema", audio: str, table: Path, passed: PassedOver) -> list[str]:
+    """The names of the columns that are labels; the others are counted."""
+    import pyarrow.types
+
+    columns = []
+    for field in schema:
+        if field.name == audio:
+            continue
+        if _is_label(field.type, pyarrow.types):
+            columns.append(field.name)
+        else:
+            passed.add("column", f"{field.name} ({field.type})", str(table))
+    return columns
+
+
+def _is_label(kind: Any, types: Any) -> bool:
+    """Whether JSON can say it: text, numbers, true and false, and lists and structs of these."""
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_dictionary(kind):
         return _is_label(kind.value_type, types)
-    plain = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    if types.is_struct(kind):
+        return all(_is_label(kind.field(i).type, types) for i in range(kind.num_fields))
+    plain = (
+        types.is_null,
+        types.is_string,
+        types.is_large_string,
+        types.is_integer,
+        types.is_floating,
+        types.is_boolean,
+    )
     return any(is_one(kind) for is_one in plain)
+
+
+def _values(batch: "pyarrow.RecordBatch") -> Iterator[tuple[dict[str, Any], str]]:
+    """The values of each row by column, and what is wrong with the row; empty if nothing is."""
+    try:
+        rows = batch.to_pylist()
+    except UnicodeDecodeError:  # in some cell: cells are read one by one, to find the row
+        yield from (_cells(batch, i) for i in range(batch.num_rows))
+    else:
+        yield from ((row, "") for row in rows)
+
+
+def _cells(batch: "pyarrow.RecordBatch", row: int) -> tuple[dict[str, Any], str]:
+    values, wrong = {}, ""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            values[name] = column[row].as_py()
+        except UnicodeDecodeError as error:
+            wrong = f"its {name} is not UTF-8 (byte 0x{error.object[error.start]:02x})"
+    return values, wrong

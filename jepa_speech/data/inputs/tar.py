@@ -1,9 +1,5 @@
-"""A tar of audio, read by offset and never unpacked; .json and .txt of the same stem beside a recording label it.
+"""A tar of audio, read by offset and never unpacked; .json and .txt of a recording's name label it (sidecars.py)."""
 
-Recordings and their sidecars must follow each other, as in the archives of webdataset.
-"""
-
-import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -11,74 +7,99 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from jepa_speech.data.inputs.entry import Entry
-from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES
+from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES, is_hidden, is_recording
+from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.sidecars import SUFFIXES as SIDECARS
+from jepa_speech.data.inputs.sidecars import Sidecars, WrongSidecar
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
-SIDECARS = (".json", ".txt")
-SIDECAR_BYTES = HEADER_BYTES = 1 << 20
+HEADER_BYTES = 1 << 20
 
 
-def listed(archive: Path) -> Iterator[Entry]:
+def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
     """An entry per recording. Names that leave the archive, links, devices and sparse files are refused.
 
-    Where the archive breaks off or a header is damaged, an entry says so: tar cannot know what was lost.
+    Where the archive breaks off or a header is damaged, an entry says so: tar cannot know what was lost. All headers
+    are read twice, since sidecars may lie anywhere.
     """
-    stem, group = None, []
     try:
         with archive.open("rb") as raw:
-            stamp = stamp_of(os.fstat(raw.fileno()))
+            stamp, sidecars = stamp_of(os.fstat(raw.fileno())), Sidecars()
+            for member in _members(raw, stamp[0]):
+                if isinstance(member, tarfile.TarInfo) and not _is_hidden(member):
+                    path = PurePosixPath(member.name)
+                    if path.suffix.lower() in SIDECARS:
+                        sidecars.add(member, path)
+                    elif path.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES:
+                        sidecars.add_recording(path)
+            sidecars.close()
             for member in _members(raw, stamp[0]):
                 if isinstance(member, str):
-                    group.append(("", _cut(archive, member)))
-                    continue
-                path = PurePosixPath(member.name)
-                if path.name.startswith(".") or member.isdir():
-                    continue
-                suffix, place = path.suffix.lower(), (path.parent, path.stem)
-                if place != stem:
-                    yield from _labelled(group)
-                    stem, group = place, []
-                if suffix in SIDECARS:
-                    is_plain = member.isreg() and member.size <= SIDECAR_BYTES
-                    data = os.pread(raw.fileno(), member.size, member.offset_data) if is_plain else None
-                    group.append((suffix, data))
-                elif suffix in SUFFIXES + REFUSED_SUFFIXES:
-                    group.append(("", _entry(archive, stamp, member)))
-            yield from _labelled(group)
+                    yield _cut(archive, member)
+                elif _is_recording(member, passed):
+                    yield _labelled(_entry(archive, stamp, member), sidecars, raw.fileno())
+            count, offset = sidecars.unused()
+            if count:
+                names = (m.name for m in _members(raw, stamp[0]) if not isinstance(m, str) and m.offset_data == offset)
+                passed.add("label", archive.name, next(names), count)
     except OSError as error:
         raise UserError(f"{archive}: cannot be read ({error.strerror or error})") from error
-    except tarfile.TarError as error:
+    # ValueError and its kin: numbers in headers of which tarfile takes for granted that they are some.
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{archive}: a damaged tar ({error}); copy or make it again") from error
 
 
 class _Headers:
-    """A file for tarfile that holds no header's claim of a long name to be worth gigabytes."""
+    """A file for tarfile that holds no header's claim of a long name to be worth gigabytes, or less than nothing."""
 
     def __init__(self, raw: BinaryIO):
         self.seek, self.tell, self._raw = raw.seek, raw.tell, raw
 
     def read(self, size: int) -> bytes:
-        if size > HEADER_BYTES:
+        if not 0 <= size <= HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size} bytes")
         return self._raw.read(size)
 
 
 def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
     """The members; last of all, what is wrong with the archive's end if it does not end as it must."""
+    raw.seek(0)
     # "r:" takes no compressed archive: members of one cannot be read by offset.
     with tarfile.open(fileobj=_Headers(raw), mode="r:") as archive:
         while (member := archive.next()) is not None:
             yield member
             archive.members.clear()  # tarfile would keep them all
+            if archive.offset <= member.offset:  # it would go back, and never come to an end
+                yield f"a member of {member.size} bytes, at byte {member.offset}; copy or make it again"
+                return
             if member.offset_data + member.size > size:
-                return  # the member itself is refused as truncated
+                if PurePosixPath(member.name).suffix.lower() not in SUFFIXES + REFUSED_SUFFIXES:
+                    yield f"breaks off within {member.name}; copy or make it again"
+                return  # a recording is refused as truncated itself
         # tarfile takes anything that is no header for the end.
         end = os.pread(raw.fileno(), tarfile.BLOCKSIZE, archive.offset)
         if len(end) < tarfile.BLOCKSIZE:
             yield f"breaks off at byte {size}; copy or make it again"
         elif any(end):
             yield f"no header where one must be, at byte {archive.offset}; copy or make it again"
+
+
+def _is_hidden(member: tarfile.TarInfo) -> bool:
+    return member.isdir() or any(map(is_hidden, PurePosixPath(member.name).parts))
+
+
+def _is_recording(member: tarfile.TarInfo, passed: PassedOver) -> bool:
+    """Whether to list a member. Audio that is not, and files of other types, are counted."""
+    path = PurePosixPath(member.name)
+    suffix = path.suffix.lower()
+    if _is_hidden(member):
+        if not member.isdir() and suffix in SUFFIXES:
+            passed.add("hidden", "files", member.name)
+        return False
+    if suffix and member.isreg() and suffix not in SUFFIXES + REFUSED_SUFFIXES + UNREAD_SUFFIXES + SIDECARS:
+        passed.add("member", suffix, member.name)
+    return is_recording(path.name, member.name, passed)
 
 
 def _cut(archive: Path, what: str) -> Entry:
@@ -92,27 +113,15 @@ def _entry(archive: Path, stamp: tuple[int, int], member: tarfile.TarInfo) -> En
     parts = PurePosixPath(member.name).parts
     if ".." in parts or member.name.startswith("/"):
         return entry.refused("outside_root", "a name that leads out of the archive; pack it under a plain name")
-    if member.offset_data + member.size > stamp[0]:
+    if not 0 <= member.size <= stamp[0] - member.offset_data:
         return entry.refused("truncated", "the archive ends within it")
     return entry.but(span=(member.offset_data, member.size), size=member.size)
 
 
-def _labelled(group: list[tuple[str, Entry | bytes | None]]) -> Iterator[Entry]:
-    """The recordings of members with the same stem, with what their sidecars say."""
-    labels, wrong = {}, ()
-    for suffix, data in group:
-        if suffix and data is None:
-            wrong = ("bad_json", f"its {suffix} is no plain file of up to {SIDECAR_BYTES >> 20} MB")
-        elif suffix == ".txt":
-            labels["text"] = data.decode("utf-8", "replace").strip()
-        elif suffix == ".json":
-            try:
-                row = json.loads(data)
-                labels |= row if isinstance(row, dict) else {"label": row}
-            except (ValueError, RecursionError) as error:
-                wrong = ("bad_json", f"its .json: {error}")
-    for suffix, entry in group:
-        if not suffix:
-            if not entry.reason:
-                entry = entry.refused(*wrong) if wrong else entry.labelled(labels)
-            yield entry
+def _labelled(entry: Entry, sidecars: Sidecars, file: int) -> Entry:
+    """The entry of a recording with what its sidecars say."""
+    try:
+        labels = sidecars.labels(PurePosixPath(entry.source), file)
+    except WrongSidecar as error:
+        return entry if entry.reason else entry.refused("bad_json", str(error))
+    return entry if entry.reason else entry.labelled(labels)

@@ -1,0 +1,59 @@
+"""What a listing leaves out: counted, with the first of each kind, so that nothing is passed over in silence."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from jepa_speech.files import printable
+
+Found = dict[str, dict[str, dict[str, Any]]]  # kind (of SENTENCES) -> what -> {"count", "first"}
+
+SENTENCES = {
+    "hidden": ("hidden, left out", "{count} {what}", ""),
+    "suffix": ("audio that is not read", "{count} {what}", ": convert them to FLAC or WAV"),
+    "archive": ("archives within a folder are not opened", "{count} {what}", ": name them as --input"),
+    "member": ("members of archives that are neither audio nor .json or .txt", "{count} {what}", ""),
+    "column": ("columns whose type is no label's", "{what}", ""),
+    "label": ("labels that belong to no recording", "{count} of {what}", ""),
+    "text": ("texts that a cut holds only in part, left out", "{count} of {what}", ""),
+    "segment": ("rows with start or end, which make no segment without offset", "{count} of {what}", ""),
+}
+SHOWN = 5  # of a kind, in a line for people
+KEPT = 1000  # of a kind; all others are counted as OTHERS
+OTHERS = "others"
+
+
+class PassedOver:
+    """Counts what is left out of a listing. `found` is {kind: {what: {"count", "first"}}}, ready for JSON."""
+
+    def __init__(self) -> None:
+        self.found: Found = {}
+
+    def add(self, kind: str, what: str, first: str, count: int = 1) -> None:
+        """Counts `count` of `what`; `first` names one of them. Names that are not UTF-8 are escaped."""
+        of_kind = self.found.setdefault(kind, {})
+        what, first = printable(what), printable(first)
+        if what not in of_kind and len(of_kind) >= KEPT:
+            what = OTHERS
+        of_kind.setdefault(what, {"count": 0, "first": first})["count"] += count
+
+
+def together(several: Iterable[Found]) -> Found:
+    """What several listings left out."""
+    total = PassedOver()
+    for found in several:
+        for kind, whats in found.items():
+            for what, note in whats.items():
+                total.add(kind, what, note["first"], note["count"])
+    return total.found
+
+
+def sentences(found: Found) -> list[str]:
+    """A line for people for each kind."""
+    said = []
+    for kind, (sentence, one, remedy) in SENTENCES.items():
+        if whats := found.get(kind):
+            counts = [one.format(what=what, count=note["count"]) for what, note in whats.items()]
+            more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+            first = next(iter(whats.values()))["first"]
+            said.append(f"{sentence}: {', '.join(counts[:SHOWN])}{more} (first: {first}){remedy}")
+    return said
