@@ -28,7 +28,8 @@ def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[
 
 def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: float) -> Iterable[Recording]:
     """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none."""
-    utterances = Phones(folder).of(read_manifest(folder / f"{split}.manifest.jsonl"))
+    listed = read_manifest(folder / f"{split}.manifest.jsonl")
+    utterances = Phones(folder).of(listed)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
     check_files(utterances[i] for i in chosen)
     return (_read(utterances[i], seconds) for i in chosen)
