@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,20 +63,33 @@ def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def _file_by_file(entries: Sequence[Entry]) -> list[int]:
+    """The numbers of entries in their order, except that all segments of a file follow its first, by their starts."""
+    first: dict[tuple, int] = {}
+    places = [(first.setdefault((e.path, e.span, e.cell), i), e.start) for i, e in enumerate(entries)]
+    return sorted(range(len(entries)), key=places.__getitem__)
+
+
 def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> Iterator[None]:
-    """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry."""
-    shard, rows, stored = shard_path(store, chunk), [], 0
+    """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry.
+
+    Segments of one file are decoded together. What is then early waits in memory, at most the records of the chunk.
+    """
+    shard, rows, early, stored = shard_path(store, chunk), [], {}, 0
     temporary = temporary_name(shard)
     with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
         file.seek(offset)
+        entries = [Entry(**json.loads(file.readline())) for _ in range(count)]
         with shard_writer(temporary) as writer:
-            for _ in range(count):
-                row, record = recording(Entry(**json.loads(file.readline())), codec)
-                if record is not None:
-                    row |= {"position": stored, "crc": zlib.crc32(record)}
-                    stored += 1
-                    writer.write(record)
-                rows.append(row)
+            for number in _file_by_file(entries):
+                early[number] = recording(entries[number], codec)
+                while (following := early.pop(len(rows), None)) is not None:
+                    row, record = following
+                    if record is not None:
+                        row |= {"position": stored, "crc": zlib.crc32(record)}
+                        stored += 1
+                        writer.write(record)
+                    rows.append(row)
                 yield
         if ArrayRecordReader(str(temporary)).num_records() != stored:
             raise OSError(errno.EIO, "a shard reads back shorter than it was written")

@@ -1,6 +1,7 @@
 """From the bytes of a recording to mono at 16 kHz, by blocks, with every promise of its container held against them."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,9 +10,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from jepa_speech.data.containers import check
+from jepa_speech.data.containers import check, wav
 from jepa_speech.data.containers.promise import Promise
-from jepa_speech.data.place import Place, Rejected, opened
+from jepa_speech.data.place import Place, Rejected, opened, stamp_of
+from jepa_speech.data.reader import Reader, reader_of
 from jepa_speech.features.grid import SAMPLE_RATE, WINDOW
 
 MAX_SECONDS = 2 * 3600.0  # a recording is held whole in memory: 230 MB an hour, and as much again to encode it
@@ -34,11 +36,10 @@ def decode(place: Place) -> tuple[np.ndarray, int]:
     with _sound(place) as (sound, promise):
         if place.is_segment:
             first, count = _stretch(place, sound)
-            sound.seek(first)
-            blocks = _limited(_blocks(sound, count), sound)
+            blocks = _limited(sound.segment(first, count, BLOCK // sound.channels), sound)
         else:
             _within_limits(sound.frames / sound.samplerate if sound.frames < UNKNOWN_FRAMES else 0)
-            blocks = _kept(_limited(_blocks(sound, None, promise), sound), place, sound, promise)
+            blocks = _kept(_limited(_blocks(sound, promise), sound), place, sound, promise)
         rate = sound.samplerate
         wave = _mono_16k(blocks, rate, _channel(place, sound))
     if len(wave) < WINDOW:
@@ -77,12 +78,13 @@ def slack(seconds: float) -> float:
 
 
 @contextmanager
-def _sound(place: Place) -> Iterator[tuple[soundfile.SoundFile, Promise]]:
+def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
     try:
         with opened(place) as file:
+            wav.fill_in_size(file)
             promise = Promise() if place.is_segment else check(file)
             file.seek(0)
-            with soundfile.SoundFile(file) as sound:
+            with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
                 if not RATES[0] <= sound.samplerate <= RATES[1]:
                     raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")
                 yield sound, promise
@@ -91,7 +93,9 @@ def _sound(place: Place) -> Iterator[tuple[soundfile.SoundFile, Promise]]:
 
 
 def _whole(place: Place) -> Place:
-    return Place(path=place.path, stamp=place.stamp, span=place.span, cell=place.cell)
+    """The file of a segment, as it is now: with a stamp, by which a later content is another file."""
+    stamp = place.stamp or stamp_of(os.stat(place.path))  # noqa: PTH116
+    return Place(path=place.path, stamp=stamp, span=place.span, cell=place.cell)
 
 
 @lru_cache(maxsize=16)
@@ -104,30 +108,27 @@ def _verdict_on_all(place: Place, decoded: bool) -> Rejected | None:
     try:
         with _sound(place) as (sound, promise):
             if decoded and promise.md5:
-                for _ in _kept(_blocks(sound, None, promise), place, sound, promise):
+                for _ in _kept(_blocks(sound, promise), place, sound, promise):
                     pass
     except Rejected as verdict:
         return verdict
     return None
 
 
-def _blocks(sound: soundfile.SoundFile, count: int | None, promise: Promise | None = None) -> Iterator[np.ndarray]:
-    """The next `count` samples (None: all), float32 (S, channels), by blocks; raises if their MD5 is another one."""
-    digest = hashlib.md5(usedforsecurity=False) if promise and promise.md5 else None
+def _blocks(sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
+    """All samples, float32 (S, channels), by blocks; raises after the last one if their MD5 is another one."""
     size = BLOCK // sound.channels
-    # Integers where they are hashed: 16 bits as they are, others scaled to 32. Either way float32 holds them exactly.
-    kind = "float32" if digest is None else "int16" if promise.bits == 16 else "int32"
-    while count is None or count > 0:
-        wanted = size if count is None else min(size, count)
-        block = sound.read(wanted, dtype=kind, always_2d=True)
-        if not len(block):
-            break
-        if digest:
-            digest.update(block.astype("<i2", copy=False) if kind == "int16" else _low_bytes(block, promise.bits))
-            block = block.astype(np.float32) / np.float32(1 << (15 if kind == "int16" else 31))
-        yield block
-        count = None if count is None else count - len(block)
-    if digest and digest.digest() != promise.md5:
+    if promise.md5 is None:
+        yield from sound.blocks(size)
+        return
+    # Integers, which are what is hashed: 16 bits as they are, others scaled to 32. Float32 holds either exactly.
+    digest, kind = hashlib.md5(usedforsecurity=False), "int16" if promise.bits == 16 else "int32"
+    frames = 0
+    for block in sound.blocks(size, kind):
+        frames += len(block)
+        digest.update(block.astype("<i2", copy=False) if kind == "int16" else _low_bytes(block, promise.bits))
+        yield block.astype(np.float32) / np.float32(1 << (15 if kind == "int16" else 31))
+    if frames == promise.frames and digest.digest() != promise.md5:  # another number is `_kept`'s to name
         raise Rejected("damaged", "its samples are not those whose MD5 its FLAC header gives")
 
 
@@ -137,7 +138,7 @@ def _low_bytes(block: np.ndarray, bits: int) -> bytes:
     return original.view(np.uint8).reshape(-1, 4)[:, : (bits + 7) // 8].tobytes()
 
 
-def _limited(blocks: Iterable[np.ndarray], sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
+def _limited(blocks: Iterable[np.ndarray], sound: Reader) -> Iterator[np.ndarray]:
     """The same blocks, if they are numbers and no more than a recording may have."""
     frames = 0
     for block in blocks:
@@ -151,9 +152,7 @@ def _limited(blocks: Iterable[np.ndarray], sound: soundfile.SoundFile) -> Iterat
         raise Rejected("empty", "a header without samples")
 
 
-def _kept(
-    blocks: Iterable[np.ndarray], place: Place, sound: soundfile.SoundFile, promise: Promise
-) -> Iterator[np.ndarray]:
+def _kept(blocks: Iterable[np.ndarray], place: Place, sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
     """The same blocks of a whole file; raises after the last one if there are not as many samples as promised."""
     frames = 0
     for block in blocks:
@@ -166,13 +165,13 @@ def _kept(
     _compare_frames(frames, place, sound)
 
 
-def _compare_frames(frames: int, place: Place, sound: soundfile.SoundFile) -> None:
+def _compare_frames(frames: int, place: Place, sound: Reader) -> None:
     seconds = frames / sound.samplerate
     if place.frames is not None and abs(place.frames / sound.samplerate - seconds) > slack(seconds):
         raise Rejected("duration_mismatch", f"{frames} samples long, its manifest says {place.frames}")
 
 
-def _stretch(place: Place, sound: soundfile.SoundFile) -> tuple[int, int]:
+def _stretch(place: Place, sound: Reader) -> tuple[int, int]:
     """(first sample, number of samples) of a segment, at the file's own rate."""
     first = round(place.start * sound.samplerate)
     left = sound.frames - first
@@ -184,7 +183,7 @@ def _stretch(place: Place, sound: soundfile.SoundFile) -> tuple[int, int]:
     return first, left if abs(wanted - left) <= END_SLACK * sound.samplerate else min(wanted, left)
 
 
-def _channel(place: Place, sound: soundfile.SoundFile) -> int | None:
+def _channel(place: Place, sound: Reader) -> int | None:
     if place.channel is not None and not 0 <= place.channel < sound.channels:
         raise Rejected("bad_channel", f"channel {place.channel} of a file that has {sound.channels}")
     return place.channel

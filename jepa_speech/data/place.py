@@ -47,10 +47,24 @@ class Window(io.RawIOBase):
         super().__init__()
         self.size, self.error = size, None
         self._read_at, self._position = read_at, 0
+        self._patch = (0, b"")
 
     def at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset` on; fewer at the end."""
-        return self._read_at(max(0, min(count, self.size - offset)), offset)
+        data = self._read_at(max(0, min(count, self.size - offset)), offset)
+        at, patch = self._patch
+        begin, end = max(at, offset), min(at + len(patch), offset + len(data))
+        if begin < end:
+            data = data[: begin - offset] + patch[begin - at : end - at] + data[end - offset :]
+        return data
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """Presents other bytes at `offset` than the file has."""
+        self._patch = (offset, data)
+
+    def follow(self, other: "Window") -> None:
+        """Reads on from `other`, another opening of the same bytes."""
+        self._read_at = other._read_at
 
     def readable(self) -> bool:
         return True

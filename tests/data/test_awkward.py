@@ -100,7 +100,12 @@ def riff(data: bytes, promised: int, riff_size: int | None = None, after: bytes 
         (4002, None, b"", "truncated"),
         (2_000_000_000, None, b"", "truncated"),
         (1000, None, b"", "bad_length"),
-        (0, None, b"", "bad_length"),
+        (0, None, b"", "bad_length"),  # its RIFF size is right: not one from a pipe
+        (0, 0, b"", "stored 2000"),  # from a pipe: neither size is known
+        (0, 8, b"", "stored 2000"),
+        (0, 36, b"", "stored 2000"),
+        (0, 0xFFFFFFFF, b"", "stored 2000"),
+        (0, 2000, b"", "bad_length"),
         (4000, None, b"LIST\4\0\0\0INFO", "stored 2000"),
         (4000, None, b"LIST\x09\0\0\0INFO", "bad_length"),
         (4000, None, b"\0", "stored 2000"),
@@ -110,6 +115,19 @@ def test_a_wav_header_that_lies_about_length(tmp_path, promised, riff_size, afte
     samples = (8000 * np.random.default_rng(0).normal(size=2000)).astype("<i2").tobytes()
     (tmp_path / "x.wav").write_bytes(riff(samples, promised, riff_size, after))
     assert verdict(tmp_path / "x.wav") == expected
+
+
+def test_a_wav_from_a_pipe_in_segments_and_without_samples(tmp_path):
+    samples = (8000 * np.random.default_rng(0).normal(size=2000)).astype("<i2")
+    piped = riff(samples.tobytes(), 0, 0).replace(b"fmt ", b"LIST\4\0\0\0INFOfmt ")  # another chunk in front
+    (tmp_path / "x.wav").write_bytes(piped)
+    np.testing.assert_allclose(decoding.decode(Place(path=str(tmp_path / "x.wav")))[0] * 32_768, samples)
+    part = Place(path=str(tmp_path / "x.wav"), start=0.05, seconds=0.05)
+    np.testing.assert_allclose(decoding.decode(part)[0] * 32_768, samples[800:1600])
+    assert probe(part) == 0.05 and probe(Place(path=part.path)) == 2000 / 16_000
+    for after in (b"", b"LIST\4\0\0\0INFO"):
+        (tmp_path / "x.wav").write_bytes(riff(b"", 0, 0, after))
+        assert verdict(tmp_path / "x.wav") == "empty"
 
 
 @pytest.mark.parametrize(("samples", "reason"), [(8000, "bad_length"), (32_000, "truncated")])

@@ -6,6 +6,7 @@ from jepa_speech.data.containers.promise import Promise
 from jepa_speech.data.place import Rejected, Window
 
 STREAM_BYTES = 0x7FFF_0000  # a WAV written to a pipe claims 2 or 4 GB, for want of knowing
+UNKNOWN_SIZE = b"\xff\xff\xff\xff"
 RIFF_SLACK = 8  # some writers count the first chunk's own head
 
 
@@ -16,6 +17,29 @@ def is_it(file: Window) -> bool:
 
 def check(file: Window) -> Promise:
     """Raises Rejected: truncated (bytes are lacking), bad_length (bytes that no chunk accounts for)."""
+    at, length, long_sizes = _samples(file)
+    if at is not None and (length < STREAM_BYTES or long_sizes):
+        _check_end(file, at + length, long_sizes)
+    return Promise()
+
+
+def fill_in_size(file: Window) -> None:
+    """Presents a WAV from a pipe that gives its sizes as 0 as one that gives its size as unknown.
+
+    libsndfile would find no samples in it. A WAV whose RIFF size is that of its file is none of these.
+    """
+    if not is_it(file):
+        return
+    at, length, long_sizes = _samples(file)
+    if at is None or length or long_sizes:
+        return
+    ends_before = _riff_size(file) + 8 <= at or _riff_size(file) >= STREAM_BYTES
+    if ends_before and not _only_chunks(file, at):
+        file.patch(at - 4, UNKNOWN_SIZE)
+
+
+def _samples(file: Window) -> tuple[int | None, int, tuple[int, int] | None]:
+    """(byte at which the samples begin, None if there are none; their bytes; the sizes that RF64 gives)."""
     at, long_sizes = 12, None
     while at < file.size:
         chunk = file.at(at, 24)
@@ -25,24 +49,24 @@ def check(file: Window) -> Promise:
         if name == b"ds64" and len(chunk) == 24:
             long_sizes = struct.unpack("<QQ", chunk[8:])  # RF64: sizes beyond 4 GB stand here
         if name == b"data":
-            if length == 0xFFFF_FFFF and long_sizes:
-                length = long_sizes[1]
-            if length < STREAM_BYTES or long_sizes:
-                _check_end(file, at + 8 + length, long_sizes)
-            break
+            return at + 8, long_sizes[1] if length == 0xFFFF_FFFF and long_sizes else length, long_sizes
         at += 8 + length + length % 2
-    return Promise()
+    return None, 0, long_sizes
 
 
 def _check_end(file: Window, end: int, long_sizes: tuple[int, int] | None) -> None:
     if end > file.size:
         raise Rejected("truncated", f"{end - file.size} bytes of audio that its WAV header promises are not there")
-    riff = long_sizes[0] if long_sizes else struct.unpack("<I", file.at(4, 4))[0]
+    riff = long_sizes[0] if long_sizes else _riff_size(file)
     if file.size + RIFF_SLACK < riff + 8 < STREAM_BYTES:
         raise Rejected("truncated", f"{riff + 8 - file.size} bytes that its WAV header promises are not there")
     # Some writers leave out the byte that pads an odd number of them.
     if not any(_only_chunks(file, at) for at in {end, end + end % 2}):
         raise Rejected("bad_length", f"{file.size - end} bytes follow the samples that its WAV header promises")
+
+
+def _riff_size(file: Window) -> int:
+    return struct.unpack("<I", file.at(4, 4))[0]
 
 
 def _only_chunks(file: Window, at: int) -> bool:
