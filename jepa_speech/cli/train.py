@@ -40,6 +40,12 @@ SECTIONS = ("data", "anchor", "encoder", "head", "mask", "mixing", "quantizer", 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/smoke.py")
     parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to go on with")
+    parser.add_argument(
+        "--from-step",
+        type=int,
+        metavar="N",
+        help="go on from checkpoint N, not from the newest; what is newer is kept in RUN/aside (docs/training.md)",
+    )
     parser.description += "; --config.KEY=VALUE changes a key of the config, tuples are written 4.0,8.0"
 
 
@@ -49,10 +55,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if key not in ("seed", "init_from", *SECTIONS):
             raise unknown_key(key, SECTIONS)
     with connected():  # before jax looks for devices
-        return run_config(config, args.workdir)
+        return run_config(config, args.workdir, args.from_step)
 
 
-def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def run_config(config: ConfigDict, workdir: str, from_step: int | None = None) -> dict[str, Any]:
     """Trains; returns what `train` does."""
     data = from_section(DataConfig, config.data, "data")
     settings = from_section(TrainConfig, config.train, "train")
@@ -81,7 +87,7 @@ def run_config(config: ConfigDict, workdir: str) -> dict[str, Any]:
     first = jax.process_index() == 0
     if first:
         print(header(objective, config, store, plan), flush=True)
-    results = train(plain(config), objective, read, workdir, judged, weights_of)
+    results = train(plain(config), objective, read, workdir, judged, weights_of, from_step)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results

@@ -22,7 +22,7 @@ from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import normal
-from jepa_speech.train.checkpoint import best_step, load_weights
+from jepa_speech.train.checkpoint import best_step, load_weights, located
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.state import drawn_by_kernel
 
@@ -144,9 +144,15 @@ class Pretrained:
         return run
 
     def _layers(self, function: Any, waves: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """Of checked waves."""
+        """The arrays that `function` gives for each of the checked waves; raises UserError if one is not finite."""
         hop = round(SAMPLE_RATE / self.objective.frame_rate)
-        return layers_of(partial(function, self.params, self.slow), waves, hop)
+        found = layers_of(partial(function, self.params, self.slow), waves, hop)
+        if not all(np.isfinite(array).all() for arrays in found for array in arrays):
+            raise UserError(
+                "the encoder's output holds NaN or infinite values: its weights are too large or were trained to no "
+                "end; take another checkpoint"
+            )
+        return found
 
     def _checked(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
         wave = np.asarray(wave, np.float32)
@@ -184,14 +190,16 @@ def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np
 
 
 def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
-    """The newest checkpoint of a run folder, or, with `best`, the one that the run's `train.best` kept, if it did.
+    """The newest checkpoint of a run folder, or, with `best`, the one that the run's `train.best` kept, if it did; of
+    RUN/checkpoints/STEP always that one.
 
     Or a folder of Wav2Vec2, HuBERT, WavLM or Data2VecAudio that transformers wrote, or that `jepa-speech export hf`
     wrote, as `jepa-speech import hf` would make a run of it (step 0).
 
-    Raises UserError if the folder is neither, a run without a whole checkpoint, or one of another architecture.
+    Raises UserError if the folder is neither, or if the checkpoint is missing, damaged or of another architecture.
     """
-    path = Path(folder) / "config.json"
+    run, step = located(folder)
+    path = run / "config.json"
     if not path.is_file():
         raise UserError(
             f"{folder}: not a run folder, nor one of transformers (no config.json); `jepa-speech train --workdir "
@@ -207,8 +215,8 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
         )
     objective = build(config)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
-    figure = config.get("train", {}).get("best", "") if best else ""
-    chosen = best_step(folder, figure)
+    figure = config.get("train", {}).get("best", "") if best and step is None else ""
+    chosen = best_step(run, figure)
     step, params, slow = load_weights(folder, like, chosen)
     found = figure if chosen is not None else ""
     return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step, found)

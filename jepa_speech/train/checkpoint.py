@@ -1,7 +1,9 @@
-"""Checkpoints: saved while training goes on, whole or not at all, restored only where they fit."""
+"""Checkpoints: saved while training goes on, whole or not at all, restored only if undamaged and where they fit."""
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,7 +12,11 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from jepa_speech import checked
 from jepa_speech.errors import UserError
+from jepa_speech.files import read_json
+from jepa_speech.train.checksums import MARK, complete_checksums, damage, has_checksums, write_checksums
+from jepa_speech.train.quiet import quiet_orbax
 from jepa_speech.train.state import TrainState, Tree, path_name
 
 # Copies of an array on several devices are written a piece each, and each piece is a program of its own that is
@@ -28,7 +34,8 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, keep: int, keep_every: int = 0, best: str = "") -> None:
-        self.folder, self.best = workdir.absolute() / "checkpoints", best
+        self.run, self.folder, self.best = workdir, workdir.absolute() / "checkpoints", best
+        self.saving: int | None = None  # the step that is being saved, or was saved last
         policies = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(keep)]  # always: the best alone would lose the newest
         if keep_every:
@@ -38,8 +45,14 @@ class Checkpoints:
             kept.append(policies.BestN(**lowest, keep_checkpoints_without_metrics=False))
         context = ocp.Context()
         context.array.saving.min_slice_bytes_for_replica_parallel = PIECE
+        # Despite its name, orbax calls it before the rename that makes a checkpoint: on process 0, in the background,
+        # once all processes have written their part. So a checkpoint never exists without its checksums. It is a lambda
+        # since orbax makes a deep copy of a context, and with a bound method, of this object.
+        context.async_options.post_finalization_callback = lambda: self._write_checksums()
+        self.quiet = quiet_orbax()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            check_figures(workdir)
             self.manager = ocp.training.Checkpointer(
                 self.folder,
                 context=context,
@@ -50,6 +63,7 @@ class Checkpoints:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     def __enter__(self) -> "Checkpoints":
+        self.quiet.__enter__()
         return self
 
     def __exit__(
@@ -57,9 +71,12 @@ class Checkpoints:
     ) -> None:
         try:
             self.manager.close()  # waits for the last save
+            self._complete_checksums()
         except (OSError, ValueError) as failure:
             if error is None:
                 raise self._explained(failure) from failure
+        else:
+            self.quiet.__exit__(None, None, None)
 
     @property
     def latest(self) -> int | None:
@@ -69,6 +86,7 @@ class Checkpoints:
         """Returns once the last save is whole on disk."""
         try:
             self.manager.wait()
+            self._complete_checksums()
         except (OSError, ValueError) as error:
             raise self._explained(error) from error
 
@@ -80,23 +98,52 @@ class Checkpoints:
         }
         figure = (figures or {}).get(self.best, math.nan)
         metrics = {self.best: figure} if math.isfinite(figure) else None
+        self.wait()  # orbax would as well; the step whose checksums it asks for must not change before
+        self.saving = step
         try:
-            self.manager.save_checkpointables_async(step, parts, force=True, metrics=metrics)
+            self.manager.save_checkpointables_async(step, parts, force=True, metrics=metrics, custom_metadata=MARK)
         except (OSError, ValueError) as error:  # of this save, or of the one before
             raise self._explained(error) from error
 
+    def check(self) -> None:
+        """Raises UserError if the newest checkpoint is damaged."""
+        check_undamaged(
+            self.run, self.latest, "go on from step {step}, the newest whole one: add --from-step {step} to the command"
+        )
+
     def restore(self, abstract: TrainState) -> TrainState:
-        """The newest checkpoint, laid out as `abstract` says; raises UserError if it does not fit."""
+        """The newest checkpoint, laid out as `abstract` says; raises UserError if it is damaged or does not fit."""
         step = self.latest
+        self.check()
+        folder = self.folder / str(step)
         weights = {"params": abstract.params, "slow": abstract.slow}
-        saved = self.manager.checkpointables_metadata(step).metadata["weights"]
-        check_fit(by_path(weights), by_path(saved), f"{self.folder / str(step)}")
         progress = {name: getattr(abstract, name) for name in PROGRESS}
-        parts = self.manager.load_checkpointables(step, {"weights": weights, "progress": progress})
+        with reading(folder):
+            saved = saved_weights(self.manager.checkpointables_metadata(step))
+        check_fit(by_path(weights), by_path(saved), f"{folder}")
+        with reading(folder):
+            parts = self.manager.load_checkpointables(step, {"weights": weights, "progress": progress})
+        if self.primary and has_checksums(folder):
+            complete_checksums(folder)  # if a kill came between the commit and them
         return TrainState(**parts["weights"], **parts["progress"])
+
+    def _write_checksums(self) -> None:
+        [temporary] = self.folder.glob(f"{self.saving}.orbax-checkpoint-tmp*")
+        write_checksums(temporary)
+
+    def _complete_checksums(self) -> None:
+        """Adds the checksums of what orbax wrote at the commit of the last save."""
+        if self.saving is not None and self.primary:
+            complete_checksums(self.folder / str(self.saving))
+        self.saving = None
+
+    @property
+    def primary(self) -> bool:
+        return jax.process_index() == 0
 
     def _explained(self, error: OSError | ValueError) -> Exception:
         """A disk's failure as a UserError (TensorStore reports it as ValueError); any other as it is."""
+        self.saving = None  # nothing was committed
         if isinstance(error, ValueError) and "os_error_code" not in str(error):
             return error
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].partition(" [")[0]
@@ -106,32 +153,110 @@ class Checkpoints:
         )
 
 
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Within, a checkpoint is read by orbax. If it has no checksums, that orbax cannot read it is a UserError."""
+    try:
+        with quiet_orbax():
+            yield
+    except (OSError, ValueError, KeyError) as error:  # by experiment: what orbax raises for damaged files
+        if has_checksums(folder):
+            raise
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise UserError(f"{folder} is damaged: it cannot be read ({reason}); copy it again, or remove it") from error
+
+
+def saved_weights(found: Any) -> Tree:
+    """Shapes and types of the weights in orbax's metadata; raises ValueError where orbax could not read them."""
+    if (weights := found.metadata["weights"]) is None:
+        raise ValueError("no arrays found in weights/")
+    return weights
+
+
+def located(source: str | Path) -> tuple[Path, int | None]:
+    """(run folder, step) of RUN/checkpoints/STEP; (RUN, None) of RUN."""
+    path = Path(source)
+    if path.parent.name == "checkpoints" and path.name.isdecimal() and not (path / "checkpoints").is_dir():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
+def steps_of(run: Path) -> list[int]:
+    """The steps of a run's checkpoints, in ascending order, damaged ones included."""
+    folder = run / "checkpoints"
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+
+
+def check_undamaged(run: Path, step: int, instead: str) -> None:
+    """Raises UserError if a checkpoint is damaged; says on stderr if it is so old that it has no checksums.
+
+    instead: what to do with another {step} of the run, the newest whole one.
+    """
+    folder = run / "checkpoints" / str(step)
+    if wrong := damage(folder):
+        others = (other for other in reversed(steps_of(run)) if other != step)
+        whole = next((other for other in others if damage(run / "checkpoints" / str(other)) is None), None)
+        advice = "; no other checkpoint of this run is whole" if whole is None else ", or " + instead.format(step=whole)
+        raise UserError(f"{folder} is damaged: {wrong}; copy it again{advice}")
+    if not has_checksums(folder) and jax.process_index() == 0:
+        print(f"{folder} was saved without checksums: damage to its arrays would not be noticed", file=sys.stderr)
+
+
+def check_figures(run: Path) -> None:
+    """Raises UserError if the figures saved with any checkpoint are damaged, by which it is kept."""
+    for step in steps_of(run):
+        folder = run / "checkpoints" / str(step)
+        if wrong := damage(folder, part="metrics/"):
+            raise UserError(f"{folder} is damaged: {wrong}; copy it again, or move it away")
+        if (figures := folder / "metrics" / "metrics").is_file():  # orbax reads all of them, with or without checksums
+            read_json(figures)
+
+
 def best_step(run: str | Path, figure: str) -> int | None:
-    """The step of the checkpoint with the lowest `figure`, the newest of equal ones; None where none has the figure."""
-    folder = Path(run).absolute() / "checkpoints"
-    if not figure or not folder.is_dir():
+    """The step of the checkpoint with the lowest `figure`, the newest of equal ones; None where none has the figure.
+
+    Raises UserError if the figures of a checkpoint are damaged.
+    """
+    run = Path(run)
+    if not figure or not (run / "checkpoints").is_dir():
         return None
-    with ocp.training.Checkpointer(folder) as manager:
+    check_figures(run)
+    with ocp.training.Checkpointer(run.absolute() / "checkpoints") as manager:
         judged = [(one.metrics[figure], -one.step) for one in manager.checkpoints if figure in (one.metrics or {})]
     return -min(judged)[1] if judged else None
 
 
-def read_weights(run: str | Path, step: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
-    """Step and weights of a run's checkpoint, the newest one where no step is named, by path: "params/encoder/...",
-    "slow/teacher/...".
+def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
+    """Step and weights of a checkpoint by path: "params/encoder/...", "slow/teacher/...".
 
-    Needs neither the config nor the objective. Raises UserError if there is no whole checkpoint.
+    source: RUN, for its newest checkpoint or that of `step`; or RUN/checkpoints/STEP.
+
+    Needs neither the config nor the objective. Raises UserError if there is no such checkpoint, or it is damaged.
     """
-    folder = Path(run).absolute() / "checkpoints"
-    if not folder.is_dir():
+    run, named = located(source)
+    if not (run / "checkpoints").is_dir():
         raise UserError(f"{run}: not a run folder (no checkpoints/ in it)")
-    with ocp.training.Checkpointer(folder) as manager:
-        if manager.latest is None:
-            raise UserError(f"{run}: has no whole checkpoint yet; train it first")
-        step = manager.latest.step if step is None else step
-        shapes = manager.checkpointables_metadata(step).metadata["weights"]
+    there = steps_of(run)
+    if not there:
+        raise UserError(f"{run}: has no whole checkpoint yet; train it first")
+    step = next((one for one in (step, named) if one is not None), there[-1])
+    if step not in there:
+        raise UserError(f"{run}: has no checkpoint of step {step}; choose one of {', '.join(map(str, there))}")
+    try:
+        check_undamaged(run, step, f"take {run}/checkpoints/{{step}}, the newest whole one")
+    except UserError:
+        if step != there[-1] or steps_of(run)[-1:] == [step]:
+            raise
+        return read_weights(run)  # training has gone on meanwhile, and removed it
+    folder = (run / "checkpoints" / str(step)).absolute()
+    with reading(folder):
+        shapes = saved_weights(ocp.checkpointables_metadata(folder))
         abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-        return step, by_path(manager.load_checkpointables(step, {"weights": abstract})["weights"])
+        weights = by_path(ocp.load_checkpointables(folder, {"weights": abstract})["weights"])
+    for path, leaf in weights.items():
+        if leaf.dtype.kind == "f":
+            checked.array(leaf, f"{folder}: {path}", shape=leaf.shape)
+    return step, weights
 
 
 def load_weights(run: str | Path, like: tuple[Tree, Tree], step: int | None = None) -> tuple[int, Tree, Tree]:

@@ -25,6 +25,7 @@ from jepa_speech.train.checkpoint import Checkpoints, read_weights
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
 from jepa_speech.train.configfile import claim_workdir
+from jepa_speech.train.from_step import go_back
 from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
@@ -83,6 +84,7 @@ def train(
     workdir: str | Path,
     heldout: Callable[[], Iterator[Batch]] | None = None,
     weights: Weights = read_weights,
+    from_step: int | None = None,
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
 
@@ -90,6 +92,7 @@ def train(
     batches(start, stop): this process's rows of those items of the plan.
     heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
     weights: how to read what `init_from` names.
+    from_step: go on from this checkpoint rather than the newest (see `go_back`).
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -119,12 +122,15 @@ def train(
     )
 
     with ExitStack() as stack:
+        if from_step is not None:
+            go_back(workdir, from_step)
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
         start = checkpoints.latest or 0
         log = stack.enter_context(closing(RunLog(workdir, start, process)))
         if settings.best.startswith("heldout_") and not heldout:
             raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
+            checkpoints.check()
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
         state = first_state(

@@ -24,11 +24,11 @@ def made(tmp_path_factory):
     return folder
 
 
-def train(made: Path, workdir: Path, config: str = str(CONFIGS / "tiny.py"), **changes: str) -> int:
+def train(made: Path, workdir: Path, *flags: str, config: str = str(CONFIGS / "tiny.py"), **changes: str) -> int:
     keys = SMALL | {"data.store": str(made / "store"), "anchor.path": str(made / "gmm.npz")}
     keys |= {key.replace("__", "."): value for key, value in changes.items()}
     overrides = [f"--config.{key}={value}" for key, value in keys.items()]
-    return main(["train", "--config", config, "--workdir", str(workdir), *overrides])
+    return main(["train", "--config", config, "--workdir", str(workdir), *flags, *overrides])
 
 
 def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
@@ -51,6 +51,8 @@ def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     assert list((run / "tensorboard").iterdir())
     assert train(made, run) == 0
     assert "is finished: step 4 of 4; nothing to do" in capsys.readouterr().out
+    assert train(made, run, "--from-step", "3") == 2
+    assert "--from-step 3: " in (said := capsys.readouterr().err) and "no such checkpoint; there are 2, 4" in said
     assert train(made, run, encoder__width="32") == 1
     assert "with encoder.width = 16, not 32: use another --workdir" in capsys.readouterr().err
 

@@ -1,7 +1,9 @@
 """Which checkpoints stay, what is none, and what a disk does to them."""
 
-import errno
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -57,26 +59,46 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path):
     assert there(tmp_path) == [2, 4] and not half.exists()
 
 
-@pytest.mark.parametrize(
-    "failure", [OSError(errno.ENOSPC, "No space left on device"), ValueError("x [os_error_code='28'] No space left")]
-)
-def test_a_full_disk_is_told_and_the_run_goes_on_from_the_last_good_one(tmp_path, monkeypatch, failure):
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """The system fails every write past so many bytes of a file: as real as a full disk, and without privileges."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+FULL = r"a checkpoint could not be written \(File too large\); make room and run the same command"
+
+
+@pytest.mark.parametrize("size", [50, 200, 390, 1000])
+def test_a_write_that_fails_is_one_line_and_no_checkpoint(tmp_path, capfd, size):
+    """Of orbax's own files, of TensorStore's, and of the checksums, which are the largest here."""
+    with pytest.raises(UserError, match=FULL), Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.save(2, small_state(2))
+        checkpoints.wait()
+        with files_up_to(size):
+            checkpoints.save(4, small_state(4))
+            checkpoints.wait()
+    assert capfd.readouterr() == ("", "")
+    assert there(tmp_path) == [2] and read_weights(tmp_path)[0] == 2
+
+
+def test_after_a_full_disk_the_run_goes_on_from_the_last_whole_checkpoint(tmp_path, monkeypatch):
     config = toy_config()
     save = Checkpoints.save
 
     def full(self, step, state, figures=None):
-        if step == 8:
+        self.wait()
+        with files_up_to(200) if step == 8 else nullcontext():
+            save(self, step, state, figures)
             self.wait()
-
-            def fails(*_, **__):
-                raise failure
-
-            monkeypatch.setattr(self.manager, "save_checkpointables_async", fails)
-        save(self, step, state, figures)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", full)
-        with pytest.raises(UserError, match=r"a checkpoint could not be written .*make room and run the same command"):
+        with pytest.raises(UserError, match=FULL):
             train(config, ToyObjective(), toy_batches(config), tmp_path / "cut")
     assert there(tmp_path / "cut") == [4]
     assert train(config, ToyObjective(), toy_batches(config), tmp_path / "cut")["step"] == 12

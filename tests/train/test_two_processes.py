@@ -1,5 +1,6 @@
 """Two real processes as one run: what one of them meets, both act on at the same step; a lost one is noticed."""
 
+import json
 import signal
 import sys
 import time
@@ -34,6 +35,13 @@ def test_nan_and_sigterm_on_one_of_two(tmp_path):
     assert [len(records) for records in held] == [1, 1] and not set(held[0][0]) & set(held[1][0])
     assert [log[-1]["event"] for log in events] == ["interrupted", "interrupted"]
     assert events[0][-1]["step"] == events[1][-1]["step"] == step
+    saved = tmp_path / "checkpoints" / str(step)
+    summed = json.loads((saved / "checksums.json").read_text())["files"]
+    for process in (0, 1):  # what either has written
+        assert any(name.startswith(f"weights/ocdbt.process_{process}/d/") for name in summed)
+    assert summed.keys() == {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()} - {
+        "checksums.json"
+    }
     for code, said in run(toy(tmp_path, -1, *lengths), processes=2, devices=2):
         assert code == 0, said
     assert len(rows(tmp_path)) == 400
