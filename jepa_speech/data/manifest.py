@@ -13,8 +13,9 @@ from pathlib import Path
 
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
 from jepa_speech.data.inputs.entry import Entry
-from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES
+from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.unknown import KNOWN, looks_like
 from jepa_speech.errors import UserError
 
 __all__ = ["SUFFIXES", "Entry", "entries"]
@@ -53,7 +54,7 @@ def _kind(name: Path):
         return kaldi if (name / "wav.scp").is_file() else folder
     if not name.is_file():
         raise UserError(f"{name}: no such folder or manifest")
-    if name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES:
+    if name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES + UNREAD_SUFFIXES:
         raise UserError(f"{name}: a recording; --input takes a folder of recordings, a manifest, tar or parquet")
     if name.name in ("wav.scp", "segments"):
         raise UserError(f"{name}: a file of a Kaldi data directory; --input takes the directory, {name.parent}")
@@ -65,7 +66,13 @@ def _kind(name: Path):
             raise UserError(f"{name}: members of a packed tar cannot be read one by one; unpack it: gunzip -k {name}")
         return tar
     is_tsv = TSV.match(head) or (name.suffix == ".tsv" and b"\t" not in head.partition(b"\n")[0])
-    return fairseq if is_tsv and not packed else jsonl
+    if is_tsv and not packed:
+        return fairseq
+    # A name of JSON lines is believed: their lines are then refused one by one.
+    is_named = name.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    if not is_named and (words := looks_like(head)):
+        raise UserError(f"{name}: no manifest that is known, but {words}; known are {KNOWN} (docs/data.md)")
+    return jsonl
 
 
 def _head(name: Path) -> tuple[bytes, bool]:

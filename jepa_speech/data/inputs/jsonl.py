@@ -47,7 +47,8 @@ def _entry(entry: Entry, line: bytes, folder: Path, cuts: Path, bounds: Bounds, 
 def _flat(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     source = next((row[key] for key in PATH_KEYS if row.get(key)), None)
     if not isinstance(source, str):
-        return entry.refused("no_audio_path", f"none of {', '.join(PATH_KEYS)} names a file")
+        has = ", ".join(str(key)[:20] for key in list(row)[:6])
+        return entry.refused("no_audio_path", f"none of {', '.join(PATH_KEYS)} names a file (its keys: {has})")
     entry = entry.but(source=source)
     duration, offset = row.get("duration"), row.get("offset")
     if duration is not None and not is_positive(duration):

@@ -1,0 +1,53 @@
+"""What a file looks like that is no manifest of a known kind, for the line that says so."""
+
+import json
+
+KNOWN = (
+    "JSON lines whose rows name a file as audio_path, wav_path, path or audio_filepath, Lhotse's cuts, fairseq's .tsv, "
+    "tar, parquet, a Kaldi directory, or a folder of recordings"
+)
+MAGIC = {
+    b"PK\x03\x04": "a ZIP archive: unpack it, and name the folder",
+    b"ARROW1": "an Arrow file: write it as parquet",
+    b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it",
+    b"BZh": "packed by bzip2: unpack it",
+    b"\xfd7zXZ": "packed by xz: unpack it",
+    b"RIFF": "a recording (RIFF)",
+    b"NIST_1A": "a recording (NIST SPHERE)",
+}
+SHOWN = 60  # characters
+
+
+def looks_like(head: bytes) -> str:
+    """What a file with these first bytes is, in words; empty if it may be JSON lines (or holds nothing)."""
+    for magic, words in MAGIC.items():
+        if head.startswith(magic):
+            return words
+    if b"\0" in head:
+        return f"a binary file that begins with 0x{head[:4].hex()}"
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    if not lines or any(map(_is_object, lines)):
+        return ""
+    first, second = [*lines, b""][:2]
+    if first.startswith(b"["):
+        return "a JSON array: write one object per line"
+    if first.startswith(b"{"):  # with no second line, it may be one that is longer than the head
+        several = second and not second.startswith(b"{")
+        return "one JSON object over several lines: write one per recording, each in a line" if several else ""
+    shown = first.decode("utf-8", "replace")
+    for separator, name in (("\t", "tabs"), (",", "commas"), (";", "semicolons"), ("|", "bars")):
+        if separator in shown:
+            fields = ", ".join(field.strip() for field in shown.split(separator))
+            return f"a table separated by {name}, which begins with {_short(fields)}"
+    return f"text that begins with {_short(shown)}"
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
