@@ -66,7 +66,10 @@ class Entry(Place):
 
     def identity(self) -> bytes:
         stretch = (self.span, self.cell, float(self.start), self.seconds, self.channel)
-        return os.fsencode(self.real or os.path.normpath(self.path)) + repr(stretch).encode()
+        place = self.real or os.path.normpath(self.path)
+        return (
+            place.encode("utf-8", "surrogatepass") + repr(stretch).encode()
+        )  # a manifest may name what no file can be
 
 
 DEFAULTS = [

@@ -15,6 +15,8 @@ from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
 HEADER_BYTES = 1 << 20
+# What a damaged header raises: tarfile takes for granted that numbers in extended headers are numbers.
+DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
 
 
 def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
@@ -45,8 +47,7 @@ def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
                 passed.add("label", archive.name, next(names), count)
     except OSError as error:
         raise UserError(f"{archive}: cannot be read ({error.strerror or error})") from error
-    # ValueError and its kin: numbers in headers of which tarfile takes for granted that they are some.
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+    except DAMAGED as error:
         raise UserError(f"{archive}: a damaged tar ({error}); copy or make it again") from error
 
 
@@ -67,7 +68,14 @@ def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
     raw.seek(0)
     # "r:" takes no compressed archive: members of one cannot be read by offset.
     with tarfile.open(fileobj=_Headers(raw), mode="r:") as archive:
-        while (member := archive.next()) is not None:
+        while True:
+            try:
+                member = archive.next()
+            except DAMAGED as error:
+                yield f"a damaged header ({error}) at byte {archive.offset}; copy or make it again"
+                return
+            if member is None:
+                break
             yield member
             archive.members.clear()  # tarfile would keep them all
             if archive.offset <= member.offset:  # it would go back, and never come to an end

@@ -18,6 +18,7 @@ from jepa_speech.data.inputs import lines
 from jepa_speech.data.manifest import entries
 from jepa_speech.data.prepare import prepare
 from jepa_speech.data.recording import recording
+from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 
 
@@ -156,6 +157,23 @@ def test_a_tar_that_breaks_off_or_is_damaged(corpus):
     assert found(bytes(damaged)) == ["", "truncated"]
 
 
+@pytest.mark.parametrize("claim", [{"GNU.sparse.size": "many"}, {"size": "9" * 30}, {"GNU.sparse.map": "0,x"}])
+def test_a_header_of_a_tar_that_makes_no_sense(claim, corpus):
+    """What stands before it is stored."""
+    wav = (corpus / "audio" / "tone000.wav").read_bytes()
+    archive = tar_of(corpus / "x.tar", ("a.wav", wav, {}), ("b.wav", wav, {"pax_headers": claim}), ("c.wav", wav, {}))
+    found = [(entry.source, entry.reason) for entry in entries([archive])]
+    assert found[0] == ("a.wav", "") and found[1][1] == "truncated" and len(found) == 2
+
+
+def test_a_tar_that_breaks_off_within_a_sidecar(corpus):
+    wav = (corpus / "audio" / "tone000.wav").read_bytes()
+    archive = tar_of(corpus / "x.tar", ("a.wav", wav, {}), ("b.json", b" " * 5000, {}), ("c.wav", wav, {}))
+    data = archive.read_bytes()
+    archive.write_bytes(data[: data.index(b"b.json") + 2000])
+    assert reasons(archive) == ["", "truncated"]
+
+
 def test_a_tar_whose_header_claims_gigabytes(corpus):
     archive = corpus / "x.tar"
     header = tarfile.TarInfo("././@LongLink")
@@ -205,6 +223,55 @@ def test_a_table_that_expands_absurdly(corpus, monkeypatch):
         list(entries([corpus / "x.parquet"]))
 
 
+BYTES = pyarrow.binary()
+CELLS = {  # of the struct's bytes, and of its path
+    "integers": (pyarrow.int64(), 7, "a.wav"),
+    "text": (pyarrow.string(), "RIFF", "a.wav"),
+    "lists": (pyarrow.list_(pyarrow.uint8()), [1, 2], "a.wav"),
+    "dates": (pyarrow.timestamp("us"), 0, "a.wav"),
+    "structs": (pyarrow.struct([("x", BYTES)]), {"x": b"1"}, "a.wav"),
+    "null": (BYTES, None, None),
+    "empty": (BYTES, b"", ""),
+    "of one size": (pyarrow.binary(4), b"RIFF", "a.wav"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_cells_that_are_no_audio_are_rejects(case, corpus):
+    """Whatever type they are of; the other inputs are stored."""
+    kind, cell, path = CELLS[case]
+    audio = pyarrow.array(
+        [{"bytes": cell, "path": path}] * 2 + [None], pyarrow.struct([("bytes", kind), ("path", pyarrow.string())])
+    )
+    pyarrow.parquet.write_table(pyarrow.table({"audio": audio, "text": ["x", None, "y"]}), corpus / "x.parquet")
+    inputs = [corpus / "audio", corpus / "x.parquet"]
+    result = prepare(inputs, corpus / "store", workers=1, max_reject_fraction=1.0)
+    assert (result["records"], result["rejected"]) == (2, 3) and set(result["reasons"]) <= {"damaged", "unreadable"}
+    found = check(inputs, full=True)
+    assert found["reasons"] == result["reasons"] and [row["line"] for row in found["rejects"]] == [1, 2, 3]
+
+
+def broken_text(*words: bytes) -> pyarrow.Array:
+    """A column of text of which some is not UTF-8, as no writer should make it and some do."""
+    ends = np.cumsum([0, *map(len, words)]).astype("<i4")
+    return pyarrow.Array.from_buffers(
+        pyarrow.string(), len(words), [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(words))]
+    )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_label_of_a_table_that_is_not_utf8_is_a_reject(nested, corpus):
+    wav = (corpus / "audio" / "tone000.wav").read_bytes()
+    text = broken_text(b"one", b"caf\xe9", b"three")
+    column = pyarrow.StructArray.from_arrays([text], ["a"]) if nested else text
+    audio = pyarrow.array([{"bytes": wav, "path": f"{i}.wav"} for i in range(3)])
+    pyarrow.parquet.write_table(pyarrow.table({"audio": audio, "words": column}), corpus / "x.parquet")
+    found = list(entries([corpus / "x.parquet"]))
+    assert [(entry.source, entry.reason) for entry in found] == [("0.wav", ""), ("1.wav", "bad_label"), ("2.wav", "")]
+    assert "its words is not UTF-8 (byte 0xe9)" in found[1].detail
+    assert found[2].labels == {"words": {"a": "three"} if nested else "three"}
+
+
 @pytest.mark.parametrize("offset", [60, -40])
 def test_a_damaged_table(corpus, offset):
     wav = (corpus / "audio" / "tone000.wav").read_bytes()
@@ -220,12 +287,30 @@ def test_a_damaged_table(corpus, offset):
         list(entries([path]))
 
 
-WEIRD = [None, True, 0, -1, 1e400, 10**30, float("nan"), "", "x", "\0", [], [1], [[]], {}, {"a": [1]}]
+WEIRD = [
+    None,
+    True,
+    0,
+    -1,
+    1e400,
+    10**30,
+    -(10**400),
+    float("nan"),
+    "",
+    "x",
+    "\0",
+    "\ud800",
+    [],
+    [1],
+    [[]],
+    {},
+    {"a": [1]},
+]
 ROWS = [
     {"audio_filepath": "audio/tone000.wav", "offset": 0.0, "duration": 0.1, "text": "x"},
     {
         "id": "a", "start": 0.0, "duration": 0.1, "channel": 0, "type": "MonoCut",
-        "supervisions": [{"text": "x", "speaker": "y"}],
+        "supervisions": [{"text": "x", "speaker": "y", "start": 0.0, "duration": 0.1, "channel": 0}],
         "recording": {"duration": 1.0, "sources": [{"type": "file", "channels": [0], "source": "audio/tone000.wav"}]},
     },
 ]  # fmt: skip
@@ -244,10 +329,11 @@ def with_each_value_replaced(node):
 @pytest.mark.parametrize("row", ROWS, ids=["flat", "cut"])
 def test_no_value_of_any_key_crashes_the_reader(row, corpus):
     rows = list(with_each_value_replaced(row))
-    found = list(entries([jsonl(corpus / "m.jsonl", *rows)]))
-    assert len(found) == len(rows) > 70 and sum(not entry.reason for entry in found) < len(rows)
-    for entry in found[::7]:
-        recording(entry, "pcm16")
+    result = prepare([jsonl(corpus / "m.jsonl", row, *rows)], corpus / "store", workers=1, max_reject_fraction=1.0)
+    assert result["read"] == len(rows) + 1 > 70 and 0 < result["records"] < len(rows)
+    kept = list(Store(corpus / "store").records())
+    assert kept[0]["text"] == "x" and all("reason" in one or one["duration"] > 0 for one in kept)
+    assert check([corpus / "m.jsonl"], full=True)["reasons"] == result["reasons"]
 
 
 @pytest.mark.parametrize("name", ["m.tsv", "m.jsonl", "segments", "wav.scp"])

@@ -12,9 +12,15 @@ from jepa_speech.data.manifest import entries
 
 SPEECHBRAIN = {f"utt{i}": {"wav": "{data_root}/a.wav", "length": 1.0, "words": "x"} for i in range(3)}
 UNKNOWN = {
-    "train.tsv": ("client_id\tpath\tsentence\nab\tcommon_voice_en_1.mp3\tHello\n", "tabs, which begins with client_id, "),
+    "train.tsv": (
+        "client_id\tpath\tsentence\nab\tcommon_voice_en_1.mp3\tHello\n",
+        "tabs, which begins with client_id, ",
+    ),
     "train.csv": ("ID,duration,wav,spk_id,wrd\na,1.0,a.wav,s,HELLO\n", "commas, which begins with ID, duration, wav"),
-    "metadata.csv": ("LJ001-0001|Printing|printing\nLJ001-0002|in|in\n", "bars, which begins with LJ001-0001, Printing"),
+    "metadata.csv": (
+        "LJ001-0001|Printing|printing\nLJ001-0002|in|in\n",
+        "bars, which begins with LJ001-0001, Printing",
+    ),
     "semi.txt": ("file;text\na.wav;x\n", "semicolons"),
     "train.json": (json.dumps(SPEECHBRAIN, indent=2), "one JSON object over several lines"),
     "array.json": (json.dumps([{"audio_path": "a.wav"}], indent=1), "a JSON array"),
