@@ -112,11 +112,19 @@ def _print(found: dict[str, Any]) -> None:
         "left out": "\n             ".join(sentences(found["passed_over"])),
         "duplicates": f"{found['duplicates']} with the same samples as another",
         "labels": ", ".join(found["labels"]) or "none",
+        "decoder": f"{found['decoder']}" + (f": {_outdated(found)}" if found["outdated"] else ""),
         "fingerprint": found["fingerprint"],
     }
     for name, value in {"store": found["store"], **lines}.items():
         if value:
             print(f"{name:<12} {value}" if name else value)
+
+
+def _outdated(found: dict[str, Any]) -> str:
+    return (
+        f"an earlier version, which gave wrong samples of MP3 files and of segments of compressed files; "
+        f"{found['outdated']} recordings are of these: prepare the store again"
+    )
 
 
 def _histogram(rows: list[dict[str, Any]]) -> str:

@@ -1,8 +1,8 @@
 """The work of `prepare` in chunks: each becomes one shard, and is finished or not begun.
 
-A chunk is finished when its shard and then its sidecar (work/part-*.jsonl) carry their final names. The sidecar has a
-row per entry, then one of the shard itself. Any process may write any chunk; two that write the same one write the same
-bytes under names of their own.
+A chunk is finished when its shard and then its sidecar (work/part-*.jsonl) carry their final names, unless an earlier
+version of the decoder may have got its recordings wrong. The sidecar has a row per entry, then one of the shard itself.
+Any process may write any chunk; two that write the same one write the same bytes under names of their own.
 """
 
 import errno
@@ -17,13 +17,15 @@ from typing import Any, BinaryIO
 from array_record.python.array_record_module import ArrayRecordReader
 
 from jepa_speech.data.checksums import file_crc
+from jepa_speech.data.decoder import VERSION, outdated
 from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.recording import recording
 from jepa_speech.data.store import shard_path
 from jepa_speech.data.writing import json_line, shard_writer, writing
-from jepa_speech.files import replacing, temporary_name
+from jepa_speech.files import read_jsonl, replacing, temporary_name
 
+LAST_ROW = 4096  # bytes that hold the last row of a sidecar
 CHUNK_RECORDS = 1024  # at most: a million short recordings are a thousand shards
 SHARD_MB = 64  # of the files as they come: a kill costs no more work than this for each worker
 
@@ -52,7 +54,17 @@ def sidecar(store: Path, chunk: int) -> Path:
 
 def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
     """Those of `chunks` that are still to be written."""
-    return [c for c in chunks if not (sidecar(store, c).is_file() and shard_path(store, c).is_file())]
+    return [c for c in chunks if not (shard_path(store, c).is_file() and _is_current(sidecar(store, c)))]
+
+
+def _is_current(path: Path) -> bool:
+    """Whether a sidecar is there, and its recordings are decoded as they are now."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_ROW))
+        last = json.loads(file.read().splitlines()[-1])
+    return not outdated(last, (row["record"] for row in read_jsonl(path) if "record" in row))
 
 
 def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
@@ -94,6 +106,7 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) ->
         if ArrayRecordReader(str(temporary)).num_records() != stored:
             raise OSError(errno.EIO, "a shard reads back shorter than it was written")
         whole: dict[str, Any] = {"shard": {"bytes": temporary.stat().st_size, "crc": file_crc(temporary)}}
+        whole["decoder"] = VERSION
         temporary.replace(shard)
         with replacing(sidecar(store, chunk)) as lines:
             lines.writelines(map(json_line, [*rows, whole]))

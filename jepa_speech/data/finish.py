@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from jepa_speech.data.checksums import DIGEST_BYTES, file_crc
 from jepa_speech.data.chunks import sidecar
+from jepa_speech.data.decoder import VERSION
 from jepa_speech.data.index_files import Index, index_writer, written_index
 from jepa_speech.data.store import FORMAT, INDEX, shard_path
 from jepa_speech.data.writing import json_line
@@ -57,7 +58,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
             {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False}
             | {"passed_over": passed_over},
         )
-    identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"]}
+    identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"], "decoder": VERSION}
     make_whole(store, identity | {"rejected": count, "passed_over": passed_over}, shards)
 
 

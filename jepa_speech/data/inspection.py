@@ -36,6 +36,8 @@ def describe(store: Store) -> dict[str, Any]:
         "records": len(store),
         "hours": store.hours,
         "codec": store.codec,
+        "decoder": store.info.get("decoder", 1),
+        "outdated": store.outdated(),
         "fingerprint": store.fingerprint,
         "bytes": sum(sizes),
         "shards": {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech.data.decoder import VERSION
 from jepa_speech.data.finish import make_whole
 from jepa_speech.data.index_files import index_writer
 from jepa_speech.data.inputs.passed_over import together
@@ -39,6 +40,13 @@ def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
             raise UserError(
                 f"{store.path}: of codec {store.codec}, {earlier.path} of {earlier.codec}; prepare one of them anew"
             )
+    outdated = [store.outdated() > 0 for store in stores]
+    if any(outdated) and not all(outdated):
+        old = stores[outdated.index(True)]
+        raise UserError(
+            f"{old.path}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of compressed "
+            f"files ({old.outdated()} recordings here); prepare it again"
+        )
     if len({store.path.resolve() for store in stores}) < len(stores):
         raise UserError(f"{', '.join(str(store.path) for store in stores)}: the same store twice")
     with writing(whole):
@@ -78,7 +86,8 @@ def _write(stores: Sequence[Store], whole: Path, identity: Plan) -> None:
         for store in stores
         for size, crc in zip(store.info["shard_bytes"], store.info["shard_crc"], strict=True)
     ]
-    identity |= {"rejected": sum(store.info["rejected"] for store in stores)}
+    decoder = 1 if any(store.outdated() for store in stores) else VERSION
+    identity |= {"decoder": decoder, "rejected": sum(store.info["rejected"] for store in stores)}
     identity |= {"passed_over": together(store.info.get("passed_over", {}) for store in stores)}
     make_whole(whole, identity | {"sources": [source for store in stores for source in store.sources]}, shards)
 

@@ -15,12 +15,12 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.data import audio
-from jepa_speech.data.chunks import SHARD_MB, remove_left_overs, spool, unfinished, write_chunk
+from jepa_speech.data.chunks import SHARD_MB, remove_left_overs, sidecar, spool, unfinished, write_chunk
 from jepa_speech.data.finish import finish
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
 from jepa_speech.data.manifest import SUFFIXES, entries
 from jepa_speech.data.parallel import cores, work_through
-from jepa_speech.data.store import FORMAT, store_info
+from jepa_speech.data.store import FORMAT, Store, shard_path, store_info
 from jepa_speech.data.store_plan import Plan, begin, find, new_work
 from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
@@ -67,6 +67,11 @@ def prepare(
             inputs, root, store, settings, {"parts": part[1] if part else 1, "max_rejects": max_reject_fraction}
         )
         if (store / "store.json").is_file():
+            if count := Store(store).outdated():
+                raise UserError(
+                    f"{store}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of "
+                    f"compressed files ({count} recordings here); remove it or choose another folder for --out"
+                )
             return summary(store)
         i, n = part or (0, 1)
         mine = range(i, len(plan["chunks"]), n)
@@ -151,6 +156,8 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) 
 
 def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
     shards = f"{len(missing)} of {len(plan['chunks'])} shards are not written"
+    if old := sum(sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in missing):
+        shards += f" ({old} of them only by an earlier version, which gave wrong samples of MP3 and of segments)"
     n = plan["parts"]
     if n == 1:
         return f"{store}: {shards}; run the same prepare command again"

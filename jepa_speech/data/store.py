@@ -23,6 +23,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from jepa_speech.data import audio
 from jepa_speech.data.checksums import DIGEST_BYTES
+from jepa_speech.data.decoder import outdated
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json, read_jsonl
 
@@ -80,6 +81,10 @@ class Store:
         """The stores that it was joined of, in order: name, records, hours, fingerprint of each; else itself."""
         itself = {"name": self.path.absolute().name, "records": len(self), "hours": self.hours}
         return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
+
+    def outdated(self) -> int:
+        """How many recordings an earlier version decoded, perhaps wrongly; the store is then to be prepared again."""
+        return outdated(self.info, self.records())
 
     def wrong_shards(self) -> list[int]:
         """Shards that are not there, or not of the size that was written."""

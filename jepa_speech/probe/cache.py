@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jepa_speech.data.decoder import VERSION, changed
 from jepa_speech.data.place import Place
 from jepa_speech.errors import UserError
 from jepa_speech.files import replacing
@@ -36,6 +37,8 @@ class Cache:
             return compute()  # which says what is wrong with the file
         if recording.is_segment or recording.channel is not None:
             digest.update(repr((float(recording.start), recording.seconds, recording.channel)).encode())
+        if changed(recording.path, recording.is_segment):
+            digest.update(f"decoder {VERSION}".encode())
         path = self.folder / f"{digest.hexdigest()}.npy"
         if path.is_file():
             try:

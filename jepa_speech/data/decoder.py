@@ -1,0 +1,30 @@
+"""Which version of the decoder made the samples of a store, and which recordings an earlier one decoded wrongly.
+
+1: read by blocks, with a seek after each and before a segment, which is inexact in compressed files. 2: reader.py.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+VERSION = 2
+SAME = (".wav", ".flac")  # whole and in segments, in every version
+SAME_IF_WHOLE = (".ogg", ".oga", ".opus")
+
+
+def changed(name: str, is_segment: bool) -> bool:
+    """Returns whether version 1 gave other samples of such a recording, or may have done so."""
+    suffix = Path(name).suffix.lower()
+    return suffix not in SAME and (is_segment or suffix not in SAME_IF_WHOLE)
+
+
+def outdated(info: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> int:
+    """Returns how many recordings have samples of an earlier version that may be wrong.
+
+    Args:
+        info: what store.json, or the last row of a chunk's sidecar, says. Earlier versions said nothing.
+        records: the rows of records.jsonl, read only where the version is an earlier one.
+    """
+    if info.get("decoder", 1) == VERSION:
+        return 0
+    return sum(changed(str(row.get("source", "")), "start" in row) for row in records)

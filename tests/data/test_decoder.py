@@ -1,0 +1,118 @@
+"""What an earlier version decoded is told from what this one decodes, and is never mixed with it in silence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from tones import tone
+from writers import jsonl
+
+from jepa_speech.cli import main
+from jepa_speech.data.chunks import sidecar
+from jepa_speech.data.inspection import describe, verify
+from jepa_speech.data.joining import join
+from jepa_speech.data.place import Place
+from jepa_speech.data.prepare import merge, prepare
+from jepa_speech.data.store import Store
+from jepa_speech.errors import UserError
+from jepa_speech.probe.cache import Cache
+
+
+def corpus(folder: Path, suffix: str, count: int = 4) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        soundfile.write(folder / f"{i}.{suffix}", tone(0.5, i), 16_000)
+    return folder
+
+
+def of_an_earlier_version(store: Path) -> Path:
+    info = json.loads((store / "store.json").read_text())
+    assert info.pop("decoder") == 2
+    (store / "store.json").write_text(json.dumps(info))
+    return store
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpora")
+    for suffix in ("mp3", "wav", "ogg", "flac"):
+        corpus(folder / suffix, suffix)
+        prepare([folder / suffix], folder / f"{suffix}_store", workers=1)
+    rows = [{"path": f"0.{suffix}", "offset": 0.1, "duration": 0.2} for suffix in ("ogg", "flac", "wav")]
+    for row in rows:
+        suffix = row["path"][2:]
+        shutil.copy(folder / suffix / row["path"], folder)
+        prepare([jsonl(folder / f"{suffix}.jsonl", [row])], folder / f"{suffix}_segments", workers=1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("mp3_store", 4), ("wav_store", 0), ("ogg_store", 0), ("ogg_segments", 1), ("flac_segments", 0)],
+)
+def test_inspect_tells_whether_a_store_must_be_prepared_again(name, wrong, corpora, tmp_path, capsys):
+    shutil.copytree(corpora / name, tmp_path / "store")
+    found = describe(Store(tmp_path / "store"))
+    assert (found["decoder"], found["outdated"]) == (2, 0)
+    of_an_earlier_version(tmp_path / "store")
+    found = describe(Store(tmp_path / "store"))
+    assert (found["decoder"], found["outdated"]) == (1, wrong) and not verify(Store(tmp_path / "store"))
+    assert main(["inspect", str(tmp_path / "store")]) == 0
+    assert (f"{wrong} recordings are of these: prepare the store again" in capsys.readouterr().out) == bool(wrong)
+
+
+def test_preparing_again_into_an_outdated_store_is_refused(corpora, tmp_path):
+    for name in ("mp3", "wav"):
+        shutil.copytree(corpora / f"{name}_store", tmp_path / name)
+        of_an_earlier_version(tmp_path / name)
+    assert prepare([corpora / "wav"], tmp_path / "wav", workers=1)["records"] == 4  # nothing to do
+    with pytest.raises(UserError, match=r"mp3: an earlier version decoded it.*\(4 recordings here\)"):
+        prepare([corpora / "mp3"], tmp_path / "mp3", workers=1)
+
+
+def test_stores_of_both_kinds_are_not_joined(corpora, tmp_path):
+    for name in ("mp3", "wav", "flac"):
+        shutil.copytree(corpora / f"{name}_store", tmp_path / name)
+    join([of_an_earlier_version(tmp_path / "wav"), tmp_path / "mp3"], tmp_path / "good")
+    assert Store(tmp_path / "good").info["decoder"] == 2
+    of_an_earlier_version(tmp_path / "mp3")
+    with pytest.raises(UserError, match=r"mp3: an earlier version decoded it"):
+        join([tmp_path / "flac", tmp_path / "mp3"], tmp_path / "mixed")
+    assert not (tmp_path / "mixed").exists()
+    shutil.copytree(corpora / "ogg_segments", tmp_path / "ogg")
+    join([tmp_path / "mp3", of_an_earlier_version(tmp_path / "ogg")], tmp_path / "old")
+    assert Store(tmp_path / "old").info["decoder"] == 1 and Store(tmp_path / "old").outdated() == 5
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "wav"])
+def test_a_part_of_an_earlier_version_is_written_again_before_the_merge(suffix, corpora, tmp_path, monkeypatch):
+    monkeypatch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 1)
+    store = tmp_path / "store"
+    for part in ((0, 2), (1, 2)):
+        prepare([corpora / suffix], store, workers=1, part=part)
+    lines = sidecar(store, 1).read_text().splitlines()
+    old = json.loads(lines[-1])
+    assert old.pop("decoder") == 2
+    sidecar(store, 1).write_text(lines[0] + "\n" + json.dumps(old) + "\n")
+    written = {path: path.stat().st_mtime_ns for path in (store / "shards").iterdir()}
+    if suffix == "mp3":
+        with pytest.raises(UserError, match=r"1 of 4 shards .*an earlier version.* with --shard 1/2$"):
+            merge(store)
+        prepare([corpora / suffix], store, workers=1, part=(1, 2))
+        changed = [path.name for path, when in written.items() if path.stat().st_mtime_ns != when]
+        assert changed == ["part-00001.array_record"]
+    merge(store)
+    assert Store(store).info["decoder"] == 2
+    assert Store(store).fingerprint == Store(corpora / f"{suffix}_store").fingerprint
+
+
+@pytest.mark.parametrize(("suffix", "found"), [("mp3", False), ("wav", True)])
+def test_cached_features_of_what_was_decoded_otherwise_are_not_used(suffix, found, corpora, tmp_path, monkeypatch):
+    recording = Place(path=str(corpora / suffix / f"0.{suffix}"))
+    monkeypatch.setattr("jepa_speech.probe.cache.VERSION", 1)
+    Cache(tmp_path, "system").layers(recording, lambda: np.zeros((1, 2, 3)))
+    monkeypatch.undo()
+    assert (not Cache(tmp_path, "system").layers(recording, lambda: np.ones((1, 2, 3))).any()) == found
