@@ -65,14 +65,15 @@ def parse_json(text: str | bytes, where: str) -> Any:
     deeply, or gives a name twice within one object.
     """
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_each_once)
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=each_once)
     except RecursionError as error:
         raise UserError(f"{where}: not valid JSON (nested too deeply)") from error
     except ValueError as error:
         raise UserError(f"{where}: not valid JSON ({error})") from error
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's names and values, for json's object_pairs_hook. Raises ValueError if a name is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -10,6 +10,7 @@ from jepa_speech.data.inputs import lhotse
 from jepa_speech.data.inputs.entry import Bounds, Entry, is_number, is_positive
 from jepa_speech.data.inputs.lines import lines, not_utf8
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.files import each_once
 
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
@@ -28,7 +29,7 @@ def listed(manifest: Path, root: str | Path | None, passed: PassedOver, anywhere
 
 def _entry(entry: Entry, line: bytes, folder: Path, cuts: Path, bounds: Bounds, passed: PassedOver) -> Entry:
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=each_once)
     except UnicodeDecodeError as error:
         return entry.refused("bad_json", not_utf8(error))
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.data.inputs.lines import UTF8_MARK, not_utf8
+from jepa_speech.files import each_once
 
 SUFFIXES = (".txt", ".json")  # where both give a field, the later one holds
 MOST_BYTES = 1 << 20
@@ -105,5 +106,5 @@ def _hashes(path: PurePosixPath) -> tuple[int, int]:
 def _read(suffix: str, data: bytes) -> dict[str, Any]:
     if suffix == ".txt":
         return {"text": data.removeprefix(UTF8_MARK).decode("utf-8").strip()}
-    row = json.loads(data)
+    row = json.loads(data, object_pairs_hook=each_once)
     return row if isinstance(row, dict) else {"label": row}

@@ -99,6 +99,8 @@ GOOD = {"audio_path": "audio/tone000.wav"}
         (b'{"audio_path": "audio/\xff.wav"}\n', "bad_json"),
         (b"[" * 100_000 + b"\n", "bad_json"),
         (b"[1, 2]\n", "not_an_object"),
+        (b'{"audio_path": "audio/tone000.wav", "text": "a", "text": "b"}\n', "bad_json"),
+        (b'{"audio_path": "audio/tone000.wav", "slots": {"a": 1, "a": 2}}\n', "bad_json"),
         ({"text": "x"}, "no_audio_path"),
         ({"audio_path": None}, "no_audio_path"),
         ({"audio_path": 7}, "no_audio_path"),
