@@ -48,6 +48,22 @@ def section_of(cls: type[T], config: Mapping[str, Any], name: str) -> T:
     return from_section(cls, config[name], name)
 
 
+LARGEST = 2**17  # of a width, a kernel or a codebook
+DEEPEST = 1000  # blocks: building takes time for each of them
+
+
+def check_sizes(section: Any, where: str, names: Iterable[str], most: int = LARGEST) -> None:
+    """Raises UsageError where a size in a typed section called `where` is below 1 or above `most`.
+
+    A wrong size would otherwise show as a program that builds for hours, or as a division by zero.
+    """
+    for name in names:
+        found = getattr(section, name)
+        for size in found if isinstance(found, tuple) else (found,):
+            if not 1 <= size <= most:
+                raise UsageError(f"config key {where}.{name} = {found}: expected 1 to {most:,}")
+
+
 def unknown_key(key: str, known: Iterable[str]) -> UsageError:
     """The error for a config key that nobody reads, with the nearest known names."""
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)

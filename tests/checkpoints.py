@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jepa_speech.export.huggingface import encoder_section, encoder_shapes, their_name
+from jepa_speech.export.their_config import checked_config
 
 TINY = {
     "model_type": "hubert",
@@ -27,7 +28,9 @@ TINY = {
 def toy_arrays(config: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """An encoder's arrays by their names and in their layout, drawn at random."""
     rng, arrays = np.random.default_rng(0), {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(encoder_shapes(encoder_section(config))):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(
+        encoder_shapes(encoder_section(checked_config(config, "config.json")))
+    ):
         name, shape = their_name(path), leaf.shape
         if name.endswith("original0"):
             shape = (*shape, 1, 1)

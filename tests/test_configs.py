@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 import toys
+from flax import nnx
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, WINDOW
 from jepa_speech.objectives import build
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import load_config, plain
 from jepa_speech.train.state import count_params
 
 SMALL = [
@@ -46,6 +47,40 @@ def sizes(name: str) -> dict[str, float]:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_config_builds(name):
     assert built(name).frame_rate in (25.0, 50.0, 100.0)
+
+
+NONE = ("encoder.recurrent", "head.blocks", "objective.predictor_blocks")  # may be 0
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("wavlm", ["encoder"]),
+        ("data2vec", ["encoder"]),
+        ("w2v_bert", ["encoder", "quantizer"]),
+        ("gmm_jepa", ["encoder", "head"]),
+        ("pase_plus", ["encoder"]),
+        ("gmm_jepa_released", ["encoder"]),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused_before_anything_is_built(name, sections, monkeypatch):
+    """At 10^9 blocks building would never end; by 0 heads a width cannot be divided."""
+    monkeypatch.setattr(nnx, "List", None)
+    config = plain(load_config(f"{toys.CONFIGS}/{name}.py"))
+    config["anchor"] |= {"components": 8, "features": "logmel", "normalize": "level"}
+    sizes = {  # all whole numbers of these sections
+        f"{section}.{key}": value
+        for section in sections
+        for key, value in config[section].items()
+        if not isinstance(value, bool) and isinstance(value, int | list) and key != "temperature"
+    }
+    sizes |= {"objective.predictor_blocks": 1} if name == "gmm_jepa" else {}
+    for key, value in sizes.items():
+        section, _, last = key.partition(".")
+        for wrong in (-32, 10**6, 10**9, *([] if key in NONE else [0])):
+            changed = [wrong, *value[1:]] if isinstance(value, list) else wrong
+            with pytest.raises(UsageError, match=f"^config key {key} = "):
+                build(config | {section: config[section] | {last: changed}})
 
 
 def test_every_variant_of_smoke_is_tried():

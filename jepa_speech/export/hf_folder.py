@@ -12,8 +12,9 @@ import numpy as np
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder
-from jepa_speech.export.huggingface import AXES, FIXED, KEYS, WAVLM_KEYS, their_name, turned
+from jepa_speech.export.huggingface import AXES, their_name, turned
 from jepa_speech.export.safetensors import write_safetensors
+from jepa_speech.export.their_config import FIXED, KEYS, OWN, WAVLM_KEYS
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import as_json, write_text
 from jepa_speech.nn.encoder import EncoderConfig
@@ -26,7 +27,7 @@ CLASSES = {
     "hubert": "HubertModel",
     "wavlm": "WavLMModel",
     "data2vec-audio": "Data2VecAudioModel",
-    own_encoder.MODEL_TYPE: "JepaSpeechModel",
+    OWN: "JepaSpeechModel",
 }
 
 
@@ -110,7 +111,7 @@ def their_config(kind: str, encoder: Wav2Vec2Config) -> dict[str, Any]:
 
 def own(theirs: Mapping[str, Any]) -> bool:
     """Whether the torch code here loads it, not a class of transformers."""
-    return theirs["model_type"] == own_encoder.MODEL_TYPE
+    return theirs["model_type"] == OWN
 
 
 def takes_padding(theirs: Mapping[str, Any]) -> bool:

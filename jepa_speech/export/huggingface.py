@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export.safetensors import read_safetensors
+from jepa_speech.export.their_config import KEYS, OWN, WAVLM_KEYS, check_sizes, checked_config
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_json
-from jepa_speech.nn.conv_stack import CONVOLUTIONS
 from jepa_speech.nn.module import Params, Pure
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 
@@ -64,23 +65,6 @@ OLDER = ((".weight_g", ".parametrizations.weight.original0"), (".weight_v", ".pa
 # Arrays that have axes of length 1 besides, there: their shape from ours.
 AXES = {"parametrizations.weight.original0": (1, 1, -1), "gru_rel_pos_const": (1, -1, 1, 1)}
 
-# Keys of config section `encoder`, theirs, and what transformers takes for one that a config leaves out.
-KEYS = (
-    ("conv_bias", "conv_bias", False),
-    ("width", "hidden_size", 768),
-    ("blocks", "num_hidden_layers", 12),
-    ("heads", "num_attention_heads", 12),
-    ("hidden", "intermediate_size", 3072),
-    ("position_groups", "num_conv_pos_embedding_groups", 16),
-    ("dropout", "hidden_dropout", 0.1),
-    ("attention_dropout", "attention_dropout", 0.1),
-    ("activation_dropout", "activation_dropout", 0.1),
-    ("input_dropout", "feat_proj_dropout", 0.0),
-    ("feature_dropout", "feat_quantizer_dropout", 0.0),
-    ("layerdrop", "layerdrop", 0.1),
-)
-WAVLM_KEYS = (("relative_buckets", "num_buckets", 320), ("relative_distance", "max_bucket_distance", 800))
-
 # Heads of Wav2Vec2ForPreTraining that the objective `wav2vec2` has too, and their place there.
 HEADS = {
     "quantizer.weight_proj.weight": ("quantizer", "logits", "kernel"),
@@ -90,15 +74,6 @@ HEADS = {
     "project_q.bias": ("project_q", "bias"),
     "project_hid.weight": ("final_proj", "kernel"),
     "project_hid.bias": ("final_proj", "bias"),
-}
-
-# What all models that can be read have in common, and what a config that leaves it out means.
-FIXED = {
-    "conv_kernel": [kernel for kernel, _ in CONVOLUTIONS],
-    "conv_stride": [stride for _, stride in CONVOLUTIONS],
-    "hidden_act": "gelu",
-    "feat_extract_activation": "gelu",
-    "layer_norm_eps": 1e-5,
 }
 
 
@@ -114,11 +89,14 @@ class Imported(NamedTuple):
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(config, arrays by name) of a folder as transformers' save_pretrained writes it; raises UserError."""
+    """(checked config, arrays by name) of a folder as transformers' save_pretrained writes it; raises UserError."""
     path = Path(path)
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
-    config, weights = read_json(path / "config.json"), path / "model.safetensors"
+    config, weights = (
+        checked_config(read_json(path / "config.json"), f"{path / 'config.json'}"),
+        path / "model.safetensors",
+    )
     check_preprocessor(path, config)
     if weights.is_file():
         return config, read_safetensors(weights)
@@ -136,33 +114,37 @@ def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises UserError for a model of other waves than ours, which have 16 kHz, mean 0 and deviation 1."""
     path = folder / "preprocessor_config.json"
     theirs = read_json(path) if path.is_file() else {}
-    if (rate := theirs.get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
+    if (rate := checked.field(theirs, "sampling_rate", (int, float), str(path), default=SAMPLE_RATE)) != SAMPLE_RATE:
         raise UserError(
             f"{path}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
         )
-    # A group norm over time takes level and offset out behind the first convolution, so there it makes no difference.
-    if encoder_norm(config) == "layer" and not theirs.get("do_normalize", True):
+    normalised = checked.field(theirs, "do_normalize", bool, str(path), default=True)
+    # A group norm over time takes level and offset out behind the first convolution, so there it makes no difference;
+    # our own model normalises waves itself.
+    if not normalised and config["model_type"] != OWN and encoder_norm(config) == "layer":
         raise UserError(
             f"{path}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
             "here waves are heard at deviation 1: choose another model"
         )
 
 
-def from_huggingface(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Imported:
+def from_huggingface(
+    config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str = "config.json"
+) -> Imported:
     """An encoder, and the heads it was trained with, from a config and its arrays by name.
 
-    Raises UserError for a model that is none of these four or differs from them in a way that is not provided for,
-    and for missing, misshapen or unexpected arrays.
+    where: names the config's file. Raises UserError for a model that is none of these four or differs from them in a
+    way that is not provided for, and for missing, misshapen or unexpected arrays.
     """
-    kind = config.get("model_type")
-    if kind not in PREFIXES:
-        raise UserError(f"config.json: model_type = {kind!r}; what can be read is {', '.join(PREFIXES)}")
+    config = checked_config(config, where)
+    kind = config["model_type"]
     section = encoder_section(config)
     ours, heads = split(arrays, PREFIXES[kind])
+    check_sizes(config, ours, where)
     shapes = encoder_shapes(section)
     wanted = {their_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
     # A model fine-tuned without masking has no embedding; it is drawn anew.
-    optional = {"masked_spec_embed"} if not config.get("mask_time_prob", 0.05) else set()
+    optional = {"masked_spec_embed"} if not config["mask_time_prob"] else set()
     for names, what in ((wanted - ours.keys() - optional, "lacks"), (ours.keys() - wanted, "has, unexpectedly,")):
         if names:
             first = ", ".join(sorted(names)[:3])
@@ -182,9 +164,8 @@ def from_huggingface(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
             for key in path:
                 place = place.setdefault(key, {})
             place[last] = fitted(name, heads[name])
-    if "quantizer" in extra:
-        groups, width = config.get("num_codevector_groups", 2), extra["quantizer"]["vectors"].shape[-1]
-        extra["quantizer"]["vectors"] = extra["quantizer"]["vectors"].reshape(groups, -1, width)  # (G, V, D/G)
+    if "quantizer.codevectors" in heads and kind == "wav2vec2":
+        extra["quantizer"]["vectors"] = by_group(extra["quantizer"]["vectors"], config, where)
     return Imported(section, encoder, extra, sorted((heads.keys() - HEADS.keys()) | (wanted - ours.keys())))
 
 
@@ -200,31 +181,34 @@ def split(arrays: Mapping[str, np.ndarray], prefix: str) -> tuple[dict[str, np.n
     return ours, {name: x for name, x in arrays.items() if not name.startswith(prefix)}
 
 
+def by_group(vectors: jax.Array, config: Mapping[str, Any], where: str) -> jax.Array:
+    """Returns code vectors (1, G V, D/G) as (G, V, D/G)."""
+    groups = config["num_codevector_groups"]
+    if vectors.ndim != 3 or vectors.shape[0] != 1 or vectors.shape[1] % groups:
+        raise UserError(
+            f"{where}: num_codevector_groups = {groups}, and quantizer.codevectors has shape {vectors.shape}: "
+            "expected (1, groups * codes, width)"
+        )
+    return vectors.reshape(groups, -1, vectors.shape[-1])
+
+
 def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Config section `encoder`; what a config leaves out is what transformers takes for it."""
-    kind = config["model_type"]
-    for key, only in FIXED.items():
-        found = config.get(key, only)
-        if (list(found) if isinstance(only, list) else found) != only:
-            raise UserError(f"config.json: {key} = {found}; only {only} can be read")
-    channels = config.get("conv_dim", [512] * len(CONVOLUTIONS))
-    if len(set(channels)) != 1:
-        raise UserError(f"config.json: conv_dim = {channels}; only convolutions of one width can be read")
-    norm = encoder_norm(config)
+    """Returns config section `encoder` of a checked config."""
+    kind, norm = config["model_type"], encoder_norm(config)
     section = {
         "name": "wav2vec2",
         "norm": norm,
-        "channels": channels[0],
-        "pre_norm": kind != "data2vec-audio" and config.get("do_stable_layer_norm", False),
+        "channels": config["conv_dim"][0],
+        "pre_norm": kind != "data2vec-audio" and config["do_stable_layer_norm"],
         "gradient_scale": 0.1 if norm == "group" else 1.0,  # as they were trained; their configs do not say
         **taken(KEYS, config),
     }
     if kind == "data2vec-audio":
-        depth = config.get("num_conv_pos_embeddings", 5)
-        kernel = depth * config.get("conv_pos_kernel_size", 19)
+        depth = config["num_conv_pos_embeddings"]
+        kernel = depth * config["conv_pos_kernel_size"]
         section |= {"positions": "stacked", "position_kernel": kernel, "position_depth": depth}
     else:
-        section["position_kernel"] = config.get("num_conv_pos_embeddings", 128)
+        section["position_kernel"] = config["num_conv_pos_embeddings"]
     if kind == "wavlm":
         section |= {"relative_bias": True, **taken(WAVLM_KEYS, config)}
     return section
@@ -232,11 +216,11 @@ def encoder_section(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def encoder_norm(config: Mapping[str, Any]) -> str:
     """`layer` or `group`: what the front-end normalises over."""
-    return "layer" if config.get("model_type") == "data2vec-audio" else config.get("feat_extract_norm", "group")
+    return "layer" if config["model_type"] == "data2vec-audio" else config["feat_extract_norm"]
 
 
 def taken(keys: tuple[tuple[str, str, Any], ...], config: Mapping[str, Any]) -> dict[str, Any]:
-    return {ours: config.get(theirs, default) for ours, theirs, default in keys}
+    return {ours: config[theirs] for ours, theirs, _ in keys}
 
 
 def encoder_shapes(section: Mapping[str, Any]) -> Params:
@@ -254,6 +238,8 @@ def their_name(path: tuple[Any, ...]) -> str:
 
 def fitted(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> jax.Array:
     """float32 in our layout, checked against `shape`, if given."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):  # of quantised weights, whose scale is elsewhere
+        raise UserError(f"{name} has type {array.dtype}; only floating point can be read: save the weights as float32")
     ours = turned(name, array)
     if shape is not None:
         if ours.size != math.prod(shape) or (ours.ndim == len(shape) and ours.shape != shape):

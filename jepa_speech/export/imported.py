@@ -10,7 +10,8 @@ import jax
 
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder
-from jepa_speech.export.huggingface import PREFIXES, Imported, encoder_section, from_huggingface, read_folder
+from jepa_speech.export.huggingface import Imported, encoder_section, from_huggingface, read_folder
+from jepa_speech.export.their_config import OWN
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 
@@ -20,7 +21,7 @@ OBJECTIVES = {
     "hubert": "hubert",
     "wavlm": "hubert",
     "data2vec-audio": "data2vec",
-    own_encoder.MODEL_TYPE: "gmm_jepa",
+    OWN: "gmm_jepa",
 }
 CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published files leave the head out
 
@@ -43,9 +44,10 @@ def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
     Raises UserError where it is neither, or cannot be read.
     """
     theirs, arrays = read_folder(folder)
-    if theirs.get("model_type") == own_encoder.MODEL_TYPE:
-        return theirs, Imported(*own_encoder.from_torch(theirs, arrays), {}, [])
-    return theirs, from_huggingface(theirs, arrays)
+    where = str(Path(folder) / "config.json")
+    if theirs["model_type"] == OWN:
+        return theirs, Imported(*own_encoder.from_torch(theirs, arrays, where), {}, [])
+    return theirs, from_huggingface(theirs, arrays, where)
 
 
 def imported_model(folder: str | Path) -> ImportedModel:
@@ -58,10 +60,8 @@ def imported_model(folder: str | Path) -> ImportedModel:
 
 def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
     """The config of the run: what config.json says; all else is the default of its section."""
-    kind = theirs.get("model_type")
-    if kind not in OBJECTIVES:
-        raise UserError(f"config.json: model_type = {kind!r}; what can be read is {', '.join(PREFIXES)}")
-    own = kind == own_encoder.MODEL_TYPE
+    kind = theirs["model_type"]
+    own = kind == OWN
     section, name = (own_encoder.encoder_section if own else encoder_section)(theirs), OBJECTIVES[kind]
     config = {
         "imported": {"folder": str(folder), "model_type": kind},
@@ -74,7 +74,7 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
         "train": {"steps": 1},
     }
     if own:
-        config["mask"]["fill"] = "learned" if theirs.get("masked_embedding", True) else "random"
+        config["mask"]["fill"] = "learned" if theirs["masked_embedding"] else "random"
         config["head"] = {}
         config["objective"] |= {"lambda_start": 0.0, "lambda_end": 0.0}
     if name == "hubert":
@@ -82,11 +82,11 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
     if name == "data2vec":
         config["objective"]["top_blocks"] = min(8, section["blocks"])
     if name == "wav2vec2":
-        config["objective"]["projection"] = theirs.get("proj_codevector_dim", 256)
+        config["objective"]["projection"] = theirs["proj_codevector_dim"]
         config["quantizer"] = {
-            "groups": theirs.get("num_codevector_groups", 2),
-            "codes": theirs.get("num_codevectors_per_group", 320),
-            "width": theirs.get("codevector_dim", 256),
+            "groups": theirs["num_codevector_groups"],
+            "codes": theirs["num_codevectors_per_group"],
+            "width": theirs["codevector_dim"],
         }
     return config
 

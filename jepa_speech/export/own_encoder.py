@@ -9,6 +9,7 @@ import numpy as np
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
+from jepa_speech.export.their_config import OWN, OWN_KEYS, check_sizes, checked_config
 from jepa_speech.features.filters import mel_bank
 from jepa_speech.features.grid import WINDOW
 from jepa_speech.features.spectral import hann
@@ -17,21 +18,7 @@ from jepa_speech.nn.encoder import Encoder, EncoderConfig
 from jepa_speech.nn.frontends import LogMelFrontend
 from jepa_speech.nn.module import Params, Pure
 
-MODEL_TYPE = "jepa_speech"
 MODULE = "modeling_jepa_speech"  # the file that is copied beside the weights
-
-# Keys of config section `encoder`, and theirs.
-KEYS = {
-    "name": "block_type",
-    "frontend": "frontend",
-    "channels": "conv_channels",
-    "width": "hidden_size",
-    "blocks": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "hidden": "intermediate_size",
-    "kernel": "kernel_size",
-    "dropout": "hidden_dropout",
-}
 
 
 def to_torch(config: Mapping[str, Any], encoder: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -49,9 +36,9 @@ def to_torch(config: Mapping[str, Any], encoder: Params) -> tuple[dict[str, Any]
     theirs = {
         "architectures": ["JepaSpeechModel"],
         "auto_map": {"AutoConfig": f"{MODULE}.JepaSpeechConfig", "AutoModel": f"{MODULE}.JepaSpeechModel"},
-        "model_type": MODEL_TYPE,
+        "model_type": OWN,
         "dtype": "float32",
-        **{name: getattr(section, ours) for ours, name in KEYS.items()},
+        **{name: getattr(section, ours) for ours, name, _ in OWN_KEYS},
         "masked_embedding": "mask_embedding" in arrays,
     }
     return theirs, arrays | constants(section)
@@ -66,15 +53,22 @@ def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
 
 
 def encoder_section(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Config section `encoder`, of config.json."""
-    return {ours: theirs[name] for ours, name in KEYS.items() if name in theirs} | {"dtype": "float32"}
+    """Returns config section `encoder` of a checked config."""
+    return {ours: theirs[name] for ours, name, _ in OWN_KEYS} | {"dtype": "float32"}
 
 
-def from_torch(theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], Params]:
-    """(config section `encoder`, parameters): `to_torch` the other way; raises UserError for other arrays."""
+def from_torch(
+    theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str = "config.json"
+) -> tuple[dict[str, Any], Params]:
+    """(config section `encoder`, parameters): `to_torch` the other way.
+
+    where: names the config's file. Raises UserError for wrong values there, and for other arrays.
+    """
+    theirs = checked_config(theirs, where)
+    check_sizes(theirs, arrays, where)
     section = encoder_section(theirs)
     config = from_section(EncoderConfig, section, "encoder")
-    fill = "learned" if theirs.get("masked_embedding", True) else "random"
+    fill = "learned" if theirs["masked_embedding"] else "random"
     shapes = jax.eval_shape(Pure(lambda rngs: Encoder(config, fill, rngs)).init, jax.random.key(0))
     wanted = {their_name(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
     if wanted.keys() != arrays.keys() - constants(config).keys():
@@ -82,9 +76,12 @@ def from_torch(theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> t
         raise UserError(f"model.safetensors: not what its config.json tells: {', '.join(differing[:3])}")
 
     def fill_in(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        array = turned(path, arrays[their_name(path)])
+        name = their_name(path)
+        if not jnp.issubdtype(arrays[name].dtype, jnp.floating):
+            raise UserError(f"model.safetensors: {name} has type {arrays[name].dtype}; only floating point can be read")
+        array = turned(path, arrays[name])
         if array.shape != leaf.shape:
-            raise UserError(f"model.safetensors: {their_name(path)} has another shape than its config.json tells")
+            raise UserError(f"model.safetensors: {name} has another shape than its config.json tells")
         return jnp.asarray(array)
 
     return section, jax.tree_util.tree_map_with_path(fill_in, shapes)

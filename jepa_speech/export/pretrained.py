@@ -206,6 +206,8 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
             f"{folder}` makes one, and nothing is downloaded"
         )
     config = read_json(path)
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: a JSON object was expected, not {type(config).__name__}")
     if "model_type" in config:
         model = imported_model(folder)
         return Pretrained(model.config, model.objective, model.params, model.slow, 0)
@@ -213,13 +215,23 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
         raise UserError(
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
         )
-    objective = build(config)
+    objective = built(config, path)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     figure = config.get("train", {}).get("best", "") if best and step is None else ""
     chosen = best_step(run, figure)
     step, params, slow = load_weights(folder, like, chosen)
     found = figure if chosen is not None else ""
     return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step, found)
+
+
+def built(config: Mapping[str, Any], path: Path) -> Objective:
+    """The objective of a run's config.json; raises UserError, naming the file, for a key that is missing or wrong."""
+    try:
+        return build(config)
+    except UsageError as error:
+        raise UserError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{path}: it lacks {error}: restore the config.json that the run was trained with") from error
 
 
 def untrained(config: Mapping[str, Any], seed: int) -> Pretrained:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import DEEPEST, check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock
@@ -51,6 +52,8 @@ class EncoderConfig:
     padding_exact = True
 
     def __post_init__(self) -> None:
+        check_sizes(self, "encoder", ("channels", "width", "heads", "hidden", "kernel"))
+        check_sizes(self, "encoder", ("blocks",), DEEPEST)
         if self.width % (2 * self.heads):
             raise UsageError(
                 f"config key encoder.width = {self.width}: must be a multiple of 2 * encoder.heads = {2 * self.heads}"

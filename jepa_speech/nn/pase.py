@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import LARGEST, check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.features.centred import HOP
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -48,6 +49,9 @@ class PaseEncoderConfig:
     min_samples = 3 * HOP  # less could not be reflected before the last convolution
 
     def __post_init__(self) -> None:
+        check_sizes(self, "encoder", ("maps", "embedding"))
+        if not 0 <= self.recurrent <= LARGEST:
+            raise UsageError(f"config key encoder.recurrent = {self.recurrent}: expected 0 to {LARGEST:,}")
         if len(self.maps) != len(KERNELS):
             raise UsageError(f"config key encoder.maps = {self.maps}: {len(KERNELS)} numbers needed, one per block")
 

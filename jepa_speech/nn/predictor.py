@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import DEEPEST, check_sizes
+from jepa_speech.errors import UsageError
 from jepa_speech.nn.encoder import EncoderConfig, block
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
@@ -43,6 +45,11 @@ class HeadConfig:
     width: int = 1024
     blocks: int = 3
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "head", ("width",))
+        if not 0 <= self.blocks <= DEEPEST:
+            raise UsageError(f"config key head.blocks = {self.blocks}: expected 0 to {DEEPEST:,}")
 
 
 class ClusterHead(nnx.Module):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 
@@ -25,6 +26,7 @@ class QuantizerConfig:
     temperature: tuple[float, float, float] = (2.0, 0.999995, 0.5)  # start, decay, floor
 
     def __post_init__(self) -> None:
+        check_sizes(self, "quantizer", ("groups", "codes", "width"))
         if self.width % self.groups:
             raise UsageError(
                 f"config key quantizer.width = {self.width}: must be a multiple of quantizer.groups = {self.groups}"

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import DEEPEST, check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.module import Encoded
@@ -50,6 +51,8 @@ class ReleasedConfig:
     padding_exact = False  # convolutions, norms and attention all run over the padding
 
     def __post_init__(self) -> None:
+        check_sizes(self, "encoder", ("channels", "strides", "width", "heads"))
+        check_sizes(self, "encoder", ("blocks", "res_blocks"), DEEPEST)
         if math.prod(self.strides) != HOP:
             raise UsageError(f"config key encoder.strides = {self.strides}: their product must be {HOP}")
         if len(self.channels) != len(self.strides) + 1:

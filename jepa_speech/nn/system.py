@@ -47,8 +47,10 @@ def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
 
 def encoder_config(section: Mapping[str, Any]) -> tuple[Any, Make]:
     """The checked config section of an encoder, and what builds the encoder from it."""
+    if not hasattr(section, "keys"):
+        raise UsageError(f"config key encoder = {section!r}: a section with keys is needed, as in configs/base.py")
     name = section["name"]
-    if name not in ENCODERS:
+    if not isinstance(name, str) or name not in ENCODERS:
         raise UsageError(f"config key encoder.name = {name!r}: known are {', '.join(ENCODERS)}")
     kind, make = ENCODERS[name]
     return from_section(kind, section, "encoder"), make

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jepa_speech.config import DEEPEST, check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.conv_features import ConvFeatures
@@ -27,6 +28,17 @@ from jepa_speech.nn.stack import through
 from jepa_speech.nn.wav2vec2_blocks import Block, BlockSizes
 
 INPUT, FEATURES, POSITIONS, FILL, LAYERDROP, BLOCKS = range(6)  # one use of a row's key each
+
+SIZES = (
+    "channels",
+    "width",
+    "heads",
+    "hidden",
+    "position_kernel",
+    "position_groups",
+    "relative_buckets",
+    "relative_distance",
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,8 @@ class Wav2Vec2Config:
     padding_exact = True
 
     def __post_init__(self) -> None:
+        check_sizes(self, "encoder", SIZES)
+        check_sizes(self, "encoder", ("blocks", "position_depth"), DEEPEST)
         for key in ("heads", "position_groups"):
             if self.width % getattr(self, key):
                 raise UsageError(

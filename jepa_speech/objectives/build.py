@@ -25,6 +25,8 @@ def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) ->
 
     `anchor` is needed to train with `anchor.source = "online"`; a checkpoint brings its own.
     """
+    if not hasattr(config["objective"], "keys"):
+        raise UsageError(f"config key objective = {config['objective']!r}: a section with keys is needed")
     name = config["objective"]["name"]
     if name not in names():
         raise UsageError(f"config key objective.name = {name!r}: known are {', '.join(names())}")

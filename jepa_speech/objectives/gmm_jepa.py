@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
-from jepa_speech.config import section_of
+from jepa_speech.config import DEEPEST, section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -49,6 +49,12 @@ class GmmJepaConfig:
     predictor_blocks: int = 1
     ema_start: float = 0.996
     ema_end: float = 0.9999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.predictor_blocks <= DEEPEST:
+            raise UsageError(
+                f"config key objective.predictor_blocks = {self.predictor_blocks}: expected 0 to {DEEPEST:,}"
+            )
 
 
 @dataclass(frozen=True)

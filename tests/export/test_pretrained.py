@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from exported import small_config
+from exported import own_config, small_config
 
 import jepa_speech
 from jepa_speech.errors import UsageError, UserError
@@ -196,6 +196,31 @@ def test_not_a_run(tmp_path):
 def test_a_config_of_neither_kind(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"neither of a run \(no `objective` in it\) nor of a model of transformers"):
+        jepa_speech.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "says"),
+    [
+        ("encoder", {"blocks": 10**9}, "config key encoder.blocks = 1000000000"),
+        ("encoder", {"width": 10**9}, "config key encoder.width = 1000000000"),
+        ("encoder", {"heads": 0}, "config key encoder.heads = 0"),
+        ("encoder", {"name": ["conformer"]}, "config key encoder.name"),
+        ("encoder", 3, "config key encoder = 3"),
+        ("objective", {"name": 3}, "config key objective.name = 3"),
+        ("objective", "gmm_jepa", "config key objective = 'gmm_jepa'"),
+        ("train", None, "it lacks 'train'"),
+        ("mask", None, "config section mask is missing"),
+        ("encoder", None, "it lacks 'encoder'"),
+    ],
+)
+def test_a_config_that_was_changed_is_one_line(tmp_path, section, value, says):
+    config = own_config("logmel")
+    config[section] = config[section] | value if isinstance(value, dict) else value
+    if value is None:
+        del config[section]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"^{tmp_path / 'config.json'}: {says}"):
         jepa_speech.load_pretrained(tmp_path)
 
 
