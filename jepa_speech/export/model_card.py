@@ -1,6 +1,8 @@
 """What goes with an exported model: a README that says what it is, what it came from, and how to run it."""
 
 import hashlib
+import html
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe import evaluate
 
+JOINERS = "\u200c\u200d"  # not printable by themselves, but part of words and emoji
 HEADER = """---
 license: unknown  # to be filled in; what it may be depends on the recordings, too
 library_name: transformers
@@ -47,7 +50,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     count = sum(array.size for array in exported.arrays.values())
     parts = [
         HEADER,
-        f"# {Path(run).resolve().name}\n",
+        f"# {escaped(Path(run).resolve().name)}\n",
         f"The encoder of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
         f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}. Heads and teachers, which only "
         "training needs, are left out.\n",
@@ -100,6 +103,19 @@ def results(run: str | Path) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first row is the header."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    """Markdown; the first row is the header. Cells are texts, not markdown."""
+    lines = ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])
+
+
+def escaped(text: str) -> str:
+    """Returns a text in one line of markdown that shows as it is: no markup, link or HTML of it takes effect.
+
+    Names of folders, stores and results come from elsewhere, and the card is shown on web pages.
+    """
+    text = "".join(letter if letter.isprintable() or letter in JOINERS else " " for letter in text)
+    text = html.escape(text, quote=False)
+    text = re.sub(r"([\\`*~|$])", r"\\\1", text)
+    text = re.sub(r"\](?=[(\[:])", r"\\]", text)  # of a link; other brackets are only brackets
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it marks nothing
+    return re.sub(r"(?i)://|(?<=www)\.|@", lambda found: "".join(f"&#{ord(c)};" for c in found[0]), text)

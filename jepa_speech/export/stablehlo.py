@@ -17,7 +17,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 import jepa_speech
 from jepa_speech.errors import UserError
-from jepa_speech.export.model_card import provenance, table
+from jepa_speech.export.model_card import escaped, provenance, table
 from jepa_speech.export.safetensors import write_safetensors
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing, write_json, write_text
@@ -132,7 +132,7 @@ def write_folder(
     }
     system = getattr(objective, "system", None)
     readme = README.format(
-        name=Path(run).resolve().name,
+        name=escaped(Path(run).resolve().name),
         version=jepa_speech.__version__,
         jax_version=jax.__version__,
         padding=EXACT if system is None or system.padding_exact else NOT_EXACT,

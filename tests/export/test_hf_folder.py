@@ -10,8 +10,10 @@ from exported import small_config, small_run
 
 from jepa_speech.cli import main
 from jepa_speech.errors import UserError
-from jepa_speech.export.hf_folder import model_type, to_huggingface
+from jepa_speech.export.hf_folder import Exported, model_type, to_huggingface
 from jepa_speech.export.huggingface import encoder_section, from_huggingface, read_folder
+from jepa_speech.export.model_card import escaped, model_card
+from jepa_speech.export.their_config import checked_config
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def test_an_imported_folder_comes_back_byte_for_byte(tmp_path):
         assert found[name].shape == x.shape and found[name].dtype == x.dtype
         np.testing.assert_array_equal(found[name], x)
     assert written.items() >= config.items()
-    assert encoder_section(written) == encoder_section(config)
+    assert encoder_section(written) == encoder_section(checked_config(config, "config.json"))
 
 
 def test_the_folder_and_its_card(run, tmp_path, capsys):
@@ -81,6 +83,47 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
     ]
     assert [text for text in wanted if text not in card] == []
     assert "somewhere" not in card  # of the paths of a machine only the last part
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("speech-run_2 (v1.0) [a]", "speech-run_2 (v1.0) [a]"),  # a plain name stays readable
+        ("42.1 [41.0, 43.0]", "42.1 [41.0, 43.0]"),
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert(1)&gt;"),
+        ("a & b &lt;", "a &amp; b &amp;lt;"),
+        ("[here](javascript:x)", "[here\\](javascript:x)"),
+        ("![x][y]: z", "![x\\][y\\]: z"),
+        ("`a` *b* ~~c~~ a|b $x$", "\\`a\\` \\*b\\* \\~\\~c\\~\\~ a\\|b \\$x\\$"),
+        ("_a_ b_c", "\\_a\\_ b_c"),
+        ("back\\`slash", "back\\\\\\`slash"),
+        ("a\n## b\r\nc\u2028d", "a ## b  c d"),
+        ("see https://a.b or www.a.b, x@y.z", "see https&#58;&#47;&#47;a.b or www&#46;a.b, x&#64;y.z"),
+    ],
+)
+def test_a_text_in_a_card_shows_as_it_is(text, wanted):
+    assert escaped(text) == wanted
+
+
+def test_every_text_from_elsewhere_is_escaped_in_a_card(tmp_path):
+    """The run folder, the stores, the anchor, what it was started and imported from, and the results."""
+    bad = "<b>x</b> [a](b) `c`"
+    config = small_config("hubert")
+    config["data"]["store"], config["init_from"] = f"stores/{bad}", f"runs/{bad}".replace("</b>", "<i>")
+    config["inputs"] = {"store": bad, "anchor": bad}
+    config["imported"] = {"folder": f"hf/{bad}".replace("</b>", "<i>"), "model_type": bad}
+    run = tmp_path / bad.replace("</b>", "<i>")
+    (run / "probe").mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(config))
+    figure = {"value": 0.4, "low": 0.3, "high": 0.5}
+    head = {"valid": 0.5, "figures": {"accuracy": figure}}
+    task = {"figures": {"accuracy": "higher"}, "chosen": bad, "heads": {bad: head}, "chance": 0.1}
+    results = {"name": bad, "recipe": {}, "tasks": {bad: task}}
+    (run / "probe" / "ours.json").write_text(json.dumps(results))
+    exported = Exported({"model_type": "hubert", "feat_extract_norm": "group"}, {"a": np.zeros(1, np.float32)})
+    card = model_card(run, config, 1, exported)
+    assert card.count("&lt;b&gt;x") >= 9
+    assert not any(piece in card for piece in ("<b>", "<i>", "[a](b)", "`c`"))
 
 
 def test_a_folder_with_a_config_is_left_alone(run, capsys):
