@@ -225,7 +225,8 @@ class JepaSpeechModel(PreTrainedModel):
             x = torch.where(mask_time_indices[..., None], self.mask_embedding, x)
         if self.local is not None:
             x = x + self.local(x, inside)
-        bias = torch.where(inside[:, None, None], 0.0, torch.finfo(x.dtype).min).to(x.dtype)
+        never = torch.finfo(x.dtype).min
+        bias = torch.zeros_like(inside[:, None, None], dtype=x.dtype).masked_fill(~inside[:, None, None], never)
         angle = torch.arange(x.shape[1], device=x.device)[:, None] * self.frequencies  # (T, D/2H)
         positions = bias, angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         layers = [x]
