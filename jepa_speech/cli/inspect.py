@@ -17,6 +17,7 @@ from jepa_speech.errors import UsageError, UserError
 HELP = "show what a store holds, verify it, or merge parts or whole stores into one"
 EXAMPLE = "jepa-speech inspect stores/mine --verify"
 BAR = 40  # characters of the longest bar
+DESCRIBED = ("index/", "records.jsonl", "rejects.jsonl")  # what a description is read from
 SHOWN = 20  # lines of damage printed; --json has them all
 
 
@@ -49,12 +50,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return results
     if args.out or len(args.stores) > 1:
         raise UsageError("several stores and --out go with --merge")
-    results = describe(store := Store(args.stores[0], damaged=bool(args.verify)))
-    _print(results)
+    store = Store(args.stores[0], damaged=bool(args.verify))
+    damage = _verify(store, args.verify == "decode") if args.verify else []
+    if any(row.get("file", "").startswith(DESCRIBED) for row in damage):
+        results: dict[str, Any] = {"store": str(store.path)}  # what it holds cannot be told
+    else:
+        results = describe(store)
+        _print(results)
     if args.verify:
-        results["damage"] = _verify(store, args.verify == "decode")
-        if results["damage"]:
-            raise UserError(_in_one_line(store, results["damage"]), results)
+        _print_damage(store, damage, args.verify == "decode")
+        results["damage"] = damage
+    if damage:
+        raise UserError(_in_one_line(store, damage), results)
     return results
 
 
@@ -73,7 +80,11 @@ def _merge(args: argparse.Namespace) -> dict[str, Any]:
 def _verify(store: Store, decode: bool) -> list[dict[str, Any]]:
     total = sum(store.info["shard_bytes"])
     with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None, mininterval=0.5) as bar:
-        damage = verify(store, decode, bar.update)
+        return verify(store, decode, bar.update)
+
+
+def _print_damage(store: Store, damage: list[dict[str, Any]], decode: bool) -> None:
+    total = sum(store.info["shard_bytes"])
     for row in damage[:SHOWN]:
         print(row["what"])
     if len(damage) > SHOWN:
@@ -81,7 +92,6 @@ def _verify(store: Store, decode: bool) -> list[dict[str, Any]]:
     if not damage:
         samples = " and samples" if decode else ""
         print(f"sound: {total / 1e6:.1f} MB in {len(store.info['shard_bytes'])} shards, all bytes{samples} as written")
-    return damage
 
 
 def _in_one_line(store: Store, damage: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
 from jepa_speech.cli.plan_model import step_on_paper
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig
-from jepa_speech.data.store import INDEX
+from jepa_speech.data.store_info import INDEX
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.train.chips import CHIPS

@@ -19,7 +19,7 @@ from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.data.transcripts import Transcribed, characters
-from jepa_speech.errors import UsageError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import read_imported
 from jepa_speech.objectives import build
 from jepa_speech.path_lists import as_text, weighted_paths
@@ -113,10 +113,21 @@ def stream(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=workers,
-        labels=stored_labels(store, anchor) if "anchor" in objective.spec else None,
+        labels=labels_of(store, anchor, config["anchor"]["components"]) if "anchor" in objective.spec else None,
         means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
         texts=store if "text" in objective.spec else None,
     )
+
+
+def labels_of(store: Store | Stores, anchor: str, components: int) -> Any:
+    """The stored labels by an anchor's fingerprint. Raises UserError for those of another number of components."""
+    labels = stored_labels(store, anchor)
+    if labels.components != components:
+        raise UserError(
+            f"{store!r}: labels of {labels.components} components, and the anchor has {components}; remove them, and "
+            "run `jepa-speech label` again"
+        )
+    return labels
 
 
 def weights_of(source: str) -> tuple[int, dict[str, Any]]:

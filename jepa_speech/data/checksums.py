@@ -1,10 +1,15 @@
 """What tells damage, and the same recording twice: CRC-32 of bytes as they lie on disk, a hash of samples."""
 
 import hashlib
+import json
 import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from jepa_speech.errors import UserError
 
 BLOCK = 4 << 20  # bytes read at a time
 DIGEST_BYTES = 16  # of SHA-256: two of 10^9 recordings agree by chance with probability 10^-21
@@ -22,3 +27,30 @@ def file_crc(path: str | Path) -> int:
 def content_hash(wave: np.ndarray) -> bytes:
     """The hash of a standardised waveform, int16 (S,): the same whatever codec it is stored in."""
     return hashlib.sha256(np.ascontiguousarray(wave, "<i2")).digest()[:DIGEST_BYTES]
+
+
+def fingerprint(digest: np.ndarray) -> str:
+    """The hash of recordings in their order, from the hashes of each, (N, 16) uint8."""
+    return hashlib.sha256(np.ascontiguousarray(digest)).hexdigest()
+
+
+def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a JSON file with one more, `crc`: the CRC-32 of them, whatever their order and layout."""
+    return {**fields, "crc": _fields_crc(fields)}
+
+
+def compare_seal(fields: Mapping[str, Any], older: Collection[str], where: str) -> None:
+    """Raises UserError if the fields of the JSON file `where` are not those that `sealed` was given.
+
+    older: the names of fields that files had before they had a `crc`. A file of no others may lack it.
+    """
+    if "crc" in fields:
+        if fields["crc"] != _fields_crc(fields):
+            raise UserError(f"{where}: damaged, its fields do not fit its crc")
+    elif unknown := sorted(fields.keys() - set(older)):
+        raise UserError(f"{where}: damaged, it has a field {unknown[0][:40]!r} but no crc")
+
+
+def _fields_crc(fields: Mapping[str, Any]) -> int:
+    rest = {name: value for name, value in fields.items() if name != "crc"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())

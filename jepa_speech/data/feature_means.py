@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from jepa_speech import checked
+from jepa_speech.array_files import read_npy, write_npy
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
-from jepa_speech.files import replacing
+from jepa_speech.features.spectral import DIMS
 
 
 def means_path(store: Store, kind: str) -> Path:
@@ -14,23 +16,21 @@ def means_path(store: Store, kind: str) -> Path:
 
 
 def load_means(store: Store, kind: str) -> np.ndarray:
-    """(N, F) float32, memory-mapped. Raises UserError if the store has none, or ones that do not fit it."""
+    """(N, F) float32, memory-mapped. Raises UserError if the store has none, or damaged ones, or another store's."""
     path = means_path(store, kind)
     again = "run `jepa-speech label` with this store and anchor"
     try:
-        means = np.load(path, mmap_mode="r", allow_pickle=False)
+        means = read_npy(path, f"remove it and {again}")
     except FileNotFoundError as error:
         raise UserError(f"{path}: this store has no feature means yet; {again}") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: broken; remove it and {again}") from error
     if means.ndim != 2 or len(means) != len(store):
         raise UserError(
             f"{path}: {means.shape}, of another store than these {len(store)} recordings; remove it, {again}"
         )
-    return means
+    return checked.array(means, str(path), shape=(len(store), DIMS.get(kind)))
 
 
 def save_means(store: Store, kind: str, means: np.ndarray) -> None:
-    """Whole or not at all."""
-    with replacing(means_path(store, kind)) as file:
-        np.save(file, means.astype(np.float32))
+    """Whole or not at all. Raises UserError if they are not finite."""
+    means = checked.array(means.astype(np.float32), f"{kind} features of {store.path}", shape=means.shape)
+    write_npy(means_path(store, kind), means)

@@ -1,6 +1,5 @@
 """The end of every way to make a store: index, records, rejects, duplicates, and store.json last of all."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +8,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jepa_speech.data.checksums import DIGEST_BYTES, file_crc
+from jepa_speech.data.checksums import DIGEST_BYTES, file_crc, fingerprint, sealed
 from jepa_speech.data.chunks import sidecar
 from jepa_speech.data.decoder import VERSION
 from jepa_speech.data.index_files import Index, index_writer, written_index
-from jepa_speech.data.store import FORMAT, INDEX, shard_path
+from jepa_speech.data.store import shard_path
+from jepa_speech.data.store_info import FILES, FORMAT, INDEX
 from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_jsonl, replacing, write_json
-
-CHECKED = (*(f"index/{name}.npy" for name in INDEX), "records.jsonl", "rejects.jsonl", "duplicates.jsonl")
 
 
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
@@ -100,16 +98,11 @@ def make_whole(store: Path, identity: dict[str, Any], shards: Sequence[dict[str,
         "fingerprint": fingerprint(index["digest"]),
         "duplicates": surplus,
         **identity,
-        "files_crc": {name: file_crc(store / name) for name in CHECKED},
+        "files_crc": {name: file_crc(store / name) for name in FILES},
         "shard_bytes": [shard["bytes"] for shard in shards],
         "shard_crc": [shard["crc"] for shard in shards],
     }
-    write_json(store / "store.json", info)
-
-
-def fingerprint(digest: np.ndarray) -> str:
-    """The hash of recordings in their order, from the hashes of each, (N, 16) uint8."""
-    return hashlib.sha256(digest).hexdigest()
+    write_json(store / "store.json", sealed(info))
 
 
 def duplicates(digest: np.ndarray, at_a_time: int = 1 << 20) -> list[list[int]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jepa_speech.data.store import INDEX
+from jepa_speech.data.store_info import INDEX
 from jepa_speech.files import replacing
 
 Index = dict[str, np.ndarray]  # by the names of INDEX

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech import checked
 from jepa_speech.data.checksums import content_hash, file_crc
+from jepa_speech.data.feature_means import load_means, means_path
+from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.parallel import cores
 from jepa_speech.data.store import Store, shard_path
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_jsonl
+from jepa_speech.files import read_object
 
 EDGES = (0, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600, float("inf"))  # of the histogram of durations, s
 Damage = dict[str, Any]  # {"shard" or "file": path, "id": recording or None, "what": one line}
@@ -59,7 +62,7 @@ def describe(store: Store) -> dict[str, Any]:
         "duplicates": store.info["duplicates"],
         "rejected": store.info["rejected"],
         "passed_over": store.info.get("passed_over", {}),
-        "reasons": dict(Counter(row["reason"] for row in read_jsonl(store.path / "rejects.jsonl")).most_common()),
+        "reasons": dict(Counter(row["reason"] for row in store.rejects()).most_common()),
         "labels": sorted(meta.parent.name for meta in (store.path / "labels").glob("[!.]*/meta.json")),
     }
 
@@ -73,25 +76,48 @@ def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = l
     """All that is no longer what was written: index files, shards, recordings; empty if nothing is.
 
     Every byte of the store is held against its CRC-32, with `decode` every recording's samples against their hash, too.
-    `advance` is told the bytes of each shard that is done. `store` may be open as damaged.
+    So are labels and feature means; those of earlier versions, which have no CRC-32, are read whole. `advance` is
+    called with the bytes of each shard that is done. `store` may be open as damaged: while its index is, shards are
+    checked as a whole, because nothing says where their recordings are.
     """
     damage = [
         {"file": name, "id": None, "what": what}
         for name, crc in store.info["files_crc"].items()
         if (what := _file_damage(store.path / name, crc))
     ]
+    index = any(row["file"].startswith("index/") for row in damage)
     order = np.argsort(store.index["shard"], kind="stable")
     shards = range(len(store.info["shard_bytes"]))
     first = np.searchsorted(store.index["shard"][order], [*shards, len(shards)])
 
     def check(shard: int) -> list[Damage]:
-        return list(_shard_damage(store, shard, order[first[shard] : first[shard + 1]], decode))
+        ids = order[:0] if index else order[first[shard] : first[shard + 1]]
+        return list(_shard_damage(store, shard, ids, decode))
 
     with ThreadPoolExecutor(cores()) as pool:
         for shard, found in enumerate(pool.map(check, shards)):
             damage += found
             advance(store.info["shard_bytes"][shard])
-    return damage
+    return damage if index else damage + list(_made_of_it(store))
+
+
+def _made_of_it(store: Store) -> Iterator[Damage]:
+    """The damage in labels and feature means."""
+    for folder in sorted((store.path / "labels").glob("[!.]*/")):
+        try:
+            anchor = checked.field(read_object(folder / "meta.json"), "anchor", str, str(folder / "meta.json"))
+            if labels_path(store, anchor) != folder:
+                raise UserError(f"{folder / 'meta.json'}: labels of anchor {anchor[:12]}, in a folder of another name")
+            what = Labels(store, anchor).damage()
+        except UserError as error:
+            what = str(error)
+        if what:
+            yield {"file": str(folder.relative_to(store.path)), "id": None, "what": what}
+    for path in sorted(means_path(store, "x").parent.glob("[!.]*.npy")):
+        try:
+            load_means(store, path.stem)
+        except UserError as error:
+            yield {"file": str(path.relative_to(store.path)), "id": None, "what": str(error)}
 
 
 def _file_damage(path: Path, crc: int) -> str:
@@ -118,4 +144,5 @@ def _shard_damage(store: Store, shard: int, ids: np.ndarray, decode: bool) -> It
             lost += 1
             yield {"shard": path.name, "id": i, "what": str(error)}
     if wrong and not lost:
-        yield {"shard": path.name, "id": None, "what": f"{wrong}, yet every recording in it can be read"}
+        sound = ", yet every recording in it can be read" if len(ids) else ""
+        yield {"shard": path.name, "id": None, "what": f"{wrong}{sound}"}

@@ -7,7 +7,7 @@ import numpy as np
 from jepa_speech.data.labels import Labels
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores
-from jepa_speech.errors import UsageError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.path_lists import mixture
 
 
@@ -17,6 +17,11 @@ class JoinedLabels:
     def __init__(self, labels: Sequence[Labels], stores: Stores) -> None:
         self._labels, self._stores = list(labels), stores
         self.top_k, self.components = labels[0].top_k, labels[0].components
+        if other := next((part for part in labels if part.components != self.components), None):
+            raise UserError(
+                f"{other.path}: labels of {other.components} components, {labels[0].path} of {self.components}; "
+                "remove those that the anchor does not have, and label again"
+            )
         if other := next((part for part in labels if part.top_k != self.top_k), None):
             raise UsageError(
                 f"{other.path}: labels of the {other.top_k} likeliest components, {labels[0].path} of {self.top_k}; "

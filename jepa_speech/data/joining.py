@@ -19,11 +19,12 @@ from jepa_speech.data.finish import make_whole
 from jepa_speech.data.index_files import index_writer
 from jepa_speech.data.inputs.passed_over import together
 from jepa_speech.data.prepare import summary
-from jepa_speech.data.store import FORMAT, Store, shard_path
+from jepa_speech.data.store import Store, shard_path
+from jepa_speech.data.store_info import FORMAT
 from jepa_speech.data.store_plan import Plan, begin, new_work
 from jepa_speech.data.writing import json_line, writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_jsonl, replacing, sha256_arrays, temporary_name
+from jepa_speech.files import replacing, sha256_arrays, temporary_name
 
 
 def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _write(stores: Sequence[Store], whole: Path, identity: Plan) -> None:
         records.writelines(json_line(row | {"id": i}) for i, row in enumerate(rows))
     with replacing(whole / "rejects.jsonl") as rejects:
         for store in stores:
-            rejects.writelines(map(json_line, read_jsonl(store.path / "rejects.jsonl")))
+            rejects.writelines(map(json_line, store.rejects()))
     with index_writer(whole) as append:
         for store, first in zip(stores, before, strict=False):
             append(store.index | {"shard": store.index["shard"] + np.uint32(first)})

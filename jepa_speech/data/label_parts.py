@@ -16,14 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from jepa_speech.data.label_codec import BLOCK, encode
-from jepa_speech.data.labels import FORMAT, Anchor, labels_path
+from jepa_speech.data.labels import FIGURES, FORMAT, Anchor, labels_path, sealed_meta
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
 from jepa_speech.files import read_json, replacing, write_json
 
 CHUNK_FRAMES = 250_000  # at least, but for the last: 1.4 h
-FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
 
 Part = tuple[int, int]  # (i, n): every n-th chunk from the i-th on, 0 <= i < n
 
@@ -88,7 +87,7 @@ def join(store: Store, path: Path) -> Path:
     sizes, sums = _concatenate(files, joined / "blocks.bin")
     _save(joined / "block_start.npy", sizes)
     _save(joined / "first_block.npy", -(-_frame_counts(store) // BLOCK))
-    write_json(joined / "meta.json", plan["meta"] | figures(sums))
+    write_json(joined / "meta.json", sealed_meta(joined, plan["meta"] | figures(sums)))
     if final.exists():  # of another top-k, or not readable
         old = path.with_name(f"{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -20,11 +20,12 @@ from jepa_speech.data.finish import finish
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
 from jepa_speech.data.manifest import SUFFIXES, entries
 from jepa_speech.data.parallel import cores, work_through
-from jepa_speech.data.store import FORMAT, Store, shard_path, store_info
+from jepa_speech.data.store import Store, checked_rows, shard_path
+from jepa_speech.data.store_info import FORMAT, store_info
 from jepa_speech.data.store_plan import Plan, begin, find, new_work
 from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_json, read_jsonl, replacing
+from jepa_speech.files import read_json, replacing
 
 Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
@@ -108,7 +109,8 @@ def summary(store: Path) -> dict[str, Any]:
     for left_over in store.glob("work*"):
         shutil.rmtree(left_over, ignore_errors=True)
     info = store_info(store)
-    reasons = Counter(row["reason"] for row in read_jsonl(store / "rejects.jsonl"))
+    rejects = checked_rows(store / "rejects.jsonl", info["files_crc"]["rejects.jsonl"])
+    reasons = Counter(row["reason"] for row in rejects)
     keys = ("records", "rejected", "hours", "codec", "fingerprint", "duplicates")
     return {"store": str(store), **{key: info[key] for key in keys}, "reasons": dict(reasons)} | {
         "passed_over": info.get("passed_over", {}),  # a store of before has none

@@ -9,6 +9,7 @@ STORE/rejects.jsonl     what could not be used, and why
 STORE/duplicates.jsonl  ids of recordings with the same samples
 """
 
+import math
 import os
 import resource
 import threading
@@ -21,21 +22,15 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from jepa_speech.array_files import read_npy
 from jepa_speech.data import audio
-from jepa_speech.data.checksums import DIGEST_BYTES
+from jepa_speech.data.checksums import file_crc, fingerprint
 from jepa_speech.data.decoder import outdated
+from jepa_speech.data.store_info import AGAIN, INDEX, store_info
 from jepa_speech.errors import UserError
-from jepa_speech.files import read_json, read_jsonl
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import parse_row
 
-FORMAT = 2
-INDEX: dict[str, tuple[type, tuple[int, ...]]] = {  # type and shape of a record's row
-    "shard": (np.uint32, ()),
-    "position": (np.uint32, ()),
-    "samples": (np.int64, ()),
-    "level": (np.float32, ()),
-    "digest": (np.uint8, (DIGEST_BYTES,)),
-    "crc": (np.uint32, ()),
-}
 # Shards kept open at a time: half of the files that this process may have, which is 512 of the usual 1,024. With 128 of
 # 977 open, random reads were a third as fast as with all of them, and each takes some 8 kB.
 OPEN_SHARDS = min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -52,7 +47,9 @@ def _shard_name(shard: int) -> str:
 class Store:
     """A whole store, open for reading. Threads may share it; pickled, it opens its files anew.
 
-    `damaged`: open it even where shards are missing or cut, to find out what is left.
+    store.json and the index are held against their checksums when it is opened, a record whenever it is read, and
+    records.jsonl and rejects.jsonl when their last row is read.
+    `damaged`: open it even where shards or the index are damaged, to find out what is left.
     Raises UserError if it is missing, unfinished or broken.
 
     Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital
@@ -69,6 +66,8 @@ class Store:
         self.index = {name: self._open(name, self.info["records"]) for name in INDEX}
         self.samples, self.level, self.digest = (self.index[name] for name in ("samples", "level", "digest"))
         self._shard, self._position, self._crc = (self.index[name] for name in ("shard", "position", "crc"))
+        if not damaged:
+            self._compare_index()
         if not damaged and (wrong := self.wrong_shards()):
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             found = shard_path(self.path, wrong[0])
@@ -95,13 +94,24 @@ class Store:
     def _open(self, name: str, records: int) -> np.ndarray:
         path = self.path / "index" / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); copy or prepare the store again") from error
+            array = read_npy(path, AGAIN)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: missing; {AGAIN}") from error
         kind, row = INDEX[name]
         if array.shape != (records, *row) or array.dtype != kind:
-            raise UserError(f"{path}: does not fit store.json; copy or prepare the store again")
+            raise UserError(f"{path}: does not fit store.json; {AGAIN}")
         return array
+
+    def _compare_index(self) -> None:
+        for name in INDEX:
+            path = self.path / "index" / f"{name}.npy"
+            if file_crc(path) != self.info["files_crc"][f"index/{name}.npy"]:
+                raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
+        if "crc" not in self.info:  # of an earlier version: what store.json says can be told from the index alone
+            hours = float(self.samples.sum() / SAMPLE_RATE / 3600)
+            if self.fingerprint != fingerprint(self.digest) or not math.isclose(self.hours, hours, rel_tol=1e-6):
+                path = self.path / "store.json"
+                raise UserError(f"{path}: its fingerprint or hours are not those of the index; {AGAIN}")
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return Store, (self.path,)
@@ -146,7 +156,14 @@ class Store:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One dict per recording, in order: id, source, duration (s) and the labels found."""
-        return read_jsonl(self.path / "records.jsonl")
+        return self._rows("records.jsonl")
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """One dict per input that was rejected: source, manifest and line if it comes from one, reason, detail."""
+        return self._rows("rejects.jsonl")
+
+    def _rows(self, name: str) -> Iterator[dict[str, Any]]:
+        return checked_rows(self.path / name, self.info["files_crc"][name])
 
     def _damaged(self, i: int) -> UserError:
         return UserError(
@@ -165,21 +182,22 @@ class Store:
             return self._readers[shard]
 
 
-def store_info(path: Path) -> dict[str, Any]:
-    """What STORE/store.json says. Raises UserError if there is none, or one of another format."""
-    again = "run `jepa-speech prepare --input DIR --out STORE`"
-    if not (path / "store.json").is_file():
-        if (path / "work").is_dir():
-            raise UserError(
-                f"{path}: not a whole store but an unfinished one (it has no store.json); run the same prepare command "
-                f"again, or `jepa-speech inspect {path} --merge` once all its parts are written"
-            )
-        perhaps = ", perhaps an unfinished one" if path.is_dir() else ""
-        raise UserError(f"{path}: not a whole store{perhaps} (it has no store.json); {again}")
-    info = read_json(path / "store.json")
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise UserError(f"{path}: not a store of format {FORMAT}; {again} into an empty folder")
-    return info
+def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file whose CRC-32 is `crc`.
+
+    Raises UserError for a line that is no row, and behind the last row for another CRC-32: what was made of the rows
+    must then not be used.
+    """
+    found = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                found = zlib.crc32(line, found)
+                yield parse_row(line, f"{path}:{number}")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+    if found != crc:
+        raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
 
 
 def _size(path: str) -> int:

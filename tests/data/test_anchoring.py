@@ -68,7 +68,7 @@ def test_means_are_kept_with_the_store(store):
     assert means_path(store, "mfcc").stat().st_mtime_ns == written
 
     means_path(store, "logmel").write_bytes(means_path(store, "mfcc").read_bytes()[:100])
-    with pytest.raises(UserError, match=r"logmel\.npy: broken"):
+    with pytest.raises(UserError, match=r"logmel\.npy: damaged"):
         load_means(store, "logmel")
     np.save(means_path(store, "logmel"), np.zeros((3, 80)))
     with pytest.raises(UserError, match=r"logmel\.npy: .* of another store"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from older import as_an_older_store
 from tones import tone
 from writers import jsonl
 
@@ -29,9 +30,8 @@ def corpus(folder: Path, suffix: str, count: int = 4) -> Path:
 
 
 def of_an_earlier_version(store: Path) -> Path:
-    info = json.loads((store / "store.json").read_text())
-    assert info.pop("decoder") == 2
-    (store / "store.json").write_text(json.dumps(info))
+    assert Store(store).info["decoder"] == 2
+    as_an_older_store(store)
     return store
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from tones import write_tones
 
-from jepa_speech.data.finish import duplicates, fingerprint
+from jepa_speech.data.checksums import fingerprint
+from jepa_speech.data.finish import duplicates
 from jepa_speech.data.index_files import index_writer, written_index
 from jepa_speech.data.prepare import prepare
-from jepa_speech.data.store import INDEX, Store
+from jepa_speech.data.store import Store
+from jepa_speech.data.store_info import INDEX
 
 
 @pytest.mark.parametrize("at_a_time", [1, 7, 1000])

@@ -73,7 +73,7 @@ def test_the_same_recordings_twice_are_refused(pair, tmp_path):
 
 def test_batches_of_a_mixture_hold_each_store_s_audio_levels_and_means(pair):
     for number, store in enumerate(pair):
-        save_means(store, "logmel", np.full((len(store), 2), number))
+        save_means(store, "logmel", np.full((len(store), 80), number))
     stores = open_stores(mixture(pair, 1, 2))
     plan = Plan(stores.samples, (0.4,), 1.2, 0, shares=shares(stores))
     seen = []
@@ -85,7 +85,7 @@ def test_batches_of_a_mixture_hold_each_store_s_audio_levels_and_means(pair):
             audio = batch["audio"][row, : batch["lengths"][row]]
             assert audio.tobytes() in store.read(number).tobytes()
             assert batch["level"][row] == store.level[number]
-            assert batch["anchor_mean"][row].tolist() == [record >= 3] * 2
+            assert batch["anchor_mean"][row].tolist() == [record >= 3] * 80
             seen.append(record)
     assert sorted(seen) == [0, 1, 2, 3, 3, 4, 4]
 
