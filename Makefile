@@ -3,6 +3,7 @@
 #   make demo [DATA=/path/to/recordings]    from audio to a probed encoder, under 15 minutes on 2 cores
 #   make test [EXTRAS=test,parity]          the tests; ends with what was left out
 #   make test-slow                          the tests that take minutes
+#   make chaos-damage                       500 damaged files of runs, stores, labels and anchors: none is loaded as good
 #   make parity                             against transformers, scikit-learn, librosa: a table, in some minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
 #   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/, peers beside it, on 2 cores in half an hour
@@ -17,7 +18,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow parity probe-all bench bench-check lint clean
+.PHONY: demo test test-slow chaos-damage parity probe-all bench bench-check lint clean
 
 # With DATA nothing has to speak, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -28,6 +29,10 @@ test: $(VENV)/.installed-$(EXTRAS)
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+# Exit code 1 where one of them is. Under 30 minutes on two cores.
+chaos-damage: $(VENV)/.installed
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/chaos.py --damage 500 --json benchmarks/chaos_damage.json --table benchmarks/chaos_damage.md
 
 # Exit code 1 where an error is above its tolerance. On CPU, where float32 products are float32 products.
 parity: $(VENV)/.installed-test,parity

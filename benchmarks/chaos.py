@@ -10,6 +10,11 @@ the store or anchor. In trials of two processes, one of them is killed; the othe
 
 --variant is one of configs/tiny.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. It
 trains for 60 steps with a checkpoint every 3, and stands for the loop alone: no prepare, no fit, one process.
+
+    python benchmarks/chaos.py --damage 500 --json benchmarks/chaos_damage.json --table benchmarks/chaos_damage.md
+
+Flips a bit, cuts or deletes a file of a run folder, a store, its labels or an anchor instead, and opens the folder
+again (`damaged.py` says what each trial may end in).
 """
 
 import argparse
@@ -23,6 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import damaged
 import numpy as np
 import soundfile
 from killing import ROOT, SAVE, STEPS, Step, complete, disturb
@@ -171,15 +177,38 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def damage_chaos(args: argparse.Namespace) -> int:
+    """The mode --damage; returns the exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        rows = damaged.trials(args.damage, args.seed, Path(folder), make, differences)
+        minutes = round((time.monotonic() - began) / 60, 1)
+    written = damaged.table(rows)
+    print(written)
+    if args.json:
+        write_json(args.json, {"seed": args.seed, "minutes": minutes, "cores": os.cpu_count(), "trials": rows})
+    if args.table:
+        command = "python benchmarks/chaos.py " + " ".join(sys.argv[1:])
+        about = f"\n{minutes} minutes on {os.cpu_count()} cores: `{command}`\n"
+        write_text(args.table, f"# Damaged files, opened again\n\n{written}{about}")
+    bad = [row for row in rows if row["end"] in damaged.FAILURES]
+    for row in bad:
+        print(json.dumps(row), file=sys.stderr)
+    return bool(bad)
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=50, help="in all; the kinds share them (default: 50)")
+    options.add_argument("--damage", type=int, metavar="N", help="damage files instead of killing, N times")
     options.add_argument("--kind", choices=KINDS, help="all of one kind")
     options.add_argument("--variant", default="gmm_jepa", help="of configs/tiny.py, or toy")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--json", metavar="FILE")
     options.add_argument("--table", metavar="FILE")
     args = options.parse_args()
+    if args.damage:
+        return damage_chaos(args)
     trials = {kind: round(args.kills * share) for kind, share in KINDS.items()}
     if args.variant == "toy":
         trials = dict.fromkeys(KINDS, 0) | {"training": args.kills - args.kills // 3, SAVE: args.kills // 3}

@@ -1,4 +1,4 @@
-"""benchmarks/chaos.py: it sees what differs, and its trials kill, go on and are counted."""
+"""benchmarks/chaos.py: it sees what differs, its trials kill, go on and are counted, and damage is noticed."""
 
 import importlib.util
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jepa_speech.errors import UserError
 from jepa_speech.objectives.build import names
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
@@ -61,6 +62,64 @@ def test_a_program_that_takes_up_its_work_passes_and_one_that_does_not_fails(cha
     identical = sum(row["identical"] for row in report["trials"])
     assert identical == 3 if faithful else identical < 3  # the latter may be killed before its first row
     assert f"| training | 3 | 3 | 0 | 3 | {identical} |" in chaos.table(report)
+
+
+@pytest.fixture(scope="module")
+def whole(chaos, tmp_path_factory):
+    """A folder in which `damaged.trials` has made what it damages."""
+    return tmp_path_factory.mktemp("damage")
+
+
+def test_damage_is_never_loaded_as_good_and_loses_nothing(chaos, whole):
+    rows = chaos.damaged.trials(30, 0, whole, chaos.make, chaos.differences)
+    assert not [row for row in rows if row["end"] in chaos.damaged.FAILURES]
+    assert {row["subject"] for row in rows if row["end"] == "refused"} == set(chaos.damaged.SUBJECTS)
+    assert "| anchor | 6 | " in chaos.damaged.table(rows)
+
+
+def opened(change):
+    """A subject that reads one file, or raises what `change` says."""
+
+    def values(folder):
+        change(folder)
+        file = folder / "a.bin"
+        return {"data": file.read_bytes() if file.exists() else b""}
+
+    return values
+
+
+def refuse(folder):
+    raise UserError(f"{folder}/a.bin: damaged; copy it again")
+
+
+def destroy(folder):
+    (folder / "other.bin").unlink()
+    refuse(folder)
+
+
+def crash(folder):
+    raise KeyError("means")
+
+
+def two_lines(folder):
+    raise UserError(f"{folder}: damaged\nsomewhere")
+
+
+def nothing(folder):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "end"),
+    [(refuse, "refused"), (destroy, "lost"), (crash, "traceback"), (two_lines, "traceback"), (nothing, "wrong")],
+)
+def test_each_end_of_a_damaged_file_is_told_apart(chaos, tmp_path, change, end):
+    for name in ("a.bin", "other.bin"):
+        (tmp_path / name).write_bytes(b"sound")
+    subject = chaos.damaged.Subject("a.bin", opened(change))
+    expected = {"data": b"sound"}
+    row = chaos.damaged.tried(subject, tmp_path, expected, np.random.default_rng(0), chaos.differences)
+    assert row["end"] == end
 
 
 @pytest.mark.slow
