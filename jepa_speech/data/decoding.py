@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from jepa_speech.data.containers import check, wav
+from jepa_speech.data.containers import check
 from jepa_speech.data.containers.promise import Promise
 from jepa_speech.data.place import Place, Rejected, opened, stamp_of
 from jepa_speech.data.reader import Reader, reader_of
@@ -81,9 +81,7 @@ def slack(seconds: float) -> float:
 def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
     try:
         with opened(place) as file:
-            wav.fill_in_size(file)
             promise = Promise() if place.is_segment else check(file)
-            file.seek(0)
             with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
                 if not RATES[0] <= sound.samplerate <= RATES[1]:
                     raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")

@@ -47,20 +47,19 @@ class Window(io.RawIOBase):
         super().__init__()
         self.size, self.error = size, None
         self._read_at, self._position = read_at, 0
-        self._patch = (0, b"")
+        self._head, self._skipped = b"", 0
 
     def at(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset` on; fewer at the end."""
-        data = self._read_at(max(0, min(count, self.size - offset)), offset)
-        at, patch = self._patch
-        begin, end = max(at, offset), min(at + len(patch), offset + len(data))
-        if begin < end:
-            data = data[: begin - offset] + patch[begin - at : end - at] + data[end - offset :]
-        return data
+        count = max(0, min(count, self.size - offset))
+        head = self._head[offset : offset + count]
+        rest = offset + len(head) - len(self._head) + self._skipped
+        return head + self._read_at(count - len(head), rest) if count > len(head) else head
 
-    def patch(self, offset: int, data: bytes) -> None:
-        """Presents other bytes at `offset` than the file has."""
-        self._patch = (offset, data)
+    def replace_head(self, head: bytes, skip: int) -> None:
+        """Presents `head` in place of the first `skip` bytes of the file."""
+        self.size += len(head) - skip
+        self._head, self._skipped = head, skip
 
     def follow(self, other: "Window") -> None:
         """Reads on from `other`, another opening of the same bytes."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import soundfile
 
+from jepa_speech.data.containers import complete
 from jepa_speech.data.place import Place, Window
 
 # Encodings in which a seek is exact. Some others, such as GSM, cannot seek at all.
@@ -37,6 +38,8 @@ class Reader(soundfile.SoundFile):
     """An open file that never seeks, except to the beginning of a segment where that is exact."""
 
     def __init__(self, file: Window):
+        complete(file)
+        file.seek(0)
         super().__init__(file)
         self._window = file
         self._kept: deque[tuple[int, np.ndarray]] = deque()  # decoded blocks that follow each other, and their places

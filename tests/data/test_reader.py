@@ -13,6 +13,7 @@ from babble import babble
 from writers import jsonl, lhotse_cut
 
 from jepa_speech.data import audio, decoding, place
+from jepa_speech.data.containers import mp3
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.manifest import entries
 from jepa_speech.data.place import Place, Rejected
@@ -198,6 +199,37 @@ def test_threads_do_not_share_a_reader(long_mp3):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 24_000, 44_100])
+@pytest.mark.parametrize("how", [{}, {"bitrate_mode": "CONSTANT"}])
+def test_an_mp3_that_does_not_count_its_frames(rate, how, speech, tmp_path, monkeypatch):
+    """libsndfile guesses its length from the bit rate of the first frame: less than a half of it, here."""
+    rng = np.random.default_rng(rate)
+    monkeypatch.setitem(FORMATS, "mp3", ("MP3", "MPEG_LAYER_III", {"compression_level": 0.9} | how, EVERY_RATE))
+    path = tmp_path / "x.mp3"
+    for channels in (1, 2):
+        expected = write(path, speech[: 16_000 * 10], "mp3", rate, channels).mean(axis=1)
+        data = path.read_bytes()
+        counts = b"Xing" in data[:48] or b"Info" in data[:48]  # not where bit rates are too low for such a frame
+        bare = data[mp3._frame(data[:4])[1] :] if counts else data
+        path.write_bytes(bare)
+        guessed = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
+        delay = 576  # samples at the front, which the first frame told to leave out
+        if how:  # of one bit rate: as it is
+            expected, delay = guessed, 0
+        else:
+            assert len(guessed) < 0.9 * len(expected)
+        for before, after in ((b"", b""), (b"ID3\4\0\0\0\0\1\0" + bytes(128), b"TAG" + bytes(125))):
+            path.write_bytes(before + bare + after)
+            found = samples(path, rate, monkeypatch, rng)
+            assert 0 <= len(found) - delay - len(expected) < 1152
+            np.testing.assert_allclose(found[delay : delay + len(expected)], expected, rtol=0, atol=1e-6)
+            monkeypatch.setattr(decoding, "SAMPLE_RATE", 16_000)
+            assert decoding.probe(Place(path=str(path))) == pytest.approx(len(found) / rate, abs=0.1)
+            for start in (2.0, 9.0, 0.5):
+                part = samples(path, rate, monkeypatch, rng, start=start, seconds=0.5)
+                np.testing.assert_array_equal(part, found[round(start * rate) :][: len(part)])
 
 
 def test_a_member_of_a_tar_and_a_row_of_a_table(long_mp3, tmp_path):

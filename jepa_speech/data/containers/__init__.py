@@ -18,3 +18,11 @@ def check(file: Window) -> Promise:
         if kind.is_it(file):
             return kind.check(file)
     return Promise()
+
+
+def complete(file: Window) -> None:
+    """Presents a header that gives a length, where libsndfile would otherwise guess a wrong one and read no further."""
+    for kind in (wav, mp3):
+        if kind.is_it(file):
+            kind.complete(file)
+            return

@@ -64,6 +64,35 @@ def check(file: Window) -> Promise:
     return Promise()
 
 
+def complete(file: Window) -> None:
+    """Puts a frame that counts the others before an MP3 of several bit rates that has none.
+
+    libsndfile would guess the length from the bit rate of the first frame, and leave out what is beyond that.
+    """
+    begin = at = id3.end(file)
+    first = file.at(at, 64)
+    (version, layer, _), _ = _frame(first)
+    if layer != 3 or any(name in first[:48] for name in (b"Xing", b"Info")):
+        return
+    count, codes = 0, set()
+    while frame := _frame(head := file.at(at, 4)):
+        if frame[1] == FREE:
+            return
+        codes.add(head[2] >> 4)
+        at, count = at + frame[1], count + 1
+    if len(codes) > 1:
+        file.replace_head(_counting_frame(first, version == 3, count), begin)
+
+
+def _counting_frame(head: bytes, first_version: bool, count: int) -> bytes:
+    """A frame without sound, of the kind of that with this header, which says how many follow, as Xing's do."""
+    head = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]])  # no checksum, code 9 of bit rates, no padding
+    mono = head[3] >> 6 == 3
+    side = bytes((17 if mono else 32) if first_version else (9 if mono else 17))
+    _, size = _frame(head)
+    return (head + side + b"Xing" + struct.pack(">II", 1, count)).ljust(size, b"\0")
+
+
 def _promised_checksum(first: bytes, music_bytes: int) -> int | None:
     """LAME's checksum of all frames but the first, if it tells one of just so many bytes (editors leave stale ones)."""
     at = max(first.find(b"Xing", 4, 48), first.find(b"Info", 4, 48))

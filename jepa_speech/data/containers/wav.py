@@ -18,24 +18,25 @@ def is_it(file: Window) -> bool:
 def check(file: Window) -> Promise:
     """Raises Rejected: truncated (bytes are lacking), bad_length (bytes that no chunk accounts for)."""
     at, length, long_sizes = _samples(file)
-    if at is not None and (length < STREAM_BYTES or long_sizes):
+    if at is not None and (length < STREAM_BYTES or long_sizes) and not _is_piped(file):
         _check_end(file, at + length, long_sizes)
     return Promise()
 
 
-def fill_in_size(file: Window) -> None:
-    """Presents a WAV from a pipe that gives its sizes as 0 as one that gives its size as unknown.
+def complete(file: Window) -> None:
+    """Presents a WAV that gives its sizes as 0 as one of unknown size. libsndfile would find no samples in it."""
+    if _is_piped(file):
+        at, _, _ = _samples(file)
+        file.replace_head(file.at(0, at - 4) + UNKNOWN_SIZE, at)
 
-    libsndfile would find no samples in it. A WAV whose RIFF size is that of its file is none of these.
-    """
-    if not is_it(file):
-        return
+
+def _is_piped(file: Window) -> bool:
+    """Whether samples follow a header that gives neither of its sizes, since its writer could not go back to it."""
     at, length, long_sizes = _samples(file)
     if at is None or length or long_sizes:
-        return
-    ends_before = _riff_size(file) + 8 <= at or _riff_size(file) >= STREAM_BYTES
-    if ends_before and not _only_chunks(file, at):
-        file.patch(at - 4, UNKNOWN_SIZE)
+        return False
+    unknown = _riff_size(file) + 8 <= at or _riff_size(file) >= STREAM_BYTES
+    return unknown and not _only_chunks(file, at)
 
 
 def _samples(file: Window) -> tuple[int | None, int, tuple[int, int] | None]:
