@@ -1,8 +1,6 @@
 """jepa-speech probe: what does a frozen representation know, as far as a linear classifier can tell?"""
 
 import argparse
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jepa_speech
-from jepa_speech.cli import language_model
+from jepa_speech.cli import fingerprint, language_model
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_json, sha256_arrays, write_json
+from jepa_speech.files import read_json, write_json
 from jepa_speech.probe import evaluate, report, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
-from jepa_speech.train.checkpoint import by_path
 from jepa_speech.train.configfile import file_and_variant, load_config
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
@@ -109,9 +106,7 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
         found = model.represent(wave, sample_rate)
         return on_grid(found.layers, found.frame_rate, len(wave) * SAMPLE_RATE // sample_rate)
 
-    weights = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
-    known = json.dumps([jepa_speech.__version__, model.config, weights], sort_keys=True)
-    return System(name, extract, hashlib.sha256(known.encode()).hexdigest()[:32])
+    return System(name, extract, fingerprint.of_model(model))
 
 
 def architecture(like: str) -> Mapping[str, Any]:

@@ -1,26 +1,45 @@
-"""Files named on a command line, for verbs that take recordings one by one."""
+"""Recordings named on a command line, for verbs that take them one by one."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
-from jepa_speech.data.audio import FULL_SCALE, load
-from jepa_speech.data.place import Rejected
+from jepa_speech.data.manifest import SUFFIXES, Entry, entries
+from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
 
-def existing(names: Iterable[str]) -> list[str]:
-    """Each name once; raises UserError if one is no file."""
+def named(names: Iterable[str]) -> list[Entry]:
+    """Each file that is named, and those of each folder, as `prepare` finds them there; each once.
+
+    An entry's `source` is its name as given, or the folder's with its own. Raises UserError for what is not there, for
+    a folder without recordings, and for what cannot be one.
+    """
     names = list(dict.fromkeys(names))
-    if missing := [name for name in names if not Path(name).is_file()]:
+    if missing := [name for name in names if not is_there(name)]:
         raise UserError(f"{missing[0]}: no such file" + (f", and {len(missing) - 1} more" if missing[1:] else ""))
-    return names
+    found: dict[str, Entry] = {}
+    for name in names:
+        for entry in within(name) if Path(name).is_dir() else [alone(name)]:
+            if entry.reason:
+                raise UserError(f"{entry.source}: {entry.detail} ({entry.reason}); leave it out")
+            found.setdefault(entry.source, entry)
+    return list(found.values())
 
 
-def wave_of(name: str | Path) -> np.ndarray:
-    """A file as (S,) float32 at 16 kHz; raises UserError, naming it, where it cannot be used."""
+def is_there(name: str) -> bool:
     try:
-        return load(Path(name).absolute()).astype(np.float32) / FULL_SCALE
-    except Rejected as verdict:
-        raise UserError(f"{name}: {verdict.detail} ({verdict.reason}); leave it out") from verdict
+        return bool(Path(name).stat())
+    except (OSError, ValueError):  # also a name that no file can have
+        return False
+
+
+def within(folder: str) -> list[Entry]:
+    if not (found := list(entries([folder]))):
+        raise UserError(f"{folder}: no recordings there (looked for {' '.join(SUFFIXES)})")
+    return [entry.but(source=str(Path(folder, entry.source)), manifest=None, line=None) for entry in found]
+
+
+def alone(name: str) -> Entry:
+    path = os.fspath(Path(name).absolute())
+    return Entry(source=name, path=path, stamp=stamp_of(Path(path).stat()))

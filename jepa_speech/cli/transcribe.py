@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from jepa_speech.cli import language_model
-from jepa_speech.cli.recordings import existing, wave_of
+from jepa_speech import partial
+from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli.recordings import named
+from jepa_speech.data.manifest import Entry
+from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.export.pretrained import Pretrained, load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import write_jsonl
+from jepa_speech.files import printable, read_jsonl, write_jsonl
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.asr import text_of
-from jepa_speech.probe.dataset import check_files, read_manifest
+from jepa_speech.probe.dataset import check_files, read_manifest, wave_of
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.errors import character_errors, word_errors
 
@@ -28,14 +31,15 @@ HELP = (
 EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
 COUNTS = {"wer": word_errors, "cer": character_errors}
 
+MARK = "written by jepa-speech: texts"
 NO_RATE = "n/a: every reference is empty, so there is nothing that errors could be a share of"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="run folder of a training with configs/finetune_ctc.py")
-    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files: wav, flac, ogg, opus or mp3, of any rate")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
     parser.add_argument("--manifest", metavar="FILE.jsonl", help="instead of files: rows with audio_path and text")
-    parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording, with its hypothesis")
+    parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")
     language_model.add_arguments(parser)
 
 
@@ -43,34 +47,90 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if bool(options.audio) == bool(options.manifest):
         raise UsageError("name audio files, or a manifest with --manifest FILE.jsonl, and not both")
     beam = language_model.beam_of(options)
-    if options.manifest:
-        listed = read_manifest(Path(options.manifest), text_of)
-        rows = [{"audio_path": one.key, "text": one.target} for one in listed]
-        check_files(listed)
-        files = [one.entry for one in listed]
-    else:
-        files = existing(options.audio)
-        rows = [{"audio_path": name} for name in files]
+    listed, names, rows = recordings(options)
+    before = written(Path(options.out)) if options.out else []
     model = load_pretrained(options.checkpoint, best=True)
     model.check_writes()
     search = WordBeam(beam, model.objective.vocabulary) if beam else None
     which = f"the best in {model.best}" if model.best else "the newest"
     print(f"{options.checkpoint}: step {model.step}, {which}", file=sys.stderr)  # texts alone go to stdout
-    for row, name in zip(rows, tqdm(files, desc="transcribe", unit="file", file=sys.stderr, disable=None), strict=True):
-        wave = wave_of(name)
-        try:
-            row["hypothesis"] = model.transcribe(wave, SAMPLE_RATE, search)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        if "text" in row:
-            row |= {figure: count(row["text"], row["hypothesis"]) for figure, count in COUNTS.items()}
-        else:
-            print(f"{name}\t{row['hypothesis']}", flush=True)
-    if options.out:
-        write_jsonl(options.out, rows)
+
+    lm = [asdict(beam), stamp_of(Path(beam.lm).stat())] if beam else None
+    job = fingerprint.of_values(fingerprint.of_model(model), lm)
+    made = f"{MARK} {fingerprint.of_values(job, rows, [entry.stamp for entry in listed])}"
+    if before and before[0]["made"] == made:
+        print(f"{options.out}: whole already, by this same command; remove the file to make it again", file=sys.stderr)
+        for row in before:
+            show(row)
+        rows = before
+    elif options.out:
+        out = Path(options.out)
+        with partial.kept(out.with_name(f"{out.stem}.transcribe.partial"), job) as pieces:
+            for name, (row, entry) in zip(names, progress(rows, listed), strict=True):
+                if (found := pieces.row(name, entry.stamp)) is None:
+                    found = {"hypothesis": transcribed(model, entry, search)}
+                    pieces.add(name, entry.stamp, found)
+                complete(row, found["hypothesis"])
+            write_jsonl(out, (row | {"made": made} for row in rows))
+    else:
+        for row, entry in progress(rows, listed):
+            complete(row, transcribed(model, entry, search))
     taken = {"checkpoint": options.checkpoint, "step": model.step, "best": model.best}
     taken |= {"beam": asdict(beam)} if beam else {}
     return taken | {"recordings": len(rows)} | scores(rows)
+
+
+def recordings(options: argparse.Namespace) -> tuple[list[Entry], list[str], list[dict[str, Any]]]:
+    """What is transcribed, a name for each, and the beginning of its row of results: path, stretch and known text."""
+    if options.manifest:
+        utterances = read_manifest(Path(options.manifest), text_of)
+        check_files(utterances)
+        listed, names = [one.entry for one in utterances], [one.key for one in utterances]
+        known = [{"text": one.target} for one in utterances]
+    else:
+        listed = named(options.audio)
+        names, known = [entry.source for entry in listed], [{} for _ in listed]
+    stretches = [{"offset": one.start, "duration": one.seconds} if one.is_segment else {} for one in listed]
+    rows = [{"audio_path": one.source} | x | y for one, x, y in zip(listed, stretches, known, strict=True)]
+    return listed, names, rows
+
+
+def written(out: Path) -> list[dict[str, Any]]:
+    """The rows of a file that is to be written anew, [] if there is none. UserError if it is not of `transcribe`."""
+    if not out.exists() or (out.is_file() and not out.stat().st_size):
+        return []
+    try:
+        rows = list(read_jsonl(out))
+    except UserError:
+        rows = [{}]
+    if not all(str(row.get("made")).startswith(MARK) for row in rows):
+        raise UserError(f"{out}: not written by `jepa-speech transcribe`: move it, or name another --out")
+    return rows
+
+
+def progress(rows: list[dict[str, Any]], listed: list[Entry]) -> Iterator[tuple[dict[str, Any], Entry]]:
+    yield from zip(rows, tqdm(listed, desc="transcribe", unit="file", file=sys.stderr, disable=None), strict=True)
+
+
+def transcribed(model: Pretrained, entry: Entry, search: WordBeam | None) -> str:
+    """Raises UserError, naming the recording, where it cannot be used."""
+    wave = wave_of(entry)
+    try:
+        return model.transcribe(wave, SAMPLE_RATE, search)
+    except UserError as error:
+        raise UserError(f"{printable(entry.source)}: {error}") from error
+
+
+def complete(row: dict[str, Any], hypothesis: str) -> None:
+    """Adds the hypothesis and its errors, or prints it where no text is known."""
+    row["hypothesis"] = hypothesis
+    row |= {figure: count(row["text"], hypothesis) for figure, count in COUNTS.items()} if "text" in row else {}
+    show(row)
+
+
+def show(row: Mapping[str, Any]) -> None:
+    if "text" not in row:
+        print(printable(f"{row['audio_path']}\t{row['hypothesis']}"), flush=True)
 
 
 def scores(rows: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet
@@ -8,6 +9,7 @@ from exported import small_config, small_run
 from tones import tone, write_tones
 
 import jepa_speech
+from jepa_speech.cli import embed as verb
 from jepa_speech.cli import main
 from jepa_speech.data.audio import FULL_SCALE, load
 from jepa_speech.features.grid import frames
@@ -60,7 +62,7 @@ def test_what_cannot_be_is_one_line_and_leaves_no_file(options, code, says, run,
     assert not list(tmp_path.glob("*out.npz*"))
 
 
-def test_a_parquet_file_holds_the_same(run, tmp_path, monkeypatch):
+def test_a_parquet_file_holds_the_same(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_tones(tmp_path, 2, 0.3)
     names = ["tone000.wav", "tone001.wav"]
@@ -71,8 +73,85 @@ def test_a_parquet_file_holds_the_same(run, tmp_path, monkeypatch):
     with np.load("a.npz", allow_pickle=False) as found:
         for name, features in zip(names, rows["features"], strict=True):
             np.testing.assert_array_equal(np.float32(features), found[name])
+    capsys.readouterr()
+    assert main(["embed", *names, "--checkpoint", run, "--out", "a.parquet"]) == 0
+    assert "a.parquet: whole already" in capsys.readouterr().out
 
 
 def test_other_files_are_not_written(run, capsys):
     assert main(["embed", "a.wav", "--checkpoint", run, "--out", "features.h5"]) == 2
     assert "must end in .npz or .parquet" in capsys.readouterr().err
+
+
+def stopping_after(monkeypatch, files: int) -> list[str]:
+    """embed and its count of work: the same as a kill after so many files."""
+    done: list[str] = []
+    real = verb.embedded
+
+    def embedded(model, entry):
+        if len(done) == files:
+            raise KeyboardInterrupt
+        done.append(entry.source)
+        return real(model, entry)
+
+    monkeypatch.setattr(verb, "embedded", embedded)
+    return done
+
+
+def test_it_goes_on_after_a_kill_and_says_when_it_was_done(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tones(tmp_path / "in", 3, 0.3)
+    names = sorted(f"in/tone00{i}.wav" for i in range(3))
+    assert main(["embed", *names, "--checkpoint", run, "--out", "whole.npz"]) == 0
+    line = ["embed", *names, "--checkpoint", run, "--out", "deep/out.npz"]
+    with monkeypatch.context() as killed:
+        stopping_after(killed, 2)
+        assert main(line) == 130
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out.embed.partial"]
+    done = stopping_after(monkeypatch, 99)
+    assert main(line) == 0 and done == names[2:]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out.npz"]
+    with np.load("whole.npz") as whole, np.load("deep/out.npz") as found:
+        assert found.files == whole.files == names
+        assert all(np.array_equal(found[name], whole[name]) for name in names)
+    capsys.readouterr()
+    assert main([*line, "--json", "said.json"]) == 0 and done == names[2:]
+    assert "whole already" in capsys.readouterr().out
+    assert json.loads((tmp_path / "said.json").read_text())["files"] == 3
+    soundfile.write(names[0], tone(0.4, 7), 16_000)  # another recording by now
+    assert main(line) == 0 and done == [*names[2:], *names]
+
+
+def test_a_file_that_it_did_not_write_stays(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tones(tmp_path, 1, 0.3)
+    np.savez("mine.npz", x=np.ones(3))
+    for name, content in (("text.npz", b"notes"), ("table.parquet", b"notes"), ("mine.npz", None)):
+        path = tmp_path / name
+        path.write_bytes(content or path.read_bytes())
+        before = path.read_bytes()
+        assert main(["embed", "tone000.wav", "--checkpoint", run, "--out", name]) == 1
+        assert f"{name}: not written by `jepa-speech embed`" in capsys.readouterr().err
+        assert path.read_bytes() == before
+
+
+def test_folders_and_names_that_are_not_utf8(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    strange = os.fsdecode(b"caf\xe9.wav")
+    for name in ("in/b.wav", "in/deep/a.flac", "in/.hidden/x.wav", "c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, tone(0.3), 16_000)
+    (tmp_path / "c.wav").rename(strange)
+    for out in ("a.npz", "a.parquet"):
+        assert main(["embed", "in", strange, "in/b.wav", "--checkpoint", run, "--out", out]) == 0
+    wanted = ["in/b.wav", "in/deep/a.flac", "caf\\udce9.wav"]
+    with np.load("a.npz", allow_pickle=False) as found:
+        assert found.files == wanted and found[wanted[2]].shape == found["in/b.wav"].shape
+    assert pyarrow.parquet.read_table("a.parquet")["path"].to_pylist() == wanted
+    (tmp_path / "empty").mkdir()
+    capsys.readouterr()
+    assert main(["embed", "empty", "--checkpoint", run, "--out", "b.npz"]) == 1
+    assert "empty: no recordings there" in capsys.readouterr().err
+    (tmp_path / "in" / "c.m4a").touch()
+    assert main(["embed", "in", "--checkpoint", run, "--out", "b.npz"]) == 1
+    assert "c.m4a" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from toys import CONFIGS
 from jepa_speech.cli import main
 from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
+from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import Checkpoints, by_path
 from jepa_speech.train.configfile import load_config, plain
@@ -102,6 +103,57 @@ def test_a_checkpoint_transcribes_alone(made, trained, tmp_path, capsys):
     store = str(made / "valid.store")
     assert main(["evaluate", "--checkpoint", str(trained), "--store", store, "--json", str(said)]) == 0
     assert json.loads(said.read_text())["cer"] == pytest.approx(rows(trained)[-1]["heldout_cer"], rel=1e-5)
+
+
+def test_transcribing_goes_on_after_a_kill(made, trained, tmp_path, monkeypatch, capsys):
+    """Segments, silence and a name that is not UTF-8 among them; whole rows, in order, as without the kill."""
+    known = [json.loads(line) for line in (made / "valid" / "manifest.jsonl").read_text().splitlines()][:3]
+    folder = Path(shutil.copytree(made / "valid", tmp_path / "audio"))
+    (folder / known[2]["audio_path"]).rename(folder / "caf\udce9.wav")
+    rows = [known[0], {"audio_filepath": "000.wav", "offset": 0.0, "duration": 0.25, "text": ""}, known[1]]
+    rows.append({"audio_path": "caf\udce9.wav", "text": known[2]["text"]})
+    (folder / "m.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    line = ["transcribe", str(trained), "--manifest", str(folder / "m.jsonl"), "--out"]
+    assert main([*line, str(tmp_path / "whole.jsonl")]) == 0
+    real, heard = Pretrained.transcribe, []
+
+    def transcribe(self, wave, *more):
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+        heard.append(len(wave))
+        return real(self, wave, *more)
+
+    out = tmp_path / "out.jsonl"
+    with monkeypatch.context() as killed:
+        killed.setattr(Pretrained, "transcribe", transcribe)
+        assert main([*line, str(out)]) == 130
+        assert not out.exists() and heard[1] == 4_000  # 0.25 s: the segment alone
+        heard[:] = [0, 0]
+        with (tmp_path / "out.transcribe.partial").open("ab") as partial:
+            partial.write(b'{"name": "001.wav", "sta')  # half a line
+        assert main([*line, str(out)]) == 130  # at the third recording: the first two are known
+        heard[:] = [0]
+        assert main([*line, str(out)]) == 130
+        heard.clear()
+        assert main([*line, str(out)]) == 0 and len(heard) == 1
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["audio_path"] for row in found] == [
+        *(row["audio_path"] for row in known[:1]),
+        "000.wav",
+        known[1]["audio_path"],
+        "caf\udce9.wav",
+    ]
+    assert (found[1]["offset"], found[1]["duration"], found[1]["text"]) == (0.0, 0.25, "")
+    assert not (tmp_path / "out.transcribe.partial").exists()
+    monkeypatch.setattr(Pretrained, "transcribe", None)
+    capsys.readouterr()
+    assert main([*line, str(out)]) == 0
+    said = capsys.readouterr()
+    assert "whole already" in said.err and "WER" in said.out
+    out.write_text("my notes\n")
+    assert main([*line, str(out)]) == 1 and out.read_text() == "my notes\n"
+    assert "not written by `jepa-speech transcribe`" in capsys.readouterr().err
 
 
 def test_a_language_model_lets_it_write_only_words(made, trained, tmp_path):
@@ -191,4 +243,4 @@ def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys, monkeypatch
     assert "gone.wav: no such file" in told(1, ["transcribe", str(trained), "gone.wav"])
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave}) + "\n")
     line = ["transcribe", str(trained), "--manifest", str(tmp_path / "m.jsonl")]
-    assert "m.jsonl:1: the field 'text' is missing" in told(1, line)
+    assert "m.jsonl:1: the field text is missing" in told(1, line)

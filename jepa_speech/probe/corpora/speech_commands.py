@@ -37,13 +37,15 @@ def silence(noises: Path, out: Path) -> list[Path]:
     clips = []
     for path in files(noises, "*.wav"):
         try:
-            wave, rate = soundfile.read(path, dtype="int16")
+            with path.open("rb") as file:  # soundfile takes no names that are not UTF-8
+                wave, rate = soundfile.read(file, dtype="int16")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: not a recording that can be read ({error.error_string})") from error
         out.mkdir(parents=True, exist_ok=True)
         for second in range(len(wave) // rate):
             clips.append(out / f"{path.stem}_{second:03}.wav")
-            soundfile.write(clips[-1], wave[second * rate : (second + 1) * rate], rate)
+            with clips[-1].open("wb") as file:
+                soundfile.write(file, wave[second * rate : (second + 1) * rate], rate, format="WAV")
     if not clips:
         raise UserError(f"{noises}: no background noises (*.wav) there, of which silence is made")
     return clips

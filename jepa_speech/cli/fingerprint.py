@@ -1,0 +1,21 @@
+"""What tells a model, or a job, from another one."""
+
+import hashlib
+import json
+from typing import Any
+
+import jepa_speech
+from jepa_speech.export.pretrained import Pretrained
+from jepa_speech.files import sha256_arrays
+from jepa_speech.train.checkpoint import by_path
+
+
+def of_model(model: Pretrained) -> str:
+    """A digest of its weights, its config and this version."""
+    weights = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
+    return of_values(jepa_speech.__version__, model.config, weights)
+
+
+def of_values(*values: Any) -> str:
+    """A digest of plain JSON values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

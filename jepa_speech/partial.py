@@ -1,0 +1,130 @@
+"""Finished pieces of a long job, kept in one file as they come, so that the same command goes on after a kill."""
+
+import errno
+import fcntl
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jepa_speech.errors import UserError
+from jepa_speech.lock import NO_LOCKS
+
+MARK = "written by jepa-speech: partial"
+
+
+@contextmanager
+def kept(path: Path, job: str) -> Iterator["Pieces"]:
+    """The pieces of a job in the file `path`, which is removed when the block ends well, and stays otherwise.
+
+    job: a digest of all that decides what a piece is. Raises UserError where another process is at it, or the file is
+    of another job or of another program.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened(path) as file:
+        pieces = Pieces(file, path, job)
+        try:
+            yield pieces
+        except BaseException:
+            if not pieces.names():
+                path.unlink()
+            raise
+        path.unlink()
+
+
+class Pieces:
+    """A line that says which job it is, then for each piece a JSON line, and its bytes behind it.
+
+    What a kill left half-written at the end is cut, and so is a piece that is damaged, and all behind it.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, job: str) -> None:
+        self._file, self._known = file, {}
+        head = json.dumps({"mark": MARK, "job": job}).encode() + b"\n"
+        first = file.readline()
+        if not head.startswith(first):
+            ours = first.startswith(json.dumps({"mark": MARK})[:-1].encode())
+            whose = (
+                "of another model or other options: finish that command," if ours else "not of this program: move it,"
+            )
+            raise UserError(f"{path}: {whose} or name another --out")
+        end = len(head)
+        if first != head:
+            file.seek(0)
+            file.truncate()
+            file.write(head)
+        while (piece := self._read()) is not None:
+            self._known[piece["name"]] = piece | {"at": end}
+            end = file.tell()
+        file.seek(end)
+        file.truncate()
+        file.flush()
+
+    def names(self) -> list[str]:
+        return list(self._known)
+
+    def add(self, name: str, stamp: tuple[int, ...], row: Mapping[str, Any], data: bytes = b"") -> None:
+        """Keeps a piece. stamp: of the file that it was made from; row: plain JSON values."""
+        piece = {"name": name, "stamp": list(stamp), "row": row, "bytes": len(data)}
+        piece["crc"] = _crc(piece, data)
+        at = self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(piece).encode() + b"\n" + data)
+        self._file.flush()
+        self._known[name] = piece | {"at": at}
+
+    def row(self, name: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
+        """The row of a piece, None if there is none or its file has changed since."""
+        piece = self._known.get(name)
+        return piece["row"] if piece is not None and piece["stamp"] == list(stamp) else None
+
+    def data(self, name: str) -> bytes:
+        piece = self._known[name]
+        self._file.seek(piece["at"])
+        self._file.readline()
+        return self._file.read(piece["bytes"])
+
+    def _read(self) -> dict[str, Any] | None:
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            return None
+        try:
+            piece = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(piece, dict) or piece.keys() != {"name", "stamp", "row", "bytes", "crc"}:
+            return None
+        if not isinstance(piece["bytes"], int) or piece["bytes"] < 0:
+            return None
+        data = self._file.read(piece["bytes"])
+        return piece if _crc(piece, data) == piece["crc"] else None
+
+
+def _crc(piece: Mapping[str, Any], data: bytes) -> int:
+    head = json.dumps([piece[name] for name in ("name", "stamp", "row", "bytes")])
+    return zlib.crc32(data, zlib.crc32(head.encode()))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, made if it is not there, and locked. A file that another process has just removed is not it."""
+    while True:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    raise UserError(f"{path}: in use by another process; wait until it ends, or stop it") from error
+                if error.errno not in NO_LOCKS:
+                    raise
+                print(f"{path}: its file system has no locks; start no second process on it", file=sys.stderr)
+            try:
+                still_there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+            except FileNotFoundError:
+                still_there = False
+            if still_there:
+                yield file
+                return
