@@ -216,6 +216,7 @@ ARCHIVES = {  # members by name, labels by recording, sidecars without one
         {"v1.2-1.wav": "v1.2-1.json", "v1.2-2.wav": "v1.2-2.json"},
         1,
     ),
+    "names with dots, one of which fits": (["s.1.wav", "s.2.wav", "s.1.json"], {"s.1.wav": "s.1.json"}, 0),
     "names with dots, none of which fit": (["v1.2-1.wav", "v1.2-x.json", "v1.2-y.json", "v1.2-z.json"], {}, 3),
     "a name and more": (["a.wav", "a.json", "a.meta.json"], {"a.wav": "a.json"}, 1),
     "folders": (["x/a.wav", "y/a.wav", "y/a.json", "a.txt"], {"y/a.wav": "y/a.json"}, 1),
