@@ -11,7 +11,7 @@ from tqdm import tqdm
 from jepa_speech.data.decoding import probe
 from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.inputs.passed_over import PassedOver
-from jepa_speech.data.manifest import Entry, entries
+from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.data.recording import compare_duration, recording, rejected_row
 
@@ -52,7 +52,7 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
     Containers are looked through and headers read; with `full` everything is decoded, too, which takes as long as
     `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
     of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix. `passed_over` counts what was left out, by
-    kind (inputs/passed_over.py).
+    kind (inputs/passed_over.py). Raises UserError if there are no recordings.
     """
     reasons, seconds, first, read = Counter(), 0.0, None, 0
     rejects: list[dict[str, Any]] = []
@@ -67,6 +67,8 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
             first = first or _bad_line(entry, verdict)
             if len(rejects) < LISTED:
                 rejects.append(rejected_row(entry, verdict))
+    if not read:
+        raise nothing_there(inputs, passed)
     return {
         "read": read,
         "good": read - reasons.total(),

@@ -14,11 +14,11 @@ from pathlib import Path
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
-from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.passed_over import PassedOver, sentences
 from jepa_speech.data.inputs.unknown import KNOWN, looks_like
 from jepa_speech.errors import UserError
 
-__all__ = ["SUFFIXES", "Entry", "entries"]
+__all__ = ["Entry", "entries", "nothing_there"]
 
 HEAD = 4096  # bytes of an input by which its kind is told
 TSV = re.compile(rb"[^\t\n]*\r?\n[^\t\n]+\t\d+\r?(\n|$)")  # a root line, then a path and a number of samples
@@ -46,6 +46,15 @@ def entries(
             yield from fairseq.listed(name, root)
         else:
             yield from kind.listed(name, root, passed)
+
+
+def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError:
+    """The error for inputs without any recording, which says what was left out of them."""
+    there = "".join(f"; {line}" for line in sentences(passed.found))
+    return UserError(
+        f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)}){there}",
+        {"read": 0, "passed_over": passed.found},
+    )
 
 
 def _kind(name: Path):

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from jepa_speech.data import audio
 from jepa_speech.data.chunks import SHARD_MB, remove_left_overs, sidecar, spool, unfinished, write_chunk
 from jepa_speech.data.finish import finish
-from jepa_speech.data.inputs.passed_over import PassedOver, sentences
-from jepa_speech.data.manifest import SUFFIXES, entries
+from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.manifest import entries, nothing_there
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import Store, checked_rows, shard_path
 from jepa_speech.data.store_info import FORMAT, store_info
@@ -132,8 +132,7 @@ def _plan(inputs: Sequence[str | Path], root: str | Path | None, store: Path, se
     listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
     first = next(listing, None)
     if first is None:
-        there = "".join(f"; {line}" for line in sentences(passed.found))
-        raise UserError(f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)}){there}")
+        raise nothing_there(inputs, passed)
     with new_work(store) as work:
         bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
         with bar, replacing(work / "entries.jsonl") as file:
