@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 from typing import Any
 
-from jepa_speech.data.pipeline import batches
+from jepa_speech.data.pipeline import Batch, batches
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
@@ -62,12 +62,11 @@ def measure(store: Store, workers: int, seconds: float) -> dict[str, float]:
     utterances = samples = memory = looks = 0
     asked = time.monotonic()
     with closing(batches(store, plan, frozenset(), 0, ENDLESS, workers=workers)) as stream:
-        next(stream)
+        counts(next(stream))
         began = time.monotonic()
         while (now := time.monotonic() - began) < seconds:
-            batch = next(stream)
-            utterances += int(batch["weight"].sum())
-            samples += int(batch["lengths"] @ batch["weight"])
+            found = counts(next(stream))
+            utterances, samples = utterances + found[0], samples + found[1]
             if now >= looks * seconds / 5:  # looking costs some milliseconds
                 looks += 1
                 memory = max(memory, proportional(os.getpid()))
@@ -81,3 +80,12 @@ def measure(store: Store, workers: int, seconds: float) -> dict[str, float]:
         "mb_per_second": utterances * record_mb / took,
         "pss_mb": memory / 1e6,
     }
+
+
+def counts(batch: Batch) -> tuple[int, int]:
+    """Returns the utterances of a batch and their samples.
+
+    The batch ends with this function. A worker's arrays are in shared memory, which a thread of grain frees after the
+    last reference: one that is held until the process exits is reported as leaked.
+    """
+    return int(batch["weight"].sum()), int(batch["lengths"] @ batch["weight"])

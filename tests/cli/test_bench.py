@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 
 import pytest
@@ -22,6 +23,14 @@ def test_the_loader_s_figures_agree_with_each_other(tmp_path, capsys):
     if sys.platform.startswith("linux"):
         assert run["pss_mb"] > 50
     assert "pcm16" in capsys.readouterr().out
+
+
+def test_readers_leave_nothing_behind(tmp_path):
+    """Neither memory that is shared with them nor a warning of Python about it."""
+    store = babble_store(tmp_path, [0.5] * 8)
+    command = [sys.executable, "-m", "jepa_speech", "bench", "data", str(store.path), "--workers", "0", "1"]
+    done = subprocess.run([*command, "--seconds", "0.3"], capture_output=True, text=True, check=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 4
 
 
 @pytest.mark.parametrize("options", [["--seconds", "0"], ["--workers", "-1"]])

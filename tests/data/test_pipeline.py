@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 from backendless import BackendlessStore
+from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 from train.toy import ToyLabels, ToyStore, ToyTexts
 
 from jepa_speech.data.pipeline import EXTRAS, batches
@@ -70,6 +73,21 @@ def test_processes_share_the_rows_of_the_same_batch():
 def test_worker_processes_change_nothing():
     stream = batches(STORE, PLAN, frozenset({"mix"}), 0, 5, workers=2)
     same(list(stream), read(0, 5, frozenset({"mix"})))
+
+
+def test_a_stream_that_is_closed_has_freed_what_its_workers_shared(monkeypatch):
+    """Else Python warns of leaked memory when the process exits. The thread that frees it is slow here."""
+    freed, free = [], SharedMemoryArray.close_shm_async
+
+    def slowly(*args, **options):
+        time.sleep(0.4)
+        free(*args, **options)
+        freed.append(args)
+
+    monkeypatch.setattr(SharedMemoryArray, "close_shm_async", slowly)
+    with closing(batches(STORE, PLAN, frozenset(), 0, 3, workers=1)) as stream:
+        arrays = len([x for x in next(stream).values() if isinstance(x, SharedMemoryArray)])
+    assert len(freed) >= arrays > 4
 
 
 def test_workers_never_initialise_a_jax_backend():
