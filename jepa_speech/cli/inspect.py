@@ -1,11 +1,13 @@
 """`jepa-speech inspect`: what a store holds, whether it is sound, and parts or stores made one."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from jepa_speech.cli.prepare import print_figures
+from jepa_speech.cli.recognised import other_than_a_store
 from jepa_speech.data.inputs.passed_over import sentences
 from jepa_speech.data.inspection import describe, verify
 from jepa_speech.data.joining import join
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    for path in args.stores:
+        if other := other_than_a_store(Path(path)):
+            raise UserError(f"{path}: not a store but {other}")
     if args.merge:
         results = _merge(args)
         print_figures(results)

@@ -1,0 +1,96 @@
+"""What a path holds that is not a store, for whoever looks for one there: a line, with what to do with it."""
+
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.anchors.load import load_anchor
+from jepa_speech.data.inputs.folder import SUFFIXES
+from jepa_speech.errors import UserError
+from jepa_speech.files import read_json
+
+OF_STORES = ("store.json", "shards", "index", "work")
+MANY = 20_000  # names of a folder that are looked at
+
+
+def other_than_a_store(path: Path) -> str:
+    """Returns what `path` holds and what to do with it, "" where that is a store, part of one, or not recognised."""
+    if path.is_file():
+        return _file(path)
+    if not path.is_dir() or any((path / name).exists() for name in OF_STORES):
+        return ""
+    if (path / "config.json").is_file():
+        return _with_config(path)
+    if (path / "hubconf.py").is_file() and (path / "model").is_dir():
+        return "an upstream folder for S3PRL, written by `jepa-speech export s3prl` (docs/export.md)"
+    if (path / "export.json").is_file():
+        return "a StableHLO program, written by `jepa-speech export stablehlo` (docs/export.md)"
+    if path.name == "checkpoints" or path.parent.name == "checkpoints":
+        run = path.parent if path.name == "checkpoints" else path.parent.parent
+        return f"a checkpoint of the run {run}: run `jepa-speech inspect {run}`"
+    if (path / "meta.json").is_file() and (path / "blocks.bin").is_file():
+        return _labels(path)
+    return _of_names(path)
+
+
+def _file(path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith(".npz"):
+        try:
+            anchor = load_anchor(path)
+        except UserError:
+            return "an .npz file that is not an anchor, perhaps features that `jepa-speech embed` wrote"
+        return (
+            f"an anchor of {anchor.components} components in {anchor.features}: use it with `jepa-speech label --store "
+            f"STORE --anchor {path}`"
+        )
+    if name.endswith((".jsonl", ".tsv", ".tar", ".parquet", *SUFFIXES)):
+        return f"an input: make a store of it with `jepa-speech prepare --input {path} --out STORE`"
+    if name.endswith(".safetensors"):
+        return f"the weights of a model: use its folder with `jepa-speech import hf {path.parent} --out RUN`"
+    return "a file: name a folder written by `jepa-speech prepare`"
+
+
+def _with_config(path: Path) -> str:
+    config: Any = read_json(path / "config.json")
+    if isinstance(config, dict) and "model_type" in config:
+        return (
+            f"a model folder of transformers ({config['model_type']}): make a run of it with `jepa-speech import hf "
+            f"{path} --out RUN`"
+        )
+    objective, train = (config.get(key) if isinstance(config, dict) else None for key in ("objective", "train"))
+    if not isinstance(objective, dict):
+        return ""
+    steps = [int(saved.name) for saved in (path / "checkpoints").glob("*") if saved.name.isdigit()]
+    planned = train.get("steps") if isinstance(train, dict) else None
+    return (
+        f"a run folder: objective {objective.get('name')}, {f'step {max(steps)}' if steps else 'no checkpoint yet'} of "
+        f"{planned}; {path / 'config.json'} has its config. See `jepa-speech goodput {path}`, or `evaluate`, `probe`, "
+        "`analyze` and `embed` with --checkpoint"
+    )
+
+
+def _labels(path: Path) -> str:
+    meta = read_json(path / "meta.json")
+    meta = meta if isinstance(meta, dict) else {}
+    store = path.parent.parent
+    return (
+        f"the labels of anchor {str(meta.get('anchor'))[:12]}: {meta.get('components')} components, "
+        f"{meta.get('frames')} frames; run `jepa-speech inspect {store}` for their store"
+    )
+
+
+def _of_names(path: Path) -> str:
+    found = []
+    for inner in path.rglob("*"):
+        found.append(inner.name.lower())
+        if len(found) == MANY:
+            break
+    manifests = sum(name.endswith((".jsonl", ".tsv")) for name in found)
+    recordings = sum(name.endswith((*SUFFIXES, ".tar", ".parquet")) for name in found)
+    if not manifests and not recordings:
+        return ""
+    what = [f"{count} {noun}" for count, noun in ((manifests, "manifests"), (recordings, "recordings")) if count]
+    several = "or more " if len(found) == MANY else ""
+    one = path / "NAME.jsonl" if manifests else path
+    make = f"make a store of it with `jepa-speech prepare --input {one} --out STORE`"
+    return f"a folder of {several}{' and '.join(what)}: {make}"
