@@ -22,7 +22,6 @@ from jepa_speech.data.joining import join
 from jepa_speech.data.manifest import entries
 from jepa_speech.data.prepare import prepare
 from jepa_speech.data.store import Store
-from jepa_speech.errors import UserError
 
 
 def left_out(*inputs) -> dict[str, dict[str, tuple[int, str]]]:
@@ -106,14 +105,15 @@ def test_audio_that_is_not_read_is_named(tmp_path, capsys):
     assert left_out(archive) == {"suffix": {".sph": (1, "b.sph")}, "member": {".cls": (1, "c.cls")}}
 
 
-def test_only_audio_that_is_not_read(tmp_path):
+def test_only_audio_that_is_not_read(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     os.mkdir(os.fsencode(tmp_path) + b"/in/caf\xe9")  # noqa: PTH102
     (tmp_path / os.fsdecode(b"in/caf\xe9/x.sph")).write_bytes(b"?")
-    with pytest.raises(
-        UserError, match=r"no recordings there .*; .*not read: 1 .sph \(first: caf\\udce9/x.sph\): convert"
-    ):
-        prepare([tmp_path / "in"], tmp_path / "store", workers=1)
+    for how in (["--check"], ["--out", str(tmp_path / "store")]):
+        assert cli.main(["prepare", "--input", str(tmp_path / "in"), *how, "--json", str(tmp_path / "found.json")]) == 1
+        error = capsys.readouterr().err
+        assert "no recordings there" in error and r"not read: 1 .sph (first: caf\udce9/x.sph): convert" in error
+        assert json.loads((tmp_path / "found.json").read_text())["passed_over"]["suffix"][".sph"]["count"] == 1
     write_tones(tmp_path / "in", 1)
     assert prepare([tmp_path / "in"], tmp_path / "store", workers=1)["passed_over"]["suffix"][".sph"]["count"] == 1
 
