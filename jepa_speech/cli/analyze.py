@@ -10,10 +10,11 @@ from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained
-from jepa_speech.files import read_json, read_jsonl, write_json
+from jepa_speech.files import read_jsonl, write_json
 from jepa_speech.probe import evaluate, plots, report, result_plots, side_by_side
 from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
+from jepa_speech.probe.saved import read_results
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"
 EXAMPLE = "jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out analysis"
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     folders, draw = named(args.checkpoint), {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
     lists = {"store": (args.store, from_store(Store(args.store), **draw))}
     models = {name: load_pretrained(folder) for name, folder in folders.items()}
-    probed = read_json(args.probe) if args.probe else None
+    probed = read_results(args.probe) if args.probe else None
     if args.data:
         lists["data"] = (f"{args.data}, valid split", from_manifest(Path(args.data), "valid", **draw))
     subjects, notes = {}, []

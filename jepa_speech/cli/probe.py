@@ -13,11 +13,12 @@ from jepa_speech.cli import fingerprint, language_model
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_json, write_json
+from jepa_speech.files import write_json
 from jepa_speech.probe import evaluate, report, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
+from jepa_speech.probe.saved import read_results
 from jepa_speech.train.configfile import file_and_variant, load_config
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
@@ -113,11 +114,3 @@ def architecture(like: str) -> Mapping[str, Any]:
     """The config of a run folder, or of a config file (configs/x.py, configs/x.py:NAME)."""
     is_file = not Path(like).is_dir() and Path(file_and_variant(like)[0]).suffix == ".py"
     return load_config(like).to_dict() if is_file else load_pretrained(like).config
-
-
-def read_results(path: str) -> dict[str, Any]:
-    results = read_json(path)
-    tasks = results.get("tasks") if isinstance(results, dict) else None
-    if not tasks or not all("figures" in part for part in tasks.values()):
-        raise UsageError(f"{path}: not a results file of this version of `jepa-speech probe`; probe again")
-    return results

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jepa_speech.array_files import read_npy
 from jepa_speech.data.store_info import INDEX
 from jepa_speech.files import replacing
 
@@ -40,4 +41,4 @@ def index_writer(store: Path) -> Iterator[Callable[[Index], None]]:
 
 def written_index(store: Path) -> Index:
     """The columns, memory-mapped."""
-    return {name: np.load(store / "index" / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in INDEX}
+    return {name: read_npy(store / "index" / f"{name}.npy", "run the same command again") for name in INDEX}

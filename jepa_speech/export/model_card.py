@@ -13,6 +13,7 @@ from jepa_speech.files import read_json
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe import evaluate
+from jepa_speech.probe.saved import read_results
 
 JOINERS = "\u200c\u200d"  # not printable by themselves, but part of words and emoji
 HEADER = """---
@@ -95,8 +96,9 @@ def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[li
 
 def results(run: str | Path) -> str:
     """What `jepa-speech probe` wrote to the run folder, or to a folder in it, as a table."""
-    found = [read_json(path) for pattern in ("*.json", "*/*.json") for path in sorted(Path(run).glob(pattern))]
-    probed = [part for part in found if isinstance(part, dict) and "tasks" in part and "recipe" in part]
+    paths = [path for pattern in ("*.json", "*/*.json") for path in sorted(Path(run).glob(pattern))]
+    found = {path: part for path in paths if isinstance(part := read_json(path), dict)}
+    probed = [read_results(path) for path, part in found.items() if "tasks" in part and "recipe" in part]
     if not probed:
         return "None were written to the run folder (`jepa-speech probe --checkpoint RUN --out RUN/probe`).\n"
     return f"Frozen features, by `jepa-speech probe`:\n\n{table(evaluate.table(probed))}"

@@ -6,15 +6,17 @@ hand but to win space.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from jepa_speech import checked
+from jepa_speech.array_files import read_npy, write_npy
 from jepa_speech.data.decoder import VERSION, changed
 from jepa_speech.data.place import Place
 from jepa_speech.errors import UserError
-from jepa_speech.files import replacing
 
 LIMIT = 32 * 2**30  # bytes of a folder; what does not fit is computed whenever it is needed
 
@@ -29,7 +31,7 @@ class Cache:
     def layers(self, recording: Place, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The layers (L, T, D) of a recording, from disk or else from `compute()`, and then kept if there is room.
 
-        Raises UserError for a file of the cache that is not whole.
+        A file of the cache that is damaged is replaced, and a line on stderr says so.
         """
         try:
             digest = hashlib.sha256(Path(recording.path).read_bytes())
@@ -40,14 +42,16 @@ class Cache:
         if changed(recording.path, recording.is_segment):
             digest.update(f"decoder {VERSION}".encode())
         path = self.folder / f"{digest.hexdigest()}.npy"
-        if path.is_file():
-            try:
-                return np.load(path, allow_pickle=False)
-            except (ValueError, EOFError) as error:
-                raise UserError(f"{path}: not a whole array ({error}): delete it, and it is made again") from error
+        try:
+            layers = read_npy(path, "made again")
+            return checked.array(layers, str(path), shape=(None, None, None))
+        except FileNotFoundError:
+            replaces = 0
+        except UserError as error:
+            print(f"computed again: {error}", file=sys.stderr)
+            replaces = path.stat().st_size
         layers = compute()
-        if layers.nbytes <= self.room:
-            with replacing(path) as file:
-                np.save(file, layers, allow_pickle=False)
-            self.room -= layers.nbytes
+        if layers.nbytes <= self.room + replaces:
+            write_npy(path, layers)
+            self.room -= layers.nbytes - replaces
         return layers

@@ -117,7 +117,7 @@ def estimate(results: Results, task: str, figure: str | None = None) -> bootstra
 
 def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> bootstrap.Estimate:
     """The mean of a figure over a system's runs (seeds); its interval covers the choice of utterances and of runs."""
-    tables = [figure_of(results, task, figure)["counts"] for results in runs]
+    tables = [_counts(results, task, figure) for results in runs]
     counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
     return bootstrap.paired(
         counts, counts[:1] * [0, 1], linear=is_linear(runs[0], task, figure)
@@ -132,7 +132,7 @@ def compare(
     Several results of a system are its runs (seeds). Raises UserError if a task or the utterances do not match.
     """
     runs = (*ours, *theirs)
-    tables = [figure_of(results, task, figure)["counts"] for results in runs]
+    tables = [_counts(results, task, figure) for results in runs]
     keys = sorted(tables[0])
     for results, table in zip(runs, tables, strict=True):
         if sorted(table) != keys:
@@ -169,6 +169,13 @@ def text(rows: Sequence[Sequence[str]]) -> str:
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def _counts(results: Results, task: str, figure: str | None) -> dict[str, Any]:
+    """The counts of each recording; UserError where the results do not have them."""
+    if (found := figure_of(results, task, figure).get("counts")) is None:
+        raise UserError(f"the results of {results['name']} have no counts of recordings for {task}: probe it again")
+    return found
 
 
 def _estimate(figure: Results) -> bootstrap.Estimate:

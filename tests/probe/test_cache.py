@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from damages import damage
 from spoken import write_spoken
 
-from jepa_speech.errors import UserError
 from jepa_speech.features.grid import frames
 from jepa_speech.probe import extract as room
 from jepa_speech.probe import phones, pooled, slot_values
@@ -59,12 +59,18 @@ def test_what_does_not_fit_is_extracted_again(corpus, tmp_path):
     assert len(files) == 3 and extract.calls == 18 - 3
 
 
-def test_a_broken_file_is_named(corpus, tmp_path):
-    gather(TASKS, corpus, Counting(), False, Cache(tmp_path / "c", "a"))
-    path = next((tmp_path / "c" / "a").iterdir())
-    path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UserError, match=f"{path.name}: not a whole array"):
-        gather(TASKS, corpus, Counting(), False, Cache(tmp_path / "c", "a"))
+def test_a_damaged_file_is_made_again(corpus, tmp_path, capsys):
+    wanted = gather(TASKS, corpus, Counting(), False, Cache(tmp_path / "c", "a"))
+    random, folder, damaged = np.random.default_rng(0), tmp_path / "c" / "a", 0
+    for kinds in [["flip"]] * 8 + [["cut"]] * 3 + [["delete"]]:
+        whole = {path: path.read_bytes() for path in folder.iterdir()}
+        done, extract = damage(folder, random, kinds), Counting()
+        assert same(wanted, gather(TASKS, corpus, extract, False, Cache(tmp_path / "c", "a")))
+        assert extract.calls == 1 and {path: path.read_bytes() for path in folder.iterdir()} == whole
+        said = capsys.readouterr().err
+        assert f"computed again: {done.path}: damaged" in said or kinds == ["delete"]
+        damaged += "computed again" in said
+    assert damaged == 11
 
 
 def test_sequences_beyond_memory_are_the_same(corpus, monkeypatch):
