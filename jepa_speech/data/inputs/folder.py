@@ -18,6 +18,7 @@ UNREAD_SUFFIXES = (
     ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpg", ".nist", ".oga", ".pcm", ".ra", ".raw", ".rf64",
     ".shn", ".snd", ".sph", ".spx", ".tta", ".voc", ".vox", ".w64", ".weba", ".webm", ".wv", ".wv1", ".wv2",
 )  # fmt: skip
+BESIDE = (".ctm", ".eaf", ".json", ".lab", ".phn", ".srt", ".textgrid", ".trn", ".txt", ".vtt", ".wrd")
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".flac.gz")
 
 
@@ -45,11 +46,13 @@ def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterato
             if path.is_symlink() and not bounds.hold(bounds.real(str(path))):
                 subfolders.remove(name)
                 yield bounds.outside(_entry(folder, path, {}))
-        for name in names:
-            if name.lower().endswith(ARCHIVES) and not is_hidden(name):
-                passed.add("archive", Path(name.lower()).suffix, below + name)
         recordings = [name for name in names if is_recording(name, below + name, passed)]
-        texts = transcripts(Path(inner), names, {Path(name).stem for name in recordings}, passed)
+        stems = {Path(name).stem for name in recordings}
+        for name in names:
+            kind = _not_read(name, stems)
+            if kind:
+                passed.add(kind, Path(name).suffix.lower(), below + name)
+        texts = transcripts(Path(inner), names, stems, passed)
         for name in recordings:
             path = Path(inner, name)
             yield bounds.located(_entry(folder, path, texts.get(path.stem, {})))
@@ -69,6 +72,16 @@ def is_recording(name: str, place: str, passed: PassedOver) -> bool:
     elif lower.endswith(UNREAD_SUFFIXES) and not is_hidden(name):
         passed.add("suffix", Path(lower).suffix, place)
     return listed and not is_hidden(name)
+
+
+def _not_read(name: str, stems: set[str]) -> str:
+    """The kind (passed_over.py) of a file that is no recording, yet perhaps expected to be read; `stems` have audio."""
+    if is_hidden(name):
+        return ""
+    if name.lower().endswith(ARCHIVES):
+        return "archive"
+    is_beside = name.lower().endswith(BESIDE) and bool(stems & {Path(name).stem, name.partition(".")[0]})
+    return "beside" if is_beside else ""
 
 
 def _entry(root: Path, path: Path, labels: dict[str, str]) -> Entry:

@@ -10,6 +10,11 @@ Found = dict[str, dict[str, dict[str, Any]]]  # kind (of SENTENCES) -> what -> {
 SENTENCES = {
     "hidden": ("hidden, left out", "{count} {what}", ""),
     "suffix": ("audio that is not read", "{count} {what}", ": convert them to FLAC or WAV"),
+    "beside": (
+        "files beside recordings, which give no labels in a folder",
+        "{count} {what}",
+        ": write a manifest, or pack .json and .txt as tar",
+    ),
     "archive": ("archives within a folder are not opened", "{count} {what}", ": name them as --input"),
     "member": ("members of archives that are neither audio nor .json or .txt", "{count} {what}", ""),
     "column": ("columns whose type is no label's", "{what}", ""),
