@@ -49,8 +49,7 @@ def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterato
         recordings = [name for name in names if is_recording(name, below + name, passed)]
         stems = {Path(name).stem for name in recordings}
         for name in names:
-            kind = _not_read(name, stems)
-            if kind:
+            if kind := _not_read(name, stems):
                 passed.add(kind, Path(name).suffix.lower(), below + name)
         texts = transcripts(Path(inner), names, stems, passed)
         for name in recordings:

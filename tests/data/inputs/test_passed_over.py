@@ -133,10 +133,10 @@ def test_parts_and_joined_stores_say_it_too(tmp_path):
 
 
 def test_every_kind_has_its_sentence_and_memory_has_a_bound(monkeypatch):
-    named = set()
+    named, page = set(), (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
     for path in Path(passed_over.__file__).parent.glob("*.py"):
         named |= set(re.findall(r'(?:passed\.add\(|return )"(\w+)"', path.read_text(encoding="utf-8")))
-    assert named >= set(passed_over.SENTENCES)
+    assert named >= set(passed_over.SENTENCES) and all(f"| `{kind}` |" in page for kind in passed_over.SENTENCES)
     monkeypatch.setattr(passed_over, "KEPT", 3)
     passed = PassedOver()
     for i in range(9):
@@ -165,7 +165,7 @@ def transcripts_of_another_folder(folder):
 
 
 def labels_in_a_folder(folder):
-    """As VCTK, TIMIT and LibriTTS have them; a.csv has no recording's name of its own kind."""
+    """As VCTK, TIMIT and LibriTTS have them."""
     write_tones(folder / "in" / "deep", 2)
     for name in (
         "tone000.txt",
