@@ -6,7 +6,7 @@ Everything starts at 0, the attention as a plain mean. Padding has the score −
 that is added to the scores, as s3prl's attentive pooling has it, leaves padding most of its weight.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import optax
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.classification import WEIGHTED, views
 from jepa_speech.probe.inputs import Sequences
+from jepa_speech.probe.progress import QUIET, Bar, stepped
 
 FORM = Sequences
 NONE = ""  # the value of a slot that an utterance does not fill
@@ -56,13 +57,13 @@ def slots_of(targets: Sequence[Mapping[str, str]]) -> Slots:
     return Slots(names, [sorted({NONE, *(t[name] for t in targets if name in t)}) for name in names])
 
 
-def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results of one task (see evaluate.py). Targets are {slot: value}; a slot that is left out has the value ''."""
     slots = slots_of(data["train"].targets)
     truth = {split: slots.numbers(part.targets) for split, part in data.items()}  # (U, S)
     heads, curves, weights = {}, {}, {}
     for name, view in views(data["train"].features[0].shape[0]).items():
-        rate, parameters, curves[name] = fit(data, truth, slots, view, recipe, seed)
+        rate, parameters, curves[name] = fit(data, truth, slots, view, recipe, seed, partial(bar, name))
         weights[name] = jax.nn.softmax(parameters["layers"])
         right = predict(parameters, data["test"], view, recipe.batch) == truth["test"]
         counts = {
@@ -88,7 +89,13 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
 
 
 def fit(
-    data: Mapping[str, Sequences], truth: Mapping[str, np.ndarray], slots: Slots, view: slice, recipe: Recipe, seed: int
+    data: Mapping[str, Sequences],
+    truth: Mapping[str, np.ndarray],
+    slots: Slots,
+    view: slice,
+    recipe: Recipe,
+    seed: int,
+    bar: Callable[[int, str], Any],
 ) -> tuple[float, Parameters, list[list[float]]]:
     """The learning rate that is best on valid (the first of equals), its parameters, and its rows (step, valid)."""
     train, generator = data["train"], np.random.default_rng(seed)
@@ -104,7 +111,7 @@ def fit(
     }
     state = jax.vmap(optax.scale_by_adam().init)(parameters)
     batch, order, curve = min(recipe.batch, len(train.keys)), np.empty(0, int), []
-    for step in range(recipe.steps):
+    for step in stepped(recipe.steps, bar):
         if len(order) < batch:
             order = np.concatenate([order, generator.permutation(len(train.keys))])
         chosen, order = order[:batch], order[batch:]

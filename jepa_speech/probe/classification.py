@@ -1,6 +1,6 @@
 """Heads that classify rows: frames, or utterances by their mean. One per layer, and one on the weighted sum of all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.inputs import Rows
 from jepa_speech.probe.linear import Fitted, Recipe, fit, predict
+from jepa_speech.probe.progress import QUIET, Bar
 
 FORM = Rows
 WEIGHTED = "weighted"
@@ -20,19 +21,21 @@ class Head(NamedTuple):
     predicted: np.ndarray  # (N,) of the test rows
 
 
-def evaluate(task: Any, data: Mapping[str, Rows], recipe: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(task: Any, data: Mapping[str, Rows], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results of one task (see evaluate.py), with the confusion matrix of the chosen head."""
-    return results([data], recipe, seed)
+    return results([data], recipe, seed, bar)
 
 
-def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int) -> dict[str, Any]:
+def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results over folds, each split into train, valid and test: their mean, with one choice of head for all.
 
     The counts of an utterance are weighted such that every fold counts alike, however many rows it tests.
     """
     if len(folds[0]["train"].classes) < 2:
         raise UserError(f"all recordings have the label {folds[0]['train'].classes[0]}: there is nothing to tell apart")
-    trained = [heads_of(data, recipe, seed) for data in folds]
+    total = len(folds) * len(views(folds[0]["train"].x.shape[1]))
+    with bar("classifiers of each layer", total, "head") as shown:
+        trained = [heads_of(data, recipe, seed, shown.update) for data in folds]
     valid = {name: float(np.mean([heads[name].model.valid_accuracy for heads in trained])) for name in trained[0]}
     chosen = max(valid, key=valid.get)
     tests = [data["test"] for data in folds]
@@ -65,13 +68,16 @@ def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int) -> d
     }
 
 
-def heads_of(data: Mapping[str, Rows], recipe: Recipe, seed: int) -> dict[str, Head]:
-    """Every head, trained on train with the settings that are best on valid."""
+def heads_of(
+    data: Mapping[str, Rows], recipe: Recipe, seed: int, done: Callable[[], Any] = lambda: None
+) -> dict[str, Head]:
+    """Every head, trained on train with the settings that are best on valid. done: called after each."""
     heads = {}
     for name, view in views(data["train"].x.shape[1]).items():
         part = {split: replace(rows, x=rows.x[:, view]) for split, rows in data.items()}
         model = fit(part["train"], part["valid"], recipe, seed)
         heads[name] = Head(model, predict(model, part["test"].x))
+        done()
     return heads
 
 

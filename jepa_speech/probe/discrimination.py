@@ -15,6 +15,7 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.probe import bootstrap, dtw
 from jepa_speech.probe.inputs import Sequences
+from jepa_speech.probe.progress import QUIET, Bar
 
 FORM = Sequences
 
@@ -41,7 +42,7 @@ class Cell(NamedTuple):
     x: np.ndarray
 
 
-def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results of one task (see evaluate.py). Targets are lists of abx.Item. The interval is that of its utterances."""
     splits = {split: Split(part, recipe) for split, part in data.items()}
     for split, part in splits.items():
@@ -49,13 +50,16 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
             if not cells:
                 raise UserError(f"the {split} split has no two phones in one context to compare {speakers} speakers")
     heads = {}
-    for layer in range(data["test"].features[0].shape[0]):
-        valid = splits["valid"].error(layer, "within")[0]
-        figures = {}
-        for speakers in ("within", "across"):
-            counts = bootstrap.influences(*splits["test"].error(layer, speakers))
-            figures[f"ABX {speakers}"] = bootstrap.figure(data["test"].keys, counts, linear=True)
-        heads[f"layer {layer}"] = {"valid": valid, "figures": figures}
+    layers = data["test"].features[0].shape[0]
+    with bar("distances in each layer", layers, "layer") as shown:
+        for layer in range(layers):
+            valid = splits["valid"].error(layer, "within")[0]
+            figures = {}
+            for speakers in ("within", "across"):
+                counts = bootstrap.influences(*splits["test"].error(layer, speakers))
+                figures[f"ABX {speakers}"] = bootstrap.figure(data["test"].keys, counts, linear=True)
+            heads[f"layer {layer}"] = {"valid": valid, "figures": figures}
+            shown.update()
     return {
         "figures": {"ABX within": "lower", "ABX across": "lower"},
         "chosen": min(heads, key=lambda name: heads[name]["valid"]),

@@ -4,7 +4,7 @@ A task (TASKS; extract.py: Task) says what it reads, what it takes from a record
 learns from that. A kind is a module with FORM, the form in which it wants its inputs (inputs.py: Rows for classifiers,
 Sequences for what needs whole utterances), and
 
-    evaluate(task, data: {split: FORM}, recipe: task.RECIPE, seed) -> the results of the task, plain JSON values
+    evaluate(task, data: {split: FORM}, recipe: task.RECIPE, seed, bar) -> the results of the task, plain JSON values
 
 These results hold, whatever the kind:
 
@@ -36,6 +36,7 @@ from jepa_speech.probe import abx, asr, asv, bootstrap, phones, pooled, pr, slot
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.classification import WEIGHTED
 from jepa_speech.probe.extract import Extract, Task, gather
+from jepa_speech.probe.progress import bars
 
 TASKS: dict[str, Task] = {
     "phones": phones,
@@ -82,7 +83,7 @@ def probe(
     results = {}
     for task, module in chosen.items():
         try:
-            results[task] = module.KIND.evaluate(module, data.pop(task), recipes[task], seed)
+            results[task] = module.KIND.evaluate(module, data.pop(task), recipes[task], seed, bars(task, progress))
         except UserError as error:
             raise UserError(f"{folder}: {task}: {error}") from error
     return {

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.errors import UserError
@@ -18,6 +17,7 @@ from jepa_speech.features.grid import FRAME_RATE, HOP, SAMPLE_RATE, WINDOW, fram
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.dataset import Utterance, check_files, wave_of, where_of
 from jepa_speech.probe.inputs import OnDemand, Rows, Sequences
+from jepa_speech.probe.progress import Bar, along
 
 Extract = Callable[[np.ndarray, int], list[np.ndarray]]
 MEMORY = 8 * 2**30  # bytes of whole sequences that are kept; further ones are computed whenever they are needed
@@ -43,7 +43,7 @@ class Kind(Protocol):
 
     FORM: type[Rows] | type[Sequences]
 
-    def evaluate(self, task: "Task", data: dict[str, Any], recipe: Any, seed: int) -> dict[str, Any]:
+    def evaluate(self, task: "Task", data: dict[str, Any], recipe: Any, seed: int, bar: Bar) -> dict[str, Any]:
         """Trains on train, chooses on valid, scores on test. data: split -> FORM. Results: see evaluate.py."""
 
 
@@ -80,7 +80,7 @@ def gather(
                 wanted.setdefault(utterance.entry.identity(), []).append((task, split, index))
     taken = {task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks}
     room = MEMORY
-    for readers in tqdm(wanted.values(), desc="features", unit="file", disable=not progress):
+    for readers in along(wanted.values(), "features", len(wanted), "file", progress):
         task, split, index = readers[0]
         layers = layers_of(splits[task][split][index].entry, extract, cache)  # (L, T, D)
         for task, split, index in readers:

@@ -13,17 +13,18 @@ from jepa_speech.errors import UserError
 from jepa_speech.probe import classification
 from jepa_speech.probe.inputs import Rows, joined, selected, standardised
 from jepa_speech.probe.linear import Recipe
+from jepa_speech.probe.progress import QUIET, Bar
 
 FORM = Rows
 FOLDS = 5
 VALID = 0.2  # of a fold's training utterances
 
 
-def evaluate(task: Any, data: Mapping[str, Rows], recipe: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(task: Any, data: Mapping[str, Rows], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results over the folds (see classification.py)."""
     everything = joined(list(data.values()))
     folds = [split(everything, tested, seed) for tested in speaker_folds(everything.speakers)]
-    return classification.results(folds, recipe, seed)
+    return classification.results(folds, recipe, seed, bar)
 
 
 def speaker_folds(speakers: Sequence[str]) -> list[list[str]]:

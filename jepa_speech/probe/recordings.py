@@ -10,6 +10,7 @@ import numpy as np
 from jepa_speech.data.store import Store
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.probe.dataset import Utterance, check_files, read_manifest, wave_of
+from jepa_speech.probe.progress import along
 from jepa_speech.probe.segments import Phones, Segment
 
 
@@ -22,7 +23,7 @@ class Recording(NamedTuple):
 def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
     """`count` recordings drawn by the seed alone, each at most `seconds` long, read one at a time."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    for i in chosen:
+    for i in along(chosen, store.path.name, len(chosen), "recording"):
         yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
 
 
@@ -32,7 +33,7 @@ def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: floa
     utterances = Phones(folder).of(listed)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
     check_files(utterances[i] for i in chosen)
-    return (_read(utterances[i], seconds) for i in chosen)
+    return (_read(utterances[i], seconds) for i in along(chosen, folder.name, len(chosen), "recording"))
 
 
 def _read(utterance: Utterance, seconds: float) -> Recording:

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from jepa_speech.files import printable, write_text
+from jepa_speech.probe.progress import along
 
 NAME = 32  # characters of a name beside or within the axes
 
@@ -131,5 +132,5 @@ def escaped(text: str) -> str:
 def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
     """FOLDER/<name>.png for each figure."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
+    for name, figure in along(figures.items(), "pictures", len(figures), "picture"):
         (Path(folder) / f"{name}.png").write_bytes(png(figure))

@@ -6,6 +6,7 @@ model (Recipe.beam) each figure has a second one, NAME_lm, of what beam search f
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jepa_speech.probe import bootstrap
 from jepa_speech.probe.classification import views
 from jepa_speech.probe.ctc_head import Recipe, Recogniser
 from jepa_speech.probe.inputs import Sequences
+from jepa_speech.probe.progress import QUIET, Bar, stepped
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import Vocabulary
 
@@ -36,7 +38,7 @@ class Fitted(NamedTuple):
     curve: list[list[float]]
 
 
-def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results of one task (see evaluate.py), and `infeasible`: training texts longer than their frames."""
     train, test = data["train"], data["test"]
     check_references(task, data)
@@ -47,11 +49,16 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
     layers, _, width = train.features[0].shape
     model = Recogniser(layers, width, len(vocabulary), recipe)
     padding = Padding(data, vocabulary)
-    fitted = [fit(task, model, padding, data, vocabulary, rate, seed) for rate in recipe.learning_rates]
+    fitted = [
+        fit(task, model, padding, data, vocabulary, rate, seed, partial(bar, f"learning rate {rate:g}"))
+        for rate in recipe.learning_rates
+    ]
     best = (min if first_figure(task)[1] == "lower" else max)(fitted, key=lambda one: one.valid)
     counts, figures = {}, {}
     for suffix, decode in decoders.items():
-        found = scores(task, test, transcribe(model, best.params, padding, test, decode))
+        with bar(f"test{suffix}", len(test.keys), "utterance") as shown:
+            hypotheses = transcribe(model, best.params, padding, test, decode, shown.update)
+        found = scores(task, test, hypotheses)
         counts |= {figure + suffix: values for figure, values in found.items()}
         figures |= {figure + suffix: way for figure, way in task.FIGURES.items()}
     name = list(views(layers))[-1]  # the weighted sum, or the only layer
@@ -79,6 +86,7 @@ def fit(
     vocabulary: Vocabulary,
     rate: float,
     seed: int,
+    bar: Callable[[int, str], Any],
 ) -> Fitted:
     """Trains on train at one learning rate, and keeps what was best on valid."""
     recipe, (figure, way) = model.recipe, first_figure(task)
@@ -86,7 +94,7 @@ def fit(
     params, state = model.init(key)
     best, curve = None, []
     batches = padding.epochs(data["train"], recipe.batch, seed)
-    for number in range(1, recipe.steps + 1):
+    for number in stepped(recipe.steps, bar, first=1):
         batch = next(batches)
         params, state = model.step(params, state, batch, rate, jax.random.fold_in(key, number))
         if number % max(1, recipe.steps // recipe.looks) == 0 or number == recipe.steps:
@@ -115,13 +123,21 @@ def first_figure(task: Any) -> tuple[str, str]:
     return next(iter(task.FIGURES.items()))
 
 
-def transcribe(model: Recogniser, params: Params, padding: "Padding", split: Sequences, decode: Decode) -> Hypotheses:
-    """The symbols of each utterance, in order."""
+def transcribe(
+    model: Recogniser,
+    params: Params,
+    padding: "Padding",
+    split: Sequences,
+    decode: Decode,
+    done: Callable[[], Any] = lambda: None,
+) -> Hypotheses:
+    """The symbols of each utterance, in order. done: called after each."""
     found: Hypotheses = [()] * len(split.keys)
     for rows, batch in padding.in_order(split, model.recipe.batch):
         log_probs = np.asarray(model.emissions(params, batch))
         for row, emissions, length in zip(rows, log_probs, batch["lengths"], strict=False):
             found[row] = decode(emissions[:length])
+            done()
     return found
 
 

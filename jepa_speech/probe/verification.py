@@ -14,12 +14,13 @@ from jepa_speech.probe.classification import WEIGHTED, views
 from jepa_speech.probe.eer import eer
 from jepa_speech.probe.inputs import Rows, Sequences, selected
 from jepa_speech.probe.linear import Recipe, fit
+from jepa_speech.probe.progress import QUIET, Bar
 
 FORM = Sequences
 HELD_OUT = 0.2  # of the training utterances: they choose the settings of the speaker classifier
 
 
-def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int) -> dict[str, Any]:
+def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
     """Results of one task (see evaluate.py). Features are (L, 1, D); targets the trials that begin with an utterance.
 
     The interval of the EER counts what each utterance does to it, by leaving out all its trials: trials of one
@@ -29,13 +30,17 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
     layers = vectors["train"].shape[1]
     weights = {name: np.eye(layers)[view][0] for name, view in views(layers).items() if name != WEIGHTED}
     if layers > 1:
-        weights[WEIGHTED] = learned_weights(vectors["train"], data["train"], recipe, seed)
+        with bar("weights of layers", 1, "head") as shown:
+            weights[WEIGHTED] = learned_weights(vectors["train"], data["train"], recipe, seed)
+            shown.update()
     heads = {}
-    for name, weight in weights.items():
-        valid, _ = rates(vectors["valid"], weight, data["valid"])
-        value, without = rates(vectors["test"], weight, data["test"])
-        counts = bootstrap.influences(value, without)
-        heads[name] = {"valid": valid, "figures": {"EER": bootstrap.figure(data["test"].keys, counts, linear=True)}}
+    with bar("trials of each layer", len(weights), "head") as shown:
+        for name, weight in weights.items():
+            valid, _ = rates(vectors["valid"], weight, data["valid"])
+            value, without = rates(vectors["test"], weight, data["test"])
+            counts = bootstrap.influences(value, without)
+            shown.update()
+            heads[name] = {"valid": valid, "figures": {"EER": bootstrap.figure(data["test"].keys, counts, linear=True)}}
     chosen = min(heads, key=lambda name: heads[name]["valid"])
     return {
         "figures": {"EER": "lower"},

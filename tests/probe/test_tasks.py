@@ -92,12 +92,15 @@ def noise(wave, sample_rate):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_features_that_hold_the_label_score_100_and_noise_scores_chance(corpus, task, monkeypatch):
+def test_features_that_hold_the_label_score_100_and_noise_scores_chance(corpus, task, monkeypatch, capsys):
     monkeypatch.setattr(folds, "FOLDS", 3)  # of two speakers each
-    told, guessed = (
-        evaluate.probe(name, extract, corpus, [task], recipes={task: RECIPES[task]}, progress=False)
-        for name, extract in (("told", knowing(corpus, task)), ("noise", noise))
+    guessed, told = (
+        evaluate.probe(name, extract, corpus, [task], recipes={task: RECIPES[task]}, progress=name == "told")
+        for name, extract in (("noise", noise), ("told", knowing(corpus, task)))
     )
+    bars = [line.rpartition("\r")[2] for line in capsys.readouterr().err.strip().split("\n")]
+    assert [line.split(":")[0] for line in bars] == ["features", *[task] * (len(bars) - 1)] and len(bars) > 1
+    assert all(": 100%" in line for line in bars)  # each says what is done, to its end
     figure, better = next(iter(told["tasks"][task]["figures"].items()))
     perfect, part = (0.0 if better == "lower" else 1.0), told["tasks"][task]
     for head in {"layer 1", "weighted"} & set(part["heads"]):

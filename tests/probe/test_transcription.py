@@ -13,6 +13,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.probe import asr, pr, slots, transcription
 from jepa_speech.probe.ctc_head import Recipe
 from jepa_speech.probe.inputs import Sequences
+from jepa_speech.probe.progress import bars
 from jepa_speech.text.beam import Beam
 
 FAST = Recipe(learning_rates=(0.03,), steps=60, looks=2, batch=8, projection=16, units=12, lstms=1, dropout=0.0)
@@ -54,8 +55,10 @@ def tagged(count: int, seed: int) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("tells", [True, False])
-def test_asr(tells):
-    results = transcription.evaluate(asr, data(texts, list(" abc"), tells), FAST, seed=0)
+def test_asr(tells, capsys):
+    results = transcription.evaluate(asr, data(texts, list(" abc"), tells), FAST, seed=0, bar=bars("asr"))
+    shown = capsys.readouterr().err
+    assert "asr: learning rate 0.03: 100%" in shown and "asr: test: 100%" in shown
     (head,) = results["heads"].values()
     cer, wer = (head["figures"][name] for name in ("cer", "wer"))
     assert list(results["figures"]) == ["cer", "wer"] and results["chosen"] == "weighted"
@@ -115,13 +118,13 @@ def written(folder: Path, rows: dict[str, list[dict]]) -> Path:
 @pytest.mark.parametrize(
     ("task", "change", "message"),
     [
-        (asr, {"text": None}, "valid.manifest.jsonl:1: the field 'text' is missing"),
-        (slots, {"slot_tags": ["O"]}, "valid.manifest.jsonl:1: the field 'slot_tags' must be a list with one tag"),
+        (asr, {"text": None}, "valid.manifest.jsonl:1: the field text is missing"),
+        (slots, {"slot_tags": ["O"]}, "valid.manifest.jsonl:1: slot_tags has 1 tags for 2 words"),
         (slots, {"slot_tags": ["O", "x"]}, "slot_tags: 'x' is none of O, B-SLOT, I-SLOT"),
         (
             slots,
             {"slot_tags": ["O", "B-y"]},
-            "jsonl:1: 'slot_tags': the valid split has <y, which train never shows",
+            "jsonl:1: slot_tags: the valid split has <y, which train never shows",
         ),
     ],
 )

@@ -1,0 +1,39 @@
+"""Progress bars on stderr: all that takes long says what is done, and how much is left."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+Bar = Callable[[str, int, str], Any]  # (what is done, how much, its unit) -> a bar, to be used in a `with`
+
+
+def bars(task: str, shown: bool = True) -> Bar:
+    """Makes the bars of one task."""
+
+    def bar(what: str, total: int, unit: str) -> Any:
+        return tqdm(total=total, desc=f"{task}: {what}", unit=unit, **look(shown))
+
+    return bar
+
+
+def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Iterator[int]:
+    """The numbers of the steps, under a bar."""
+    with bar(steps, "step") as shown:
+        for number in range(first, first + steps):
+            yield number
+            shown.update()
+
+
+def along(items: Iterable[Any], what: str, total: int, unit: str, shown: bool = True) -> Iterable[Any]:
+    """The same items, under a bar."""
+    return tqdm(items, what, total, unit=unit, **look(shown))
+
+
+def look(shown: bool) -> dict[str, Any]:
+    """In a log, where every state of a bar is a line of its own, one in 30 s."""
+    return {"disable": not shown, "mininterval": 0.5 if sys.stderr.isatty() else 30.0}
+
+
+QUIET = bars("", shown=False)
