@@ -25,7 +25,7 @@ from jepa_speech.cli.layers import source
 from jepa_speech.data.fitting import heldout_frames
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_json, replacing, write_json, write_jsonl
+from jepa_speech.files import read_object, replacing, write_json, write_jsonl
 from jepa_speech.probe.plots import MODEL, TARGET, canvas, styled
 
 Row = dict[str, float]
@@ -105,7 +105,7 @@ def _folder(options: argparse.Namespace, store: Store) -> Path:
     same = {name: value for name, value in vars(options).items() if name not in left_out}
     same |= {"store": store.fingerprint, "checkpoint": source(options.features, options.checkpoint).fingerprint}
     known = folder / "options.json"
-    if known.is_file() and (before := read_json(known)) != same:
+    if known.is_file() and (before := read_object(known)) != same:
         other = next(name for name in same if before.get(name) != same[name])
         raise UserError(f"{folder}: of another --{other} ({before.get(other)}); remove it, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,15 +12,19 @@ import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jepa_speech import checked
+from jepa_speech.array_files import read_npz
+from jepa_speech.data.checksums import compare_seal, sealed
 from jepa_speech.data.label_codec import BLOCK, encode
 from jepa_speech.data.labels import FIGURES, FORMAT, Anchor, labels_path, sealed_meta
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
-from jepa_speech.files import read_json, replacing, write_json
+from jepa_speech.files import read_object, replacing, write_json
 
 CHUNK_FRAMES = 250_000  # at least, but for the last: 1.4 h
 
@@ -46,9 +50,9 @@ class LabelParts:
         self._meta = identity | {"components": components, "top_k": top_k, "frames": int(_frame_counts(store).sum())}
         cut = {"meta": self._meta, "chunk_frames": CHUNK_FRAMES, "chunks": len(self.chunks)}
         plan = self.path / "plan.json"
-        if plan.is_file() and any(read_json(plan).get(key) != value for key, value in cut.items()):
+        if plan.is_file() and any(read_object(plan).get(key) != value for key, value in cut.items()):
             shutil.rmtree(self.path)  # of another version of this program, which cut other chunks
-        write_json(plan, cut | {"parts": parts})
+        write_json(plan, sealed(cut | {"parts": parts}))
 
     def unfinished(self, part: Part = (0, 1)) -> list[int]:
         """The chunks of this part that are not written yet."""
@@ -71,7 +75,7 @@ class LabelParts:
 
 def join(store: Store, path: Path) -> Path:
     """Makes labels of the chunks in `path`; returns their folder. Raises UserError naming the parts that miss some."""
-    plan = read_json(path / "plan.json")
+    plan = _read_plan(path / "plan.json")
     files = [_chunk(path, number) for number in range(plan["chunks"])]
     missing = sorted({number % plan["parts"] for number, file in enumerate(files) if not file.exists()})
     if missing:
@@ -84,9 +88,11 @@ def join(store: Store, path: Path) -> Path:
     joined, final = path.with_name(f"{path.name}.joined"), labels_path(store, plan["meta"]["anchor"])
     shutil.rmtree(joined, ignore_errors=True)
     joined.mkdir()
-    sizes, sums = _concatenate(files, joined / "blocks.bin")
+    counts = -(-_frame_counts(store) // BLOCK)  # blocks of each recording
+    blocks = [int(counts[own.start : own.stop].sum()) for own in chunks(store)]
+    sizes, sums = _concatenate(files, blocks, joined / "blocks.bin")
     _save(joined / "block_start.npy", sizes)
-    _save(joined / "first_block.npy", -(-_frame_counts(store) // BLOCK))
+    _save(joined / "first_block.npy", counts)
     write_json(joined / "meta.json", sealed_meta(joined, plan["meta"] | figures(sums)))
     if final.exists():  # of another top-k, or not readable
         old = path.with_name(f"{path.name}.old")
@@ -104,7 +110,7 @@ def merge_label_parts(store: Store) -> list[Path]:
     Raises UserError naming the first parts that are missing. Chunks of another version of the store are removed.
     """
     found = sorted((store.path / "labels").glob(".*-k*/plan.json"))
-    mine = [plan.parent for plan in found if read_json(plan)["meta"]["store"] == store.fingerprint]
+    mine = [plan.parent for plan in found if _read_plan(plan)["meta"]["store"] == store.fingerprint]
     for plan in found:
         if plan.parent not in mine:
             shutil.rmtree(plan.parent)
@@ -122,15 +128,38 @@ def _chunk(path: Path, number: int) -> Path:
     return path / f"chunk-{number:06d}.npz"
 
 
-def _concatenate(files: Sequence[Path], out: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Appends the blocks of all files to `out`; their sizes (blocks,) and the files' sums (files, 4)."""
-    sizes, sums = [], []
+def _read_plan(path: Path) -> dict[str, Any]:
+    """What plan.json says. Raises UserError if it is damaged."""
+    plan, where = read_object(path), str(path)
+    try:
+        compare_seal(plan, ("meta", "chunk_frames", "chunks", "parts"), where)
+        meta = checked.field(plan, "meta", dict, where)
+        for name in ("chunks", "parts"):
+            checked.field(plan, name, int, where, least=1)
+        for name, kind in (("anchor", str), ("store", str), ("components", int), ("top_k", int), ("frames", int)):
+            checked.field(meta, name, kind, f"{where}: meta")
+    except UserError as error:
+        raise UserError(f"{error}; remove {path.parent} and label again") from error
+    return plan
+
+
+def _concatenate(files: Sequence[Path], blocks: Sequence[int], out: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Appends the blocks of all files to `out`; their sizes (blocks,) and the files' sums (files, 4).
+
+    blocks: how many each file has. Raises UserError, naming the file, for one that is damaged.
+    """
+    sizes, sums, again = [], [], "remove it, and label this part again"
     with out.open("wb") as joined:
-        for file in files:
-            with np.load(file, allow_pickle=False) as chunk:
-                joined.write(chunk["blocks"].tobytes())
-                sizes.append(chunk["sizes"])
-                sums.append(chunk["sums"])
+        for file, count in zip(files, blocks, strict=True):
+            chunk = read_npz(file, again)
+            try:
+                size = checked.array(chunk.get("sizes"), f"{file}: sizes", shape=(count,), kind="i", least=1)
+                data = checked.array(chunk.get("blocks"), f"{file}: blocks", shape=(int(size.sum()),), kind="u")
+                sums.append(checked.array(chunk.get("sums"), f"{file}: sums", shape=(4,)))
+            except UserError as error:
+                raise UserError(f"{error}; {again}") from error
+            joined.write(data.tobytes())
+            sizes.append(size)
         joined.flush()
         os.fsync(joined.fileno())
     return np.concatenate(sizes), np.array(sums)

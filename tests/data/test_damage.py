@@ -15,7 +15,7 @@ from jepa_speech.cli import main
 from jepa_speech.data.feature_means import load_means, save_means
 from jepa_speech.data.inspection import verify
 from jepa_speech.data.joined_labels import stored_labels
-from jepa_speech.data.label_parts import LabelParts, join
+from jepa_speech.data.label_parts import LabelParts, join, merge_label_parts
 from jepa_speech.data.prepare import prepare
 from jepa_speech.data.store import Store
 from jepa_speech.data.store_info import OLDER
@@ -27,7 +27,7 @@ ANCHOR = SimpleNamespace(fingerprint="0123456789abcdef" * 4)
 TRIES = 120
 
 
-def add_labels(store, components=300, k=3):
+def add_labels(store, components=300, k=3, joined=True):
     """Labels by no anchor: random components and levels."""
     parts, random = LabelParts(store, ANCHOR, components, k), np.random.default_rng(0)
     for number, records in enumerate(parts.chunks):
@@ -35,7 +35,9 @@ def add_labels(store, components=300, k=3):
         ids = np.argsort(random.random((count, components)), axis=1)[:, :k].astype(np.uint16)
         levels, pool = random.integers(1, 80, (count, k)).astype(np.uint8), np.full(count, 9, np.uint8)
         parts.write(number, ids, levels, pool, np.array([count, count / 2, count, count]))
-    join(store, parts.path)
+    if joined:
+        join(store, parts.path)
+    return parts
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +215,30 @@ def test_inspect_verify_names_damaged_labels_and_rows(whole, tmp_path, capsys):
     found = json.loads((tmp_path / "found.json").read_text())
     assert [row["file"] for row in found["damage"]] == ["records.jsonl", "labels/0123456789ab"]
     assert "2 files damaged" in found["error"] and "Traceback" not in capsys.readouterr().err
+
+
+def test_damaged_chunks_of_unfinished_labels_are_never_joined(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("jepa_speech.data.label_parts.CHUNK_FRAMES", 30)
+    shutil.copytree(whole, tmp_path / "store", ignore=shutil.ignore_patterns("labels"))
+    store, random = Store(tmp_path / "store"), np.random.default_rng(0)
+    parts = add_labels(store, joined=False)
+    shutil.copytree(parts.path, tmp_path / "unfinished")
+    (made,) = merge_label_parts(store)
+    expected, kinds = contents(store.path), []
+    for attempt in range(40):
+        shutil.rmtree(made)
+        shutil.rmtree(parts.path, ignore_errors=True)
+        shutil.copytree(tmp_path / "unfinished", parts.path)
+        done = damage(parts.path, random, ["flip"] if attempt % 2 else list(KINDS))
+        try:
+            merge_label_parts(store)
+        except UserError as error:
+            assert str(store.path) in str(error) and "\n" not in str(error), f"{done}: {error}"
+            made.mkdir()  # for the next attempt to remove
+        else:
+            if done.name == "plan.json" and done.kind == "delete":  # nothing says that there is anything unfinished
+                made.mkdir()
+                continue
+            assert same(contents(store.path), expected), str(done)
+        kinds.append(done.name)
+    assert len(set(kinds)) > 2
