@@ -58,12 +58,18 @@ def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
 
 
 def _is_current(path: Path) -> bool:
-    """Whether a sidecar is there, and its recordings are decoded as they are now."""
+    """Whether a sidecar is there to its last row, and its recordings are decoded as they are now."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LAST_ROW))
-        last = json.loads(file.read().splitlines()[-1])
+        lines = file.read().splitlines()
+    try:
+        last = json.loads(lines[-1]) if lines else None
+    except ValueError:  # cut within its last row
+        return False
+    if not isinstance(last, dict) or "shard" not in last:
+        return False
     return not outdated(last, (row["record"] for row in read_jsonl(path) if "record" in row))
 
 

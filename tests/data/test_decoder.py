@@ -12,7 +12,7 @@ from tones import tone
 from writers import jsonl
 
 from jepa_speech.cli import main
-from jepa_speech.data.chunks import sidecar
+from jepa_speech.data.chunks import sidecar, unfinished
 from jepa_speech.data.inspection import describe, verify
 from jepa_speech.data.joining import join
 from jepa_speech.data.place import Place
@@ -107,6 +107,22 @@ def test_a_part_of_an_earlier_version_is_written_again_before_the_merge(suffix, 
     merge(store)
     assert Store(store).info["decoder"] == 2
     assert Store(store).fingerprint == Store(corpora / f"{suffix}_store").fingerprint
+
+
+def test_a_sidecar_that_was_cut_is_written_again(corpora, tmp_path):
+    store = tmp_path / "store"
+    for part in ((0, 2), (1, 2)):
+        prepare([corpora / "wav"], store, workers=1, part=part)
+    whole = sidecar(store, 0).read_bytes()
+    assert not unfinished(store, [0])
+    rows = whole.splitlines(keepends=True)
+    for cut in (b"", rows[0], whole[:-1], whole[:-9], b"".join(rows[:-1]), b"".join(rows[:-1]) + b"7\n"):
+        sidecar(store, 0).write_bytes(cut)
+        assert unfinished(store, [0]) == ([] if cut == whole[:-1] else [0]), cut
+    with pytest.raises(UserError, match="1 of 1 shards are not written"):
+        merge(store)
+    prepare([corpora / "wav"], store, workers=1, part=(0, 2))
+    assert sidecar(store, 0).read_bytes() == whole
 
 
 @pytest.mark.parametrize(("suffix", "found"), [("mp3", False), ("wav", True)])
