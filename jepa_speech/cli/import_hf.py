@@ -9,12 +9,16 @@ import numpy as np
 
 from jepa_speech.errors import UserError
 from jepa_speech.export.imported import imported_model
+from jepa_speech.export.their_config import OWN
 from jepa_speech.objectives.contract import Tree
 from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.state import TrainState, count_params
 
-HELP = "a run folder of a public wav2vec 2.0, HuBERT, WavLM or data2vec, from the folder that transformers writes"
+HELP = (
+    "a run folder of a public wav2vec 2.0, HuBERT, WavLM or data2vec, from the folder that transformers writes, or of "
+    "what `jepa-speech export hf` wrote"
+)
 EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"
 
 
@@ -40,6 +44,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     print(f"taken        {sizes}")
     print(f"fresh        {', '.join(results['fresh']) or 'nothing'} (not in the checkpoint: train before use)")
     print(f"not taken    {', '.join(results['not_taken']) or 'nothing'}")
+    if results["model_type"] == OWN:
+        print(
+            "lost         the cluster head, λ and the teacher, which `jepa-speech export hf` leaves out: this run has "
+            "λ = 0 (pure JEPA). Train on from the original run folder where you have it"
+        )
     return results
 
 

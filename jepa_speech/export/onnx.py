@@ -4,8 +4,11 @@ torch, transformers and onnxscript are imported where they are used: only this e
 """
 
 import importlib.util
+import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jepa_speech.errors import UserError
@@ -14,6 +17,7 @@ from jepa_speech.features.grid import WINDOW
 from jepa_speech.files import replacing
 
 INPUTS, OUTPUTS = ["waves", "mask"], ["hidden_states"]
+REGISTRATION = "torch.onnx._internal.exporter._registration"  # the logger that misses torchvision
 
 
 def write_onnx(path: str | Path, exported: Exported) -> int:
@@ -65,7 +69,7 @@ def _translate(folder: Path, made: Path, ours: bool) -> None:
     waves, mask = torch.randn(2, 16_000), torch.ones(2, 16_000, dtype=torch.long)
     mask[1, 5_000:] = 0
     open_axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), without_torchvision(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's own code about itself
         program = torch.onnx.export(
             Layers().eval(),
@@ -77,3 +81,18 @@ def _translate(folder: Path, made: Path, ours: bool) -> None:
             verbose=False,
         )
         program.save(made)
+
+
+@contextmanager
+def without_torchvision() -> Iterator[None]:
+    """Inside, torch does not warn that torchvision is missing: no encoder here has an operation of it."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    logger = logging.getLogger(REGISTRATION)
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from babble import babble_store
 from checkpoints import TINY, toy_arrays, write_folder
+from exported import own_config, small_run
 
 import jepa_speech
 from jepa_speech.cli import main
@@ -36,6 +37,21 @@ def test_an_imported_run_is_read_as_any_other(folder, tmp_path, capsys):
 
     assert main(["import", "hf", str(folder), "--out", str(run)]) == 1  # a second time
     assert "imported there before" in capsys.readouterr().err
+
+
+def test_an_export_of_our_own_encoder_is_imported_and_what_is_lost_is_said(tmp_path, capsys):
+    config = own_config("logmel")
+    run = small_run(tmp_path / "run", config)
+    assert main(["export", "hf", str(run), "--out", str(tmp_path / "hf")]) == 0
+    capsys.readouterr()
+    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "again")]) == 0
+    out = capsys.readouterr().out
+    assert "lost         the cluster head, λ and the teacher" in out and "this run has λ = 0 (pure JEPA)" in out
+    (_, before), (_, after) = read_weights(run), read_weights(tmp_path / "again")
+    encoder = [name for name in before if name.startswith("params/encoder/")]
+    assert len(encoder) > 20
+    for name in encoder:
+        np.testing.assert_array_equal(after[name], before[name])
 
 
 def test_data2vecs_teacher_is_the_imported_student(tmp_path):

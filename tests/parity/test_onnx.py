@@ -1,5 +1,8 @@
 """ONNX files in onnxruntime: our layers, at any number and length of waves."""
 
+import logging
+from logging.handlers import BufferingHandler
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from exported import ENCODERS, own_config, small_config, small_run  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
+from jepa_speech.export.onnx import REGISTRATION  # noqa: E402
 
 TOLERANCE = 1e-4  # 3e-6 were seen; on log-mel beside near silence 3e-5
 PADDED = ("conv", "logmel", "wav2vec2:large", "wavlm:large", "gmm_jepa")  # of the others, rows must not be padded
@@ -24,7 +28,11 @@ SLOW = ("conv", *ENCODERS, "wav2vec2", "wavlm")  # a quarter of a minute each
 def test_onnxruntime_gives_our_layers(name, tmp_path, capsys):
     config, out = own_config(name) if name in OWN else small_config(name), str(tmp_path / "onnx")
     run = small_run(tmp_path / "run", config)
+    logged = BufferingHandler(1000)  # beside torch's own handler, which writes to the terminal
+    logging.getLogger(REGISTRATION).addHandler(logged)
     assert main(["export", "onnx", str(run), "--out", out]) == 0
+    logging.getLogger(REGISTRATION).removeHandler(logged)
+    assert [record.getMessage() for record in logged.buffer] == []
     session = onnxruntime.InferenceSession(f"{out}/model.onnx")
     ours, rng = jepa_speech.load_pretrained(run), np.random.default_rng(0)
     waves = [rng.normal(0.1, 0.2, samples).astype(np.float32) for samples in LENGTHS]
