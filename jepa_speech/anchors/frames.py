@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
 from jepa_speech.errors import UsageError
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.interpreters.partial_eval import dce_jaxpr  # 2026-11: see train/compiled.py
 
 import jepa_speech
 from jepa_speech.errors import UserError

@@ -5,6 +5,8 @@ from functools import partial
 from typing import Any
 
 import jax
+
+# 2026-11: experimental; jax 0.12 refuses it only without a sharding rule. jax.shard_map would replace it.
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 

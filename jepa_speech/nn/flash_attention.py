@@ -5,8 +5,8 @@ so that they are those of plain attention, bit for bit; and a bias that rows sha
 product (B, H, T, T) is never held: only the gradient of the bias is written out by rows, as precise as the queries are,
 and summed. A kernel instance sees one block of queries or of keys. Devices share out rows, and send nothing.
 
-jax 0.11 says that a later version drops this way of writing kernels (pallas.triton): setup.py's bound on jax stands for
-it, and plain attention computes the same.
+2026-11: jax 0.11 and 0.12 warn that a future version removes pallas.triton. The replacements are pallas.mosaic_gpu (on
+Hopper and later) and jax_triton. Plain attention (JEPA_SPEECH_KERNELS=0) computes the same.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
+from jax.experimental.pallas import triton  # 2026-11: to be removed; see nn/flash_attention.py
 
 from jepa_speech.nn.by_rows import by_rows
 from jepa_speech.nn.gelu import normal

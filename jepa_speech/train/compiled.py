@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+# 2026-11: jax.config's jax_compilation_cache_dir would replace set_cache_dir; reset_cache and dce_jaxpr (jax prunes
+# jaxpr modules step by step) have no public replacement.
 from jax.experimental.compilation_cache import compilation_cache
 from jax.interpreters.partial_eval import dce_jaxpr
 

@@ -21,7 +21,9 @@ from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import jax
-from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize() itself asks; there is no public way
+
+# 2026-11: private. jax.distributed.initialize() asks it, and nothing public does; JEPA_SPEECH_COORDINATOR replaces it.
+from jax._src.clusters import ClusterEnv
 
 from jepa_speech.errors import Interrupted, UsageError, UserError
 

@@ -5,7 +5,7 @@ from itertools import chain, count
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
+from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing

@@ -5,7 +5,7 @@ import signal
 from types import FrameType
 
 import jax
-from jax.experimental import multihost_utils
+from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
 
 class Stop:
