@@ -59,5 +59,5 @@ setup(
         # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).
         "demo": ["espeakng-loader>=0.2.4"],
     },
-    entry_points={"console_scripts": ["jepa-speech=jepa_speech.cli:main"]},
+    entry_points={"console_scripts": ["jepa-speech=jepa_speech.__main__:main"]},
 )

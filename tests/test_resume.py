@@ -1,6 +1,7 @@
 """The real thing, from the command line: a run killed three times ends bit-identical to one that was not."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -72,3 +73,22 @@ def test_killed_three_times_at_random_steps(command, tmp_path):
     assert len(metrics[0].splitlines()) == STEPS
     starts = [json.loads(line)["event"] for line in (tmp_path / "cut" / "events.jsonl").read_text().splitlines()]
     assert "resume" in starts and jax.device_count() == 4
+
+
+@pytest.mark.parametrize("when", ["importing", "compiling"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_ends_with_75(command, tmp_path, when, number):
+    """As soon as the process can notice it; and once the header tells that the step is compiled next."""
+    whole = [*command, "--workdir", str(tmp_path / "run")]
+    with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        if when == "importing":
+            status = Path(f"/proc/{process.pid}/status")
+            while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> signal.SIGTERM - 1 & 1:
+                time.sleep(0.001)
+        else:
+            assert any(" steps on " in line for line in process.stdout)
+        process.send_signal(number)
+        shown = process.communicate()[1].splitlines()
+    assert process.returncode == 75
+    assert shown[-1] == f"jepa-speech: {number.name}: nothing to save; run the same command to go on", shown
+    assert not (tmp_path / "run" / "metrics.jsonl").exists() or not rows(tmp_path / "run")

@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from jepa_speech.files import read_jsonl
+from jepa_speech.errors import UserError
 from jepa_speech.train.ledger import goodput
+from jepa_speech.train.run_files import whole_events
 
 HELP = "where the wall time of a run went: steps, compiling, waiting, lost work, down time"
 EXAMPLE = "jepa-speech goodput runs/smoke --json goodput.json"
@@ -26,7 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Prints the table; returns what `ledger.goodput` does. Raises UserError where there is no ledger."""
-    found = goodput(read_jsonl(Path(args.workdir) / "events.jsonl"))
+    path = Path(args.workdir) / "events.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    events = whole_events(path)
+    found = goodput(events)
+    if first := next(event["step"] for event in events if event["event"] in ("start", "resume")):
+        print(f"{path} begins at step {first}: what was before is not counted")
     wall = max(found["wall"], 1e-9)
     for part, words in WORDS.items():
         print(f"{words:<22}{found['seconds'][part]:>12.1f} s{found['seconds'][part] / wall:>8.1%}")

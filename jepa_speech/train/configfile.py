@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jepa_speech.config import unknown_key
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_json, write_json
+from jepa_speech.files import read_object, write_json
 from jepa_speech.path_lists import path_and_rest
 
 PREFIX = "--config."
@@ -34,6 +34,7 @@ MAY_DIFFER = (
     "train.accumulate",
     "train.collapse",
     "train.watchdog_seconds",
+    "train.stop_seconds",
     "mesh.data",
     "mesh.fsdp",
     "mesh.rules",
@@ -225,12 +226,9 @@ def config_of_a_run(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         raise UserError(f"{path} is missing, so nobody knows of which config the checkpoints beside it are; {mend}")
     try:
-        config = read_json(path)
+        return read_object(path)
     except UserError as error:
         raise UserError(f"{error}; {mend}") from error
-    if not isinstance(config, Mapping):
-        raise UserError(f"{path}: a JSON object was expected, not {type(config).__name__}; {mend}")
-    return config
 
 
 def defaults(sections: Mapping[str, type]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
 from jepa_speech.train.restore import Weights, first_state
-from jepa_speech.train.sentinel import Sentinel
+from jepa_speech.train.sentinel import Sentinel, check_trained
 from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch, replicated
 from jepa_speech.train.state import abstract_state
 from jepa_speech.train.step import make_step
@@ -55,12 +55,13 @@ class TrainConfig:
     max_skipped: int = 10  # steps in a row without a finite loss, after which the run gives up
     collapse: Literal["warn", "stop"] = "warn"  # what three reports in a row lead to that show a collapse
     watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
+    stop_seconds: float = 60  # for the step in progress after SIGTERM, after which the same happens; 0: no limit
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise UsageError(f"config key train.{name} = {getattr(self, name)}: at least 1 needed")
-        for name in ("keep_every", "watchdog_seconds"):
+        for name in ("keep_every", "watchdog_seconds", "stop_seconds"):
             if getattr(self, name) < 0:
                 raise UsageError(f"config key train.{name} = {getattr(self, name)}: 0 or more needed")
         if self.keep_every % self.checkpoint_every:
@@ -131,18 +132,20 @@ def train(
             raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
             checkpoints.check()
+            check_trained(log.skipped, start)
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
         state = first_state(
             objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log, weights
         )
 
-        stop = stack.enter_context(Stop())
         bar = stack.enter_context(closing(Bar(start, settings.steps)))
         masks = jax.random.PRNGKey(0)  # of the held-out loss: those of `jepa-speech evaluate`
         stack.enter_context(jax.transfer_guard("disallow"))
         data = stack.enter_context(closing(batches(start, settings.steps)))
-        watchdog = stack.enter_context(Watchdog(settings.watchdog_seconds, workdir, process, start))
+        watchdog = stack.enter_context(
+            Watchdog(settings.watchdog_seconds, workdir, process, start, settings.stop_seconds)
+        )
         sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
         log.begin(start, process_began(), jax.device_count())
         rates = Rates(jax.device_count(), chip_of(jax.devices()[0].device_kind))
@@ -164,6 +167,10 @@ def train(
                 if process == 0:
                     rows_at_once, samples = placed["audio"].shape
                     bar.say(f"compiled for {rows_at_once} x {samples / SAMPLE_RATE:.1f} s in {seconds:.1f} s: {cost}")
+                bar.leave_out(seconds)
+            if number == start + 1:  # before there is nothing to save, and the process may end at once
+                stop = stack.enter_context(Stop(watchdog.hurry))
+                bar.leave_out(waited)
             rates.add(waited, audio_seconds(batch), work[shape])
             state, metrics = compiled[shape](state, placed)
             if pending:
@@ -183,6 +190,8 @@ def train(
                     clock.since("evaluation", began)
                 values = rows.write(*pending, {f"heldout_{name}": figure for name, figure in found.items()})
                 pending = None
+                if last:
+                    watchdog.saving()
                 began = time.monotonic()
                 log.sync()
                 checkpoints.save(number, state, values)
@@ -190,11 +199,12 @@ def train(
                     checkpoints.wait()
                 clock.since("checkpoint", began)
                 log.event("steps", **clock.cut(number))
-                log.event("save", step=number)
+                log.event("save", step=number, rows=log.digest)
             watchdog.done(number)
             if asked_by and number < settings.steps:
                 log.event("interrupted", step=number, signal=asked_by)
                 raise Interrupted(f"{asked_by}: saved at step {number}; run the same command to go on")
+        check_trained(values["skipped"], settings.steps)
         log.event("done", step=settings.steps)
     return {"step": settings.steps, "finished_before": False, "compiled": len(compiled)} | values
 

@@ -1,5 +1,6 @@
 """What a run writes down: metrics.jsonl (a function of config and step alone), events.jsonl (times), plots, a bar."""
 
+import hashlib
 import json
 import math
 import os
@@ -7,14 +8,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jax
 from tqdm import tqdm
 
-from jepa_speech.files import write_text
 from jepa_speech.train.chips import Chip
+from jepa_speech.train.run_files import check_ledger, cut_torn_line, whole_events, whole_rows
 
 
 @contextmanager
@@ -42,39 +44,64 @@ class RunLog:
 
     def __init__(self, workdir: Path, step: int, process: int = 0) -> None:
         self.path, self.step = workdir / "metrics.jsonl", step
-        self.lost_steps, self.alive = 0, None
+        self.lost_steps, self.alive, self.written = 0, None, hashlib.sha256()
         self.metrics = self.board = None
-        if process == 0:
-            if self.path.exists():
-                self._cut()
+        kept = 0
+        for line in whole_rows(self.path, step):
+            kept += len(line)
+            self.written.update(line)
+        ledger = workdir / ("events.jsonl" if process == 0 else f"events-{process}.jsonl")
+        events = whole_events(ledger)
+        self.before = events[-1]["time"] if events else 0.0
+        if process == 0:  # everything is looked at before anything is written
+            check_ledger(workdir, events, step, self.digest)
+            for path, lost in ((ledger, "where its time went"), (workdir / "tensorboard", "its plots")):
+                if step and not path.exists():
+                    print(f"{path} is missing: {lost} up to step {step} is lost; the run goes on without")
+            self._cut(kept)
             self.metrics = self.path.open("a", encoding="utf-8")
             with without_torch():
                 from tensorboardX import SummaryWriter
             # What was written past `step` is hidden by the purge, as TensorBoard has it.
             self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
-        events = "events.jsonl" if process == 0 else f"events-{process}.jsonl"
-        self.before = last_time(workdir / events)
-        self.events = (workdir / events).open("a", encoding="utf-8")
+        cut_torn_line(ledger)
+        self.events = ledger.open("a", encoding="utf-8")
 
-    def _cut(self) -> None:
-        kept = "".join(lines_up_to(self.path, self.step))
+    def _cut(self, kept: int) -> None:
+        """Cuts what follows the first `kept` bytes of metrics.jsonl."""
+        if not self.path.exists() or self.path.stat().st_size == kept:
+            return
         with self.path.open("rb") as file:
-            file.seek(len(kept.encode("utf-8")))
-            lost = file.read()
-        if lost:
-            self.lost_steps, self.alive = lost.count(b"\n"), round(self.path.stat().st_mtime, 3)
-            write_text(self.path, kept)
+            file.seek(kept)
+            self.lost_steps = file.read().count(b"\n")
+        self.alive = round(self.path.stat().st_mtime, 3)
+        os.truncate(self.path, kept)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the rows so far, which the event of a save tells, so that a later start knows them again."""
+        return self.written.hexdigest()
 
     def past(self) -> Iterator[dict[str, Any]]:
         """The rows up to the step from which this attempt goes on."""
-        return map(json.loads, lines_up_to(self.path, self.step))
+        if self.step:
+            with self.path.open("rb") as file:
+                yield from map(json.loads, islice(file, self.step))
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped up to the one from which this attempt goes on."""
+        *_, last = [{}, *self.past()]
+        return last.get("skipped") or 0
 
     def row(self, number: int, values: Mapping[str, float], plotted: bool) -> None:
         """Metrics of the step that led to update `number`."""
         if self.metrics is None:
             return
         clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.metrics.write(json.dumps({"step": number} | clean) + "\n")
+        line = json.dumps({"step": number} | clean) + "\n"
+        self.written.update(line.encode())
+        self.metrics.write(line)
         self.metrics.flush()  # to the system: a kill of this process loses no row, and the ledger knows what it lost
         if plotted:
             self.plot(number, values)
@@ -83,7 +110,7 @@ class RunLog:
         if self.board is None:
             return
         for name, value in values.items():
-            if name != "epoch":
+            if name != "epoch" and math.isfinite(value):  # what is not is null in metrics.jsonl
                 self.board.add_scalar(name, value, number)
 
     def event(self, name: str, **fields: Any) -> None:
@@ -116,26 +143,6 @@ class RunLog:
         self.events.close()
         if self.metrics is not None:
             self.metrics.close()
-
-
-def lines_up_to(path: Path, step: int) -> Iterator[str]:
-    """The lines of a metrics file up to `step`, unchanged; a torn last line is left out. None where no file is."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
-                return
-            yield line
-
-
-def last_time(path: Path) -> float:
-    """Unix time of the last whole event of a ledger; 0 where there is none. What follows it, a torn line, is cut."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    if lines and not lines[-1].endswith(b"\n"):
-        write_text(path, b"".join(lines[:-1]).decode("utf-8"))
-        lines.pop()
-    return json.loads(lines[-1])["time"] if lines else 0.0
 
 
 class Rates:
@@ -189,6 +196,12 @@ class Bar:
         words.append(f"data wait {rates['data_wait_share']:.0%}")
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         self.bar.update()
+
+    def leave_out(self, seconds: float) -> None:
+        """Seconds up to now that were no step, such as compiling: neither rate nor time left count them."""
+        if not self.bar.disable:
+            self.bar.start_t += seconds
+            self.bar.last_print_t += seconds
 
     def say(self, line: str) -> None:
         """A line above the bar."""

@@ -15,6 +15,15 @@ from jepa_speech.train.metrics import RunLog
 PATIENCE = 3  # reports in a row that show a collapse, after which `train.collapse = stop` ends the run
 
 
+def check_trained(skipped: int, steps: int) -> None:
+    """Raises UserError if more than half of the steps of a run were skipped: it has ended, but was hardly trained."""
+    if 2 * skipped > steps:
+        raise UserError(
+            f"{skipped} of {steps} steps were skipped, since their loss or gradient was not finite; the checkpoint "
+            "stays, but do not use it. events.jsonl names the records. Lower optim.learning_rate, use another --workdir"
+        )
+
+
 class Sentinel:
     """Tells what is wrong in the ledger and above the bar; raises UserError where the run had better end.
 

@@ -2,14 +2,20 @@
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
+from jepa_speech.errors import Interrupted
+from jepa_speech.stopping import Listener
+
 
 class Stop:
     """Notes the first SIGINT or SIGTERM, so that the loop can save; a second one ends the process at once.
+
+    hurry: called with the name of the first signal, in another thread, even if the main thread is blocked.
 
     With several processes SIGTERM belongs to JAX's preemption service, which makes all of them stop at one step;
     SIGINT (Ctrl-C) is handed on to it.
@@ -17,14 +23,20 @@ class Stop:
 
     signal: str | None = None
 
+    def __init__(self, hurry: Callable[[str], None]) -> None:
+        self.hurry, self.heard = hurry, 0
+        self.listener = Listener(self._hear)
+
     def __enter__(self) -> "Stop":
         mine = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,)
+        self.listener.__enter__()
         self.before = {s: signal.signal(s, self._note) for s in mine}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        self.listener.__exit__()
 
     def asked(self, step: int) -> str | None:
         """The name of the signal after which the run stops at `step`, the same step on every process."""
@@ -38,3 +50,10 @@ class Stop:
             signal.signal(other, signal.SIG_DFL)
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def _hear(self, name: str) -> None:
+        self.heard += 1
+        if self.heard > 1:  # the main thread is blocked: it would have put the default in place of the handler
+            os.write(2, f"a second signal ({name}): the newest whole checkpoint counts\n".encode())
+            os._exit(Interrupted.exit_code)
+        self.hurry(name)

@@ -17,13 +17,17 @@ class Watchdog:
 
     Before that, the stacks of all threads go to RUN/stacks-<process>.txt, below a line that names the last step. The
     time that is spent in `paused` does not count.
+
+    stop_seconds: how long a step may still take once `hurry` was called, or three times the longest one
+    before it, if that is more; 0: for ever.
     """
 
-    def __init__(self, seconds: float, workdir: Path, process: int, step: int) -> None:
-        self.seconds, self.step = seconds, step
+    def __init__(self, seconds: float, workdir: Path, process: int, step: int, stop_seconds: float = 0) -> None:
+        self.seconds, self.step, self.stop_seconds = seconds, step, stop_seconds
+        self.longest = 0.0  # seconds of a step
         self.path = workdir / f"stacks-{process}.txt"
         self.seen: float | None = time.monotonic()  # None while paused
-        self.over = threading.Event()
+        self.over, self.saved = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
@@ -33,10 +37,23 @@ class Watchdog:
 
     def __exit__(self, *_: object) -> None:
         self.over.set()
+        self.saved.set()
 
     def done(self, step: int) -> None:
         """Notes that `step` is done."""
-        self.step, self.seen = step, time.monotonic()
+        now = time.monotonic()
+        if self.seen is not None:
+            self.longest = max(self.longest, now - self.seen)
+        self.step, self.seen = step, now
+
+    def hurry(self, name: str) -> None:
+        """The signal `name` came: ends the process if the step in progress, or a pause, lasts too long from now on."""
+        if self.stop_seconds:
+            threading.Thread(target=self._wait_for_step, args=[name], name="stopping", daemon=True).start()
+
+    def saving(self) -> None:
+        """The last step is done, and what follows is to be saved: `hurry` no longer counts."""
+        self.saved.set()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -49,10 +66,19 @@ class Watchdog:
         while not self.over.wait(min(1.0, self.seconds / 10)):
             seen = self.seen
             if seen is not None and time.monotonic() - seen > self.seconds:
-                self._give_up()
+                self._give_up(f"no step for {self.seconds:g} s; the last was {self.step}")
 
-    def _give_up(self) -> None:
-        what = f"no step for {self.seconds:g} s; the last was {self.step}"
+    def _wait_for_step(self, name: str) -> None:
+        limit, began = max(self.stop_seconds, 3 * self.longest), time.monotonic()
+        while not self.saved.wait(min(1.0, limit / 10)):
+            if self.seen is None:  # what is paused for may take long, but it ends; the step after it has its time, too
+                began = time.monotonic()
+            if time.monotonic() - began > limit:
+                self._give_up(
+                    f"{name}, and step {self.step + 1} did not end within {limit:g} s; the last was {self.step}"
+                )
+
+    def _give_up(self, what: str) -> None:
         try:
             with self.path.open("w", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: {what}\n\n")

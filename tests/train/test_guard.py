@@ -4,9 +4,13 @@ import json
 
 import jax
 import numpy as np
+import pytest
 from train.toy import ToyObjective, toy_batches, toy_config
 
 from jepa_speech.config import from_section
+from jepa_speech.errors import UserError
+from jepa_speech.train.checkpoint import read_weights
+from jepa_speech.train.loop import train
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.sentinel import Sentinel
@@ -65,3 +69,22 @@ def test_each_process_names_the_records_that_it_holds(tmp_path):
     assert held == [[3], [5]]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1  # process 0 alone wrote its row
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("skipped", [6, 7])
+def test_a_run_that_skipped_more_than_half_of_its_steps_does_not_end_as_done(tmp_path, skipped):
+    """Never three in a row, so nothing stopped it before; its checkpoint stays, and starting it again says so again."""
+    bad = {0, 1, 3, 4, 6, 7, 9}
+
+    def batches(start, stop):
+        for i, batch in enumerate(toy_batches(config)(start, stop), start):
+            yield batch | ({"audio": np.full_like(batch["audio"], np.nan)} if i in sorted(bad)[:skipped] else {})
+
+    config = toy_config()
+    if skipped == 6:
+        assert train(config, ToyObjective(), batches, tmp_path)["step"] == 12
+        return
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^7 of 12 steps were skipped, .* the checkpoint stays, but do not use it"):
+            train(config, ToyObjective(), batches, tmp_path)
+    assert read_weights(tmp_path)[0] == 12 and '"done"' not in (tmp_path / "events.jsonl").read_text()

@@ -1,5 +1,6 @@
 """The smallest things that train: a store in memory and an objective that learns to predict loudness."""
 
+import os
 import signal
 import sys
 import time
@@ -91,6 +92,22 @@ class ToyObjective:
         return {"hidden_mean": jnp.mean(stats["sum"] / stats["rows"])}
 
 
+@dataclass(frozen=True)
+class Blocked(ToyObjective):
+    """Sends SIGTERM to its own process within the device's work of one step, which then never ends."""
+
+    at: int = -1
+
+    def loss(self, params, slow, batch, key, step):
+        def block(number):
+            if number == self.at:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(600)
+
+        jax.debug.callback(block, step)
+        return super().loss(params, slow, batch, key, step)
+
+
 def toy_config(**train) -> dict:
     """A whole config: `train` keys may be given."""
     defaults = {"steps": 12, "checkpoint_every": 4, "keep": 2, "report_every": 3, "accumulate": 1, "max_skipped": 3}
@@ -119,7 +136,7 @@ def toy_batches(config: dict, rows_multiple: int = 4):
 
 def main(workdir: str, kill_before: int = -1, *what: str) -> None:
     """Trains the toy. When batch `kill_before` is asked for, it sends itself the signals in `what`, hangs (HANG), or
-    finds the batch not finite (NAN); of several processes the last one does.
+    finds the batch not finite (NAN); of several processes the last one does. BLOCK: see `Blocked`.
 
     what may also hold key=value: whole numbers for the section train.
     """
@@ -136,13 +153,14 @@ def main(workdir: str, kill_before: int = -1, *what: str) -> None:
                         time.sleep(600)
                     elif name == "NAN":
                         batch["audio"] = np.full_like(batch["audio"], np.nan)
-                    else:
+                    elif name != "BLOCK":
                         signal.raise_signal(signal.Signals[name])
             yield batch
 
     try:
         with connected():
-            train(config, ToyObjective(), treacherous, workdir)
+            objective = Blocked(at=kill_before) if "BLOCK" in what else ToyObjective()
+            train(config, objective, treacherous, workdir)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

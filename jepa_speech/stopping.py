@@ -1,0 +1,58 @@
+"""SIGINT and SIGTERM, noticed even while the main thread compiles, waits for a device, or hangs.
+
+Python runs a signal's handler between two instructions of the main thread, which may be minutes away. The C handler
+below it writes the signal's number to a pipe at once; a thread reads it there.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+from jepa_speech.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Listener:
+    """Calls `act` with the name of each SIGINT and SIGTERM, in a thread of its own, while the block runs.
+
+    Only for the main thread, and for signals that have a handler written in Python.
+    """
+
+    def __init__(self, act: Callable[[str], None]) -> None:
+        self.act = act
+        self.thread = threading.Thread(target=self._listen, name="signals", daemon=True)
+
+    def __enter__(self) -> "Listener":
+        self.reads, self.writes = os.pipe()
+        os.set_blocking(self.writes, False)
+        self.before = signal.set_wakeup_fd(self.writes, warn_on_full_buffer=False)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self.before)
+        os.write(self.writes, b"\0")
+        self.thread.join()
+        os.close(self.reads)
+        os.close(self.writes)
+
+    def _listen(self) -> None:
+        while number := os.read(self.reads, 1)[0]:
+            if number in SIGNALS:
+                self.act(signal.Signals(number).name)
+
+
+def end_at_once(name: str) -> NoReturn:
+    """Ends this process with the exit code that asks for another start."""
+    os.write(2, f"jepa-speech: {name}: nothing to save; run the same command to go on\n".encode())
+    os._exit(Interrupted.exit_code)
+
+
+def until_there_is_something_to_save() -> None:
+    """From now on SIGINT and SIGTERM end this process at once with 75, until somebody else handles them."""
+    Listener(end_at_once).__enter__()
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)  # so that Python's C handler is there; the thread does the work
