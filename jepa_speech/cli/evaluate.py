@@ -46,8 +46,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     bar = tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr)
     results = evaluate(model.params, model.slow, model.step, bar)
     seconds = float(np.minimum(store.samples, plan.bucket_samples[-1]).sum()) / 16_000
-    print(f"{options.checkpoint}, step {model.step}, on {len(store):,} recordings of {options.store}, {seconds:.0f} s")
+    longest = plan.bucket_samples[-1]
+    cropped = int((np.asarray(store.samples) > longest).sum())
+    print(
+        f"{options.checkpoint}, step {model.step}, on {len(store):,} recordings of {options.store}, {seconds:.0f} s"
+        + (f" ({cropped:,} of them cropped to {max(data.buckets):g} s)" if cropped else "")
+    )
     for name, figure in results.items():
         if math.isfinite(figure):
             print(f"{name:<24}{figure:.5g}")
+    if "lambda" in results:
+        print(
+            f"loss weighs its terms as step {model.step} does (lambda {results['lambda']:.3g}); compare runs by "
+            "cluster, the held-out loss of README"
+        )
     return {"checkpoint": str(options.checkpoint), "step": model.step, "store": str(options.store)} | results

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from jepa_speech.anchors.anchor import Anchor
@@ -55,11 +56,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if key not in ("seed", "init_from", *SECTIONS):
             raise unknown_key(key, SECTIONS)
     with connected():  # before jax looks for devices
-        return run_config(config, args.workdir, args.from_step)
+        return run_config(config, args.workdir, args.from_step, name=args.config)
 
 
-def run_config(config: ConfigDict, workdir: str, from_step: int | None = None) -> dict[str, Any]:
-    """Trains; returns what `train` does."""
+def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: str) -> dict[str, Any]:
+    """Trains by the config called `name`; returns what `train` does."""
     data = from_section(DataConfig, config.data, "data")
     settings = from_section(TrainConfig, config.train, "train")
     if not data.store:
@@ -80,17 +81,31 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None = None) -
     devices = jax.device_count()
     rows = devices * settings.accumulate
     plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, rows, shares(store), data.windows)
-    shortest, longest = int(store.samples.min()), int(max(plan.bucket_samples))
-    objective.check(min(shortest, longest), longest)
+    check_clips(objective, store, int(max(plan.bucket_samples)))
     read = stream(objective, store, plan, config, config.inputs.anchor, data.workers)
     judged = heldout and heldout_stream(objective, heldout, data, rows, config)
     first = jax.process_index() == 0
     if first:
-        print(header(objective, config, store, plan), flush=True)
+        print(f"{name}: {header(objective, config, store, plan)}", flush=True)
     results = train(plain(config), objective, read, workdir, judged, weights_of, from_step)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
+
+
+def check_clips(objective: Any, store: Store | Stores | Transcribed, longest: int) -> None:
+    """Raises UsageError if the objective cannot be trained on clips of up to `longest` samples.
+
+    If only a recording is too short for it, the message names it.
+    """
+    objective.check(longest, longest)
+    shortest = int(np.argmin(store.samples))
+    try:
+        objective.check(min(int(store.samples[shortest]), longest), longest)
+    except UsageError as error:
+        raise UsageError(
+            f"{error}. The shortest is {store.named(shortest)}: to leave it out, prepare a store without it"
+        ) from error
 
 
 def stream(
@@ -113,19 +128,23 @@ def stream(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=workers,
-        labels=labels_of(store, anchor, config["anchor"]["components"]) if "anchor" in objective.spec else None,
+        labels=labels_of(store, anchor, config["anchor"]) if "anchor" in objective.spec else None,
         means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
         texts=store if "text" in objective.spec else None,
     )
 
 
-def labels_of(store: Store | Stores, anchor: str, components: int) -> Any:
-    """The stored labels by an anchor's fingerprint. Raises UserError for those of another number of components."""
-    labels = stored_labels(store, anchor)
-    if labels.components != components:
+def labels_of(store: Store | Stores, anchor: str, section: Mapping[str, Any]) -> Any:
+    """The stored labels by an anchor's fingerprint. Raises UserError for those of another number of components.
+
+    section: `anchor` of the config.
+    """
+    files = weighted_paths(section["path"], "anchor.path") if section["path"] else []
+    labels = stored_labels(store, anchor, [path for path, _ in files])
+    if labels.components != section["components"]:
         raise UserError(
-            f"{store!r}: labels of {labels.components} components, and the anchor has {components}; remove them, and "
-            "run `jepa-speech label` again"
+            f"{store!r}: labels of {labels.components} components, and the anchor has {section['components']}; "
+            "remove them, and run `jepa-speech label` again"
         )
     return labels
 
@@ -207,7 +226,8 @@ def header(objective: Any, config: ConfigDict, store: Store | Stores | Transcrib
     texts = f"texts: {store.told()}\n" if isinstance(store, Transcribed) else ""
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{config.objective.name}, {config.encoder.name}: {count_params(params) / 1e6:.2f}M parameters ({parts})\n"
+        f"objective {config.objective.name}, encoder {config.encoder.name}, "
+        f"{count_params(params) / 1e6:.2f}M parameters ({parts})\n"
         f"data: {len(store):,} recordings, {store.hours:.2f} h{mixture}; {plan.batches_per_epoch} steps per epoch, "
         f"batches of {shapes}, {padding}\n{texts}"
         f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform}){processes}"

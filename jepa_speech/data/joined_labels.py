@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jepa_speech.data.labels import Labels
+from jepa_speech.data.labels import UNKNOWN, Labels
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores
 from jepa_speech.errors import UsageError, UserError
@@ -53,14 +53,20 @@ class EnsembleLabels:
         return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(probs, order, axis=-1)
 
 
-def stored_labels(store: Store | Stores, anchor: str) -> Labels | JoinedLabels | EnsembleLabels:
-    """By an anchor's fingerprint, or an ensemble's. Raises UserError where a store has no labels of an anchor."""
+def stored_labels(
+    store: Store | Stores, anchor: str, files: Sequence[str] = ()
+) -> Labels | JoinedLabels | EnsembleLabels:
+    """By an anchor's fingerprint, or an ensemble's. Raises UserError where a store has no labels of an anchor.
+
+    files: where the anchors are, for that message.
+    """
     members = mixture(anchor, "inputs.anchor")
-    found = [_of_one(store, fingerprint) for fingerprint, _ in members]
+    named = files if len(files) == len(members) else [UNKNOWN] * len(members)
+    found = [_of_one(store, fingerprint, file) for (fingerprint, _), file in zip(members, named, strict=True)]
     return found[0] if len(found) == 1 else EnsembleLabels(found, [weight for _, weight in members])
 
 
-def _of_one(store: Store | Stores, fingerprint: str) -> Labels | JoinedLabels:
+def _of_one(store: Store | Stores, fingerprint: str, file: str) -> Labels | JoinedLabels:
     if isinstance(store, Store):
-        return Labels(store, fingerprint)
-    return JoinedLabels([Labels(part, fingerprint) for part, _ in store.parts], store)
+        return Labels(store, fingerprint, file)
+    return JoinedLabels([Labels(part, fingerprint, file) for part, _ in store.parts], store)

@@ -22,6 +22,7 @@ from jepa_speech.features import grid
 from jepa_speech.files import read_object
 
 FORMAT = 2
+UNKNOWN = "GMM.npz"  # an anchor's file in a message, if nobody knows where it is
 MAX_COMPONENTS = 1 << 16
 FILES = ("first_block.npy", "block_start.npy", "blocks.bin")
 FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
@@ -45,14 +46,14 @@ class Labels:
 
     `anchor`: the anchor, or its fingerprint. Raises UserError if the store has no labels of it, or if those
     there were made from another store or another anchor, by an older version, or are damaged: meta.json and where
-    blocks begin are checked here, each block when it is read.
+    blocks begin are checked here, each block when it is read. file: where the anchor is, for those messages.
     """
 
-    def __init__(self, store: Store, anchor: Anchor | str):
+    def __init__(self, store: Store, anchor: Anchor | str, file: str = UNKNOWN):
         self._source = store, _fingerprint(anchor)
         self.path = labels_path(store, anchor)
         fingerprint = _fingerprint(anchor)
-        again = f"run `jepa-speech label --store {store.path} --anchor GMM.npz`"
+        again = f"run `jepa-speech label --store {store.path} --anchor {file}`"
         if not (self.path / "meta.json").is_file():
             others = sorted(file.parent.name for file in self.path.parent.glob("[!.]*/meta.json"))
             has = f"it has those of {', '.join(others)}" if others else "it has none"

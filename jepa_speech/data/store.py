@@ -16,6 +16,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,11 @@ class Store:
     def records(self) -> Iterator[dict[str, Any]]:
         """One dict per recording, in order: id, source, duration (s) and the labels found."""
         return self._rows("records.jsonl")
+
+    def named(self, i: int) -> str:
+        """Recording i as a message names it: number, store and source."""
+        row = next(islice(self.records(), i, None))
+        return f"recording {i} of {self.path} ({row.get('source', 'unknown source')})"
 
     def rejects(self) -> Iterator[dict[str, Any]]:
         """One dict per input that was rejected: source, manifest and line if it comes from one, reason, detail."""

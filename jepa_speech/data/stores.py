@@ -60,6 +60,11 @@ class Stores:
         part, number = self.find(i)
         return self.parts[part][0].read(number, start, samples)
 
+    def named(self, i: int) -> str:
+        """As `Store.named`, of recording i of them all."""
+        part, number = self.find(i)
+        return self.parts[part][0].named(number)
+
     def find(self, i: int) -> tuple[int, int]:
         """Which part recording i is in, and its number there."""
         part = int(np.searchsorted(self._first, i, side="right")) - 1

@@ -58,6 +58,10 @@ class Transcribed:
         """As `Store.read`."""
         return self._store.read(int(self._chosen[i]), start, samples)
 
+    def named(self, i: int) -> str:
+        """As `Store.named`."""
+        return self._store.named(int(self._chosen[i]))
+
     def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """(B,) -> ids (B, U) int32, zero padded, lengths (B,) int32.
 

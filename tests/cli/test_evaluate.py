@@ -1,9 +1,11 @@
 """jepa-speech evaluate: the loss of a run on another store."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from babble import babble_store
+from toys import CONFIGS, toy_anchor
 
 from jepa_speech import cli
 
@@ -31,3 +33,35 @@ def test_evaluate_gives_every_term_and_the_same_twice(tmp_path, capsys):
 def test_a_store_without_the_labels_is_one_line(tmp_path, capsys):
     assert cli.main(["evaluate", "--checkpoint", str(tmp_path), "--store", str(tmp_path)]) == 1
     assert "not a run folder" in capsys.readouterr().err
+
+
+def test_what_is_read_is_told_and_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
+    """The anchor of a run by its path; how many recordings were cropped; which figure is README's held-out loss."""
+    monkeypatch.chdir(tmp_path)
+    for name, seconds in (("trained", [1.0] * 5), ("heldout", [0.8, 1.0, 1.5])):
+        Path(name).mkdir()
+        babble_store(tmp_path / name, seconds)
+    toy_anchor().save("my.npz")
+    label = ["label", "--anchor", "my.npz", "--top-k", "3", "--store"]
+    assert cli.main([*label, "trained/store"]) == 0
+    toy = ["data.batch_seconds=2", "data.buckets=1.0", "anchor.path=my.npz", "data.store=trained/store"]
+    train = ["train", "--config", f"{CONFIGS}/tiny.py", "--workdir", "run", "--config.train.steps=2"]
+    assert cli.main([*train, *(f"--config.{setting}" for setting in toy)]) == 0, capsys.readouterr().err
+    assert f"{CONFIGS}/tiny.py: objective gmm_jepa, encoder transformer, 0.0" in capsys.readouterr().out
+    evaluate = ["evaluate", "--checkpoint", "run", "--store", "heldout/store"]
+    assert cli.main(evaluate) == 1
+    assert "run `jepa-speech label --store heldout/store --anchor my.npz`" in capsys.readouterr().err
+    assert cli.main([*label, "heldout/store"]) == 0 and cli.main(evaluate) == 0
+    shown = capsys.readouterr().out
+    assert "on 3 recordings of heldout/store, 3 s (1 of them cropped to 1 s)" in shown
+    assert "loss weighs its terms as step 2 does (lambda 0.01); compare runs by cluster, the held-out loss of" in shown
+
+
+def test_a_recording_that_is_too_short_is_named(tmp_path, capsys):
+    store = babble_store(tmp_path, [1.0, 0.5, 0.12, 1.0])
+    train = ["train", "--config", f"{CONFIGS}/tiny.py:pure_jepa", "--workdir", str(tmp_path / "run")]
+    assert cli.main([*train, f"--config.data.store={store.path}", "--config.mask.span=10,10"]) == 2
+    line = capsys.readouterr().err
+    assert f"The shortest is recording 2 of {store.path} (002.wav): to leave it out, prepare a store without" in line
+    assert cli.main([*train, f"--config.data.store={store.path}", "--config.mask.span=300,300"]) == 2
+    assert "The shortest is" not in capsys.readouterr().err
