@@ -1,10 +1,12 @@
 """Recordings named on a command line, for verbs that take them one by one."""
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from jepa_speech.data.manifest import SUFFIXES, Entry, entries
+from jepa_speech.data.inputs.passed_over import PassedOver, sentences
+from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
@@ -35,8 +37,11 @@ def is_there(name: str) -> bool:
 
 
 def within(folder: str) -> list[Entry]:
-    if not (found := list(entries([folder]))):
-        raise UserError(f"{folder}: no recordings there (looked for {' '.join(SUFFIXES)})")
+    passed = PassedOver()
+    if not (found := list(entries([folder], None, passed))):
+        raise nothing_there([folder], passed)
+    for line in sentences(passed.found):
+        print(f"{folder}: {line}", file=sys.stderr)
     return [entry.but(source=str(Path(folder, entry.source)), manifest=None, line=None) for entry in found]
 
 

@@ -15,6 +15,7 @@ from tones import write_tones
 from writers import jsonl, tar_of
 
 from jepa_speech import cli
+from jepa_speech.cli.recordings import named
 from jepa_speech.data.checking import check
 from jepa_speech.data.inputs import passed_over
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences, together
@@ -119,6 +120,13 @@ def test_only_audio_that_is_not_read(tmp_path, capsys):
     assert prepare([tmp_path / "in"], tmp_path / "store", workers=1)["passed_over"]["suffix"][".sph"]["count"] == 1
 
 
+def test_a_folder_for_embed_or_transcribe_says_it_too(tmp_path, capsys):
+    write_tones(tmp_path, 1)
+    (tmp_path / "x.aiff").write_bytes(b"?")
+    assert [entry.source for entry in named([str(tmp_path)])] == [str(tmp_path / "tone000.wav")]
+    assert f"{tmp_path}: audio that is not read: 1 .aiff (first: x.aiff)" in capsys.readouterr().err
+
+
 def test_parts_and_joined_stores_say_it_too(tmp_path):
     results = []
     for name in ("a", "b"):
@@ -133,10 +141,10 @@ def test_parts_and_joined_stores_say_it_too(tmp_path):
 
 
 def test_every_kind_has_its_sentence_and_memory_has_a_bound(monkeypatch):
-    named, page = set(), (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    kinds, page = set(), (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
     for path in Path(passed_over.__file__).parent.glob("*.py"):
-        named |= set(re.findall(r'(?:passed\.add\(|return )"(\w+)"', path.read_text(encoding="utf-8")))
-    assert named >= set(passed_over.SENTENCES) and all(f"| `{kind}` |" in page for kind in passed_over.SENTENCES)
+        kinds |= set(re.findall(r'(?:passed\.add\(|return )"(\w+)"', path.read_text(encoding="utf-8")))
+    assert kinds >= set(passed_over.SENTENCES) and all(f"| `{kind}` |" in page for kind in passed_over.SENTENCES)
     monkeypatch.setattr(passed_over, "KEPT", 3)
     passed = PassedOver()
     for i in range(9):
