@@ -16,16 +16,16 @@ from typing import Any, BinaryIO
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from jepa_speech.data.checksums import file_crc
+from jepa_speech.data.checksums import compare_seal, file_crc, sealed
 from jepa_speech.data.decoder import VERSION, outdated
 from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.recording import recording
 from jepa_speech.data.store import shard_path
 from jepa_speech.data.writing import json_line, shard_writer, writing
-from jepa_speech.files import read_jsonl, replacing, temporary_name
+from jepa_speech.errors import UserError
+from jepa_speech.files import parse_row, read_jsonl, replacing, temporary_name
 
-LAST_ROW = 4096  # bytes that hold the last row of a sidecar
 CHUNK_RECORDS = 1024  # at most: a million short recordings are a thousand shards
 SHARD_MB = 64  # of the files as they come: a kill costs no more work than this for each worker
 
@@ -58,19 +58,24 @@ def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
 
 
 def _is_current(path: Path) -> bool:
-    """Whether a sidecar is there to its last row, and its recordings are decoded as they are now."""
+    """Whether a sidecar is there and whole, and its recordings are decoded as they are now."""
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LAST_ROW))
-        lines = file.read().splitlines()
     try:
-        last = json.loads(lines[-1]) if lines else None
-    except ValueError:  # cut within its last row
+        return not outdated(_last_row(path), (row["record"] for row in read_jsonl(path) if "record" in row))
+    except UserError:  # damaged: the chunk is written again
         return False
-    if not isinstance(last, dict) or "shard" not in last:
-        return False
-    return not outdated(last, (row["record"] for row in read_jsonl(path) if "record" in row))
+
+
+def _last_row(path: Path) -> dict[str, Any]:
+    """The row of a sidecar that is about its shard. Raises UserError if that or any row before it is damaged."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n", 0, -1) + 1
+    last = parse_row(data[end:], str(path))
+    compare_seal(last, ("shard", "decoder"), str(path))
+    if "shard" not in last or last.get("rows_crc", crc := zlib.crc32(data[:end])) != crc:
+        raise UserError(f"{path}: damaged")
+    return last
 
 
 def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
@@ -112,7 +117,8 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) ->
         if ArrayRecordReader(str(temporary)).num_records() != stored:
             raise OSError(errno.EIO, "a shard reads back shorter than it was written")
         whole: dict[str, Any] = {"shard": {"bytes": temporary.stat().st_size, "crc": file_crc(temporary)}}
-        whole["decoder"] = VERSION
+        lines = b"".join(map(json_line, rows))
+        whole |= {"decoder": VERSION, "rows_crc": zlib.crc32(lines)}
         temporary.replace(shard)
-        with replacing(sidecar(store, chunk)) as lines:
-            lines.writelines(map(json_line, [*rows, whole]))
+        with replacing(sidecar(store, chunk)) as about:
+            about.write(lines + json_line(sealed(whole)))

@@ -16,7 +16,7 @@ from jepa_speech.data.feature_means import load_means, save_means
 from jepa_speech.data.inspection import verify
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.label_parts import LabelParts, join, merge_label_parts
-from jepa_speech.data.prepare import prepare
+from jepa_speech.data.prepare import merge, prepare
 from jepa_speech.data.store import Store
 from jepa_speech.data.store_info import OLDER
 from jepa_speech.data.stores import open_stores
@@ -242,3 +242,22 @@ def test_damaged_chunks_of_unfinished_labels_are_never_joined(whole, tmp_path, m
             assert same(contents(store.path), expected), str(done)
         kinds.append(done.name)
     assert len(set(kinds)) > 2
+
+
+def test_a_damaged_sidecar_of_an_unfinished_store_is_written_again(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 3)
+    audio, path, random = whole.parent / "audio", tmp_path / "unfinished", np.random.default_rng(0)
+    for part in ((0, 2), (1, 2)):
+        prepare([audio], path, workers=1, part=part)
+    for _ in range(12):
+        shutil.copytree(path, tmp_path / "store")
+        done = damage(tmp_path / "store" / "work", random, ["flip", "flip", *KINDS], ["plan.json", "entries.jsonl"])
+        with pytest.raises(UserError, match=r"1 of 2 shards"):
+            merge(tmp_path / "store")
+        for part in ((0, 2), (1, 2)):
+            prepare([audio], tmp_path / "store", workers=1, part=part)
+        merge(tmp_path / "store", 1)
+        found, wanted = Store(tmp_path / "store"), Store(whole)
+        assert found.fingerprint == wanted.fingerprint, str(done)
+        assert list(found.records()) == list(wanted.records()) and list(found.rejects()) == list(wanted.rejects())
+        shutil.rmtree(tmp_path / "store")
