@@ -19,6 +19,7 @@ from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
+from jepa_speech.train.checkpoint import name_of
 from jepa_speech.train.configfile import file_and_variant, load_config
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
@@ -101,7 +102,7 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
             )
         model, name = untrained(architecture(like), seed), "random"
     else:
-        model, name = load_pretrained(checkpoint), Path(checkpoint).resolve().name
+        model, name = load_pretrained(checkpoint), name_of(checkpoint)
 
     def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         found = model.represent(wave, sample_rate)

@@ -237,7 +237,7 @@ def their_name(path: tuple[Any, ...]) -> str:
 
 
 def fitted(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """float32 in our layout, checked against `shape`, if given."""
+    """float32 in our layout, checked to be finite, and against `shape`, if given."""
     if not jnp.issubdtype(array.dtype, jnp.floating):  # of quantised weights, whose scale is elsewhere
         raise UserError(f"{name} has type {array.dtype}; only floating point can be read: save the weights as float32")
     ours = turned(name, array)
@@ -246,7 +246,7 @@ def fitted(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -
             asked = turned(name, np.broadcast_to(0, shape)).shape
             raise UserError(f"{name} has shape {array.shape}; its config.json asks for {asked}")
         ours = ours.reshape(shape)
-    return jnp.asarray(ours, jnp.float32)
+    return jnp.asarray(checked.array(np.asarray(ours, np.float32), f"model.safetensors: {name}", shape=ours.shape))
 
 
 def turned(name: str, array: np.ndarray) -> np.ndarray:

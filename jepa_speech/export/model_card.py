@@ -14,6 +14,7 @@ from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe import evaluate
 from jepa_speech.probe.saved import read_results
+from jepa_speech.train.checkpoint import located, name_of
 
 JOINERS = "\u200c\u200d"  # not printable by themselves, but part of words and emoji
 HEADER = """---
@@ -51,7 +52,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     count = sum(array.size for array in exported.arrays.values())
     parts = [
         HEADER,
-        f"# {escaped(Path(run).resolve().name)}\n",
+        f"# {escaped(name_of(run))}\n",
         f"The encoder of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
         f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}. Heads and teachers, which only "
         "training needs, are left out.\n",
@@ -74,9 +75,13 @@ def advice(theirs: Mapping[str, Any]) -> str:
 
 def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[list[str]]:
     """Rows (what, value): enough to tell which run it was, and on which data; of paths only the last part."""
+    folder, _ = located(run)
     rows = [
         ["objective", config["objective"]["name"]],
-        ["SHA-256 of the run's config.json", hashlib.sha256((Path(run) / "config.json").read_bytes()).hexdigest()],
+        [
+            "SHA-256 of the run's config.json",
+            hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(),
+        ],
         ["checkpoint", f"step {step} of {config['train']['steps']}, seed {config['seed']}"],
         ["arithmetic in training", config["encoder"].get("dtype", Wav2Vec2Config.dtype)],
     ]
@@ -96,7 +101,7 @@ def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[li
 
 def results(run: str | Path) -> str:
     """What `jepa-speech probe` wrote to the run folder, or to a folder in it, as a table."""
-    paths = [path for pattern in ("*.json", "*/*.json") for path in sorted(Path(run).glob(pattern))]
+    paths = [path for pattern in ("*.json", "*/*.json") for path in sorted(located(run)[0].glob(pattern))]
     found = {path: part for path in paths if isinstance(part := read_json(path), dict)}
     probed = [read_results(path) for path, part in found.items() if "tasks" in part and "recipe" in part]
     if not probed:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export.their_config import OWN, OWN_KEYS, check_sizes, checked_config
@@ -77,12 +78,13 @@ def from_torch(
 
     def fill_in(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name = their_name(path)
+        where = f"model.safetensors: {name}"
         if not jnp.issubdtype(arrays[name].dtype, jnp.floating):
-            raise UserError(f"model.safetensors: {name} has type {arrays[name].dtype}; only floating point can be read")
+            raise UserError(f"{where} has type {arrays[name].dtype}; only floating point can be read")
         array = turned(path, arrays[name])
         if array.shape != leaf.shape:
-            raise UserError(f"model.safetensors: {name} has another shape than its config.json tells")
-        return jnp.asarray(array)
+            raise UserError(f"{where} has another shape than its config.json tells")
+        return jnp.asarray(checked.array(array, where, shape=leaf.shape))
 
     return section, jax.tree_util.tree_map_with_path(fill_in, shapes)
 

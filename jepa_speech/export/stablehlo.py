@@ -23,6 +23,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.nn.gpu import as_written
 from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.train.checkpoint import name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 FILES = ("model.stablehlo", "weights.safetensors", "README.md", "export.json")
@@ -132,7 +133,7 @@ def write_folder(
     }
     system = getattr(objective, "system", None)
     readme = README.format(
-        name=escaped(Path(run).resolve().name),
+        name=escaped(name_of(run)),
         version=jepa_speech.__version__,
         jax_version=jax.__version__,
         padding=EXACT if system is None or system.padding_exact else NOT_EXACT,

@@ -50,6 +50,7 @@ class Checkpoints:
         # since orbax makes a deep copy of a context, and with a bound method, of this object.
         context.async_options.post_finalization_callback = lambda: self._write_checksums()
         self.quiet = quiet_orbax()
+        self.quiet.__enter__()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             check_figures(workdir)
@@ -63,7 +64,6 @@ class Checkpoints:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
 
     def __enter__(self) -> "Checkpoints":
-        self.quiet.__enter__()
         return self
 
     def __exit__(
@@ -181,10 +181,17 @@ def located(source: str | Path) -> tuple[Path, int | None]:
     return path, None
 
 
+def name_of(source: str | Path) -> str:
+    """A name for RUN (its folder's) or RUN/checkpoints/STEP (with the step behind it)."""
+    run, step = located(Path(source).resolve())
+    return run.name if step is None else f"{run.name}-{step}"
+
+
 def steps_of(run: Path) -> list[int]:
     """The steps of a run's checkpoints, in ascending order, damaged ones included."""
     folder = run / "checkpoints"
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+    names = (path.name for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
+    return sorted(int(name) for name in names if name == str(int(name)))
 
 
 def check_undamaged(run: Path, step: int, instead: str) -> None:

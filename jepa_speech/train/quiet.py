@@ -29,5 +29,5 @@ def quiet_orbax() -> Iterator[None]:
 
 def is_news(record: logging.LogRecord) -> bool:
     """Whether a line of orbax's log says more than an error that it raises."""
-    raised = record.exc_info or record.getMessage().startswith("Failed to ")
+    raised = record.exc_info or record.getMessage().startswith(("Failed to ", "Metadata file does not exist"))
     return not (raised and "orbax" in record.pathname)

@@ -57,7 +57,8 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
     }
     (run / "probe").mkdir()
     (run / "probe" / "ours.json").write_text(json.dumps(results))
-    assert main(["export", "hf", str(run), "--out", str(out), "--json", str(tmp_path / "said.json")]) == 0
+    checkpoint = str(run / "checkpoints" / "0")
+    assert main(["export", "hf", checkpoint, "--out", str(out), "--json", str(tmp_path / "said.json")]) == 0
     said = json.loads((tmp_path / "said.json").read_text())
     assert sorted(said["files"]) == sorted(path.name for path in out.iterdir())
     assert said["class"] == "HubertModel" and "fill in the licence" in capsys.readouterr().out
@@ -72,7 +73,7 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
     card = (out / "README.md").read_text()
     digest = hashlib.sha256((run / "config.json").read_bytes()).hexdigest()
     wanted = [
-        "# speech-run",
+        "# speech-run-0\n",
         "`HubertModel`",
         "Run it without padding",
         digest,

@@ -4,6 +4,7 @@ import json
 from contextlib import nullcontext
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from checkpoints import TINY, toy_arrays, write_folder
@@ -263,6 +264,22 @@ def test_weights_that_are_whole_numbers_are_refused(arrays):
     name = "encoder.layers.1.feed_forward.intermediate_dense.weight"
     with pytest.raises(UserError, match=f"{name} has type int32"):
         from_huggingface(TINY, arrays | {name: arrays[name].astype(np.int32)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16])
+def test_weights_that_are_not_finite_are_named(value, dtype, arrays):
+    name = "encoder.layers.1.attention.v_proj.bias"
+    broken = arrays | {name: np.array([value, *arrays[name][1:]]).astype(dtype)}
+    with pytest.raises(UserError, match=rf"^model\.safetensors: {name} holds NaN or infinite values"):
+        from_huggingface(TINY, broken)
+
+
+def test_weights_of_our_own_encoder_that_are_not_finite_are_named(folders):
+    config, arrays = read_folder(folders["jepa_speech"])
+    name = "projection.weight"
+    with pytest.raises(UserError, match=rf"^model\.safetensors: {name} holds NaN or infinite values"):
+        own_encoder.from_torch(config, arrays | {name: np.full_like(arrays[name], np.nan)})
 
 
 def test_a_folder_is_read(tmp_path, arrays):

@@ -188,6 +188,18 @@ def test_silence_has_a_finite_representation(model):
     assert np.isfinite(model.represent(np.zeros(16_000), 16_000).layers[-1]).all()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_output_that_is_not_finite_is_refused(model, value):
+    def function(params, slow, waves, lengths):
+        count = frames(int(lengths[0]))
+        layers = [np.zeros((1, count, 4)), np.zeros((1, count, 4))]
+        layers[1][0, 3, 2] = value
+        return layers, np.array([count])
+
+    with pytest.raises(UserError, match="the encoder's output holds NaN or infinite values"):
+        model._layers(function, [wave(1)])
+
+
 def test_not_a_run(tmp_path):
     with pytest.raises(UserError, match=r"no config\.json"):
         jepa_speech.load_pretrained(tmp_path)

@@ -107,4 +107,9 @@ def test_parameters_that_were_split_four_ways(store, tmp_path):
     one = {"data__buckets": 1.0}
     whole = train(store, tmp_path / "8", 8, mesh__fsdp=4, **one)
     go_on(store, tmp_path / "8", tmp_path / "4", 3, 4, 2, mesh__fsdp=4, **one)
+    for saved in (tmp_path / "4" / "checkpoints").iterdir():  # checksums are of what either process wrote
+        summed = json.loads((saved / "checksums.json").read_text())["files"]
+        written = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
+        assert summed.keys() == written - {"checksums.json"}
+        assert int(saved.name) == 3 or any(name.startswith("weights/ocdbt.process_1/d/") for name in written)
     same_course(go_on(store, tmp_path / "4", tmp_path / "1", 6, 1, 1, mesh__fsdp=1, **one), whole)

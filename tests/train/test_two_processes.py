@@ -37,8 +37,6 @@ def test_nan_and_sigterm_on_one_of_two(tmp_path):
     assert events[0][-1]["step"] == events[1][-1]["step"] == step
     saved = tmp_path / "checkpoints" / str(step)
     summed = json.loads((saved / "checksums.json").read_text())["files"]
-    for process in (0, 1):  # what either has written
-        assert any(name.startswith(f"weights/ocdbt.process_{process}/d/") for name in summed)
     assert summed.keys() == {p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file()} - {
         "checksums.json"
     }
