@@ -19,11 +19,12 @@ MARK = "written by jepa-speech: partial"
 
 @contextmanager
 def kept(path: Path, job: str) -> Iterator["Pieces"]:
-    """The pieces of a job in the file `path`, which is removed when the block ends well, and stays otherwise.
+    """The pieces of a job in the file `path`, which is removed when the block ends well, or without a piece.
 
     job: a digest of all that decides what a piece is. Raises UserError where another process is at it, or the file is
     of another job or of another program.
     """
+    is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened(path) as file:
         pieces = Pieces(file, path, job)
@@ -32,6 +33,8 @@ def kept(path: Path, job: str) -> Iterator["Pieces"]:
         except BaseException:
             if not pieces.names():
                 path.unlink()
+                if is_new and not any(path.parent.iterdir()):
+                    path.parent.rmdir()
             raise
         path.unlink()
 
@@ -49,7 +52,9 @@ class Pieces:
         if not head.startswith(first):
             ours = first.startswith(json.dumps({"mark": MARK})[:-1].encode())
             whose = (
-                "of another model or other options: finish that command," if ours else "not of this program: move it,"
+                "of another model or other options: finish that command, remove the file,"
+                if ours
+                else "not of this program: move it,"
             )
             raise UserError(f"{path}: {whose} or name another --out")
         end = len(head)
@@ -67,8 +72,8 @@ class Pieces:
     def names(self) -> list[str]:
         return list(self._known)
 
-    def add(self, name: str, stamp: tuple[int, ...], row: Mapping[str, Any], data: bytes = b"") -> None:
-        """Keeps a piece. stamp: of the file that it was made from; row: plain JSON values."""
+    def add(self, name: str, stamp: tuple[int | str, ...], row: Mapping[str, Any], data: bytes = b"") -> None:
+        """Keeps a piece. stamp: of what it was made from, such as a file's; row: plain JSON values."""
         piece = {"name": name, "stamp": list(stamp), "row": row, "bytes": len(data)}
         piece["crc"] = _crc(piece, data)
         at = self._file.seek(0, os.SEEK_END)
@@ -76,7 +81,7 @@ class Pieces:
         self._file.flush()
         self._known[name] = piece | {"at": at}
 
-    def row(self, name: str, stamp: tuple[int, ...]) -> dict[str, Any] | None:
+    def row(self, name: str, stamp: tuple[int | str, ...]) -> dict[str, Any] | None:
         """The row of a piece, None if there is none or its file has changed since."""
         piece = self._known.get(name)
         return piece["row"] if piece is not None and piece["stamp"] == list(stamp) else None

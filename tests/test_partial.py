@@ -64,6 +64,9 @@ def test_it_is_gone_when_the_job_is_done_and_when_there_was_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), partial.kept(path, "job"):
         raise KeyboardInterrupt
     assert not list(path.parent.iterdir())
+    with pytest.raises(KeyboardInterrupt), partial.kept(tmp_path / "new" / "out.partial", "job"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_of_another_job_program_or_process_stays(tmp_path):

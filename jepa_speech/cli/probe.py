@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import jepa_speech
+from jepa_speech import partial
 from jepa_speech.cli import fingerprint, language_model
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
@@ -62,8 +63,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
     found = system(args.checkpoint, args.like, args.seed)
     cache = Cache(args.cache, found.fingerprint) if args.cache else None
-    results = evaluate.probe(args.name or found.name, found.extract, args.data, tasks, args.seed, recipes, cache=cache)
-    results["checkpoint"] = args.checkpoint
+    name, folder = args.name or found.name, Path(args.out)
+    ways = {task: asdict((recipes or {}).get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}
+    job = fingerprint.of_values(found.fingerprint, args.seed, ways)
+    with partial.kept(folder / f"{name}.probe.partial", job) as kept:
+        results = evaluate.probe(name, found.extract, args.data, tasks, args.seed, recipes, cache=cache, kept=kept)
+        results["checkpoint"] = args.checkpoint
+        finish(results, args, tasks, others, pooled)
+    return results
+
+
+def finish(
+    results: dict[str, Any],
+    args: argparse.Namespace,
+    tasks: list[str],
+    others: list[dict[str, Any]],
+    pooled: list[dict[str, Any]],
+) -> None:
+    """Prints and writes the results, compared with others where those are given, and their plots."""
     print(evaluate.text(evaluate.table([*pooled, results])))
     if any(len(part["heads"]) > 1 for part in results["tasks"].values()):
         print("* chosen on the validation split")
@@ -80,7 +97,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     write_json(folder / f"{results['name']}.json", results)
     report.save_figures(folder / results["name"], result_plots.of_results(results))
     print(f"written: {folder / results['name']}.json, plots in {folder / results['name']}/")
-    return results
 
 
 class System(NamedTuple):

@@ -24,6 +24,7 @@ and where it has them, which the table and plots.py then show:
     curve           of the chosen head: rows [step, the first figure on valid]
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,10 +33,11 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.partial import Pieces
 from jepa_speech.probe import abx, asr, asv, bootstrap, phones, pooled, pr, slot_values, slots
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.classification import WEIGHTED
-from jepa_speech.probe.extract import Extract, Task, gather
+from jepa_speech.probe.extract import Extract, Listed, Task, gather
 from jepa_speech.probe.progress import bars
 
 TASKS: dict[str, Task] = {
@@ -71,28 +73,48 @@ def probe(
     recipes: Mapping[str, Any] | None = None,
     progress: bool = True,
     cache: Cache | None = None,
+    kept: Pieces | None = None,
 ) -> Results:
     """Probes one system on the recordings of `folder`; returns plain JSON values, by task (see above).
 
-    `recipes`, by task, stand in for the tasks' own; `cache` keeps the features of this system. Raises UserError for
-    bad data, UsageError for an unknown task.
+    `recipes`, by task, stand in for the tasks' own; `cache` keeps the features of this system, `kept` the results of
+    each task once it is done (of one system, seed and recipes). Raises UserError for bad data, UsageError for an
+    unknown task.
     """
     chosen = chosen_tasks(tasks)
     recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
-    data = gather(chosen, Path(folder), extract, progress, cache)
-    results = {}
-    for task, module in chosen.items():
+    splits = {task: module.read(Path(folder)) for task, module in chosen.items()}
+    stamps = {task: stamp_of(listed) for task, listed in splits.items()}
+    results = {task: row for task in chosen if kept and (row := kept.row(task, stamps[task])) is not None}
+    left = {task: module for task, module in chosen.items() if task not in results}
+    data = gather(left, Path(folder), extract, progress, cache, splits)
+    for task, module in left.items():
         try:
             results[task] = module.KIND.evaluate(module, data.pop(task), recipes[task], seed, bars(task, progress))
         except UserError as error:
             raise UserError(f"{folder}: {task}: {error}") from error
+        if kept:
+            kept.add(task, stamps[task], results[task])
     return {
         "name": name,
         "data": Path(folder).name,
         "seed": seed,
         "recipe": {task: asdict(recipes[task]) for task in chosen},
-        "tasks": results,
+        "tasks": {task: results[task] for task in chosen},
     }
+
+
+def stamp_of(splits: Listed) -> tuple[str]:
+    """Another one for other recordings, or other labels."""
+    digest = hashlib.sha256()
+    for split, utterances in splits.items():
+        for u in utterances:
+            digest.update(
+                repr((split, u.key, u.entry.identity(), u.entry.stamp, u.target, u.speaker)).encode(
+                    "utf-8", "backslashreplace"
+                )
+            )
+    return (digest.hexdigest(),)
 
 
 def best(part: Results, heads: Sequence[str]) -> str:

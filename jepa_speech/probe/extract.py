@@ -63,15 +63,25 @@ class Task(Protocol):
         """Where KIND.FORM is Sequences. From the layers (L, T, D) of an utterance: what is kept of them (L, T', D)."""
 
 
+Listed = dict[str, list[Utterance]]  # split -> its utterances
+
+
 def gather(
-    tasks: Mapping[str, Task], folder: Path, extract: Extract, progress: bool = True, cache: Cache | None = None
+    tasks: Mapping[str, Task],
+    folder: Path,
+    extract: Extract,
+    progress: bool = True,
+    cache: Cache | None = None,
+    splits: Mapping[str, Listed] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Extracts every recording once; returns task -> split -> Rows or Sequences, standardised by the training split.
+
+    splits: what the tasks read from the folder, where that is known.
 
     Sequences beyond MEMORY are read from the cache when a head asks for them, or extracted anew where it has them not.
     Raises UserError for missing files and fields, empty splits, and labels that training never shows.
     """
-    splits = {task: tasks[task].read(folder) for task in tasks}
+    splits = {task: splits[task] if splits else tasks[task].read(folder) for task in tasks}
     wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # by what is read: several tasks may read the same
     for task, parts in splits.items():
         for split, utterances in parts.items():

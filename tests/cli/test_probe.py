@@ -14,7 +14,7 @@ from spoken import knowing, write_spoken
 
 from jepa_speech.cli import main
 from jepa_speech.cli import probe as verb
-from jepa_speech.probe import evaluate, phones, pooled
+from jepa_speech.probe import classification, evaluate, phones, pooled
 from jepa_speech.probe.linear import Recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -111,3 +111,28 @@ def test_baselines_on_real_speech(speech_data):
     )
     assert np.isclose(evaluate.estimate(logmel, "phones").value, 0.32, atol=0.02)
     assert evaluate.compare([context], [logmel], "phones").low > 0.05
+
+
+def test_tasks_that_are_done_are_kept_after_a_kill(corpus, monkeypatch):
+    line = ["probe", "--checkpoint", "logmel", "--data", "DIR", "--tasks", "phones,speaker", "--out"]
+    assert main([*line, "whole"]) == 0
+    real, probed = classification.evaluate, []
+
+    def evaluate_but(last):
+        def evaluated(task, *more):
+            if task is last:
+                raise KeyboardInterrupt
+            probed.append(task)
+            return real(task, *more)
+
+        return evaluated
+
+    speaker = evaluate.TASKS["speaker"]
+    monkeypatch.setattr(classification, "evaluate", evaluate_but(speaker))
+    assert main([*line, "results"]) == 130 and probed == [phones]
+    assert [path.name for path in Path("results").iterdir()] == ["logmel.probe.partial"]
+    assert main([*line, "results", "--seed", "1"]) == 1  # of another seed: it stays
+    monkeypatch.setattr(classification, "evaluate", evaluate_but(None))
+    assert main([*line, "results"]) == 0 and probed == [phones, speaker]
+    assert Path("results/logmel.json").read_bytes() == Path("whole/logmel.json").read_bytes()
+    assert {path.name for path in Path("results").iterdir()} == {"logmel.json", "logmel"}
