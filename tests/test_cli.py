@@ -103,3 +103,12 @@ def test_a_letter_that_the_terminal_does_not_know_ends_no_verb(encoding):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     shown = subprocess.run([sys.executable, "-c", ODD], capture_output=True, check=True, env=environment)
     assert shown.stdout.endswith(rb"caf\udce9" + b"\n")
+
+
+def test_ctrl_c_while_a_verb_is_imported_is_one_line(monkeypatch, capsys):
+    def interrupted(verbs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "parser", interrupted)
+    assert cli.main(["probe"]) == 130
+    assert capsys.readouterr().err == "jepa-speech: interrupted before it began; run the same command again\n"

@@ -80,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as stop:  # argparse has printed its line
         return int(stop.code or 0)
+    except KeyboardInterrupt:  # while a verb was imported
+        print("jepa-speech: interrupted before it began; run the same command again", file=sys.stderr)
+        return 130
     if arguments is None:  # a process of its own
         gc.freeze()  # what it has imported stays, so it need not be searched for garbage
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal may not know every letter

@@ -9,6 +9,7 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe.analysis import Subject, anchor_posteriors
 
 APART = 1_000_003  # between the seeds of two lists, so that their recordings' masks differ
@@ -16,11 +17,13 @@ APART = 1_000_003  # between the seeds of two lists, so that their recordings' m
 
 def open_anchor(config: Any, path: str | None) -> tuple[Anchor | None, str]:
     """The anchor of the run's targets and "", or None and why it, or what it needs, is not at hand."""
-    path = path or config["anchor"]["path"]
-    if not path:
-        return None, "no anchor in its config, so no targets; --anchor GMM.npz puts those of one beside it"
-    if "," in path:
-        return None, "the targets are an ensemble of anchors, and left out; --anchor GMM.npz brings one's back"
+    if path is None:
+        found = weighted_paths(text, "anchor.path") if (text := config["anchor"]["path"]) else []
+        if not found:
+            return None, "no anchor in its config, so no targets; --anchor GMM.npz puts those of one beside it"
+        if len(found) > 1:
+            return None, "the targets are an ensemble of anchors, and left out; --anchor GMM.npz brings one's back"
+        path = found[0][0]
     if not Path(path).is_file():
         return None, f"{path} is not there: the targets are left out; --anchor GMM.npz brings them back"
     anchor = load_anchor(path)

@@ -13,6 +13,7 @@ from toys import toy_anchor
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.cli import main
+from jepa_speech.cli.analyze_subject import open_anchor
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.labels import Labels
 
@@ -107,3 +108,16 @@ def test_a_store_without_the_labels_of_a_member(made, tmp_path, capsys):
     path = made[1].partition(":")[0]
     assert train(made, tmp_path / "run", anchor__path=f"{path}:1,{tmp_path / 'other.npz'}:2") == 1
     assert "no labels of anchor" in capsys.readouterr().err
+
+
+def test_analyze_finds_an_anchor_whose_path_has_a_colon_or_a_comma(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("v:2", "a,b"):
+        Path(folder).mkdir()
+        toy_anchor().save(Path(folder, "g.npz"))
+        for text in (f'"{folder}/g.npz"', f"{folder}/g.npz", f"{folder}/g.npz:1"):
+            anchor, why = open_anchor({"anchor": {"path": text}}, None)
+            assert anchor is not None and why == ""
+    assert "an ensemble of anchors" in open_anchor({"anchor": {"path": "v:2/g.npz:1,a,b/g.npz:1"}}, None)[1]
+    assert "no anchor in its config" in open_anchor({"anchor": {"path": ""}}, None)[1]
+    assert "nowhere.npz is not there" in open_anchor({"anchor": {"path": "v:2/g.npz"}}, "nowhere.npz")[1]
