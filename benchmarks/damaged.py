@@ -105,7 +105,7 @@ def labelled(folder: Path) -> dict[str, Any]:
 
 def anchored(folder: Path) -> dict[str, Any]:
     anchor = load_anchor(folder / "gmm.npz")
-    return dict(anchor.arrays()) | {"fingerprint": anchor.fingerprint}
+    return {name: np.asarray(value) for name, value in anchor.arrays().items()} | {"fingerprint": anchor.fingerprint}
 
 
 SUBJECTS = {

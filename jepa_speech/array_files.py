@@ -40,7 +40,8 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
 def read_npy(path: str | Path, again: str) -> np.ndarray:
     """Returns the array of an .npy file, memory-mapped; a CRC-32 by `write_npy` must be right.
 
-    again: what to do about a damaged file, for the message. Raises FileNotFoundError, and UserError for damage.
+    again: what to do about a damaged file, for the end of the message.
+    Raises FileNotFoundError, and UserError for damage.
     """
     path = Path(path)
     try:
@@ -57,15 +58,16 @@ def read_npy(path: str | Path, again: str) -> np.ndarray:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); {again}") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}){_tail(again)}") from error
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); {again}") from error
+        raise UserError(f"{path}: damaged ({error}){_tail(again)}") from error
 
 
 def read_npz(path: str | Path, again: str) -> dict[str, np.ndarray]:
     """Returns the arrays of an .npz file by name.
 
-    again: what to do about a damaged file, for the message. Raises FileNotFoundError, and UserError for damage.
+    again: what to do about a damaged file, for the end of the message.
+    Raises FileNotFoundError, and UserError for damage.
     """
     try:
         with Path(path).open("rb") as file, zipfile.ZipFile(file) as members:
@@ -84,7 +86,11 @@ def read_npz(path: str | Path, again: str) -> dict[str, np.ndarray]:
         zlib.error,
     ) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path}: no .npz file, or a damaged one ({reason}); {again}") from error
+        raise UserError(f"{path}: no .npz file, or a damaged one ({reason}){_tail(again)}") from error
+
+
+def _tail(again: str) -> str:
+    return f"; {again}" if again else ""
 
 
 def _name(info: zipfile.ZipInfo) -> str:

@@ -58,7 +58,10 @@ class Labels:
             others = sorted(file.parent.name for file in self.path.parent.glob("[!.]*/meta.json"))
             has = f"it has those of {', '.join(others)}" if others else "it has none"
             raise UserError(f"{store.path}: no labels of anchor {fingerprint[:12]} ({has}); {again}")
-        self.meta: dict[str, Any] = read_object(self.path / "meta.json")
+        try:
+            self.meta: dict[str, Any] = read_object(self.path / "meta.json")
+        except UserError as error:
+            raise UserError(f"{error}; remove {self.path} and label again") from error
         for what, expected in (("anchor", fingerprint), ("store", store.fingerprint)):
             found = str(self.meta.get(what))
             if found != expected:
@@ -131,7 +134,7 @@ class Labels:
         """Where things begin, int64: from 0 on, rising."""
         path = self.path / name
         try:
-            array = checked.array(read_npy(path, "damaged labels"), str(path), shape=(None,), kind="i")
+            array = checked.array(read_npy(path, again=""), str(path), shape=(None,), kind="i")
         except FileNotFoundError as error:
             raise UserError(f"{path}: missing") from error
         if name == "first_block.npy":

@@ -43,14 +43,14 @@ def store_info(path: Path) -> dict[str, Any]:
             )
         perhaps = ", perhaps an unfinished one" if path.is_dir() else ""
         raise UserError(f"{path}: not a whole store{perhaps} (it has no store.json); {again}")
-    info = read_object(where)
-    if info.get("format") != FORMAT:
-        raise UserError(f"{path}: not a store of format {FORMAT}; {again} into an empty folder")
     try:
-        _check(info, str(where))
+        info = read_object(where)
+        if info.get("format") == FORMAT:
+            _check(info, str(where))
+            return info
     except UserError as error:
         raise UserError(f"{error}; {AGAIN}") from error
-    return info
+    raise UserError(f"{path}: not a store of format {FORMAT}; {again} into an empty folder")
 
 
 def _check(info: dict[str, Any], where: str) -> None:
