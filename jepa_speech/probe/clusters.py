@@ -18,7 +18,7 @@ def usage(labels: Sequence[np.ndarray], clusters: int) -> np.ndarray:
 def usage_entropy(counts: np.ndarray) -> float:
     """-Σ p_k ln p_k / ln K of the histogram (K,): 1 if all clusters are used alike, 0 if one is."""
     p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum() / np.log(len(counts))) + 0.0
+    return float(-(p * np.log(p)).sum() / np.log(max(len(counts), 2))) + 0.0
 
 
 def adjacent_consistency(labels: Sequence[np.ndarray]) -> float:

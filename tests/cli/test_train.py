@@ -34,7 +34,7 @@ def train(made: Path, workdir: Path, *flags: str, config: str = str(CONFIGS / "t
 def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(made, run) == 0
-    assert "gmm_jepa, transformer:" in capsys.readouterr().out
+    assert "tiny.py: objective gmm_jepa, encoder transformer, " in capsys.readouterr().out
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"loss", "jepa", "cluster", "lambda", "grad_norm", "effective_rank"} <= rows[-1].keys()

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
+from jepa_speech.anchors import frames
+from jepa_speech.objectives import collapse
 from jepa_speech.probe import clusters
 
 
@@ -101,3 +103,12 @@ def test_silence_is_no_phone():
     assert clusters.figures([np.array([3, 0, 1, 3])], 4, phones)["pnmi"] == pytest.approx(1)
     assert "pnmi" not in clusters.figures([np.array([3])], 4, [np.array([""])])
     assert "pnmi" not in clusters.figures([np.array([3])], 4)
+
+
+@pytest.mark.parametrize("counts", [[7.0], [3.0, 0.0], [2.0, 2.0], [0.0, 0.0, 1.0]])
+def test_usage_is_a_number_however_few_clusters_there_are(counts):
+    """With one cluster ln K is 0."""
+    counts = np.array(counts)
+    for usage in (clusters.usage_entropy(counts), frames.usage_entropy(counts), float(collapse.usage_entropy(counts))):
+        assert 0 <= usage <= 1 + 1e-6
+    assert collapse.collapsed({"cluster_usage": float(collapse.usage_entropy(np.array([7.0])))}) == ""
