@@ -1,10 +1,14 @@
 """Our own encoder, exported: torch code from the folder alone gives the layers of the run."""
 
 import ast
+import copy
+import importlib.util
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import soundfile
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -19,9 +23,12 @@ from jepa_speech.export.own_encoder import from_torch  # noqa: E402
 from jepa_speech.files import read_json  # noqa: E402
 from jepa_speech.train.configfile import load_config, plain  # noqa: E402
 
-# Of hidden states of order 1. float32 sums in another order leave 4e-6 at 35 s, log-mel included: windows, filters and
+# Of hidden states of order 1, on noise: float32 sums in another order leave 4e-6 at 35 s. Windows, filters and
 # frequencies of the rotation come with the weights, so that only sums and the FFT differ.
 TOLERANCE = 1e-4
+# On speech, of a layer's root mean square. In a band far below the others of its frame, the rounding of a float32 FFT
+# is much of its power, and the logarithm shows it: 5e-5 were seen, and as much from either side to float64.
+OF_SPEECH = 2e-4
 LENGTHS = np.array([400, 719, 5_000, 16_000, 35 * 16_000 + 7])
 ANCHOR = ["anchor.components=8", "anchor.features=logmel", "anchor.normalize=level"]
 SYSTEMS = {"gmm_jepa": ("transformer", "logmel"), "pure_jepa": ("conformer", "conv")}
@@ -74,6 +81,31 @@ def test_hidden_states_are_ours_in_a_padded_batch_of_five_lengths(pair):
     theirs.blocks[0].attention.out.weight.data[0, 0] += 0.1  # a model with one wrong number fails
     assert difference(ours, theirs, inputs["input_values"][:2, :719], mask[:2, :719])[0] > TOLERANCE
     theirs.blocks[0].attention.out.weight.data[0, 0] -= 0.1
+
+
+def test_on_speech_run_and_export_are_equally_near_to_double_precision(pair, speech_data):
+    ours, theirs, folder = pair
+    path = Path(__file__).parents[2] / "benchmarks" / "export_error.py"
+    spec = importlib.util.spec_from_file_location("export_error", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    files = sorted((speech_data / "librispeech" / "audio").rglob("*.flac"))[::160]
+    waves = [soundfile.read(file, dtype="float32")[0][:48_000] for file in files]
+    functions = {
+        "run": lambda wave: ours.represent(wave, 16_000).layers,
+        "torch": script.torch_layers(theirs, extractor),
+    }
+    exact = script.torch_layers(copy.deepcopy(theirs).double(), extractor)
+    rows = script.differences(functions, exact, waves)
+    worst = {name: max(row[name] for row in rows) for name in rows[0]}
+    assert max(worst["run - float64"], worst["torch - float64"], worst["run - torch"]) < OF_SPEECH, rows
+    assert worst["run - float64"] < 4 * worst["torch - float64"]  # ours is no rougher
+
+    theirs.projection.weight.data *= 1.001  # a model that is wrong by a thousandth fails
+    wrong = script.differences(functions, exact, waves[:1])
+    theirs.projection.weight.data /= 1.001
+    assert max(row["run - torch"] for row in wrong) > OF_SPEECH
 
 
 @pytest.mark.parametrize("pair", ["gmm_jepa"], indirect=True)  # whose log-mel mean leaves hidden frames out
