@@ -48,6 +48,18 @@ def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[st
     return digest.hexdigest(), chunks
 
 
+def check_entries(store: Path, digest: str) -> None:
+    """Raises UserError unless the list in STORE/work is the one whose hash the plan holds."""
+    path = store / "work" / "entries.jsonl"
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        found = ""
+    if found != digest:
+        raise UserError(f"{path}: missing or damaged; remove {store} and prepare it again")
+
+
 def sidecar(store: Path, chunk: int) -> Path:
     return store / "work" / f"part-{chunk:05d}.jsonl"
 

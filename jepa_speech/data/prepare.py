@@ -15,17 +15,17 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.data import audio
-from jepa_speech.data.chunks import SHARD_MB, remove_left_overs, sidecar, spool, unfinished, write_chunk
+from jepa_speech.data.chunks import SHARD_MB, check_entries, remove_left_overs, sidecar, spool, unfinished, write_chunk
 from jepa_speech.data.finish import finish
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.manifest import entries, nothing_there
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import Store, checked_rows, shard_path
 from jepa_speech.data.store_info import FORMAT, store_info
-from jepa_speech.data.store_plan import Plan, begin, find, new_work
+from jepa_speech.data.store_plan import Plan, begin, find, new_work, read_plan
 from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_json, replacing
+from jepa_speech.files import replacing
 
 Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
@@ -95,7 +95,7 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
         if found is None:
             raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
         if found.name != "store.json":
-            plan = read_json(found)
+            plan = read_plan(found)
             if "chunks" not in plan:
                 raise UserError(f"{store}: stores are being joined there; run the same command again")
             if missing := unfinished(store, range(len(plan["chunks"]))):
@@ -147,6 +147,8 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) 
     (store / "shards").mkdir(exist_ok=True)
     remove_left_overs(store, mine)
     to_do = unfinished(store, mine)
+    if to_do:
+        check_entries(store, plan["inputs"])
     total, left = (sum(plan["chunks"][chunk][1] for chunk in chunks) for chunks in (mine, to_do))
     tasks = [(store, chunk, *plan["chunks"][chunk], plan["codec"]) for chunk in to_do]
     bar = tqdm(total=total, initial=total - left, desc="prepare", unit=" files", disable=None, mininterval=0.5)

@@ -12,10 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jepa_speech.data.checksums import compare_seal, sealed
+from jepa_speech.data.store_info import store_info
 from jepa_speech.errors import UserError
-from jepa_speech.files import read_json, write_json
+from jepa_speech.files import read_object, write_json
 
 Plan = dict[str, Any]
+# The fields of plans from before there was a `crc`, which may lack it.
+OLDER = ("format", "codec", "inputs", "shard_mb", "read", "chunks", "parts", "max_rejects", "passed_over")
 
 
 def find(store: Path) -> Path | None:
@@ -49,16 +53,28 @@ def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:
     A plan that is there must be of the same identity, UserError otherwise; its rest is kept.
     """
     if find(store) is None:
-        write_json(work / "plan.json", identity | rest)
+        write_json(work / "plan.json", sealed(identity | rest))
         try:
             work.rename(store / "work")
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-    before = read_json(find(store))
+    before = read_plan(find(store))
     differs = [key for key, value in identity.items() if before.get(key) != value]
     if differs:
         what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
         was = what.get(differs[0], f"another {differs[0]}")
         raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
     return before
+
+
+def read_plan(path: Path) -> Plan:
+    """What `find` found. Raises UserError if it is damaged."""
+    if path.name == "store.json":
+        return store_info(path.parent)
+    try:
+        plan = read_object(path)
+        compare_seal(plan, OLDER, str(path))
+    except UserError as error:
+        raise UserError(f"{error}; remove {path.parent.parent} and prepare it again") from error
+    return plan

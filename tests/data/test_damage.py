@@ -261,3 +261,18 @@ def test_a_damaged_sidecar_of_an_unfinished_store_is_written_again(whole, tmp_pa
         assert found.fingerprint == wanted.fingerprint, str(done)
         assert list(found.records()) == list(wanted.records()) and list(found.rejects()) == list(wanted.rejects())
         shutil.rmtree(tmp_path / "store")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["plan.json", "entries.jsonl"])
+def test_a_damaged_plan_or_list_is_never_worked_by(whole, tmp_path, monkeypatch, name, kind):
+    monkeypatch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 3)
+    audio, path = whole.parent / "audio", tmp_path / "store"
+    prepare([audio], path, workers=1, part=(0, 2))
+    done = damage(path / "work" / name, np.random.default_rng(5), [kind])
+    with pytest.raises(UserError, match=r"/store(/work/(plan\.json|entries\.jsonl)|: holds )") as error:
+        prepare([audio], path, workers=1, part=(1, 2))
+    assert "\n" not in str(error.value), str(done)
+    if name == "plan.json":
+        with pytest.raises(UserError, match="/store"):
+            merge(path)
