@@ -15,15 +15,22 @@ from jepa_speech.errors import UserError
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on whatever machine: in containers process ids are alike."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    """A name beside `path` that no other process takes, on whatever machine: in containers process ids are alike.
+
+    It names this program, so that `ownership.remove_temporaries` knows it.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.jepa-speech.tmp")
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is whole and on disk; after an error nothing is left."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def replacing(path: str | Path, parents: bool = True) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is whole and on disk; after an error nothing is left.
+
+    A link stays, and the file that it leads to is replaced. parents: make missing folders.
+    """
+    path = Path(os.path.realpath(path))
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:

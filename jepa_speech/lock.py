@@ -1,4 +1,4 @@
-"""One process at a time: a lock that the operating system holds, so that a kill leaves none behind."""
+"""Locks between processes, held by the operating system, so that a kill leaves none behind."""
 
 import errno
 import fcntl
@@ -11,24 +11,38 @@ from pathlib import Path
 
 from jepa_speech.errors import UserError
 
+LOCK = ".jepa-speech.lock"  # of a folder; of one thing in it: .NAME.jepa-speech.lock
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_held: dict[tuple[int, int, int], int] = {}  # (process, device, inode) -> how often this process has it locked
 
 
 @contextmanager
-def locked(path: str | Path, work: str) -> Iterator[None]:
+def locked(path: str | Path, work: str, shared: bool = False) -> Iterator[None]:
     """Holds the lock file `path` while the block runs; the file stays, since deleting it would let two in.
 
-    work: what this process does to the folder, such as "train". Raises UserError, naming host and process, if another
-    process holds the lock. On a file system without locks, one line on stderr says so and the block runs unlocked.
+    work: what this process does to the folder, such as "train". shared: exclude only those that want it alone. A block
+    inside another one of the same process and file is covered by the outer lock. Raises UserError, naming host and
+    process, if another process holds the lock. On a file system without locks, one line on stderr says so and the block
+    runs unlocked.
 
-    A POSIX record lock: NFS servers know it, and child processes do not inherit it. It does not exclude a second lock
-    of the same process.
+    A POSIX record lock: NFS servers know it, and child processes do not inherit it. The system drops it as soon as the
+    process closes any descriptor of the file, so a nested block opens none.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8") as file:
+    if (key := _key(path)) in _held:
+        with _counted(key):
+            yield
+        return
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        holder = os.read(file, 1000).decode("utf-8", "replace").strip()
+        if holder and not holder.startswith("process "):
+            raise UserError(f"{path} was not written by jepa-speech, which needs that name for a lock; move it away")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in NO_LOCKS:
                 print(f"{path.parent}: its file system has no locks; start no second process on it", file=sys.stderr)
@@ -36,9 +50,43 @@ def locked(path: str | Path, work: str) -> Iterator[None]:
                 return
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            holder = file.read().strip() or "another process"
-            raise UserError(f"{path.parent}: in use by {holder}; wait until it ends, or stop it") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} ({work})\n")
-        file.flush()
+            what = f"in use by {holder or 'another process'}; wait until it ends, or stop it"
+            raise UserError(f"{path.parent}: {what}") from error
+        _name_holder(file, f"process {os.getpid()} on {socket.gethostname()} ({work})" + " or another" * shared)
+        try:
+            with _counted(_key(path)):
+                yield
+        finally:
+            if not shared:  # another process may share it still
+                os.ftruncate(file, 0)
+    finally:
+        os.close(file)
+
+
+def _key(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return os.getpid(), 0, 0
+    return os.getpid(), found.st_dev, found.st_ino
+
+
+@contextmanager
+def _counted(key: tuple[int, int, int]) -> Iterator[None]:
+    _held[key] = _held.get(key, 0) + 1
+    try:
         yield
+    finally:
+        _held[key] -= 1
+        if not _held[key]:
+            del _held[key]
+
+
+def _name_holder(file: int, line: str) -> None:
+    """Writes who holds the lock. A full disk is no reason to stop: the line only helps others."""
+    try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{line}\n".encode(), 0)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise

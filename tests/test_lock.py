@@ -40,3 +40,33 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("fcntl.lockf", no_locks)
     with locked(tmp_path / ".lock", "train"):
         assert "has no locks" in capsys.readouterr().err
+
+
+def refused(lock, shared):
+    """Whether another process is refused the lock."""
+    line = f"from jepa_speech.lock import locked\nwith locked({str(lock)!r}, 'x', {shared}): pass"
+    return subprocess.run([sys.executable, "-c", line], stderr=subprocess.DEVNULL).returncode != 0
+
+
+def test_a_nested_lock_does_not_end_the_outer_one(tmp_path):
+    lock = tmp_path / ".lock"
+    with locked(lock, "label"):
+        with locked(lock, "join"):
+            pass
+        assert refused(lock, shared=False)
+    assert not refused(lock, shared=False)
+
+
+def test_shared_locks_exclude_only_those_that_want_it_alone(tmp_path):
+    lock = tmp_path / ".lock"
+    with locked(lock, "part", shared=True):
+        assert not refused(lock, shared=True)
+        assert refused(lock, shared=False)
+
+
+def test_a_foreign_file_of_that_name_is_kept(tmp_path):
+    lock = tmp_path / ".lock"
+    lock.write_text("notes")
+    with pytest.raises(UserError, match="not written by jepa-speech"), locked(lock, "train"):
+        pass
+    assert lock.read_text() == "notes"

@@ -1,0 +1,141 @@
+"""What jepa-speech may delete or replace: only what carries its own mark.
+
+Working folders hold an empty file named `MARK`, and temporary files are named after the program. Files that a user
+names (--out, --json) carry the text of `mark(kind)` within their first or last bytes. Everything else stays as it is.
+"""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+from jepa_speech.files import replacing, write_json
+
+MARK = ".jepa-speech"
+TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.jepa-speech\.tmp")
+ENDS = 4096  # bytes at either end of a file in which its mark is looked for
+
+
+def make(folder: Path) -> Path:
+    """Makes a working folder, with the mark in it; returns it. Raises FileExistsError if there is one."""
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    return folder
+
+
+def is_marked(folder: Path) -> bool:
+    """Whether `folder` is a working folder that `make` made; a link to one is not."""
+    return folder.is_dir() and not folder.is_symlink() and (folder / MARK).is_file()
+
+
+def foreign_in(folder: Path, names: Sequence[str]) -> list[str]:
+    """What a working folder holds beside its mark and what jepa-speech writes there, by the patterns `names`."""
+    there = sorted(path.name for path in folder.iterdir())
+    return [name for name in there if name != MARK and not any(fnmatchcase(name, pattern) for pattern in names)]
+
+
+def remove(folder: Path, names: Sequence[str]) -> bool:
+    """Deletes a working folder that `make` made; returns whether it is gone. One line on stderr says what stays.
+
+    names: patterns of the files and folders, relative to it, that jepa-speech writes there. A folder without the mark
+    is left alone, and so is every file in a marked one that has another name.
+    """
+    if not os.path.lexists(folder):
+        return True
+    if not is_marked(folder):
+        why = "it has no mark of jepa-speech, so another program or an earlier version made it"
+        print(f"{folder}: kept, since {why}; remove it if you do not need it", file=sys.stderr)
+        return False
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in [*files, *folders]:
+            path = Path(parent) / name
+            relative = path.relative_to(folder).as_posix()
+            if TEMPORARY.fullmatch(name) or any(fnmatchcase(relative, pattern) for pattern in names):
+                _delete(path)
+    strange = sorted(path.name for path in folder.iterdir() if path.name != MARK)
+    if not strange:
+        (folder / MARK).unlink(missing_ok=True)
+        if _delete(folder):
+            return True
+        (folder / MARK).touch()  # another process has just written something there
+        strange = ["a new file"]
+    what = f"{strange[0]}, which jepa-speech did not write there"
+    print(f"{folder}: kept, since it holds {what}; move that elsewhere, then remove the folder", file=sys.stderr)
+    return False
+
+
+def _delete(path: Path) -> bool:
+    """Deletes a file, a link or an empty folder; returns whether it is gone. A folder that is not empty stays."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
+
+def remove_temporaries(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> None:
+    """Deletes temporary files that killed processes left in `folder`. chosen: whether those of this final name."""
+    for path in folder.glob(".*.jepa-speech.tmp"):
+        found = TEMPORARY.fullmatch(path.name)
+        if found and chosen(found[1]) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def mark(kind: str) -> str:
+    """The text that a file of this kind ("results", "report", "picture", "features") carries."""
+    return f"written by jepa-speech: {kind}"
+
+
+def claim(path: str | Path, *marks: str | bytes) -> Path:
+    """Returns `path`, to be written. Raises UserError if there is anything that jepa-speech did not write.
+
+    marks: one of them must be within the first or last bytes of an existing file; none: no file may exist.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return path
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a file; choose another name")
+    if not path.exists():  # a link whose target is still to be written
+        return path
+    if not path.is_file():
+        raise UserError(f"{path} is no regular file; choose another name")
+    with path.open("rb") as file:
+        found = file.read(ENDS)
+        file.seek(max(0, path.stat().st_size - ENDS))
+        found += file.read(ENDS)
+    if not any((text.encode() if isinstance(text, str) else text) in found for text in marks):
+        raise UserError(f"{path} exists and was not written by this command; choose another name, or remove it")
+    return path
+
+
+def refuse_existing(folder: Path, names: Sequence[str]) -> None:
+    """Raises UserError, before anything is written, if the folder holds a file of one of these names."""
+    if there := next((name for name in names if os.path.lexists(folder / name)), None):
+        raise UserError(f"{folder}: there is a {there} in it; choose a new folder, or remove that one")
+
+
+def write_once(path: Path, contents: bytes) -> None:
+    """Writes a file, whole or not at all. Raises UserError if there is one with other contents."""
+    if not os.path.lexists(path):
+        with replacing(path) as file:
+            file.write(contents)
+    elif not path.is_file() or path.read_bytes() != contents:
+        raise UserError(f"{path} exists, with other contents; remove it, or choose another folder")
+
+
+def write_results(path: str | Path, results: Mapping[str, Any] | None) -> None:
+    """Writes a JSON object with the mark of results, in place of none or of one that has it, too."""
+    write_json(claim(path, mark("results")), {"about": mark("results"), **(results or {})})
