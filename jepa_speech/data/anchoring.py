@@ -13,7 +13,7 @@ from jepa_speech.anchors.sparse import storage_loss, top_k
 from jepa_speech.data.extractors import Extractor, Spectral
 from jepa_speech.data.feature_means import load_means, means_path, save_means
 from jepa_speech.data.label_codec import LEAST, LEVELS, MOST, expand
-from jepa_speech.data.label_parts import FIGURES, LabelParts, Part, chunks, join
+from jepa_speech.data.label_parts import FIGURES, LabelParts, Part, chunks, join, labelling
 from jepa_speech.data.labels import MAX_COMPONENTS
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
@@ -70,18 +70,20 @@ def label(
     are spectral. With `part` (i, n) only the i-th of n parts is written, for `merge_label_parts`, and None returned.
     mean_kept_mass: of what is kept · mean_kl_dense_to_stored: nats lost by storing no more, rounding included, if
     the pool is spread evenly · posterior entropy: of the dense posteriors, in nats.
-    Raises UsageError if k is larger than the components, OSError if the disk is full.
+    Raises UsageError if k is larger than the components, UserError if another process labels by this anchor, OSError
+    if the disk is full.
     """
     check_top_k(anchor, k)
     features = features or Spectral(anchor.features)
     means = feature_means(store, features) if anchor.normalize == "mean" else None
-    parts = LabelParts(store, anchor, anchor.components, k, part[1] if part else 1)
-    arrays = anchor.arrays()
-    for number in parts.unfinished(part or (0, 1)):
-        parts.write(number, *_label_chunk(store, features, means, arrays, k, parts.chunks[number], advance))
-    if part:
-        return None
-    meta = read_json(join(store, parts.path) / "meta.json")
+    with labelling(store, anchor, shared=bool(part and part[1] > 1)):
+        parts = LabelParts(store, anchor, anchor.components, k, part[1] if part else 1)
+        arrays = anchor.arrays()
+        for number in parts.unfinished(part or (0, 1)):
+            parts.write(number, *_label_chunk(store, features, means, arrays, k, parts.chunks[number], advance))
+        if part:
+            return None
+        meta = read_json(join(store, parts.path) / "meta.json")
     return {name: meta[name] for name in FIGURES}
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from array_record.python.array_record_module import ArrayRecordReader
 
+from jepa_speech import ownership
 from jepa_speech.data.checksums import compare_seal, file_crc, sealed
 from jepa_speech.data.decoder import VERSION, outdated
 from jepa_speech.data.duplicates import listed_once
@@ -92,10 +93,13 @@ def _last_row(path: Path) -> dict[str, Any]:
 
 def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
     """Removes what a killed process left of `chunks`. Those of other parts may be being written just now."""
+
+    def one_of_them(name: str) -> bool:
+        found = re.fullmatch(r"part-(\d{5,})\.(array_record|jsonl)", name)
+        return bool(found) and int(found[1]) in chunks
+
     for folder in (store / "shards", store / "work"):
-        for path in folder.glob(".part-*.tmp"):
-            if int(re.match(r"\.part-(\d+)", path.name)[1]) in chunks:
-                path.unlink(missing_ok=True)
+        ownership.remove_temporaries(folder, one_of_them)
 
 
 def _file_by_file(entries: Sequence[Entry]) -> list[int]:

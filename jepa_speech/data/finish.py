@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech import ownership
 from jepa_speech.data.checksums import DIGEST_BYTES, file_crc, fingerprint, sealed
 from jepa_speech.data.chunks import sidecar
 from jepa_speech.data.decoder import VERSION
@@ -88,8 +89,7 @@ def make_whole(store: Path, identity: dict[str, Any], shards: Sequence[dict[str,
             surplus += len(ids) - 1
             file.write(json_line({"ids": ids}))
     for folder in (store, store / "shards", store / "index"):
-        for left_over in folder.glob(".*.tmp"):  # of processes that were killed
-            left_over.unlink(missing_ok=True)
+        ownership.remove_temporaries(folder)
     info = {
         "format": FORMAT,
         "records": len(index["samples"]),

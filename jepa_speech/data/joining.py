@@ -21,10 +21,11 @@ from jepa_speech.data.inputs.passed_over import together
 from jepa_speech.data.prepare import summary
 from jepa_speech.data.store import Store, shard_path
 from jepa_speech.data.store_info import FORMAT
-from jepa_speech.data.store_plan import Plan, begin, new_work
+from jepa_speech.data.store_plan import Plan, begin, find, new_work, tidy
 from jepa_speech.data.writing import json_line, writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing, sha256_arrays, temporary_name
+from jepa_speech.lock import LOCK, locked
 
 
 def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
@@ -50,12 +51,14 @@ def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
         )
     if len({store.path.resolve() for store in stores}) < len(stores):
         raise UserError(f"{', '.join(str(store.path) for store in stores)}: the same store twice")
-    with writing(whole):
+    find(whole)  # raises if the folder is something else's
+    with writing(whole), locked(whole / LOCK, "inspect --merge"):
         identity = {"format": FORMAT, "codec": stores[0].codec, "inputs": _inputs(stores)}
         with new_work(whole) as work:
             begin(whole, work, identity, {})
         if not (whole / "store.json").is_file():
             _write(stores, whole, identity)
+        tidy(whole)
         return summary(whole)
 
 

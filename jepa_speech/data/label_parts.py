@@ -1,5 +1,6 @@
 """Writing labels in chunks of recordings, by one process or by many on any machines, and joining them.
 
+STORE/labels/.<anchor>.jepa-speech.lock     held while labels of this anchor are made; shared by parts
 STORE/labels/.<anchor>-<store>-k<top_k>/    (12 hex digits of each fingerprint)
     plan.json           whose labels these are, and in how many parts they are made
     chunk-*.npz         blocks, their sizes, and sums of what was measured: finished, or not there
@@ -7,16 +8,19 @@ STORE/labels/.<anchor>-<store>-k<top_k>/    (12 hex digits of each fingerprint)
 Which recordings make a chunk depends on the store alone, so that a chunk holds the same bytes whoever writes it.
 """
 
+import errno
 import os
-import shutil
+import re
+import secrets
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jepa_speech import checked
+from jepa_speech import checked, ownership
 from jepa_speech.array_files import read_npz
 from jepa_speech.data.checksums import compare_seal, sealed
 from jepa_speech.data.label_codec import BLOCK, encode
@@ -25,10 +29,20 @@ from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
 from jepa_speech.files import read_object, replacing, write_json
+from jepa_speech.lock import locked
 
 CHUNK_FRAMES = 250_000  # at least, but for the last: 1.4 h
 
+NAMES = ("plan.json", "chunk-*.npz", "meta.json", "first_block.npy", "block_start.npy", "blocks.bin")
+UNFINISHED = re.compile(r"\.[0-9a-f]{12}-[0-9a-f]{12}-k\d+")
+
 Part = tuple[int, int]  # (i, n): every n-th chunk from the i-th on, 0 <= i < n
+
+
+def labelling(store: Store, anchor: Anchor | str, shared: bool = False) -> AbstractContextManager[None]:
+    """The lock under which labels of this anchor are made. shared: by a process that writes only a part."""
+    path = labels_path(store, anchor)
+    return locked(path.with_name(f".{path.name}.jepa-speech.lock"), "label", shared)
 
 
 def chunks(store: Store) -> list[range]:
@@ -40,7 +54,10 @@ def chunks(store: Store) -> list[range]:
 
 
 class LabelParts:
-    """The unfinished labels of one anchor. A chunk is written whole or not at all; `parts`: told to `merge`."""
+    """The unfinished labels of one anchor. A chunk is written whole or not at all; parts: in how many they are made.
+
+    Raises UserError where the working folder, or the place of the labels, holds what jepa-speech did not write.
+    """
 
     def __init__(self, store: Store, anchor: Anchor, components: int, top_k: int, parts: int = 1):
         self.store, self.chunks, self.top_k = store, chunks(store), top_k
@@ -49,10 +66,28 @@ class LabelParts:
         identity = {"format": FORMAT, "anchor": anchor.fingerprint, "store": store.fingerprint}
         self._meta = identity | {"components": components, "top_k": top_k, "frames": int(_frame_counts(store).sum())}
         cut = {"meta": self._meta, "chunk_frames": CHUNK_FRAMES, "chunks": len(self.chunks)}
-        plan = self.path / "plan.json"
-        if plan.is_file() and any(read_object(plan).get(key) != value for key, value in cut.items()):
-            shutil.rmtree(self.path)  # of another version of this program, which cut other chunks
-        write_json(plan, sealed(cut | {"parts": parts}))
+        with labelling(store, anchor, shared=parts > 1):
+            _check_ours(labels_path(store, anchor))
+            if parts == 1 and not self._planned(cut):  # of another version of this program, which cut other chunks
+                _clear(self.path)
+            new = ownership.make(self.path.with_name(f"{name}.{secrets.token_hex(6)}"))
+            write_json(new / "plan.json", sealed(cut | {"parts": parts}))
+            try:
+                new.rename(self.path)  # fails where there is one, also of another part that has just begun
+            except OSError as error:
+                ownership.remove(new, NAMES)
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            if not self._planned(cut):
+                raise UserError(f"{self.path}: unfinished labels of another version of jepa-speech; remove that folder")
+            write_json(self.path / "plan.json", sealed(cut | {"parts": parts}))  # parts may be others than before
+
+    def _planned(self, cut: dict[str, Any]) -> bool:
+        """Whether just these labels are begun."""
+        if not (self.path / "plan.json").is_file():
+            return False
+        before = read_object(self.path / "plan.json")
+        return all(before.get(key) == value for key, value in cut.items())
 
     def unfinished(self, part: Part = (0, 1)) -> list[int]:
         """The chunks of this part that are not written yet."""
@@ -69,12 +104,22 @@ class LabelParts:
                 blocks.append(encode(ids[here], levels[here], pool[here]))
             row += frames
         sizes = np.array([len(block) for block in blocks], np.int64)
-        with replacing(_chunk(self.path, number)) as file:
-            np.savez(file, blocks=np.frombuffer(b"".join(blocks), np.uint8), sizes=sizes, sums=sums)
+        try:
+            with replacing(_chunk(self.path, number), parents=False) as file:
+                np.savez(file, blocks=np.frombuffer(b"".join(blocks), np.uint8), sizes=sizes, sums=sums)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path}: another process has finished these labels, or removed them") from error
 
 
 def join(store: Store, path: Path) -> Path:
     """Makes labels of the chunks in `path`; returns their folder. Raises UserError naming the parts that miss some."""
+    with labelling(store, path.name[1:].partition("-")[0]):
+        return _join(store, path)
+
+
+def _join(store: Store, path: Path) -> Path:
+    if not (path / "plan.json").is_file():
+        raise UserError(f"{path}: another process has finished these labels, or removed them")
     plan = _read_plan(path / "plan.json")
     files = [_chunk(path, number) for number in range(plan["chunks"])]
     missing = sorted({number % plan["parts"] for number, file in enumerate(files) if not file.exists()})
@@ -86,8 +131,11 @@ def join(store: Store, path: Path) -> Path:
             f"run `jepa-speech label` with --shard {parts.partition(',')[0]}, or remove {path}"
         )
     joined, final = path.with_name(f"{path.name}.joined"), labels_path(store, plan["meta"]["anchor"])
-    shutil.rmtree(joined, ignore_errors=True)
-    joined.mkdir()
+    old, done = (path.with_name(f"{path.name}.{what}") for what in ("old", "done"))
+    for left_over in (joined, old, done):
+        _clear(left_over)
+    _check_ours(final)
+    ownership.make(joined)
     counts = -(-_frame_counts(store) // BLOCK)  # blocks of each recording
     blocks = [int(counts[own.start : own.stop].sum()) for own in chunks(store)]
     sizes, sums = _concatenate(files, blocks, joined / "blocks.bin")
@@ -95,13 +143,30 @@ def join(store: Store, path: Path) -> Path:
     _save(joined / "first_block.npy", counts)
     write_json(joined / "meta.json", sealed_meta(joined, plan["meta"] | figures(sums)))
     if final.exists():  # of another top-k, or not readable
-        old = path.with_name(f"{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
         final.replace(old)
-        shutil.rmtree(old, ignore_errors=True)
     joined.replace(final)
-    shutil.rmtree(path)
+    ownership.remove(old, NAMES)
+    if ownership.is_marked(path) and not ownership.foreign_in(path, NAMES):
+        path.rename(done)  # so that a process that still writes there finds no folder, and leaves nothing behind
+        ownership.remove(done, NAMES)
+    else:
+        ownership.remove(path, NAMES)  # says what stays, and why
     return final
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a killed process left of a working folder."""
+    if not ownership.remove(folder, NAMES):
+        raise UserError(f"{folder}: labels cannot be made there; move that folder away")
+
+
+def _check_ours(final: Path) -> None:
+    """Raises UserError if what is there cannot be replaced: it has no mark, or holds files of another program."""
+    if final.exists() and not ownership.is_marked(final):
+        why = "there are labels without jepa-speech's mark, of an earlier version or another program"
+        raise UserError(f"{final}: {why}; remove that folder to label anew")
+    if final.exists() and (strange := ownership.foreign_in(final, NAMES)):
+        raise UserError(f"{final} holds {strange[0]}, which jepa-speech did not write; move that elsewhere")
 
 
 def merge_label_parts(store: Store) -> list[Path]:
@@ -109,12 +174,19 @@ def merge_label_parts(store: Store) -> list[Path]:
 
     Raises UserError naming the first parts that are missing. Chunks of another version of the store are removed.
     """
-    found = sorted((store.path / "labels").glob(".*-k*/plan.json"))
-    mine = [plan.parent for plan in found if _read_plan(plan)["meta"]["store"] == store.fingerprint]
-    for plan in found:
-        if plan.parent not in mine:
-            shutil.rmtree(plan.parent)
-    return [join(store, path) for path in mine]
+    made = []
+    for plan in sorted((store.path / "labels").glob(".*-k*/plan.json")):
+        folder = plan.parent
+        if not UNFINISHED.fullmatch(folder.name):
+            continue
+        meta = _read_plan(plan)["meta"]
+        if meta["store"] != store.fingerprint:
+            if ownership.is_marked(folder):
+                with labelling(store, folder.name[1:].partition("-")[0]):
+                    ownership.remove(folder, NAMES)
+        elif ownership.is_marked(folder) or not labels_path(store, meta["anchor"]).exists():
+            made.append(join(store, folder))
+    return made
 
 
 def figures(sums: np.ndarray) -> dict[str, float]:

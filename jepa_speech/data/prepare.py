@@ -4,9 +4,8 @@ The inputs are listed into STORE/work/entries.jsonl and cut into chunks (chunks.
 STORE/work/plan.json says which. When all are finished, the index is written, and store.json last of all (finish.py).
 """
 
-import shutil
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -18,14 +17,15 @@ from jepa_speech.data import audio
 from jepa_speech.data.chunks import SHARD_MB, check_entries, remove_left_overs, sidecar, spool, unfinished, write_chunk
 from jepa_speech.data.finish import finish
 from jepa_speech.data.inputs.passed_over import PassedOver
-from jepa_speech.data.manifest import entries, nothing_there
+from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import Store, checked_rows, shard_path
 from jepa_speech.data.store_info import FORMAT, store_info
-from jepa_speech.data.store_plan import Plan, begin, find, new_work, read_plan
+from jepa_speech.data.store_plan import Plan, begin, find, new_work, read_plan, tidy, untidy
 from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
+from jepa_speech.lock import LOCK, locked
 
 Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
@@ -49,7 +49,7 @@ def prepare(
     `root`: recordings may lie anywhere in it, too; by default only in their own input's folder.
 
     Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
-    `out` holds something else, or the disk is full; `out` is then no whole store.
+    `out` holds something else, another process writes the same part, or the disk is full; `out` is then no whole store.
     """
     if codec not in audio.CODECS:
         raise UsageError(f"codec {codec!r}: choose {' or '.join(audio.CODECS)}")
@@ -64,24 +64,32 @@ def prepare(
     store = Path(out)
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
     with writing(store):
-        plan = _plan(
-            inputs, root, store, settings, {"parts": part[1] if part else 1, "max_rejects": max_reject_fraction}
-        )
-        if (store / "store.json").is_file():
-            if count := Store(store).outdated():
+        find(store)  # raises if the folder is something else's
+        passed = PassedOver()
+        listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
+        first = next(listing, None)
+        if first is None:
+            raise nothing_there(inputs, passed)
+        i, n = part or (0, 1)
+        with locked(store / LOCK, "prepare", shared=bool(part)):
+            notes = {"parts": n, "max_rejects": max_reject_fraction}
+            plan = _plan(chain([first], listing), passed, store, settings, notes)
+            if not (store / "store.json").is_file():
+                mine = range(i, len(plan["chunks"]), n)
+                with locked(store / "work" / f".part-{i}-of-{n}.jepa-speech.lock", f"prepare, part {i}/{n}"):
+                    _write_chunks(store, plan, mine, workers or cores())
+                if part:
+                    done = sum(plan["chunks"][chunk][1] for chunk in mine)
+                    return {"store": str(store), "part": f"{i}/{n}", "shards": len(mine), "read": done, "whole": False}
+                finish(store, plan, max_reject_fraction)
+            elif count := Store(store).outdated():
                 raise UserError(
                     f"{store}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of "
                     f"compressed files ({count} recordings here); remove it or choose another folder for --out"
                 )
+            if not part:
+                tidy(store)
             return summary(store)
-        i, n = part or (0, 1)
-        mine = range(i, len(plan["chunks"]), n)
-        _write_chunks(store, plan, mine, workers or cores())
-        if part:
-            done = sum(plan["chunks"][chunk][1] for chunk in mine)
-            return {"store": str(store), "part": f"{i}/{n}", "shards": len(mine), "read": done, "whole": False}
-        finish(store, plan, max_reject_fraction)
-        return summary(store)
 
 
 def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str, Any]:
@@ -90,10 +98,13 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
     `max_reject_fraction`: by default that of the first part. Raises UserError naming the parts that are missing.
     """
     store = Path(out)
-    with writing(store):
+    found = find(store)
+    if found is None:
+        raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
+    if found.name == "store.json" and not untidy(store):
+        return summary(store)
+    with writing(store), locked(store / LOCK, "inspect --merge"):
         found = find(store)
-        if found is None:
-            raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
         if found.name != "store.json":
             plan = read_plan(found)
             if "chunks" not in plan:
@@ -101,13 +112,12 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
             if missing := unfinished(store, range(len(plan["chunks"]))):
                 raise UserError(_what_is_missing(store, plan, missing))
             finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction)
+        tidy(store)
         return summary(store)
 
 
 def summary(store: Path) -> dict[str, Any]:
-    """The figures of a whole store; removes what only an unfinished one needs."""
-    for left_over in store.glob("work*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+    """The figures of a whole store."""
     info = store_info(store)
     rejects = checked_rows(store / "rejects.jsonl", info["files_crc"]["rejects.jsonl"])
     reasons = Counter(row["reason"] for row in rejects)
@@ -121,20 +131,14 @@ def summary(store: Path) -> dict[str, Any]:
     }
 
 
-def _plan(inputs: Sequence[str | Path], root: str | Path | None, store: Path, settings: Plan, notes: Plan) -> Plan:
-    """Lists the inputs; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} and more.
+def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: Plan, notes: Plan) -> Plan:
+    """Writes down the list; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} & more.
 
     Settings must be those of the plan that is there; notes are for `merge`. Refuses a folder that holds anything else
     than a store, whole or not, of just these inputs.
     """
-    find(store)  # raises if the folder is something else's
-    passed = PassedOver()
-    listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
-    first = next(listing, None)
-    if first is None:
-        raise nothing_there(inputs, passed)
     with new_work(store) as work:
-        bar = tqdm(chain([first], listing), "list", unit=" files", disable=None, mininterval=0.5)
+        bar = tqdm(listing, "list", unit=" files", disable=None, mininterval=0.5)
         with bar, replacing(work / "entries.jsonl") as file:
             digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
         read = sum(count for _, count in chunks)

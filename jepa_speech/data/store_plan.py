@@ -5,21 +5,28 @@ then holds for both.
 """
 
 import errno
+import os
+import re
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jepa_speech import ownership
 from jepa_speech.data.checksums import compare_seal, sealed
 from jepa_speech.data.store_info import store_info
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_object, write_json
+from jepa_speech.lock import LOCK
 
 Plan = dict[str, Any]
 # The fields of plans from before there was a `crc`, which may lack it.
 OLDER = ("format", "codec", "inputs", "shard_mb", "read", "chunks", "parts", "max_rejects", "passed_over")
+
+# What this package writes into a working folder.
+NAMES = ("plan.json", "entries.jsonl", "part-*.jsonl", ".part-*-of-*.jepa-speech.lock")
+NEW_WORK = re.compile(r"work\.[0-9a-f]{12}")
 
 
 def find(store: Path) -> Path | None:
@@ -30,7 +37,7 @@ def find(store: Path) -> Path | None:
     # In this order: another process may begin the store between the two.
     names = sorted(path.name for path in store.iterdir()) if store.exists() else []
     found = next((path for path in (store / "store.json", store / "work" / "plan.json") if path.is_file()), None)
-    strange = [name for name in names if name.partition(".")[0] != "work"]
+    strange = [name for name in names if name != LOCK and not NEW_WORK.fullmatch(name)]
     if strange and not found:
         raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
     return found
@@ -39,12 +46,23 @@ def find(store: Path) -> Path | None:
 @contextmanager
 def new_work(store: Path) -> Iterator[Path]:
     """A folder of this process's own, to be given to `begin`; removed if it was not needed."""
-    folder = store / f"work.{secrets.token_hex(6)}"
+    folder = ownership.make(store / f"work.{secrets.token_hex(6)}")
     try:
-        folder.mkdir(parents=True)
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        ownership.remove(folder, NAMES)
+
+
+def tidy(store: Path) -> None:
+    """Removes the working folders of a whole store. For a process that has the store locked for itself."""
+    for folder in sorted(store.glob("work*")):
+        if folder.name == "work" or NEW_WORK.fullmatch(folder.name):
+            ownership.remove(folder, NAMES)
+
+
+def untidy(store: Path) -> bool:
+    """Whether there may be something to tidy, in a place that may be written."""
+    return os.access(store, os.W_OK) and any(map(ownership.is_marked, store.glob("work*")))
 
 
 def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:

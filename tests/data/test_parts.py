@@ -13,6 +13,7 @@ from tones import write_tones
 from jepa_speech.data.prepare import merge, prepare
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.files import temporary_name
 
 
 @pytest.fixture(autouse=True)
@@ -148,13 +149,14 @@ def test_parts_leave_each_others_unfinished_files_alone(audio, tmp_path):
     """A part that starts removes what a kill left of its own chunks; others' may be being written."""
     store = tmp_path / "store"
     run(audio, store, (0, 2))
-    mine, other = (store / "shards" / f".part-0000{chunk}.array_record.x.tmp" for chunk in (1, 2))
-    mine.touch()
-    other.touch()
+    mine, other = (temporary_name(store / "shards" / f"part-0000{chunk}.array_record") for chunk in (1, 2))
+    foreign = [store / folder / name for folder in ("shards", "work") for name in (".part-00001.x.tmp", ".part-y.tmp")]
+    for path in (mine, other, *foreign):
+        path.touch()
     run(audio, store, (1, 2))
     assert other.exists() and not mine.exists()
     merge(store)
-    assert not other.exists()
+    assert not other.exists() and all(path.exists() for path in foreign)
 
 
 def test_killed_at_any_rename_of_a_part_or_the_merge(audio, whole, tmp_path):
