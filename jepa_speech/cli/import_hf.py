@@ -13,6 +13,7 @@ from jepa_speech.export.their_config import OWN
 from jepa_speech.objectives.contract import Tree
 from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.configfile import claim_workdir
+from jepa_speech.train.run_folder import refuse_foreign, run_folder
 from jepa_speech.train.state import TrainState, count_params
 
 HELP = (
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    refuse_foreign(Path(options.out))
     config, _, params, slow, imported = imported_model(options.folder)
     save(Path(options.out), config, params, slow)
     taken = {"encoder": imported.encoder} | imported.extra
@@ -53,8 +55,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def save(out: Path, config: dict[str, Any], params: Tree, slow: Tree) -> None:
-    """A run at step 0; raises UserError if the folder holds one."""
-    claim_workdir(out, config)
+    """A run at step 0; raises UserError if the folder holds one, or is another program's."""
+    with run_folder(out, "import hf"):
+        claim_workdir(out, config)
+        save_checkpoint(out, params, slow)
+
+
+def save_checkpoint(out: Path, params: Tree, slow: Tree) -> None:
     with Checkpoints(out, keep=1) as checkpoints:
         if checkpoints.latest is not None:
             raise UserError(

@@ -58,7 +58,6 @@ class Checkpoints:
                 self.folder,
                 context=context,
                 preservation_policy=policies.AnyPreservationPolicy(kept),
-                cleanup_tmp_directories=True,  # what a kill left over
             )
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error

@@ -31,6 +31,7 @@ from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
 from jepa_speech.train.restore import Weights, first_state
+from jepa_speech.train.run_folder import run_folder
 from jepa_speech.train.sentinel import Sentinel, check_trained
 from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch, replicated
 from jepa_speech.train.state import abstract_state
@@ -97,15 +98,13 @@ def train(
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
-    `train.collapse` is stop, or when `workdir` is another run's.
+    `train.collapse` is stop, or when `workdir` is another run's, another program's, or another process writes there.
     """
     workdir, process = Path(workdir), jax.process_index()
     settings = from_section(TrainConfig, config["train"], "train")
     optim = from_section(OptimConfig, config["optim"], "optim")
     layout = from_section(MeshConfig, config["mesh"], "mesh")
     mesh = make_mesh(layout)
-    claim_workdir(workdir, config, SECTIONS | READERS, writes=process == 0)
-
     optimizer = make_optimizer(optim)
     abstract = abstract_state(objective, optimizer, config["seed"], mesh, layout.rules)
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
@@ -123,6 +122,8 @@ def train(
     )
 
     with ExitStack() as stack:
+        stack.enter_context(run_folder(workdir, "train", writes=process == 0))
+        claim_workdir(workdir, config, SECTIONS | READERS, writes=process == 0)
         if from_step is not None:
             go_back(workdir, from_step)
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))

@@ -80,7 +80,7 @@ class Watchdog:
 
     def _give_up(self, what: str) -> None:
         try:
-            with self.path.open("w", encoding="utf-8") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: {what}\n\n")
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)

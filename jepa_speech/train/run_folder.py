@@ -1,0 +1,70 @@
+"""A run folder is written by one process at a time, and only where nothing of another program is in the way."""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.errors import UserError
+from jepa_speech.lock import LOCK, locked
+from jepa_speech.train.configfile import config_of_a_run
+
+# What a run writes, and what shows that a folder is a model's, an export or a store.
+WRITTEN = re.compile(r"checkpoints|tensorboard|(metrics|events|events-\d+)\.jsonl|stacks-\d+\.txt")
+ELSES = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|store\.json|export\.json|hubconf\.py")
+# A checkpoint that was being written when its process was killed, as orbax names it, and what it holds.
+TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
+PARTS = re.compile(r"(weights|progress|metrics|descriptor|\.?checksums\.json|_[A-Z_]+)(\..*)?")
+
+
+@contextmanager
+def run_folder(workdir: Path, work: str, writes: bool = True) -> Iterator[None]:
+    """Holds the lock of a run folder while the block runs, which may write there.
+
+    work: "train", say, for the message to others. writes: whether this process is the one of several that writes; the
+    others take no lock. Raises UserError if the folder is another program's, or another process writes there.
+    """
+    if writes:
+        refuse_foreign(workdir)
+    with locked(workdir / LOCK, work) if writes else nullcontext():
+        if writes:
+            remove_unfinished(workdir / "checkpoints")
+        yield
+
+
+def refuse_foreign(workdir: Path) -> None:
+    """Raises UserError, before anything is written, if a run would overwrite what is there.
+
+    A new or empty folder, one with logs or notes, and a run folder are fine.
+    """
+    if not workdir.exists():
+        return
+    if not workdir.is_dir():
+        raise UserError(f"{workdir} is a file; choose another folder")
+    names, config = sorted(path.name for path in workdir.iterdir()), workdir / "config.json"
+    if config.name in names or any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
+        if not is_run(config_of_a_run(config)):
+            raise UserError(f"{config} is not the config of a run: choose another folder")
+    elif there := next(filter(WRITTEN.fullmatch, names), None):
+        raise UserError(
+            f"{workdir} holds {there} but no config.json: choose another folder or, if it is a run's, put its "
+            "config.json back"
+        )
+    elif there := next(filter(ELSES.fullmatch, names), None):
+        raise UserError(f"{workdir} holds {there}, so it is no run folder: choose another folder")
+
+
+def is_run(config: Mapping[str, Any]) -> bool:
+    """Whether this is what a run's config.json says."""
+    return "seed" in config and isinstance(config.get("train"), Mapping)
+
+
+def remove_unfinished(checkpoints: Path) -> None:
+    """Deletes what a kill left of checkpoints in the making. Folders that hold anything else are kept."""
+    for folder in checkpoints.glob("*.orbax-checkpoint-tmp*"):
+        if not TEMPORARY.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
+            continue
+        if all(PARTS.fullmatch(path.name) for path in folder.iterdir()):
+            shutil.rmtree(folder)
