@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +17,18 @@ from ml_collections import ConfigDict
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
-from jepa_speech.cli.road import Road
+from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
 from jepa_speech.cli.train import fill_in_anchor
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
+from jepa_speech.lock import LOCK, locked
 from jepa_speech.objectives import build
+from jepa_speech.ownership import claim, mark
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.probe import evaluate
-from jepa_speech.train.configfile import flat, imported, load_config
+from jepa_speech.train.configfile import flat, imported, load_config, plain
 
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"
 EXAMPLE = (
@@ -63,10 +66,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     labelled, fits = labelled_of(args.data), fits_of(args.config, names)
     configs = {name: load_config(f"{args.config}:{name}", args.overrides) for name in names}
     check(args, configs)
+    claim(out / "compare.json", mark("results"))
+    claim(out / "report.html", mark("report"))
+    with locked(out / LOCK, "compare"):
+        return compared(args, out, labelled, fits, configs)
 
+
+def compared(
+    args: argparse.Namespace,
+    out: Path,
+    labelled: Sequence[Labelled],
+    fits: Mapping[str, tuple[str, ...]],
+    configs: Mapping[str, ConfigDict],
+) -> dict[str, Any]:
+    """All steps, and what they found. fits and configs: by the names of the objectives."""
+    names = list(configs)
     shared = Road(out / "data")
     store = out / "data" / "store"
-    shared.go("prepare", "--input", args.input, "--out", store)
+    shared.go("prepare", "--input", args.input, "--out", store, finds_out=True)
     anchors = {fit: anchored(out, store, fit, shared) for fit in dict.fromkeys(fits.values()) if fit}
     roads, systems = [shared, *(road for _, road in anchors.values())], []
     for name in names:
@@ -78,17 +95,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for seed in range(args.seeds):
             road = Road(out / "runs" / f"{name}-{seed}", [shared, before])
             workdir = ("--workdir", road.folder / "run", f"--config.seed={seed}")
-            road.go("train", "--config", f"{args.config}:{name}", *workdir, *changes)
-            runs.append(probed(road, labelled, "--checkpoint", road.folder / "run", "--name", f"{name}-{seed}"))
+            train = ("train", "--config", f"{args.config}:{name}", *workdir, *changes)
+            road.go(*train, given=plain(configs[name]), makes=partial(run_files, road.folder / "run"))
+            system = ("--checkpoint", road.folder / "run", "--name", f"{name}-{seed}")
+            runs.append(probed(road, labelled, f"{name}-{seed}", *system))
             roads.append(road)
         systems.append(System(name, training, by_task(runs)))
 
     road = Road(out / "baselines", [shared])
     roads.append(road)
-    beside = [System(name, {}, by_task([probed(road, labelled, "--checkpoint", name)])) for name in BESIDE]
+    beside = [System(name, {}, by_task([probed(road, labelled, name, "--checkpoint", name)])) for name in BESIDE]
     random = ("--checkpoint", "random", "--like", out / "runs" / f"{names[0]}-0" / "run")
+    like = plain(configs[names[0]])
     untrained = [
-        probed(road, labelled, *random, "--name", f"random-{seed}", "--seed", seed) for seed in range(args.seeds)
+        probed(road, labelled, f"random-{seed}", *random, "--name", f"random-{seed}", "--seed", seed, given=like)
+        for seed in range(args.seeds)
     ]
     systems += [System("random init", {}, by_task(untrained)), *beside]
     return written(out, systems, roads, " ".join([f"--budget {args.budget}", *args.overrides]))
@@ -146,8 +167,9 @@ def anchored(out: Path, store: Path, fit: tuple[str, ...], before: Road) -> tupl
     """An anchor, and the store labelled by it."""
     road = Road(out / "anchors" / f"{fit[0]}-{hashlib.sha256(' '.join(fit).encode()).hexdigest()[:6]}", [before])
     path = road.folder / "anchor.npz"
-    road.go("fit", *fit, "--store", store, "--out", path)
-    road.go("label", "--store", store, "--anchor", path)
+    named = [Path(word) for word in fit if Path(word).exists()]  # a checkpoint, say
+    road.go("fit", *fit, "--store", store, "--out", path, reads=named, makes=lambda results: [path])
+    road.go("label", "--store", store, "--anchor", path, makes=labels_of)
     return path, road
 
 
@@ -165,12 +187,17 @@ def budgeted(config: ConfigDict, store: Path, anchor: str | Path, budget: str) -
     return {"steps": steps, "TFLOP": steps * work / 1e12}
 
 
-def probed(road: Road, labelled: Sequence[Labelled], *system: Any) -> dict[str, dict[str, Any]]:
+def probed(
+    road: Road, labelled: Sequence[Labelled], name: str, *system: Any, given: Any = None
+) -> dict[str, dict[str, Any]]:
     """Task -> results of one system."""
     found = {}
     for folder, tasks in labelled:
         where = ("--data", folder, "--tasks", ",".join(tasks), "--out", road.folder / "probes")
-        found |= dict.fromkeys(tasks, road.go("probe", *system, *where))
+        # With several folders, the file of a system's results is that of the last one.
+        makes = partial(probe_files, road.folder / "probes", name if folder == labelled[-1].folder else "")
+        results = road.go("probe", *system, *where, reads=[folder], given=given, makes=makes)
+        found |= dict.fromkeys(tasks, results)
     return found
 
 

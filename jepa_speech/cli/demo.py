@@ -7,13 +7,17 @@ does can be done by hand. A step whose command was done before is not done again
 import argparse
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jepa_speech.cli.demo_corpus import write_corpus
-from jepa_speech.cli.road import Road
+from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.lock import LOCK, locked
+from jepa_speech.ownership import claim, mark
 from jepa_speech.probe import evaluate, report, result_plots
+from jepa_speech.train.configfile import load_config, plain
 
 HELP = "go the whole road on synthetic voices, or on --data DIR, to runs/demo/report.html"
 EXAMPLE = "jepa-speech demo"
@@ -40,6 +44,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not CONFIG.is_file():
         raise UserError(f"{CONFIG} is missing: the demo needs a checkout of the repository (pip install --editable .)")
     out = Path(args.out)
+    claim(out / "report.html", mark("report"))
+    with locked(out / LOCK, "demo"):
+        return whole(args, out)
+
+
+def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    """All steps, and the report."""
     data = Path(args.data) if args.data else speak(out / "voices")
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder; --data takes a folder of recordings")
@@ -49,22 +60,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     pretrain = data / "pretrain.manifest.jsonl"
     source = pretrain if pretrain.is_file() else data
     store, anchor, trained, analysis = work / "store", work / "gmm.npz", work / "run", work / "analysis"
-    road.go("prepare", "--input", source, "--out", store, "--max-reject-fraction", 0.1)
+    road.go("prepare", "--input", source, "--out", store, "--max-reject-fraction", 0.1, finds_out=True)
     mixture = ("--components", args.components, "--features", "mfcc", "--normalize", "mean")
-    road.go("fit", "gmm", "--store", store, "--out", anchor, *mixture)
-    road.go("label", "--store", store, "--anchor", anchor)
+    road.go("fit", "gmm", "--store", store, "--out", anchor, *mixture, makes=lambda results: [anchor])
+    road.go("label", "--store", store, "--anchor", anchor, makes=labels_of)
     settings = {"data.store": store, "anchor.path": anchor, "train.steps": args.steps}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
     config = CONFIG.relative_to(Path.cwd()) if CONFIG.is_relative_to(Path.cwd()) else CONFIG
-    road.go("train", "--config", config, "--workdir", trained, *overrides)
+    resolved = plain(load_config(str(config), overrides))
+    train = ("train", "--config", config, "--workdir", trained, *overrides)
+    road.go(*train, given=resolved, makes=partial(run_files, trained))
     probes = []
     if tasks:
         options = ("--data", data, "--tasks", ",".join(tasks), "--out", work / "probe")
-        probes.append(road.go("probe", "--checkpoint", trained, "--name", "ours", *options))
-        probes.append(road.go("probe", "--checkpoint", "random", "--like", trained, *options))
-        probes += [road.go("probe", "--checkpoint", name, *options) for name in ("logmel", "logmel5")]
+        systems = {"ours": (trained, "--name", "ours"), "random": ("random", "--like", trained)}
+        systems |= {name: (name,) for name in ("logmel", "logmel5")}
+        for name, system in systems.items():
+            found = partial(probe_files, work / "probe", name)
+            probes.append(road.go("probe", "--checkpoint", *system, *options, reads=[data], makes=found))
     labelled = ("--data", data, "--probe", work / "probe" / "ours.json") if tasks else ()
-    inside = road.go("analyze", "--checkpoint", trained, "--store", store, "--out", analysis, *labelled)
+    look = ("analyze", "--checkpoint", trained, "--store", store, "--out", analysis, *labelled)
+    reads = [data] if tasks else []
+    inside = road.go(*look, reads=reads, makes=lambda results: [analysis / "report.html", *analysis.glob("*.png")])
 
     notes = [SYNTHETIC] if not args.data else [] if tasks else [unprobed(data)]
     notes += differences(probes, tasks)

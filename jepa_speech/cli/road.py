@@ -1,23 +1,29 @@
 """Verbs of this program one after the other, each in a process of its own; what was done is not done again."""
 
+import hashlib
+import json
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jepa_speech.errors import Interrupted, UserError
 from jepa_speech.files import read_json, write_json
+from jepa_speech.ownership import claim, mark
+
+Results = dict[str, Any]
 
 
 class Road:
     """Runs verbs by the commands that it prints; FOLDER/done remembers which are done, and their results.
 
-    A step is done again if its command is another one, if a step before it was done again, or one of the roads that
-    this one comes `after`. `steps` holds what was gone so far: name, command, seconds and results of each.
+    A step is done again if its command, what it reads or what it wrote is not as it was, if a step before it was done
+    again with other results, or one of the roads that this one comes `after`. `steps` holds what was gone so far: name,
+    command, seconds and results of each.
     """
 
     def __init__(self, folder: Path, after: Sequence["Road"] = ()) -> None:
@@ -25,26 +31,101 @@ class Road:
         self.steps: list[dict[str, Any]] = []
         self.changed = any(road.changed for road in after)
 
-    def go(self, *arguments: Any) -> dict[str, Any]:
-        """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails."""
+    def go(
+        self,
+        *arguments: Any,
+        reads: Iterable[Path] = (),
+        given: Any = None,
+        makes: Callable[[Results], Iterable[Path]] = lambda results: (),
+        finds_out: bool = False,
+    ) -> Results:
+        """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails.
+
+        reads: files and folders that no step of a road makes. given: what else the results depend on, as JSON. makes:
+        what the step writes, by its results. finds_out: the verb itself looks whether there is anything to do, and does
+        so quickly; it is always run.
+        """
         command = [str(argument) for argument in arguments]
         shown = shlex.join(["jepa-speech", *command])
         record = self.done / f"{len(self.steps)}-{command[0]}.json"
-        step = read_json(record) if record.is_file() and not self.changed else {}
+        before = read_json(record) if record.exists() else {"command": ""}
+        if not isinstance(before, dict) or "command" not in before:
+            raise UserError(f"{record} was not written by this command; choose another --out, or remove it")
+        inputs = hashlib.sha256(json.dumps([state(files_of(reads)), given], sort_keys=True).encode()).hexdigest()
         print(f"\n$ {shown}", flush=True)
-        if step.get("command") == shown:
+        same = before.get("command") == shown and before.get("inputs") == inputs and not self.changed
+        if same and not finds_out and before.get("outputs") == state(makes(before["results"])):
             print("done before", flush=True)
+            step = before
         else:
-            self.changed = True
             step = {"name": record.stem, "command": shown, **execute(command, record.with_suffix(".results"))}
+            step |= {"inputs": inputs, "outputs": state(makes(step["results"]))}
+            if same and all(step[key] == before.get(key) for key in ("results", "outputs")):
+                step["seconds"] = before["seconds"]  # there was nothing to do
+            else:
+                self.changed = True
             write_json(record, step)
         self.steps.append(step)
         return step["results"]
 
 
+def state(files: Iterable[Path]) -> list[list[Any]]:
+    """[path, bytes, time of change in ns] of each file; [path] of one that is not there."""
+    found = []
+    for file in sorted(set(files)):
+        try:
+            about = file.stat()
+        except OSError:
+            found.append([str(file)])
+        else:
+            found.append([str(file), about.st_size, about.st_mtime_ns])
+    return found
+
+
+def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files of paths, those directly in a folder, and the recordings that manifests among them name."""
+    for path in paths:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            if file.is_file() and not file.name.startswith("."):
+                yield file
+                if file.suffix == ".jsonl":
+                    yield from recordings_of(file)
+
+
+def recordings_of(manifest: Path) -> Iterator[Path]:
+    """The files that rows of a manifest name. A line that is wrong is passed over: the verb that reads it names it."""
+    with manifest.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("audio_path"), str) and "\0" not in row["audio_path"]:
+                yield manifest.parent / row["audio_path"]
+
+
+def labels_of(results: Results) -> Iterator[Path]:
+    """What `label` wrote, by which the labels are known."""
+    if "labels" in results:
+        yield Path(results["labels"]) / "meta.json"
+
+
+def run_files(run: Path, results: Results) -> Iterator[Path]:
+    """What `train` wrote: config, metrics and the last checkpoint."""
+    yield from (run / "config.json", run / "metrics.jsonl")
+    yield from (file for file in (run / "checkpoints" / str(results.get("step"))).rglob("*") if file.is_file())
+
+
+def probe_files(folder: Path, name: str, results: Results) -> Iterator[Path]:
+    """What `probe` wrote of the system of this name, if there is one."""
+    if name:
+        yield folder / f"{name}.json"
+
+
 def execute(command: Sequence[str], results: Path) -> dict[str, Any]:
     """Runs a verb in a process of its own; returns its results and how long it took."""
     results.parent.mkdir(parents=True, exist_ok=True)
+    claim(results, mark("results"))
     began = time.monotonic()
     with subprocess.Popen([sys.executable, "-m", "jepa_speech", *command, "--json", str(results)]) as verb:
         code = outlast(verb)

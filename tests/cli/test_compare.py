@@ -73,7 +73,7 @@ def test_two_objectives_then_the_other_one_first(config, verbs, tmp_path, capsys
 
     verbs.clear()
     assert cli.main(arguments(config, out, "pure_jepa,gmm_jepa", data)) == 0
-    assert verbs == ["probe"], "the untrained encoder is that of the first objective"
+    assert verbs == ["prepare", "probe"], "the untrained encoder is that of the first objective"
     assert "pure_jepa minus" in capsys.readouterr().out
     assert cli.main(arguments(config, out, "gmm_jepa", data, budget="1FLOP")) == 2
     assert "a step of gmm_jepa takes" in capsys.readouterr().err

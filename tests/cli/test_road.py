@@ -1,0 +1,81 @@
+"""road.py: a step is done before only if its command, its inputs and its outputs are as they were."""
+
+import json
+
+import pytest
+
+from jepa_speech.cli import road
+from jepa_speech.cli.road import Road
+from jepa_speech.errors import UserError
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with data (a manifest and its recording), and a verb that writes DIR/out from it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.wav").write_text("audio")
+    (data / "in.manifest.jsonl").write_text(json.dumps({"audio_path": "a.wav"}) + "\nno json\n")
+
+    def execute(command, results):
+        if command[0] == "second":
+            return {"seconds": 1.0, "results": {}}
+        (tmp_path / "out").write_text("".join(command) + (data / "in.manifest.jsonl").read_text())
+        return {"seconds": 1.0, "results": {"bytes": (tmp_path / "out").stat().st_size}}
+
+    monkeypatch.setattr(road, "execute", execute)
+    return tmp_path
+
+
+def go(place, *more, after=(), **options):
+    """Two steps; returns the road."""
+    way = Road(place / "work", after)
+    way.go("first", *more, reads=[place / "data"], makes=lambda results: [place / "out"], **options)
+    way.go("second")
+    return way
+
+
+CHANGES = {
+    "nothing": lambda place: {},
+    "command": lambda place: {"more": ("--option",)},
+    "settings": lambda place: {"given": {"learning_rate": 1}},
+    "input": lambda place: (place / "data" / "in.manifest.jsonl").write_text("{}\n") and {},
+    "new input": lambda place: (place / "data" / "other.jsonl").write_text("{}\n") and {},
+    "recording": lambda place: (place / "data" / "a.wav").write_text("other audio") and {},
+    "output gone": lambda place: (place / "out").unlink() or {},
+    "output changed": lambda place: (place / "out").write_text("x") and {},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_step_is_done_again_where_anything_changed(place, change, capsys):
+    assert go(place).changed
+    capsys.readouterr()
+    assert go(place).changed is False
+    options = CHANGES[change](place)
+    before = capsys.readouterr().out.count("done before")
+    again = go(place, *options.pop("more", ()), **options)
+    assert (before, again.changed) == (2, change != "nothing")
+    assert capsys.readouterr().out.count("done before") == (2 if change == "nothing" else 0)
+
+
+def test_a_verb_that_finds_out_itself_is_run_and_counts_as_done_if_it_finds_the_same(place, capsys):
+    def steps():
+        way = Road(place / "work")
+        way.go("prepare", finds_out=True)
+        way.go("second")
+        return way.changed, capsys.readouterr().out.count("done before")
+
+    assert steps() == (True, 0)
+    assert steps() == (False, 1)
+    (place / "data" / "in.manifest.jsonl").write_text("{}\n")
+    assert steps() == (True, 0)
+
+
+def test_a_record_of_another_program_is_kept(place):
+    (place / "work" / "done").mkdir(parents=True)
+    record = place / "work" / "done" / "0-first.json"
+    record.write_text("[1]")
+    with pytest.raises(UserError, match=r"0-first.json was not written by this command"):
+        go(place)
+    assert record.read_text() == "[1]"
