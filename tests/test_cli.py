@@ -63,7 +63,8 @@ def test_a_user_error_is_one_line_and_its_exit_code(error, code, monkeypatch, ca
 def test_json_holds_what_the_verb_returns(monkeypatch, tmp_path):
     monkeypatch.setattr("jepa_speech.cli.demo.run", lambda args: {"answer": 42})
     assert cli.main(["demo", "--json", str(tmp_path / "out.json")]) == 0
-    assert json.loads((tmp_path / "out.json").read_text()) == {"answer": 42}
+    about = "written by jepa-speech: results"
+    assert json.loads((tmp_path / "out.json").read_text()) == {"about": about, "answer": 42}
 
 
 def test_json_holds_what_is_known_when_the_verb_fails(monkeypatch, tmp_path):
@@ -72,7 +73,8 @@ def test_json_holds_what_is_known_when_the_verb_fails(monkeypatch, tmp_path):
 
     monkeypatch.setattr("jepa_speech.cli.demo.run", fail)
     assert cli.main(["demo", "--json", str(tmp_path / "out.json")]) == 75
-    assert json.loads((tmp_path / "out.json").read_text()) == {"answer": 21, "error": "half is done"}
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["answer"], found["error"]) == (21, "half is done")
 
 
 FROZEN = """

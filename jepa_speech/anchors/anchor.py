@@ -14,11 +14,13 @@ from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.features.spectral import DIMS
 from jepa_speech.files import replacing, sha256_arrays
+from jepa_speech.ownership import claim
 
 Arrays = dict[str, jax.Array]
 
 NORMALIZE = ("level", "mean")
 LEAST_SCALE = 1e-12  # below it the square of a standardised feature is no float32; fits have 1e-6 at least
+SAVED = "jepa_speech ".encode("utf-32-le")  # by which a file is known as an anchor: the beginning of its format
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,11 +79,11 @@ class Anchor:
         return kept | {"rotation": np.eye(self.dim) if self.rotation is None else self.rotation}
 
     def save(self, path: str | Path) -> None:
-        """Writes an npz, whole or not at all."""
+        """Writes an npz, whole or not at all. Raises UserError if there is a file that is no anchor."""
         contents = {"format": np.array(self.FORMAT), **self._contents()}
         if self.checkpoint:
             contents["checkpoint"] = np.array(self.checkpoint)
-        with replacing(path) as file:
+        with replacing(claim(path, SAVED)) as file:
             np.savez(file, **contents)
 
     def check(self, where: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from jepa_speech.cli.commands import add_command
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import write_json
+from jepa_speech.ownership import claim, mark, write_results
 
 VERBS = (
     "prepare",
@@ -66,11 +66,13 @@ def run(options: argparse.Namespace) -> Any:
     """Runs the verb and returns its results. If it fails, --json still gets the results that are known by then."""
     if options.json and Path(options.json).is_dir():
         raise UsageError(f"--json {options.json}: a folder; name a file")
+    if options.json:
+        claim(options.json, mark("results"))
     try:
         return options.run(options)
     except UserError as error:
         if options.json and error.results is not None:
-            write_json(options.json, {**error.results, "error": str(error)})
+            write_results(options.json, {**error.results, "error": str(error)})
         raise
 
 
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         results = run(options)
         if options.json:
-            write_json(options.json, results)
+            write_results(options.json, results)
     except UserError as error:
         print(f"jepa-speech {options.verb}: {error}", file=sys.stderr)
         return error.exit_code

@@ -10,7 +10,8 @@ from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained
-from jepa_speech.files import read_jsonl, write_json
+from jepa_speech.files import read_jsonl
+from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.probe import evaluate, plots, report, result_plots, side_by_side
 from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
@@ -48,6 +49,8 @@ class Looked(NamedTuple):
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.utterances < 1:
         raise UsageError(f"--utterances {args.utterances}: expected 1 or more")
+    claim(Path(args.out) / "analysis.json", mark("results"))
+    claim(Path(args.out) / "report.html", mark("report"))
     folders, draw = named(args.checkpoint), {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
     lists = {"store": (args.store, from_store(Store(args.store), **draw))}
     models = {name: load_pretrained(folder) for name, folder in folders.items()}
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         pictures |= drawn
     results = summary(looked, [*notes, *apart]) | {"report": str(out / "report.html")}
     report.save_figures(out, pictures)
-    write_json(out / "analysis.json", results)
+    write_results(out / "analysis.json", results)
     report.write(out / "report.html", f"Inside {', '.join(folders)}", sections)
     print(f"\nreport: {out / 'report.html'}")
     return results

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jepa_speech.cli.road import Road
-from jepa_speech.files import write_json
+from jepa_speech.ownership import write_results
 from jepa_speech.probe import evaluate, report, result_plots
 
 INTERVALS = "Mean over the runs [95% interval over utterances and runs]; differences are paired over utterances."
@@ -28,7 +28,7 @@ def written(out: Path, systems: Sequence[System], roads: Sequence[Road], setting
         "table": table,
         "differences": differences,
     }
-    write_json(out / "compare.json", results)
+    write_results(out / "compare.json", results)
     done = [step for road in roads for step in road.steps]
     commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in done)]
     sections = [

@@ -1,6 +1,5 @@
 """The demo's corpus: sixteen synthetic voices that say composed sentences, laid out as `probe --data` reads it."""
 
-import shutil
 import subprocess
 import sys
 from itertools import cycle, groupby
@@ -10,9 +9,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech import ownership
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_jsonl, write_jsonl
 
+# What the corpus is made of, until it has its name.
+NAMES = ("jobs.jsonl", "audio", "audio/*.flac", "audio/phones.jsonl", "phones.jsonl", "*.manifest.jsonl")
 SCRIPT = Path(__file__).with_name("espeak_voices.py")
 
 # (eSpeak voice, pitch, words per minute); the splits share no speaker.
@@ -120,9 +122,9 @@ def write_corpus(out: str | Path, todo: list[dict[str, Any]] | None = None) -> P
     if out.exists():
         return out
     work = out.with_name(out.name + ".unfinished")
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
+    if not ownership.remove(work, NAMES):
+        raise UserError(f"{work}: the demo's voices cannot be made there; move that folder away")
+    ownership.make(work)
     todo = todo or jobs()
     spoken = speak(work, todo)
     rows, phones = [], []

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
-from jepa_speech.errors import UserError
 from jepa_speech.export.hf_folder import to_huggingface
 from jepa_speech.export.model_card import model_card
 from jepa_speech.export.onnx import INPUTS, OUTPUTS, write_onnx
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.files import write_text
+from jepa_speech.ownership import refuse_existing
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -19,9 +19,9 @@ EXAMPLE = "jepa-speech export onnx runs/mine --out onnx-mine"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    model, path = load_pretrained(options.checkpoint), Path(options.out) / "model.onnx"
-    if path.exists():
-        raise UserError(f"{path}: it is there already; choose a new folder, or remove it")
+    path = Path(options.out) / "model.onnx"
+    refuse_existing(path.parent, [path.name, "README.md"])
+    model = load_pretrained(options.checkpoint)
     exported = to_huggingface(model.config, model.params["encoder"])
     size = write_onnx(path, exported)
     write_text(path.with_name("README.md"), model_card(options.checkpoint, model.config, model.step, exported))

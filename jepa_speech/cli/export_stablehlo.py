@@ -1,11 +1,13 @@
 """`jepa-speech export stablehlo`: a run folder → a program that jax runs without this package."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.export.stablehlo import FILES, to_stablehlo, write_folder
+from jepa_speech.ownership import refuse_existing
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -14,6 +16,7 @@ EXAMPLE = "jepa-speech export stablehlo runs/mine --out stablehlo-mine"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    refuse_existing(Path(options.out), ["export.json", *FILES])
     model = load_pretrained(options.checkpoint)
     program = to_stablehlo(model.objective, model.params, model.slow)
     said = write_folder(options.out, program, options.checkpoint, model.config, model.objective, model.step)

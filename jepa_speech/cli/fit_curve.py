@@ -25,10 +25,14 @@ from jepa_speech.cli.layers import source
 from jepa_speech.data.fitting import heldout_frames
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_object, replacing, write_json, write_jsonl
+from jepa_speech.files import read_object, write_json, write_jsonl
+from jepa_speech.ownership import claim, mark
 from jepa_speech.probe.plots import MODEL, TARGET, canvas, styled
+from jepa_speech.probe.report import save_figure
 
 Row = dict[str, float]
+
+ROWS = b'"agreement": '  # by which STEM.curve.jsonl is known
 
 
 def add_curve(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +50,10 @@ def run(options: argparse.Namespace, fit: Callable[[argparse.Namespace], dict[st
     store, hours = Store(options.store), sorted(set(options.curve))
     if not hours[0] > 0 or hours[-1] > store.hours:
         raise UsageError(f"--curve {hours[-1]:g}: choose hours above 0, up to the {store.hours:.2f} of {options.store}")
+    out = Path(options.out)
+    table, picture = (out.with_name(f"{out.stem}.curve.{kind}") for kind in ("jsonl", "png"))
+    claim(table, ROWS)
+    claim(picture, mark("picture"))
     folder = _folder(options, store)
     features = source(options.features, options.checkpoint).extractor
     x = heldout_frames(store, features, options.normalize, hours[-1], options.seed)
@@ -58,9 +66,8 @@ def run(options: argparse.Namespace, fit: Callable[[argparse.Namespace], dict[st
                 fit(argparse.Namespace(**vars(options) | {"hours": h, "seed": seed, "out": str(out)}))
             pair.append(load_anchor(out))
         rows.append(compare(pair, x) | {"hours": h})
-    write_jsonl(folder.with_name(f"{folder.name}.jsonl"), rows)
-    with replacing(picture := folder.with_name(f"{folder.name}.png")) as file:
-        drawn(rows, options.kind).savefig(file, format="png")
+    write_jsonl(claim(table, ROWS), rows)
+    save_figure(picture, drawn(rows, options.kind))
     print(f"\n{'hours':>8} {_quality(options.kind):>28} {'same label':>11}")
     for row in rows:
         print(f"{row['hours']:8g} {row['first']:13.4f} {row['second']:14.4f} {row['agreement']:10.1%}")
@@ -104,7 +111,7 @@ def _folder(options: argparse.Namespace, store: Store) -> Path:
     left_out = ("hours", "out", "curve", "json", "run", "verb", "overrides", "store", "checkpoint")
     same = {name: value for name, value in vars(options).items() if name not in left_out}
     same |= {"store": store.fingerprint, "checkpoint": source(options.features, options.checkpoint).fingerprint}
-    known = folder / "options.json"
+    known = claim(folder / "options.json", b'"components": ')
     if known.is_file() and (before := read_object(known)) != same:
         other = next(name for name in same if before.get(name) != same[name])
         raise UserError(f"{folder}: of another --{other} ({before.get(other)}); remove it, or choose another --out")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jepa_speech.files import replacing, write_jsonl
+from jepa_speech.files import write_jsonl
+from jepa_speech.ownership import claim, mark
 from jepa_speech.probe.plots import MODEL, SECOND, TARGET, canvas, styled
+from jepa_speech.probe.report import save_figure
 
 History = Sequence[Mapping[str, float]]
 
@@ -24,14 +26,22 @@ _KMEANS = (
 )
 
 
+ROWS = b'"usage_entropy": '  # by which STEM.metrics.jsonl is known
+
+
+def claim_beside(out: str | Path) -> None:
+    """Raises UserError, before a fit, if it would overwrite what another program wrote."""
+    claim(_beside(out, "metrics.jsonl"), ROWS)
+    claim(_beside(out, "png"), mark("picture"))
+
+
 def write_history(out: str | Path, history: History) -> None:
     """Rewrites the rows, whole or not at all."""
-    write_jsonl(_beside(out, "metrics.jsonl"), history)
+    write_jsonl(claim(_beside(out, "metrics.jsonl"), ROWS), history)
 
 
 def draw_history(out: str | Path, history: History) -> None:
-    with replacing(_beside(out, "png")) as file:
-        curves(history).savefig(file, format="png")
+    save_figure(_beside(out, "png"), curves(history))
 
 
 def _beside(out: str | Path, suffix: str) -> Path:

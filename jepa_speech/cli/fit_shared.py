@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jepa_speech.anchors.anchor import NORMALIZE, Anchor
+from jepa_speech.anchors.anchor import NORMALIZE, SAVED, Anchor
 from jepa_speech.anchors.unfinished import Unfinished
+from jepa_speech.cli.fit_metrics import claim_beside
 from jepa_speech.cli.layers import FEATURES, feature_name
 from jepa_speech.data.anchoring import feature_means, seconds_of
 from jepa_speech.data.extractors import Extractor
@@ -16,6 +17,7 @@ from jepa_speech.data.feature_means import means_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+from jepa_speech.ownership import claim
 
 HOURS = 100.0
 
@@ -77,6 +79,9 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"--out {out}: {error.filename} is a file, not a folder") from error
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder: name a file in it, such as {out / f'{options.kind}.npz'}")
+    if not options.curve:
+        claim(out, SAVED)
+        claim_beside(out)
 
 
 def bar(what: str, seconds: float) -> tqdm:

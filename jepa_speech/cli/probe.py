@@ -14,7 +14,7 @@ from jepa_speech.cli import fingerprint, language_model
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import write_json
+from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.probe import evaluate, report, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     recipes = {"asr": replace(chosen["asr"].RECIPE, beam=beam)} if beam else None
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
     found = system(args.checkpoint, args.like, args.seed)
+    claim(Path(args.out) / f"{args.name or found.name}.json", mark("results"))
     cache = Cache(args.cache, found.fingerprint) if args.cache else None
     name, folder = args.name or found.name, Path(args.out)
     ways = {task: asdict((recipes or {}).get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}
@@ -94,7 +95,7 @@ def finish(
             less = f", {figure}: less is better" if better == "lower" else ""
             print(f"{task}: {results['name']} - {others[0]['name']} = {difference} points (paired{runs}{less})")
     folder = Path(args.out)
-    write_json(folder / f"{results['name']}.json", results)
+    write_results(folder / f"{results['name']}.json", results)
     report.save_figures(folder / results["name"], result_plots.of_results(results))
     print(f"written: {folder / results['name']}.json, plots in {folder / results['name']}/")
 

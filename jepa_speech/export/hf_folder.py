@@ -21,6 +21,7 @@ from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.module import Params
 from jepa_speech.nn.system import encoder_config
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
+from jepa_speech.ownership import refuse_existing
 
 CLASSES = {
     "wav2vec2": "Wav2Vec2Model",
@@ -138,15 +139,14 @@ def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
 def write_folder(folder: str | Path, exported: Exported, card: str) -> list[str]:
     """Writes the folder, config.json last, without which it is no model yet; returns the files' names.
 
-    Raises UserError if it holds a config.json already (a model's, or a run's), or cannot be written.
+    Raises UserError if it holds a file of one of these names already, or cannot be written.
     """
     folder = Path(folder)
-    if (folder / "config.json").exists():
-        raise UserError(f"{folder}: there is a config.json in it; choose a new folder, or remove that one")
     files = {"preprocessor_config.json": as_json(preprocessor(exported.config)), "README.md": card}
     if own(exported.config):
         files |= {f"{own_encoder.MODULE}.py": Path(__file__).with_name(f"{own_encoder.MODULE}.py").read_text("utf-8")}
     files |= {"config.json": as_json(exported.config)}
+    refuse_existing(folder, ["config.json", "model.safetensors", *files])
     try:
         write_safetensors(folder / "model.safetensors", exported.arrays, {"format": "pt"})
         for name, text in files.items():

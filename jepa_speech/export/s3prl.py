@@ -9,6 +9,7 @@ from pathlib import Path
 from jepa_speech.errors import UserError
 from jepa_speech.export.hf_folder import Exported, write_folder
 from jepa_speech.files import write_text
+from jepa_speech.ownership import refuse_existing
 
 HUBCONF = '''"""What S3PRL and torch.hub find in this folder."""
 
@@ -28,11 +29,10 @@ def jepa_speech(ckpt=None, **kwargs):
 def write_upstream(folder: str | Path, exported: Exported, card: str) -> list[str]:
     """Writes the folder, hubconf.py last, without which it is no upstream yet; returns the files' names.
 
-    Raises UserError if it holds a hubconf.py or a model already, or cannot be written.
+    Raises UserError if it holds a file of one of these names already, or cannot be written.
     """
     folder = Path(folder)
-    if (folder / "hubconf.py").exists():
-        raise UserError(f"{folder}: there is a hubconf.py in it; choose a new folder, or remove that one")
+    refuse_existing(folder, ["hubconf.py", "expert.py"])
     files = [f"model/{name}" for name in write_folder(folder / "model", exported, card)]
     code = {"expert.py": Path(__file__).with_name("s3prl_expert.py").read_text("utf-8"), "hubconf.py": HUBCONF}
     try:

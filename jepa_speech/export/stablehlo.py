@@ -23,6 +23,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.nn.gpu import as_written
 from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.ownership import refuse_existing
 from jepa_speech.train.checkpoint import name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -112,11 +113,10 @@ def write_folder(
 ) -> dict[str, Any]:
     """Writes the folder, export.json last, and returns what that one says.
 
-    Raises UserError if it holds an export.json already, or cannot be written.
+    Raises UserError if it holds a file of one of these names already, or cannot be written.
     """
     folder = Path(folder)
-    if (folder / "export.json").exists():
-        raise UserError(f"{folder}: there is an export.json in it; choose a new folder, or remove that one")
+    refuse_existing(folder, ["export.json", *FILES])
     rows = [["what", "value"], *provenance(run, config, step)]
     *layers, _ = program.exported.out_avals
     said = {

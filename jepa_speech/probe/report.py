@@ -15,7 +15,8 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-from jepa_speech.files import printable, write_text
+from jepa_speech.files import printable, replacing, write_text
+from jepa_speech.ownership import claim, mark
 from jepa_speech.probe.progress import along
 
 NAME = 32  # characters of a name beside or within the axes
@@ -49,12 +50,16 @@ class Section:
 
 
 def write(path: str | Path, title: str, sections: Sequence[Section], note: str = "") -> None:
-    """Writes the report whole or not at all. `note` stands at the foot (how it was made)."""
+    """Writes the report whole or not at all. `note` stands at the foot (how it was made).
+
+    Raises UserError if there is a file that is no such report.
+    """
     links = " ".join(f'<a href="#s{i}">{html.escape(s.heading)}</a>' for i, s in enumerate(sections))
     body = "".join(_section(i, section) for i, section in enumerate(sections))
     write_text(
-        path,
+        claim(path, mark("report")),
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="generator" content="{mark("report")}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{html.escape(title)}</h1><nav>{links}</nav>{body}<footer>{html.escape(note)}</footer>"
@@ -96,7 +101,7 @@ def png(figure: Figure) -> bytes:
         with warnings.catch_warnings():
             # A name in a script that the font lacks is shown as boxes; the tables have it in letters.
             warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
-            figure.savefig(buffer, format="png")
+            figure.savefig(buffer, format="png", metadata={"Software": mark("picture")})
         drawn[figure] = buffer.getvalue()
     return drawn[figure]
 
@@ -131,6 +136,11 @@ def escaped(text: str) -> str:
 
 def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
     """FOLDER/<name>.png for each figure."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
     for name, figure in along(figures.items(), "pictures", len(figures), "picture"):
-        (Path(folder) / f"{name}.png").write_bytes(png(figure))
+        save_figure(Path(folder) / f"{name}.png", figure)
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Writes a PNG, whole or not at all. Raises UserError if there is a file that is no picture of this package."""
+    with replacing(claim(path, mark("picture"))) as file:
+        file.write(png(figure))

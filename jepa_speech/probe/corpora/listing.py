@@ -1,6 +1,7 @@
 """From a corpus in its public layout to the manifests that probes read."""
 
 import importlib
+import json
 import os
 import pkgutil
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.errors import UserError
-from jepa_speech.files import write_jsonl, write_text
+from jepa_speech.ownership import write_once
 from jepa_speech.probe import corpora
 from jepa_speech.probe.dataset import text_lines
 
@@ -25,8 +26,8 @@ def reader(name: str) -> Any:
 def write(name: str, root: Path, out: Path) -> dict[str, int]:
     """Writes the manifests of a corpus into `out`, with paths relative to it; returns file name -> number of rows.
 
-    Raises UserError for a recording that is not there or outside of both folders, and for a manifest without rows,
-    before anything is written.
+    Raises UserError for a recording that is not there or outside of both folders, for a manifest without rows, and for
+    a file there with other contents, before any manifest is written.
     """
     found = reader(name).manifests(root, out)
     for file, rows in found.items():
@@ -37,12 +38,23 @@ def write(name: str, root: Path, out: Path) -> dict[str, int]:
                 raise UserError(f"{row['audio_path']}: no such file, and {name} lists it for {file}")
             if isinstance(row, Mapping) and not any(is_inside(row["audio_path"], folder) for folder in (root, out)):
                 raise UserError(f"{row['audio_path']}: outside of {root}, and {name} lists it for {file}")
-    for file, rows in found.items():
-        if file.endswith(".jsonl"):
-            write_jsonl(out / file, (row | {"audio_path": os.path.relpath(row["audio_path"], out)} for row in rows))
-        else:
-            write_text(out / file, "".join(f"{line}\n" for line in rows))
+    contents = {file: text_of(rows, out) for file, rows in found.items()}
+    for file, text in contents.items():
+        if (out / file).exists() and (out / file).read_bytes() != text:
+            raise UserError(f"{out / file} exists, with other contents; remove it, or choose another folder")
+    for file, text in contents.items():
+        write_once(out / file, text)
     return {file: len(rows) for file, rows in found.items()}
+
+
+def text_of(rows: Rows | list[str], out: Path) -> bytes:
+    """A manifest with paths relative to `out`, or a list of lines."""
+    if all(isinstance(row, Mapping) for row in rows):
+        rows = [
+            json.dumps(row | {"audio_path": os.path.relpath(row["audio_path"], out)}, ensure_ascii=False)
+            for row in rows
+        ]
+    return "".join(f"{line}\n" for line in rows).encode("utf-8")
 
 
 def lines(path: Path) -> Iterator[str]:

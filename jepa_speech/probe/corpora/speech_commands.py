@@ -5,11 +5,13 @@ Train and valid are the first folder without testing_list.txt, test is the secon
 of the background noises, cut into OUT/silence; every tenth of them is in valid.
 """
 
+import io
 from pathlib import Path
 
 import soundfile
 
 from jepa_speech.errors import UserError
+from jepa_speech.ownership import write_once
 from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
 
 TASKS = ("keywords",)
@@ -41,11 +43,11 @@ def silence(noises: Path, out: Path) -> list[Path]:
                 wave, rate = soundfile.read(file, dtype="int16")
         except soundfile.LibsndfileError as error:
             raise UserError(f"{path}: not a recording that can be read ({error.error_string})") from error
-        out.mkdir(parents=True, exist_ok=True)
         for second in range(len(wave) // rate):
             clips.append(out / f"{path.stem}_{second:03}.wav")
-            with clips[-1].open("wb") as file:
-                soundfile.write(file, wave[second * rate : (second + 1) * rate], rate, format="WAV")
+            encoded = io.BytesIO()
+            soundfile.write(encoded, wave[second * rate : (second + 1) * rate], rate, format="WAV")
+            write_once(clips[-1], encoded.getvalue())
     if not clips:
         raise UserError(f"{noises}: no background noises (*.wav) there, of which silence is made")
     return clips
