@@ -106,14 +106,15 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raises UserError if the newest checkpoint is damaged."""
-        check_undamaged(
-            self.run, self.latest, "go on from step {step}, the newest whole one: add --from-step {step} to the command"
-        )
+        advice = "go on from step {step}, the newest whole one: add --from-step {step} to the command"
+        if self.latest is not None:
+            check_undamaged(self.run, self.latest, advice)
 
     def restore(self, abstract: TrainState) -> TrainState:
-        """The newest checkpoint, laid out as `abstract` says; raises UserError if it is damaged or does not fit."""
+        """The newest checkpoint, laid out as `abstract` says, once `check` has passed; raises UserError if it does not
+        fit.
+        """
         step = self.latest
-        self.check()
         folder = self.folder / str(step)
         weights = {"params": abstract.params, "slow": abstract.slow}
         progress = {name: getattr(abstract, name) for name in PROGRESS}

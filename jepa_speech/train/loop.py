@@ -128,11 +128,11 @@ def train(
             go_back(workdir, from_step)
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
         start = checkpoints.latest or 0
+        checkpoints.check()  # before any row is cut
         log = stack.enter_context(closing(RunLog(workdir, start, process)))
         if settings.best.startswith("heldout_") and not heldout:
             raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
-            checkpoints.check()
             check_trained(log.skipped, start)
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))

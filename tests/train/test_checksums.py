@@ -48,7 +48,7 @@ def refused(run: Path) -> str:
         read_weights(run)
     assert str(read.value).endswith(f", or take {run}/checkpoints/2, the newest whole one")
     with pytest.raises(UserError) as resumed, Checkpoints(run, keep=2, best="loss") as checkpoints:
-        checkpoints.restore(None)  # what it should look like is not asked before
+        checkpoints.check()
     line = str(read.value).partition("; copy it again")[0]
     assert str(resumed.value).startswith(f"{line}; copy it again, or ") and "\n" not in line
     assert str(resumed.value).endswith(("add --from-step 2 to the command", "or move it away"))
@@ -143,6 +143,7 @@ def test_what_orbax_cannot_read_of_a_checkpoint_without_checksums_is_one_line(ru
     with pytest.raises(UserError) as read:
         read_weights(run)
     with pytest.raises(UserError) as resumed, Checkpoints(run, keep=2, best="loss") as checkpoints:
+        checkpoints.check()
         checkpoints.restore(small_state(0))
     for error in (read, resumed):
         assert str(error.value).startswith(f"{folder} is damaged: it cannot be read (")
@@ -180,7 +181,9 @@ def test_going_back_ends_as_if_nothing_had_been_and_deletes_nothing(tmp_path, ca
     config, whole, run = toy_config(keep=3), tmp_path / "whole", tmp_path / "run"
     main(str(whole), -1, "keep=3")
     shutil.copytree(whole, run)
-    rows = (whole / "metrics.jsonl").read_bytes()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 13, "loss": 0.5}\n')  # of a step that a kill undid
+    rows = (run / "metrics.jsonl").read_bytes()
 
     def go_on(step: int | None = None) -> dict:
         return train(config, ToyObjective(), toy_batches(config), run, from_step=step)
@@ -188,6 +191,7 @@ def test_going_back_ends_as_if_nothing_had_been_and_deletes_nothing(tmp_path, ca
     damage(run / "checkpoints" / "12", np.random.default_rng(0))
     with pytest.raises(UserError, match=r"12 is damaged: .* step 8, the newest whole one: add --from-step 8 to the"):
         go_on()
+    assert (run / "metrics.jsonl").read_bytes() == rows
     with pytest.raises(UsageError, match=r"--from-step 9: .* has no such checkpoint; there are 4, 8, 12"):
         go_on(9)
     with pytest.raises(UserError, match=r"12 is damaged: .* or go back to step 8 with --from-step 8"):
