@@ -49,7 +49,7 @@ class Checkpoints:
         # once all processes have written their part. So a checkpoint never exists without its checksums. It is a lambda
         # since orbax makes a deep copy of a context, and with a bound method, of this object.
         context.async_options.post_finalization_callback = lambda: self._write_checksums()
-        self.quiet = quiet_orbax()
+        self.quiet, self.failed = quiet_orbax(), False
         self.quiet.__enter__()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -72,9 +72,10 @@ class Checkpoints:
             self.manager.close()  # waits for the last save
             self._complete_checksums()
         except (OSError, ValueError) as failure:
+            explained = self._explained(failure)
             if error is None:
-                raise self._explained(failure) from failure
-        else:
+                raise explained from failure
+        if not self.failed:
             self.quiet.__exit__(None, None, None)
 
     @property
@@ -143,7 +144,7 @@ class Checkpoints:
 
     def _explained(self, error: OSError | ValueError) -> Exception:
         """A disk's failure as a UserError (TensorStore reports it as ValueError); any other as it is."""
-        self.saving = None  # nothing was committed
+        self.saving, self.failed = None, True  # nothing was committed
         if isinstance(error, ValueError) and "os_error_code" not in str(error):
             return error
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].partition(" [")[0]

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,9 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from jepa_speech.train.board import Board
 from jepa_speech.train.chips import Chip
 from jepa_speech.train.run_files import check_ledger, cut_torn_line, whole_events, whole_rows
-
-
-@contextmanager
-def without_torch() -> Iterator[None]:
-    """Inside, torch is not found, unless it is loaded already: tensorboardX would load it, for a second or two, for the
-    sake of one annotation.
-    """
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # what Python calls a module that must not be found
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torch"]
 
 
 class RunLog:
@@ -60,10 +45,7 @@ class RunLog:
                     print(f"{path} is missing: {lost} up to step {step} is lost; the run goes on without")
             self._cut(kept)
             self.metrics = self.path.open("a", encoding="utf-8")
-            with without_torch():
-                from tensorboardX import SummaryWriter
-            # What was written past `step` is hidden by the purge, as TensorBoard has it.
-            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+            self.board = Board(workdir / "tensorboard", step)
         cut_torn_line(ledger)
         self.events = ledger.open("a", encoding="utf-8")
 
@@ -107,11 +89,8 @@ class RunLog:
             self.plot(number, values)
 
     def plot(self, number: int, values: Mapping[str, float]) -> None:
-        if self.board is None:
-            return
-        for name, value in values.items():
-            if name != "epoch" and math.isfinite(value):  # what is not is null in metrics.jsonl
-                self.board.add_scalar(name, value, number)
+        if self.board is not None:  # what is not finite is null in metrics.jsonl
+            self.board.add(number, {name: x for name, x in values.items() if name != "epoch" and math.isfinite(x)})
 
     def event(self, name: str, **fields: Any) -> None:
         self.events.write(json.dumps({"time": round(time.time(), 3), "event": name} | fields) + "\n")
@@ -138,8 +117,7 @@ class RunLog:
 
     def close(self) -> None:
         if self.board is not None:
-            with suppress(OSError):  # plots can be drawn again from metrics.jsonl
-                self.board.close()
+            self.board.close()
         self.events.close()
         if self.metrics is not None:
             self.metrics.close()

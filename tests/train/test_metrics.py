@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
+from train.test_checkpoint import files_up_to
 
+from jepa_speech.train.board import Board
 from jepa_speech.train.metrics import Bar
 
 LOGGED = """
@@ -44,3 +47,18 @@ def test_the_bar_counts_neither_compiling_nor_waits_at_the_start(monkeypatch):
     assert shown["elapsed"] == pytest.approx(4.0) and shown["n"] == 2
     assert shown["rate"] is None or shown["rate"] == pytest.approx(0.5)
     bar.close()
+
+
+def test_plots_that_cannot_be_written_end_with_one_line_and_no_thread(tmp_path, capfd):
+    threads = threading.active_count()
+    board = Board(tmp_path, 4)
+    board.add(5, {"loss": 1.0, "skipped": 0})
+    (written,) = tmp_path.iterdir()
+    whole = written.read_bytes()
+    with files_up_to(len(whole)):
+        for step in (6, 7):
+            board.add(step, {"loss": 0.5})
+        board.close()
+    assert capfd.readouterr().err == f"{tmp_path}: no more plots (File too large); metrics.jsonl has the figures\n"
+    assert written.read_bytes() == whole and b"loss" in whole and b"skipped" in whole
+    assert threading.active_count() == threads

@@ -1,0 +1,72 @@
+"""TensorBoard's event files, written by the thread that calls.
+
+tensorboardX's SummaryWriter writes in a thread of its own. If a write fails there (a full disk), that thread ends with
+a traceback, and the run waits for it for ever once ten more values are queued.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """Inside, torch is not found, unless it is loaded already: tensorboardX would load it, for a second or two, for the
+    sake of one annotation.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # what Python calls a module that must not be found
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+class Board:
+    """A new event file in a folder. A write that fails ends the plots, not the run, and a line says so: they can be
+    drawn again from metrics.jsonl.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """step: TensorBoard hides what an earlier attempt plotted past it."""
+        with without_torch():
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.record_writer import RecordWriter
+            from tensorboardX.summary import scalar
+        self.folder, self.event, self.scalar = folder, Event, scalar
+        folder.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        self.writer = RecordWriter(str(folder / f"events.out.tfevents.{int(now)}.{socket.gethostname()}"))
+        first = [Event(wall_time=now, file_version="brain.Event:2")]
+        again = [Event(wall_time=now, step=step + 1, session_log=SessionLog(status=SessionLog.START))]
+        self._write(first + again if step else first)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Plots the values of a step by their names; they are on disk when this returns."""
+        now = time.time()
+        self._write([self.event(step=step, wall_time=now, summary=self.scalar(name, x)) for name, x in values.items()])
+
+    def close(self) -> None:
+        if self.writer:
+            self._write([])
+            with suppress(OSError):  # nothing is lost that was not said
+                self.writer.close()
+
+    def _write(self, events: list[Any]) -> None:
+        if not self.writer:
+            return
+        try:
+            for event in events:
+                self.writer.write(event.SerializeToString())
+            self.writer.flush()
+        except OSError as error:
+            print(f"{self.folder}: no more plots ({error.strerror}); metrics.jsonl has the figures", file=sys.stderr)
+            with suppress(OSError):  # the rest of its buffer fails as well
+                self.writer.close()
+            self.writer = None
