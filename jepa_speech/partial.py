@@ -15,6 +15,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.lock import NO_LOCKS
 
 MARK = "written by jepa-speech: partial"
+TRIES = 10
 
 
 @contextmanager
@@ -98,11 +99,12 @@ class Pieces:
             return None
         try:
             piece = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(piece, dict) or piece.keys() != {"name", "stamp", "row", "bytes", "crc"}:
             return None
-        if not isinstance(piece["bytes"], int) or piece["bytes"] < 0:
+        left = os.fstat(self._file.fileno()).st_size - self._file.tell()
+        if not isinstance(piece["bytes"], int) or not 0 <= piece["bytes"] <= left:
             return None
         data = self._file.read(piece["bytes"])
         return piece if _crc(piece, data) == piece["crc"] else None
@@ -116,7 +118,7 @@ def _crc(piece: Mapping[str, Any], data: bytes) -> int:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The file, made if it is not there, and locked. A file that another process has just removed is not it."""
-    while True:
+    for attempt in range(TRIES):
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,6 +132,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 still_there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
             except FileNotFoundError:
                 still_there = False
-            if still_there:
+            if still_there or attempt == TRIES - 1:  # numbers of files mean nothing on some network file systems
                 yield file
                 return
