@@ -75,8 +75,10 @@ def test_killed_three_times_at_random_steps(command, tmp_path):
     assert "resume" in starts and jax.device_count() == 4
 
 
-@pytest.mark.parametrize("when", ["importing", "compiling"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [("importing", signal.SIGTERM), ("importing", signal.SIGINT), ("compiling", signal.SIGTERM)],
+)
 def test_a_signal_before_the_first_step_ends_with_75(command, tmp_path, when, number):
     """As soon as the process can notice it; and once the header tells that the step is compiled next."""
     whole = [*command, "--workdir", str(tmp_path / "run")]
