@@ -16,7 +16,9 @@ WRITTEN = re.compile(r"checkpoints|tensorboard|(metrics|events|events-\d+)\.json
 ELSES = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|store\.json|export\.json|hubconf\.py")
 # A checkpoint that was being written when its process was killed, as orbax names it, and what it holds.
 TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
-PARTS = re.compile(r"(weights|progress|metrics|descriptor|\.?checksums\.json|_[A-Z_]+)(\..*)?")
+PARTS = re.compile(r"(weights|progress|metrics|descriptor|\.?checksums\.json|commit_success\.txt|_\w+)(\..*)?")
+
+OF_SYSTEMS = re.compile(r"\.DS_Store|\._.*|\.nfs.*|Thumbs\.db")  # what file managers and NFS leave anywhere
 
 
 @contextmanager
@@ -47,6 +49,7 @@ def refuse_foreign(workdir: Path) -> None:
     if config.name in names or any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
         if not is_run(config_of_a_run(config)):
             raise UserError(f"{config} is not the config of a run: choose another folder")
+        refuse_strange_checkpoints(workdir / "checkpoints")
     elif there := next(filter(WRITTEN.fullmatch, names), None):
         raise UserError(
             f"{workdir} holds {there} but no config.json: choose another folder or, if it is a run's, put its "
@@ -54,6 +57,16 @@ def refuse_foreign(workdir: Path) -> None:
         )
     elif there := next(filter(ELSES.fullmatch, names), None):
         raise UserError(f"{workdir} holds {there}, so it is no run folder: choose another folder")
+
+
+def refuse_strange_checkpoints(checkpoints: Path) -> None:
+    """Raises UserError if a file of another program lies in a checkpoint's folder, which goes with it (train.keep)."""
+    for folder in checkpoints.glob("*"):
+        if not folder.name.isdigit() or not folder.is_dir():
+            continue
+        strange = (path.name for path in folder.iterdir() if not PARTS.fullmatch(path.name))
+        if there := next((name for name in strange if not OF_SYSTEMS.fullmatch(name)), None):
+            raise UserError(f"{folder} holds {there}, which is not of a checkpoint: move it elsewhere")
 
 
 def is_run(config: Mapping[str, Any]) -> bool:

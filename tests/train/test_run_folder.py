@@ -63,6 +63,7 @@ def test_a_second_training_is_refused_and_the_first_one_goes_on(tmp_path):
             yield batch
 
     assert train(config, ToyObjective(), with_a_second, tmp_path)["step"] == 3
+    assert train(config, ToyObjective(), toy_batches(config), tmp_path)["finished_before"]
     assert seen[0][0] == 1 and f"{tmp_path}: in use by process " in seen[0][1] and "(train)" in seen[0][1]
     assert seen[0][1].count("\n") == 1
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -81,6 +82,18 @@ def test_what_a_kill_left_of_a_checkpoint_goes_and_nothing_else(tmp_path):
     with run_folder(tmp_path, "train"):
         assert not ours.parents[2].exists()
     assert all(path.exists() for path in theirs)
+
+
+def test_a_checkpoint_that_holds_a_file_of_another_program_is_not_deleted_with_it(tmp_path):
+    (tmp_path / "checkpoints" / "5" / "weights").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "5" / ".DS_Store").touch()
+    (tmp_path / "config.json").write_text('{"seed": 0, "train": {}}')
+    with run_folder(tmp_path, "train"):
+        pass
+    (tmp_path / "checkpoints" / "3").mkdir()
+    (tmp_path / "checkpoints" / "3" / "mine.txt").touch()
+    with pytest.raises(UserError, match=r"3 holds mine.txt.* move it"), run_folder(tmp_path, "train"):
+        pass
 
 
 def test_processes_that_do_not_write_take_no_lock(tmp_path):
