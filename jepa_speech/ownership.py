@@ -124,7 +124,8 @@ def claim(path: str | Path, *marks: str | bytes) -> Path:
 def refuse_existing(folder: Path, names: Sequence[str]) -> None:
     """Raises UserError, before anything is written, if the folder holds a file of one of these names."""
     if there := next((name for name in names if os.path.lexists(folder / name)), None):
-        raise UserError(f"{folder}: there is a {there} in it; choose a new folder, or remove that one")
+        article = "an" if there[0] in "aeiou" else "a"
+        raise UserError(f"{folder}: there is {article} {there} in it; choose a new folder, or remove that one")
 
 
 def write_once(path: Path, contents: bytes) -> None:
