@@ -22,7 +22,7 @@ from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import normal
-from jepa_speech.train.checkpoint import best_step, load_weights, located
+from jepa_speech.train.checkpoint import arranged, best_step, located, read_weights
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.state import drawn_by_kernel
 
@@ -216,12 +216,29 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
         )
     objective = built(config, path)
-    like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     figure = config.get("train", {}).get("best", "") if best and step is None else ""
     chosen = best_step(run, figure)
-    step, params, slow = load_weights(folder, like, chosen)
+    step, saved = read_weights(folder, chosen)
+    check_blocks(config, saved, path)
+    like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
+    params, slow = arranged(saved, like, str(folder))
     found = figure if chosen is not None else ""
     return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step, found)
+
+
+def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises UserError where config.json asks for another number of blocks than the checkpoint has.
+
+    Building takes time for each, so it comes before that.
+    """
+    prefix = "params/encoder/blocks/"
+    count = len({name[len(prefix) :].partition("/")[0] for name in saved if name.startswith(prefix)})
+    blocks = config["encoder"].get("blocks", count)
+    if count and blocks != count:
+        raise UserError(
+            f"{path}: encoder.blocks = {blocks}, and the checkpoint has {count}: restore the config.json that the run "
+            "was trained with"
+        )
 
 
 def built(config: Mapping[str, Any], path: Path) -> Objective:

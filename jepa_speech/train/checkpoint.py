@@ -267,17 +267,17 @@ def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict
     return step, weights
 
 
-def load_weights(run: str | Path, like: tuple[Tree, Tree], step: int | None = None) -> tuple[int, Tree, Tree]:
-    """(step, params, slow) of a run's newest checkpoint, or that of `step`, as numpy arrays in the structure of `like`.
+def arranged(saved: Mapping[str, np.ndarray], like: tuple[Tree, Tree], where: str) -> tuple[Tree, Tree]:
+    """(params, slow) of what `read_weights` returned, in the structure of `like`.
 
     `like` is (params, slow) of the objective, real or from `jax.eval_shape(objective.init, key)`.
-    Raises UserError, naming the first path that differs, if the checkpoint is of another architecture.
+    where: names the run. Raises UserError, naming the first path that differs, if the checkpoint is of another
+    architecture.
     """
-    step, saved = read_weights(run, step)
     target = {"params": like[0], "slow": like[1]}
-    check_fit(by_path(target), saved, str(run))
+    check_fit(by_path(target), saved, where)
     weights = jax.tree_util.tree_map_with_path(lambda path, _: saved[path_name(path)], target)
-    return step, weights["params"], weights["slow"]
+    return weights["params"], weights["slow"]
 
 
 def by_path(tree: Tree) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
-from exported import own_config, small_config
+from exported import own_config, small_config, small_run
 
 import jepa_speech
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export import pretrained, windows
 from jepa_speech.features.grid import HOP, frames
+from jepa_speech.nn.module import Pure
 from jepa_speech.train.configfile import plain
 from jepa_speech.train.loop import train
 
@@ -234,6 +235,18 @@ def test_a_config_that_was_changed_is_one_line(tmp_path, section, value, says):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=f"^{tmp_path / 'config.json'}: {says}"):
         jepa_speech.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("blocks", [2, 900])
+def test_another_number_of_blocks_than_the_checkpoint_has(tmp_path, monkeypatch, blocks):
+    """Known before anything is built: that takes time for every block."""
+    config = own_config("logmel")
+    run = small_run(tmp_path / "run", config)
+    config["encoder"]["blocks"] = blocks
+    (run / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(Pure, "init", None)
+    with pytest.raises(UserError, match=rf"config\.json: encoder\.blocks = {blocks}, and the checkpoint has 1"):
+        jepa_speech.load_pretrained(run)
 
 
 def test_checkpoint_of_another_architecture(run, tmp_path):
