@@ -50,7 +50,8 @@ def refuse_foreign(workdir: Path) -> None:
         if not is_run(config_of_a_run(config)):
             raise UserError(f"{config} is not the config of a run: choose another folder")
         refuse_strange_checkpoints(workdir / "checkpoints")
-    elif there := next(filter(WRITTEN.fullmatch, names), None):
+    # An empty checkpoints/ is in nobody's way, and another process of this run may just have made it.
+    elif there := next((n for n in names if WRITTEN.fullmatch(n) and not is_empty(workdir / n)), None):
         raise UserError(
             f"{workdir} holds {there} but no config.json: choose another folder or, if it is a run's, put its "
             "config.json back"
@@ -67,6 +68,11 @@ def refuse_strange_checkpoints(checkpoints: Path) -> None:
         strange = (path.name for path in folder.iterdir() if not PARTS.fullmatch(path.name))
         if there := next((name for name in strange if not OF_SYSTEMS.fullmatch(name)), None):
             raise UserError(f"{folder} holds {there}, which is not of a checkpoint: move it elsewhere")
+
+
+def is_empty(path: Path) -> bool:
+    """Whether this is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
 
 
 def is_run(config: Mapping[str, Any]) -> bool:
