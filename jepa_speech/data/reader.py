@@ -65,8 +65,11 @@ class Reader(soundfile.SoundFile):
     def blocks(self, size: int, kind: str = "float32", count: int | None = None) -> Iterator[np.ndarray]:
         """The next `count` samples (None: all), (S, channels), in blocks of at most `size`. Raises OSError."""
         while count is None or count > 0:
-            block = self.read(size if count is None else min(size, count), dtype=kind, always_2d=True)
-            if self._window.error:
+            try:
+                block = self.read(size if count is None else min(size, count), dtype=kind, always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise (self._window.error or error) from None
+            if self._window.error:  # the decoder may take it for the end of the file
                 raise self._window.error
             if not len(block):
                 break
