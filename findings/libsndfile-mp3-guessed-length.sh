@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# libsndfile 1.2.2 (in soundfile 0.14.0): the length of an MP3 of several bit rates that does not count its frames.
+# libsndfile 1.2.2 (in soundfile 0.14.0): the length of an MP3 with several bit rates and no frame count.
 #
 # One would guess that reading an MP3 to its end gives all of its samples.
 #
-# Seen: libsndfile stops after about a sixth of it, with no error. The file is sound: a chain of whole frames, without the
-# optional first frame (Xing) in which encoders write how many follow. Streams and files that were cut or joined lack it.
-# The length is then taken from the number of bytes and the bit rate of the first frame, and nothing beyond it is read.
+# Seen: libsndfile stops after about a sixth of the file, with no error. The file is sound: a chain of whole frames, without
+# the optional first frame (Xing) in which encoders write the number of frames. Streams, and files that were cut or joined,
+# often have no such frame. libsndfile then computes the length from the number of bytes and the bit rate of the first
+# frame, and reads nothing beyond that length.
 #
-# What to do: count the frames, from header to header. jepa_speech (data/containers/mp3.py) presents libsndfile a first
-# frame with that number, and then gets all samples.
-# The issue tracker of libsndfile has a report of wrong lengths of MP3 (issue 1001).
+# What to do: count the frames, from header to header. jepa_speech (data/containers/mp3.py) puts a first frame with that
+# number before the others; libsndfile then reads all samples.
+# Issue 1001 of libsndfile also concerns wrong lengths of MP3 files.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -37,7 +38,7 @@ def read(data):
     return soundfile.read("x.mp3", dtype="float32")[0]
 
 
-# 2 s of loud noise, then 18 s that are hardly heard: the bit rate falls.
+# 2 s of loud noise, then 18 s of very quiet noise, so that the bit rate falls.
 random = np.random.default_rng(0)
 wave = random.normal(0, 1, 20 * RATE) * np.where(np.arange(20 * RATE) < 2 * RATE, 0.2, 0.0005)
 soundfile.write("x.mp3", wave, RATE, format="MP3", compression_level=0.9, bitrate_mode="VARIABLE")

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
 # libsndfile 1.2.2 (in soundfile 0.14.0): seeks in Ogg Vorbis.
 #
-# One would guess that reading after a seek to sample N gives the samples from N on, as one read of the file has them,
+# One would guess that a read after a seek to sample N gives the same samples from N on as one read of the whole file,
 # since sf_seek returns N.
 #
 # Seen, in a file that libsndfile itself wrote:
-# - The first seek after opening is right, except into the last page of the file: each start more than 600 samples into
-#   it gave other samples, off by up to 0.65 of full scale, with no error and the right number of samples. It was so at
-#   three of the four lengths of file tried whose last page was that long.
-# - A second seek in the same open file, 0.1 s to 0.5 s ahead of where the first was read: nearly always other samples.
-#   One of a few samples ahead, or backwards, is right.
-# The issue tracker of libsndfile has a report that seeks in Vorbis can be inexact (issue 885).
+# - The first seek after opening is right, except into the last page of the file. There, each start more than 600 samples
+#   into the page gave wrong samples, off by up to 0.65 of full scale, with no error and the right number of samples. Of
+#   four files of different lengths with such a long last page, three showed this error.
+# - A second seek in the same open file, to 0.1 s to 0.5 s ahead of the end of the first read, nearly always gives wrong
+#   samples. A seek backwards, or a few samples ahead, is right.
+# Issue 885 of libsndfile also concerns inexact seeks in Vorbis.
 #
-# What to do: where samples must be the same, read from the beginning of the file and drop what comes before the segment.
-# So does jepa_speech/data/reader.py.
+# What to do: if samples must be exact, read from the beginning of the file and drop the samples before the segment, as
+# jepa_speech/data/reader.py does.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -27,7 +27,7 @@ import soundfile
 assert soundfile.__libsndfile_version__ == "1.2.2", soundfile.__libsndfile_version__
 
 
-def made(rate, seconds):
+def voice_like(rate, seconds):
     """Harmonics in noise whose loudness changes ten times a second, as in speech."""
     random = np.random.default_rng(0)
     time = np.arange(round(seconds * rate)) / rate
@@ -39,7 +39,7 @@ def made(rate, seconds):
 
 
 def written(name, rate, seconds):
-    wave = made(rate, seconds)
+    wave = voice_like(rate, seconds)
     with soundfile.SoundFile(name, "w", rate, 1, "VORBIS", format="OGG") as file:
         for at in range(0, len(wave), 65_536):
             file.write(wave[at : at + 65_536])
@@ -47,7 +47,7 @@ def written(name, rate, seconds):
 
 
 def error(name, whole, *seeks, count=400):
-    """How far `count` samples after the last of these seeks are from those of one read; all seeks in one open file."""
+    """The largest error of `count` samples after the last of these seeks, all in one open file."""
     with soundfile.SoundFile(name) as file:
         for start in seeks:
             assert file.seek(start) == start
@@ -80,7 +80,7 @@ assert shown("First seek, into the last page", [error("vorbis.ogg", whole, at) f
 for ahead, least, most in ((100, 0, 0), (1_600, 0.5, 1), (8_000, 0.5, 1), (-8_000, 0, 0)):
     errors = [error("vorbis.ogg", whole, at + 8_000, at + 8_400 + ahead) for at in middle]
     assert least <= shown(f"Second seek, {ahead} samples ahead", errors) <= most
-print("seen: a seek into the last page, and a second one a short way ahead, lead elsewhere")
+print("seen: a seek into the last page, and a second seek a short way ahead, give wrong samples")
 PY
 cd "$work"
 "$work/venv/bin/python" seeks.py

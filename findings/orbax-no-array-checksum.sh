@@ -3,9 +3,9 @@
 #
 # One would guess that load() raises an error when a file of the checkpoint no longer holds the bytes that save() wrote.
 #
-# Seen: one bit at a time is flipped, 50 times, anywhere in the largest file of a checkpoint that holds 100,000 random
-# float32 numbers. Each time load() returns without an error, and the array holds other numbers. The format is zarr3 in
-# OCDBT: a flip in its manifest is noticed, one in a chunk of array data is not.
+# Seen: 50 times, the script flips one random bit in the largest file of a checkpoint of 100,000 random float32 numbers.
+# Nearly always load() returns without an error, and the array holds other numbers. The format is zarr3 in OCDBT: load()
+# raises an error for a flipped bit in the OCDBT manifest, but not for one in a chunk of array data.
 #
 # What to do: keep checksums of a checkpoint's files beside it and compare them before loading, as jepa_speech does.
 set -euo pipefail

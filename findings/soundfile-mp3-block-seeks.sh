@@ -3,17 +3,17 @@
 #
 # One would guess that reading a file in blocks gives the samples that one read of the whole file gives.
 #
-# Seen: for MP3 it does not. At many edges of blocks, samples are wrong by up to a third of full scale or more, with no
-# error. The fewer bits a second, the more edges are wrong. A read after one seek to the middle of the file is wrong in
-# the same way. FLAC is right in blocks and after a seek.
+# Seen: for MP3, blocks give other samples. At many edges of blocks, samples are wrong by up to a third of full scale or
+# more, with no error. The lower the bit rate, the more edges are wrong. A read after one seek to the middle of the file is
+# wrong in the same way. FLAC is right in blocks and after a seek.
 #
-# The cause: after each read from a file that can seek, soundfile seeks to the position that it has just reached
-# (SoundFile._cdata_io). A seek resets the MP3 decoder. The next frame may need bits that lie in frames before it (the bit
-# reservoir); those are gone, and the frame is decoded from what is left.
+# The cause: after each read from a seekable file, soundfile seeks to the position that it has just reached
+# (SoundFile._cdata_io). A seek resets the MP3 decoder. The next frame may need bits that are in earlier frames (the bit
+# reservoir). Those bits are lost, and the frame is decoded without them.
 #
 # What to do: read from a subclass of SoundFile whose seekable() returns False. soundfile then does not seek between
-# blocks, and blocks are right. For a segment, read from the beginning of the file and drop what comes before it. So
-# does jepa_speech/data/reader.py.
+# blocks, and blocks are right. For a segment, read from the beginning of the file and drop the samples before the segment,
+# as jepa_speech/data/reader.py does.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -4,10 +4,10 @@
 # One would guess that sum(x @ ones) has the same value whether the matrix of ones is made inside the compiled function
 # or passed to it, and whether it has 32 columns or 400.
 #
-# Seen: with 400 x 400 constant entries of one value, the compiled sum is NaN or a number of the order of 1e31 and
-# more, the same at each call. Without jit, with the matrix as an argument, or with 32 columns it is right. A jax array
-# that the function closes over counts as constant, too. The optimised program holds the product and the sum as one
-# fusion of the kind __ynn_fusion. A constant of random numbers gives the right sum.
+# Seen: with a constant 400 x 400 matrix of ones, the compiled sum is NaN or at least of the order of 1e31, the same at each
+# call. A jax array that the function closes over is also such a constant. The sum is right without jit, with the matrix as
+# an argument, with 32 columns, or with a constant matrix of random numbers. In the optimised program, the product and the
+# sum are one fusion of the kind __ynn_fusion.
 #
 # What to do: pass weights to compiled functions as arguments, as jepa_speech does everywhere.
 set -euo pipefail
@@ -29,7 +29,7 @@ ones, other = jnp.ones((400, 400)), jnp.asarray(random.normal(size=(400, 400)), 
 
 
 def far(found, true):
-    """Whether it is another number, beyond rounding."""
+    """Whether `found` differs from `true` by more than rounding."""
     return not abs(float(found) - true) < 1e-3 * abs(true)
 
 

@@ -39,7 +39,7 @@ def complete_checksums(folder: Path) -> None:
 
 
 def has_checksums(folder: Path) -> bool:
-    """Whether a checkpoint was saved with checksums; those of versions before 0.2 were not."""
+    """Whether a checkpoint was saved with checksums; those of earlier versions were not."""
     if (folder / NAME).is_file():
         return True
     try:

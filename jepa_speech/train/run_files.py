@@ -24,7 +24,7 @@ def whole_rows(path: Path, step: int) -> Iterator[bytes]:
     Raises UserError if one of them is missing, out of order or damaged. At step 0 no line is looked at but the first,
     which must be one of a run.
     """
-    mend = "restore it from a copy (docs/training.md: Missing parts), or use another --workdir"
+    mend = "restore it from a copy (docs/training.md: Missing or damaged parts), or use another --workdir"
     if not path.exists():
         if step:
             raise UserError(f"{path} is missing, and with it the rows of steps 1 to {step}; {mend}")
