@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# orbax-checkpoint 0.12.8, its v1 API: folders that orbax did not write, beside its checkpoints.
+# orbax-checkpoint 0.12.8 (v1 API): numbered folders that orbax did not write, among its checkpoints.
 #
-# One would guess that a Checkpointer counts and removes its own checkpoints only, which carry a metadata file.
+# One would guess that a Checkpointer counts and removes only its own checkpoints, which have a metadata file.
 #
-# Seen: a folder that is named by a number counts as a checkpoint even if it holds nothing but a text file. The highest
-# number is the "latest" checkpoint, so training would go on from there. Once a save is done, the preservation policy
-# deletes such a folder with its file. The only sign is a warning at opening that a metadata file does not exist.
+# Seen: a folder whose name is a number counts as a checkpoint, even if it holds only a text file. The highest number is the
+# "latest" checkpoint, so training would continue from there. After a save, the preservation policy deletes such a folder
+# with its file. The only sign is a warning at opening that a metadata file does not exist.
 #
-# What to do: keep nothing of one's own in a checkpoint folder. jepa_speech refuses a run whose numbered folders hold
-# foreign files before it opens a Checkpointer.
+# What to do: keep no other files in a folder of checkpoints. jepa_speech refuses a run whose numbered folders hold files of
+# other programs before it opens a Checkpointer.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
