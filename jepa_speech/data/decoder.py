@@ -13,9 +13,18 @@ SAME_IF_WHOLE = (".ogg", ".oga", ".opus")
 
 
 def changed(name: str, is_segment: bool) -> bool:
-    """Returns whether version 1 gave other samples of such a recording, or may have done so."""
+    """Returns whether version 1 gave other samples of such a recording, or may have done so, by its name.
+
+    A store does not keep the format of a file. So an MP3 named x.wav is missed; a name without suffix counts.
+    """
     suffix = Path(name).suffix.lower()
     return suffix not in SAME and (is_segment or suffix not in SAME_IF_WHOLE)
+
+
+def changed_contents(contents: bytes, is_segment: bool) -> bool:
+    """As `changed`, of the contents of a file, which hold whatever its name is."""
+    known = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
+    return changed("x" + known.get(contents[:4], ".mp3"), is_segment)
 
 
 def outdated(info: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jepa_speech import checked
 from jepa_speech.array_files import read_npy, write_npy
-from jepa_speech.data.decoder import VERSION, changed
+from jepa_speech.data.decoder import VERSION, changed_contents
 from jepa_speech.data.place import Place
 from jepa_speech.errors import UserError
 
@@ -34,12 +34,13 @@ class Cache:
         A file of the cache that is damaged is replaced, and a line on stderr says so.
         """
         try:
-            digest = hashlib.sha256(Path(recording.path).read_bytes())
+            contents = Path(recording.path).read_bytes()
         except OSError:
             return compute()  # which says what is wrong with the file
+        digest = hashlib.sha256(contents)
         if recording.is_segment or recording.channel is not None:
             digest.update(repr((float(recording.start), recording.seconds, recording.channel)).encode())
-        if changed(recording.path, recording.is_segment):
+        if changed_contents(contents, recording.is_segment):
             digest.update(f"decoder {VERSION}".encode())
         path = self.folder / f"{digest.hexdigest()}.npy"
         try:

@@ -125,9 +125,14 @@ def test_a_sidecar_that_was_cut_is_written_again(corpora, tmp_path):
     assert sidecar(store, 0).read_bytes() == whole
 
 
-@pytest.mark.parametrize(("suffix", "found"), [("mp3", False), ("wav", True)])
-def test_cached_features_of_what_was_decoded_otherwise_are_not_used(suffix, found, corpora, tmp_path, monkeypatch):
-    recording = Place(path=str(corpora / suffix / f"0.{suffix}"))
+@pytest.mark.parametrize("named", ["", "x.wav", "x.mp3", "x"])
+@pytest.mark.parametrize(("suffix", "found"), [("mp3", False), ("wav", True), ("flac", True), ("ogg", True)])
+def test_cached_features_of_what_was_decoded_otherwise_are_not_used(
+    suffix, found, named, corpora, tmp_path, monkeypatch
+):
+    """Whatever the name of the file is."""
+    file = corpora / suffix / f"0.{suffix}"
+    recording = Place(path=str(shutil.copy(file, tmp_path / named) if named else file))
     monkeypatch.setattr("jepa_speech.probe.cache.VERSION", 1)
     Cache(tmp_path, "system").layers(recording, lambda: np.zeros((1, 2, 3)))
     monkeypatch.undo()
