@@ -38,10 +38,9 @@ class Entry(Place):
 
     def labelled(self, row: Mapping[str, Any], used: Collection[str] = ()) -> "Entry":
         """The entry with the labels that a manifest's row gives; refused (bad_label) if they are nested too deep."""
-        labels = kept_labels(row, used)
-        if not _is_shallow(labels, 1 + LABEL_LEVELS):
+        if not _is_shallow(row, 1 + LABEL_LEVELS):
             return self.refused("bad_label", f"lists and objects more than {LABEL_LEVELS} deep")
-        return self.but(labels=self.labels | labels)
+        return self.but(labels=self.labels | kept_labels(row, used))
 
     def but(self, **fields: Any) -> "Entry":
         """A copy with other values in some fields: as dataclasses.replace, in a tenth of its time."""
@@ -119,12 +118,22 @@ def _closed(folder: str) -> str:
 
 
 def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str, Any]:
-    """What a manifest's row says beyond the keys `used`. Absent is what is null, NaN or infinite."""
-    return {
-        _label_name(key, row): value
-        for key, value in row.items()
-        if key not in used and value is not None and not (isinstance(value, float) and not math.isfinite(value))
-    }
+    """What a manifest's row says beyond the keys `used`.
+
+    NaN and infinity, which JSON does not have, count as null. A field that is null is absent; within a list or an
+    object null is kept, so that other values keep their places.
+    """
+    finite = {key: _finite(value) for key, value in row.items() if key not in used}
+    return {_label_name(key, row): value for key, value in finite.items() if value is not None}
+
+
+def _finite(value: Any) -> Any:
+    """The value of a label with null in place of every NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _label_name(key: str, row: Mapping[str, Any]) -> str:

@@ -67,6 +67,19 @@ def test_absent_is_absent(kind, absent, tmp_path):
     assert entry.labels == {"speaker": "s"} and not entry.reason
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("absent", [math.nan, math.inf, -math.inf])
+def test_a_store_has_valid_json_whatever_is_within_a_label(kind, absent, tmp_path):
+    """Values within a list keep their places."""
+    (wav,) = write_tones(tmp_path, 1)
+    said = {"pitch": [1.5, absent, 2.0], "frames": [{"f0": absent, "voiced": True}], "list": [[absent], [3.0]]}
+    prepare([kind(tmp_path, wav, said)], tmp_path / "store", workers=1)
+    text = (tmp_path / "store" / "records.jsonl").read_text()
+    row = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    expected = {"pitch": [1.5, None, 2.0], "frames": [{"f0": None, "voiced": True}], "list": [[None], [3.0]]}
+    assert {key: row[key] for key in said} == expected
+
+
 def nested(levels: int):
     value = "x"
     for level in range(levels):
