@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.data.plan import Share
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, shares
@@ -79,11 +80,20 @@ class Transcribed:
 
 
 def texts(store: Store | Stores) -> Iterator[str | None]:
-    """The normal text of each recording, in order; None where the store knows none."""
+    """The normal text of each recording, in order; None where the store knows none.
+
+    Raises UserError, naming file and line, for a text that is no string, as `transcribe` and the probes do.
+    """
     for part in [store] if isinstance(store, Store) else [part for part, _ in store.parts]:
-        for row in part.records():
-            text = row.get("text")
-            yield normal(text) if isinstance(text, str) else None
+        for number, row in enumerate(part.records(), 1):
+            if (text := row.get("text")) is None:
+                yield None
+                continue
+            where = f"{part.path / 'records.jsonl'}:{number}: {row['source']}: text"
+            try:
+                yield normal(checked.value(text, where, str))
+            except UserError as error:
+                raise UserError(f"{error}; correct it in the manifest, and prepare the store again") from error
 
 
 def characters(store: Store | Stores) -> str:

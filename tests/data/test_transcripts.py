@@ -71,3 +71,14 @@ def test_texts_belong_to_the_fingerprint(stores):
 def test_nothing_to_learn_from(stores):
     with pytest.raises(UserError, match=r"2 have no field `text`.*10 are longer than 0.0255 s"):
         Transcribed(stores[1], Vocabulary(("a",)), samples(1) + 8)
+
+
+@pytest.mark.parametrize("text", [5, 0, True, ["a", "b"], {"text": "a"}, 1.5])
+def test_a_text_that_is_no_string_is_refused(text, tmp_path):
+    """As `transcribe` and the probes refuse it, not left out as if there were none."""
+    manifest = melodies(tmp_path / "in", 3, 0)
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in (rows[0], rows[1] | {"text": text}, rows[2])))
+    prepare([manifest], tmp_path / "store", "pcm16", workers=1)
+    with pytest.raises(UserError, match=r"records\.jsonl:2: .*text = .*: expected str; correct it in the manifest"):
+        characters(Store(tmp_path / "store"))
