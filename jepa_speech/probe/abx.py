@@ -6,7 +6,9 @@ phones.jsonl. Features are taken as they are; the best layer on valid is the one
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.probe import discrimination as KIND
 from jepa_speech.probe.asv import speaker_of
-from jepa_speech.probe.dataset import Utterance, read_manifest, text_lines
+from jepa_speech.probe.dataset import Utterance, check_end, read_manifest, text_lines
 from jepa_speech.probe.discrimination import RECIPE
 from jepa_speech.probe.phones import SILENCE
 from jepa_speech.probe.segments import Phones, Segment
@@ -66,14 +68,18 @@ def triphones(segments: list[Segment], speaker: str) -> list[Item]:
 def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
     """The same utterances with the items of an item file as targets, which knows them by name without extension.
 
-    Raises UserError if no name fits, or if one is that of several recordings or of a stretch. One line on stderr says
-    how many names are in no manifest.
+    Raises UserError if no name fits, if one is that of several recordings or of a stretch, and for an item that lies
+    beyond the end of its recording. One line on stderr says how many names are in no manifest.
     """
-    items, known = read_items(path), set()
+    items, known, ends = read_items(path), set(), {}
+    for number, file, end, _ in item_lines(path):
+        ends[file] = max(ends.get(file, (0.0, "")), (end, f"{path}:{number}"), key=itemgetter(0))
     for utterance in utterances:
         stem = Path(utterance.entry.source).stem
         if stem in items and (stem in known or utterance.entry.is_segment):
             raise UserError(f"{path}: {stem} is not the name of one whole recording of the manifest: {utterance.key}")
+        if stem in items:
+            check_end(*ends[stem], utterance.entry)
         known.add(stem)
     if unknown := sorted(items.keys() - known):
         line = f"{path}: {len(unknown)} of {len(items)} recordings are not in the manifest, such as {unknown[0]}"
@@ -86,6 +92,13 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
 def read_items(path: Path) -> dict[str, list[Item]]:
     """The items of ZeroSpeech's format by file. Raises UserError for a line of another form."""
     items: dict[str, list[Item]] = {}
+    for _, file, _, item in item_lines(path):
+        items.setdefault(file, []).append(item)
+    return items
+
+
+def item_lines(path: Path) -> Iterator[tuple[int, str, float, Item]]:
+    """(line, file, end in seconds, item) of each item. Raises UserError for a line of another form."""
     for number, line in text_lines(path):
         fields = line.split()
         if fields == HEADER:
@@ -97,8 +110,7 @@ def read_items(path: Path) -> dict[str, list[Item]]:
             item = Item(*frames_of(float(onset), float(offset)), phone, (before, after), speaker)
         except ValueError as error:
             raise UserError(f"{path}:{number}: '{' '.join(HEADER)}' was expected, not {line!r}") from error
-        items.setdefault(file, []).append(item)
-    return items
+        yield number, file, float(offset), item
 
 
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, read as `prepare` reads JSON lines."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy as np
 
 from jepa_speech import checked
 from jepa_speech.data import recording
+from jepa_speech.data.decoding import probe, slack
 from jepa_speech.data.inputs import jsonl
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import lines
-from jepa_speech.data.inputs.passed_over import PassedOver
-from jepa_speech.data.place import Rejected
+from jepa_speech.data.inputs.passed_over import PassedOver, sentences
+from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -45,10 +47,22 @@ def read_manifest(
 
     Raises UserError, with file and line, for a row that `prepare` would refuse, a speaker of another type, what
     `read` raises, and an empty manifest. Recordings may lie anywhere; whether they are there, `check_files` says.
+    What is left out of rows, such as a text that a cut holds only in part, is named in the error, or else on stderr.
     """
+    passed = PassedOver()
+    try:
+        utterances = _utterances(path, read, passed)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *sentences(passed.found)])) from error
+    for line in sentences(passed.found):
+        print(f"{path}: {line}", file=sys.stderr)
+    return utterances
+
+
+def _utterances(path: Path, read: Callable[[Mapping[str, Any], str], Any], passed: PassedOver) -> list[Utterance]:
     utterances: list[Utterance] = []
     names: dict[str, int] = {}
-    for entry in rows(path):
+    for entry in rows(path, passed):
         where = where_of(entry)
         if entry.reason not in ("", *OF_THE_FILE):
             raise UserError(f"{where}: {entry.detail} ({entry.reason})")
@@ -66,11 +80,14 @@ def read_manifest(
     return utterances
 
 
-def rows(path: Path) -> Iterator[Entry]:
-    """The rows of a JSON-lines file about recordings, which may lie anywhere. Raises UserError if it is not there."""
+def rows(path: Path, passed: PassedOver | None = None) -> Iterator[Entry]:
+    """The rows of a JSON-lines file about recordings, which may lie anywhere. Raises UserError if it is not there.
+
+    passed: counts what is left out of the rows.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return jsonl.listed(path, None, PassedOver(), anywhere=True)
+    return jsonl.listed(path, None, passed or PassedOver(), anywhere=True)
 
 
 def check_files(utterances: Iterable[Utterance]) -> None:
@@ -78,6 +95,23 @@ def check_files(utterances: Iterable[Utterance]) -> None:
     for utterance in utterances:
         if (entry := utterance.entry).reason:
             raise UserError(f"{where_of(entry)}: {entry.detail} ({entry.reason}); mend it or leave it out")
+
+
+def check_end(end: float, where: str, entry: Entry) -> None:
+    """Raises UserError, beginning with `where`, if a time (s, from the start of the file) lies beyond the file's end.
+
+    A recording that cannot be used is passed over: other checks name it.
+    """
+    try:
+        with system_errors_as_verdicts():
+            seconds = probe(entry.but(start=0.0, seconds=None))
+    except Rejected:
+        return
+    if seconds is not None and end - seconds > slack(seconds):
+        raise UserError(
+            f"{where}: {end:g} s is beyond the end of {entry.source}, which lasts {seconds:.2f} s; "
+            "correct the times, which are in seconds"
+        )
 
 
 def where_of(entry: Entry) -> str:

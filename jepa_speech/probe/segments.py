@@ -11,7 +11,7 @@ from typing import Any
 from jepa_speech import checked
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.errors import UserError
-from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, rows, where_of
+from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, check_end, rows, where_of
 
 Segment = tuple[str, float, float]  # label, start and end in seconds
 
@@ -40,7 +40,10 @@ class Phones:
             self._known[key] = entry, found
 
     def of(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """The same utterances with their phones as target, in seconds of their stretch. UserError if one has none."""
+        """The same utterances with their phones as target, in seconds of their stretch.
+
+        Raises UserError if one has none, or has some beyond the end of its file.
+        """
         utterances = list(utterances)
         missing = [u.key for u in utterances if _key(u.entry) not in self._known]
         if missing:
@@ -49,7 +52,11 @@ class Phones:
                 + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
                 + "; align them or leave them out of the manifests"
             )
-        self._used.update(_key(u.entry) for u in utterances)
+        for key in {_key(u.entry): None for u in utterances if _key(u.entry) not in self._used}:
+            entry, found = self._known[key]
+            if found:
+                check_end(max(end for _, _, end in found), f"{where_of(entry)}: phones", entry)
+            self._used.add(key)
         return [replace(u, target=within(self._known[_key(u.entry)][1], u.entry)) for u in utterances]
 
     def tell_unused(self) -> None:

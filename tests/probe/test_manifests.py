@@ -159,8 +159,8 @@ def test_labels_may_be_whole_numbers_and_slots_unfilled(folder, tmp_path):
         ([None], "[label, start, end] was expected"),
         ([["B", "0.0", "0.1"]], "expected int or float"),
         ([["B", None, 0.1]], "the field start is missing"),
-        ([["B", 0.0, float("nan")]], "expected a finite number"),
-        ([["B", 0.0, float("inf")]], "expected a finite number"),
+        ([["B", 0.0, float("nan")]], "the field end is missing"),
+        ([["B", 0.0, float("inf")]], "the field end is missing"),
         ([["B", 0.0, True]], "expected int or float"),
         ([["B", -0.1, 0.1]], "from -0.1 to 0.1 s"),
         ([["B", 0.3, 0.1]], "from 0.3 to 0.1 s"),
@@ -239,3 +239,37 @@ def test_items_of_unknown_recordings_are_told(folder, tmp_path, capsys):
     (tmp_path / "x.item").write_text("ghost 0 1 B A C s1\n")
     with pytest.raises(UserError, match="1 of 1 recordings are not in the manifest"):
         abx.with_items(utterances, tmp_path / "x.item")
+
+
+@pytest.mark.parametrize("factor", [1000, 1.2])
+def test_times_beyond_the_end_of_a_recording_are_one_line(folder, tmp_path, factor):
+    """Such as milliseconds, or another recording's."""
+    rows = [{"audio_path": str(folder / name), "speaker": "s"} for name in ("a.wav", "b.wav")]
+    phones = [[["A", 0, 0.4], ["B", 0.4, end]] for end in (1.53, 1.5 * factor)]  # the first is rounded
+    write_jsonl(tmp_path / "m.jsonl", rows)
+    utterances = read_manifest(tmp_path / "m.jsonl")
+    write_jsonl(tmp_path / "phones.jsonl", [row | {"phones": one} for row, one in zip(rows, phones, strict=True)])
+    assert len(Phones(tmp_path).of(utterances[:1])[0].target) == 2
+    with pytest.raises(UserError, match=rf"phones\.jsonl:2: phones: {1.5 * factor:g} s is beyond the end of .*1\.50 s"):
+        Phones(tmp_path).of(utterances)
+    items = [
+        f"a 0 1.53 B A C s\nb 0.5 {0.8 * factor:g} B A C s\nb 0.5 {1.5 * factor:g} B A C s\n",
+        "a 0 1.53 B A C s\n",
+    ]
+    (tmp_path / "x.item").write_text(items[1])
+    assert len(abx.with_items(utterances, tmp_path / "x.item")[0].target) == 1
+    (tmp_path / "x.item").write_text(items[0])
+    with pytest.raises(UserError, match=rf"x\.item:3: {1.5 * factor:g} s is beyond the end of .*1\.50 s"):
+        abx.with_items(utterances, tmp_path / "x.item")
+
+
+def test_what_a_manifest_leaves_out_is_named(folder, capsys):
+    """In the error, where that is the reason for it."""
+    longer = CUT | {"supervisions": [{"start": -0.3, "duration": 2.0, "text": "reaches over both ends"}]}
+    write_jsonl(folder / "cuts.jsonl", [CUT, longer])
+    with pytest.raises(
+        UserError, match=r"cuts\.jsonl:2: the field text is missing; texts that a cut holds only in part"
+    ):
+        read_manifest(folder / "cuts.jsonl", asr.text_of)
+    assert len(read_manifest(folder / "cuts.jsonl")) == 2
+    assert "texts that a cut holds only in part, left out: 1 of cuts.jsonl" in capsys.readouterr().err
