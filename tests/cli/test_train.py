@@ -1,6 +1,7 @@
 """The verb train: one small run, and every wrong input told in one line before the first step."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from babble import babble_store
 from toys import toy_anchor
 
 from jepa_speech.cli import main
+from jepa_speech.data.checksums import sealed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {"train.steps": "4", "train.checkpoint_every": "2"}
@@ -88,3 +90,13 @@ def test_labels_of_another_anchor_are_refused(made, tmp_path, capsys):
     toy_anchor(seed=1).save(tmp_path / "other.npz")
     assert train(made, tmp_path / "run", anchor__path=str(tmp_path / "other.npz")) == 1
     assert "no labels of anchor" in capsys.readouterr().err
+
+
+def test_labels_of_another_number_of_components_are_refused(made, tmp_path, capsys):
+    shutil.copytree(made / "store", tmp_path / "store")
+    (path,) = (tmp_path / "store" / "labels").glob("*/meta.json")
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(sealed({key: meta[key] for key in meta if key != "crc"} | {"components": 9})))
+    assert train(made, tmp_path / "run", data__store=str(tmp_path / "store")) == 1
+    told = capsys.readouterr().err
+    assert "labels of 9 components, and the anchor has 8" in told and told.count("\n") == 1

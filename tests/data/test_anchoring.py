@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from babble import babble_store
-from made_anchors import make_kmeans
+from made_anchors import make_gmm, make_kmeans
 
 from jepa_speech.anchors.kmeans import assign
 from jepa_speech.data import anchoring, utterances
@@ -123,3 +123,17 @@ def test_hard_labels_are_the_nearest_centroids(store):
         np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x - x.mean(0)))
     with pytest.raises(UsageError, match="--top-k 4: choose 1: k-means gives a frame one label"):
         anchoring.label(store, anchor, 4)
+
+
+@pytest.mark.parametrize("make", [make_gmm, make_kmeans])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_posteriors_that_are_nan_are_no_labels(make, bad, store):
+    """Of features that are not finite, as a damaged checkpoint gives them."""
+    features = WholeRecordings(
+        "layer:1", "layer-1-bad", 39, lambda wave: np.full((grid.frames(len(wave)), 39), bad, np.float32)
+    )
+    anchor = make(features="layer:1", checkpoint_fingerprint="bad", seed=5)
+    with pytest.raises(UserError, match=r"posteriors are NaN in recordings 0 to 5; fit the anchor again, or"):
+        anchoring.label(store, anchor, 1, features=features)
+    with pytest.raises(UserError, match="no labels of anchor"):
+        Labels(store, anchor)

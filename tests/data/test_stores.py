@@ -1,3 +1,4 @@
+import json
 import pickle
 import shutil
 
@@ -7,6 +8,7 @@ from babble import babble_store
 from made_anchors import make_gmm
 
 from jepa_speech.data.anchoring import label
+from jepa_speech.data.checksums import sealed
 from jepa_speech.data.feature_means import save_means
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.labels import Labels
@@ -108,3 +110,14 @@ def test_labels_are_looked_up_in_their_store(pair):
     label(pair[1], anchor, 2)
     with pytest.raises(UsageError, match="--top-k"):
         stored_labels(stores, anchor.fingerprint)
+
+
+def test_labels_of_different_numbers_of_components_are_not_joined(pair):
+    anchor = make_gmm(components=8)
+    for store in pair:
+        label(store, anchor, 3)
+    path = Labels(pair[1], anchor).path / "meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps(sealed({key: meta[key] for key in meta if key != "crc"} | {"components": 9})))
+    with pytest.raises(UserError, match=r"labels of 9 components, .* of 8; remove those"):
+        stored_labels(open_stores(mixture(pair, 1, 1)), anchor.fingerprint)
