@@ -19,6 +19,9 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 # workers in a fresh environment would write the same index at once. Each has a folder of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / WORKER)
+# Processes that tests start import this checkout, not another one that may be installed.
+ROOT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 left_out: list[str] = []

@@ -149,7 +149,7 @@ def test_workers_die_with_a_killed_parent(tmp_path):
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "run.py")],
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": f"{here.parent}:{here}"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here.parents[1], here.parent, here)))},
     )
     try:
         assert parent.stdout.readline() == b"reading\n"

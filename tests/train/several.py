@@ -16,7 +16,11 @@ TESTS = Path(__file__).parents[1]
 def environments(processes: int, devices: int) -> list[dict[str, str]]:
     """What each of `processes` that share `devices` equally needs to know."""
     flags = f"--xla_force_host_platform_device_count={devices // processes} --xla_backend_optimization_level=0"
-    shared = {"XLA_FLAGS": flags, "PYTHONPATH": str(TESTS), PROCESSES: str(processes)}
+    shared = {
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        PROCESSES: str(processes),
+    }
     if processes == 1:
         return [shared]
     with socket.socket() as probe:
