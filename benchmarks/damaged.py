@@ -34,6 +34,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
 from jepa_speech.train.checkpoint import read_weights
+from jepa_speech.train.configfile import config_of_a_run
 from jepa_speech.train.loop import train
 
 FAILURES = ("wrong", "traceback", "lost")
@@ -82,6 +83,11 @@ def gone_on(folder: Path) -> dict[str, Any]:
     return weights(folder) | {"metrics.jsonl": (folder / "run" / "metrics.jsonl").read_bytes()}
 
 
+def loaded(folder: Path) -> dict[str, Any]:
+    """Config and weights of the run, as `load_pretrained` reads them."""
+    return {"config.json": config_of_a_run(folder / "run" / "config.json")} | weights(folder)
+
+
 def weights(folder: Path) -> dict[str, Any]:
     step, arrays = read_weights(folder / "run")
     return arrays | {"step": step}
@@ -110,7 +116,7 @@ def anchored(folder: Path) -> dict[str, Any]:
 
 SUBJECTS = {
     "run folder, gone on with": Subject("run", gone_on, grows=True),
-    "run folder, weights read": Subject("run", weights),
+    "run folder, weights read": Subject("run", loaded),
     "store": Subject("store", stored),
     "labels": Subject("store/labels", labelled),
     "anchor": Subject("gmm.npz", anchored),

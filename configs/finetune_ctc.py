@@ -27,7 +27,7 @@ from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
 from jepa_speech.export.imported import run_config
-from jepa_speech.files import read_json
+from jepa_speech.train.configfile import config_of_a_run
 
 
 def get_config(run: str = "") -> ConfigDict:
@@ -60,7 +60,7 @@ def take_encoder(config: ConfigDict, run: str) -> None:
     path = Path(run) / "config.json"
     if not path.is_file():
         raise UsageError(f"configs/finetune_ctc.py:{run}: {run} is no run folder (no config.json in it)")
-    theirs = read_json(path)
+    theirs = config_of_a_run(path)
     config.init_from = run
     if "model_type" in theirs:
         theirs = run_config(run, theirs)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jepa_speech.errors import UserError
+from jepa_speech.files import parse_row
 from jepa_speech.lock import NO_LOCKS
 
 MARK = "written by jepa-speech: partial"
@@ -98,10 +99,10 @@ class Pieces:
         if not line.endswith(b"\n"):
             return None
         try:
-            piece = json.loads(line)
-        except (ValueError, RecursionError):
+            piece = parse_row(line, "")
+        except UserError:
             return None
-        if not isinstance(piece, dict) or piece.keys() != {"name", "stamp", "row", "bytes", "crc"}:
+        if piece.keys() != {"name", "stamp", "row", "bytes", "crc"}:
             return None
         left = os.fstat(self._file.fileno()).st_size - self._file.tell()
         if not isinstance(piece["bytes"], int) or not 0 <= piece["bytes"] <= left:

@@ -5,8 +5,10 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from train.several import environments
 
 from jepa_speech import cli
 from jepa_speech.errors import Interrupted, UsageError, UserError
@@ -42,6 +44,14 @@ def test_module_and_console_script_are_the_same_program():
         [sys.executable, "-m", "jepa_speech", "demo", "--help"], capture_output=True, text=True, check=True
     )
     assert shown.stdout.startswith("usage: jepa-speech demo")
+
+
+def test_processes_that_tests_start_import_this_checkout(tmp_path):
+    code = "import jepa_speech; print(jepa_speech.__file__)"
+    for environment in ({}, *environments(2, 2)):
+        more = {"env": os.environ | environment, "cwd": tmp_path}
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, **more)
+        assert shown.stdout.strip() == str(Path(__file__).parents[1] / "jepa_speech" / "__init__.py")
 
 
 @pytest.mark.parametrize("arguments", [[], ["prepair"], ["prepare"], ["demo", "--nonsense"]])

@@ -53,6 +53,8 @@ def test_a_damaged_piece_is_made_again(tmp_path):
         for bit in (0, 5):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
             harmless += len(found(path)) == len(PIECES)
+    path.write_bytes(whole[:first] + b"[" * 100_000 + b"\n" + whole[first:])
+    assert not found(path)
     assert harmless <= 2  # a letter of an escape in the other case says the same
 
 

@@ -18,6 +18,7 @@ from babble import babble_store
 from spoken import write_spoken
 
 from jepa_speech import cli
+from jepa_speech.train.configfile import config_of_a_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TOY = {
@@ -74,7 +75,7 @@ def widened(run: str, copy: str, width: int) -> None:
     """A run folder whose config tells of another encoder than its checkpoint holds."""
     shutil.copytree(run, copy)
     path = Path(copy, "config.json")
-    config = json.loads(path.read_text())
+    config = config_of_a_run(path)
     config["encoder"]["width"] = width
     path.write_text(json.dumps(config))
 

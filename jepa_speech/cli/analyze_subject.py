@@ -18,7 +18,7 @@ APART = 1_000_003  # between the seeds of two lists, so that their recordings' m
 def open_anchor(config: Any, path: str | None) -> tuple[Anchor | None, str]:
     """The anchor of the run's targets and "", or None and why it, or what it needs, is not at hand."""
     if path is None:
-        found = weighted_paths(text, "anchor.path") if (text := config["anchor"]["path"]) else []
+        found = weighted_paths(text, "anchor.path") if (text := config.get("anchor", {}).get("path", "")) else []
         if not found:
             return None, "no anchor in its config, so no targets; --anchor GMM.npz puts those of one beside it"
         if len(found) > 1:

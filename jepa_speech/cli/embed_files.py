@@ -32,7 +32,13 @@ def note_of(path: Path, form: Format) -> dict[str, Any] | None:
         return None
     try:
         return json.loads(form.note(path).removeprefix(MARK.encode()))
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:  # pyarrow's errors are ValueErrors
+    except (
+        ValueError,
+        RecursionError,
+        OSError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:  # pyarrow's errors are ValueErrors
         raise UserError(f"{path}: not written by `jepa-speech embed`: move it, or name another --out") from error
 
 

@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     data = from_section(DataConfig, model.config["data"], "data")
     store = usable(model.objective, Store(options.store), data)
     plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed)
-    batches = stream(model.objective, store, plan, model.config, model.config["inputs"]["anchor"])
+    anchor = model.config.get("inputs", {}).get("anchor", "")
+    batches = stream(model.objective, store, plan, model.config, anchor)
     evaluate = make_evaluate(model.objective, jax.random.PRNGKey(options.seed))
     count = plan.batches_per_epoch
     bar = tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr)

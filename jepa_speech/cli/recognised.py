@@ -1,12 +1,13 @@
 """What a path holds that is not a store, for whoever looks for one there: a line, with what to do with it."""
 
 from pathlib import Path
-from typing import Any
 
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.data.inputs.folder import SUFFIXES
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
+from jepa_speech.train.checkpoint import steps_of
+from jepa_speech.train.configfile import config_of_a_run
 
 OF_STORES = ("store.json", "shards", "index", "work")
 MANY = 20_000  # names of a folder that are looked at
@@ -51,16 +52,16 @@ def _file(path: Path) -> str:
 
 
 def _with_config(path: Path) -> str:
-    config: Any = read_json(path / "config.json")
-    if isinstance(config, dict) and "model_type" in config:
+    config = config_of_a_run(path / "config.json")
+    if "model_type" in config:
         return (
             f"a model folder of transformers ({config['model_type']}): make a run of it with `jepa-speech import hf "
             f"{path} --out RUN`"
         )
-    objective, train = (config.get(key) if isinstance(config, dict) else None for key in ("objective", "train"))
+    objective, train = config.get("objective"), config.get("train")
     if not isinstance(objective, dict):
         return ""
-    steps = [int(saved.name) for saved in (path / "checkpoints").glob("*") if saved.name.isdigit()]
+    steps = steps_of(path)
     planned = train.get("steps") if isinstance(train, dict) else None
     return (
         f"a run folder: objective {objective.get('name')}, {f'step {max(steps)}' if steps else 'no checkpoint yet'} of "

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jepa_speech import checked
 from jepa_speech.errors import Interrupted, UserError
-from jepa_speech.files import read_json, write_json
+from jepa_speech.files import parse_row, read_json, read_object, write_json
 from jepa_speech.ownership import claim, mark
 
 Results = dict[str, Any]
@@ -48,9 +49,7 @@ class Road:
         command = [str(argument) for argument in arguments]
         shown = shlex.join(["jepa-speech", *command])
         record = self.done / f"{len(self.steps)}-{command[0]}.json"
-        before = read_json(record) if record.exists() else {"command": ""}
-        if not isinstance(before, dict) or "command" not in before:
-            raise UserError(f"{record} was not written by this command; choose another --out, or remove it")
+        before = done_before(record)
         inputs = hashlib.sha256(json.dumps([state(files_of(reads)), given], sort_keys=True).encode()).hexdigest()
         print(f"\n$ {shown}", flush=True)
         same = before.get("command") == shown and before.get("inputs") == inputs and not self.changed
@@ -67,6 +66,19 @@ class Road:
             write_json(record, step)
         self.steps.append(step)
         return step["results"]
+
+
+def done_before(record: Path) -> dict[str, Any]:
+    """What a record says of a step; of a missing one, that no command was done. Raises UserError if it is damaged."""
+    if not record.exists():
+        return {"command": ""}
+    try:
+        before = read_object(record)
+        for name, kind in (("command", str), ("results", dict), ("seconds", (int, float))):
+            checked.field(before, name, kind, str(record))
+    except UserError as error:
+        raise UserError(f"{error}; remove it to do that step again, or choose another --out") from error
+    return before
 
 
 def state(files: Iterable[Path]) -> list[list[Any]]:
@@ -97,10 +109,10 @@ def recordings_of(manifest: Path) -> Iterator[Path]:
     with manifest.open("rb") as file:
         for line in file:
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = parse_row(line, str(manifest))
+            except UserError:
                 continue
-            if isinstance(row, dict) and isinstance(row.get("audio_path"), str) and "\0" not in row["audio_path"]:
+            if isinstance(row.get("audio_path"), str) and "\0" not in row["audio_path"]:
                 yield manifest.parent / row["audio_path"]
 
 

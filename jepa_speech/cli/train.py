@@ -139,7 +139,7 @@ def labels_of(store: Store | Stores, anchor: str, section: Mapping[str, Any]) ->
 
     section: `anchor` of the config.
     """
-    files = weighted_paths(section["path"], "anchor.path") if section["path"] else []
+    files = weighted_paths(path, "anchor.path") if (path := section.get("path", "")) else []
     labels = stored_labels(store, anchor, [path for path, _ in files])
     if labels.components != section["components"]:
         raise UserError(

@@ -95,7 +95,8 @@ def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[li
     if first := config.get("init_from"):
         rows.append(["started from", Path(first).name])
     if imported := config.get("imported"):
-        rows.append(["imported from", f"{Path(imported['folder']).name}, a {imported['model_type']} checkpoint"])
+        folder, kind = Path(imported.get("folder", "")).name, imported.get("model_type", "unknown")
+        rows.append(["imported from", f"{folder}, a {kind} checkpoint"])
     return rows
 
 

@@ -13,20 +13,34 @@ import jax.numpy as jnp
 import numpy as np
 import soxr
 
+from jepa_speech import checked
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import imported_model
 from jepa_speech.export.windows import layers_of
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_json
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.vocabulary import normal
 from jepa_speech.train.checkpoint import arranged, best_step, located, read_weights
 from jepa_speech.train.compiled import compiler_options
+from jepa_speech.train.configfile import config_of_a_run
 from jepa_speech.train.state import drawn_by_kernel
 
 Waves = Sequence[np.ndarray] | np.ndarray
+# What is read of a run's config beside what its objective checks: the type, and what a missing key means; None: needed.
+READ = {
+    "seed": (int, None),
+    "init_from": (str, ""),
+    "train.steps": (int, None),
+    "train.best": (str, ""),
+    "data.store": (str, ""),
+    "inputs.store": (str, ""),
+    "inputs.anchor": (str, ""),
+    "anchor.path": (str, ""),
+    "imported.folder": (str, ""),
+    "imported.model_type": (str, ""),
+}
 
 
 @dataclass(frozen=True)
@@ -205,9 +219,7 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
             f"{folder}: not a run folder, nor one of transformers (no config.json); `jepa-speech train --workdir "
             f"{folder}` makes one, and nothing is downloaded"
         )
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: a JSON object was expected, not {type(config).__name__}")
+    config = config_of_a_run(path)
     if "model_type" in config:
         model = imported_model(folder)
         return Pretrained(model.config, model.objective, model.params, model.slow, 0)
@@ -216,7 +228,7 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
         )
     objective = built(config, path)
-    figure = config.get("train", {}).get("best", "") if best and step is None else ""
+    figure = config["train"].get("best", "") if best and step is None else ""
     chosen = best_step(run, figure)
     step, saved = read_weights(folder, chosen)
     check_blocks(config, saved, path)
@@ -243,6 +255,10 @@ def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], pat
 
 def built(config: Mapping[str, Any], path: Path) -> Objective:
     """The objective of a run's config.json; raises UserError, naming the file, for a key that is missing or wrong."""
+    for key, (kind, default) in READ.items():
+        section, _, name = key.rpartition(".")
+        row = checked.field(config, section, dict, str(path), default={}) if section else config
+        checked.field(row, name, kind, f"{path}: {section}" if section else str(path), default=default)
     try:
         return build(config)
     except UsageError as error:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jepa_speech.errors import UserError
-from jepa_speech.files import read_json, write_json
+from jepa_speech.files import read_json, read_object, write_json
 
 NAME = "checksums.json"
 # Saved in _CHECKPOINT_METADATA: so a checkpoint that lost its checksums.json is not taken for one that never had any.
@@ -124,8 +124,8 @@ def marked(folder: Path) -> str | None:
         if not (folder / name).is_file():
             return f"{name} is missing"
     try:
-        whole = json.loads((folder / AT_COMMIT[0]).read_bytes())["custom_metadata"] == MARK
-    except (ValueError, KeyError, TypeError):
+        whole = read_object(folder / AT_COMMIT[0]).get("custom_metadata") == MARK
+    except UserError:
         whole = False
     return None if whole else f"{AT_COMMIT[0]} is not what was written"
 

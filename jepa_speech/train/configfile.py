@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jepa_speech.config import unknown_key
+from jepa_speech.data.checksums import compare_seal, sealed
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_object, write_json
 from jepa_speech.path_lists import path_and_rest
@@ -42,6 +43,7 @@ MAY_DIFFER = (
 
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
+ELSEWHERE = "restore it, or use another --workdir"
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -191,7 +193,8 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def claim_workdir(
     workdir: Path, config: Mapping[str, Any], sections: Mapping[str, type] | None = None, writes: bool = True
 ) -> None:
-    """Writes config.json; raises UserError if the folder holds checkpoints of a run with another config, or with none.
+    """Writes config.json, with a checksum; raises UserError if the folder holds checkpoints of a run with another
+    config, or with none.
 
     sections: name -> dataclass of config sections. A key that one side lacks, since it is older than the key, counts
     as the default there, as does any other key that names nothing (""); a line says so. writes: whether this process is
@@ -199,7 +202,7 @@ def claim_workdir(
     """
     path, ours = workdir / "config.json", dict(flat(plain(config)))
     if any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
-        theirs = dict(flat(config_of_a_run(path)))
+        theirs = dict(flat(config_of_a_run(path, ELSEWHERE)))
         known = {key: "" for key in ours if key.partition(".")[0] not in (sections or {})} | defaults(sections or {})
         new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
         kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
@@ -215,20 +218,36 @@ def claim_workdir(
     if not writes:
         return
     try:
-        write_json(path, plain(config))
+        write_json(path, sealed(plain(config)))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error
 
 
-def config_of_a_run(path: Path) -> Mapping[str, Any]:
-    """Reads config.json beside checkpoints; raises UserError, with what to do, if it is missing or damaged."""
-    mend = "restore it, or use another --workdir"
+def config_of_a_run(path: Path, mend: str = "restore it") -> dict[str, Any]:
+    """Returns what a run's config.json holds, without its checksum; of another program's config.json, all of it.
+
+    Runs of earlier versions have no checksum. Raises UserError, with `mend`, if the file is missing or damaged.
+    """
     if not path.exists():
         raise UserError(f"{path} is missing, so nobody knows of which config the checkpoints beside it are; {mend}")
     try:
-        return read_object(path)
+        found = read_object(path)
     except UserError as error:
         raise UserError(f"{error}; {mend}") from error
+    config = {key: value for key, value in found.items() if key != "crc"}
+    if "crc" in found or is_run(found):
+        older = {key for key in found if key == "seed" or type(found[key]) is not int}  # no checksum of another name
+        try:
+            compare_seal(found, older, str(path))
+        except UserError as error:
+            edited = f'if you edited it on purpose, set "crc": {sealed(config)["crc"]} in it'
+            raise UserError(f"{error}; {mend}; {edited}") from error
+    return config
+
+
+def is_run(config: Mapping[str, Any]) -> bool:
+    """Whether this is what a run's config.json says."""
+    return "seed" in config and isinstance(config.get("train"), Mapping)
 
 
 def defaults(sections: Mapping[str, type]) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from jepa_speech.errors import UserError
 from jepa_speech.lock import LOCK, locked
-from jepa_speech.train.configfile import config_of_a_run
+from jepa_speech.train.configfile import ELSEWHERE, config_of_a_run, is_run
 
 # What a run writes, and what shows that a folder is a model's, an export or a store.
 WRITTEN = re.compile(r"checkpoints|tensorboard|(metrics|events|events-\d+)\.jsonl|stacks-\d+\.txt")
@@ -47,7 +46,7 @@ def refuse_foreign(workdir: Path) -> None:
         raise UserError(f"{workdir} is a file; choose another folder")
     names, config = sorted(path.name for path in workdir.iterdir()), workdir / "config.json"
     if config.name in names or any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
-        if not is_run(config_of_a_run(config)):
+        if not is_run(config_of_a_run(config, ELSEWHERE)):
             raise UserError(f"{config} is not the config of a run: choose another folder")
         refuse_strange_checkpoints(workdir / "checkpoints")
     # An empty checkpoints/ is in nobody's way, and another process of this run may just have made it.
@@ -73,11 +72,6 @@ def refuse_strange_checkpoints(checkpoints: Path) -> None:
 def is_empty(path: Path) -> bool:
     """Whether this is a folder with nothing in it."""
     return path.is_dir() and not any(path.iterdir())
-
-
-def is_run(config: Mapping[str, Any]) -> bool:
-    """Whether this is what a run's config.json says."""
-    return "seed" in config and isinstance(config.get("train"), Mapping)
 
 
 def remove_unfinished(checkpoints: Path) -> None:

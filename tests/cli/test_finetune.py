@@ -19,7 +19,7 @@ from jepa_speech.data.prepare import prepare
 from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import Checkpoints, by_path
-from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.train.configfile import config_of_a_run, load_config, plain
 from jepa_speech.train.state import TrainState
 
 TOY = {
@@ -182,7 +182,7 @@ def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tm
         checkpoints.save(151, worst, {"heldout_cer": 1.0})
 
     def told(best: str) -> tuple[dict, str, str]:
-        config = json.loads((run / "config.json").read_text())
+        config = config_of_a_run(run / "config.json")
         config["train"]["best"] = best
         (run / "config.json").write_text(json.dumps(config))
         name, said = str(made / "valid" / "000.wav"), tmp_path / "said.json"

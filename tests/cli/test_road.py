@@ -15,7 +15,7 @@ def place(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
     (data / "a.wav").write_text("audio")
-    (data / "in.manifest.jsonl").write_text(json.dumps({"audio_path": "a.wav"}) + "\nno json\n")
+    (data / "in.manifest.jsonl").write_text(json.dumps({"audio_path": "a.wav"}) + "\nno json\n" + "[" * 100_000 + "\n")
 
     def execute(command, results):
         if command[0] == "second":
@@ -72,10 +72,13 @@ def test_a_verb_that_finds_out_itself_is_run_and_counts_as_done_if_it_finds_the_
     assert steps() == (True, 0)
 
 
-def test_a_record_of_another_program_is_kept(place):
+@pytest.mark.parametrize(
+    "text", ["[1]", "", "[" * 100_000, '{"command": 3}', '{"command": "x"}', '{"command": "x", "results": {}}']
+)
+def test_a_record_of_another_program_or_a_damaged_one_is_kept(place, text):
     (place / "work" / "done").mkdir(parents=True)
     record = place / "work" / "done" / "0-first.json"
-    record.write_text("[1]")
-    with pytest.raises(UserError, match=r"0-first.json was not written by this command"):
+    record.write_text(text)
+    with pytest.raises(UserError, match=r"0-first.json: .*; remove it to do that step again, or choose another --out"):
         go(place)
-    assert record.read_text() == "[1]"
+    assert record.read_text() == text

@@ -99,6 +99,12 @@ def test_a_kill_before_the_rename_leaves_no_checkpoint_and_one_after_it_a_whole_
     known = json.loads((folder / "checksums.json").read_text())["files"]
     assert METADATA not in known and "commit_success.txt" not in known and "weights/_METADATA" in known
     assert read_weights(run)[0] == 6
+    whole = (folder / METADATA).read_bytes()
+    for text in (b"", b"[]", b"{}", b"[" * 100_000, b'{"custom_metadata": {"checksums": "checksums.jso"}}'):
+        (folder / METADATA).write_bytes(text)
+        with pytest.raises(UserError, match=f"6 is damaged: {METADATA} is not what was written"):
+            read_weights(run)
+    (folder / METADATA).write_bytes(whole)
     for name in (METADATA, "commit_success.txt"):
         whole = (folder / name).read_bytes()
         (folder / name).unlink()

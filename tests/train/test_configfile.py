@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.train.configfile import claim_workdir, load_config
+from jepa_speech.train.configfile import claim_workdir, config_of_a_run, load_config
 
 BASE = """
 from ml_collections import ConfigDict
@@ -160,7 +160,7 @@ def test_a_run_older_than_a_key_outside_sections_goes_on(folder, capsys, lacking
     config.inputs = {"store": "abc", "heldout": "", "anchor": ""}
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
-    old = json.loads((folder / "run" / "config.json").read_text())
+    old = config_of_a_run(folder / "run" / "config.json")
     for key in lacking:
         section, _, name = key.rpartition(".")
         del (old[section] if section else old)[name]
