@@ -15,6 +15,7 @@ from jepa_speech.cli import analyze as verb
 from jepa_speech.cli import main
 from jepa_speech.data.prepare import prepare
 from jepa_speech.files import write_json, write_jsonl
+from jepa_speech.ownership import mark
 from jepa_speech.probe import analysis, report
 
 PROBED = {
@@ -78,7 +79,7 @@ def stand_in(folder, frame_rate=50.0, **changes):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pictures are made, but not drawn, which takes most of the time."""
-    monkeypatch.setattr(report, "png", lambda figure: b"")
+    monkeypatch.setattr(report, "png", lambda figure: mark("picture").encode())
 
 
 def test_the_commands_of_the_docs(run, undrawn, capsys):
