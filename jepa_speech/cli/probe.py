@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,9 +63,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     recipes = {"asr": replace(chosen["asr"].RECIPE, beam=beam)} if beam else None
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
     found = system(args.checkpoint, args.like, args.seed)
-    claim(Path(args.out) / f"{args.name or found.name}.json", mark("results"))
-    cache = Cache(args.cache, found.fingerprint) if args.cache else None
     name, folder = args.name or found.name, Path(args.out)
+    claim(folder / f"{name}.json", mark("results"))
+    for task, kind in product(tasks, result_plots.KINDS):
+        claim(folder / name / f"{task}_{kind}.png", mark("picture"))
+    cache = Cache(args.cache, found.fingerprint) if args.cache else None
     ways = {task: asdict((recipes or {}).get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}
     job = fingerprint.of_values(found.fingerprint, args.seed, ways)
     with partial.kept(folder / f"{name}.probe.partial", job) as kept:

@@ -55,14 +55,18 @@ def new_work(store: Path) -> Iterator[Path]:
 
 def tidy(store: Path) -> None:
     """Removes the working folders of a whole store. For a process that has the store locked for itself."""
-    for folder in sorted(store.glob("work*")):
-        if folder.name == "work" or NEW_WORK.fullmatch(folder.name):
-            ownership.remove(folder, NAMES)
+    for folder in _working(store):
+        ownership.remove(folder, NAMES)
 
 
 def untidy(store: Path) -> bool:
-    """Whether there may be something to tidy, in a place that may be written."""
-    return os.access(store, os.W_OK) and any(map(ownership.is_marked, store.glob("work*")))
+    """Whether there is something to tidy, or to say of it, in a place that may be written."""
+    return os.access(store, os.W_OK) and bool(_working(store))
+
+
+def _working(store: Path) -> list[Path]:
+    names = sorted(store.glob("work*"))
+    return [path for path in names if path.name == "work" or NEW_WORK.fullmatch(path.name)]
 
 
 def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:

@@ -10,6 +10,7 @@ from jepa_speech.probe.baselines import BASELINES
 from jepa_speech.probe.bootstrap import Estimate
 from jepa_speech.probe.plots import MODEL, RANDOM, SECOND, TARGET, canvas, styled
 
+KINDS = ("layers", "layer_weights", "confusion", "curve")  # of the pictures of a task, as `of_results` names them
 NUMBERED = 12  # classes up to which a confusion matrix has its numbers written in
 
 

@@ -65,7 +65,7 @@ ONE = {
     "embed": ("embed a.wav --checkpoint hf --out OUT/a.npz", ("a.npz",)),
     "embed to parquet": ("embed a.wav --checkpoint hf --out OUT/a.parquet", ("a.parquet",)),
     "transcribe": ("transcribe hf a.wav --out OUT/a.jsonl", ("a.jsonl",)),
-    "probe": ("probe --checkpoint logmel --data audio --out OUT", ("logmel.json",)),
+    "probe": ("probe --checkpoint logmel --data audio --out OUT", ("logmel.json", "logmel/phones_confusion.png")),
     "analyze": ("analyze --checkpoint hf --store store --out OUT", ("report.html", "analysis.json")),
     "compare": (
         "compare --config SMALL --objectives pure_jepa --input audio --data audio --budget 1 --out OUT",
@@ -115,11 +115,13 @@ def run(command: str, out: Path) -> int:
 
 
 @pytest.mark.parametrize("verb", ALL)
-def test_in_a_store(place, monkeypatch, verb):
+def test_in_a_store(place, monkeypatch, capsys, verb):
     monkeypatch.chdir(place)
     command, names = ALL[verb]
     theirs = put(place / "store", names)
     assert run(command, place) == 0
+    kept = "store/work: kept, since it has no mark of jepa-speech"
+    assert (kept in capsys.readouterr().err) == (verb != "label")
     assert {path: path.read_bytes() for path in theirs} == theirs
 
 
