@@ -3,6 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+# Control characters and line separators, which the name of a file or a value from one may hold.
+CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+
+def one_line(text: str) -> str:
+    """Returns the text with escapes in place of line breaks and all that a terminal would obey."""
+    return text.translate(CONTROL)
+
 
 class UserError(Exception):
     """Something outside the code is wrong (a file, a store, a disk).
@@ -13,7 +21,7 @@ class UserError(Exception):
     exit_code = 1
 
     def __init__(self, message: str = "", results: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.results = results
 
 

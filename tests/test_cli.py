@@ -124,3 +124,17 @@ def test_ctrl_c_while_a_verb_is_imported_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr(cli, "parser", interrupted)
     assert cli.main(["probe"]) == 130
     assert capsys.readouterr().err == "jepa-speech: interrupted before it began; run the same command again\n"
+
+
+CONTROLS = ["\n", "\r\n", "\x1b[2J", "\x00", "\u2028", "\x85", "\t"]
+
+
+@pytest.mark.parametrize("character", CONTROLS)
+def test_a_message_is_one_line_whatever_a_name_holds(character, tmp_path, capsys):
+    """A name from a manifest neither breaks the line nor reaches the terminal as a command."""
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"audio_path": f"a{character}b.wav", "text": "Zoë 日本\u3000語"}) + "\n")
+    assert cli.main(["prepare", "--check", "--input", str(manifest)]) == 1
+    told = capsys.readouterr().err.removesuffix("\n")
+    assert told.isprintable() and "b.wav: " in told
+    assert str(UserError(f"Zoë 日本\u3000語{character}é")).startswith("Zoë 日本\u3000語\\")

@@ -14,6 +14,7 @@ from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.data.recording import compare_duration, recording, rejected_row
+from jepa_speech.errors import one_line
 
 FIXES = {
     "bad_json": "write one JSON object per line",
@@ -100,4 +101,4 @@ def _bad_line(entry: Entry, verdict: Rejected) -> str:
     where = entry.path if entry.manifest is None else entry.manifest
     where += f":{entry.line}" if entry.line else ""
     name = f" {entry.source}:" if entry.manifest and entry.source else ""
-    return f"{where}:{name} {verdict.reason}: {verdict.detail}; {FIXES[verdict.reason]}"
+    return one_line(f"{where}:{name} {verdict.reason}: {verdict.detail}; {FIXES[verdict.reason]}")
