@@ -83,7 +83,7 @@ def compared(
     names = list(configs)
     shared = Road(out / "data")
     store = out / "data" / "store"
-    shared.go("prepare", "--input", args.input, "--out", store, finds_out=True)
+    shared.go("prepare", "--input", args.input, "--out", store)
     anchors = {fit: anchored(out, store, fit, shared) for fit in dict.fromkeys(fits.values()) if fit}
     roads, systems = [shared, *(road for _, road in anchors.values())], []
     for name in names:

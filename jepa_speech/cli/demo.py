@@ -60,7 +60,7 @@ def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     pretrain = data / "pretrain.manifest.jsonl"
     source = pretrain if pretrain.is_file() else data
     store, anchor, trained, analysis = work / "store", work / "gmm.npz", work / "run", work / "analysis"
-    road.go("prepare", "--input", source, "--out", store, "--max-reject-fraction", 0.1, finds_out=True)
+    road.go("prepare", "--input", source, "--out", store, "--max-reject-fraction", 0.1)
     mixture = ("--components", args.components, "--features", "mfcc", "--normalize", "mean")
     road.go("fit", "gmm", "--store", store, "--out", anchor, *mixture, makes=lambda results: [anchor])
     road.go("label", "--store", store, "--anchor", anchor, makes=labels_of)

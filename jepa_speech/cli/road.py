@@ -37,14 +37,13 @@ class Road:
         *arguments: Any,
         reads: Iterable[Path] = (),
         given: Any = None,
-        makes: Callable[[Results], Iterable[Path]] = lambda results: (),
-        finds_out: bool = False,
+        makes: Callable[[Results], Iterable[Path]] | None = None,
     ) -> Results:
         """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails.
 
         reads: files and folders that no step of a road makes. given: what else the results depend on, as JSON. makes:
-        what the step writes, by its results. finds_out: the verb itself looks whether there is anything to do, and does
-        so quickly; it is always run.
+        what the step writes, by its results. Without it the verb is always run, because nothing here can tell whether
+        it is done: leave it out for verbs that find that out themselves.
         """
         command = [str(argument) for argument in arguments]
         shown = shlex.join(["jepa-speech", *command])
@@ -53,12 +52,12 @@ class Road:
         inputs = hashlib.sha256(json.dumps([state(files_of(reads)), given], sort_keys=True).encode()).hexdigest()
         print(f"\n$ {shown}", flush=True)
         same = before.get("command") == shown and before.get("inputs") == inputs and not self.changed
-        if same and not finds_out and before.get("outputs") == state(makes(before["results"])):
+        if same and makes and before.get("outputs") == state(makes(before["results"])):
             print("done before", flush=True)
             step = before
         else:
             step = {"name": record.stem, "command": shown, **execute(command, record.with_suffix(".results"))}
-            step |= {"inputs": inputs, "outputs": state(makes(step["results"]))}
+            step |= {"inputs": inputs, "outputs": state(makes(step["results"]) if makes else ())}
             if same and all(step[key] == before.get(key) for key in ("results", "outputs")):
                 step["seconds"] = before["seconds"]  # there was nothing to do
             else:

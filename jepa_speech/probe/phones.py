@@ -24,9 +24,9 @@ SILENCE = {"", "sil", "sp", "spn", "nsn", "pau", "epi", "h#", "#", "_", "<p:>", 
 def frame_phones(segments: list[Segment], frames: int) -> np.ndarray:
     """The phone at the centre sample, 320t + 200, of each frame t; '' in silence and outside all segments.
 
-    `segments` are (label, start, end) in seconds, in order of time; they do not overlap. Returns (T,) strings.
+    `segments` are (label, start, end) in seconds and do not overlap. Returns (T,) strings.
     """
-    spoken = [segment for segment in segments if segment[0].lower() not in SILENCE]
+    spoken = sorted((s for s in segments if s[0].lower() not in SILENCE), key=lambda segment: segment[1:])
     if not spoken:
         return np.full(frames, "", dtype="<U8")
     labels = np.array([label for label, _, _ in spoken])

@@ -128,7 +128,7 @@ def blame(path: Path, error: BaseException) -> str:
         where = inside[-1] if inside else where
     reason = " ".join(str(getattr(error, "msg", None) or error).split())
     mend = "mend the file"
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ImportError) and error.name and not error.path:  # not found, or a folder without modules
         mend = f"{error.name} is neither in {path.parent} nor installed; copy the configs that this one imports as well"
     return f"{where}: {type(error).__name__}: {reason}; {mend}"
 

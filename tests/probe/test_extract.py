@@ -32,6 +32,7 @@ def test_a_frame_has_the_phone_at_its_centre():
     segments = [("SIL", 0.0, 0.0125), ("A", 0.0125, 0.0525), ("B", 0.0525, 0.06), ("C", 0.1, 0.2)]
     # Centres: 12.5, 32.5, 52.5, 72.5, 92.5, 112.5 ms. A segment holds its start and not its end.
     assert phones.frame_phones(segments, 6).tolist() == ["A", "A", "B", "", "", "C"]
+    assert phones.frame_phones(segments[::-1], 6).tolist() == ["A", "A", "B", "", "", "C"]
     assert phones.frame_phones([("sp", 0.0, 1.0)], 2).tolist() == ["", ""]
     assert phones.frame_phones([], 1).tolist() == [""]
 

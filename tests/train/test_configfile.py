@@ -62,6 +62,10 @@ def test_a_missing_file_names_those_there(folder):
 
 WRONG = {  # what stands in a config of one's own, where the line points, and what it says
     "import bas": ("{path}:1", "No module named 'bas'; bas is neither in {folder} nor installed; copy the configs"),
+    "from stores import get_config": (
+        "{path}:1",
+        "cannot import name 'get_config' from 'stores' (unknown location); stores is neither in {folder} nor installed",
+    ),
     "from base import get_confg": ("{path}:1", "cannot import name 'get_confg'"),
     "from below import get_config": ("{folder}/below.py:2", "ZeroDivisionError: division by zero"),
     "from typo import get_config": ("{folder}/typo.py:1", "SyntaxError: "),
@@ -94,8 +98,11 @@ WRONG = {  # what stands in a config of one's own, where the line points, and wh
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_config_is_one_line_with_file_and_place(folder, text):
+def test_a_wrong_config_is_one_line_with_file_and_place(folder, text, tmp_path_factory, monkeypatch):
     path = folder / "mine.py"
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "stores").mkdir()  # Python can import a folder without modules
+    monkeypatch.syspath_prepend(elsewhere)
     path.write_text(text)
     (folder / "below.py").write_text("def get_config(): pass\n1 / 0\n")
     (folder / "typo.py").write_text("def get_config() return 1\n")
