@@ -10,6 +10,7 @@ from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
 from jepa_speech.data.inputs.lines import LineIndex, decoded, lines
 from jepa_speech.data.inputs.passed_over import PassedOver
 
+CHANNEL = re.compile(r"[0-9]{0,8}")
 ARK = re.compile(r".*\.ark:\d+$")
 
 
@@ -50,10 +51,12 @@ def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str
     """The entry with its stretch, and what wav.scp says of its recording."""
     parts = rest.split()
     try:
-        start, end = (float(part) for part in parts[1:3])
+        start, end = (float(part) for part in parts[1:3] if "_" not in part)
     except ValueError:
-        return entry.refused("bad_segment", "a line is UTTERANCE RECORDING START END, in seconds"), ""
-    channel = int(parts[3]) if len(parts) > 3 and parts[3].isdecimal() and len(parts[3]) < 9 else None
+        return entry.refused("bad_segment", "a line is UTTERANCE RECORDING START END [CHANNEL], times in seconds"), ""
+    if len(parts) > 4 or not CHANNEL.fullmatch("".join(parts[3:])):
+        return entry.refused("bad_channel", f"{' '.join(parts[3:])[:40]!r} behind the times is no channel's number"), ""
+    channel = int(parts[3]) if len(parts) > 3 else None
     seconds = None if end == -1 else end - start  # -1: to the end
     if not 0 <= start < 1e9 or not (seconds is None or is_positive(seconds)):
         return entry.refused("bad_segment", f"from {start:g} s to {end:g} s"), ""

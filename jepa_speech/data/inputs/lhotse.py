@@ -22,9 +22,11 @@ def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     if recording.get("transforms"):
         return entry.refused("refused", "a cut whose recording is transformed; save its audio to files first")
     sources = _dicts(recording.get("sources"))
-    channels = row.get("channel") if isinstance(row.get("channel"), list) else [row.get("channel")]
-    channels = [channel for channel in channels if isinstance(channel, int)]
-    fitting = [one for one in sources if not channels or set(channels) <= set(_channels(one) or channels)]
+    for named in (row.get("channel"), *(source.get("channels") for source in sources)):
+        if not all(_is_channel(one) for one in _listed(named)):
+            return entry.refused("bad_channel", f"channel {str(named)[:40]!r} is no whole number")
+    channels = _listed(row.get("channel"))
+    fitting = [one for one in sources if not channels or set(channels) <= set(_listed(one.get("channels")) or channels)]
     if len(fitting) != 1:
         return entry.refused("refused", f"{len(fitting)} files for the channels of one cut; merge them first")
     (source,) = fitting
@@ -40,7 +42,9 @@ def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     else:
         entry = entry.but(start=float(start), seconds=float(seconds))
     entry = _labelled(entry, row, seconds, channels, passed)
-    held = _channels(source)
+    held = _listed(source.get("channels"))
+    if not held and len(channels) == 1:  # the file's own numbers
+        return entry.but(channel=channels[0])
     if len(held) <= 1 or set(channels) == set(held) or not channels:
         return entry  # all of the file
     if len(channels) > 1:
@@ -52,10 +56,13 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _channels(source: dict[str, Any]) -> list[int]:
-    """The numbers of a file's channels, in its order; empty if it does not say."""
-    channels = source.get("channels")
-    return [one for one in channels if isinstance(one, int)] if isinstance(channels, list) else []
+def _listed(channels: Any) -> list[Any]:
+    """The numbers of channels, in their order, from a list of them, or one alone; empty where there is none."""
+    return channels if isinstance(channels, list) else [] if channels is None else [channels]
+
+
+def _is_channel(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[int], passed: PassedOver) -> Entry:
@@ -72,7 +79,8 @@ def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[
             in_part.append(said)
             continue
         start, end = said["start"], said["start"] + said["duration"]
-        is_elsewhere = bool(channels) and isinstance(said.get("channel"), int) and said["channel"] not in channels
+        spoken_in = _listed(said.get("channel"))
+        is_elsewhere = bool(channels and spoken_in) and not set(spoken_in) & set(channels)
         if start >= -TOLERANCE and end <= seconds + TOLERANCE and not is_elsewhere:
             inside.append(said)
         elif min(end, seconds) - max(start, 0) > TOLERANCE:
@@ -99,6 +107,8 @@ def _wrong(supervisions: Any) -> str:
         for key, kinds in (("text", str), *((key, str | int) for key in LABELS)):
             if not isinstance(said.get(key), kinds | None) or isinstance(said.get(key), bool):
                 return f"a supervision's {key} {str(said[key])[:40]!r} is no text"
+        if not all(_is_channel(one) for one in _listed(said.get("channel"))):
+            return f"a supervision's channel {str(said['channel'])[:40]!r} is no whole number"
         for key in ("start", "duration"):
             value = said.get(key)
             if value is not None and not (is_number(value) and (value >= 0 or key == "start")):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
+from tones import tone, write_tones
 from writers import (
     KINDS,
     as_fairseq,
@@ -169,3 +170,59 @@ def test_channels_of_a_cut(cut, sources, expected, clips, tmp_path):
     (entry,) = entries([jsonl(tmp_path / "m.jsonl", [row])])
     assert (entry.reason or entry.channel) == expected
     assert not entry.reason or "channels" in entry.detail
+
+
+SAID = {"name": "c", "text": "words", "speaker": "s"}
+NO_CHANNELS = ["1", "A", 1.0, True, -1, [[1]], ["0", "1"], {"a": 1}]
+
+
+@pytest.mark.parametrize("channel", NO_CHANNELS)
+def test_what_is_no_channel_is_refused(channel, tmp_path):
+    """Before, it was passed over, and the mean of all channels was read."""
+    soundfile.write(tmp_path / "x.wav", np.stack([tone(2.0), tone(2.0, 1)], axis=1), 16_000)
+    cut = lhotse_cut(SAID, "x.wav", 0.5, 1.0, channel=1)
+    cut["recording"]["sources"][0]["channels"] = [0, 1]
+    (said,), (source,) = cut["supervisions"], cut["recording"]["sources"]
+    in_source = cut["recording"] | {"sources": [source | {"channels": channel}]}
+    for wrong, reason in (
+        (cut | {"channel": channel}, "bad_channel"),
+        (cut | {"recording": in_source}, "bad_channel"),
+        (cut | {"supervisions": [said | {"channel": channel}]}, "bad_label"),
+    ):
+        (entry,) = entries([jsonl(tmp_path / "cuts.jsonl", [wrong])])
+        assert entry.reason == reason and "channel" in entry.detail
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason", "channel"),
+    [("", "", None), ("0", "", 0), ("1", "", 1), ("A", "bad_channel", None), ("-1", "bad_channel", None),
+     ("1.0", "bad_channel", None), ("0 1", "bad_channel", None), ("9999999999", "bad_channel", None)],
+)  # fmt: skip
+def test_the_channel_of_a_kaldi_segment(rest, reason, channel, tmp_path):
+    write_tones(tmp_path, 1)
+    (tmp_path / "wav.scp").write_text("r tone000.wav\n")
+    (tmp_path / "segments").write_text(f"u r 0.1 0.5 {rest}\n")
+    (entry,) = entries([tmp_path])
+    assert (entry.reason, entry.channel) == (reason, channel)
+    (tmp_path / "segments").write_text("u r 0.1 1_0\n")
+    assert [entry.reason for entry in entries([tmp_path])] == ["bad_segment"]
+
+
+def test_a_cut_of_a_file_whose_channels_are_not_listed(tmp_path):
+    both = np.stack([tone(2.0), tone(2.0, 1)], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", both, 16_000, "FLOAT")
+    for channel, expected in ((1, both[:, 1]), (0, both[:, 0]), ([0, 1], both.mean(axis=1)), (None, both.mean(axis=1))):
+        cut = lhotse_cut(SAID, "x.wav", 0.5, 1.0, channel=channel)
+        cut["recording"]["sources"][0]["channels"] = None
+        (entry,) = entries([jsonl(tmp_path / "cuts.jsonl", [cut])])
+        np.testing.assert_allclose(audio.load(entry), audio.standardise(expected[8000:24_000].copy()), atol=1)
+
+
+def test_words_of_another_channel_are_not_the_cut_s(tmp_path):
+    write_tones(tmp_path, 1, seconds=2.0)
+    cut = lhotse_cut(SAID, "tone000.wav", 0.5, 1.0, channel=0)
+    (said,) = cut["supervisions"]
+    for spoken_in, is_text in ((0, True), ([0], True), ([0, 1], True), (None, True), (1, False), ([1], False)):
+        manifest = jsonl(tmp_path / "cuts.jsonl", [cut | {"supervisions": [said | {"channel": spoken_in}]}])
+        (entry,) = entries([manifest])
+        assert ("text" in entry.labels) == is_text and not entry.reason
