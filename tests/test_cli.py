@@ -12,6 +12,7 @@ from train.several import environments
 
 from jepa_speech import cli
 from jepa_speech.errors import Interrupted, UsageError, UserError
+from jepa_speech.lock import LOCK, locked
 
 
 def example(verb: str) -> str:
@@ -68,6 +69,31 @@ def test_a_user_error_is_one_line_and_its_exit_code(error, code, monkeypatch, ca
     monkeypatch.setattr("jepa_speech.cli.demo.run", fail)
     assert cli.main(["demo"]) == code
     assert capsys.readouterr().err == "jepa-speech demo: the disk is upside down: turn it\n"
+
+
+PLACES = {  # how a place comes to be none for a folder with a lock in it
+    "below a file": lambda place: (place.write_text("x"), place / "run")[1],
+    "a broken link": lambda place: (place.symlink_to("nowhere"), place)[1],
+    "a link to itself": lambda place: (place.symlink_to(place), place)[1],
+    "a folder named as the lock": lambda place: ((place / LOCK).mkdir(parents=True), place)[1],
+    "a broken link named as the lock": lambda place: (place.mkdir(), (place / LOCK).symlink_to("no/where"), place)[2],
+    "a long name": lambda place: place.with_name("x" * 300),
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_place_that_cannot_be_written_is_one_line(kind, monkeypatch, tmp_path, capsys):
+    place = PLACES[kind](tmp_path / "place")
+
+    def work(args):
+        with locked(place / LOCK, "demo"):
+            pass
+
+    monkeypatch.setattr("jepa_speech.cli.demo.run", work)
+    assert cli.main(["demo"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"jepa-speech demo: {place}"[:60]) and "; make room or choose another place" in shown
+    assert shown.count("\n") == 1
 
 
 def test_json_holds_what_the_verb_returns(monkeypatch, tmp_path):

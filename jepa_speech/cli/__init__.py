@@ -39,7 +39,10 @@ VERBS = (
 )
 
 # A disk that is full or may not be written: the user's to mend, wherever it shows. Any other OSError is a defect.
-PLACE_IS_WRONG = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+PLACE_IS_WRONG = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+)
 
 
 def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:

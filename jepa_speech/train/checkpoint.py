@@ -17,6 +17,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
 from jepa_speech.train.checksums import MARK, complete_checksums, damage, has_checksums, write_checksums
 from jepa_speech.train.quiet import quiet_orbax
+from jepa_speech.train.run_folder import check_name
 from jepa_speech.train.state import TrainState, Tree, path_name
 
 # Copies of an array on several devices are written a piece each, and each piece is a program of its own that is
@@ -242,6 +243,7 @@ def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict
     Needs neither the config nor the objective. Raises UserError if there is no such checkpoint, or it is damaged.
     """
     run, named = located(source)
+    check_name(run)
     if not (run / "checkpoints").is_dir():
         raise UserError(f"{run}: not a run folder (no checkpoints/ in it)")
     there = steps_of(run)

@@ -115,7 +115,7 @@ def compilation_cache_of(workdir: Path) -> Iterator[None]:
         yield
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    run = hashlib.sha256(str(workdir.resolve()).encode()).hexdigest()[:12]
+    run = hashlib.sha256(os.fsencode(workdir.resolve())).hexdigest()[:12]
     use_cache(str(home / "jepa-speech" / "compiled" / run))
     try:
         yield

@@ -78,7 +78,7 @@ def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         end = max(told, attempt[-1]["time"])
         if later:
             following = later[0][0]
-            alive = min(max(end, following["alive"] or 0), following["began"])
+            alive = min(max(end, following.get("alive") or 0), following["began"])
             seconds["down"] += following["began"] - alive
             end = alive
             lost_steps += following["lost_steps"]

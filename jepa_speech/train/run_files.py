@@ -8,6 +8,7 @@ from typing import Any
 from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.files import parse_json
+from jepa_speech.train.ledger import WAITS
 
 NUMBERS = (int, float)
 FIELDS = {  # numbers that an event of this name must have
@@ -75,7 +76,13 @@ def _event(line: bytes, where: str) -> dict[str, Any]:
             checked.field(event, name, NUMBERS, where)
         if "began" in event:  # of a version that wrote down times
             checked.field(event, "began", NUMBERS, where)
-            checked.field(event, "seconds", NUMBERS, where)
+            checked.field(event, "seconds", NUMBERS, where, least=0)
+            checked.field(event, "lost_steps", NUMBERS, where, least=0)
+            if event.get("alive") is not None:
+                checked.field(event, "alive", NUMBERS, where)
+        if event["event"] == "steps":
+            for name in ("seconds", *WAITS):
+                checked.field(event, name, NUMBERS, where, default=0.0, least=0)
     except UserError as error:
         raise UserError(
             f"{error}; the ledger is damaged: mend or remove that line, which training does not need"

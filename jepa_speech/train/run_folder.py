@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from jepa_speech.errors import UserError
+from jepa_speech.files import printable
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.train.configfile import ELSEWHERE, config_of_a_run, is_run
 
@@ -40,6 +41,7 @@ def refuse_foreign(workdir: Path) -> None:
 
     A new or empty folder, one with logs or notes, and a run folder are fine.
     """
+    check_name(workdir)
     if not workdir.exists():
         return
     if not workdir.is_dir():
@@ -57,6 +59,15 @@ def refuse_foreign(workdir: Path) -> None:
         )
     elif there := next(filter(ELSES.fullmatch, names), None):
         raise UserError(f"{workdir} holds {there}, so it is no run folder: choose another folder")
+
+
+def check_name(workdir: Path) -> None:
+    """Raises UserError for a path that is not UTF-8: TensorStore, which writes the arrays, cannot use it."""
+    try:
+        str(workdir.absolute()).encode()
+    except UnicodeEncodeError as error:
+        found = printable(str(workdir.absolute()))
+        raise UserError(f"{found}: not UTF-8, so no checkpoint can be there; choose or rename a folder") from error
 
 
 def refuse_strange_checkpoints(checkpoints: Path) -> None:

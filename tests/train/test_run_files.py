@@ -113,6 +113,10 @@ def test_a_ledger_or_plots_that_are_gone_are_told(whole, tmp_path, capsys):
         (lambda line: line.replace(b'"time"', b'"tame"'), "the field time is missing"),
         (lambda line: line.replace(b'"step"', b'"stop"'), "the field step is missing"),
         (lambda line: line.replace(b'"began": ', b'"began": -'), None),
+        (lambda line: line.replace(b'"seconds": ', b'"seconds": -'), "seconds = -"),
+        (lambda line: line.replace(b'"lost_steps"', b'"lost_stepz"'), "the field lost_steps is missing"),
+        (lambda line: line.replace(b'"alive": null', b'"alive": "x"'), "alive = 'x': expected int or float"),
+        (lambda line: b'{"time": 1, "event": "steps", "after": 0, "to": 1, "seconds": 1, "compile": []}\n', "compile"),
     ],
 )
 def test_a_damaged_ledger_is_named_with_its_line(whole, tmp_path, capsys, change, message):

@@ -10,6 +10,7 @@ from train.toy import ToyObjective, toy_batches, toy_config
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
 from jepa_speech.lock import LOCK, locked
+from jepa_speech.train.checkpoint import read_weights
 from jepa_speech.train.loop import train
 from jepa_speech.train.run_folder import run_folder
 
@@ -68,6 +69,16 @@ def test_a_second_training_is_refused_and_the_first_one_goes_on(tmp_path):
     assert seen[0][1].count("\n") == 1
     rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert len(rows) == 3 and read_json(tmp_path / "config.json")["train"]["steps"] == 3
+
+
+def test_a_folder_whose_path_is_not_utf8_is_refused_before_anything_is_written(tmp_path):
+    """TensorStore would write no array there, and orbax would name no reason."""
+    config, folder = toy_config(steps=3), tmp_path / "caf\udce9"
+    for run in (folder, folder / "run"):
+        for use in (lambda run: train(config, ToyObjective(), toy_batches(config), run), read_weights):
+            with pytest.raises(UserError, match=r"caf\\udce9.*: not UTF-8, so no checkpoint can be there"):
+                use(run)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_kill_left_of_a_checkpoint_goes_and_nothing_else(tmp_path):
