@@ -5,9 +5,9 @@ as in `"a:2"` or `"a,b":0.5`, say where the path ends.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from jepa_speech.errors import UsageError
 
@@ -77,7 +77,8 @@ def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> 
 
 
 def there(path: str) -> bool:
-    return bool(path) and Path(path).exists()
+    """Whether something is at this path; a list of paths, too long for a name of one, is nowhere."""
+    return os.path.exists(path)  # noqa: PTH110 (Path.exists raises OSError for a name that is too long)
 
 
 def _existing(parts: Sequence[str]) -> Iterator[WeightedPaths]:
