@@ -1,4 +1,4 @@
-"""Killed with -9 at random moments, and gone on with the same command: is the end that of a run that nobody disturbed?
+"""Kill commands with SIGKILL at random moments, resume them, and compare the results with undisturbed ones.
 
     python benchmarks/chaos.py --json benchmarks/chaos.json --table benchmarks/chaos.md
 
@@ -9,12 +9,12 @@ it ends with is compared, bit by bit: arrays of the last checkpoint and bytes of
 the store or anchor. In trials of two processes, one of them is killed; the other has to end by itself.
 
 --variant is one of configs/tiny.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. It
-trains for 60 steps with a checkpoint every 3, and stands for the loop alone: no prepare, no fit, one process.
+trains for 60 steps with a checkpoint every 3, and tests the loop alone: no prepare, no fit, one process.
 
     python benchmarks/chaos.py --damage 500 --json benchmarks/chaos_damage.json --table benchmarks/chaos_damage.md
 
 Flips a bit, cuts or deletes a file of a run folder, a store, its labels or an anchor instead, and opens the folder
-again (`damaged.py` says what each trial may end in).
+again (`damaged.py` lists how a trial may end).
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What checksums cost: a checkpoint of so many gigabytes saved and loaded, and of that time what is spent on them.
+"""Measure what checksums cost when a checkpoint of a given size is saved and loaded.
 
     python benchmarks/checksums.py --gigabytes 1
 
-Prints seconds of the clock and of the processors, medians of five saves and five loads, and what checksums add to the
-rest. The weights are random, so that they compress as little as trained ones.
+Prints wall time and processor time in seconds, medians of five saves and five loads, and the share that checksums add.
+The weights are random, so that they compress as little as trained ones.
 """
 
 import argparse
@@ -26,7 +26,7 @@ NAMES = {"save": "checksums written", "load": "checksums compared"}
 
 
 def timed(spent: dict[str, list[tuple[float, float]]], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which adds seconds of the clock and of the processors to spent[name]."""
+    """Wraps the function so that a call adds its wall time and processor time (s) to spent[name]."""
 
     def measured(*arguments: Any, **options: Any) -> Any:
         clock, processors = time.monotonic(), time.process_time()

@@ -3,7 +3,7 @@
     done = damage(folder, np.random.default_rng(7))
     print(done)  # shards/part-00000.array_record: bit 3 of byte 1207 flipped
 
-A damaged file is written anew and takes the old one's name, so that hard links and open memory maps keep the whole one.
+The damaged file is a new file with the old name, so hard links and open memory maps keep the whole contents.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -59,7 +59,7 @@ def damage(
 ) -> Damage:
     """Damages a file, or one file of a folder, each being as likely as any other whatever its size.
 
-    spare: patterns (fnmatch) of names within the folder, such as "*.lock" or "labels/*", that stay whole.
+    spare: patterns (fnmatch) of names within the folder that stay whole, such as "*.lock" or "labels/*".
     Empty files can only be deleted. Raises ValueError if there is no file that could be damaged.
     """
     target, kind = Path(target), kinds[int(random.integers(len(kinds)))]

@@ -2,7 +2,7 @@
 
 Each trial copies a whole folder, damages one file of the copy and opens it. It ends in one of these ways:
 
-    same        it opened, and every value is the one of the whole folder: the damage is where nothing is read
+    same        it opened with the values of the whole folder: the damage is in bytes that are not read
     refused     one line that names the folder, and every other file is still as it was
     wrong       it opened with other values
     traceback   an error that is not a UserError, or one of several lines, or one that names nothing
@@ -39,7 +39,7 @@ from jepa_speech.train.loop import train
 
 FAILURES = ("wrong", "traceback", "lost")
 ENDS = ("same", "refused", *FAILURES)
-LONGEST = 600  # characters of a line that a person still reads
+LONGEST = 600  # characters; a longer message is a failure
 TOY = ROOT / "tests" / "train" / "toy.py"
 STOPPED, STEPS = 7, {"steps": 12, "checkpoint_every": 3}
 
@@ -74,7 +74,7 @@ def make(work: Path, corpus: Callable[[Path], None]) -> None:
 
 
 def gone_on(folder: Path) -> dict[str, Any]:
-    """The run after it went on to its end."""
+    """The run after it was resumed and finished."""
     sys.path.insert(0, str(TOY.parent))
     from toy import ToyObjective, toy_batches, toy_config
 
@@ -149,7 +149,7 @@ def tried(
     random: np.random.Generator,
     differences: Callable[..., list[str]],
 ) -> dict[str, Any]:
-    """Damages one file of the copy, opens it, and says how that ended."""
+    """Damages one file of the copy, opens it, and returns how that ended."""
     target = folder / subject.damaged
     done = damage(target, random)
     row, before = {"damage": str(done)}, contents(folder)

@@ -1,9 +1,9 @@
-"""How far the exports of a run are from the run, and each of them from double precision, on recordings.
+"""Measure on recordings how far exports differ from their run, and all of them from double precision.
 
     python benchmarks/export_error.py RUN FILE... [--onnx]
 
 Each figure is the largest difference over all frames of all files, divided by the root mean square of that layer.
-The judge is the exported torch model in float64. Needs the extra [parity], and [onnx] for --onnx.
+The reference is the exported torch model in float64. Needs the extra [parity], and [onnx] for --onnx.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Layers = Callable[[np.ndarray], list[np.ndarray]]  # wave (S,) -> each (T, D)
 
 
 def torch_layers(model: Any, extractor: Any) -> Layers:
-    """The layers by an exported torch model, in its own precision."""
+    """Returns a function that computes the layers with an exported torch model, in the precision of the model."""
 
     def layers(wave: np.ndarray) -> list[np.ndarray]:
         inputs = extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values.to(model.dtype)

@@ -89,7 +89,7 @@ def get_config() -> ConfigDict:
                 "max_skipped": 10,  # steps in a row with a non-finite loss before giving up
                 "collapse": "warn",  # or stop: after 3 reports in a row that show a collapse
                 "watchdog_seconds": 1800,  # without a step, after which the process ends itself; 0: never
-                "stop_seconds": 60,  # for the step in progress after Ctrl-C or SIGTERM, before the same; 0: no limit
+                "stop_seconds": 60,  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
             },
             "mesh": {
                 "data": -1,  # devices that split the batch alone; -1: all that fsdp leaves

@@ -1,4 +1,4 @@
-"""NumPy's files, read so that no damage passes for data: .npy, memory-mapped, and .npz.
+"""Read and write NumPy's .npy (memory-mapped) and .npz files, and detect damage.
 
 Stricter than `numpy.load`. Only numbers and text are read, never objects. A file must be exactly as long as its header
 says. Every member of an .npz is read to its end, because `zipfile` compares its CRC-32 only there: `numpy.load` accepts
@@ -23,7 +23,7 @@ HEADER = re.compile(
     rb"\{'descr': '([<>|][biufcU]\d{1,6})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \} *\n"
 )
 LENGTHS = {1: "<H", 2: "<I", 3: "<I"}  # major version of the format -> how the header's length is packed
-CRC = b"CRC-32 %08x"  # what `write_npy` puts behind an array; numpy.load does not look there
+CRC = b"CRC-32 %08x"  # written by `write_npy` after the array, where numpy.load ignores it
 CRC_BYTES = len(CRC % 0)
 
 
@@ -74,7 +74,7 @@ def read_npz(path: str | Path, again: str) -> dict[str, np.ndarray]:
             return {_name(info): _array(members.read(info)) for info in members.infolist()}
     except FileNotFoundError:
         raise
-    # Python's, one for each kind of damage; a RuntimeError says "encrypted" or "unknown compression".
+    # zipfile raises these for damaged archives; a RuntimeError means encryption or an unknown compression.
     except (
         OSError,
         ValueError,

@@ -1,4 +1,4 @@
-"""Values that come from a file, checked where they enter: arrays for shape, type, finiteness and sign; JSON fields."""
+"""Check values read from files: arrays for shape, type, finiteness and sign, and JSON fields."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def field(
     """Returns row[name], of the type `kind`, within [least, most] and among `choices` where those are given.
 
     A bool is not a number, and neither are NaN, infinities and whole numbers beyond 64 bits.
-    default: what a missing field means; None: it must not be missing.
+    default: the value of a missing field; None: a missing field is an error.
     where: names the file, and the line if there are several. Raises UserError.
     """
     if not isinstance(row, Mapping):

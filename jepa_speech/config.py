@@ -49,13 +49,13 @@ def section_of(cls: type[T], config: Mapping[str, Any], name: str) -> T:
 
 
 LARGEST = 2**17  # of a width, a kernel or a codebook
-DEEPEST = 1000  # blocks: building takes time for each of them
+DEEPEST = 1000  # blocks; building takes time for each
 
 
 def check_sizes(section: Any, where: str, names: Iterable[str], most: int = LARGEST) -> None:
     """Raises UsageError where a size in a typed section called `where` is below 1 or above `most`.
 
-    A wrong size would otherwise show as a program that builds for hours, or as a division by zero.
+    Without this check, a wrong size leads to hours of building or a division by zero.
     """
     for name in names:
         found = getattr(section, name)

@@ -15,7 +15,7 @@ def one_line(text: str) -> str:
 class UserError(Exception):
     """Something outside the code is wrong (a file, a store, a disk).
 
-    results: what is known although the command failed; `--json FILE` gets it, with the message as `error`.
+    results: results known despite the failure; `--json FILE` gets them, with the message as `error`.
     """
 
     exit_code = 1

@@ -15,16 +15,16 @@ from jepa_speech.errors import UserError
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on whatever machine: in containers process ids are alike.
+    """Returns a random name beside `path`. Process ids would not do: containers on several machines share them.
 
-    It names this program, so that `ownership.remove_temporaries` knows it.
+    The name holds this program's, so that `ownership.remove_temporaries` recognises the file.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.jepa-speech.tmp")
 
 
 @contextmanager
 def replacing(path: str | Path, parents: bool = True) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is whole and on disk; after an error nothing is left.
+    """Yields a file to write that replaces `path` once it is whole and on disk; after an error nothing is left.
 
     A link stays, and the file that it leads to is replaced. parents: make missing folders.
     """
@@ -43,7 +43,7 @@ def replacing(path: str | Path, parents: bool = True) -> Iterator[BinaryIO]:
 
 
 def printable(text: str) -> str:
-    """The text with lone surrogates, which stand for bytes of a name that is not UTF-8, as escapes: caf\\udce9."""
+    """Returns the text with escapes for lone surrogates, which stand for bytes that are not UTF-8: caf\\udce9."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -20,12 +20,12 @@ _held: dict[tuple[int, int, int], int] = {}  # (process, device, inode) -> how o
 
 @contextmanager
 def locked(path: str | Path, work: str, shared: bool = False) -> Iterator[None]:
-    """Holds the lock file `path` while the block runs; the file stays, since deleting it would let two in.
+    """Holds the lock file `path` while the block runs. The file stays, since deleting it would let two processes in.
 
-    work: what this process does to the folder, such as "train". shared: exclude only those that want it alone. A block
-    inside another one of the same process and file is covered by the outer lock. Raises UserError, naming host and
-    process, if another process holds the lock. On a file system without locks, one line on stderr says so and the block
-    runs unlocked.
+    work: what this process does to the folder, such as "train". shared: exclude only processes that lock it without
+    `shared`. A block inside another one of the same process and file is covered by the outer lock. Raises UserError,
+    naming host and process, if another process holds the lock. On a file system without locks, one line on stderr says
+    so and the block runs unlocked.
 
     A POSIX record lock: NFS servers know it, and child processes do not inherit it. The system drops it as soon as the
     process closes any descriptor of the file, so a nested block opens none.
@@ -40,7 +40,9 @@ def locked(path: str | Path, work: str, shared: bool = False) -> Iterator[None]:
     try:
         holder = os.read(file, 1000).decode("utf-8", "replace").strip()
         if holder and not holder.startswith("process "):
-            raise UserError(f"{path} was not written by jepa-speech, which needs that name for a lock; move it away")
+            raise UserError(
+                f"{path} was not written by jepa-speech, which needs that name for a lock; move that file elsewhere"
+            )
         try:
             fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
@@ -57,7 +59,7 @@ def locked(path: str | Path, work: str, shared: bool = False) -> Iterator[None]:
             with _counted(_key(path)):
                 yield
         finally:
-            if not shared:  # another process may share it still
+            if not shared:  # another process may still hold it
                 os.ftruncate(file, 0)
     finally:
         os.close(file)
@@ -83,7 +85,7 @@ def _counted(key: tuple[int, int, int]) -> Iterator[None]:
 
 
 def _name_holder(file: int, line: str) -> None:
-    """Writes who holds the lock. A full disk is no reason to stop: the line only helps others."""
+    """Writes who holds the lock. A full disk is no error, because the line only serves messages."""
     try:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{line}\n".encode(), 0)

@@ -1,7 +1,7 @@
-"""What jepa-speech may delete or replace: only what carries its own mark.
+"""Marks of files and folders: jepa-speech deletes and replaces only what carries its own mark.
 
 Working folders hold an empty file named `MARK`, and temporary files are named after the program. Files that a user
-names (--out, --json) carry the text of `mark(kind)` within their first or last bytes. Everything else stays as it is.
+names (--out, --json) carry the text of `mark(kind)` within their first or last bytes. Everything else stays.
 """
 
 import errno
@@ -34,7 +34,7 @@ def is_marked(folder: Path) -> bool:
 
 
 def foreign_in(folder: Path, names: Sequence[str]) -> list[str]:
-    """What a working folder holds beside its mark and what jepa-speech writes there, by the patterns `names`."""
+    """Returns the names in a working folder that are neither its mark nor match the patterns `names`."""
     there = sorted(path.name for path in folder.iterdir())
     return [name for name in there if name != MARK and not any(fnmatchcase(name, pattern) for pattern in names)]
 
@@ -86,7 +86,7 @@ def _delete(path: Path) -> bool:
 
 
 def remove_temporaries(folder: Path, chosen: Callable[[str], bool] = lambda name: True) -> None:
-    """Deletes temporary files that killed processes left in `folder`. chosen: whether those of this final name."""
+    """Deletes temporary files of killed processes in `folder`. chosen: whether to delete those of a final name."""
     for path in folder.glob(".*.jepa-speech.tmp"):
         found = TEMPORARY.fullmatch(path.name)
         if found and chosen(found[1]) and path.is_file():
@@ -94,12 +94,12 @@ def remove_temporaries(folder: Path, chosen: Callable[[str], bool] = lambda name
 
 
 def mark(kind: str) -> str:
-    """The text that a file of this kind ("results", "report", "picture", "features") carries."""
+    """Returns the text that marks files of a kind ("results", "report", "picture", "features")."""
     return f"written by jepa-speech: {kind}"
 
 
 def claim(path: str | Path, *marks: str | bytes) -> Path:
-    """Returns `path`, to be written. Raises UserError if there is anything that jepa-speech did not write.
+    """Returns `path`, to be written. Raises UserError if the path exists and jepa-speech did not write it.
 
     marks: one of them must be within the first or last bytes of an existing file; none: no file may exist.
     """
@@ -108,10 +108,10 @@ def claim(path: str | Path, *marks: str | bytes) -> Path:
         return path
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a file; choose another name")
-    if not path.exists():  # a link whose target is still to be written
+    if not path.exists():  # a link to a file that does not exist yet
         return path
     if not path.is_file():
-        raise UserError(f"{path} is no regular file; choose another name")
+        raise UserError(f"{path} is not a regular file; choose another name")
     with path.open("rb") as file:
         found = file.read(ENDS)
         file.seek(max(0, path.stat().st_size - ENDS))
@@ -138,5 +138,5 @@ def write_once(path: Path, contents: bytes) -> None:
 
 
 def write_results(path: str | Path, results: Mapping[str, Any] | None) -> None:
-    """Writes a JSON object with the mark of results, in place of none or of one that has it, too."""
+    """Writes a JSON object with the mark of results. Raises UserError if `path` is a file without that mark."""
     write_json(claim(path, mark("results")), {"about": mark("results"), **(results or {})})

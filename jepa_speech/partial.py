@@ -1,4 +1,4 @@
-"""Finished pieces of a long job, kept in one file as they come, so that the same command goes on after a kill."""
+"""Keep the finished pieces of a long job in one file, so that the same command continues after a kill."""
 
 import errno
 import fcntl
@@ -21,10 +21,10 @@ TRIES = 10
 
 @contextmanager
 def kept(path: Path, job: str) -> Iterator["Pieces"]:
-    """The pieces of a job in the file `path`, which is removed when the block ends well, or without a piece.
+    """Yields the pieces of a job in the file `path`, which is removed if the block ends without error or has no piece.
 
-    job: a digest of all that decides what a piece is. Raises UserError where another process is at it, or the file is
-    of another job or of another program.
+    job: a digest of everything on which a piece depends. Raises UserError if another process holds the file, or if the
+    file belongs to another job or another program.
     """
     is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +42,9 @@ def kept(path: Path, job: str) -> Iterator["Pieces"]:
 
 
 class Pieces:
-    """A line that says which job it is, then for each piece a JSON line, and its bytes behind it.
+    """A file with a line that names the job, then for each piece a JSON line, followed by the bytes of the piece.
 
-    What a kill left half-written at the end is cut, and so is a piece that is damaged, and all behind it.
+    A piece that is half-written or damaged is cut, with everything after it.
     """
 
     def __init__(self, file: BinaryIO, path: Path, job: str) -> None:
@@ -56,7 +56,7 @@ class Pieces:
             whose = (
                 "of another model or other options: finish that command, remove the file,"
                 if ours
-                else "not of this program: move it,"
+                else "not written by this program: move the file,"
             )
             raise UserError(f"{path}: {whose} or name another --out")
         end = len(head)
@@ -75,7 +75,7 @@ class Pieces:
         return list(self._known)
 
     def add(self, name: str, stamp: tuple[int | str, ...], row: Mapping[str, Any], data: bytes = b"") -> None:
-        """Keeps a piece. stamp: of what it was made from, such as a file's; row: plain JSON values."""
+        """Appends a piece. stamp: of its source, such as a file's; row: plain JSON values."""
         piece = {"name": name, "stamp": list(stamp), "row": row, "bytes": len(data)}
         piece["crc"] = _crc(piece, data)
         at = self._file.seek(0, os.SEEK_END)
@@ -84,7 +84,7 @@ class Pieces:
         self._known[name] = piece | {"at": at}
 
     def row(self, name: str, stamp: tuple[int | str, ...]) -> dict[str, Any] | None:
-        """The row of a piece, None if there is none or its file has changed since."""
+        """Returns the row of a piece; None if there is no such piece or its source has changed."""
         piece = self._known.get(name)
         return piece["row"] if piece is not None and piece["stamp"] == list(stamp) else None
 
@@ -118,7 +118,7 @@ def _crc(piece: Mapping[str, Any], data: bytes) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file, made if it is not there, and locked. A file that another process has just removed is not it."""
+    """Opens and locks the file, and makes it if it is missing. Tries again if another process has just removed it."""
     for attempt in range(TRIES):
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
             try:
@@ -133,6 +133,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 still_there = path.stat().st_ino == os.fstat(file.fileno()).st_ino
             except FileNotFoundError:
                 still_there = False
-            if still_there or attempt == TRIES - 1:  # numbers of files mean nothing on some network file systems
+            if still_there or attempt == TRIES - 1:  # inode numbers are not stable on some network file systems
                 yield file
                 return

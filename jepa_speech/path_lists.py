@@ -1,7 +1,7 @@
-"""Paths as options and config keys name them: a colon or a comma may belong to the path, or separate it from the rest.
+"""Parse paths in options and config keys, where a colon or a comma may belong to the path or end it.
 
-What exists as written comes first. Where the text can be read in two ways, it is refused; double quotes around a path,
-as in `"a:2"` or `"a,b":0.5`, say where the path ends.
+A path that exists as written comes first. A text that can be read in two ways is refused; double quotes around a path,
+as in `"a:2"` or `"a,b":0.5`, mark where the path ends.
 """
 
 import math
@@ -20,8 +20,8 @@ WeightedPaths = list[tuple[str, float]]
 def weighted_paths(text: str, where: str) -> WeightedPaths:
     """Returns what the config key `where` names: one path, or `PATH:WEIGHT,PATH:WEIGHT,...`.
 
-    Raises UsageError if a weight is not a positive number, if a mixture names something without one, and if the text
-    can be read in two ways of which all paths exist.
+    Raises UsageError if a weight is not a positive number, if a path of a mixture has no weight, or if the text can be
+    read in two ways whose paths all exist.
     """
     whole = [[(text, 1.0)]] if there(text) else []
     readings = [*whole, *_existing(COMMA.split(text))]
@@ -33,7 +33,7 @@ def weighted_paths(text: str, where: str) -> WeightedPaths:
 
 
 def mixture(text: str, where: str) -> WeightedPaths:
-    """Returns the names and weights of `text`, whatever exists; raises UsageError as `weighted_paths` does."""
+    """Returns the names and weights of `text` without looking at files. Raises UsageError as `weighted_paths` does."""
     parts = COMMA.split(text)
     if len(parts) == 1 and (quoted := QUOTED.fullmatch(text.strip())) and quoted[2] is None:
         return [(quoted[1], 1.0)]
@@ -70,8 +70,8 @@ def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> 
     ways = [(text, "")] + [(text[: found.start()], text[found.end() :]) for found in re.finditer(":", text)]
     found = [way for way in ways if is_one(*way)]
     if len(found) > 1:
-        told = " or ".join(f"{path}, and {rest!r} behind it" if rest else path for path, rest in found[:2])
-        raise UsageError(f"{where} {text} can be read in two ways: {told}; {QUOTE}")
+        ways = " or ".join(f"{path} followed by {rest!r}" if rest else path for path, rest in found[:2])
+        raise UsageError(f"{where} {text} can be read in two ways: {ways}; {QUOTE}")
     path, _, rest = text.partition(":")
     return found[0] if found else (path, rest)
 

@@ -52,7 +52,7 @@ def end_at_once(name: str) -> NoReturn:
 
 
 def until_there_is_something_to_save() -> None:
-    """From now on SIGINT and SIGTERM end this process at once with 75, until somebody else handles them."""
+    """From now on SIGINT and SIGTERM end this process at once with 75, until other handlers are set."""
     Listener(end_at_once).__enter__()
     for number in SIGNALS:
-        signal.signal(number, lambda *_: None)  # so that Python's C handler is there; the thread does the work
+        signal.signal(number, lambda *_: None)  # installs Python's C handler; the thread does the work

@@ -149,7 +149,7 @@ def test_ctrl_c_while_a_verb_is_imported_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "parser", interrupted)
     assert cli.main(["probe"]) == 130
-    assert capsys.readouterr().err == "jepa-speech: interrupted before it began; run the same command again\n"
+    assert capsys.readouterr().err == "jepa-speech: interrupted before the command began; run the same command again\n"
 
 
 CONTROLS = ["\n", "\r\n", "\x1b[2J", "\x00", "\u2028", "\x85", "\t"]

@@ -81,7 +81,7 @@ def test_what_is_of_another_job_program_or_process_stays(tmp_path):
         pass
     assert path.read_bytes() == whole
     path.write_text("my own notes\n")
-    with pytest.raises(UserError, match=r"out\.partial: not of this program"), partial.kept(path, "job"):
+    with pytest.raises(UserError, match=r"out\.partial: not written by this program"), partial.kept(path, "job"):
         pass
     assert path.read_text() == "my own notes\n"
     path.write_bytes(whole)

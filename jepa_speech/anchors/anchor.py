@@ -19,8 +19,8 @@ from jepa_speech.ownership import claim
 Arrays = dict[str, jax.Array]
 
 NORMALIZE = ("level", "mean")
-LEAST_SCALE = 1e-12  # below it the square of a standardised feature is no float32; fits have 1e-6 at least
-SAVED = "jepa_speech ".encode("utf-32-le")  # by which a file is known as an anchor: the beginning of its format
+LEAST_SCALE = 1e-12  # below it, squares of standardised features exceed float32; fits give at least 1e-6
+SAVED = "jepa_speech ".encode("utf-32-le")  # the beginning of an anchor's format, by which `claim` recognises its file
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +68,7 @@ class Anchor:
         return {name: jnp.asarray(value, jnp.float32) for name, value in self.terms().items()}
 
     def terms(self) -> dict[str, np.ndarray | float]:
-        """The same, of NumPy and before rounding to float32."""
+        """Returns the terms of `arrays` as NumPy values, before rounding to float32."""
         raise NotImplementedError
 
     def _standardising(self) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ class Anchor:
         return kept | {"rotation": np.eye(self.dim) if self.rotation is None else self.rotation}
 
     def save(self, path: str | Path) -> None:
-        """Writes an npz, whole or not at all. Raises UserError if there is a file that is no anchor."""
+        """Writes an npz, whole or not at all. Raises UserError if the path holds a file that is not an anchor."""
         contents = {"format": np.array(self.FORMAT), **self._contents()}
         if self.checkpoint:
             contents["checkpoint"] = np.array(self.checkpoint)
@@ -87,16 +87,16 @@ class Anchor:
             np.savez(file, **contents)
 
     def check(self, where: str) -> None:
-        """Raises UserError, naming the file `where` and the array, for values that give no posteriors."""
+        """Raises UserError, naming the file `where` and the array, if posteriors cannot be computed from the values."""
         checked.array(self.shift, f"{where}: shift", shape=(None,))
         checked.array(self.scale, f"{where}: scale", shape=(self.dim,), above=LEAST_SCALE)
         if self.rotation is not None:
             checked.array(self.rotation, f"{where}: rotation", shape=(self.dim, self.dim))
         elif self.features == "pca":
-            raise UserError(f"{where}: it has no rotation, which pca features need; fit it again")
+            raise UserError(f"{where}: the array rotation is missing, which pca features need; fit it again")
         self._check_clusters(where)
         if not self.components:
-            raise UserError(f"{where}: it has no components; fit it again")
+            raise UserError(f"{where}: the anchor has no components; fit it again")
         if self.normalize not in NORMALIZE:
             raise UserError(
                 f"{where}: normalize is {self.normalize!r}, not one of {', '.join(NORMALIZE)}; fit it again"
@@ -113,7 +113,7 @@ class Anchor:
         if (self.features in DIMS) == bool(self.checkpoint_fingerprint):
             raise UserError(
                 f"{where}: checkpoint_fingerprint is {self.checkpoint_fingerprint!r} and features are {self.features}: "
-                "a layer has one, and others have none; fit it again"
+                "features of a layer have one, others have none; fit it again"
             )
         with np.errstate(all="ignore"):
             terms = {name: np.asarray(value, np.float32) for name, value in self.terms().items()}

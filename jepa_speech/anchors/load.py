@@ -11,15 +11,15 @@ from jepa_speech.errors import UserError
 
 KINDS = {kind.FORMAT: kind for kind in (DiagonalGMM, KMeans)}
 TEXTS = ("format", "features", "normalize", "checkpoint", "checkpoint_fingerprint")
-OPTIONAL = ("checkpoint", "checkpoint_fingerprint", "rotation")  # left out where an anchor has none
+OPTIONAL = ("checkpoint", "checkpoint_fingerprint", "rotation")  # missing if an anchor has none
 AGAIN = "copy it again, or make it again with `jepa-speech fit`"
 
 
 def load_anchor(path: str | Path) -> DiagonalGMM | KMeans:
     """Returns the anchor that `jepa-speech fit` wrote.
 
-    Raises UserError, naming the file and the array, if it is missing, broken, something else, or if a value in it
-    gives no posteriors (see `Anchor.check`).
+    Raises UserError, naming the file and the array, if the file is missing, damaged or not an anchor, or if posteriors
+    cannot be computed from its values (see `Anchor.check`).
     """
     try:
         contents = read_npz(path, AGAIN)
@@ -32,9 +32,9 @@ def load_anchor(path: str | Path) -> DiagonalGMM | KMeans:
         raise UserError(f"{path}: not an anchor of this program; make one with `jepa-speech fit`")
     known = [field.name for field in fields(kind)]
     if missing := [name for name in known if name not in contents and name not in OPTIONAL]:
-        raise UserError(f"{path}: it has no {missing[0]}; {AGAIN}")
+        raise UserError(f"{path}: the array {missing[0]} is missing; {AGAIN}")
     if unknown := sorted(contents.keys() - set(known)):
-        raise UserError(f"{path}: an anchor has no {unknown[0]}; {AGAIN}")
+        raise UserError(f"{path}: unknown array {unknown[0]}; {AGAIN}")
     if "temperature" in contents:
         contents["temperature"] = checked.array(
             contents["temperature"], f"{path}: temperature", shape=(), kind="fiu"

@@ -35,7 +35,7 @@ class Unfinished:
 
         Raises UserError if the file is of other options, or broken (`restore` raises KeyError, TypeError, ValueError).
         """
-        again = "an unfinished fit that is broken; remove it to begin anew"
+        again = "a damaged unfinished fit; remove the file to start again"
         try:
             arrays = read_npz(self.path, again)
         except FileNotFoundError:

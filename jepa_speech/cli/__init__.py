@@ -66,9 +66,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> Any:
-    """Runs the verb and returns its results. If it fails, --json still gets the results that are known by then."""
+    """Runs the verb and returns its results. If the verb fails, --json still gets the results known so far."""
     if options.json and Path(options.json).is_dir():
-        raise UsageError(f"--json {options.json}: a folder; name a file")
+        raise UsageError(f"--json {options.json} is a folder; name a file")
     if options.json:
         claim(options.json, mark("results"))
     try:
@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed its line
         return int(stop.code or 0)
     except KeyboardInterrupt:  # while a verb was imported
-        print("jepa-speech: interrupted before it began; run the same command again", file=sys.stderr)
+        print("jepa-speech: interrupted before the command began; run the same command again", file=sys.stderr)
         return 130
     if arguments is None:  # a process of its own
-        gc.freeze()  # what it has imported stays, so it need not be searched for garbage
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a terminal may not know every letter
+        gc.freeze()  # imported objects stay, so the collector need not scan them
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: a terminal may not have every character
     try:
         results = run(options)
         if options.json:

@@ -20,9 +20,9 @@ def open_anchor(config: Any, path: str | None) -> tuple[Anchor | None, str]:
     if path is None:
         found = weighted_paths(text, "anchor.path") if (text := config.get("anchor", {}).get("path", "")) else []
         if not found:
-            return None, "no anchor in its config, so no targets; --anchor GMM.npz puts those of one beside it"
+            return None, "the config names no anchor, so targets are left out; --anchor GMM.npz adds those of an anchor"
         if len(found) > 1:
-            return None, "the targets are an ensemble of anchors, and left out; --anchor GMM.npz brings one's back"
+            return None, "targets of an ensemble of anchors are left out; --anchor GMM.npz adds those of one anchor"
         path = found[0][0]
     if not Path(path).is_file():
         return None, f"{path} is not there: the targets are left out; --anchor GMM.npz brings them back"

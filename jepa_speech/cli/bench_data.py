@@ -85,7 +85,7 @@ def measure(store: Store, workers: int, seconds: float) -> dict[str, float]:
 def counts(batch: Batch) -> tuple[int, int]:
     """Returns the utterances of a batch and their samples.
 
-    The batch ends with this function. A worker's arrays are in shared memory, which a thread of grain frees after the
-    last reference: one that is held until the process exits is reported as leaked.
+    Nothing refers to the batch after this function. Its arrays are in shared memory, which a thread of grain frees
+    after the last reference; memory that is held until the process exits is reported as leaked.
     """
     return int(batch["weight"].sum()), int(batch["lengths"] @ batch["weight"])

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             found = unless_out_of_memory(partial(measure_step, config, rows, seconds, *how))
         if found is None:
             raise UserError(
-                f"{rows} rows of {seconds:g} s do not fit into the device's memory: fewer --rows, or --autotune",
+                f"{rows} rows of {seconds:g} s do not fit into the device's memory: use fewer --rows, or --autotune",
                 results,
             )
         print(line(found), flush=True)

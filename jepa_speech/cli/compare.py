@@ -79,7 +79,7 @@ def compared(
     fits: Mapping[str, tuple[str, ...]],
     configs: Mapping[str, ConfigDict],
 ) -> dict[str, Any]:
-    """All steps, and what they found. fits and configs: by the names of the objectives."""
+    """Runs all steps and returns their results. fits and configs: by the names of the objectives."""
     names = list(configs)
     shared = Road(out / "data")
     store = out / "data" / "store"
@@ -129,7 +129,7 @@ def labelled_of(texts: Sequence[str]) -> list[Labelled]:
 
 
 def is_labelled(folder: str, tasks: str) -> bool:
-    """Whether --data FOLDER:TASKS can mean that: a folder, and names of tasks."""
+    """Whether --data FOLDER:TASKS can be read as this folder and these tasks."""
     return Path(folder).is_dir() and (not tasks or set(tasks.split(",")) <= set(evaluate.TASKS))
 
 

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
-    """All steps, and the report."""
+    """Runs all steps and writes the report."""
     data = Path(args.data) if args.data else speak(out / "voices")
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder; --data takes a folder of recordings")

@@ -13,7 +13,7 @@ from jepa_speech import ownership
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_jsonl, write_jsonl
 
-# What the corpus is made of, until it has its name.
+# The files of an unfinished corpus.
 NAMES = ("jobs.jsonl", "audio", "audio/*.flac", "audio/phones.jsonl", "phones.jsonl", "*.manifest.jsonl")
 SCRIPT = Path(__file__).with_name("espeak_voices.py")
 
@@ -123,7 +123,7 @@ def write_corpus(out: str | Path, todo: list[dict[str, Any]] | None = None) -> P
         return out
     work = out.with_name(out.name + ".unfinished")
     if not ownership.remove(work, NAMES):
-        raise UserError(f"{work}: the demo's voices cannot be made there; move that folder away")
+        raise UserError(f"{work}: jepa-speech did not write all of this folder; move it elsewhere")
     ownership.make(work)
     todo = todo or jobs()
     spoken = speak(work, todo)

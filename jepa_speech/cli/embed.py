@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     job = fingerprint.of_values(fingerprint.of_model(model), options.layer)
     command = fingerprint.of_values(job, [(entry.source, entry.stamp) for entry in listed])
     if before and before.get("command") == command:
-        print(f"{out}: whole already, by this same command; remove the file to make it again")
+        print(f"{out}: already complete, by this same command; remove the file to write it again")
         return before["results"]
     with partial.kept(out.with_name(f"{out.stem}.embed.partial"), job) as pieces:
         rows = []
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def embedded(model: Pretrained, entry: Entry) -> list[np.ndarray]:
-    """The layers of a recording, (T, D) each; raises UserError, naming it, where it cannot be used."""
+    """Returns the layers of a recording, (T, D) each. Raises UserError, naming the recording, if it cannot be used."""
     wave = wave_of(entry)
     try:
         return model.represent(wave, SAMPLE_RATE).layers

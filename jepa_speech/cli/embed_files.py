@@ -20,14 +20,14 @@ MARK = "written by jepa-speech: features"
 
 
 class Format(NamedTuple):
-    """write(file, note) gives a function that adds the array (T, D) of a name; note(path) reads the note again."""
+    """A file format. write(file, note) yields a function that adds an array (T, D) by name; note(path) reads a note."""
 
     write: Callable[[BinaryIO, Note], AbstractContextManager[Add]]
     note: Callable[[Path], bytes]
 
 
 def note_of(path: Path, form: Format) -> dict[str, Any] | None:
-    """The note of a file that is to be written anew, None if there is no file. UserError if it is not of `embed`."""
+    """Returns the note of an existing file, None if there is no file. Raises UserError if `embed` did not write it."""
     if not path.exists():
         return None
     try:

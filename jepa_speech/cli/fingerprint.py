@@ -1,4 +1,4 @@
-"""What tells a model, or a job, from another one."""
+"""Digests that identify a model or a job."""
 
 import hashlib
 import json

@@ -32,7 +32,7 @@ from jepa_speech.probe.report import save_figure
 
 Row = dict[str, float]
 
-ROWS = b'"agreement": '  # by which STEM.curve.jsonl is known
+ROWS = b'"agreement": '  # by which `claim` recognises STEM.curve.jsonl
 
 
 def add_curve(parser: argparse.ArgumentParser) -> None:

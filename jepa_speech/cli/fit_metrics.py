@@ -26,7 +26,7 @@ _KMEANS = (
 )
 
 
-ROWS = b'"usage_entropy": '  # by which STEM.metrics.jsonl is known
+ROWS = b'"usage_entropy": '  # by which `claim` recognises STEM.metrics.jsonl
 
 
 def claim_beside(out: str | Path) -> None:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     events = whole_events(path)
     found = goodput(events)
     if first := next(event["step"] for event in events if event["event"] in ("start", "resume")):
-        print(f"{path} begins at step {first}: what was before is not counted")
+        print(f"{path} begins at step {first}: earlier steps are not counted")
     wall = max(found["wall"], 1e-9)
     for part, words in WORDS.items():
         print(f"{words:<22}{found['seconds'][part]:>12.1f} s{found['seconds'][part] / wall:>8.1%}")

@@ -49,13 +49,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if results["model_type"] == OWN:
         print(
             "lost         the cluster head, λ and the teacher, which `jepa-speech export hf` leaves out: this run has "
-            "λ = 0 (pure JEPA). Train on from the original run folder where you have it"
+            "λ = 0 (pure JEPA). To continue training, use the original run folder"
         )
     return results
 
 
 def save(out: Path, config: dict[str, Any], params: Tree, slow: Tree) -> None:
-    """A run at step 0; raises UserError if the folder holds one, or is another program's."""
+    """Writes a run at step 0. Raises UserError if the folder holds a run or another program's files."""
     with run_folder(out, "import hf"):
         claim_workdir(out, config)
         save_checkpoint(out, params, slow)

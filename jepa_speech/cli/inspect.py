@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = Store(args.stores[0], damaged=bool(args.verify))
     damage = _verify(store, args.verify == "decode") if args.verify else []
     if any(row.get("file", "").startswith(DESCRIBED) for row in damage):
-        results: dict[str, Any] = {"store": str(store.path)}  # what it holds cannot be told
+        results: dict[str, Any] = {"store": str(store.path)}  # its contents are unknown
     else:
         results = describe(store)
         _print(results)
@@ -138,7 +138,7 @@ def _print(found: dict[str, Any]) -> None:
 def _outdated(found: dict[str, Any]) -> str:
     return (
         f"an earlier version, which gave wrong samples of MP3 files and of segments of compressed files; "
-        f"{found['outdated']} recordings are of these: prepare the store again"
+        f"{found['outdated']} recordings are of these kinds: prepare the store again"
     )
 
 

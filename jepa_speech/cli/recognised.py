@@ -1,4 +1,4 @@
-"""What a path holds that is not a store, for whoever looks for one there: a line, with what to do with it."""
+"""Describe a path that is not a store, in one line that says what to do with it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ MANY = 20_000  # names of a folder that are looked at
 
 
 def other_than_a_store(path: Path) -> str:
-    """Returns what `path` holds and what to do with it, "" where that is a store, part of one, or not recognised."""
+    """Returns what `path` holds and what to do with it; "" for a store, a part of one, or unknown contents."""
     if path.is_file():
         return _file(path)
     if not path.is_dir() or any((path / name).exists() for name in OF_STORES):

@@ -12,10 +12,10 @@ from jepa_speech.errors import UserError
 
 
 def named(names: Iterable[str]) -> list[Entry]:
-    """Each file that is named, and those of each folder, as `prepare` finds them there; each once.
+    """Returns each named file, and the recordings that `prepare` would find in each folder, without repeats.
 
-    An entry's `source` is its name as given, or the folder's with its own. Raises UserError for what is not there, for
-    a folder without recordings, and for what cannot be one.
+    An entry's `source` is its name as given, or the folder's name and its own. Raises UserError for a missing file, a
+    folder without recordings, and a file that cannot be a recording.
     """
     names = list(dict.fromkeys(names))
     if missing := [name for name in names if not is_there(name)]:

@@ -73,7 +73,8 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     store = usable(objective, store, data)
     heldout = usable(objective, open_stores(data.heldout, "data.heldout"), data) if data.heldout else None
     prints = {"store": store.fingerprint, "heldout": heldout.fingerprint if heldout else ""}
-    for section, key in (("data", "store"), ("data", "heldout"), ("anchor", "path")):  # read alike where none exists
+    # Written so that the text has the same meaning where no such file exists.
+    for section, key in (("data", "store"), ("data", "heldout"), ("anchor", "path")):
         if text := config[section][key]:
             config[section][key] = as_text(weighted_paths(text, f"{section}.{key}"))
     config.inputs = prints | {"anchor": anchor.fingerprint if anchor else ""}
@@ -96,7 +97,7 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
 def check_clips(objective: Any, store: Store | Stores | Transcribed, longest: int) -> None:
     """Raises UsageError if the objective cannot be trained on clips of up to `longest` samples.
 
-    If only a recording is too short for it, the message names it.
+    If only some recordings are too short, the message names the shortest.
     """
     objective.check(longest, longest)
     shortest = int(np.argmin(store.samples))

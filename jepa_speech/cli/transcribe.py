@@ -32,7 +32,7 @@ EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
 COUNTS = {"wer": word_errors, "cer": character_errors}
 
 MARK = "written by jepa-speech: texts"
-NO_RATE = "n/a: every reference is empty, so there is nothing that errors could be a share of"
+NO_RATE = "n/a: every reference is empty, so there is no error rate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     job = fingerprint.of_values(fingerprint.of_model(model), lm)
     made = f"{MARK} {fingerprint.of_values(job, rows, [entry.stamp for entry in listed])}"
     if before and before[0]["made"] == made:
-        print(f"{options.out}: whole already, by this same command; remove the file to make it again", file=sys.stderr)
+        print(
+            f"{options.out}: already complete, by this same command; remove the file to write it again", file=sys.stderr
+        )
         for row in before:
             show(row)
         rows = before
@@ -81,7 +83,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def recordings(options: argparse.Namespace) -> tuple[list[Entry], list[str], list[dict[str, Any]]]:
-    """What is transcribed, a name for each, and the beginning of its row of results: path, stretch and known text."""
+    """Returns the recordings, their names, and the first fields of their rows: path, segment and reference text."""
     if options.manifest:
         utterances = read_manifest(Path(options.manifest), text_of)
         check_files(utterances)
@@ -96,7 +98,7 @@ def recordings(options: argparse.Namespace) -> tuple[list[Entry], list[str], lis
 
 
 def written(out: Path) -> list[dict[str, Any]]:
-    """The rows of a file that is to be written anew, [] if there is none. UserError if it is not of `transcribe`."""
+    """Returns the rows of an existing file, [] if there is none. Raises UserError if `transcribe` did not write it."""
     if not out.exists() or (out.is_file() and not out.stat().st_size):
         return []
     try:
@@ -113,7 +115,7 @@ def progress(rows: list[dict[str, Any]], listed: list[Entry]) -> Iterator[tuple[
 
 
 def transcribed(model: Pretrained, entry: Entry, search: WordBeam | None) -> str:
-    """Raises UserError, naming the recording, where it cannot be used."""
+    """Returns the transcript. Raises UserError, naming the recording, if it cannot be used."""
     wave = wave_of(entry)
     try:
         return model.transcribe(wave, SAMPLE_RATE, search)
@@ -122,7 +124,7 @@ def transcribed(model: Pretrained, entry: Entry, search: WordBeam | None) -> str
 
 
 def complete(row: dict[str, Any], hypothesis: str) -> None:
-    """Adds the hypothesis and its errors, or prints it where no text is known."""
+    """Adds the hypothesis and its errors to the row; prints the hypothesis if there is no reference text."""
     row["hypothesis"] = hypothesis
     row |= {figure: count(row["text"], hypothesis) for figure, count in COUNTS.items()} if "text" in row else {}
     show(row)

@@ -50,7 +50,7 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
     """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad",
     "passed_over"}.
 
-    Containers are looked through and headers read; with `full` everything is decoded, too, which takes as long as
+    Checks containers and reads headers; `full` also decodes everything, which takes as long as
     `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
     of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix. `passed_over` counts what was left out, by
     kind (inputs/passed_over.py). Raises UserError if there are no recordings.

@@ -42,13 +42,13 @@ def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
 def compare_seal(fields: Mapping[str, Any], older: Collection[str], where: str) -> None:
     """Raises UserError if the fields of the JSON file `where` are not those that `sealed` was given.
 
-    older: the names of fields that files had before they had a `crc`. A file of no others may lack it.
+    older: the fields of files of earlier versions. A file that has only these may lack a `crc`.
     """
     if "crc" in fields:
         if fields["crc"] != _fields_crc(fields):
-            raise UserError(f"{where}: damaged, its fields do not fit its crc")
+            raise UserError(f"{where}: damaged (its fields do not match its crc)")
     elif unknown := sorted(fields.keys() - set(older)):
-        raise UserError(f"{where}: damaged, it has a field {unknown[0][:40]!r} but no crc")
+        raise UserError(f"{where}: damaged (it has a field {unknown[0][:40]!r} but no crc)")
 
 
 def _fields_crc(fields: Mapping[str, Any]) -> int:

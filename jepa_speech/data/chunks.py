@@ -1,8 +1,8 @@
 """The work of `prepare` in chunks: each becomes one shard, and is finished or not begun.
 
-A chunk is finished when its shard and then its sidecar (work/part-*.jsonl) carry their final names, unless an earlier
-version of the decoder may have got its recordings wrong. The sidecar has a row per entry, then one of the shard itself.
-Any process may write any chunk; two that write the same one write the same bytes under names of their own.
+A chunk is finished when its shard and then its sidecar (work/part-*.jsonl) have their final names, unless an earlier
+version of the decoder may have decoded its recordings wrongly. The sidecar has a row per entry, then one of the shard
+itself. Any process may write any chunk; two that write the same one write the same bytes under names of their own.
 """
 
 import errno
@@ -50,7 +50,7 @@ def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[st
 
 
 def check_entries(store: Path, digest: str) -> None:
-    """Raises UserError unless the list in STORE/work is the one whose hash the plan holds."""
+    """Raises UserError unless the list in STORE/work has the hash that the plan gives."""
     path = store / "work" / "entries.jsonl"
     try:
         with path.open("rb") as file:
@@ -112,7 +112,7 @@ def _file_by_file(entries: Sequence[Entry]) -> list[int]:
 def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> Iterator[None]:
     """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry.
 
-    Segments of one file are decoded together. What is then early waits in memory, at most the records of the chunk.
+    Segments of one file are decoded together. Records that are ready early wait in memory, at most those of the chunk.
     """
     shard, rows, early, stored = shard_path(store, chunk), [], {}, 0
     temporary = temporary_name(shard)

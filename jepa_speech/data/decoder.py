@@ -1,6 +1,7 @@
-"""Which version of the decoder made the samples of a store, and which recordings an earlier one decoded wrongly.
+"""The version of the decoder of a store's samples, and the recordings that an earlier version decoded wrongly.
 
-1: read by blocks, with a seek after each and before a segment, which is inexact in compressed files. 2: reader.py.
+Version 1 read in blocks, with a seek after each block and before a segment; such a seek is inexact in compressed files.
+Version 2 is reader.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = 2
-SAME = (".wav", ".flac")  # whole and in segments, in every version
+SAME = (".wav", ".flac")  # decoded correctly by every version, whole and in segments
 SAME_IF_WHOLE = (".ogg", ".oga", ".opus")
 
 
@@ -31,7 +32,7 @@ def outdated(info: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> i
     """Returns how many recordings have samples of an earlier version that may be wrong.
 
     Args:
-        info: what store.json, or the last row of a chunk's sidecar, says. Earlier versions said nothing.
+        info: store.json, or the last row of a chunk's sidecar. Those of earlier versions have no field `decoder`.
         records: the rows of records.jsonl, read only where the version is an earlier one.
     """
     if info.get("decoder", 1) == VERSION:

@@ -91,7 +91,7 @@ def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
 
 
 def _whole(place: Place) -> Place:
-    """The file of a segment, as it is now: with a stamp, by which a later content is another file."""
+    """Returns the identity of a segment's file, with a stamp, so that changed contents count as another file."""
     stamp = place.stamp or stamp_of(os.stat(place.path))  # noqa: PTH116
     return Place(path=place.path, stamp=stamp, span=place.span, cell=place.cell)
 

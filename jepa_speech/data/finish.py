@@ -46,7 +46,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
                     stored.append(row)
             append(_columns(stored, chunk))
     count, read = rejects.total(), plan["read"]
-    passed_over = plan.get("passed_over", {})  # the plan of an earlier version has none
+    passed_over = plan.get("passed_over", {})  # missing in plans of earlier versions
     if not number or count > max_reject_fraction * read:
         remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))

@@ -75,10 +75,10 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
 def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = lambda _: None) -> list[Damage]:
     """All that is no longer what was written: index files, shards, recordings; empty if nothing is.
 
-    Every byte of the store is held against its CRC-32, with `decode` every recording's samples against their hash, too.
-    So are labels and feature means; those of earlier versions, which have no CRC-32, are read whole. `advance` is
-    called with the bytes of each shard that is done. `store` may be open as damaged: while its index is, shards are
-    checked as a whole, because nothing says where their recordings are.
+    Every byte of the store, its labels and its feature means is compared with a CRC-32; `decode` also compares the hash
+    of every recording's samples. Labels and feature means of earlier versions have no CRC-32 and are read whole.
+    `advance` is called with the bytes of each shard that is done. `store` may be open as damaged: while its index is,
+    shards are checked as a whole, because nothing says where their recordings are.
     """
     damage = [
         {"file": name, "id": None, "what": what}

@@ -51,7 +51,7 @@ def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
         )
     if len({store.path.resolve() for store in stores}) < len(stores):
         raise UserError(f"{', '.join(str(store.path) for store in stores)}: the same store twice")
-    find(whole)  # raises if the folder is something else's
+    find(whole)  # raises if another program made the folder
     with writing(whole), locked(whole / LOCK, "inspect --merge"):
         identity = {"format": FORMAT, "codec": stores[0].codec, "inputs": _inputs(stores)}
         with new_work(whole) as work:

@@ -61,7 +61,7 @@ def decode(block: bytes, frames: int, k: int) -> tuple[np.ndarray, np.ndarray, n
         raise ValueError("a block of another size")
     low, high, codes = rest.reshape(3, -1)
     if not (codes.all() and (counts | pool).all()) or max(codes.max(initial=0), pool.max()) > LEVELS:
-        raise ValueError("a level that no frame has")
+        raise ValueError("a level that the codec does not have")
     steps, levels = np.zeros((frames, k), np.int32), np.zeros((frames, k), np.uint8)
     steps[held] = low.astype(np.int32) + (high.astype(np.int32) << 8) + 1
     levels[held] = codes

@@ -54,9 +54,9 @@ def chunks(store: Store) -> list[range]:
 
 
 class LabelParts:
-    """The unfinished labels of one anchor. A chunk is written whole or not at all; parts: in how many they are made.
+    """The unfinished labels of one anchor. A chunk is written whole or not at all. parts: the number of parts.
 
-    Raises UserError where the working folder, or the place of the labels, holds what jepa-speech did not write.
+    Raises UserError if the working folder or the labels' folder holds something that jepa-speech did not write.
     """
 
     def __init__(self, store: Store, anchor: Anchor, components: int, top_k: int, parts: int = 1):
@@ -83,7 +83,7 @@ class LabelParts:
             write_json(self.path / "plan.json", sealed(cut | {"parts": parts}))  # parts may be others than before
 
     def _planned(self, cut: dict[str, Any]) -> bool:
-        """Whether just these labels are begun."""
+        """Whether these labels, with these options, are begun."""
         if not (self.path / "plan.json").is_file():
             return False
         before = read_object(self.path / "plan.json")
@@ -147,24 +147,24 @@ def _join(store: Store, path: Path) -> Path:
     joined.replace(final)
     ownership.remove(old, NAMES)
     if ownership.is_marked(path) and not ownership.foreign_in(path, NAMES):
-        path.rename(done)  # so that a process that still writes there finds no folder, and leaves nothing behind
+        path.rename(done)  # a process that still writes there then finds no folder and leaves no file
         ownership.remove(done, NAMES)
     else:
-        ownership.remove(path, NAMES)  # says what stays, and why
+        ownership.remove(path, NAMES)  # prints what stays, and why
     return final
 
 
 def _clear(folder: Path) -> None:
     """Removes what a killed process left of a working folder."""
     if not ownership.remove(folder, NAMES):
-        raise UserError(f"{folder}: labels cannot be made there; move that folder away")
+        raise UserError(f"{folder}: jepa-speech did not write all of this folder; move it elsewhere")
 
 
 def _check_ours(final: Path) -> None:
-    """Raises UserError if what is there cannot be replaced: it has no mark, or holds files of another program."""
+    """Raises UserError if existing labels cannot be replaced: without a mark, or with files of another program."""
     if final.exists() and not ownership.is_marked(final):
         why = "there are labels without jepa-speech's mark, of an earlier version or another program"
-        raise UserError(f"{final}: {why}; remove that folder to label anew")
+        raise UserError(f"{final}: {why}; remove that folder to label again")
     if final.exists() and (strange := ownership.foreign_in(final, NAMES)):
         raise UserError(f"{final} holds {strange[0]}, which jepa-speech did not write; move that elsewhere")
 
@@ -201,7 +201,7 @@ def _chunk(path: Path, number: int) -> Path:
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
-    """What plan.json says. Raises UserError if it is damaged."""
+    """Returns the contents of plan.json. Raises UserError if it is damaged."""
     plan, where = read_object(path), str(path)
     try:
         compare_seal(plan, ("meta", "chunk_frames", "chunks", "parts"), where)
@@ -216,7 +216,7 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 
 def _concatenate(files: Sequence[Path], blocks: Sequence[int], out: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Appends the blocks of all files to `out`; their sizes (blocks,) and the files' sums (files, 4).
+    """Appends the blocks of all files to `out`; returns their sizes (blocks,) and the files' sums (files, 4).
 
     blocks: how many each file has. Raises UserError, naming the file, for one that is damaged.
     """

@@ -22,11 +22,11 @@ from jepa_speech.features import grid
 from jepa_speech.files import read_object
 
 FORMAT = 2
-UNKNOWN = "GMM.npz"  # an anchor's file in a message, if nobody knows where it is
+UNKNOWN = "GMM.npz"  # stands for an anchor's file in a message if its path is unknown
 MAX_COMPONENTS = 1 << 16
 FILES = ("first_block.npy", "block_start.npy", "blocks.bin")
 FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
-# The fields of labels from before there were checksums, which may lack them.
+# The fields of meta.json in earlier versions, which wrote no checksums.
 OLDER = {"format", "anchor", "store", "components", "top_k", "frames", *FIGURES}
 
 
@@ -119,7 +119,7 @@ class Labels:
             raise UserError(f"{self.path}: labels of recording {i} are damaged; remove them and label again") from error
 
     def damage(self) -> str:
-        """What is wrong with the labels themselves, in a line: "" if all are as they were written."""
+        """Returns what is wrong with the labels, in one line; "" if all are as they were written."""
         try:
             if "crc" in self.meta:
                 self._compare("blocks.bin")
@@ -131,7 +131,7 @@ class Labels:
         return ""
 
     def _open(self, name: str) -> np.ndarray:
-        """Where things begin, int64: from 0 on, rising."""
+        """Returns an array of offsets, int64, ascending from 0."""
         path = self.path / name
         try:
             array = checked.array(read_npy(path, again=""), str(path), shape=(None,), kind="i")
@@ -165,7 +165,7 @@ class Labels:
 
 
 def sealed_meta(folder: Path, meta: dict[str, Any]) -> dict[str, Any]:
-    """`meta` with the CRC-32 of every file in a folder of new labels, and of all that it says."""
+    """Returns `meta` with the CRC-32 of every file in a folder of new labels, and of `meta` itself."""
     return sealed(meta | {"files_crc": {name: file_crc(folder / name) for name in FILES}})
 
 

@@ -40,7 +40,7 @@ def entries(
         raise UserError(f"--root {root}: no such folder")
     kinds = [_kind(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
-        if kind in (tar, parquet):  # which hold their audio, and so lead nowhere
+        if kind in (tar, parquet):  # they hold their audio, so they name no other files
             yield from kind.listed(name, passed)
         elif kind is fairseq:  # which leaves nothing out
             yield from fairseq.listed(name, root)
@@ -49,7 +49,7 @@ def entries(
 
 
 def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError:
-    """The error for inputs without any recording, which says what was left out of them."""
+    """Returns the error for inputs without any recording, with what was left out of them."""
     there = "".join(f"; {line}" for line in sentences(passed.found))
     return UserError(
         f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)}){there}",
@@ -77,10 +77,10 @@ def _kind(name: Path):
     is_tsv = TSV.match(head) or (name.suffix == ".tsv" and b"\t" not in head.partition(b"\n")[0])
     if is_tsv and not packed:
         return fairseq
-    # A name of JSON lines is believed: their lines are then refused one by one.
+    # A file named as JSON lines is read as such; wrong lines are refused one by one.
     is_named = name.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
     if not is_named and (words := looks_like(head)):
-        raise UserError(f"{name}: no manifest that is known, but {words}; known are {KNOWN} (docs/data.md)")
+        raise UserError(f"{name}: not a known kind of manifest, but {words}; known kinds are {KNOWN} (docs/data.md)")
     return jsonl
 
 

@@ -166,9 +166,9 @@ def batches(
 
 
 def freed_when_closed(stream: grain.DatasetIterator) -> Iterator[Batch]:
-    """Yields the batches of worker processes; once closed, their shared memory is free, but for what is still held.
+    """Yields the batches of worker processes. Once closed, their shared memory is free, except arrays still in use.
 
-    A thread of grain frees it, and a process that exits before is told of "leaked shared_memory objects".
+    A thread of grain frees it. If the process exits earlier, Python warns about "leaked shared_memory objects".
     """
     try:
         yield from stream
@@ -180,7 +180,7 @@ def freed_when_closed(stream: grain.DatasetIterator) -> Iterator[Batch]:
 def _wait_until_freed() -> None:
     # 2026-11, grain 0.2.18: nothing public waits for this thread (tests/test_jax_api.py).
     if pool := SharedMemoryArray._del_thread_pool:
-        pool.apply(len, ((),))  # of one thread, which has done by then all that it was given before
+        pool.apply(len, ((),))  # the pool has one thread, so its earlier tasks are done by then
 
 
 def start_worker(worker: int, workers: int) -> None:

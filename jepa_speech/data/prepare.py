@@ -64,7 +64,7 @@ def prepare(
     store = Path(out)
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
     with writing(store):
-        find(store)  # raises if the folder is something else's
+        find(store)  # raises if another program made the folder
         passed = PassedOver()
         listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
         first = next(listing, None)
@@ -123,7 +123,7 @@ def summary(store: Path) -> dict[str, Any]:
     reasons = Counter(row["reason"] for row in rejects)
     keys = ("records", "rejected", "hours", "codec", "fingerprint", "duplicates")
     return {"store": str(store), **{key: info[key] for key in keys}, "reasons": dict(reasons)} | {
-        "passed_over": info.get("passed_over", {}),  # a store of before has none
+        "passed_over": info.get("passed_over", {}),  # missing in stores of earlier versions
         "read": info["records"] + info["rejected"],
         "bytes": sum(info["shard_bytes"]),
         "shards": len(info["shard_bytes"]),

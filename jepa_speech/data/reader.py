@@ -1,9 +1,9 @@
 """Audio files read in order: blocks and segments hold the samples that one read of the whole file gives.
 
 After each read from a seekable file, soundfile 0.14 seeks to the position that it has already reached. In libsndfile
-1.2.2 a seek in a compressed file is not exact. In an MP3 it lacks the bits that a frame takes from frames before it, in
-Opus the decoder needs longer to settle than it is given, and in Vorbis a seek into the last page, or a short one after
-another, leads elsewhere. See findings/.
+1.2.2 a seek in a compressed file is not exact. In MP3, a frame may need bits of earlier frames, which a seek discards.
+In Opus, the decoder gets too little time to settle. In Vorbis, a seek into the last page, or a short seek after another
+one, gives wrong samples. See findings/.
 """
 
 import threading
@@ -35,7 +35,7 @@ KEPT = 1 << 23  # decoded samples of all channels (32 MB) that overlapping segme
 
 
 class Reader(soundfile.SoundFile):
-    """An open file that never seeks, except to the beginning of a segment where that is exact."""
+    """An open file that never seeks, except to the beginning of a segment if such a seek is exact."""
 
     def __init__(self, file: Window):
         complete(file)
@@ -54,7 +54,7 @@ class Reader(soundfile.SoundFile):
         return self.subtype in EXACT_SEEKS
 
     def continues_at(self, start: float) -> bool:
-        """Whether what begins at `start` (s) can still be read: not if it is decoded and forgotten."""
+        """Whether samples from `start` (s) on can still be read, which is false once they were decoded and dropped."""
         oldest = self._kept[0][0] if self._kept else self._position
         return round(start * self.samplerate) >= oldest
 
@@ -80,7 +80,7 @@ class Reader(soundfile.SoundFile):
     def segment(self, first: int, count: int, size: int) -> Iterator[np.ndarray]:
         """`count` samples from `first` on, float32 (S, channels), in blocks of at most `size`.
 
-        Where a seek is not exact, all before them is decoded, too, unless an earlier segment already did so.
+        If a seek is not exact, all samples before them are decoded, too, unless an earlier segment already did so.
         """
         if self.seeks_exactly:
             self.seek(first)
@@ -92,14 +92,14 @@ class Reader(soundfile.SoundFile):
                 yield part
 
     def _from(self, first: int, end: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks with their places: those kept that do not end before `first`, then new ones up to `end`."""
+        """Yields blocks with their places: first the kept ones that end after `first`, then new ones up to `end`."""
         while self._kept and self._kept[0][0] + len(self._kept[0][1]) <= first:
             self._kept.popleft()
         yield from list(self._kept)
         if self._position >= end:
             return
         for block in self.blocks(size):
-            if self._position > first:  # the next segment may begin where this one does, or later
+            if self._position > first:  # the next segment begins at the same sample or later
                 self._kept.append((self._position - len(block), block))
                 while sum(one.size for _, one in self._kept) > KEPT:
                     self._kept.popleft()
@@ -108,7 +108,7 @@ class Reader(soundfile.SoundFile):
                 return
 
 
-_last = threading.local()  # the reader of the last segment, which the next one of its file goes on with
+_last = threading.local()  # the reader of the last segment, which the next segment of the file uses
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def reader_of(whole: Place, file: Window, start: float) -> Iterator[Reader]:
     exact; a file is then decoded once for all of them. `whole` identifies the file, with its stamp.
     """
     before, reader = getattr(_last, "read", (None, None))
-    _last.read = (None, None)  # it stays so if an error ends this segment
+    _last.read = (None, None)  # stays None if an error ends this segment
     if before == whole and reader.continues_at(start):
         reader.follow(file)
     else:

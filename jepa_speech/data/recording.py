@@ -32,7 +32,7 @@ def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
 def checked_wave(entry: Entry) -> tuple[np.ndarray, int]:
     """The standardised waveform of an entry, int16 (S,) at 16 kHz, and the rate that it was recorded at (Hz).
 
-    Raises Rejected, also where its listing was refused already, or claims another duration.
+    Raises Rejected, also if the entry was already refused, or if the manifest gives another duration.
     """
     if entry.reason:
         raise Rejected(entry.reason, entry.detail)

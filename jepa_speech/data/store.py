@@ -48,10 +48,9 @@ def _shard_name(shard: int) -> str:
 class Store:
     """A whole store, open for reading. Threads may share it; pickled, it opens its files anew.
 
-    store.json and the index are held against their checksums when it is opened, a record whenever it is read, and
-    records.jsonl and rejects.jsonl when their last row is read.
-    `damaged`: open it even where shards or the index are damaged, to find out what is left.
-    Raises UserError if it is missing, unfinished or broken.
+    store.json and the index are compared with their checksums at opening, a record whenever it is read, and
+    records.jsonl and rejects.jsonl when their last row is read. `damaged`: open the store even if shards or the index
+    are damaged, to find out what is left. Raises UserError if it is missing, unfinished or broken.
 
     Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital
     silence; `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`; `fingerprint`, a hash of all
@@ -83,7 +82,7 @@ class Store:
         return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
 
     def outdated(self) -> int:
-        """How many recordings an earlier version decoded, perhaps wrongly; the store is then to be prepared again."""
+        """Returns how many recordings an earlier version may have decoded wrongly; if any, prepare the store again."""
         return outdated(self.info, self.records())
 
     def wrong_shards(self) -> list[int]:
@@ -108,7 +107,7 @@ class Store:
             path = self.path / "index" / f"{name}.npy"
             if file_crc(path) != self.info["files_crc"][f"index/{name}.npy"]:
                 raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
-        if "crc" not in self.info:  # of an earlier version: what store.json says can be told from the index alone
+        if "crc" not in self.info:  # an earlier version: only the index can confirm store.json
             hours = float(self.samples.sum() / SAMPLE_RATE / 3600)
             if self.fingerprint != fingerprint(self.digest) or not math.isclose(self.hours, hours, rel_tol=1e-6):
                 path = self.path / "store.json"
@@ -191,7 +190,7 @@ class Store:
 def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
     """The rows of a JSON-lines file whose CRC-32 is `crc`.
 
-    Raises UserError for a line that is no row, and behind the last row for another CRC-32: what was made of the rows
+    Raises UserError for a line that is not a row, and after the last row if the CRC-32 differs. Results of the rows
     must then not be used.
     """
     found = 0

@@ -1,4 +1,4 @@
-"""STORE/store.json: what a whole store says of itself, with the CRC-32 of all that it says."""
+"""STORE/store.json: the description of a whole store, with the CRC-32 of its fields."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ INDEX: dict[str, tuple[type, tuple[int, ...]]] = {  # type and shape of a record
 }
 FILES = (*(f"index/{name}.npy" for name in INDEX), "records.jsonl", "rejects.jsonl", "duplicates.jsonl")
 AGAIN = "copy or prepare the store again"
-# The fields of stores from before there was a `crc`, which may lack it.
+# The fields of store.json in earlier versions, which wrote no `crc`.
 COUNTS = ("format", "records", "sample_rate", "duplicates", "rejected")
 TEXTS = ("fingerprint", "codec", "inputs")
 LISTS = ("shard_bytes", "shard_crc")
@@ -32,7 +32,7 @@ LARGEST_CRC = 2**32 - 1
 
 
 def store_info(path: Path) -> dict[str, Any]:
-    """What STORE/store.json says. Raises UserError if there is none, one of another format, or a damaged one."""
+    """Returns STORE/store.json. Raises UserError if it is missing, of another format, or damaged."""
     again = "run `jepa-speech prepare --input DIR --out STORE`"
     where = path / "store.json"
     if not where.is_file():
@@ -82,4 +82,4 @@ def _check(info: dict[str, Any], where: str) -> None:
         for name, kind in (("name", str), ("records", int), ("hours", (int, float)), ("fingerprint", str)):
             checked.field(part, name, kind, here)
     if parts and sum(part["records"] for part in parts) != info["records"]:
-        raise UserError(f"{where}: its sources do not have the {info['records']} records that it has")
+        raise UserError(f"{where}: its sources do not add up to its {info['records']} records")

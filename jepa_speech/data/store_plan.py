@@ -21,7 +21,7 @@ from jepa_speech.files import read_object, write_json
 from jepa_speech.lock import LOCK
 
 Plan = dict[str, Any]
-# The fields of plans from before there was a `crc`, which may lack it.
+# The fields of plans in earlier versions, which wrote no `crc`.
 OLDER = ("format", "codec", "inputs", "shard_mb", "read", "chunks", "parts", "max_rejects", "passed_over")
 
 # What this package writes into a working folder.
@@ -54,13 +54,13 @@ def new_work(store: Path) -> Iterator[Path]:
 
 
 def tidy(store: Path) -> None:
-    """Removes the working folders of a whole store. For a process that has the store locked for itself."""
+    """Removes the working folders of a whole store. Only for a process that holds the store's lock alone."""
     for folder in _working(store):
         ownership.remove(folder, NAMES)
 
 
 def untidy(store: Path) -> bool:
-    """Whether there is something to tidy, or to say of it, in a place that may be written."""
+    """Whether `tidy` has something to remove or to report, in a store that can be written."""
     return os.access(store, os.W_OK) and bool(_working(store))
 
 
@@ -91,7 +91,7 @@ def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """What `find` found. Raises UserError if it is damaged."""
+    """Returns the plan that `find` found. Raises UserError if it is damaged."""
     if path.name == "store.json":
         return store_info(path.parent)
     try:

@@ -137,7 +137,7 @@ def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_folder(folder: str | Path, exported: Exported, card: str) -> list[str]:
-    """Writes the folder, config.json last, without which it is no model yet; returns the files' names.
+    """Writes the folder, config.json last, so that an unfinished folder is not a model. Returns the files' names.
 
     Raises UserError if it holds a file of one of these names already, or cannot be written.
     """

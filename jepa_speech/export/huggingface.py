@@ -119,7 +119,7 @@ def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
             f"{path}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
         )
     normalised = checked.field(theirs, "do_normalize", bool, str(path), default=True)
-    # A group norm over time takes level and offset out behind the first convolution, so there it makes no difference;
+    # A group norm over time removes level and offset after the first convolution, so there normalising changes nothing;
     # our own model normalises waves itself.
     if not normalised and config["model_type"] != OWN and encoder_norm(config) == "layer":
         raise UserError(
@@ -133,8 +133,8 @@ def from_huggingface(
 ) -> Imported:
     """An encoder, and the heads it was trained with, from a config and its arrays by name.
 
-    where: names the config's file. Raises UserError for a model that is none of these four or differs from them in a
-    way that is not provided for, and for missing, misshapen or unexpected arrays.
+    where: names the config's file. Raises UserError for a model that is none of these four or differs from them in an
+    unsupported way, and for missing, misshapen or unexpected arrays.
     """
     config = checked_config(config, where)
     kind = config["model_type"]

@@ -16,7 +16,7 @@ from jepa_speech.probe import evaluate
 from jepa_speech.probe.saved import read_results
 from jepa_speech.train.checkpoint import located, name_of
 
-JOINERS = "\u200c\u200d"  # not printable by themselves, but part of words and emoji
+JOINERS = "\u200c\u200d"  # joiners: not printable alone, but needed in words and emoji
 HEADER = """---
 license: unknown  # to be filled in; what it may be depends on the recordings, too
 library_name: transformers
@@ -119,7 +119,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def escaped(text: str) -> str:
     """Returns a text in one line of markdown that shows as it is: no markup, link or HTML of it takes effect.
 
-    Names of folders, stores and results come from elsewhere, and the card is shown on web pages.
+    Names of folders, stores and results are untrusted, and web pages show the card.
     """
     text = "".join(letter if letter.isprintable() or letter in JOINERS else " " for letter in text)
     text = html.escape(text, quote=False)

@@ -17,7 +17,7 @@ from jepa_speech.features.grid import WINDOW
 from jepa_speech.files import replacing
 
 INPUTS, OUTPUTS = ["waves", "mask"], ["hidden_states"]
-REGISTRATION = "torch.onnx._internal.exporter._registration"  # the logger that misses torchvision
+REGISTRATION = "torch.onnx._internal.exporter._registration"  # the logger that warns that torchvision is missing
 
 
 def write_onnx(path: str | Path, exported: Exported) -> int:
@@ -85,7 +85,7 @@ def _translate(folder: Path, made: Path, ours: bool) -> None:
 
 @contextmanager
 def without_torchvision() -> Iterator[None]:
-    """Inside, torch does not warn that torchvision is missing: no encoder here has an operation of it."""
+    """Inside, torch does not warn that torchvision is missing: no encoder here uses it."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("torchvision is not installed")

@@ -83,7 +83,7 @@ def from_torch(
             raise UserError(f"{where} has type {arrays[name].dtype}; only floating point can be read")
         array = turned(path, arrays[name])
         if array.shape != leaf.shape:
-            raise UserError(f"{where} has another shape than its config.json tells")
+            raise UserError(f"{where} has a shape that does not match config.json")
         return jnp.asarray(checked.array(array, where, shape=leaf.shape))
 
     return section, jax.tree_util.tree_map_with_path(fill_in, shapes)

@@ -163,8 +163,8 @@ class Pretrained:
         found = layers_of(partial(function, self.params, self.slow), waves, hop)
         if not all(np.isfinite(array).all() for arrays in found for array in arrays):
             raise UserError(
-                "the encoder's output holds NaN or infinite values: its weights are too large or were trained to no "
-                "end; take another checkpoint"
+                "the encoder's output holds NaN or infinite values: its weights are too large, or training "
+                "diverged; use another checkpoint"
             )
         return found
 
@@ -239,9 +239,9 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
 
 
 def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], path: Path) -> None:
-    """Raises UserError where config.json asks for another number of blocks than the checkpoint has.
+    """Raises UserError if config.json gives another number of blocks than the checkpoint has.
 
-    Building takes time for each, so it comes before that.
+    This check precedes building, which takes time for each block.
     """
     prefix = "params/encoder/blocks/"
     count = len({name[len(prefix) :].partition("/")[0] for name in saved if name.startswith(prefix)})

@@ -27,7 +27,7 @@ def jepa_speech(ckpt=None, **kwargs):
 
 
 def write_upstream(folder: str | Path, exported: Exported, card: str) -> list[str]:
-    """Writes the folder, hubconf.py last, without which it is no upstream yet; returns the files' names.
+    """Writes the folder, hubconf.py last, so that an unfinished folder is not an upstream. Returns the files' names.
 
     Raises UserError if it holds a file of one of these names already, or cannot be written.
     """

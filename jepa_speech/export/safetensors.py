@@ -36,7 +36,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a file by name, mapped into memory, not yet read.
 
     Raises UserError for a file that cannot be read or is not whole (a wrong header; arrays that overlap, leave gaps,
-    or end elsewhere than the file), and for arrays of a type that is not read here.
+    or do not end with the file), and for arrays of an unsupported type.
     """
     try:
         data = np.memmap(path, np.uint8, mode="r")
@@ -86,14 +86,14 @@ def _arrays(header: dict[str, Any], data: np.ndarray, path: str) -> dict[str, np
     arrays, end = {}, 0
     for name, dtype, shape, start, stop in entries:
         if start != end or stop - start != math.prod(shape) * dtype.itemsize:
-            raise UserError(f"{path}: the bytes of {checked.shown(name)} are not where its shape wants them; {AGAIN}")
+            raise UserError(f"{path}: the offsets of {checked.shown(name)} do not match its shape; {AGAIN}")
         if stop > len(data):
             raise UserError(
                 f"{path}: not a whole safetensors file (the bytes of {checked.shown(name)} are cut off); {AGAIN}"
             )
         arrays[name], end = data[start:stop].view(dtype).reshape(shape), stop
     if end != len(data):
-        raise UserError(f"{path}: it has {len(data)} bytes of arrays, its header speaks of {end}; {AGAIN}")
+        raise UserError(f"{path}: it has {len(data)} bytes of arrays, but its header gives {end}; {AGAIN}")
     return arrays
 
 

@@ -1,7 +1,7 @@
-"""config.json of a model of transformers, or of our own encoder's export: what is read of it, checked where it enters.
+"""Read and check config.json of a model of transformers, or of an export of our own encoder.
 
-Sizes are compared with the arrays before a module is built from them: building takes time for every block, so a wrong
-number would never come to an end.
+Sizes are compared with the arrays before a module is built from them: building takes time for every block, so with a
+wrong number it would never end.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ OWN_KEYS = (
     ("dropout", "hidden_dropout", 0.1),
 )
 
-# What all models that can be read have in common, and what a config that leaves it out means.
+# Values that all supported models share, which are also the defaults of missing keys.
 FIXED = {
     "conv_kernel": [kernel for kernel, _ in CONVOLUTIONS],
     "conv_stride": [stride for _, stride in CONVOLUTIONS],
@@ -53,7 +53,7 @@ FIXED = {
     "layer_norm_eps": 1e-5,
 }
 
-# By model type: each key that is read, and what a config that leaves it out means. The type of a key is its default's.
+# By model type: each key that is read, and its default. The type of a key is that of its default.
 PUBLISHED = {theirs: default for _, theirs, default in KEYS} | {"mask_time_prob": 0.05}
 CONV_POSITIONS = {"feat_extract_norm": "group", "do_stable_layer_norm": False, "num_conv_pos_embeddings": 128}
 CODES = {
@@ -74,8 +74,7 @@ CHOICES = {
     "block_type": ("conformer", "transformer"),
     "frontend": ("conv", "logmel"),
 }
-# Codebooks may be missing among the arrays, and are then drawn by these sizes, so nothing else bounds them. No array
-# has the distance in its shape.
+# Missing codebooks are initialised with these sizes, so no array bounds them. No array has the distance in its shape.
 MOST = dict.fromkeys(CODES, 8192) | {"max_bucket_distance": 2**16}
 
 
@@ -136,13 +135,13 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
 def _setting(config: Mapping[str, Any], key: str, default: Any, where: str) -> Any:
     if isinstance(default, (bool, str)):
         return checked.field(config, key, type(default), where, default=default, choices=CHOICES.get(key))
-    if isinstance(default, float):  # all of them are shares
+    if isinstance(default, float):  # all floats are shares
         return checked.field(config, key, (int, float), where, default=default, least=0, most=1)
     return checked.field(config, key, int, where, default=default, least=1, most=MOST.get(key, LARGEST))
 
 
 def _conv_dim(config: Mapping[str, Any], where: str) -> list[int]:
-    """Returns the channels of the seven convolutions, all of one number."""
+    """Returns the channels of the seven convolutions, which must be equal."""
     channels = list(checked.field(config, "conv_dim", (list, tuple), where, default=[512] * len(CONVOLUTIONS)))
     if len(channels) != len(CONVOLUTIONS):
         raise UserError(f"{where}: conv_dim = {checked.shown(channels)}; only {len(CONVOLUTIONS)} of them can be read")
@@ -154,7 +153,7 @@ def _conv_dim(config: Mapping[str, Any], where: str) -> list[int]:
 
 
 def _check_multiples(kind: str, found: Mapping[str, Any], where: str) -> None:
-    pairs = [("hidden_size", "num_attention_heads", 2 if kind == OWN else 1)]  # positions turn pairs of channels
+    pairs = [("hidden_size", "num_attention_heads", 2 if kind == OWN else 1)]  # positions rotate pairs of channels
     if kind != OWN:
         pairs.append(("hidden_size", "num_conv_pos_embedding_groups", 1))
     for key, other, times in pairs:
@@ -184,6 +183,6 @@ def check_sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], whe
         given = config[key][0] if key == "conv_dim" else config[key]
         if given != size:
             raise UserError(
-                f"{where}: {key} = {given}, and of {name} the weights have {size}: config.json and model.safetensors "
+                f"{where}: {key} = {given}, but {name} in the weights has {size}: config.json and model.safetensors "
                 "are of different models; download both again"
             )

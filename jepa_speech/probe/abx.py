@@ -66,10 +66,10 @@ def triphones(segments: list[Segment], speaker: str) -> list[Item]:
 
 
 def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
-    """The same utterances with the items of an item file as targets, which knows them by name without extension.
+    """Returns the utterances with the items of an item file as targets; the file names them without extension.
 
-    Raises UserError if no name fits, if one is that of several recordings or of a stretch, and for an item that lies
-    beyond the end of its recording. One line on stderr says how many names are in no manifest.
+    Raises UserError if no name matches, if one matches several recordings or a segment, and for an item beyond the end
+    of its recording. One line on stderr counts the names that are in no manifest.
     """
     items, known, ends = read_items(path), set(), {}
     for number, file, end, _ in item_lines(path):

@@ -29,7 +29,7 @@ def read(folder: Path) -> dict[str, list[Utterance]]:
 
 
 def text_of(labels: Mapping[str, Any], where: str) -> str:
-    """The normal text of a row, '' for silence. Raises UserError where there is none, or a value that is no text."""
+    """Returns the normalised text of a row, '' for silence. Raises UserError if it is missing or not text."""
     return normal(checked.field(labels, "text", str, where))
 
 

@@ -1,10 +1,10 @@
-"""95% intervals by drawing utterances anew (Efron's percentile bootstrap).
+"""95% intervals from resampled utterances (Efron's percentile bootstrap).
 
-The utterance is what is drawn, never the frame: frames of one utterance rise and fall together. Counts are
+Utterances are resampled, not frames, because frames of one utterance are correlated. Counts are
 (U, 2), per utterance: right and all, or errors and length of the reference. A figure is the ratio of their sums.
 
-An utterance whose reference is empty has no rate of its own, but its errors (insertions) count in the sum, as in
-jiwer. A draw without any reference has no rate and is left out; a set without any has no figure (NaN, shown as n/a).
+An utterance with an empty reference has no rate of its own, but its errors (insertions) count in the sum, as in jiwer.
+A draw without any reference has no rate and is left out. A set without any has no figure (NaN, shown as n/a).
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Estimate(NamedTuple):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def as_json(self) -> dict[str, float | None]:
-        """None in place of NaN, which JSON does not have."""
+        """Returns None for NaN, which JSON does not have."""
         return {name: None if np.isnan(x) else x for name, x in self._asdict().items()}
 
 
@@ -54,7 +54,7 @@ def influences(value: float, without: np.ndarray) -> np.ndarray:
     """Counts (U, 2) of a figure that is no ratio of sums, from `without` (U,), its values without each utterance.
 
     θ + (U − 1)(mean of θ₋ᵤ − θ₋ᵤ), 1: their ratio is θ, and their spread the jackknife's estimate of its error.
-    Sums of them can leave [0, 1], where such figures lie; `linear=True` keeps their intervals inside.
+    Their sums can leave [0, 1], the range of such figures; `linear=True` keeps intervals inside.
     """
     without = np.asarray(without, np.float64)
     return np.stack([value + (len(without) - 1) * (without.mean() - without), np.ones(len(without))], axis=1)
@@ -98,8 +98,8 @@ def _ratio(counts: np.ndarray) -> np.ndarray:
 def _within(drawn: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Draws (N, ...) of linearised proportions, of the values (...), kept within [0, 1].
 
-    Their distance from the value is taken on the logit scale, where it is divided by v (1 − v), the slope there: close
-    to the value nothing changes. A value of 0 or 1 has no such scale; there draws are cut at the ends.
+    The distance from the value v is moved to the logit scale, divided by the slope v (1 − v), so that close to the
+    value nothing changes. A value of 0 or 1 has no logit; its draws are clipped.
     """
     inside = (value > 0) & (value < 1)
     v = np.where(inside, value, 0.5)

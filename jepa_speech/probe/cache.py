@@ -1,8 +1,7 @@
-"""Features on disk: the layers of a recording, known by what recording and system are and not by their names.
+"""Features on disk: the layers of a recording, by the contents of recording and system, not by their names.
 
-A recording is known by the hash of its bytes (of a stretch: also of its place), a system by its fingerprint:
-FOLDER/FINGERPRINT/HASH.npy. So a moved file is found, and one that changed is not; nothing has to be thrown away by
-hand but to win space.
+The key of a recording is the hash of its bytes (for a segment, also of its place), that of a system its fingerprint:
+FOLDER/FINGERPRINT/HASH.npy. A moved file is found, and a changed one is not, so files need deleting only to free space.
 """
 
 import hashlib
@@ -31,12 +30,12 @@ class Cache:
     def layers(self, recording: Place, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The layers (L, T, D) of a recording, from disk or else from `compute()`, and then kept if there is room.
 
-        A file of the cache that is damaged is replaced, and a line on stderr says so.
+        A damaged file of the cache is replaced, and a line on stderr says so.
         """
         try:
             contents = Path(recording.path).read_bytes()
         except OSError:
-            return compute()  # which says what is wrong with the file
+            return compute()  # the error names the file and the damage
         digest = hashlib.sha256(contents)
         if recording.is_segment or recording.channel is not None:
             digest.update(repr((float(recording.start), recording.seconds, recording.channel)).encode())

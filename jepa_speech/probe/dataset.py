@@ -19,15 +19,15 @@ from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-OF_THE_FILE = ("missing", "unreadable")  # reasons of a row whose own form is right
+OF_THE_FILE = ("missing", "unreadable")  # reasons of a row that is well-formed
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled recording, or a stretch of one.
+    """One labelled recording, or a segment of one.
 
-    key: names it in results, so that systems pair up: its path as the manifest writes it, a stretch with its place in
-    seconds, a second row of the same recording with its number.
+    key: its name in results, by which systems are paired: its path in the manifest, for a segment also its place in
+    seconds, for a repeated row of the same recording also a number.
     """
 
     key: str
@@ -43,7 +43,7 @@ class Utterance:
 def read_manifest(
     path: Path, read: Callable[[Mapping[str, Any], str], Any] = lambda labels, where: None
 ) -> list[Utterance]:
-    """The utterances of a manifest. `read(labels, where)` takes the target from the labels of a row, `null` left out.
+    """Returns the utterances of a manifest. read(labels, where): the target from a row's labels, which have no `null`.
 
     Raises UserError, with file and line, for a row that `prepare` would refuse, a speaker of another type, what
     `read` raises, and an empty manifest. Recordings may lie anywhere; whether they are there, `check_files` says.
@@ -119,7 +119,7 @@ def where_of(entry: Entry) -> str:
 
 
 def wave_of(entry: Entry) -> np.ndarray:
-    """The samples (S,) float32 at 16 kHz of an entry, a stretch alone where it is one; UserError if it has none."""
+    """Returns the samples (S,) float32 at 16 kHz of an entry, whole or a segment. Raises UserError if it has none."""
     try:
         return recording.wave_of(entry)
     except Rejected as verdict:
@@ -129,7 +129,7 @@ def wave_of(entry: Entry) -> np.ndarray:
 
 
 def class_name(labels: Mapping[str, Any], name: str, where: str) -> str:
-    """A label that names a class: text that is not blank, or a whole number. Raises UserError for anything else."""
+    """Returns a label that names a class: text that is not blank, or an integer. Raises UserError for anything else."""
     value = str(checked.field(labels, name, (str, int), where))
     if not value.strip():
         raise UserError(f"{where}: the field {name} is empty; name a class, or leave the row out")
@@ -137,7 +137,7 @@ def class_name(labels: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of every line of a UTF-8 text that is not blank; a byte order mark is left out.
+    """Yields (number, line) for every line of a UTF-8 text that is not blank, without a byte order mark.
 
     Raises UserError with file, line and byte for another encoding.
     """
@@ -150,7 +150,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def check_seen(splits: Mapping[str, list[Utterance]], field: str, labels: Callable[[Any], Iterable[str]]) -> None:
-    """Raises UserError for the first utterance with a label that training never shows. `labels`: those of a target."""
+    """Raises UserError for the first utterance whose label is not in the training split. labels: of a target."""
     seen = {label for utterance in splits["train"] for label in labels(utterance.target)}
     for split, utterances in splits.items():
         for utterance in utterances:

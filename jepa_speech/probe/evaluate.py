@@ -105,7 +105,7 @@ def probe(
 
 
 def stamp_of(splits: Listed) -> tuple[str]:
-    """Another one for other recordings, or other labels."""
+    """Returns a digest of the recordings and labels."""
     digest = hashlib.sha256()
     for split, utterances in splits.items():
         for u in utterances:
@@ -142,9 +142,7 @@ def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> 
     """The mean of a figure over a system's runs (seeds); its interval covers the choice of utterances and of runs."""
     tables = [_counts(results, task, figure) for results in runs]
     counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
-    return bootstrap.paired(
-        counts, counts[:1] * [0, 1], linear=is_linear(runs[0], task, figure)
-    )  # against a ratio of 0
+    return bootstrap.paired(counts, counts[:1] * [0, 1], linear=is_linear(runs[0], task, figure))  # avoids a ratio of 0
 
 
 def compare(
@@ -195,7 +193,7 @@ def text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _counts(results: Results, task: str, figure: str | None) -> dict[str, Any]:
-    """The counts of each recording; UserError where the results do not have them."""
+    """Returns the counts of each recording. Raises UserError if the results have none."""
     if (found := figure_of(results, task, figure).get("counts")) is None:
         raise UserError(f"the results of {results['name']} have no counts of recordings for {task}: probe it again")
     return found

@@ -76,13 +76,13 @@ def gather(
 ) -> dict[str, dict[str, Any]]:
     """Extracts every recording once; returns task -> split -> Rows or Sequences, standardised by the training split.
 
-    splits: what the tasks read from the folder, where that is known.
+    splits: what the tasks read from the folder, if the caller has read it.
 
-    Sequences beyond MEMORY are read from the cache when a head asks for them, or extracted anew where it has them not.
-    Raises UserError for missing files and fields, empty splits, and labels that training never shows.
+    Sequences beyond MEMORY are read from the cache when a head asks for them, or extracted again if the cache lacks
+    them. Raises UserError for missing files and fields, empty splits, and labels that training never shows.
     """
     splits = {task: splits[task] if splits else tasks[task].read(folder) for task in tasks}
-    wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # by what is read: several tasks may read the same
+    wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # keyed by what is read, since several tasks may read the same
     for task, parts in splits.items():
         for split, utterances in parts.items():
             check_files(utterances)

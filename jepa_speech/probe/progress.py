@@ -1,4 +1,4 @@
-"""Progress bars on stderr: all that takes long says what is done, and how much is left."""
+"""Progress bars on stderr for everything that takes long."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ def bars(task: str, shown: bool = True) -> Bar:
 
 
 def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Iterator[int]:
-    """The numbers of the steps, under a bar."""
+    """Yields the numbers of the steps, under a bar."""
     with bar(steps, "step") as shown:
         for number in range(first, first + steps):
             yield number
@@ -27,12 +27,12 @@ def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Itera
 
 
 def along(items: Iterable[Any], what: str, total: int, unit: str, shown: bool = True) -> Iterable[Any]:
-    """The same items, under a bar."""
+    """Yields the items, under a bar."""
     return tqdm(items, what, total, unit=unit, **look(shown))
 
 
 def look(shown: bool) -> dict[str, Any]:
-    """In a log, where every state of a bar is a line of its own, one in 30 s."""
+    """Returns tqdm's options. In a log, each state of a bar is a new line, so a bar prints one line every 30 s."""
     return {"disable": not shown, "mininterval": 0.5 if sys.stderr.isatty() else 30.0}
 
 

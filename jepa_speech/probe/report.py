@@ -50,9 +50,9 @@ class Section:
 
 
 def write(path: str | Path, title: str, sections: Sequence[Section], note: str = "") -> None:
-    """Writes the report whole or not at all. `note` stands at the foot (how it was made).
+    """Writes the report whole or not at all. note: the foot of the page (how the report was made).
 
-    Raises UserError if there is a file that is no such report.
+    Raises UserError if the path holds a file that is not such a report.
     """
     links = " ".join(f'<a href="#s{i}">{html.escape(s.heading)}</a>' for i, s in enumerate(sections))
     body = "".join(_section(i, section) for i, section in enumerate(sections))
@@ -99,7 +99,7 @@ def png(figure: Figure) -> bytes:
         buffer = io.BytesIO()
         literal(figure)
         with warnings.catch_warnings():
-            # A name in a script that the font lacks is shown as boxes; the tables have it in letters.
+            # A name in a script that the font lacks is shown as boxes; the tables show its letters.
             warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
             figure.savefig(buffer, format="png", metadata={"Software": mark("picture")})
         drawn[figure] = buffer.getvalue()
@@ -107,9 +107,9 @@ def png(figure: Figure) -> bytes:
 
 
 def literal(figure: Figure) -> None:
-    """Has every text of a figure drawn as written. Names of classes, tasks and checkpoints may hold anything.
+    """Makes a figure draw every text as written, since names of classes, tasks and checkpoints may hold anything.
 
-    matplotlib takes what is between dollars for a formula, and cannot draw lone surrogates.
+    matplotlib reads text between dollars as a formula, and cannot draw lone surrogates.
     """
     both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     ticks = {id(text) for axis in both for text in axis.get_ticklabels(which="both")}
@@ -117,7 +117,7 @@ def literal(figure: Figure) -> None:
         if isinstance(names := axis.get_major_formatter(), FuncFormatter):  # what set_xticks makes of labels
             axis.set_major_formatter(lambda x, place, names=names: escaped(cut(names(x, place))))
     for text in figure.findobj(Text):
-        if id(text) not in ticks:  # ticks of a logarithmic axis are formulas, and are to be
+        if id(text) not in ticks:  # ticks of a logarithmic axis stay formulas
             text.set_text(escaped(text.get_text()))
     within = [text for axes in figure.axes for text in axes.texts]
     for text in within + [text for legend in figure.findobj(Legend) for text in legend.get_texts()]:
@@ -125,12 +125,12 @@ def literal(figure: Figure) -> None:
 
 
 def cut(text: str) -> str:
-    """A name beside the axes, or within, must leave room for what they show."""
+    """Returns a name, shortened so that the axes keep their room."""
     return text if len(text) <= NAME else f"{text[: NAME // 2 - 1]}…{text[-NAME // 2 :]}"
 
 
 def escaped(text: str) -> str:
-    """Twice is once: figures side by side share the names of an axis."""
+    """May be called twice, since figures side by side share the names of an axis."""
     return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
 
 
@@ -141,6 +141,6 @@ def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Writes a PNG, whole or not at all. Raises UserError if there is a file that is no picture of this package."""
+    """Writes a PNG, whole or not at all. Raises UserError if the path holds a file that this package did not write."""
     with replacing(claim(path, mark("picture"))) as file:
         file.write(png(figure))

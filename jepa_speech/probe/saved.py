@@ -40,7 +40,7 @@ def _check_task(part: Any, task: str) -> None:
     checked.field(part, "chance", NUMBER, task, default=0)
     for head, values in heads.items():
         if type(checked.field({"": values}, "", dict, f"{task}: {head}").get("valid")) not in NUMBER:  # NaN: no rate
-            raise UserError(f"{task}: {head}: its figure on valid is no number")
+            raise UserError(f"{task}: {head}: its figure on valid is not a number")
         found = checked.field(values, "figures", dict, f"{task}: {head}")
         for name in figures:
             _check_figure(checked.field(found, name, dict, f"{task}: {head}"), f"{task}: {head}: {name}")
@@ -49,14 +49,14 @@ def _check_task(part: Any, task: str) -> None:
     if "confusion" in part:
         classes = len(checked.field(part, "classes", list, task))
         if np.shape(_check_table(part["confusion"], 2, f"{task}: confusion")) != (classes, classes):
-            raise UserError(f"{task}: its confusion has not a row and a column for each of {classes} classes")
+            raise UserError(f"{task}: its confusion matrix does not have {classes} rows and columns")
 
 
 def _check_figure(figure: Mapping[str, Any], where: str) -> None:
     for name in Estimate._fields:
         if name not in figure:
             raise UserError(f"{where}: the field {name} is missing")
-        if figure[name] is not None:  # which stands for NaN
+        if figure[name] is not None:  # None stands for NaN
             checked.field(figure, name, NUMBER, where)
     counts = checked.field(figure, "counts", dict, where, default={"": [0, 0]})  # only comparisons need them
     if np.shape(_check_table(list(counts.values()), 2, f"{where}: counts"))[1:] != (2,):
@@ -64,7 +64,7 @@ def _check_figure(figure: Mapping[str, Any], where: str) -> None:
 
 
 def _check_table(rows: Any, depth: int, where: str) -> Any:
-    """`rows`, lists of numbers `depth` deep, of which all are as long."""
+    """Returns `rows`, lists of numbers nested `depth` deep and of equal length, as an array."""
     try:
         table = np.array(rows, np.float64)
     except (TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ SLACK = 1e-3  # s by which neighbours may overlap: times are rounded
 
 
 class Phones:
-    """What FOLDER/phones.jsonl says: for each recording its phones in order of time, none of them overlapping.
+    """The contents of FOLDER/phones.jsonl: for each recording its phones in order of time, without overlaps.
 
     Raises UserError, with file and line, for rows of another form.
     """
@@ -40,9 +40,9 @@ class Phones:
             self._known[key] = entry, found
 
     def of(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """The same utterances with their phones as target, in seconds of their stretch.
+        """Returns the utterances with their phones as targets, in seconds of their segment.
 
-        Raises UserError if one has none, or has some beyond the end of its file.
+        Raises UserError if one has no phones, or has some beyond the end of its file.
         """
         utterances = list(utterances)
         missing = [u.key for u in utterances if _key(u.entry) not in self._known]
@@ -68,7 +68,7 @@ class Phones:
 
 
 def segments(labels: dict[str, Any], where: str) -> list[Segment]:
-    """The field `phones`, [[label, start, end], ...] in seconds, in order of time.
+    """Returns the field `phones`, [[label, start, end], ...] in seconds, in order of time.
 
     Sorts intervals that are out of order. Raises UserError for other shapes and types, times that are negative or not
     finite, an end before its start, and intervals that overlap by more than SLACK.
@@ -94,7 +94,7 @@ def segments(labels: dict[str, Any], where: str) -> list[Segment]:
 
 
 def within(phones: list[Segment], entry: Entry) -> list[Segment]:
-    """The phones that lie in the stretch that an entry names, by times from its start; those at its edges are cut."""
+    """Returns the phones in the segment of an entry, with times from its start; those at its edges are cut."""
     if not entry.is_segment:
         return phones
     start, end = entry.start, float("inf") if entry.seconds is None else entry.start + entry.seconds

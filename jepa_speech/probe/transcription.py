@@ -107,9 +107,9 @@ def fit(
 
 
 def check_references(task: Any, data: Mapping[str, Sequences]) -> None:
-    """Raises UserError where train has no symbols to learn, or valid no reference to choose by.
+    """Raises UserError if train has no symbols to learn, or valid has no reference to choose by.
 
-    An empty reference among others is fine: what is written there counts as insertions.
+    An empty reference among others is valid: all words of its transcript count as insertions.
     """
     if not any(map(len, data["train"].targets)):
         raise UserError("the train split has only empty references: there is nothing to learn")

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written by the thread that calls.
+"""TensorBoard's event files, written in the calling thread.
 
 tensorboardX's SummaryWriter writes in a thread of its own. If a write fails there (a full disk), that thread ends with
 a traceback, and the run waits for it for ever once ten more values are queued.
@@ -15,12 +15,12 @@ from typing import Any
 
 @contextmanager
 def without_torch() -> Iterator[None]:
-    """Inside, torch is not found, unless it is loaded already: tensorboardX would load it, for a second or two, for the
-    sake of one annotation.
+    """Hides torch inside the block, unless it is loaded already: tensorboardX would spend a second or two on loading it
+    for one annotation.
     """
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None  # what Python calls a module that must not be found
+        sys.modules["torch"] = None  # None in sys.modules: the import fails
     try:
         yield
     finally:
@@ -29,8 +29,9 @@ def without_torch() -> Iterator[None]:
 
 
 class Board:
-    """A new event file in a folder. A write that fails ends the plots, not the run, and a line says so: they can be
-    drawn again from metrics.jsonl.
+    """A new event file in a folder. A write that fails ends the plots, not the run, and a line says so.
+
+    The plots can be drawn again from metrics.jsonl.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -55,7 +56,7 @@ class Board:
     def close(self) -> None:
         if self.writer:
             self._write([])
-            with suppress(OSError):  # nothing is lost that was not said
+            with suppress(OSError):  # the lost plots were already reported
                 self.writer.close()
 
     def _write(self, events: list[Any]) -> None:

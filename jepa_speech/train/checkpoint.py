@@ -99,7 +99,7 @@ class Checkpoints:
         }
         figure = (figures or {}).get(self.best, math.nan)
         metrics = {self.best: figure} if math.isfinite(figure) else None
-        self.wait()  # orbax would as well; the step whose checksums it asks for must not change before
+        self.wait()  # as orbax would; the step of its checksums must not change before
         self.saving = step
         try:
             self.manager.save_checkpointables_async(step, parts, force=True, metrics=metrics, custom_metadata=MARK)
@@ -126,7 +126,7 @@ class Checkpoints:
         with reading(folder):
             parts = self.manager.load_checkpointables(step, {"weights": weights, "progress": progress})
         if self.primary and has_checksums(folder):
-            complete_checksums(folder)  # if a kill came between the commit and them
+            complete_checksums(folder)  # missing after a kill between the commit and them
         return TrainState(**parts["weights"], **parts["progress"])
 
     def _write_checksums(self) -> None:
@@ -157,11 +157,11 @@ class Checkpoints:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Within, a checkpoint is read by orbax. If it has no checksums, that orbax cannot read it is a UserError."""
+    """Raises UserError if the block, in which orbax reads a checkpoint without checksums, cannot read it."""
     try:
         with quiet_orbax():
             yield
-    except (OSError, ValueError, KeyError) as error:  # by experiment: what orbax raises for damaged files
+    except (OSError, ValueError, KeyError) as error:  # orbax raises these for damaged files, as experiments showed
         if has_checksums(folder):
             raise
         reason = " ".join(str(error.__cause__ or error).split())[:200]
@@ -212,7 +212,7 @@ def check_undamaged(run: Path, step: int, instead: str) -> None:
 
 
 def check_figures(run: Path) -> None:
-    """Raises UserError if the figures saved with any checkpoint are damaged, by which it is kept."""
+    """Raises UserError if the figures of any checkpoint, which decide which ones stay, are damaged."""
     for step in steps_of(run):
         folder = run / "checkpoints" / str(step)
         if wrong := damage(folder, part="metrics/"):
@@ -257,7 +257,7 @@ def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict
     except UserError:
         if step != there[-1] or steps_of(run)[-1:] == [step]:
             raise
-        return read_weights(run)  # training has gone on meanwhile, and removed it
+        return read_weights(run)  # training has meanwhile removed it
     folder = (run / "checkpoints" / str(step)).absolute()
     with reading(folder):
         shapes = saved_weights(ocp.checkpointables_metadata(folder))

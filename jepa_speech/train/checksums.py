@@ -1,7 +1,7 @@
-"""Size and CRC-32 of every file of a checkpoint, in its file checksums.json: orbax keeps none of array data.
+"""Size and CRC-32 of every file of a checkpoint, in its checksums.json, because orbax keeps none of array data.
 
-A CRC-32 finds every flipped bit and, but for one case in 4 billion, any other damage. It costs a third of a SHA-256,
-and guards against broken disks and half copies, not against an attacker.
+A CRC-32 finds every single flipped bit and misses other damage once in 4 billion cases. It costs a third of a SHA-256,
+and protects against broken disks and partial copies, not against an attacker.
 """
 
 import json
@@ -14,18 +14,18 @@ from jepa_speech.errors import UserError
 from jepa_speech.files import read_json, read_object, write_json
 
 NAME = "checksums.json"
-# Saved in _CHECKPOINT_METADATA: so a checkpoint that lost its checksums.json is not taken for one that never had any.
+# Saved in _CHECKPOINT_METADATA, so that a checkpoint that lost its checksums.json differs from one that never had any.
 MARK = {"checksums": NAME}
-# What orbax writes as it commits, after all else: its checksums are added later.
+# The files that orbax writes last, at the commit; their checksums are added later.
 AT_COMMIT = ("_CHECKPOINT_METADATA", "commit_success.txt")
 PARTS = ("weights", "progress")
-# What a checkpoint without checksums cannot be read without.
+# Files without which a checkpoint cannot be read, for checkpoints without checksums.
 NEEDED = (AT_COMMIT[0], *(f"{part}/{name}" for part in PARTS for name in ("_METADATA", "manifest.ocdbt", "d")))
 BLOCK = 2**20  # bytes
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes checksums.json for all that is in the folder of a checkpoint but AT_COMMIT, which changes yet."""
+    """Writes checksums.json for all files of a checkpoint except AT_COMMIT, which still change."""
     files = (path for path in folder.rglob("*") if path.is_file())
     names = {path.relative_to(folder).as_posix(): path for path in files}
     record(folder, {name: checksum(names[name]) for name in names if name not in AT_COMMIT})
@@ -49,10 +49,10 @@ def has_checksums(folder: Path) -> bool:
 
 
 def damage(folder: Path, part: str = "") -> str | None:
-    """What is wrong with the files of a checkpoint, in words; None where each byte is as it was saved.
+    """Returns what is wrong with the files of a checkpoint, in words; None if each byte is as it was saved.
 
-    part: look only at files whose names begin with it. Of a checkpoint without checksums, only looks whether the files
-    are there that it cannot be read without.
+    part: check only files whose names begin with it. For a checkpoint without checksums, checks only that the files of
+    NEEDED exist.
     """
     if not has_checksums(folder):
         missing = [name for name in NEEDED if not part and not (folder / name).exists()]
@@ -64,7 +64,7 @@ def damage(folder: Path, part: str = "") -> str | None:
     for name, (size, crc) in sums.items():
         if name.startswith(part) and (wrong := difference(folder, name, size, crc)):
             return wrong
-    if AT_COMMIT[0] not in sums and not part:  # killed since the commit; orbax needs these to be there
+    if AT_COMMIT[0] not in sums and not part:  # killed after the commit; orbax needs both files
         return marked(folder)
     return None
 
@@ -76,7 +76,7 @@ def record(folder: Path, sums: Mapping[str, Sequence[int]]) -> None:
 
 
 def recorded(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and CRC-32 by the names of files in the folder; raises UserError if checksums.json does not tell them."""
+    """Returns size and CRC-32 by file name. Raises UserError if checksums.json is missing or damaged."""
     if not (folder / NAME).is_file():
         raise UserError(f"{NAME} is missing")
     try:
@@ -108,7 +108,7 @@ def is_entry(item: tuple[str, Any]) -> bool:
 def difference(folder: Path, name: str, size: int, crc: int) -> str | None:
     """How a file differs from what was saved, in words; None if it does not."""
     path = folder / name
-    if not path.is_file():  # so that no pipe is waited for
+    if not path.is_file():  # reading a pipe would block
         return f"{name} is missing"
     try:
         if (found := path.stat().st_size) != size:

@@ -98,8 +98,8 @@ def imported(path: Path) -> Any:
 
 @contextmanager
 def users_code(path: Path) -> Iterator[None]:
-    """For code of a config file: inside, it can import the files beside it, and whatever it raises becomes a UsageError
-    that names its file and line.
+    """For blocks that run a config file: it can import others of its folder. Any exception becomes a UsageError that
+    names file and line.
     """
     siblings = {file.stem for file in path.parent.glob("*.py")}
     hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}  # of another folder
@@ -208,7 +208,7 @@ def claim_workdir(
         new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
         kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
         if writes and (older := [key for key in kept if key in ours]):
-            print(f"{workdir} is older than the config keys {', '.join(older)}: at their defaults, so it goes on")
+            print(f"{workdir} is older than the config keys {', '.join(older)}: the run continues with their defaults")
         for key in sorted(ours.keys() | theirs.keys()):
             if key not in kept and ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
                 raise UserError(
@@ -230,7 +230,7 @@ def config_of_a_run(path: Path, mend: str = "restore it") -> dict[str, Any]:
     Runs of earlier versions have no checksum. Raises UserError, with `mend`, if the file is missing or damaged.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing, so nobody knows of which config the checkpoints beside it are; {mend}")
+        raise UserError(f"{path} is missing, so the config of the checkpoints beside it is unknown; {mend}")
     try:
         found = read_object(path)
     except UserError as error:

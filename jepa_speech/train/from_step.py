@@ -1,4 +1,4 @@
-"""Going back to an earlier checkpoint: what is newer is set aside, nothing is deleted."""
+"""Go back to an earlier checkpoint: newer ones are moved aside, nothing is deleted."""
 
 import shutil
 from itertools import chain, count
@@ -17,8 +17,8 @@ def go_back(run: Path, step: int) -> None:
     """Makes checkpoint `step` the newest of a run: moves newer ones to RUN/aside/from-<step>/ and copies metrics.jsonl,
     whose rows past `step` are cut when the run goes on, there as well.
 
-    The same command may be repeated, by a scheduler say: a run that went back to this step before, and whose newest
-    checkpoint is whole, goes on from the newest. Raises UsageError if there is no such checkpoint, UserError if it is
+    The same command may be repeated, by a scheduler say: a run that already went back to this step continues from its
+    newest checkpoint, if that one is whole. Raises UsageError if there is no such checkpoint, UserError if it is
     damaged. To be called by all processes of a run.
     """
     there = steps_of(run)
@@ -29,8 +29,8 @@ def go_back(run: Path, step: int) -> None:
     if aside.is_dir() and newest > step and damage(run / "checkpoints" / str(newest)) is None:
         if first:
             print(
-                f"{run} went back to step {step} before (see {aside}): it goes on from step {newest}, its newest "
-                f"checkpoint; to go back once more, rename {aside.name}"
+                f"{run} went back to step {step} before (see {aside}): the run continues from step {newest}, its "
+                f"newest checkpoint; to go back once more, rename {aside.name}"
             )
         return
     check_undamaged(run, step, "go back to step {step} with --from-step {step}")
@@ -42,12 +42,12 @@ def go_back(run: Path, step: int) -> None:
         except OSError as error:
             raise UserError(f"{aside}: cannot be written ({error.strerror})") from error
         moved = ", ".join(map(str, reversed(newer))) or "none"
-        print(f"{run} goes on from step {step}; newer checkpoints ({moved}) and metrics.jsonl as it was are in {aside}")
+        print(f"{run} continues from step {step}; newer checkpoints ({moved}) and the old metrics.jsonl are in {aside}")
     together("moved")
 
 
 def set_aside(run: Path, steps: list[int], aside: Path) -> None:
-    """Moves checkpoints to `aside`, which has its name only once all are there."""
+    """Moves checkpoints to `aside`, which gets its name only once all are moved."""
     unfinished = aside if aside.is_dir() else aside.with_name(f".{aside.name}")
     unfinished.mkdir(parents=True, exist_ok=True)
     if (metrics := run / "metrics.jsonl").is_file():
@@ -60,7 +60,7 @@ def set_aside(run: Path, steps: list[int], aside: Path) -> None:
 
 
 def free(path: Path) -> Path:
-    """The path, or with -2, -3, ... behind its name, the first at which nothing is."""
+    """Returns the path, or the first of PATH-2, PATH-3, ... that does not exist."""
     names = (path.with_name(f"{path.name}-{number}") for number in count(2))
     return next(name for name in chain([path], names) if not name.exists())
 

@@ -56,7 +56,7 @@ class TrainConfig:
     max_skipped: int = 10  # steps in a row without a finite loss, after which the run gives up
     collapse: Literal["warn", "stop"] = "warn"  # what three reports in a row lead to that show a collapse
     watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
-    stop_seconds: float = 60  # for the step in progress after SIGTERM, after which the same happens; 0: no limit
+    stop_seconds: float = 60  # limit of the step in progress after SIGTERM; then as above. 0: none
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):

@@ -38,7 +38,7 @@ class RunLog:
         ledger = workdir / ("events.jsonl" if process == 0 else f"events-{process}.jsonl")
         events = whole_events(ledger)
         self.before = events[-1]["time"] if events else 0.0
-        if process == 0:  # everything is looked at before anything is written
+        if process == 0:  # check everything before anything is written
             check_ledger(workdir, events, step, self.digest)
             for path, lost in ((ledger, "where its time went"), (workdir / "tensorboard", "its plots")):
                 if step and not path.exists():
@@ -61,7 +61,7 @@ class RunLog:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the rows so far, which the event of a save tells, so that a later start knows them again."""
+        """Returns the SHA-256 of the rows so far. Save events hold it, so that a later start can check the rows."""
         return self.written.hexdigest()
 
     def past(self) -> Iterator[dict[str, Any]]:
@@ -72,7 +72,7 @@ class RunLog:
 
     @property
     def skipped(self) -> int:
-        """How many steps were skipped up to the one from which this attempt goes on."""
+        """Returns the number of skipped steps before this attempt."""
         *_, last = [{}, *self.past()]
         return last.get("skipped") or 0
 

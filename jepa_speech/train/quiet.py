@@ -1,4 +1,4 @@
-"""Orbax without the tracebacks that it prints of errors which it raises as well."""
+"""Suppress the tracebacks that orbax logs for errors that it also raises."""
 
 import logging
 import sys
@@ -9,10 +9,10 @@ from typing import Any
 
 @contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Within, orbax prints no error that it also raises: one failed write is otherwise 100 kB on stderr.
+    """Inside the block, orbax does not log errors that it also raises. One failed write would put 100 kB on stderr.
 
-    It logs such an error in several threads, and TensorStore's threads report results to an event loop that is closed
-    by then. After an error in the block this stays so, since those threads may still be at it.
+    It logs such an error in several threads, and TensorStore's threads report results to an event loop that is then
+    closed. After an error in the block the filter stays, since those threads may still log.
     """
     log, report = logging.getLogger("absl"), sys.unraisablehook
 
@@ -28,6 +28,6 @@ def quiet_orbax() -> Iterator[None]:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of orbax's log says more than an error that it raises."""
+    """Whether a log record of orbax says more than an error that it raises."""
     raised = record.exc_info or record.getMessage().startswith(("Failed to ", "Metadata file does not exist"))
     return not (raised and "orbax" in record.pathname)

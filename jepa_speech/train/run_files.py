@@ -1,4 +1,4 @@
-"""The files of a run folder as a run that goes on finds them: whole, or refused with what to do."""
+"""Check the files of a run folder before a run resumes: they are whole, or refused with what to do."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from jepa_speech.files import parse_json
 from jepa_speech.train.ledger import WAITS
 
 NUMBERS = (int, float)
-FIELDS = {  # numbers that an event of this name must have
+FIELDS = {  # numbers that events of a name must have
     "start": ("step",),
     "resume": ("step",),
     "save": ("step",),
@@ -22,8 +22,8 @@ FIELDS = {  # numbers that an event of this name must have
 def whole_rows(path: Path, step: int) -> Iterator[bytes]:
     """Yields the lines of metrics.jsonl of the steps 1 to `step`, unchanged.
 
-    Raises UserError if one of them is missing, out of order or damaged. At step 0 no line is looked at but the first,
-    which must be one of a run.
+    Raises UserError if one of them is missing, out of order or damaged. At step 0 only the first line is checked, which
+    must be a row of a run.
     """
     mend = "restore it from a copy (docs/training.md: Missing or damaged parts), or use another --workdir"
     if not path.exists():
@@ -74,7 +74,7 @@ def _event(line: bytes, where: str) -> dict[str, Any]:
         checked.field(event, "time", NUMBERS, where)
         for name in FIELDS.get(checked.field(event, "event", str, where), ()):
             checked.field(event, name, NUMBERS, where)
-        if "began" in event:  # of a version that wrote down times
+        if "began" in event:  # events of earlier versions
             checked.field(event, "began", NUMBERS, where)
             checked.field(event, "seconds", NUMBERS, where, least=0)
             checked.field(event, "lost_steps", NUMBERS, where, least=0)
@@ -98,7 +98,7 @@ def cut_torn_line(path: Path) -> None:
 
 
 def check_ledger(workdir: Path, events: Sequence[Mapping[str, Any]], step: int, digest: str) -> None:
-    """Raises UserError if the ledger tells of other rows up to `step`, or of checkpoints where there is none.
+    """Raises UserError if the ledger has other rows up to `step`, or names checkpoints and there is none.
 
     digest: SHA-256 of the rows up to `step`.
     """
@@ -112,13 +112,13 @@ def check_ledger(workdir: Path, events: Sequence[Mapping[str, Any]], step: int, 
         )
     if not step and had_checkpoint(events):
         raise UserError(
-            f"{workdir}: events.jsonl tells of checkpoints, but there is none in checkpoints/; restore them, or use "
+            f"{workdir}: events.jsonl names checkpoints, but there is none in checkpoints/; restore them, or use "
             "another --workdir"
         )
 
 
 def had_checkpoint(events: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a whole checkpoint was there at some time: the first of two saves in a row, for one, is whole."""
+    """Whether a whole checkpoint existed at some time. The first of two saves in a row, for example, is whole."""
     saves = 0
     for event in events:
         if event["event"] in ("interrupted", "done") or (event["event"] == "resume" and event["step"]):

@@ -1,4 +1,4 @@
-"""A run folder is written by one process at a time, and only where nothing of another program is in the way."""
+"""Guard a run folder: one process writes at a time, and never over another program's files."""
 
 import re
 import shutil
@@ -11,14 +11,14 @@ from jepa_speech.files import printable
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.train.configfile import ELSEWHERE, config_of_a_run, is_run
 
-# What a run writes, and what shows that a folder is a model's, an export or a store.
+# The files of a run, and files that identify a folder as a model, an export or a store.
 WRITTEN = re.compile(r"checkpoints|tensorboard|(metrics|events|events-\d+)\.jsonl|stacks-\d+\.txt")
 ELSES = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|store\.json|export\.json|hubconf\.py")
-# A checkpoint that was being written when its process was killed, as orbax names it, and what it holds.
+# Orbax's name for a checkpoint whose process was killed while writing it, and the names in a checkpoint.
 TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")
 PARTS = re.compile(r"(weights|progress|metrics|descriptor|\.?checksums\.json|commit_success\.txt|_\w+)(\..*)?")
 
-OF_SYSTEMS = re.compile(r"\.DS_Store|\._.*|\.nfs.*|Thumbs\.db")  # what file managers and NFS leave anywhere
+OF_SYSTEMS = re.compile(r"\.DS_Store|\._.*|\.nfs.*|Thumbs\.db")  # written by file managers and NFS
 
 
 @contextmanager
@@ -51,14 +51,14 @@ def refuse_foreign(workdir: Path) -> None:
         if not is_run(config_of_a_run(config, ELSEWHERE)):
             raise UserError(f"{config} is not the config of a run: choose another folder")
         refuse_strange_checkpoints(workdir / "checkpoints")
-    # An empty checkpoints/ is in nobody's way, and another process of this run may just have made it.
+    # An empty checkpoints/ is accepted, because another process of this run may just have made it.
     elif there := next((n for n in names if WRITTEN.fullmatch(n) and not is_empty(workdir / n)), None):
         raise UserError(
             f"{workdir} holds {there} but no config.json: choose another folder or, if it is a run's, put its "
             "config.json back"
         )
     elif there := next(filter(ELSES.fullmatch, names), None):
-        raise UserError(f"{workdir} holds {there}, so it is no run folder: choose another folder")
+        raise UserError(f"{workdir} holds {there}, so it is not a run folder: choose another folder")
 
 
 def check_name(workdir: Path) -> None:
@@ -71,13 +71,13 @@ def check_name(workdir: Path) -> None:
 
 
 def refuse_strange_checkpoints(checkpoints: Path) -> None:
-    """Raises UserError if a file of another program lies in a checkpoint's folder, which goes with it (train.keep)."""
+    """Raises UserError if a checkpoint's folder, which train.keep may delete, holds a file of another program."""
     for folder in checkpoints.glob("*"):
         if not folder.name.isdigit() or not folder.is_dir():
             continue
         strange = (path.name for path in folder.iterdir() if not PARTS.fullmatch(path.name))
         if there := next((name for name in strange if not OF_SYSTEMS.fullmatch(name)), None):
-            raise UserError(f"{folder} holds {there}, which is not of a checkpoint: move it elsewhere")
+            raise UserError(f"{folder} holds {there}, which is not part of a checkpoint: move it elsewhere")
 
 
 def is_empty(path: Path) -> bool:
@@ -86,7 +86,7 @@ def is_empty(path: Path) -> bool:
 
 
 def remove_unfinished(checkpoints: Path) -> None:
-    """Deletes what a kill left of checkpoints in the making. Folders that hold anything else are kept."""
+    """Deletes half-written checkpoints of killed processes. Folders that hold anything else are kept."""
     for folder in checkpoints.glob("*.orbax-checkpoint-tmp*"):
         if not TEMPORARY.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
             continue

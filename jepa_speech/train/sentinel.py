@@ -16,7 +16,7 @@ PATIENCE = 3  # reports in a row that show a collapse, after which `train.collap
 
 
 def check_trained(skipped: int, steps: int) -> None:
-    """Raises UserError if more than half of the steps of a run were skipped: it has ended, but was hardly trained."""
+    """Raises UserError if more than half of the steps of a run were skipped: it has ended, but is hardly trained."""
     if 2 * skipped > steps:
         raise UserError(
             f"{skipped} of {steps} steps were skipped, since their loss or gradient was not finite; the checkpoint "

@@ -24,8 +24,8 @@ class Stop:
     signal: str | None = None
 
     def __init__(self, hurry: Callable[[str], None]) -> None:
-        self.hurry, self.heard = hurry, 0
-        self.listener = Listener(self._hear)
+        self.hurry, self.signals = hurry, 0
+        self.listener = Listener(self._on_signal)
 
     def __enter__(self) -> "Stop":
         mine = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,)
@@ -51,9 +51,9 @@ class Stop:
         if jax.process_count() > 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _hear(self, name: str) -> None:
-        self.heard += 1
-        if self.heard > 1:  # the main thread is blocked: it would have put the default in place of the handler
+    def _on_signal(self, name: str) -> None:
+        self.signals += 1
+        if self.signals > 1:  # the main thread is blocked; otherwise its handler would have restored the default
             os.write(2, f"a second signal ({name}): the newest whole checkpoint counts\n".encode())
             os._exit(Interrupted.exit_code)
         self.hurry(name)

@@ -18,8 +18,8 @@ class Watchdog:
     Before that, the stacks of all threads go to RUN/stacks-<process>.txt, below a line that names the last step. The
     time that is spent in `paused` does not count.
 
-    stop_seconds: how long a step may still take once `hurry` was called, or three times the longest one
-    before it, if that is more; 0: for ever.
+    stop_seconds: the limit of a step once `hurry` was called, or three times the longest step before it, if that is
+    more; 0: no limit.
     """
 
     def __init__(self, seconds: float, workdir: Path, process: int, step: int, stop_seconds: float = 0) -> None:
@@ -52,7 +52,7 @@ class Watchdog:
             threading.Thread(target=self._wait_for_step, args=[name], name="stopping", daemon=True).start()
 
     def saving(self) -> None:
-        """The last step is done, and what follows is to be saved: `hurry` no longer counts."""
+        """Notes that the last step is done and the state is to be saved: `hurry` no longer applies."""
         self.saved.set()
 
     @contextmanager
@@ -71,7 +71,7 @@ class Watchdog:
     def _wait_for_step(self, name: str) -> None:
         limit, began = max(self.stop_seconds, 3 * self.longest), time.monotonic()
         while not self.saved.wait(min(1.0, limit / 10)):
-            if self.seen is None:  # what is paused for may take long, but it ends; the step after it has its time, too
+            if self.seen is None:  # a pause may be long but ends; the step after it gets the whole limit
                 began = time.monotonic()
             if time.monotonic() - began > limit:
                 self._give_up(

@@ -83,7 +83,7 @@ def test_other_options_are_refused(tmp_path):
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b""):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match="an unfinished fit that is broken; remove it"):
+        with pytest.raises(UserError, match="a damaged unfinished fit; remove the file"):
             run("gmm", path)
     path.write_bytes(whole)
     arrays = dict(np.load(path))

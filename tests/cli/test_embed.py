@@ -75,7 +75,7 @@ def test_a_parquet_file_holds_the_same(run, tmp_path, monkeypatch, capsys):
             np.testing.assert_array_equal(np.float32(features), found[name])
     capsys.readouterr()
     assert main(["embed", *names, "--checkpoint", run, "--out", "a.parquet"]) == 0
-    assert "a.parquet: whole already" in capsys.readouterr().out
+    assert "a.parquet: already complete" in capsys.readouterr().out
 
 
 def test_other_files_are_not_written(run, capsys):
@@ -116,7 +116,7 @@ def test_it_goes_on_after_a_kill_and_says_when_it_was_done(run, tmp_path, monkey
         assert all(np.array_equal(found[name], whole[name]) for name in names)
     capsys.readouterr()
     assert main([*line, "--json", "said.json"]) == 0 and done == names[2:]
-    assert "whole already" in capsys.readouterr().out
+    assert "already complete" in capsys.readouterr().out
     assert json.loads((tmp_path / "said.json").read_text())["files"] == 3
     soundfile.write(names[0], tone(0.4, 7), 16_000)  # another recording by now
     assert main(line) == 0 and done == [*names[2:], *names]

@@ -150,7 +150,7 @@ def test_transcribing_goes_on_after_a_kill(made, trained, tmp_path, monkeypatch,
     capsys.readouterr()
     assert main([*line, str(out)]) == 0
     said = capsys.readouterr()
-    assert "whole already" in said.err and "WER" in said.out
+    assert "already complete" in said.err and "WER" in said.out
     out.write_text("my notes\n")
     assert main([*line, str(out)]) == 1 and out.read_text() == "my notes\n"
     assert "not written by `jepa-speech transcribe`" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_inspect_tells_whether_a_store_must_be_prepared_again(name, wrong, corpo
     found = describe(Store(tmp_path / "store"))
     assert (found["decoder"], found["outdated"]) == (1, wrong) and not verify(Store(tmp_path / "store"))
     assert main(["inspect", str(tmp_path / "store")]) == 0
-    assert (f"{wrong} recordings are of these: prepare the store again" in capsys.readouterr().out) == bool(wrong)
+    assert (f"{wrong} recordings are of these kinds: prepare the store again" in capsys.readouterr().out) == bool(wrong)
 
 
 def test_preparing_again_into_an_outdated_store_is_refused(corpora, tmp_path):

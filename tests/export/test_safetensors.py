@@ -36,7 +36,7 @@ def test_half_precision_of_both_kinds(tmp_path):
     ("header", "data", "says"),
     [
         ({"a": entry(0, 8, [2])}, b"1234", "the bytes of 'a' are cut off"),
-        ({"a": entry(0, 4, [1])}, b"12345678", "8 bytes of arrays, its header speaks of 4"),  # more than it should be
+        ({"a": entry(0, 4, [1])}, b"12345678", "8 bytes of arrays, but its header gives 4"),  # more than it should be
         ({"a": entry(4, 8, [1])}, b"12345678", "'a' are not where"),  # a gap
         ({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, b"123456789012", "'b' are not where"),  # an overlap
         ({"a": entry(0, 8, [2]), "b": entry(0, 8, [2])}, b"12345678", "'b' are not where"),  # the same bytes twice

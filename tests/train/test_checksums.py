@@ -205,14 +205,14 @@ def test_going_back_ends_as_if_nothing_had_been_and_deletes_nothing(tmp_path, ca
     capsys.readouterr()
     assert go_on(8)["step"] == 12
     aside = run / "aside" / "from-8"
-    assert f"goes on from step 8; newer checkpoints (12) and metrics.jsonl as it was are in {aside}" in str(
+    assert f"continues from step 8; newer checkpoints (12) and the old metrics.jsonl are in {aside}" in str(
         capsys.readouterr().out
     )
     assert_same_run(whole, run)
     assert {path.name for path in aside.iterdir()} == {"12", "metrics.jsonl"}
     assert (aside / "metrics.jsonl").read_bytes() == rows
     assert go_on(8) == {"step": 12, "finished_before": True}  # a scheduler that repeats its command loses nothing
-    assert f"went back to step 8 before (see {aside}): it goes on from step 12" in capsys.readouterr().out
+    assert f"went back to step 8 before (see {aside}): the run continues from step 12" in capsys.readouterr().out
     damage(run / "checkpoints" / "12", np.random.default_rng(1))
     go_back(run, 8)
     assert there(run) == [4, 8] and {"12", "12-2", "metrics.jsonl-2"} < {path.name for path in aside.iterdir()}

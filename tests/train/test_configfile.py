@@ -152,7 +152,9 @@ def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder, capsys):
     claim_workdir(folder / "run", config, {"data": Data}, writes=False)
     assert capsys.readouterr().out == ""
     claim_workdir(folder / "run", config, {"data": Data})
-    assert "is older than the config keys data.weights: at their defaults, so it goes on" in capsys.readouterr().out
+    assert (
+        "is older than the config keys data.weights: the run continues with their defaults" in capsys.readouterr().out
+    )
     assert (folder / "run" / "config.json").read_bytes() == before
     config.data.weights = (1.0, 3.0)
     with pytest.raises(UserError, match=r"data.weights = None, not \[1.0, 3.0\]"):
@@ -194,7 +196,7 @@ def test_a_config_older_than_a_key_goes_on_too(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (None, "config.json is missing, so nobody knows of which config the checkpoints beside it are; restore it, or"),
+        (None, "config.json is missing, so the config of the checkpoints beside it is unknown; restore it, or"),
         (b"", "config.json: not valid JSON"),
         (b'{"seed": 0, "da', "config.json: not valid JSON"),
         (b'{"seed": \xb0}', "config.json: not valid JSON"),

@@ -101,7 +101,7 @@ def test_a_ledger_or_plots_that_are_gone_are_told(whole, tmp_path, capsys):
         assert f"{run / name} is missing: {lost} up to step 8 is lost; the run goes on without" in shown
     assert_same_run(whole, run)
     assert cli_main(["goodput", str(run)]) == 0
-    assert "events.jsonl begins at step 8: what was before is not counted" in capsys.readouterr().out
+    assert "events.jsonl begins at step 8: earlier steps are not counted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,7 @@ def test_checkpoints_that_are_gone_are_told_and_no_row_is_cut(whole, tmp_path):
     shutil.rmtree(run / "checkpoints")
     (run / "checkpoints").mkdir()
     before = contents(run)
-    with pytest.raises(
-        UserError, match=r"events.jsonl tells of checkpoints, but there is none .* restore them, or use"
-    ):
+    with pytest.raises(UserError, match=r"events.jsonl names checkpoints, but there is none .* restore them, or use"):
         go_on(run)
     assert contents(run) == before
 

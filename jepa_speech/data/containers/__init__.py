@@ -21,7 +21,7 @@ def check(file: Window) -> Promise:
 
 
 def complete(file: Window) -> None:
-    """Presents a header that gives a length, where libsndfile would otherwise guess a wrong one and read no further."""
+    """Presents a header with the right length if libsndfile would guess a shorter one and stop there."""
     for kind in (wav, mp3):
         if kind.is_it(file):
             kind.complete(file)

@@ -65,9 +65,9 @@ def check(file: Window) -> Promise:
 
 
 def complete(file: Window) -> None:
-    """Puts a frame that counts the others before an MP3 of several bit rates that has none.
+    """Puts a frame with the number of frames before an MP3 that has several bit rates and no such frame.
 
-    libsndfile would guess the length from the bit rate of the first frame, and leave out what is beyond that.
+    Without it, libsndfile guesses the length from the bit rate of the first frame and reads no further.
     """
     begin = at = id3.end(file)
     first = file.at(at, 64)
@@ -85,7 +85,7 @@ def complete(file: Window) -> None:
 
 
 def _counting_frame(head: bytes, first_version: bool, count: int) -> bytes:
-    """A frame without sound, of the kind of that with this header, which says how many follow, as Xing's do."""
+    """Returns a silent Xing frame, in the format of the given header, that holds the number of frames that follow."""
     head = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]])  # no checksum, code 9 of bit rates, no padding
     mono = head[3] >> 6 == 3
     side = bytes((17 if mono else 32) if first_version else (9 if mono else 17))

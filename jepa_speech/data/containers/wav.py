@@ -24,7 +24,7 @@ def check(file: Window) -> Promise:
 
 
 def complete(file: Window) -> None:
-    """Presents a WAV that gives its sizes as 0 as one of unknown size. libsndfile would find no samples in it."""
+    """Presents a WAV whose sizes are 0 as one of unknown size, because libsndfile would find no samples in it."""
     if _is_piped(file):
         at, _, _ = _samples(file)
         file.replace_head(file.at(0, at - 4) + UNKNOWN_SIZE, at)

@@ -15,7 +15,7 @@ from jepa_speech.data.place import Place, stamp_of
 STORE_KEYS = frozenset(
     ("id", "source", "start", "duration", "rate", "samples", "level", "digest", "crc", "shard", "position")
 )
-LABEL_LEVELS = 100  # of lists and objects within each other: json writes some hundreds, far fewer than it reads
+LABEL_LEVELS = 100  # levels of nested lists and objects: json writes only some hundreds, and reads more
 PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
 
 
@@ -68,7 +68,7 @@ class Entry(Place):
         place = self.real or os.path.normpath(self.path)
         return (
             place.encode("utf-8", "surrogatepass") + repr(stretch).encode()
-        )  # a manifest may name what no file can be
+        )  # a name in a manifest may be impossible for a file
 
 
 DEFAULTS = [
@@ -118,9 +118,9 @@ def _closed(folder: str) -> str:
 
 
 def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str, Any]:
-    """What a manifest's row says beyond the keys `used`.
+    """Returns the labels of a manifest's row: all keys but `used`.
 
-    NaN and infinity, which JSON does not have, count as null. A field that is null is absent; within a list or an
+    NaN and infinity, which JSON does not have, count as null. A field that is null is absent. Within a list or an
     object null is kept, so that other values keep their places.
     """
     finite = {key: _finite(value) for key, value in row.items() if key not in used}
@@ -128,7 +128,7 @@ def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str,
 
 
 def _finite(value: Any) -> Any:
-    """The value of a label with null in place of every NaN and infinity."""
+    """Returns the value of a label with None in place of every NaN and infinity."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -144,7 +144,7 @@ def _label_name(key: str, row: Mapping[str, Any]) -> str:
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
-    """Whether lists and objects lie in each other at most `levels` deep."""
+    """Whether lists and objects are nested at most `levels` deep."""
     if not isinstance(value, (dict, list)):
         return True
     inner = value.values() if isinstance(value, dict) else value
@@ -152,10 +152,10 @@ def _is_shallow(value: Any, levels: int) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number, finite and of a size that seconds may have."""
+    """Whether `value` is a finite number of plausible size for seconds."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
 def is_positive(seconds: Any) -> bool:
-    """Whether it is a plausible number of seconds, above 0."""
+    """Whether `seconds` is a plausible number above 0."""
     return is_number(seconds) and seconds > 0

@@ -18,7 +18,7 @@ def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
             refuse_utf16(first, manifest)
             folder = manifest.parent / decoded(first.removeprefix(UTF8_MARK)).strip()
             if "\0" in str(folder):
-                raise UserError(f"{manifest}:1: its root line is no folder's name; make it anew")
+                raise UserError(f"{manifest}:1: its root line is not a folder's name; write the manifest again")
             bounds = Bounds(folder, root)
             rows = ((number, line) for number, line in enumerate(file, 2) if line.strip())
             for (number, line), text in _with_texts(rows, manifest, texts):

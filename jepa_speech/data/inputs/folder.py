@@ -12,7 +12,7 @@ from jepa_speech.errors import UserError
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 # Listed so that they are refused by name; passing them over would look as if all was well.
 REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")
-# Audio, or video that may hold some, which is counted and named; many a corpus has such files beside those for use.
+# Audio that is not read, and video that may hold audio: counted, because many corpora have such files.
 UNREAD_SUFFIXES = (
     ".3gp", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".ape", ".au", ".avi", ".awb", ".caf", ".dff", ".dsf", ".gsm",
     ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpg", ".nist", ".oga", ".pcm", ".ra", ".raw", ".rf64",
@@ -25,8 +25,8 @@ ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".f
 def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterator[Entry]:
     """All recordings below `folder`, in order of their names. Links are followed as long as they stay inside.
 
-    What is hidden below it is left out (but not `folder` itself, which was asked for by name). A link is judged by its
-    own name: git-annex keeps its files in .git/annex/objects, and links to them under their names.
+    Hidden files and folders below it are left out; `folder` itself may be hidden. A link counts by its own name:
+    git-annex keeps its files in .git/annex/objects, and links to them under their names.
     """
     bounds, visited = Bounds(folder, root), set()
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
@@ -58,12 +58,12 @@ def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterato
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden by its name. macOS leaves a ._x.wav, which is no audio, beside each x.wav."""
+    """Whether a file or folder is hidden by its name. macOS writes a ._x.wav that is not audio for each x.wav."""
     return name.startswith(".") and name not in (".", "..")
 
 
 def is_recording(name: str, place: str, passed: PassedOver) -> bool:
-    """Whether a file of this name is one to list. Audio that is not is counted, and called `place`."""
+    """Whether to list a file of this name. Audio that is not listed is counted, under the name `place`."""
     lower = name.lower()
     listed = lower.endswith(SUFFIXES + REFUSED_SUFFIXES)
     if listed and is_hidden(name):
@@ -74,7 +74,7 @@ def is_recording(name: str, place: str, passed: PassedOver) -> bool:
 
 
 def _not_read(name: str, stems: set[str]) -> str:
-    """The kind (passed_over.py) of a file that is no recording, yet perhaps expected to be read; `stems` have audio."""
+    """Returns the kind (passed_over.py) of a file that is left out and counted; "" for others. stems: of recordings."""
     if is_hidden(name):
         return ""
     if name.lower().endswith(ARCHIVES):

@@ -16,10 +16,10 @@ PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
 
 def listed(manifest: Path, root: str | Path | None, passed: PassedOver, anywhere: bool = False) -> Iterator[Entry]:
-    """An entry per line that is not blank; what is wrong with a line is its entry's reason.
+    """Yields an entry per line that is not blank; the entry of a wrong line is refused with the reason.
 
     Paths are relative to the manifest's folder; those of cuts to `root`, if given: the folder that a recipe was run in.
-    anywhere: recordings may lie outside of both folders. Nothing of them is copied where this is used.
+    anywhere: recordings may be outside of both folders; for callers that copy nothing of them.
     """
     bounds, folder = Bounds(manifest.parent, root, os.sep if anywhere else None), manifest.parent
     cuts = Path(root).absolute() if root else folder

@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.data.inputs.entry import Entry, is_number, is_positive
 from jepa_speech.data.inputs.passed_over import PassedOver
 
-TOLERANCE = 0.02  # s: as times are rounded, and about as exact as they are
+TOLERANCE = 0.02  # s: the usual rounding of times
 LABELS = ("speaker", "language", "gender")
 
 
@@ -24,7 +24,7 @@ def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     sources = _dicts(recording.get("sources"))
     for named in (row.get("channel"), *(source.get("channels") for source in sources)):
         if not all(_is_channel(one) for one in _listed(named)):
-            return entry.refused("bad_channel", f"channel {str(named)[:40]!r} is no whole number")
+            return entry.refused("bad_channel", f"channel {str(named)[:40]!r} is not a whole number")
     channels = _listed(row.get("channel"))
     fitting = [one for one in sources if not channels or set(channels) <= set(_listed(one.get("channels")) or channels)]
     if len(fitting) != 1:
@@ -66,10 +66,10 @@ def _is_channel(value: Any) -> bool:
 
 
 def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[int], passed: PassedOver) -> Entry:
-    """The entry with the labels of the supervisions that lie in its cut, whose times are relative to the cut's start.
+    """Returns the entry with the labels of the supervisions in its cut. Their times are relative to the cut's start.
 
-    text: theirs, joined in the order of their starts. A supervision that lies in the cut only in part, or gives no
-    time, leaves the cut without a text. speaker, language, gender: where all that reach into the cut agree.
+    text: their texts, joined in the order of their starts; none if a supervision is only partly in the cut or gives no
+    time. speaker, language, gender: present if all supervisions that overlap the cut agree.
     """
     if wrong := _wrong(row.get("supervisions")):
         return entry.refused("bad_label", wrong)
@@ -98,19 +98,19 @@ def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[
 
 
 def _wrong(supervisions: Any) -> str:
-    """What is of a wrong type in a cut's supervisions; empty if nothing is."""
+    """Returns what has a wrong type in a cut's supervisions; "" if nothing has."""
     if supervisions is None:
         return ""
     if not isinstance(supervisions, list) or not all(isinstance(said, dict) for said in supervisions):
-        return "its supervisions are no list of objects"
+        return "its supervisions are not a list of objects"
     for said in supervisions:
         for key, kinds in (("text", str), *((key, str | int) for key in LABELS)):
             if not isinstance(said.get(key), kinds | None) or isinstance(said.get(key), bool):
-                return f"a supervision's {key} {str(said[key])[:40]!r} is no text"
+                return f"a supervision's {key} {str(said[key])[:40]!r} is not text"
         if not all(_is_channel(one) for one in _listed(said.get("channel"))):
-            return f"a supervision's channel {str(said['channel'])[:40]!r} is no whole number"
+            return f"a supervision's channel {str(said['channel'])[:40]!r} is not a whole number"
         for key in ("start", "duration"):
             value = said.get(key)
             if value is not None and not (is_number(value) and (value >= 0 or key == "start")):
-                return f"a supervision's {key} {str(value)[:40]!r} is no number of seconds"
+                return f"a supervision's {key} {str(value)[:40]!r} is not a number of seconds"
     return ""

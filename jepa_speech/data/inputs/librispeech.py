@@ -12,8 +12,8 @@ def transcripts(
 ) -> dict[str, dict[str, str]]:
     """The labels (text, speaker, chapter) of the recordings in a chapter's folder, by name without suffix.
 
-    Empty if none of the folder's files (`names`) is one of transcripts. Lines of no recording are counted, and so are
-    all lines of transcripts whose name is not that of their folder.
+    Empty if none of the folder's files (`names`) holds transcripts. Lines without a recording are counted, and so are
+    all lines of transcripts whose name does not match their folder.
     """
     speaker, chapter = folder.parent.name, folder.name
     found = {}

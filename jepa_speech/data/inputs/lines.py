@@ -41,7 +41,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     raise UserError(f"{path}:{number}: a line of over {LINE_BYTES >> 20} MB; is this a manifest?")
                 if packed and is_bomb(read, raw.tell()):
                     raise UserError(f"{path}: expands to over {EXPANSION[1]} times its size; refused as a bomb")
-                line = line.removeprefix(UTF8_MARK)  # also of a file that was joined of several
+                line = line.removeprefix(UTF8_MARK)  # joined files may have several
                 if line.strip():
                     yield number, line.rstrip(b"\r\n")
     except OSError as error:
@@ -51,7 +51,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def refuse_utf16(head: bytes, path: Path) -> None:
-    """Raises UserError for a text file that begins as UTF-16 does: its lines are not to be found by their end."""
+    """Raises UserError for a text file that begins like UTF-16, because its lines do not end with a single byte."""
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         raise UserError(
             f"{path}:1: UTF-16 (it begins with 0x{head[:2].hex()}); {TO_UTF8.replace('ENCODING', 'UTF-16')}"
@@ -59,12 +59,12 @@ def refuse_utf16(head: bytes, path: Path) -> None:
 
 
 def decoded(line: bytes) -> str:
-    """A line that is a file's name; bytes that are not UTF-8 stay recognisable, as in file names."""
+    """Decodes a line that is a file's name. Bytes that are not UTF-8 become lone surrogates, as in os.fsdecode."""
     return line.decode("utf-8", "surrogateescape")
 
 
 def text_of(line: bytes, where: str) -> str:
-    """A line that is text. Raises UserError if it is not UTF-8; `where` names its file and line."""
+    """Decodes a line of text. Raises UserError if it is not UTF-8. where: names its file and line."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -72,7 +72,7 @@ def text_of(line: bytes, where: str) -> str:
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """What is wrong with bytes that do not decode, and what to do."""
+    """Returns a message for bytes that are not UTF-8, with what to do."""
     return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}); {TO_UTF8}"
 
 

@@ -80,7 +80,7 @@ def _label_columns(schema: "pyarrow.Schema", audio: str, table: Path, passed: Pa
 
 
 def _is_label(kind: Any, types: Any) -> bool:
-    """Whether JSON can say it: text, numbers, true and false, and lists and structs of these."""
+    """Whether JSON can represent the type: text, numbers, booleans, and lists and structs of these."""
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or types.is_dictionary(kind):
         return _is_label(kind.value_type, types)
     if types.is_struct(kind):
@@ -97,10 +97,10 @@ def _is_label(kind: Any, types: Any) -> bool:
 
 
 def _values(batch: "pyarrow.RecordBatch") -> Iterator[tuple[dict[str, Any], str]]:
-    """The values of each row by column, and what is wrong with the row; empty if nothing is."""
+    """Yields the values of each row by column, and what is wrong with the row ("" if nothing is)."""
     try:
         rows = batch.to_pylist()
-    except UnicodeDecodeError:  # in some cell: cells are read one by one, to find the row
+    except UnicodeDecodeError:  # some cell is wrong; reading cells one by one finds its row
         yield from (_cells(batch, i) for i in range(batch.num_rows))
     else:
         yield from ((row, "") for row in rows)

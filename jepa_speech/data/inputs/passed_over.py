@@ -1,4 +1,4 @@
-"""What a listing leaves out: counted, with the first of each kind, so that nothing is passed over in silence."""
+"""Counts of what a listing leaves out, with the first item of each kind, so that nothing is skipped silently."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,12 +17,12 @@ SENTENCES = {
     ),
     "archive": ("archives within a folder are not opened", "{count} {what}", ": name them as --input"),
     "member": ("members of archives that are neither audio nor .json or .txt", "{count} {what}", ""),
-    "column": ("columns whose type is no label's", "{what}", ""),
+    "column": ("columns of types that give no labels", "{what}", ""),
     "label": ("labels that belong to no recording", "{count} of {what}", ""),
-    "text": ("texts that a cut holds only in part, left out", "{count} of {what}", ""),
-    "segment": ("rows with start or end, which make no segment without offset", "{count} of {what}", ""),
+    "text": ("texts left out, because the cut holds only a part of them", "{count} of {what}", ""),
+    "segment": ("rows with start or end but no offset, read as whole files", "{count} of {what}", ""),
 }
-SHOWN = 5  # of a kind, in a line for people
+SHOWN = 5  # counts of a kind in its printed line
 KEPT = 1000  # of a kind; all others are counted as OTHERS
 OTHERS = "others"
 
@@ -43,7 +43,7 @@ class PassedOver:
 
 
 def together(several: Iterable[Found]) -> Found:
-    """What several listings left out."""
+    """Returns the sum of what several listings left out."""
     total = PassedOver()
     for found in several:
         for kind, whats in found.items():
@@ -53,7 +53,7 @@ def together(several: Iterable[Found]) -> Found:
 
 
 def sentences(found: Found) -> list[str]:
-    """A line for people for each kind."""
+    """Returns one line to print for each kind."""
     said = []
     for kind, (sentence, one, remedy) in SENTENCES.items():
         if whats := found.get(kind):

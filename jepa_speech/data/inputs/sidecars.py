@@ -13,7 +13,7 @@ import numpy as np
 from jepa_speech.data.inputs.lines import UTF8_MARK, not_utf8
 from jepa_speech.files import each_once
 
-SUFFIXES = (".txt", ".json")  # where both give a field, the later one holds
+SUFFIXES = (".txt", ".json")  # the later one wins if both give a field
 MOST_BYTES = 1 << 20
 
 
@@ -22,11 +22,11 @@ class WrongSidecar(ValueError):
 
 
 class Sidecars:
-    """Where the .json and .txt of an archive lie, in any order, and which of them belongs to which recording.
+    """The places of the .json and .txt members of an archive, in any order, and the recordings to which they belong.
 
-    Names belong together up to their last dot (a.b.flac, a.b.json). In an archive where no names with several dots do,
-    they belong together up to their first one, as in webdataset (a.audio.flac, a.text.txt); of several sidecars of
-    one suffix, then, only one of the recording's own name.
+    Names match up to their last dot (a.b.flac, a.b.json). If no names with several dots match so in an archive, names
+    match up to their first dot, as in webdataset (a.audio.flac, a.text.txt). Of several sidecars with one suffix, then
+    only one with the recording's own name counts.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Sidecars:
             self._dotted.append(stem)
 
     def close(self) -> None:
-        """Makes them ready to be looked up, once all members of the archive were added."""
+        """Prepares lookups, once all members of the archive were added."""
         stems = np.array(self._stems, np.uint64)
         self._by_first_dot = not np.isin(np.array(self._dotted, np.uint64), stems).any()
         keys = np.array(self._keys, np.uint64) if self._by_first_dot else stems
@@ -59,13 +59,13 @@ class Sidecars:
         self._used = np.zeros(len(keys), bool)
 
     def labels(self, path: PurePosixPath, file: int) -> dict[str, Any]:
-        """What the sidecars of a recording say. Raises WrongSidecar."""
+        """Returns the labels in the sidecars of a recording. Raises WrongSidecar."""
         said: dict[str, Any] = {}
         for i in self._of(path):
             self._used[i] = True
             suffix, size = SUFFIXES[self._suffixes[i]], self._sizes[i]
             if size < 0:
-                raise WrongSidecar(f"its {suffix} is no plain file of up to {MOST_BYTES >> 20} MB")
+                raise WrongSidecar(f"its {suffix} is not a regular file of up to {MOST_BYTES >> 20} MB")
             try:
                 said |= _read(suffix, os.pread(file, size, self._offsets[i]))
             except UnicodeDecodeError as error:
@@ -75,7 +75,7 @@ class Sidecars:
         return said
 
     def unused(self) -> tuple[int, int]:
-        """How many belong to no recording, and where the first of these lies."""
+        """Returns the number of sidecars without a recording, and the place of the first."""
         offsets = np.array(self._offsets, np.uint64)[~self._used]
         return len(offsets), int(offsets.min()) if len(offsets) else -1
 
@@ -87,13 +87,13 @@ class Sidecars:
         for suffix in range(len(SUFFIXES)):
             found = [i for i in self._order[first:end].tolist() if self._suffixes[i] == suffix]
             if len(found) > 1:
-                found = [i for i in found if self._stems[i] == stem][-1:]  # the last of a name holds, as in any tar
+                found = [i for i in found if self._stems[i] == stem][-1:]  # the last of a name wins, as in any tar
             chosen += found
         return chosen
 
 
 def _hashes(path: PurePosixPath) -> tuple[int, int]:
-    """Of a member's name up to its last dot, and up to its first one."""
+    """Returns hashes of a member's name up to its last dot and up to its first dot."""
     names = path.stem, path.name.partition(".")[0]
     digests = (
         hashlib.blake2b(str(path.parent / name).encode("utf-8", "surrogateescape"), digest_size=8).digest()

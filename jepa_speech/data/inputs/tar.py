@@ -15,15 +15,15 @@ from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
 HEADER_BYTES = 1 << 20
-# What a damaged header raises: tarfile takes for granted that numbers in extended headers are numbers.
+# tarfile raises these for a damaged header, since it does not check numbers in extended headers.
 DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
 
 
 def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
     """An entry per recording. Names that leave the archive, links, devices and sparse files are refused.
 
-    Where the archive breaks off or a header is damaged, an entry says so: tar cannot know what was lost. All headers
-    are read twice, since sidecars may lie anywhere.
+    If the archive breaks off or a header is damaged, an entry says so, because the lost names are unknown. All headers
+    are read twice, since sidecars may be anywhere.
     """
     try:
         with archive.open("rb") as raw:
@@ -52,7 +52,7 @@ def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
 
 
 class _Headers:
-    """A file for tarfile that holds no header's claim of a long name to be worth gigabytes, or less than nothing."""
+    """A file for tarfile that refuses a header's claim of a name of gigabytes, or of a negative length."""
 
     def __init__(self, raw: BinaryIO):
         self.seek, self.tell, self._raw = raw.seek, raw.tell, raw
@@ -78,7 +78,7 @@ def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
                 break
             yield member
             archive.members.clear()  # tarfile would keep them all
-            if archive.offset <= member.offset:  # it would go back, and never come to an end
+            if archive.offset <= member.offset:  # the reader would move backwards and never end
                 yield f"a member of {member.size} bytes, at byte {member.offset}; copy or make it again"
                 return
             if member.offset_data + member.size > size:
@@ -98,7 +98,7 @@ def _is_hidden(member: tarfile.TarInfo) -> bool:
 
 
 def _is_recording(member: tarfile.TarInfo, passed: PassedOver) -> bool:
-    """Whether to list a member. Audio that is not, and files of other types, are counted."""
+    """Whether to list a member. Audio that is not read and files of other types are counted."""
     path = PurePosixPath(member.name)
     suffix = path.suffix.lower()
     if _is_hidden(member):
@@ -127,7 +127,7 @@ def _entry(archive: Path, stamp: tuple[int, int], member: tarfile.TarInfo) -> En
 
 
 def _labelled(entry: Entry, sidecars: Sidecars, file: int) -> Entry:
-    """The entry of a recording with what its sidecars say."""
+    """Returns the entry of a recording with the labels of its sidecars."""
     try:
         labels = sidecars.labels(PurePosixPath(entry.source), file)
     except WrongSidecar as error:

@@ -1,4 +1,4 @@
-"""What a file looks like that is no manifest of a known kind, for the line that says so."""
+"""Describe a file that is not a known kind of manifest, for a message."""
 
 import json
 
@@ -19,7 +19,7 @@ SHOWN = 60  # characters
 
 
 def looks_like(head: bytes) -> str:
-    """What a file with these first bytes is, in words; empty if it may be JSON lines (or holds nothing)."""
+    """Returns in words what a file with these first bytes is; "" if it may be JSON lines or is empty."""
     for magic, words in MAGIC.items():
         if head.startswith(magic):
             return words

@@ -58,7 +58,7 @@ def text_of(rows: Rows | list[str], out: Path) -> bytes:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a list that the layout promises, without those that are empty. UserError for another encoding."""
+    """Returns the lines of a list of the corpus that are not empty. Raises UserError for another encoding."""
     if not path.is_file():
         raise UserError(f"{path}: no such file: give the folder that holds the corpus as it is published")
     return (line for _, line in text_lines(path))
@@ -70,8 +70,8 @@ def is_inside(path: Path, folder: Path) -> bool:
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    """What a pattern finds below a folder, in order of names. Hidden files and folders are left out, as `prepare` does:
-    macOS leaves a ._x.wav that is no audio beside each x.wav on foreign disks."""
+    """Returns the paths that match a pattern below a folder, in order of names, without hidden ones, as in `prepare`:
+    macOS writes a ._x.wav that is not audio for each x.wav on other file systems."""
     return sorted(
         p for p in folder.glob(pattern) if not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )

@@ -41,7 +41,7 @@ def test_other_kinds_are_named_in_one_line(name, packed, tmp_path, capsys):
     path.write_bytes(gzip.compress(contents.encode()) if packed else contents.encode())
     assert cli.main(["prepare", "--input", str(path), "--out", str(tmp_path / "store")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"jepa-speech prepare: {path}: no manifest that is known, but ") and words in error
+    assert error.startswith(f"jepa-speech prepare: {path}: not a known kind of manifest, but ") and words in error
     assert "JSON lines" in error and "fairseq" in error and "Lhotse" in error and error.count("\n") == 1
     assert not (tmp_path / "store").exists()
 
