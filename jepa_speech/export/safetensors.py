@@ -86,7 +86,9 @@ def _arrays(header: dict[str, Any], data: np.ndarray, path: str) -> dict[str, np
     arrays, end = {}, 0
     for name, dtype, shape, start, stop in entries:
         if start != end or stop - start != math.prod(shape) * dtype.itemsize:
-            raise UserError(f"{path}: the offsets of {checked.shown(name)} do not match its shape; {AGAIN}")
+            raise UserError(
+                f"{path}: the offsets of {checked.shown(name)} do not fit its shape and the arrays before it; {AGAIN}"
+            )
         if stop > len(data):
             raise UserError(
                 f"{path}: not a whole safetensors file (the bytes of {checked.shown(name)} are cut off); {AGAIN}"

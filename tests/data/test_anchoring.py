@@ -133,7 +133,9 @@ def test_posteriors_that_are_nan_are_no_labels(make, bad, store):
         "layer:1", "layer-1-bad", 39, lambda wave: np.full((grid.frames(len(wave)), 39), bad, np.float32)
     )
     anchor = make(features="layer:1", checkpoint_fingerprint="bad", seed=5)
-    with pytest.raises(UserError, match=r"posteriors are NaN in recordings 0 to 5; fit the anchor again, or"):
+    with pytest.raises(
+        UserError, match=r"posteriors are NaN in recordings 0 to 5; fit the anchor again; if its features"
+    ):
         anchoring.label(store, anchor, 1, features=features)
     with pytest.raises(UserError, match="no labels of anchor"):
         Labels(store, anchor)

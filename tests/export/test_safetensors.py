@@ -37,11 +37,19 @@ def test_half_precision_of_both_kinds(tmp_path):
     [
         ({"a": entry(0, 8, [2])}, b"1234", "the bytes of 'a' are cut off"),
         ({"a": entry(0, 4, [1])}, b"12345678", "8 bytes of arrays, but its header gives 4"),  # more than it should be
-        ({"a": entry(4, 8, [1])}, b"12345678", "'a' are not where"),  # a gap
-        ({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, b"123456789012", "'b' are not where"),  # an overlap
-        ({"a": entry(0, 8, [2]), "b": entry(0, 8, [2])}, b"12345678", "'b' are not where"),  # the same bytes twice
-        ({"a": entry(0, 8, [3])}, b"12345678", "'a' are not where"),  # another shape
-        ({"a": entry(8, 0, [2])}, b"12345678", "'a' are not where"),
+        ({"a": entry(4, 8, [1])}, b"12345678", "offsets of 'a' do not fit its shape"),  # a gap
+        (
+            {"a": entry(0, 8, [2]), "b": entry(4, 12, [2])},
+            b"123456789012",
+            "offsets of 'b' do not fit its shape",
+        ),  # an overlap
+        (
+            {"a": entry(0, 8, [2]), "b": entry(0, 8, [2])},
+            b"12345678",
+            "offsets of 'b' do not fit its shape",
+        ),  # the same bytes twice
+        ({"a": entry(0, 8, [3])}, b"12345678", "offsets of 'a' do not fit its shape"),  # another shape
+        ({"a": entry(8, 0, [2])}, b"12345678", "offsets of 'a' do not fit its shape"),
         ({"a": entry(0, 8, [-1, -2])}, b"12345678", r"'a': shape\[0\] = -1: expected at least 0"),
         ({"a": entry(-8, 0, [2])}, b"12345678", r"'a': data_offsets\[0\] = -8"),
         ({"a": entry(0, 4, [1.0])}, b"1234", r"'a': shape\[0\] = 1.0: expected int"),

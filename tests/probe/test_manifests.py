@@ -268,8 +268,8 @@ def test_what_a_manifest_leaves_out_is_named(folder, capsys):
     longer = CUT | {"supervisions": [{"start": -0.3, "duration": 2.0, "text": "reaches over both ends"}]}
     write_jsonl(folder / "cuts.jsonl", [CUT, longer])
     with pytest.raises(
-        UserError, match=r"cuts\.jsonl:2: the field text is missing; texts that a cut holds only in part"
+        UserError, match=r"cuts\.jsonl:2: the field text is missing; texts left out, because the cut holds only a part"
     ):
         read_manifest(folder / "cuts.jsonl", asr.text_of)
     assert len(read_manifest(folder / "cuts.jsonl")) == 2
-    assert "texts that a cut holds only in part, left out: 1 of cuts.jsonl" in capsys.readouterr().err
+    assert "texts left out, because the cut holds only a part of them: 1 of cuts.jsonl" in capsys.readouterr().err

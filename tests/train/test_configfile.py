@@ -175,7 +175,7 @@ def test_a_run_older_than_a_key_outside_sections_goes_on(folder, capsys, lacking
         del (old[section] if section else old)[name]
     (folder / "run" / "config.json").write_text(json.dumps(old))
     claim_workdir(folder / "run", config)
-    assert f"is older than the config keys {', '.join(sorted(lacking))}: at their" in capsys.readouterr().out
+    assert f"is older than the config keys {', '.join(sorted(lacking))}: the run continues" in capsys.readouterr().out
     section, _, name = lacking[0].rpartition(".")
     (config[section] if section else config)[name] = "something"
     with pytest.raises(UserError, match=rf"{lacking[0]} = None, not 'something'"):
