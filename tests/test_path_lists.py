@@ -33,6 +33,12 @@ def test_what_exists_as_written_comes_first(made, name, quoted):
     assert weighted_paths(f"{name}:0.5", "data.store") == [(name, 0.5)]
 
 
+def test_a_list_may_be_longer_than_a_file_name(made):
+    names = [f"store-{number}" for number in range(40)]
+    made(*names)
+    assert weighted_paths(",".join(f"{name}:1" for name in names), "data.store") == [(name, 1.0) for name in names]
+
+
 def test_weights_and_commas_of_names_in_one_list(made):
     made("a,b", "st:2024", "c")
     assert weighted_paths("a,b:1,st:2024:0.5, c:3", "anchor.path") == [("a,b", 1), ("st:2024", 0.5), ("c", 3)]

@@ -18,7 +18,7 @@ from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
 from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.objectives import build
-from jepa_speech.train.checkpoint import Checkpoints, by_path
+from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
 from jepa_speech.train.configfile import config_of_a_run, load_config, plain
 from jepa_speech.train.state import TrainState
 
@@ -173,12 +173,14 @@ def test_a_language_model_lets_it_write_only_words(made, trained, tmp_path):
 
 
 def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tmp_path, capsys):
-    """Beside a newer one that has unlearnt everything."""
+    """Beside a newer one whose head has unlearnt everything."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     like = jax.eval_shape(build(json.loads((run / "config.json").read_text())).init, jax.random.PRNGKey(0))
-    zero, nothing = np.zeros((), np.int32), jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    params, slow = arranged(read_weights(run)[1], like, str(run))
+    params["head"] = jax.tree.map(np.zeros_like, params["head"])
+    zero = np.zeros((), np.int32)
     with Checkpoints(run, keep=1, best="heldout_cer") as checkpoints:
-        worst = TrainState(*nothing, {}, zero, np.asarray(jax.random.PRNGKey(0)), zero, zero)
+        worst = TrainState(params, slow, {}, zero, np.asarray(jax.random.PRNGKey(0)), zero, zero)
         checkpoints.save(151, worst, {"heldout_cer": 1.0})
 
     def told(best: str) -> tuple[dict, str, str]:

@@ -150,12 +150,12 @@ def test_layerdrop_has_its_rate():
 
 
 def test_random_vectors_fill_hidden_frames(waves):
-    made = pure(replace(TINY, blocks=0, input_dropout=0.0, dropout=0.0), "random")
+    made = pure(replace(TINY, blocks=1, input_dropout=0.0, dropout=0.0), "random")
     params = jax.jit(made.init)(jax.random.key(0))
     wave, lengths = waves
     mask = jnp.zeros((2, TINY.frames(8_000)), bool).at[:, 5:10].set(True)
     apply = jax.jit(made.apply)
-    a, b = (apply(params, wave, lengths, mask, jax.random.split(jax.random.key(n), 2)).z for n in (0, 1))
+    a, b = (apply(params, wave, lengths, mask, jax.random.split(jax.random.key(n), 2)).layers[0] for n in (0, 1))
     assert np.abs(a[:, 5:10] - b[:, 5:10]).min() > 0
     np.testing.assert_array_equal(a[:, 15:], b[:, 15:])
 
@@ -165,7 +165,7 @@ def test_gradient_scale_counts_once_for_features_and_energy(waves):
     wave, lengths = waves[0][:, :2_000], jnp.array([2_000, 2_000])
 
     def gradients(scale):
-        made = pure(replace(TINY, blocks=0, gradient_scale=scale))
+        made = pure(replace(TINY, blocks=1, gradient_scale=scale))
         params = jax.jit(made.init)(jax.random.key(0))
 
         def parts(params):

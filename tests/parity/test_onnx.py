@@ -47,4 +47,4 @@ def test_onnxruntime_gives_our_layers(name, tmp_path, capsys):
             exact = np.stack(ours.represent(wave, 16_000).layers)
             assert np.abs(exact - layers[:, : exact.shape[1]]).max() < TOLERANCE, len(wave)
     assert main(["export", "onnx", str(run), "--out", out]) == 1
-    assert "it is there already" in capsys.readouterr().err
+    assert "there is a model.onnx in it" in capsys.readouterr().err
