@@ -19,6 +19,7 @@ from jepa_speech.features.grid import SAMPLE_RATE, WINDOW
 MAX_SECONDS = 2 * 3600.0  # a recording is held whole in memory: 230 MB an hour, and as much again to encode it
 RATES = (1_000, 1_000_000)  # Hz; a header outside this is broken, whatever its samples are
 BLOCK = 1 << 18  # samples of all channels decoded at a time
+LOUDEST = 1e30  # times full scale: beyond it, sums of float32 samples (means of channels, resampling) may overflow
 UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream that does not say how long it is
 END_SLACK = 0.01  # s: a segment that ends so close to the file's end was rounded, and means it
 DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
@@ -143,8 +144,10 @@ def _limited(blocks: Iterable[np.ndarray], sound: Reader) -> Iterator[np.ndarray
         frames += len(block)
         # Estimated lengths (mp3) may be off, so the limit is held on what is read as well as on what is promised.
         _within_limits(frames / sound.samplerate)
-        if not np.isfinite(block).all():
-            raise Rejected("not_finite", f"NaN or infinite samples before {frames / sound.samplerate:.2f} s")
+        if not (np.abs(block) < LOUDEST).all():  # not of NaN either
+            raise Rejected(
+                "not_finite", f"NaN, infinite or senselessly large samples before {frames / sound.samplerate:.2f} s"
+            )
         yield block
     if not frames:
         raise Rejected("empty", "a header without samples")

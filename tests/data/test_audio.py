@@ -70,6 +70,16 @@ def test_resampled_as_soxr_does_in_one_go(tmp_path, rate, monkeypatch):
     np.testing.assert_allclose(wave / 32768, oracle, atol=2e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_whose_sums_overflow_are_refused_and_very_loud_ones_are_not(tmp_path, channels):
+    wave = np.tile(np.float32([[1.0], [-1.0], [-1.0]]), (1_000, channels))
+    soundfile.write(tmp_path / "loud.wav", 1e29 * wave, 16_000, subtype="FLOAT")
+    assert np.abs(load(tmp_path / "loud.wav")[0]).max() == 32767
+    soundfile.write(tmp_path / "louder.wav", np.float32(3e38) * wave, 16_000, subtype="FLOAT")
+    with pytest.raises(Rejected, match="senselessly large"):
+        load(tmp_path / "louder.wav")
+
+
 def test_standardise_by_hand():
     quiet = np.array([0.25, -0.25, 0.25, -0.25], np.float32)
     np.testing.assert_array_equal(standardise(quiet + 0.5), [8192, -8192, 8192, -8192])
