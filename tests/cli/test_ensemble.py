@@ -119,5 +119,5 @@ def test_analyze_finds_an_anchor_whose_path_has_a_colon_or_a_comma(tmp_path, mon
             anchor, why = open_anchor({"anchor": {"path": text}}, None)
             assert anchor is not None and why == ""
     assert "an ensemble of anchors" in open_anchor({"anchor": {"path": "v:2/g.npz:1,a,b/g.npz:1"}}, None)[1]
-    assert "no anchor in its config" in open_anchor({"anchor": {"path": ""}}, None)[1]
+    assert "the config names no anchor" in open_anchor({"anchor": {"path": ""}}, None)[1]
     assert "nowhere.npz is not there" in open_anchor({"anchor": {"path": "v:2/g.npz"}}, "nowhere.npz")[1]
