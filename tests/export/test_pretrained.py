@@ -258,7 +258,7 @@ def test_a_config_of_which_a_character_was_changed_is_not_loaded(tmp_path, monke
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(UserError, match=r"config\.json: damaged, .*; restore it; if you edited it") as caught:
+    with pytest.raises(UserError, match=r"config\.json: damaged \(.*\); restore it; if you edited it") as caught:
         jepa_speech.load_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
 
