@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="INPUT",
-        help="folders of wav/flac/ogg/opus/mp3, JSON lines (also NeMo's and Lhotse's), fairseq's .tsv, Kaldi data "
-        "directories, tar, parquet; what each is shows in its content",
+        help="folders of recordings (wav, flac, ogg, mp3, sph, aiff and others), JSON lines (also NeMo's and "
+        "Lhotse's), fairseq's .tsv, Kaldi data directories, tar, parquet; what each is shows in its content",
     )
     parser.add_argument(
         "--root", metavar="DIR", help="recordings may lie anywhere in DIR, not just in their input's own"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.data.inputs.folder import SUFFIXES
+from jepa_speech.data.inputs.suffixes import SUFFIXES
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
 from jepa_speech.train.checkpoint import steps_of

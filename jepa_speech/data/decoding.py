@@ -11,6 +11,7 @@ import soundfile
 import soxr
 
 from jepa_speech.data.containers import check
+from jepa_speech.data.containers.foreign import named
 from jepa_speech.data.containers.promise import Promise
 from jepa_speech.data.place import Place, Rejected, opened, stamp_of
 from jepa_speech.data.reader import Reader, reader_of
@@ -80,15 +81,18 @@ def slack(seconds: float) -> float:
 
 @contextmanager
 def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
+    head = b""
     try:
         with opened(place) as file:
+            head = file.at(0, 1024)
             promise = Promise() if place.is_segment else check(file)
             with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
                 if not RATES[0] <= sound.samplerate <= RATES[1]:
                     raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")
                 yield sound, promise
     except soundfile.LibsndfileError as error:
-        raise Rejected("unreadable", f"{error.error_string} (is it whole, and wav, flac, ogg, opus or mp3?)") from error
+        detail = named(head) or f"{error.error_string} (is it whole, and of a type that docs/data.md lists?)"
+        raise Rejected("unreadable", detail) from error
 
 
 def _whole(place: Place) -> Place:

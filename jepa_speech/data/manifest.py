@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
 from jepa_speech.data.inputs.entry import Entry
-from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
+from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.data.inputs.unknown import KNOWN, looks_like
 from jepa_speech.errors import UserError
 

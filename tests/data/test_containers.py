@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from tones import tone
 
-from jepa_speech.data.containers import check, flac, mp3, ogg, wav
+from jepa_speech.data.containers import check, flac, mp3, ogg, sized, wav
 from jepa_speech.data.containers.crc16 import TABLE, crc16
 from jepa_speech.data.place import Rejected, Window
 
@@ -84,3 +84,42 @@ def test_ogg_streams_that_are_not_one():
 def test_bytes_of_nothing_promise_nothing():
     for data in (b"", b"R", b"RIFF", b"OggQ", b"ID3", bytes(100), b"\xff"):
         assert check(window(data)).frames is None
+
+
+SIZED = ("AIFF", "AU", "CAF", "NIST", "W64", "VOC")
+
+
+@pytest.mark.parametrize("container", SIZED)
+def test_a_file_that_was_cut_is_named_in_every_encoding(container):
+    """libsndfile reads what is left of it."""
+    encodings = soundfile.available_subtypes(container)
+    whole = [encoded(container, name) for name in encodings if name != "DWVW_12"]  # which libsndfile does not write
+    for data in [*whole, encoded(container, rate=8000)]:
+        assert sized.is_it(window(data)) and check(window(data)).frames is None
+        for length in (len(data) - 40, len(data) // 2):
+            with pytest.raises(Rejected, match="promises are not there") as caught:
+                check(window(data[:length]))
+            assert caught.value.reason == "truncated"
+
+
+def test_sizes_that_a_writer_to_a_pipe_does_not_know():
+    au, caf = encoded("AU"), encoded("CAF")
+    check(window(au[:8] + b"\xff" * 4 + au[12:]))
+    at = caf.index(b"data") + 4
+    check(window(caf[:at] + b"\xff" * 8 + caf[at + 8 :]))
+    nist = encoded("NIST")
+    for old, new in ((b"sample_count", b"other_number"), (b"-s3 pcm", b"-s3 xyz"), (b"   1024", b"      ?")):
+        assert old in nist
+        check(window(nist.replace(old, new)))
+
+
+@pytest.mark.parametrize("container", SIZED)
+def test_no_header_of_a_sized_file_hangs_or_crashes(container):
+    data, rng = encoded(container), np.random.default_rng(0)
+    for _ in range(200):
+        bad = bytearray(data[:400])
+        bad[rng.integers(8, 60)] = rng.integers(256)
+        try:
+            check(window(bytes(bad)))
+        except Rejected as error:
+            assert error.reason == "truncated"

@@ -4,17 +4,17 @@ libsndfile passes over much of it in silence: a WAV that ends early, a page of O
 without its end.
 """
 
-from jepa_speech.data.containers import flac, mp3, ogg, wav
+from jepa_speech.data.containers import flac, mp3, ogg, sized, wav
 from jepa_speech.data.containers.promise import Promise
 from jepa_speech.data.place import Window
 
 
 def check(file: Window) -> Promise:
-    """Looks through a container, known by its first bytes; one that is not WAV, Ogg, FLAC or MP3 promises nothing.
+    """Looks through a container, known by its first bytes; one of no kind known here promises nothing.
 
     Raises Rejected: truncated, bad_length, damaged, empty, refused.
     """
-    for kind in (wav, ogg, flac, mp3):
+    for kind in (wav, ogg, flac, sized, mp3):
         if kind.is_it(file):
             return kind.check(file)
     return Promise()

@@ -7,17 +7,9 @@ from pathlib import Path
 from jepa_speech.data.inputs.entry import Bounds, Entry
 from jepa_speech.data.inputs.librispeech import transcripts
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.errors import UserError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-# Listed so that they are refused by name; passing them over would look as if all was well.
-REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr")
-# Audio that is not read, and video that may hold audio: counted, because many corpora have such files.
-UNREAD_SUFFIXES = (
-    ".3gp", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".ape", ".au", ".avi", ".awb", ".caf", ".dff", ".dsf", ".gsm",
-    ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp4", ".mpg", ".nist", ".oga", ".pcm", ".ra", ".raw", ".rf64",
-    ".shn", ".snd", ".sph", ".spx", ".tta", ".voc", ".vox", ".w64", ".weba", ".webm", ".wv", ".wv1", ".wv2",
-)  # fmt: skip
 BESIDE = (".ctm", ".eaf", ".json", ".lab", ".phn", ".srt", ".textgrid", ".trn", ".txt", ".vtt", ".wrd")
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".flac.gz")
 

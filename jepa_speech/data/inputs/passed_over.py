@@ -9,7 +9,11 @@ Found = dict[str, dict[str, dict[str, Any]]]  # kind (of SENTENCES) -> what -> {
 
 SENTENCES = {
     "hidden": ("hidden, left out", "{count} {what}", ""),
-    "suffix": ("audio that is not read", "{count} {what}", ": convert them to FLAC or WAV"),
+    "suffix": (
+        "audio that is not read",
+        "{count} {what}",
+        ": convert them to FLAC or WAV, for example by ffmpeg -i IN OUT.flac",
+    ),
     "beside": (
         "files beside recordings, which give no labels in a folder",
         "{count} {what}",

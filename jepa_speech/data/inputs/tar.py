@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from jepa_speech.data.inputs.entry import Entry
-from jepa_speech.data.inputs.folder import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES, is_hidden, is_recording
+from jepa_speech.data.inputs.folder import is_hidden, is_recording
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.inputs.sidecars import SUFFIXES as SIDECARS
 from jepa_speech.data.inputs.sidecars import Sidecars, WrongSidecar
+from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 

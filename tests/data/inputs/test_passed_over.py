@@ -84,57 +84,57 @@ def test_links_into_a_hidden_folder_are_taken_by_their_names(tmp_path):
 
 def test_audio_that_is_not_read_is_named(tmp_path, capsys):
     wav = write_tones(tmp_path / "in", 2)[0].read_bytes()
-    names = ["a.sph", "b.SPH", "deep/c.aiff", "d.au", "e.webm", "f.mp4", "g.caf", "shards.tar", ".h.sph", "notes.txt"]
+    names = ["a.ape", "b.APE", "deep/c.mka", "d.raw", "e.webm", "f.mp4", "g.wv", "shards.tar", ".h.ape", "notes.txt"]
     (tmp_path / "in" / "deep").mkdir()
     for name in names:
         (tmp_path / "in" / name).write_bytes(b"?")
-    whats = {".sph": (2, "a.sph"), ".aiff": (1, "deep/c.aiff")} | {
-        f".{name}": (1, f"{letter}.{name}") for letter, name in zip("defg", ("au", "webm", "mp4", "caf"), strict=True)
+    whats = {".ape": (2, "a.ape"), ".mka": (1, "deep/c.mka")} | {
+        f".{name}": (1, f"{letter}.{name}") for letter, name in zip("defg", ("raw", "webm", "mp4", "wv"), strict=True)
     }
     assert left_out(tmp_path / "in") == {"suffix": whats, "archive": {".tar": (1, "shards.tar")}}
     command = ["prepare", "--input", str(tmp_path / "in"), "--json", str(tmp_path / "found.json")]
     for how in (["--check"], ["--out", str(tmp_path / "store"), "--workers", "1"], ["--out", str(tmp_path / "store")]):
         assert cli.main(command + how) == 0
         assert (
-            "not read: 2 .sph, 1 .au, 1 .webm, 1 .mp4, 1 .caf and 1 more (first: a.sph): convert them"
+            "not read: 2 .ape, 1 .raw, 1 .webm, 1 .mp4, 1 .wv and 1 more (first: a.ape): convert them"
             in capsys.readouterr().out
         )
         suffixes = json.loads((tmp_path / "found.json").read_text())["passed_over"]["suffix"]
         assert {suffix: note["count"] for suffix, note in suffixes.items()} == {k: n for k, (n, _) in whats.items()}
     assert cli.main(["inspect", str(tmp_path / "store")]) == 0
-    assert "2 .sph" in capsys.readouterr().out
-    archive = tar_of(tmp_path / "x.tar", {"a.wav": wav, "b.sph": b"?", "c.cls": b"1", "README": b"?"})
-    assert left_out(archive) == {"suffix": {".sph": (1, "b.sph")}, "member": {".cls": (1, "c.cls")}}
+    assert "2 .ape" in capsys.readouterr().out
+    archive = tar_of(tmp_path / "x.tar", {"a.wav": wav, "b.ape": b"?", "c.cls": b"1", "README": b"?"})
+    assert left_out(archive) == {"suffix": {".ape": (1, "b.ape")}, "member": {".cls": (1, "c.cls")}}
 
 
 def test_only_audio_that_is_not_read(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     os.mkdir(os.fsencode(tmp_path) + b"/in/caf\xe9")  # noqa: PTH102
-    (tmp_path / os.fsdecode(b"in/caf\xe9/x.sph")).write_bytes(b"?")
+    (tmp_path / os.fsdecode(b"in/caf\xe9/x.ape")).write_bytes(b"?")
     for how in (["--check"], ["--out", str(tmp_path / "store")]):
         assert cli.main(["prepare", "--input", str(tmp_path / "in"), *how, "--json", str(tmp_path / "found.json")]) == 1
         error = capsys.readouterr().err
-        assert "no recordings there" in error and r"not read: 1 .sph (first: caf\udce9/x.sph): convert" in error
-        assert json.loads((tmp_path / "found.json").read_text())["passed_over"]["suffix"][".sph"]["count"] == 1
+        assert "no recordings there" in error and r"not read: 1 .ape (first: caf\udce9/x.ape): convert" in error
+        assert json.loads((tmp_path / "found.json").read_text())["passed_over"]["suffix"][".ape"]["count"] == 1
     write_tones(tmp_path / "in", 1)
-    assert prepare([tmp_path / "in"], tmp_path / "store", workers=1)["passed_over"]["suffix"][".sph"]["count"] == 1
+    assert prepare([tmp_path / "in"], tmp_path / "store", workers=1)["passed_over"]["suffix"][".ape"]["count"] == 1
 
 
 def test_a_folder_for_embed_or_transcribe_says_it_too(tmp_path, capsys):
     write_tones(tmp_path, 1)
-    (tmp_path / "x.aiff").write_bytes(b"?")
+    (tmp_path / "x.ape").write_bytes(b"?")
     assert [entry.source for entry in named([str(tmp_path)])] == [str(tmp_path / "tone000.wav")]
-    assert f"{tmp_path}: audio that is not read: 1 .aiff (first: x.aiff)" in capsys.readouterr().err
+    assert f"{tmp_path}: audio that is not read: 1 .ape (first: x.ape)" in capsys.readouterr().err
 
 
 def test_parts_and_joined_stores_say_it_too(tmp_path):
     results = []
     for name in ("a", "b"):
         write_tones(tmp_path / name, 2, seed=ord(name))
-        (tmp_path / name / "x.sph").write_bytes(b"?")
+        (tmp_path / name / "x.ape").write_bytes(b"?")
         results.append(prepare([tmp_path / name], tmp_path / f"store_{name}", workers=1)["passed_over"])
     joined = join([tmp_path / "store_a", tmp_path / "store_b"], tmp_path / "both")
-    assert joined["passed_over"] == {"suffix": {".sph": {"count": 2, "first": "x.sph"}}} == together(results)
+    assert joined["passed_over"] == {"suffix": {".ape": {"count": 2, "first": "x.ape"}}} == together(results)
     as_an_older_store(tmp_path / "store_a")
     assert prepare([tmp_path / "a"], tmp_path / "store_a", workers=1)["passed_over"] == {}
     assert cli.main(["inspect", str(tmp_path / "store_a")]) == 0
