@@ -31,9 +31,15 @@ from transformers import AutoFeatureExtractor, {kind}
 extractor, model = AutoFeatureExtractor.from_pretrained("DIR"), {kind}.from_pretrained("DIR"{option}).eval()
 inputs = extractor(wave, sampling_rate=16_000, return_tensors="pt")  # wave (S,), 16 kHz, of any level
 with torch.no_grad():
-    layers = model(**inputs, output_hidden_states=True).hidden_states  # (B, T, D) each, 50 frames a second
+    out = model(**inputs, output_hidden_states=True)
+layers = (*out.hidden_states[:-1], out.last_hidden_state)  # (B, T, D) each, 50 frames a second
 ```
+
+`layers` are those of jepa_speech: the input of the first block, then each block's output. {last}
 """
+LAST = "Here they are `hidden_states`."
+LAST_PRE_NORM = """The last one is taken after the
+closing layer norm; the last entry of `hidden_states` is taken before it in transformers 5."""
 NORMALISED_OVER_TIME = """**Run it without padding**, one recording at a time (or only recordings of equal length
 together): the front-end normalises over time, and would count the padding in.
 """
@@ -48,7 +54,11 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
     name, remote = CLASSES[exported.config["model_type"]], own(exported.config)
     code = "the torch code beside it" if remote else "transformers"
-    use = USE.format(kind="AutoModel" if remote else name, option=", trust_remote_code=True" if remote else "")
+    use = USE.format(
+        kind="AutoModel" if remote else name,
+        option=", trust_remote_code=True" if remote else "",
+        last=LAST_PRE_NORM if exported.config.get("do_stable_layer_norm") else LAST,
+    )
     count = sum(array.size for array in exported.arrays.values())
     parts = [
         HEADER,

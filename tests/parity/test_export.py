@@ -1,6 +1,7 @@
 """Runs, exported, and loaded by transformers' own classes: the same hidden states as ours."""
 
 import numpy as np
+import pages
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -26,27 +27,26 @@ def wave(samples: int) -> np.ndarray:
 
 
 class Pair:
-    """A run, and what transformers loads of its export."""
+    """A run, and what transformers loads of its export by the code that docs/export.md shows."""
 
     def __init__(self, name, folder):
         run = small_run(folder / "run", small_config(name))
         assert main(["export", "hf", str(run), "--out", str(folder / "hf")]) == 0
-        self.ours = jepa_speech.load_pretrained(run)
-        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(folder / "hf")
+        self.ours, self.folder = jepa_speech.load_pretrained(run), folder / "hf"
+        shown: dict = {}
+        exec(pages.code(pages.text("export.md"), "def layers(inputs)").replace("DIR", str(self.folder)), shown)
+        self.extractor, self.theirs, self.shown_layers = shown["extractor"], shown["model"], shown["layers"]
         kind = MODELS[CLASSES[name]][1]
-        self.theirs, loading = kind.from_pretrained(folder / "hf", output_loading_info=True)
+        assert type(self.theirs) is kind and not self.theirs.training
+        _, loading = kind.from_pretrained(self.folder, output_loading_info=True)
         assert not any(loading.values()), loading  # nothing missing, unexpected or of another shape
-        assert type(transformers.AutoModel.from_pretrained(folder / "hf")) is kind
-        self.theirs.eval()
-        self.padded = takes_padding(read_json(folder / "hf" / "config.json"))
+        self.padded = takes_padding(read_json(self.folder / "config.json"))
 
     def their_layers(self, waves):
         """Each (B, T, D)."""
         inputs = self.extractor(waves, sampling_rate=16_000, padding=len(waves) > 1, return_tensors="pt")
         assert ("attention_mask" in inputs) == self.padded
-        with torch.no_grad():
-            out = self.theirs(**inputs, output_hidden_states=True)
-        return [x.numpy() for x in (*out.hidden_states[:-1], out.last_hidden_state)]
+        return [x.numpy() for x in self.shown_layers(inputs)]
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
@@ -64,6 +64,16 @@ def test_hidden_states_are_ours_at_every_length(pair):
     longest = [LONG] if CLASSES["hubert"] == pair.theirs.config.model_type else []
     for samples in SHORT + longest:
         check(pair, samples)
+
+
+def test_the_card_shows_how_to_get_our_layers(pair):
+    """Its code gives them, and it says truly whether `hidden_states` are the same."""
+    card, shown = (pair.folder / "README.md").read_text(), {"wave": wave(5_000)}
+    exec(pages.code(card, "layers = ").replace("DIR", str(pair.folder)), shown)
+    ours = pair.ours.represent(wave(5_000), 16_000).layers
+    assert max(np.abs(a - b[0].numpy()).max() for a, b in zip(ours, shown["layers"], strict=True)) < TOLERANCE
+    same = np.abs(shown["out"].hidden_states[-1][0].numpy() - ours[-1]).max() < TOLERANCE
+    assert same == ("Here they are `hidden_states`" in card) == (not pair.ours.config["encoder"]["pre_norm"])
 
 
 @pytest.mark.slow  # seconds each; HuBERT's is above

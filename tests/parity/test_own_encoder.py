@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pages
 import pytest
 import soundfile
 
@@ -73,6 +74,10 @@ def test_hidden_states_are_ours_in_a_padded_batch_of_five_lengths(pair):
     assert mask.sum(1).tolist() == LENGTHS.tolist()
     error, out = difference(ours, theirs, inputs["input_values"], mask)
     assert error < TOLERANCE
+    shown = {"wave": waves[2]}
+    exec(pages.code((folder / "README.md").read_text(), "layers = ").replace("DIR", str(folder)), shown)
+    for a, b in zip(shown["layers"], out.hidden_states, strict=True):  # the card says that they are the same
+        assert (a - b[2:3, :15]).abs().max() < TOLERANCE
     with torch.no_grad():
         alone = theirs(torch.tensor(waves[2])[None])  # neither a mask nor hidden states are asked for
     assert alone.hidden_states is None
