@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
+    parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
     parser.add_argument("--name", help="what to call the system (default: the folder's name)")
@@ -71,7 +72,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ways = {task: asdict((recipes or {}).get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}
     job = fingerprint.of_values(found.fingerprint, args.seed, ways)
     with partial.kept(folder / f"{name}.probe.partial", job) as kept:
-        results = evaluate.probe(name, found.extract, args.data, tasks, args.seed, recipes, cache=cache, kept=kept)
+        results = evaluate.probe(
+            name, found.extract, args.data, tasks, args.seed, recipes, cache=cache, kept=kept, root=args.root
+        )
         results["checkpoint"] = args.checkpoint
         finish(results, args, tasks, others, pooled)
     return results

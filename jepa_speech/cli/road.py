@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech import checked
+from jepa_speech.data.manifest import entries
 from jepa_speech.errors import Interrupted, UserError
-from jepa_speech.files import parse_row, read_json, read_object, write_json
+from jepa_speech.files import read_json, read_object, write_json
 from jepa_speech.ownership import claim, mark
 
 Results = dict[str, Any]
@@ -99,20 +100,17 @@ def files_of(paths: Iterable[Path]) -> Iterator[Path]:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file() and not file.name.startswith("."):
                 yield file
-                if file.suffix == ".jsonl":
-                    yield from recordings_of(file)
+                yield from recordings_of(file)
 
 
 def recordings_of(manifest: Path) -> Iterator[Path]:
-    """The files that rows of a manifest name. A line that is wrong is passed over: the verb that reads it names it."""
-    with manifest.open("rb") as file:
-        for line in file:
-            try:
-                row = parse_row(line, str(manifest))
-            except UserError:
-                continue
-            if isinstance(row.get("audio_path"), str) and "\0" not in row["audio_path"]:
-                yield manifest.parent / row["audio_path"]
+    """Yields the files that a manifest names. What is wrong in it is passed over: the verb that reads it names it."""
+    try:
+        for entry in entries([manifest], anywhere=True):
+            if entry.reason in ("", "missing"):
+                yield Path(entry.path)
+    except UserError:
+        return
 
 
 def labels_of(results: Results) -> Iterator[Path]:

@@ -38,14 +38,15 @@ NO_RATE = "n/a: every reference is empty, so there is no error rate"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="RUN", help="run folder of a training with configs/finetune_ctc.py")
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
-    parser.add_argument("--manifest", metavar="FILE.jsonl", help="instead of files: rows with audio_path and text")
+    parser.add_argument("--manifest", metavar="INPUT", help="instead of files: any input of `prepare` with texts")
+    parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
     parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")
     language_model.add_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     if bool(options.audio) == bool(options.manifest):
-        raise UsageError("name audio files, or a manifest with --manifest FILE.jsonl, and not both")
+        raise UsageError("name audio files, or a manifest with --manifest INPUT, and not both")
     beam = language_model.beam_of(options)
     listed, names, rows = recordings(options)
     before = written(Path(options.out)) if options.out else []
@@ -85,16 +86,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def recordings(options: argparse.Namespace) -> tuple[list[Entry], list[str], list[dict[str, Any]]]:
     """Returns the recordings, their names, and the first fields of their rows: path, segment and reference text."""
     if options.manifest:
-        utterances = read_manifest(Path(options.manifest), text_of)
+        utterances = read_manifest(Path(options.manifest), text_of, options.root)
         check_files(utterances)
         listed, names = [one.entry for one in utterances], [one.key for one in utterances]
         known = [{"text": one.target} for one in utterances]
     else:
         listed = named(options.audio)
         names, known = [entry.source for entry in listed], [{} for _ in listed]
-    stretches = [{"offset": one.start, "duration": one.seconds} if one.is_segment else {} for one in listed]
-    rows = [{"audio_path": one.source} | x | y for one, x, y in zip(listed, stretches, known, strict=True)]
-    return listed, names, rows
+    return listed, names, [place_of(entry) | row for entry, row in zip(listed, known, strict=True)]
+
+
+def place_of(entry: Entry) -> dict[str, Any]:
+    """Returns a recording's path, segment and channel, as fields of its row."""
+    segment = {"offset": entry.start, "duration": entry.seconds} if entry.is_segment else {}
+    channel = {"channel": entry.channel} if entry.channel is not None else {}
+    return {"audio_path": entry.source} | segment | channel
 
 
 def written(out: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
+from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.data.inputs.unknown import KNOWN, looks_like
 from jepa_speech.errors import UserError
@@ -25,27 +26,26 @@ TSV = re.compile(rb"[^\t\n]*\r?\n[^\t\n]+\t\d+\r?(\n|$)")  # a root line, then a
 
 
 def entries(
-    inputs: Sequence[str | Path], root: str | Path | None = None, passed: PassedOver | None = None
+    inputs: Sequence[str | Path],
+    root: str | Path | None = None,
+    passed: PassedOver | None = None,
+    anywhere: bool = False,
 ) -> Iterator[Entry]:
-    """All recordings of the inputs, in an order that depends on nothing but their names and lines.
+    """Yields all recordings of the inputs, in an order that depends only on their names and lines.
 
-    Recordings must lie in their own folder (the input's, its manifest's, that of the root line of a .tsv), or in
-    `root`. `passed` counts what is left out; it is complete once all are listed.
+    Every command reads manifests with this function. Recordings must be in their own folder (the input's, its
+    manifest's, that of the root line of a .tsv) or in `root`, unless they may be `anywhere`: for callers that copy
+    nothing of them. `passed` counts what is left out; it is complete once all are listed.
 
     Raises UserError for an input that is not there, or of no kind that docs/data.md names.
     """
-    passed = PassedOver() if passed is None else passed
+    reading = Reading(root, PassedOver() if passed is None else passed, anywhere)
     names = [Path(name).absolute() for name in inputs]
     if root is not None and not Path(root).is_dir():
         raise UserError(f"--root {root}: no such folder")
     kinds = [_kind(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
-        if kind in (tar, parquet):  # they hold their audio, so they name no other files
-            yield from kind.listed(name, passed)
-        elif kind is fairseq:  # which leaves nothing out
-            yield from fairseq.listed(name, root)
-        else:
-            yield from kind.listed(name, root, passed)
+        yield from kind.listed(name, reading)
 
 
 def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError:
@@ -64,9 +64,9 @@ def _kind(name: Path):
     if not name.is_file():
         raise UserError(f"{name}: no such folder or manifest")
     if name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES + UNREAD_SUFFIXES:
-        raise UserError(f"{name}: a recording; --input takes a folder of recordings, a manifest, tar or parquet")
+        raise UserError(f"{name}: a recording; name a folder of recordings, a manifest, tar or parquet")
     if name.name in ("wav.scp", "segments"):
-        raise UserError(f"{name}: a file of a Kaldi data directory; --input takes the directory, {name.parent}")
+        raise UserError(f"{name}: a file of a Kaldi data directory; name the directory, {name.parent}")
     head, packed = _head(name)
     if head.startswith(b"PAR1"):
         return parquet

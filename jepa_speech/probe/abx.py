@@ -18,7 +18,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.probe import discrimination as KIND
 from jepa_speech.probe.asv import speaker_of
-from jepa_speech.probe.dataset import Utterance, check_end, read_manifest, text_lines
+from jepa_speech.probe.dataset import Utterance, check_end, read_split, text_lines
 from jepa_speech.probe.discrimination import RECIPE
 from jepa_speech.probe.phones import SILENCE
 from jepa_speech.probe.segments import Phones, Segment
@@ -38,11 +38,11 @@ class Item(NamedTuple):
     speaker: str
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
     """Valid and test, with their items as targets."""
     splits = {}
     for split in ("valid", "test"):
-        utterances, path = read_manifest(folder / f"{split}.manifest.jsonl", speaker_of), folder / f"abx.{split}.item"
+        utterances, path = read_split(folder, split, speaker_of, root), folder / f"abx.{split}.item"
         if path.is_file():
             splits[split] = with_items(utterances, path)
         else:

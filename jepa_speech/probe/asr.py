@@ -13,7 +13,8 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.probe import transcription as KIND
 from jepa_speech.probe.ctc_head import Recipe
-from jepa_speech.probe.dataset import SPLITS, Utterance, read_manifest
+from jepa_speech.probe.dataset import Utterance, read_split
+from jepa_speech.probe.splits import SPLITS
 from jepa_speech.text.errors import character_errors, word_errors
 from jepa_speech.text.vocabulary import normal
 
@@ -23,9 +24,9 @@ FIGURES = {"cer": "lower", "wer": "lower"}
 RECIPE = Recipe()
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
-    """FOLDER/{train,valid,test}.manifest.jsonl with the field `text`."""
-    return {split: read_manifest(folder / f"{split}.manifest.jsonl", text_of) for split in SPLITS}
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
+    """The splits of a folder with the field `text`."""
+    return {split: read_split(folder, split, text_of, root) for split in SPLITS}
 
 
 def text_of(labels: Mapping[str, Any], where: str) -> str:

@@ -14,17 +14,18 @@ import numpy as np
 
 from jepa_speech.errors import UserError
 from jepa_speech.probe import verification as KIND
-from jepa_speech.probe.dataset import SPLITS, Utterance, class_name, read_manifest, text_lines
+from jepa_speech.probe.dataset import Utterance, class_name, read_split, text_lines
 from jepa_speech.probe.linear import RECIPE
+from jepa_speech.probe.splits import SPLITS
 
 __all__ = ["KIND", "RECIPE", "make_trials", "read", "sequence"]
 
 Trials = list[tuple[bool, str, str]]  # same speaker?, key, key
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
     """Targets are the trials that begin with the utterance: ((other key, same), ...)."""
-    splits = {split: read_manifest(folder / f"{split}.manifest.jsonl", speaker_of) for split in SPLITS}
+    splits = {split: read_split(folder, split, speaker_of, root) for split in SPLITS}
     for split in SPLITS[1:]:
         path, utterances = folder / f"asv.{split}.trials.txt", splits[split]
         trials = read_trials(path, {u.key for u in utterances}) if path.is_file() else make_trials(utterances)

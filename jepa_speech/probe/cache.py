@@ -14,7 +14,7 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.array_files import read_npy, write_npy
 from jepa_speech.data.decoder import VERSION, changed_contents
-from jepa_speech.data.place import Place
+from jepa_speech.data.place import Place, Rejected, opened
 from jepa_speech.errors import UserError
 
 LIMIT = 32 * 2**30  # bytes of a folder; what does not fit is computed whenever it is needed
@@ -33,8 +33,9 @@ class Cache:
         A damaged file of the cache is replaced, and a line on stderr says so.
         """
         try:
-            contents = Path(recording.path).read_bytes()
-        except OSError:
+            with opened(recording) as file:
+                contents = file.read()
+        except (OSError, ValueError, Rejected):
             return compute()  # the error names the file and the damage
         digest = hashlib.sha256(contents)
         if recording.is_segment or recording.channel is not None:

@@ -1,7 +1,7 @@
-"""The labelled recordings a probe reads: DIR/{train,valid,test}.manifest.jsonl, read as `prepare` reads JSON lines."""
+"""The labelled recordings of a probe or of `transcribe --manifest`, listed as `prepare` lists them."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.data import recording
 from jepa_speech.data.decoding import probe, slack
-from jepa_speech.data.inputs import jsonl
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import lines
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
+from jepa_speech.data.manifest import entries
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.errors import UserError
+from jepa_speech.probe.splits import manifests_of
 
-SPLITS = ("train", "valid", "test")
 OF_THE_FILE = ("missing", "unreadable")  # reasons of a row that is well-formed
 
 
@@ -40,29 +40,43 @@ class Utterance:
         return Path(self.entry.path)
 
 
-def read_manifest(
-    path: Path, read: Callable[[Mapping[str, Any], str], Any] = lambda labels, where: None
+Read = Callable[[Mapping[str, Any], str], Any]  # a row's labels, which have no `null`, and where it is -> its target
+
+
+def no_target(labels: Mapping[str, Any], where: str) -> None:
+    """For manifests whose targets come from elsewhere."""
+
+
+def read_split(
+    folder: Path, split: str, read: Read = no_target, root: str | Path | None = None, prefix: str = ""
 ) -> list[Utterance]:
-    """Returns the utterances of a manifest. read(labels, where): the target from a row's labels, which have no `null`.
+    """Returns the utterances of a split of a folder (splits.py). root: see `data.manifest.entries`."""
+    return read_manifest(manifests_of(folder, split, prefix), read, root)
+
+
+def read_manifest(
+    paths: Path | Sequence[Path], read: Read = no_target, root: str | Path | None = None
+) -> list[Utterance]:
+    """Returns the utterances of a manifest of any kind that `prepare` takes, or of several that are one.
 
     Raises UserError, with file and line, for a row that `prepare` would refuse, a speaker of another type, what
     `read` raises, and an empty manifest. Recordings may lie anywhere; whether they are there, `check_files` says.
     What is left out of rows, such as a text that a cut holds only in part, is named in the error, or else on stderr.
     """
-    passed = PassedOver()
+    paths, passed = [paths] if isinstance(paths, Path) else paths, PassedOver()
     try:
-        utterances = _utterances(path, read, passed)
+        utterances = _utterances(paths, read, root, passed)
     except UserError as error:
         raise UserError("; ".join([str(error), *sentences(passed.found)])) from error
     for line in sentences(passed.found):
-        print(f"{path}: {line}", file=sys.stderr)
+        print(f"{paths[0]}: {line}", file=sys.stderr)
     return utterances
 
 
-def _utterances(path: Path, read: Callable[[Mapping[str, Any], str], Any], passed: PassedOver) -> list[Utterance]:
+def _utterances(paths: Sequence[Path], read: Read, root: str | Path | None, passed: PassedOver) -> list[Utterance]:
     utterances: list[Utterance] = []
     names: dict[str, int] = {}
-    for entry in rows(path, passed):
+    for entry in entries(paths, root, passed, anywhere=True):
         where = where_of(entry)
         if entry.reason not in ("", *OF_THE_FILE):
             raise UserError(f"{where}: {entry.detail} ({entry.reason})")
@@ -76,18 +90,8 @@ def _utterances(path: Path, read: Callable[[Mapping[str, Any], str], Any], passe
         key = name if names[name] == 1 else f"{name} ({names[name]})"
         utterances.append(Utterance(key, entry, read(entry.labels, where), speaker))
     if not utterances:
-        raise UserError(f"{path}: the split is empty")
+        raise UserError(f"{paths[0]}: the split is empty")
     return utterances
-
-
-def rows(path: Path, passed: PassedOver | None = None) -> Iterator[Entry]:
-    """The rows of a JSON-lines file about recordings, which may lie anywhere. Raises UserError if it is not there.
-
-    passed: counts what is left out of the rows.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    return jsonl.listed(path, None, passed or PassedOver(), anywhere=True)
 
 
 def check_files(utterances: Iterable[Utterance]) -> None:
@@ -115,7 +119,10 @@ def check_end(end: float, where: str, entry: Entry) -> None:
 
 
 def where_of(entry: Entry) -> str:
-    return f"{entry.manifest}:{entry.line}"
+    """Returns the manifest and line of an entry, or what else names it."""
+    if entry.manifest is None:
+        return entry.path
+    return f"{entry.manifest}:{entry.line}" if entry.line else f"{entry.manifest}: {entry.source}"
 
 
 def wave_of(entry: Entry) -> np.ndarray:

@@ -74,16 +74,17 @@ def probe(
     progress: bool = True,
     cache: Cache | None = None,
     kept: Pieces | None = None,
+    root: str | Path | None = None,
 ) -> Results:
     """Probes one system on the recordings of `folder`; returns plain JSON values, by task (see above).
 
     `recipes`, by task, stand in for the tasks' own; `cache` keeps the features of this system, `kept` the results of
-    each task once it is done (of one system, seed and recipes). Raises UserError for bad data, UsageError for an
-    unknown task.
+    each task once it is done (of one system, seed and recipes); `root`: see `data.manifest.entries`. Raises UserError
+    for bad data, UsageError for an unknown task.
     """
     chosen = chosen_tasks(tasks)
     recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
-    splits = {task: module.read(Path(folder)) for task, module in chosen.items()}
+    splits = {task: module.read(Path(folder), root) for task, module in chosen.items()}
     stamps = {task: stamp_of(listed) for task, listed in splits.items()}
     results = {task: row for task in chosen if kept and (row := kept.row(task, stamps[task])) is not None}
     left = {task: module for task, module in chosen.items() if task not in results}

@@ -53,8 +53,8 @@ class Task(Protocol):
     KIND: Kind
     RECIPE: Any  # a frozen dataclass: how the head is trained, what is tried
 
-    def read(self, folder: Path) -> dict[str, list[Utterance]]:
-        """The utterances of each split."""
+    def read(self, folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
+        """The utterances of each split. root: see `data.manifest.entries`."""
 
     def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where KIND.FORM is Rows. From the layers (L, T, D) of an utterance: inputs (N, L, D) and labels (N,)."""

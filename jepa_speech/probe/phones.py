@@ -11,9 +11,10 @@ import numpy as np
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW
 from jepa_speech.probe import classification as KIND
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
+from jepa_speech.probe.dataset import Utterance, check_seen, read_split
 from jepa_speech.probe.linear import RECIPE
 from jepa_speech.probe.segments import Phones, Segment
+from jepa_speech.probe.splits import SPLITS
 
 __all__ = ["KIND", "RECIPE", "frame_phones", "read", "rows"]
 
@@ -36,8 +37,8 @@ def frame_phones(segments: list[Segment], frames: int) -> np.ndarray:
     return np.where((at >= 0) & (centres < ends[at]), labels[at], "")
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
-    manifests = {split: read_manifest(folder / f"{split}.manifest.jsonl") for split in SPLITS}
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
+    manifests = {split: read_split(folder, split, root=root) for split in SPLITS}
     phones = Phones(folder)
     splits = {split: phones.of(utterances) for split, utterances in manifests.items()}
     phones.tell_unused()

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.probe import classification, folds
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, class_name, read_manifest
+from jepa_speech.probe.dataset import Utterance, check_seen, class_name, read_split
 from jepa_speech.probe.linear import RECIPE, Recipe
+from jepa_speech.probe.splits import SPLITS
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """A task whose labels stand in a field of the manifests; `manifest` is their name with a place for the split."""
+    """A task whose labels are in a field of the manifests."""
 
-    manifest: str
     field: str
     needed: tuple[str, ...] = ()  # other fields
+    prefix: str = ""  # what the manifests' names begin with
     KIND: Any = classification
     RECIPE: Recipe = RECIPE
 
-    def read(self, folder: Path) -> dict[str, list[Utterance]]:
-        paths = {split: folder / self.manifest.format(split) for split in SPLITS}
-        splits = {split: read_manifest(path, self.label_of) for split, path in paths.items()}
+    def read(self, folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
+        splits = {split: read_split(folder, split, self.label_of, root, self.prefix) for split in SPLITS}
         if self.KIND is classification:  # folds have other splits
             check_seen(splits, self.field, lambda label: [label])
         return splits
@@ -43,7 +43,7 @@ class Pooled:
         return layers.mean(1)[None], np.array([utterance.target])
 
 
-KEYWORDS = Pooled("{}.manifest.jsonl", "label")
-INTENT = Pooled("{}.manifest.jsonl", "intent")
-SPEAKER = Pooled("sid.{}.manifest.jsonl", "label")
-EMOTION = Pooled("{}.manifest.jsonl", "emotion", ("speaker",), folds)
+KEYWORDS = Pooled("label")
+INTENT = Pooled("intent")
+SPEAKER = Pooled("label", prefix="sid.")
+EMOTION = Pooled("emotion", ("speaker",), KIND=folds)

@@ -18,11 +18,11 @@ FIGURES = {"per": "lower"}
 RECIPE = Recipe(learning_rates=(3e-3, 1e-2), projection=256, lstms=0, dropout=0.0, augment=None)
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
     """The manifests and phones.jsonl that the task `phones` reads, too."""
     return {
         split: [replace(u, target=tuple(phones.spoken(u.target))) for u in utterances]
-        for split, utterances in phones.read(folder).items()
+        for split, utterances in phones.read(folder, root).items()
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jepa_speech.data.store import Store
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.probe.dataset import Utterance, check_files, read_manifest, wave_of
+from jepa_speech.probe.dataset import Utterance, check_files, read_split, wave_of
 from jepa_speech.probe.progress import along
 from jepa_speech.probe.segments import Phones, Segment
 
@@ -29,7 +29,7 @@ def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[
 
 def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: float) -> Iterable[Recording]:
     """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none."""
-    listed = read_manifest(folder / f"{split}.manifest.jsonl")
+    listed = read_split(folder, split)
     utterances = Phones(folder).of(listed)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
     check_files(utterances[i] for i in chosen)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech import checked
-from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.errors import UserError
-from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, check_end, rows, where_of
+from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, check_end, where_of
 
 Segment = tuple[str, float, float]  # label, start and end in seconds
 
@@ -28,7 +28,9 @@ class Phones:
         self.path = folder / "phones.jsonl"
         self._known: dict[str, tuple[Entry, list[Segment]]] = {}
         self._used: set[str] = set()
-        for entry in rows(self.path):
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: no such file")
+        for entry in entries([self.path], anywhere=True):
             where = where_of(entry)
             if entry.reason not in ("", *OF_THE_FILE):
                 raise UserError(f"{where}: {entry.detail} ({entry.reason})")
@@ -102,4 +104,6 @@ def within(phones: list[Segment], entry: Entry) -> list[Segment]:
 
 
 def _key(entry: Entry) -> str:
-    return os.path.normpath(entry.path)
+    """Returns what names a recording: its path, or its name within an archive or table, beside its manifest."""
+    held = bool(entry.span or entry.cell)
+    return os.path.normpath(Path(entry.path).parent / entry.source if held else entry.path)

@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from jepa_speech import checked
+from jepa_speech.data.manifest import entries
 from jepa_speech.errors import UserError
 from jepa_speech.probe import attention as KIND
 from jepa_speech.probe.attention import RECIPE
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest, rows
+from jepa_speech.probe.dataset import Utterance, check_seen, read_split
+from jepa_speech.probe.splits import SPLITS, manifests_of
 
 __all__ = ["KIND", "RECIPE", "read", "sequence"]
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
     """Targets are {slot: value}."""
-    paths = {split: folder / f"{split}.manifest.jsonl" for split in SPLITS}
-    field = "slots_coarse" if any("slots_coarse" in entry.labels for entry in rows(paths["train"])) else "slots"
-    splits = {split: read_manifest(path, partial(slots_of, field)) for split, path in paths.items()}
+    listed = entries(manifests_of(folder, "train"), root, anywhere=True)
+    field = "slots_coarse" if any("slots_coarse" in entry.labels for entry in listed) else "slots"
+    splits = {split: read_split(folder, split, partial(slots_of, field), root) for split in SPLITS}
     check_seen(splits, field, named)
     return splits
 

@@ -17,7 +17,8 @@ from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.probe import transcription as KIND
 from jepa_speech.probe.ctc_head import Recipe
-from jepa_speech.probe.dataset import SPLITS, Utterance, check_seen, read_manifest
+from jepa_speech.probe.dataset import Utterance, check_seen, read_split
+from jepa_speech.probe.splits import SPLITS
 from jepa_speech.text.errors import character_errors
 from jepa_speech.text.vocabulary import normal
 
@@ -27,9 +28,9 @@ FIGURES = {"slot_type_f1": "higher", "slot_value_cer": "lower"}
 RECIPE = Recipe()
 
 
-def read(folder: Path) -> dict[str, list[Utterance]]:
-    """FOLDER/{train,valid,test}.manifest.jsonl with `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
-    splits = {split: read_manifest(folder / f"{split}.manifest.jsonl", target_of) for split in SPLITS}
+def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
+    """The splits of a folder with `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
+    splits = {split: read_split(folder, split, target_of, root) for split in SPLITS}
     check_seen(splits, "slot_tags", marks)
     return splits
 

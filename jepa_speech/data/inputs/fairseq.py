@@ -6,11 +6,12 @@ from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry
 from jepa_speech.data.inputs.lines import UTF8_MARK, decoded, refuse_utf16, text_of
+from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.errors import UserError
 
 
-def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
-    """An entry per line after the first. Paths are relative to the root line, and may not leave it (or `root`)."""
+def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
+    """Yields an entry per line after the first. Paths are relative to the root line."""
     texts = next((path for suffix in (".wrd", ".ltr") if (path := manifest.with_suffix(suffix)).is_file()), None)
     try:
         with manifest.open("rb") as file:
@@ -19,7 +20,7 @@ def listed(manifest: Path, root: str | Path | None) -> Iterator[Entry]:
             folder = manifest.parent / decoded(first.removeprefix(UTF8_MARK)).strip()
             if "\0" in str(folder):
                 raise UserError(f"{manifest}:1: its root line is not a folder's name; write the manifest again")
-            bounds = Bounds(folder, root)
+            bounds = reading.bounds(folder)
             rows = ((number, line) for number, line in enumerate(file, 2) if line.strip())
             for (number, line), text in _with_texts(rows, manifest, texts):
                 entry = Entry(source="", line=number, manifest=str(manifest), labels={"text": text} if text else {})

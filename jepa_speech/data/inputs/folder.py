@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from jepa_speech.data.inputs.entry import Bounds, Entry
+from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.librispeech import transcripts
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.errors import UserError
 
@@ -14,13 +15,13 @@ BESIDE = (".ctm", ".eaf", ".json", ".lab", ".phn", ".srt", ".textgrid", ".trn", 
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".flac.gz")
 
 
-def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterator[Entry]:
+def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
     """All recordings below `folder`, in order of their names. Links are followed as long as they stay inside.
 
     Hidden files and folders below it are left out; `folder` itself may be hidden. A link counts by its own name:
     git-annex keeps its files in .git/annex/objects, and links to them under their names.
     """
-    bounds, visited = Bounds(folder, root), set()
+    bounds, passed, visited = reading.bounds(folder), reading.passed, set()
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(inner).stat()
         if (place.st_dev, place.st_ino) in visited:  # a link to a folder that holds it

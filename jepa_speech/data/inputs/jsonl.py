@@ -1,7 +1,6 @@
 """JSON lines: of the released code (audio_path, wav_path), of NeMo (audio_filepath, offset), of Lhotse (cuts)."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,19 @@ from jepa_speech.data.inputs import lhotse
 from jepa_speech.data.inputs.entry import Bounds, Entry, is_number, is_positive
 from jepa_speech.data.inputs.lines import lines, not_utf8
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.files import each_once
 
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
 
-def listed(manifest: Path, root: str | Path | None, passed: PassedOver, anywhere: bool = False) -> Iterator[Entry]:
+def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
     """Yields an entry per line that is not blank; the entry of a wrong line is refused with the reason.
 
-    Paths are relative to the manifest's folder; those of cuts to `root`, if given: the folder that a recipe was run in.
-    anywhere: recordings may be outside of both folders; for callers that copy nothing of them.
+    Paths are relative to the manifest's folder; those of cuts to `reading.base`, the folder that a recipe was run in.
     """
-    bounds, folder = Bounds(manifest.parent, root, os.sep if anywhere else None), manifest.parent
-    cuts = Path(root).absolute() if root else folder
+    folder = manifest.parent
+    bounds, cuts, passed = reading.bounds(folder), reading.base(folder), reading.passed
     for number, line in lines(manifest):
         yield _entry(Entry(source="", line=number, manifest=str(manifest)), line, folder, cuts, bounds, passed)
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
 from jepa_speech.data.inputs.lines import LineIndex, decoded, lines
-from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.reading import Reading
 
 CHANNEL = re.compile(r"[0-9]{0,8}")
 ARK = re.compile(r".*\.ark:\d+$")
 
 
-def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterator[Entry]:
+def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
     """An entry per segment, or per line of wav.scp if there are no segments. Texts and speakers are by utterance.
 
-    Relative paths are taken from `root` (the folder that the recipe was run in), by default from `folder`.
+    Relative paths are taken from `reading.base`: the folder that the recipe was run in, by default `folder`.
     """
-    bounds, base = Bounds(folder, root), Path(root or folder).absolute()
+    bounds, base = reading.bounds(folder), reading.base(folder)
     with ExitStack() as stack:
 
         def index(name: str) -> LineIndex | None:
@@ -44,7 +44,7 @@ def listed(folder: Path, root: str | Path | None, passed: PassedOver) -> Iterato
         for file in filter(None, (texts, speakers)):
             count, first = file.unused()
             if count:
-                passed.add("label", file.path.name, f"{first} in {file.path}", count)
+                reading.passed.add("label", file.path.name, f"{first} in {file.path}", count)
 
 
 def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str]:

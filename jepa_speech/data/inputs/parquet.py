@@ -8,6 +8,7 @@ from jepa_speech.data.cells import audio_column, parquet_file, table_errors
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import is_bomb
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 BATCH = 256
 
 
-def listed(table: Path, passed: PassedOver) -> Iterator[Entry]:
+def listed(table: Path, reading: Reading) -> Iterator[Entry]:
     """An entry per row, whose number from 1 is its `line`. The audio itself is not read.
 
     Raises UserError without pyarrow, for a damaged file, one without such a column, or one that expands absurdly.
     """
     try:
         with table_errors(table):
-            yield from _rows(table, passed)
+            yield from _rows(table, reading.passed)
     except (ValueError, OSError) as error:
         raise UserError(f"{table}: a damaged parquet file ({error}); copy it again") from error
 

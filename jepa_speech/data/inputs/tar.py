@@ -9,6 +9,7 @@ from typing import BinaryIO
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.folder import is_hidden, is_recording
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.sidecars import SUFFIXES as SIDECARS
 from jepa_speech.data.inputs.sidecars import Sidecars, WrongSidecar
 from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
@@ -20,7 +21,7 @@ HEADER_BYTES = 1 << 20
 DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
 
 
-def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
+def listed(archive: Path, reading: Reading) -> Iterator[Entry]:
     """An entry per recording. Names that leave the archive, links, devices and sparse files are refused.
 
     If the archive breaks off or a header is damaged, an entry says so, because the lost names are unknown. All headers
@@ -40,12 +41,12 @@ def listed(archive: Path, passed: PassedOver) -> Iterator[Entry]:
             for member in _members(raw, stamp[0]):
                 if isinstance(member, str):
                     yield _cut(archive, member)
-                elif _is_recording(member, passed):
+                elif _is_recording(member, reading.passed):
                     yield _labelled(_entry(archive, stamp, member), sidecars, raw.fileno())
             count, offset = sidecars.unused()
             if count:
                 names = (m.name for m in _members(raw, stamp[0]) if not isinstance(m, str) and m.offset_data == offset)
-                passed.add("label", archive.name, next(names), count)
+                reading.passed.add("label", archive.name, next(names), count)
     except OSError as error:
         raise UserError(f"{archive}: cannot be read ({error.strerror or error})") from error
     except DAMAGED as error:

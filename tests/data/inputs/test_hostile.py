@@ -275,7 +275,7 @@ def test_random_bytes_crash_no_reader(name, corpus):
 
 def test_files_that_are_no_manifest_by_themselves(corpus):
     (corpus / "wav.scp").write_text("a audio/tone000.wav\n")
-    with pytest.raises(UserError, match="takes the directory"):
+    with pytest.raises(UserError, match="name the directory"):
         next(entries([corpus / "wav.scp"]))
     (corpus / "m.tsv").write_text(f"{corpus}\naudio/tone000.wav\naudio/tone001.wav\tmany\na.wav\t{'9' * 5000}\n")
     assert reasons(corpus / "m.tsv") == ["", "bad_duration", "bad_duration"]

@@ -159,7 +159,7 @@ def test_the_list_says_all_that_an_entry_says(corpus):
 def test_inputs_that_are_neither_folder_nor_manifest(corpus):
     with pytest.raises(UserError, match="no such folder or manifest"):
         next(entries([corpus / "audio", corpus / "none"]))
-    with pytest.raises(UserError, match="takes a folder"):
+    with pytest.raises(UserError, match="name a folder"):
         next(entries([corpus / "audio" / "tone000.wav"]))
 
 
