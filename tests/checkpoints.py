@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_speech.export.huggingface import encoder_section, encoder_shapes, their_name
+from jepa_speech.export.families import FAMILIES
+from jepa_speech.export.huggingface import encoder_shapes
 from jepa_speech.export.their_config import checked_config
+from jepa_speech.export.their_names import BATCH_NORM, their_name
 
 TINY = {
     "model_type": "hubert",
@@ -27,16 +29,19 @@ TINY = {
 
 def toy_arrays(config: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """An encoder's arrays by their names and in their layout, drawn at random."""
-    rng, arrays = np.random.default_rng(0), {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(
-        encoder_shapes(encoder_section(checked_config(config, "config.json")))
-    ):
-        name, shape = their_name(path), leaf.shape
+    rng, arrays, family = np.random.default_rng(0), {}, FAMILIES[config["model_type"]]
+    section = family.section(checked_config(config, "config.json"))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(encoder_shapes(section)):
+        name, shape = their_name(path, family.names), leaf.shape
         if name.endswith("original0"):
             shape = (*shape, 1, 1)
         if not name.endswith("rel_attn_embed.weight"):
             shape = shape[::-1]  # (out, in, kernel)
         arrays[prefix + name] = rng.normal(0, 0.3, shape).astype(np.float32)
+    if config.get("conv_pos_batch_norm"):
+        for name in ("running_mean", "running_var"):
+            arrays[f"{prefix}{BATCH_NORM}{name}"] = rng.uniform(0.5, 2, section["width"]).astype(np.float32)
+        arrays[f"{prefix}{BATCH_NORM}num_batches_tracked"] = np.array(7)
     return arrays
 
 

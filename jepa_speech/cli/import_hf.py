@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from jepa_speech.errors import UserError
+from jepa_speech.export.families import OWN
 from jepa_speech.export.imported import imported_model
-from jepa_speech.export.their_config import OWN
 from jepa_speech.objectives.contract import Tree
 from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.configfile import claim_workdir
@@ -17,14 +17,14 @@ from jepa_speech.train.run_folder import refuse_foreign, run_folder
 from jepa_speech.train.state import TrainState, count_params
 
 HELP = (
-    "a run folder of a public wav2vec 2.0, HuBERT, WavLM or data2vec, from the folder that transformers writes, or of "
-    "what `jepa-speech export hf` wrote"
+    "a run folder of a public wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT or data2vec, from the folder that transformers "
+    "writes, or of what `jepa-speech export hf` wrote"
 )
 EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="with config.json and model.safetensors; nothing is downloaded")
+    parser.add_argument("folder", metavar="DIR", help="with config.json and safetensors; nothing is downloaded")
     parser.add_argument("--out", required=True, metavar="RUN", help="a new folder")
 
 
@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "parameters": {name: count_params(tree) for name, tree in taken.items()},
         "fresh": sorted(params.keys() - taken.keys()),
         "not_taken": imported.not_taken,
+        "drawn": imported.drawn,
     }
     sizes = ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in results["parameters"].items())
     print(f"{options.out}: {results['model_type']} of {options.folder}, objective {results['objective']}")

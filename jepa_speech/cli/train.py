@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
 from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import read_imported
+from jepa_speech.export.their_weights import has_weights
 from jepa_speech.objectives import build
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.train.checkpoint import by_path, read_weights
@@ -152,7 +152,7 @@ def labels_of(store: Store | Stores, anchor: str, section: Mapping[str, Any]) ->
 
 def weights_of(source: str) -> tuple[int, dict[str, Any]]:
     """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote."""
-    if not (Path(source) / "model.safetensors").is_file():
+    if not has_weights(source):
         return read_weights(source)
     _, imported = read_imported(source)
     return 0, by_path({"params": {"encoder": imported.encoder} | imported.extra})

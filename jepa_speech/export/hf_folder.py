@@ -12,24 +12,20 @@ import numpy as np
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder
-from jepa_speech.export.huggingface import AXES, their_name, turned
+from jepa_speech.export.families import FAMILIES, OWN
 from jepa_speech.export.safetensors import write_safetensors
-from jepa_speech.export.their_config import FIXED, KEYS, OWN, WAVLM_KEYS
+from jepa_speech.export.their_names import AXES, BATCH_NORM, their_name, turned
+from jepa_speech.export.their_wav2vec2 import BATCH_NORM as BATCH_NORM_KEY
+from jepa_speech.export.their_wav2vec2 import PUBLISHED
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import as_json, write_text
+from jepa_speech.nn.batch_norm import EPSILON
+from jepa_speech.nn.conv_stack import CONVOLUTIONS
 from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.module import Params
 from jepa_speech.nn.system import encoder_config
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.ownership import refuse_existing
-
-CLASSES = {
-    "wav2vec2": "Wav2Vec2Model",
-    "hubert": "HubertModel",
-    "wavlm": "WavLMModel",
-    "data2vec-audio": "Data2VecAudioModel",
-    OWN: "JepaSpeechModel",
-}
 
 
 class Exported(NamedTuple):
@@ -49,18 +45,29 @@ def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
     kind, section = model_type(config), from_section(Wav2Vec2Config, config["encoder"], "encoder")
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(encoder):
-        name = their_name(path)
+        name = their_name(path, FAMILIES[kind].names)
         array = turned(name, np.asarray(leaf, np.float32))
         axes = next((axes for end, axes in AXES.items() if name.endswith(end)), array.shape)
         arrays[name] = array.reshape(axes)
+    if section.positions == "scaled":
+        arrays |= statistics(section.width)
     theirs = their_config(kind, section)
     if "masked_spec_embed" not in arrays:  # mask.fill = random: there is no embedding to mask with
         theirs["mask_time_prob"] = 0.0
     return Exported(theirs, arrays)
 
 
+def statistics(width: int) -> dict[str, np.ndarray]:
+    """Returns running statistics that leave a batch norm's weight and bias as they are: variance + epsilon is 1."""
+    return {
+        f"{BATCH_NORM}running_mean": np.zeros(width, np.float32),
+        f"{BATCH_NORM}running_var": np.full(width, 1 - EPSILON, np.float32),
+        f"{BATCH_NORM}num_batches_tracked": np.zeros((), np.int64),
+    }
+
+
 def model_type(config: Mapping[str, Any]) -> str:
-    """Which of the four types an encoder is: what it is built of says it, or what trained it, where two are alike.
+    """Returns the type of an encoder: what it is built of decides, or what trained it, where two are alike.
 
     Raises UserError for an encoder that is none of them.
     """
@@ -75,39 +82,45 @@ def model_type(config: Mapping[str, Any]) -> str:
     if encoder.frontend != "conv":
         raise UserError(f"encoder.frontend = {encoder.frontend}: transformers has no such architecture; {works}")
     if encoder.positions == "stacked":
-        data2vec = {"norm": "layer", "pre_norm": False, "relative_bias": False}
-        for key, only in data2vec.items():
-            if (found := getattr(encoder, key)) != only:
-                raise UserError(
-                    f"encoder.{key} = {found} with encoder.positions = stacked: transformers has no such architecture; "
-                    f"its data2vec has encoder.{key} = {only}"
-                )
+        only = {"norm": "layer", "pre_norm": False, "relative_bias": False, "feature_norm": True}
+        check_only(encoder, only, "data2vec", "encoder.positions = stacked")
         return "data2vec-audio"
     if encoder.relative_bias:
+        check_only(encoder, {"positions": "conv", "feature_norm": True}, "WavLM", "encoder.relative_bias = True")
         return "wavlm"
-    return "hubert" if config["objective"]["name"] == "hubert" else "wav2vec2"
+    hubert = encoder.positions == "scaled" or not encoder.feature_norm or config["objective"]["name"] == "hubert"
+    return "hubert" if hubert else "wav2vec2"
+
+
+def check_only(encoder: Wav2Vec2Config, only: Mapping[str, Any], model: str, given: str) -> None:
+    """Raises UserError where the encoder has a value that a model of transformers does not have. given: what makes it
+    that model.
+    """
+    for key, value in only.items():
+        if (found := getattr(encoder, key)) != value:
+            raise UserError(
+                f"encoder.{key} = {found} with {given}: transformers has no such architecture; its {model} has "
+                f"encoder.{key} = {value}"
+            )
 
 
 def their_config(kind: str, encoder: Wav2Vec2Config) -> dict[str, Any]:
     """What transformers' config.json says of an encoder of model type `kind`."""
-    keys = KEYS + (WAVLM_KEYS if kind == "wavlm" else ())
     theirs = {
-        "architectures": [CLASSES[kind]],
+        "architectures": [FAMILIES[kind].architecture],
         "model_type": kind,
         "dtype": "float32",
-        **FIXED,
-        "conv_dim": [encoder.channels] * len(FIXED["conv_kernel"]),
-        "num_feat_extract_layers": len(FIXED["conv_kernel"]),
-        **{name: getattr(encoder, ours) for ours, name, _ in keys},
+        **{key: only.values[0] for key, only in PUBLISHED.items() if only.values[0] is not None},
+        "conv_dim": [encoder.channels] * len(CONVOLUTIONS),
+        "num_feat_extract_layers": len(CONVOLUTIONS),
     }
+    theirs |= {name: getattr(encoder, ours) for ours, name, _ in FAMILIES[kind].keys}
+    if kind == "hubert":
+        theirs[BATCH_NORM_KEY] = encoder.positions == "scaled"
     if kind == "data2vec-audio":
         size = max(3, encoder.position_kernel // encoder.position_depth)  # as nn/conv_positions.py has it
-        return theirs | {"num_conv_pos_embeddings": encoder.position_depth, "conv_pos_kernel_size": size}
-    return theirs | {
-        "feat_extract_norm": encoder.norm,
-        "do_stable_layer_norm": encoder.pre_norm,
-        "num_conv_pos_embeddings": encoder.position_kernel,
-    }
+        theirs |= {"num_conv_pos_embeddings": encoder.position_depth, "conv_pos_kernel_size": size}
+    return theirs
 
 
 def own(theirs: Mapping[str, Any]) -> bool:
@@ -116,8 +129,10 @@ def own(theirs: Mapping[str, Any]) -> bool:
 
 
 def takes_padding(theirs: Mapping[str, Any]) -> bool:
-    """Whether the front-end normalises over channels, so that padding reaches no other frame there."""
-    return theirs.get("feat_extract_norm", "layer") == "layer"
+    """Whether padding reaches no other frame there: not through a front-end that normalises over time, nor through a
+    batch norm, which shifts padding away from zero.
+    """
+    return theirs.get("feat_extract_norm", "layer") == "layer" and not theirs.get(BATCH_NORM_KEY)
 
 
 def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 is, `import hf` makes a run of it, and training starts from it (`init_from`).
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,19 +11,14 @@ import jax
 
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder
-from jepa_speech.export.huggingface import Imported, encoder_section, from_huggingface, read_folder
-from jepa_speech.export.their_config import OWN
+from jepa_speech.export.families import FAMILIES, OWN
+from jepa_speech.export.huggingface import Imported, from_huggingface
+from jepa_speech.export.their_weights import read_folder
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 
-# The objective that a model type was trained with; our own encoder's folder does not say it.
-OBJECTIVES = {
-    "wav2vec2": "wav2vec2",
-    "hubert": "hubert",
-    "wavlm": "hubert",
-    "data2vec-audio": "data2vec",
-    OWN: "gmm_jepa",
-}
+ENCODER = ("feature_extractor.", "feature_projection.", "encoder.")  # beginnings of names of arrays within it
+BUFFERS = ("num_batches_tracked", "position_ids", "inv_freq")  # ends of names of arrays that hold no weights
 CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published files leave the head out
 
 
@@ -41,13 +37,29 @@ class ImportedModel(NamedTuple):
 def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
     """(config.json, encoder and heads) of a folder of transformers, or of what `jepa-speech export hf` wrote.
 
-    Raises UserError where it is neither, or cannot be read.
+    Says in one line on stderr which parameters the weights lack, if inference never uses them, and in another which
+    arrays within the encoder are not used. Raises UserError where the folder is neither, or cannot be read.
     """
     theirs, arrays = read_folder(folder)
     where = str(Path(folder) / "config.json")
     if theirs["model_type"] == OWN:
-        return theirs, Imported(*own_encoder.from_torch(theirs, arrays, where), {}, [])
-    return theirs, from_huggingface(theirs, arrays, where)
+        return theirs, Imported(*own_encoder.from_torch(theirs, arrays, where), {}, [], [])
+    imported = from_huggingface(theirs, arrays, where)
+    if imported.drawn:
+        names = ", ".join(imported.drawn)
+        print(f"{folder}: its weights lack {names}, drawn anew; only training with masks uses it", file=sys.stderr)
+    if ignored := [name for name in imported.not_taken if in_encoder(name)]:
+        print(
+            f"{folder}: {len(ignored)} arrays of its weights are not used, because a {theirs['model_type']} encoder of "
+            f"this config.json has none: {', '.join(ignored[:3])}{', ...' if ignored[3:] else ''}",
+            file=sys.stderr,
+        )
+    return theirs, imported
+
+
+def in_encoder(name: str) -> bool:
+    """Returns whether an array without a place here looks like a weight of the encoder, and not of a head."""
+    return name.startswith(ENCODER) and not name.endswith(BUFFERS)
 
 
 def imported_model(folder: str | Path) -> ImportedModel:
@@ -61,8 +73,8 @@ def imported_model(folder: str | Path) -> ImportedModel:
 def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
     """The config of the run: what config.json says; all else is the default of its section."""
     kind = theirs["model_type"]
-    own = kind == OWN
-    section, name = (own_encoder.encoder_section if own else encoder_section)(theirs), OBJECTIVES[kind]
+    family = FAMILIES[kind]
+    section, name = family.section(theirs), family.objective
     config = {
         "imported": {"folder": str(folder), "model_type": kind},
         "seed": 0,
@@ -73,7 +85,7 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
         "objective": {"name": name},
         "train": {"steps": 1},
     }
-    if own:
+    if kind == OWN:
         config["mask"]["fill"] = "learned" if theirs["masked_embedding"] else "random"
         config["head"] = {}
         config["objective"] |= {"lambda_start": 0.0, "lambda_end": 0.0}
@@ -81,7 +93,7 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
         config["anchor"]["components"] = CLUSTERS
     if name == "data2vec":
         config["objective"]["top_blocks"] = min(8, section["blocks"])
-    if name == "wav2vec2":
+    if "num_codevector_groups" in family.defaults:
         config["objective"]["projection"] = theirs["proj_codevector_dim"]
         config["quantizer"] = {
             "groups": theirs["num_codevector_groups"],

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jepa_speech
-from jepa_speech.export.hf_folder import CLASSES, Exported, own, takes_padding
+from jepa_speech.export.families import FAMILIES
+from jepa_speech.export.hf_folder import Exported, own, takes_padding
 from jepa_speech.files import read_json
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.path_lists import weighted_paths
@@ -52,7 +53,7 @@ PADDED = """Batches may be padded, with the attention mask that the extractor ma
 
 def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: Exported) -> str:
     """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
-    name, remote = CLASSES[exported.config["model_type"]], own(exported.config)
+    name, remote = FAMILIES[exported.config["model_type"]].architecture, own(exported.config)
     code = "the torch code beside it" if remote else "transformers"
     use = USE.format(
         kind="AutoModel" if remote else name,

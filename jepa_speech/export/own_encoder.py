@@ -10,7 +10,8 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
-from jepa_speech.export.their_config import OWN, OWN_KEYS, check_sizes, checked_config
+from jepa_speech.export.families import OWN, OWN_KEYS, own_section
+from jepa_speech.export.their_config import check_sizes, checked_config
 from jepa_speech.features.filters import mel_bank
 from jepa_speech.features.grid import WINDOW
 from jepa_speech.features.spectral import hann
@@ -53,11 +54,6 @@ def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
     return found
 
 
-def encoder_section(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns config section `encoder` of a checked config."""
-    return {ours: theirs[name] for ours, name, _ in OWN_KEYS} | {"dtype": "float32"}
-
-
 def from_torch(
     theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str = "config.json"
 ) -> tuple[dict[str, Any], Params]:
@@ -67,7 +63,7 @@ def from_torch(
     """
     theirs = checked_config(theirs, where)
     check_sizes(theirs, arrays, where)
-    section = encoder_section(theirs)
+    section = own_section(theirs)
     config = from_section(EncoderConfig, section, "encoder")
     fill = "learned" if theirs["masked_embedding"] else "random"
     shapes = jax.eval_shape(Pure(lambda rngs: Encoder(config, fill, rngs)).init, jax.random.key(0))

@@ -15,6 +15,7 @@ class ConvFeatures(nnx.Module):
     """Seven convolutions with GELU, then layer norm (arXiv 2006.11477, section 2 and appendix).
 
     norm: `group` normalises the first convolution alone, over time; `layer` every one of them, over channels.
+    epsilon: of the last layer norm; None leaves it out.
     gradient_scale: of all gradients that go back into the convolutions, the energy's included.
     """
 
@@ -24,6 +25,7 @@ class ConvFeatures(nnx.Module):
         norm: Literal["group", "layer"],
         bias: bool,
         gradient_scale: float,
+        epsilon: float | None,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -32,7 +34,7 @@ class ConvFeatures(nnx.Module):
         self.convolutions, self.norms = convolutions(channels, bias, layer, dtype, rngs)
         if norm == "group":
             self.norms.append(TimeNorm(channels))
-        self.final_norm = LayerNorm(channels, dtype, rngs, EPSILON)
+        self.final_norm = None if epsilon is None else LayerNorm(channels, dtype, rngs, epsilon)
 
     def __call__(self, wave: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """wave (B, S), lengths (B,) samples -> features (B, T, C), and energy (B, T): their mean square before the
@@ -40,7 +42,8 @@ class ConvFeatures(nnx.Module):
         """
         x = convolve(wave, lengths, self.convolutions, self.norms)
         x = scale_gradient(x, self.gradient_scale)  # (B, T, C)
-        return self.final_norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
+        energy = jnp.square(x.astype(jnp.float32)).mean(-1)
+        return x if self.final_norm is None else self.final_norm(x), energy
 
 
 def scale_gradient(x: jax.Array, scale: float) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Positions from convolutions over time: one wide, weight-normalised one, or a stack of narrow ones."""
+"""Positions from convolutions over time: one wide one, of plain or scaled input, or a stack of narrow ones."""
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,31 @@ class ConvPositions(nnx.Module):
         kernel = v * (self.g[...] / jnp.sqrt(jnp.square(v).sum((1, 2))))[:, None, None]
         x = jnp.where(inside[..., None], x, 0)  # padding is silence to the taps
         return gelu(grouped(x, kernel, self.groups) + self.bias[...].astype(x.dtype))
+
+
+class ScaledPositions(nnx.Module):
+    """GELU of one grouped convolution of x scaled and shifted per channel: HuBERT's with `conv_pos_batch_norm`.
+
+    scale and shift are the batch norm at inference, its running statistics folded in. Training continues with these two
+    vectors as parameters; no statistics of batches are taken.
+    """
+
+    def __init__(self, width: int, kernel: int, groups: int, rngs: nnx.Rngs):
+        self.groups = groups
+        self.scale = nnx.Param(jnp.ones(width))
+        self.shift = nnx.Param(jnp.zeros(width))
+        self.kernel = nnx.Param(uniform_init(rngs.params(), (kernel, width // groups, width)))
+        self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
+        """x (B, T, D), inside (B, T) False where padded -> what to add to x, (B, T, D).
+
+        Padding is silenced after the scaling, so a padded row gives what the recording alone gives. The published code
+        silences it before, and the shift then lets the last frames of a padded row hear the padding.
+        """
+        x = x * self.scale[...].astype(x.dtype) + self.shift[...].astype(x.dtype)
+        x = jnp.where(inside[..., None], x, 0)
+        return gelu(grouped(x, self.kernel[...], self.groups) + self.bias[...].astype(x.dtype))
 
 
 class StackedPositions(nnx.Module):

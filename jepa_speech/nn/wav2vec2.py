@@ -1,4 +1,4 @@
-"""The published encoder of wav2vec 2.0, HuBERT, WavLM, data2vec and DinoSR: one chassis, told apart by its config.
+"""The published encoder of wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec and DinoSR, configured by one section.
 
 Waves → convolutions → projection → mask embedding → positions → transformer blocks. `nn/encoder.py` is this project's
 own; this one exists to train what the papers trained, and to read their checkpoints.
@@ -15,8 +15,7 @@ from jepa_speech.config import DEEPEST, check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.conv_features import ConvFeatures
-from jepa_speech.nn.conv_positions import ConvPositions, StackedPositions, uniform_init
-from jepa_speech.nn.conv_stack import EPSILON
+from jepa_speech.nn.conv_positions import ConvPositions, ScaledPositions, StackedPositions, uniform_init
 from jepa_speech.nn.frontends import LogMelFrontend
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
@@ -48,9 +47,12 @@ class Wav2Vec2Config:
     frontend: `conv`, the published one, or `logmel`, this project's, which costs next to nothing.
     norm, conv_bias: of the front-end's convolutions: `group` without biases (Base), `layer` with them (Large), or
     without (data2vec).
+    feature_norm: a layer norm between the convolutions and the projection (not in DistilHuBERT).
     pre_norm: the blocks' norms stand before attention and feed-forward (Large), not after (Base).
-    positions: `conv` is one convolution of `position_kernel` frames in `position_groups`; `stacked` is data2vec's,
-    `position_depth` of them that share out the frames (95 in 5 there).
+    epsilon: of all layer norms except those between convolutions and those of stacked positions, which have 1e-5.
+    positions: `conv` is one weight-normalised convolution of `position_kernel` frames in `position_groups`; `scaled`
+    has a scale and a shift per channel before a plain convolution (HuBERT with `conv_pos_batch_norm`); `stacked` is
+    data2vec's, `position_depth` convolutions that share out the frames (95 in 5 there).
     relative_bias: WavLM's, on top of those; relative_distance in frames.
     dropout: of what blocks add, and behind the positions; attention_dropout: of attention weights;
     activation_dropout: inside the feed-forward; input_dropout: behind the projection; feature_dropout: of
@@ -64,13 +66,15 @@ class Wav2Vec2Config:
     frontend: Literal["conv", "logmel"] = "conv"
     norm: Literal["group", "layer"] = "group"
     conv_bias: bool = False
+    feature_norm: bool = True
     channels: int = 512
     width: int = 768
     blocks: int = 12
     heads: int = 12
     hidden: int = 3072
     pre_norm: bool = False
-    positions: Literal["conv", "stacked"] = "conv"
+    epsilon: float = 1e-5
+    positions: Literal["conv", "scaled", "stacked"] = "conv"
     position_kernel: int = 128
     position_groups: int = 16
     position_depth: int = 5
@@ -95,6 +99,8 @@ class Wav2Vec2Config:
     def __post_init__(self) -> None:
         check_sizes(self, "encoder", SIZES)
         check_sizes(self, "encoder", ("blocks", "position_depth"), DEEPEST)
+        if self.epsilon <= 0:
+            raise UsageError(f"config key encoder.epsilon = {self.epsilon}: must be above 0")
         for key in ("heads", "position_groups"):
             if self.width % getattr(self, key):
                 raise UsageError(
@@ -123,6 +129,7 @@ class Wav2Vec2Config:
             hidden=self.hidden,
             pre_norm=self.pre_norm,
             gated=self.relative_bias,
+            epsilon=self.epsilon,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
             activation_dropout=self.activation_dropout,
@@ -131,9 +138,10 @@ class Wav2Vec2Config:
 
 
 def positions(config: Wav2Vec2Config, rngs: nnx.Rngs) -> nnx.Module:
-    if config.positions == "conv":
-        return ConvPositions(config.width, config.position_kernel, config.position_groups, rngs)
-    return StackedPositions(config.width, config.position_kernel, config.position_groups, config.position_depth, rngs)
+    sizes = (config.width, config.position_kernel, config.position_groups)
+    if config.positions == "stacked":
+        return StackedPositions(*sizes, config.position_depth, rngs)
+    return (ConvPositions if config.positions == "conv" else ScaledPositions)(*sizes, rngs)
 
 
 class Wav2Vec2Encoder(nnx.Module):
@@ -148,7 +156,8 @@ class Wav2Vec2Encoder(nnx.Module):
         dtype = jnp.dtype(config.dtype)
         self.config = config
         if config.frontend == "conv":
-            options = (config.norm, config.conv_bias, config.gradient_scale)
+            epsilon = config.epsilon if config.feature_norm else None
+            options = (config.norm, config.conv_bias, config.gradient_scale, epsilon)
             self.frontend = ConvFeatures(config.channels, *options, dtype, rngs)
         else:
             self.frontend = LogMelFrontend()
@@ -162,9 +171,8 @@ class Wav2Vec2Encoder(nnx.Module):
         )
         sizes = config.block_sizes()
         self.blocks = nnx.List([Block(sizes, rngs) for _ in range(config.blocks)])
-        self.norm = LayerNorm(
-            config.width, dtype, rngs, EPSILON
-        )  # of the last block's output, or of the first one's input
+        # Of the last block's output, or of the first block's input.
+        self.norm = LayerNorm(config.width, dtype, rngs, config.epsilon)
 
     def __call__(
         self,

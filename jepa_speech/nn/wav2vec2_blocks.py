@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.attention import attend
-from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear, joined
@@ -17,13 +16,16 @@ from jepa_speech.nn.rows import dropout, fold
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """What all blocks of an encoder share. gated: whether a relative position bias comes in, to be gated."""
+    """What all blocks of an encoder share. gated: whether a relative position bias comes in, to be gated.
+    epsilon: of the layer norms.
+    """
 
     width: int
     heads: int
     hidden: int
     pre_norm: bool
     gated: bool
+    epsilon: float
     dropout: float
     attention_dropout: float
     activation_dropout: float
@@ -58,10 +60,10 @@ class Block(nnx.Module):
     def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
         self.sizes = sizes
         self.attention = Attention(sizes, rngs)
-        self.attention_norm = LayerNorm(sizes.width, sizes.dtype, rngs, EPSILON)
+        self.attention_norm = LayerNorm(sizes.width, sizes.dtype, rngs, sizes.epsilon)
         self.up = linear(sizes.width, sizes.hidden, sizes.dtype, rngs)
         self.down = linear(sizes.hidden, sizes.width, sizes.dtype, rngs)
-        self.ff_norm = LayerNorm(sizes.width, sizes.dtype, rngs, EPSILON)
+        self.ff_norm = LayerNorm(sizes.width, sizes.dtype, rngs, sizes.epsilon)
 
     def __call__(
         self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None

@@ -19,8 +19,8 @@ from toys import CONFIGS  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.huggingface import read_folder  # noqa: E402
 from jepa_speech.export.own_encoder import from_torch  # noqa: E402
+from jepa_speech.export.their_weights import read_folder  # noqa: E402
 from jepa_speech.files import read_json  # noqa: E402
 from jepa_speech.train.configfile import load_config, plain  # noqa: E402
 

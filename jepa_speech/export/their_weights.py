@@ -1,0 +1,96 @@
+"""A folder as transformers' save_pretrained writes it: config.json, and the weights in one safetensors file or in
+several, of which model.safetensors.index.json says which array is in which. Nothing in the folder is run.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepa_speech import checked
+from jepa_speech.errors import UserError
+from jepa_speech.export.families import FAMILIES
+from jepa_speech.export.safetensors import read_safetensors
+from jepa_speech.export.their_config import checked_config
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import read_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def has_weights(folder: str | Path) -> bool:
+    """Returns whether the folder holds weights of transformers."""
+    return any((Path(folder) / name).is_file() for name in (WEIGHTS, INDEX))
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns (checked config, arrays by name, not yet read from disk). Raises UserError."""
+    path = Path(path)
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
+    config = checked_config(read_json(file), str(file))
+    check_preprocessor(path, config)
+    return config, read_weights(path)
+
+
+def read_weights(folder: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a folder by name. Raises UserError."""
+    if (folder / WEIGHTS).is_file():
+        return read_safetensors(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return read_shards(folder)
+    old = folder / "pytorch_model.bin"
+    if old.is_file():
+        raise UserError(
+            f'{old}: a pickle, which is not read here; convert it where torch is: python -c "import torch; '
+            f"from safetensors.torch import save_file; save_file({{name: x.clone().contiguous() for name, x in "
+            f"torch.load('{old}', map_location='cpu', weights_only=True).items()}}, '{folder / WEIGHTS}')\""
+        )
+    raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} in it; save the model with safe_serialization=True")
+
+
+def read_shards(folder: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of all files that the index names. Raises UserError where index and files do not agree."""
+    path = folder / INDEX
+    again = "the download is not complete, or its files are of different models: download all of them again"
+    where = checked.field(read_json(path), "weight_map", dict, str(path))
+    for name, shard in where.items():
+        file = checked.value(shard, f"{path}: weight_map: {checked.shown(name)}", str)
+        if file in ("", ".", "..") or "/" in file or "\\" in file or "\0" in file:
+            raise UserError(f"{path}: {checked.shown(name)} is in {checked.shown(file)}, not a file of this folder")
+    arrays: dict[str, np.ndarray] = {}
+    held: dict[str, str] = {}  # which shard an array was found in
+    for shard in sorted(set(where.values())):
+        if not (folder / shard).is_file():
+            raise UserError(f"{path}: {shard} is missing: {again}")
+        for name, array in read_safetensors(folder / shard).items():
+            if name in held:
+                raise UserError(f"{path}: both {held[name]} and {shard} hold {checked.shown(name)}: {again}")
+            arrays[name], held[name] = array, shard
+    for name, shard in where.items():
+        if held.get(name) != shard:
+            raise UserError(f"{path}: {checked.shown(name)} is not in {shard}: {again}")
+    if not arrays:
+        raise UserError(f"{path}: weight_map is empty: {again}")
+    return arrays
+
+
+def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises UserError for a model of other waves than ours, which have 16 kHz, mean 0 and deviation 1."""
+    path = folder / "preprocessor_config.json"
+    theirs = read_json(path) if path.is_file() else {}
+    if (rate := checked.field(theirs, "sampling_rate", (int, float), str(path), default=SAMPLE_RATE)) != SAMPLE_RATE:
+        raise UserError(
+            f"{path}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
+        )
+    normalised = checked.field(theirs, "do_normalize", bool, str(path), default=True)
+    # A group norm over time removes level and offset after the first convolution, so there normalising changes nothing;
+    # our own model normalises waves itself.
+    if not normalised and FAMILIES[config["model_type"]].section(config).get("norm") == "layer":
+        raise UserError(
+            f"{path}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
+            "here waves are heard at deviation 1: choose another model"
+        )
