@@ -72,19 +72,34 @@ def parse_json(text: str | bytes, where: str) -> Any:
     deeply, or gives a name twice within one object.
     """
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=each_once)
-    except RecursionError as error:
-        raise UserError(f"{where}: not valid JSON (nested too deeply)") from error
+        return loads(text if isinstance(text, str) else text.decode("utf-8"))
     except ValueError as error:
         raise UserError(f"{where}: not valid JSON ({error})") from error
 
 
-def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def loads(text: str | bytes) -> Any:
+    """Returns the value of JSON text. Raises ValueError, with the reason, where `parse_json` raises UserError."""
+    try:
+        return json.loads(text, object_pairs_hook=_each_once, parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _integer(digits: str) -> int:
+    """For json's parse_int. Raises ValueError for more digits than Python converts, which would take very long."""
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise ValueError(f"an integer of {len(digits.lstrip('-'))} digits") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object's names and values, for json's object_pairs_hook. Raises ValueError if a name is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} twice")
+        name = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {name[:80]!r} more than once")
     return found
 
 

@@ -117,7 +117,10 @@ def claim(path: str | Path, *marks: str | bytes) -> Path:
         file.seek(max(0, path.stat().st_size - ENDS))
         found += file.read(ENDS)
     if not any((text.encode() if isinstance(text, str) else text) in found for text in marks):
-        raise UserError(f"{path} exists and was not written by this command; choose another name, or remove it")
+        raise UserError(
+            f"{path} exists without the mark of this command: another program or an earlier version of jepa-speech "
+            "wrote it; choose another name, or remove it if you do not need it"
+        )
     return path
 
 

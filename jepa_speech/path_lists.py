@@ -1,7 +1,7 @@
 """Parse paths in options and config keys, where a colon or a comma may belong to the path or end it.
 
 A path that exists as written comes first. A text that can be read in two ways is refused; double quotes around a path,
-as in `"a:2"` or `"a,b":0.5`, mark where the path ends.
+as in `"a:2"` or `"a,b":0.5`, mark where the path ends. A double quote in a quoted path is written twice.
 """
 
 import math
@@ -13,7 +13,8 @@ from jepa_speech.errors import UsageError
 
 QUOTE = "put double quotes around the path itself, inside those of the shell, as in '\"a:2\"' or '\"a,b\":0.5'"
 COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # one that is not quoted: an even number of quotes follows
-QUOTED = re.compile(r'"([^"]+)"(?::(.*))?', re.DOTALL)
+QUOTED = re.compile(r'"((?:[^"]|"")+)"(?::(.*))?', re.DOTALL)
+PLAIN = re.compile(r'[^\s":,](?:[^":,]*[^\s":,])?')  # a path that needs no quotes
 WeightedPaths = list[tuple[str, float]]
 
 
@@ -35,10 +36,12 @@ def weighted_paths(text: str, where: str) -> WeightedPaths:
 def mixture(text: str, where: str) -> WeightedPaths:
     """Returns the names and weights of `text` without looking at files. Raises UsageError as `weighted_paths` does."""
     parts = COMMA.split(text)
-    if len(parts) == 1 and (quoted := QUOTED.fullmatch(text.strip())) and quoted[2] is None:
-        return [(quoted[1], 1.0)]
-    if len(parts) == 1 and not re.search(r":[-+.\d]+$", text):
-        return [(text, 1.0)]
+    if len(parts) == 1:
+        quoted = QUOTED.fullmatch(text.strip())
+        if quoted and quoted[2] is None:
+            return [(_unquoted(quoted), 1.0)]
+        if not quoted and not re.search(r":[-+.\d]+(e[-+]?\d+)?$", text):
+            return [(text, 1.0)]
     found = []
     for part in parts:
         path, number = _weighted(part)
@@ -53,7 +56,7 @@ def mixture(text: str, where: str) -> WeightedPaths:
 
 def as_text(paths: WeightedPaths) -> str:
     """Returns the text that `mixture` reads as `paths`: with quotes where they are needed."""
-    written = [f'"{path}"' if re.search("[:,]", path) else path for path, _ in paths]
+    written = [path if PLAIN.fullmatch(path) else '"{}"'.format(path.replace('"', '""')) for path, _ in paths]
     if len(paths) == 1 and paths[0][1] == 1:
         return written[0]
     return ",".join(f"{path}:{weight!r}" for path, (_, weight) in zip(written, paths, strict=True))
@@ -66,7 +69,7 @@ def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> 
     the message. Raises UsageError if it holds in two places.
     """
     if quoted := QUOTED.fullmatch(text):
-        return quoted[1], quoted[2] or ""
+        return _unquoted(quoted), quoted[2] or ""
     ways = [(text, "")] + [(text[: found.start()], text[found.end() :]) for found in re.finditer(":", text)]
     found = [way for way in ways if is_one(*way)]
     if len(found) > 1:
@@ -96,10 +99,15 @@ def _existing(parts: Sequence[str]) -> Iterator[WeightedPaths]:
             yield from ([way, *rest] for rest in rests)
 
 
+def _unquoted(quoted: re.Match[str]) -> str:
+    """Returns the path within the quotes that QUOTED has found."""
+    return quoted[1].replace('""', '"')
+
+
 def _weighted(part: str) -> tuple[str, float]:
     """Returns path and weight of PATH:WEIGHT; the weight is NaN if it is not a number."""
     if quoted := QUOTED.fullmatch(part.strip()):
-        path, weight = quoted[1], quoted[2] or ""
+        path, weight = _unquoted(quoted), quoted[2] or ""
     else:
         path, _, weight = part.strip().rpartition(":")
     try:

@@ -30,6 +30,20 @@ def test_what_is_not_json_is_one_line(tmp_path, name):
         list(rows)
 
 
+def test_reasons_are_not_pythons_own(tmp_path):
+    path = tmp_path / "x.json"
+    for name, reason in (
+        ("deep lists", "nested too deeply"),
+        ("deep objects", "nested too deeply"),
+        ("an integer of 10,000 digits", "an integer of 10000 digits"),
+        ("a name twice", "the name 'c' more than once"),
+    ):
+        path.write_bytes(NOT_JSON[name])
+        with pytest.raises(UserError) as error:
+            read_json(path)
+        assert str(error.value) == f"{path}: not valid JSON ({reason})"
+
+
 @pytest.mark.parametrize("text", ["[]", "3", "null", '"{}"'])
 def test_an_object_is_what_was_asked_for(tmp_path, text):
     path = tmp_path / "x.json"

@@ -1,5 +1,6 @@
 """A path with a colon or a comma in its name is that path, and nothing else is read in its place."""
 
+import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
@@ -72,6 +73,18 @@ def test_a_path_that_is_missing_is_never_another(made):
 def test_what_is_written_down_is_read_back_wherever_it_is(name):
     for paths in ([(name, 1.0)], [(name, 0.25)], [(name, 0.1), ("st:5", 2.0)]):
         assert mixture(as_text(paths), "data.store") == paths
+
+
+def test_any_path_is_read_back():
+    """Drawn of the characters that have a meaning in lists, in quotes and to strip."""
+    random = np.random.default_rng(0)
+    for _ in range(3000):
+        names = [
+            "".join(random.choice([*"ab:,\"' .1-\n"], random.integers(1, 7))) for _ in range(random.integers(1, 4))
+        ]
+        paths = [(name, float(random.choice([1, 0.5, 1e-7]))) for name in names]
+        assert mixture(as_text(paths), "data.store") == paths, as_text(paths)
+        assert path_and_rest(as_text([(names[0], 1.0)]), lambda path, rest: not rest, "--config") == (names[0], "")
 
 
 def test_files_with_a_variant(made, tmp_path):

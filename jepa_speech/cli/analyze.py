@@ -16,6 +16,7 @@ from jepa_speech.probe import evaluate, plots, report, result_plots, side_by_sid
 from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
 from jepa_speech.probe.saved import read_results
+from jepa_speech.wording import counted, duration
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"
 EXAMPLE = "jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out analysis"
@@ -108,7 +109,7 @@ def looked_at(where: str, listed: Listed, subjects: Mapping[str, Subject], seed:
 
 
 EXPLAINED = (
-    "{recordings} recordings, {minutes:.1f} minutes, the same list for every model with the same seed. "
+    "{held}, the same list for every model with the same seed. "
     "Each figure of the model stands beside that of its targets, which it should come near, and of labels drawn "
     "at random; – where there is none. docs/reading-curves.md says how to read them."
 )
@@ -118,9 +119,10 @@ def shown(key: str, looked: Looked, pictures: dict[str, Any]) -> list[report.Sec
     """The figures of all checkpoints on one list of recordings, then the pictures of each; adds to `pictures`."""
     found, first = looked.found, next(iter(looked.found.values()))
     table = side_by_side.rows(side_by_side.columns(found))
-    print(f"\n{looked.where}: {first.recordings} recordings, {first.seconds / 60:.1f} minutes")
+    held = f"{counted(first.recordings, 'recording')}, {duration(first.seconds / 3600)}"
+    print(f"\n{looked.where}: {held}")
     print(evaluate.text(table))
-    text = EXPLAINED.format(recordings=first.recordings, minutes=first.seconds / 60)
+    text = EXPLAINED.format(held=held)
     if skipped := len(looked.listed.too_short):
         text += f" Shorter than what every checkpoint can take, and left out: {skipped}."
     drawn = {f"{key}_{name}": figure for name, figure in side_by_side.shared_figures(found).items()}

@@ -12,6 +12,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.memory import proportional
+from jepa_speech.wording import counted, duration
 
 HELP = "read batches of a store as training does, as fast as they come"
 EXAMPLE = "jepa-speech bench data STORE --workers 0 1 2 --seconds 10"
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if not options.seconds > 0 or min(options.workers) < 0:
         raise UsageError("--seconds must be above 0, --workers at least 0")
     store = Store(options.store)
-    print(f"{store.path}: {len(store):,} recordings, {store.hours:.2f} h, {store.codec}; batches as base.py has them")
+    held = f"{counted(len(store), 'recording')}, {duration(store.hours)}, {store.codec}"
+    print(f"{store.path}: {held}; batches as base.py has them")
     print("workers  utterances/s  audio-h/h  MB/s of store  memory MB")
     runs = []
     for workers in options.workers:

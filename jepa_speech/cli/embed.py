@@ -18,6 +18,7 @@ from jepa_speech.export.pretrained import Pretrained, load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, replacing
 from jepa_speech.probe.dataset import wave_of
+from jepa_speech.wording import counted
 
 HELP = "features of recordings, by a trained encoder, as .npz or .parquet: for each file an array (frames, width)"
 EXAMPLE = "jepa-speech embed a.flac b.wav --checkpoint runs/mine --layer 3 --out features.npz"
@@ -72,8 +73,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for entry in listed:
                 add(entry.source, np.load(io.BytesIO(pieces.data(entry.source)), allow_pickle=False))
     print(
-        "{out}: {files} files, {frames} frames of width {width}, layer {layer} of 0 to {last}, {frame_rate:g} frames a "
-        "second".format(last=layers - 1, **results)
+        "{out}: {held}, {frames} frames of width {width}, layer {layer} of 0 to {last}, {frame_rate:g} frames a "
+        "second".format(held=counted(len(rows), "file"), last=layers - 1, **results)
     )
     return results
 

@@ -39,7 +39,10 @@ def note_of(path: Path, form: Format) -> dict[str, Any] | None:
         KeyError,
         zipfile.BadZipFile,
     ) as error:  # pyarrow's errors are ValueErrors
-        raise UserError(f"{path}: not written by `jepa-speech embed`: move it, or name another --out") from error
+        whose = "another program or an earlier version wrote it"
+        raise UserError(
+            f"{path} has no mark of `jepa-speech embed`: {whose}; move it, or name another --out"
+        ) from error
 
 
 def noted(note: Note) -> bytes:

@@ -16,6 +16,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.train.heldout import make_evaluate
+from jepa_speech.wording import counted
 
 HELP = "the loss of a checkpoint on held-out recordings, term by term"
 EXAMPLE = "jepa-speech evaluate --checkpoint runs/smoke --store heldout"
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     longest = plan.bucket_samples[-1]
     cropped = int((np.asarray(store.samples) > longest).sum())
     print(
-        f"{options.checkpoint}, step {model.step}, on {len(store):,} recordings of {options.store}, {seconds:.0f} s"
+        f"{options.checkpoint}, step {model.step}, "
+        f"on {counted(len(store), 'recording')} of {options.store}, {seconds:.0f} s"
         + (f" ({cropped:,} of them cropped to {max(data.buckets):g} s)" if cropped else "")
     )
     for name, figure in results.items():

@@ -19,6 +19,7 @@ from jepa_speech.data.fitting import Passes, fitting_passes
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+from jepa_speech.wording import counted
 
 HELP = "a diagonal Gaussian mixture: every frame's label is its posteriors"
 EXAMPLE = "jepa-speech fit gmm --store store --out gmm.npz --components 256 --features mfcc --normalize mean"
@@ -61,7 +62,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with bar("EM", (options.iterations + 1) * passes.frames / grid.FRAME_RATE) as progress:
 
         def watch(fit: em.Fit) -> None:
-            progress.set_postfix_str(f"held-out {fit.history[-1]['heldout']:.3f} nats/frame, {fit.reseeded} again")
+            progress.set_postfix_str(
+                f"held-out {fit.history[-1]['heldout']:.3f} nats/frame, {counted(fit.reseeded, 'component')} reseeded"
+            )
             fit.history[-1]["temperature"] = _temperature(fit.parameters.arrays(), z, options)
             write_history(options.out, fit.history)
 
@@ -115,15 +118,15 @@ def _report(
         "seconds": round(seconds, 1),
     }
     print_head(options, anchor, passes.frames, passes.recordings)
-    print(f"components   {results['components_alive']} alive of {anchor.components}, {fit.reseeded} seeded again")
-    print(f"weights      entropy {usage:.3f} of the most there can be")
+    print(f"components   {results['components_alive']} alive of {anchor.components}, {fit.reseeded} reseeded")
+    print(f"weights      entropy {usage:.3f} of its maximum (1: all components are used equally)")
     print(
         f"posteriors   at temperature {anchor.temperature:.3g}: entropy {sharp['entropy']:.3f} nats, "
         f"perplexity {sharp['perplexity']:.2f}, mean top-1 {sharp['top1']:.3f}"
     )
     print(
         f"held out     {fit.heldout[0]:.2f} to {fit.heldout[-1]:.2f} nats per frame "
-        f"in {len(fit.heldout)} iterations ({len(passes.heldout)} frames)"
+        f"in {counted(len(fit.heldout), 'iteration')} ({len(passes.heldout)} frames)"
     )
     print(f"time         {seconds:.1f} s")
     return results

@@ -15,6 +15,7 @@ from jepa_speech.data.anchoring import seconds_of
 from jepa_speech.data.fitting import Passes, fitting_passes
 from jepa_speech.data.store import Store
 from jepa_speech.features import grid
+from jepa_speech.wording import counted
 
 HELP = "k-means: every frame's label is its nearest centroid"
 EXAMPLE = "jepa-speech fit kmeans --store store --out km.npz --components 500 --features layer:6 --checkpoint RUN"
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with bar("k-means", options.iterations * passes.frames / grid.FRAME_RATE) as progress:
 
         def watch(fit: lloyd.Fit) -> None:
-            progress.set_postfix_str(f"held-out {fit.heldout[-1]:.4g}, {fit.reseeded} seeded again")
+            progress.set_postfix_str(f"held-out {fit.heldout[-1]:.4g}, {counted(fit.reseeded, 'component')} reseeded")
             write_history(options.out, fit.history)
 
         fit = lloyd.fit(passes.chunks(progress.update), passes.sample, passes.heldout, settings, watch, kept)
@@ -97,11 +98,11 @@ def _report(
         "seconds": round(seconds, 1),
     }
     print_head(options, anchor, passes.frames, passes.recordings)
-    print(f"components   {results['components_alive']} alive of {anchor.components}, {fit.reseeded} seeded again")
-    print(f"usage        entropy {results['usage_entropy']:.3f} of the most there can be")
+    print(f"components   {results['components_alive']} alive of {anchor.components}, {fit.reseeded} reseeded")
+    print(f"usage        entropy {results['usage_entropy']:.3f} of its maximum (1: all components are used equally)")
     print(
-        f"held out     inertia {fit.heldout[0]:.4g} to {fit.heldout[-1]:.4g} in {len(fit.heldout)} passes, "
-        f"of a variance of {spread:.4g} ({len(passes.heldout)} frames)"
+        f"held out     inertia {fit.heldout[0]:.4g} to {fit.heldout[-1]:.4g} "
+        f"in {counted(len(fit.heldout), 'iteration')}, of a variance of {spread:.4g} ({len(passes.heldout)} frames)"
     )
     print(f"time         {seconds:.1f} s")
     return results

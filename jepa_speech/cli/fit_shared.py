@@ -3,6 +3,8 @@
 import argparse
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +20,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
 from jepa_speech.ownership import claim
+from jepa_speech.wording import counted, duration
 
 HOURS = 100.0
 
@@ -84,9 +87,15 @@ def check(options: argparse.Namespace) -> None:
         claim_beside(out)
 
 
-def bar(what: str, seconds: float) -> tqdm:
-    """A progress bar in seconds of audio."""
-    return tqdm(total=math.ceil(seconds), desc=what, unit="s", unit_scale=True, file=sys.stderr)
+@contextmanager
+def bar(what: str, seconds: float) -> Iterator[tqdm]:
+    """Shows a progress bar of about this many seconds of audio while the block runs; it ends at 100%.
+
+    Fewer may be needed: a fit converges early, and labels go on after a kill.
+    """
+    with tqdm(total=math.ceil(seconds), desc=what, unit="s", unit_scale=True, file=sys.stderr) as progress:
+        yield progress
+        progress.total = progress.n
 
 
 def compute_means(store: Store, features: Extractor, normalize: str) -> None:
@@ -112,4 +121,5 @@ def identity(options: argparse.Namespace, anchor: Anchor) -> dict[str, str | int
 def print_head(options: argparse.Namespace, anchor: Anchor, frames: int, recordings: int) -> None:
     of = f" of {anchor.checkpoint}" if anchor.checkpoint else ""
     print(f"anchor       {options.out}  ({anchor.features}{of}, normalized by {anchor.normalize})")
-    print(f"frames       {frames} ({frames / grid.FRAME_RATE / 3600:.2f} h) of {recordings} recordings")
+    audio = duration(frames / grid.FRAME_RATE / 3600)
+    print(f"frames       {frames:,} ({audio}) of {counted(recordings, 'recording')}")

@@ -7,6 +7,7 @@ from typing import Any
 from jepa_speech.errors import UserError
 from jepa_speech.train.ledger import goodput
 from jepa_speech.train.run_files import whole_events
+from jepa_speech.wording import counted
 
 HELP = "where the wall time of a run went: steps, compiling, waiting, lost work, down time"
 EXAMPLE = "jepa-speech goodput runs/smoke --json goodput.json"
@@ -38,5 +39,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for part, words in WORDS.items():
         print(f"{words:<22}{found['seconds'][part]:>12.1f} s{found['seconds'][part] / wall:>8.1%}")
     print(f"{'wall time':<22}{found['wall']:>12.1f} s")
-    print(f"{found['attempts']} attempts, {found['lost_steps']} steps lost, now at step {found['step']}")
+    attempts, lost = counted(found["attempts"], "attempt"), counted(found["lost_steps"], "step")
+    print(f"{attempts}, {lost} lost, now at step {found['step']}")
     return found

@@ -15,6 +15,7 @@ from jepa_speech.data.label_parts import merge_label_parts
 from jepa_speech.data.prepare import merge
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.wording import counted, duration
 
 HELP = "show what a store holds, verify it, or merge parts or whole stores into one"
 EXAMPLE = "jepa-speech inspect stores/mine --verify"
@@ -96,14 +97,16 @@ def _print_damage(store: Store, damage: list[dict[str, Any]], decode: bool) -> N
         print(f"... and {len(damage) - SHOWN} more (--json FILE lists all)")
     if not damage:
         samples = " and samples" if decode else ""
-        print(f"sound: {total / 1e6:.1f} MB in {len(store.info['shard_bytes'])} shards, all bytes{samples} as written")
+        shards = counted(len(store.info["shard_bytes"]), "shard")
+        print(f"sound: {total / 1e6:.1f} MB in {shards}, all bytes{samples} as written")
 
 
 def _in_one_line(store: Store, damage: list[dict[str, Any]]) -> str:
     recordings = sum(row["id"] is not None for row in damage)
     files = len({row.get("shard") or row["file"] for row in damage})
     return (
-        f"{store.path}: {files} files damaged, {recordings} recordings lost; copy them again or prepare the store anew"
+        f"{store.path}: {counted(files, 'file')} damaged, {counted(recordings, 'recording')} lost; "
+        "copy what is damaged again or prepare the store anew"
     )
 
 
@@ -111,8 +114,8 @@ def _print(found: dict[str, Any]) -> None:
     shards, seconds, level = found["shards"], found["seconds"], found["level_db"]
     sources = [f"{source['name']} ({source['records']})" for source in found["sources"]]
     lines = {
-        "recordings": f"{found['records']}, {found['hours']:.2f} h",
-        "size": f"{found['bytes'] / 1e6:.1f} MB of {found['codec']} in {shards['number']} shards of "
+        "recordings": f"{found['records']:,}, {duration(found['hours'])}",
+        "size": f"{found['bytes'] / 1e6:.1f} MB of {found['codec']} in {counted(shards['number'], 'shard')} of "
         f"{shards['smallest'] / 1e6:.1f} to {shards['largest'] / 1e6:.1f} MB",
         "durations": f"{seconds['least']:.2f} to {seconds['most']:.2f} s, median {seconds['median']:.2f} s",
         "": _histogram(found["histogram"]),
@@ -138,7 +141,7 @@ def _print(found: dict[str, Any]) -> None:
 def _outdated(found: dict[str, Any]) -> str:
     return (
         f"an earlier version, which gave wrong samples of MP3 files and of segments of compressed files; "
-        f"{found['outdated']} recordings are of these kinds: prepare the store again"
+        f"of these kinds: {counted(found['outdated'], 'recording')}; prepare the store again"
     )
 
 
@@ -149,7 +152,7 @@ def _histogram(rows: list[dict[str, Any]]) -> str:
         if row["records"]:
             to = f"to {row['to']} s" if row["to"] else "s or more"
             bar = "#" * max(1, round(BAR * row["records"] / most))
-            lines.append(f"  {row['from']:>4} {to:<10} {row['records']:>9} {row['hours']:>9.2f} h  {bar}")
+            lines.append(f"  {row['from']:>4} {to:<10} {row['records']:>9} {duration(row['hours']):>9}  {bar}")
     return "\n".join(lines)
 
 

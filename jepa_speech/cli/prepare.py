@@ -10,6 +10,7 @@ from jepa_speech.data.chunks import SHARD_MB
 from jepa_speech.data.inputs.passed_over import sentences
 from jepa_speech.data.prepare import prepare
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.wording import counted, duration
 
 HELP = "turn folders, manifests and archives of recordings into a store"
 EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         root=args.root,
     )
     if not results["whole"]:
-        done = f"part {results['part']} is written: {results['shards']} shards of {results['read']} recordings"
+        held = f"{counted(results['shards'], 'shard')} of {counted(results['read'], 'recording')}"
+        done = f"part {results['part']} is written: {held}"
         print(f"{results['store']}: {done}; once all are, run `jepa-speech inspect {results['store']} --merge`")
         return results
     print_figures(results)
@@ -87,7 +89,8 @@ def check_only(args: argparse.Namespace) -> dict[str, Any]:
     results = check(args.input, args.root, args.check == "full")
     reasons = "".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items()))
     decoded = "all decoded" if results["decoded"] else "only headers were read: --check full decodes, too"
-    print(f"{results['read']} recordings: {results['good']} good ({results['hours']:.2f} h){reasons}; {decoded}")
+    good = f"{results['good']} good ({duration(results['hours'])})"
+    print(f"{counted(results['read'], 'recording')}: {good}{reasons}; {decoded}")
     for line in sentences(results["passed_over"]):
         print(line)
     if results["first_bad"]:
@@ -98,7 +101,8 @@ def check_only(args: argparse.Namespace) -> dict[str, Any]:
 def print_figures(results: dict[str, Any]) -> None:
     """What a store holds, and what was rejected, as `prepare` and `inspect --merge` print it."""
     size = f"{results['bytes'] / 1e6:.1f} MB of {results['codec']}"
-    print(f"{results['store']}: {results['records']} recordings, {results['hours']:.2f} h, {size}")
+    held = f"{counted(results['records'], 'recording')}, {duration(results['hours'])}"
+    print(f"{results['store']}: {held}, {size}")
     if results["duplicates"]:
         print(f"{results['duplicates']} with the same samples as another: see {results['store']}/duplicates.jsonl")
     if results["rejected"]:

@@ -1,6 +1,7 @@
 """jepa-speech train: one config, one run folder; the same command goes on where it stopped."""
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,7 @@ from jepa_speech.train.configfile import load_config, plain
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import TrainConfig, train
 from jepa_speech.train.state import count_params
+from jepa_speech.wording import counted, duration
 
 HELP = "train an encoder, or go on with a run"
 EXAMPLE = (
@@ -76,7 +78,11 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     # Written so that the text has the same meaning where no such file exists.
     for section, key in (("data", "store"), ("data", "heldout"), ("anchor", "path")):
         if text := config[section][key]:
-            config[section][key] = as_text(weighted_paths(text, f"{section}.{key}"))
+            paths = weighted_paths(text, f"{section}.{key}")
+            config[section][key] = as_text(paths)
+            if len(paths) == 1 and paths[0][1] != 1 and '"' not in text and jax.process_index() == 0:
+                path, weight = paths[0]
+                print(f"{section}.{key} = {text!r} is read as the path {path} with weight {weight:g}", file=sys.stderr)
     config.inputs = prints | {"anchor": anchor.fingerprint if anchor else ""}
 
     devices = jax.device_count()
@@ -86,9 +92,8 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     read = stream(objective, store, plan, config, config.inputs.anchor, data.workers)
     judged = heldout and heldout_stream(objective, heldout, data, rows, config)
     first = jax.process_index() == 0
-    if first:
-        print(f"{name}: {header(objective, config, store, plan)}", flush=True)
-    results = train(plain(config), objective, read, workdir, judged, weights_of, from_step)
+    about = f"{name}: {header(objective, config, store, plan)}" if first else ""
+    results = train(plain(config), objective, read, workdir, judged, weights_of, from_step, about)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
@@ -222,14 +227,16 @@ def header(objective: Any, config: ConfigDict, store: Store | Stores | Transcrib
     padding = f"padding {plan.padding_waste():.1%}"
     if better := better_buckets(plan, most=6):
         buckets, waste = better
-        padding += f" (it would be {waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
+        padding += f" ({waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
     mixture = f" ({store!r})" if isinstance(store, Stores) else ""
     texts = f"texts: {store.told()}\n" if isinstance(store, Transcribed) else ""
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    places = f"{jax.device_count()} x {device.device_kind} ({device.platform}){processes}"
     return (
         f"objective {config.objective.name}, encoder {config.encoder.name}, "
         f"{count_params(params) / 1e6:.2f}M parameters ({parts})\n"
-        f"data: {len(store):,} recordings, {store.hours:.2f} h{mixture}; {plan.batches_per_epoch} steps per epoch, "
+        f"data: {counted(len(store), 'recording')}, {duration(store.hours)}{mixture}; "
+        f"{counted(plan.batches_per_epoch, 'step')} per epoch, "
         f"batches of {shapes}, {padding}\n{texts}"
-        f"{config.train.steps} steps on {jax.device_count()} x {device.device_kind} ({device.platform}){processes}"
+        f"{counted(config.train.steps, 'step')} on {places}"
     )

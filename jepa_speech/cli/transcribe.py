@@ -24,6 +24,7 @@ from jepa_speech.probe.asr import text_of
 from jepa_speech.probe.dataset import check_files, read_manifest, wave_of
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.errors import character_errors, word_errors
+from jepa_speech.wording import counted
 
 HELP = (
     "what is said in recordings, by a run fine-tuned with CTC; with --manifest also its word and character error rate"
@@ -112,7 +113,8 @@ def written(out: Path) -> list[dict[str, Any]]:
     except UserError:
         rows = [{}]
     if not all(str(row.get("made")).startswith(MARK) for row in rows):
-        raise UserError(f"{out}: not written by `jepa-speech transcribe`: move it, or name another --out")
+        whose = "another program or an earlier version wrote it"
+        raise UserError(f"{out} has no mark of `jepa-speech transcribe`: {whose}; move it, or name another --out")
     return rows
 
 
@@ -147,6 +149,6 @@ def scores(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
     for figure in COUNTS if rows and "text" in rows[0] else ():
         rate = bootstrap.ratio(np.array([row[figure] for row in rows]))
         found[figure] = rate.as_json()
-        of = f"{rate} % over {len(rows)} recordings [95% interval over recordings]"
+        of = f"{rate} % over {counted(len(rows), 'recording')} [95% interval over recordings]"
         print(f"{figure.upper()} {of if found[figure]['value'] is not None else NO_RATE}")
     return found

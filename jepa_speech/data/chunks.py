@@ -70,6 +70,25 @@ def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
     return [c for c in chunks if not (shard_path(store, c).is_file() and _is_current(sidecar(store, c)))]
 
 
+def remove_empty(store: Path, plan: dict[str, Any]) -> bool:
+    """Removes all chunks of an unfinished store if no recording is in them; returns whether that is so.
+
+    Only for a process that holds the store's lock alone.
+    """
+    if "chunks" not in plan:  # stores are being joined there
+        return False
+    files = [(sidecar(store, chunk), shard_path(store, chunk)) for chunk in range(len(plan["chunks"]))]
+    try:
+        if any("record" in row for rows, _ in files if rows.is_file() for row in read_jsonl(rows)):
+            return False
+    except UserError:  # damaged, so it may have had some
+        return False
+    for rows, shard in files:
+        rows.unlink(missing_ok=True)
+        shard.unlink(missing_ok=True)
+    return True
+
+
 def _is_current(path: Path) -> bool:
     """Whether a sidecar is there and whole, and its recordings are decoded as they are now."""
     if not path.is_file():

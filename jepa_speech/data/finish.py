@@ -19,6 +19,7 @@ from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_jsonl, replacing, write_json
+from jepa_speech.wording import counted
 
 
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
@@ -52,7 +53,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()
         raise UserError(
-            f"{count} of {read} recordings were rejected (first: {where}, {first['reason']}: {first['detail']}); "
+            f"{count} of {counted(read, 'recording')} rejected (first: {where}, {first['reason']}: {first['detail']}); "
             f"see {store / 'rejects.jsonl'}, then {remedy}",
             {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False}
             | {"passed_over": passed_over},

@@ -26,6 +26,7 @@ from jepa_speech.data.writing import json_line, writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing, sha256_arrays, temporary_name
 from jepa_speech.lock import LOCK, locked
+from jepa_speech.wording import counted
 
 
 def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
         old = stores[outdated.index(True)]
         raise UserError(
             f"{old.path}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of compressed "
-            f"files ({old.outdated()} recordings here); prepare it again"
+            f"files ({counted(old.outdated(), 'recording')} here); prepare it again"
         )
     if len({store.path.resolve() for store in stores}) < len(stores):
         raise UserError(f"{', '.join(str(store.path) for store in stores)}: the same store twice")

@@ -7,6 +7,7 @@ STORE/work/plan.json says which. When all are finished, the index is written, an
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,16 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.data import audio
-from jepa_speech.data.chunks import SHARD_MB, check_entries, remove_left_overs, sidecar, spool, unfinished, write_chunk
+from jepa_speech.data.chunks import (
+    SHARD_MB,
+    check_entries,
+    remove_empty,
+    remove_left_overs,
+    sidecar,
+    spool,
+    unfinished,
+    write_chunk,
+)
 from jepa_speech.data.finish import finish
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.manifest import Entry, entries, nothing_there
@@ -26,6 +36,7 @@ from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
 from jepa_speech.lock import LOCK, locked
+from jepa_speech.wording import counted
 
 Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
@@ -73,7 +84,7 @@ def prepare(
         i, n = part or (0, 1)
         with locked(store / LOCK, "prepare", shared=bool(part)):
             notes = {"parts": n, "max_rejects": max_reject_fraction}
-            plan = _plan(chain([first], listing), passed, store, settings, notes)
+            plan = _plan(chain([first], listing), passed, store, settings, notes, alone=part is None)
             if not (store / "store.json").is_file():
                 mine = range(i, len(plan["chunks"]), n)
                 with locked(store / "work" / f".part-{i}-of-{n}.jepa-speech.lock", f"prepare, part {i}/{n}"):
@@ -85,7 +96,8 @@ def prepare(
             elif count := Store(store).outdated():
                 raise UserError(
                     f"{store}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of "
-                    f"compressed files ({count} recordings here); remove it or choose another folder for --out"
+                    f"compressed files ({counted(count, 'recording')} here); remove it or choose another folder for "
+                    "--out"
                 )
             if not part:
                 tidy(store)
@@ -131,19 +143,22 @@ def summary(store: Path) -> dict[str, Any]:
     }
 
 
-def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: Plan, notes: Plan) -> Plan:
+def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: Plan, notes: Plan, alone: bool) -> Plan:
     """Writes down the list; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} & more.
 
     Settings must be those of the plan that is there; notes are for `merge`. Refuses a folder that holds anything else
-    than a store, whole or not, of just these inputs.
+    than a store, whole or not, of just these inputs; but an unfinished store that holds no recording yet, since all
+    were rejected, is begun anew if this process is `alone`.
     """
+    is_empty = partial(remove_empty, store) if alone else lambda plan: False
     with new_work(store) as work:
         bar = tqdm(listing, "list", unit=" files", disable=None, mininterval=0.5)
         with bar, replacing(work / "entries.jsonl") as file:
             digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
         read = sum(count for _, count in chunks)
         identity = {"format": FORMAT, "inputs": digest, **settings}
-        return begin(store, work, identity, {"read": read, "chunks": chunks, "passed_over": passed.found} | notes)
+        rest = {"read": read, "chunks": chunks, "passed_over": passed.found} | notes
+        return begin(store, work, identity, rest, is_empty)
 
 
 def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) -> None:
@@ -162,7 +177,7 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) 
 
 
 def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
-    shards = f"{len(missing)} of {len(plan['chunks'])} shards are not written"
+    shards = f"{len(missing)} of {counted(len(plan['chunks']), 'shard')} not written"
     if old := sum(sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in missing):
         shards += f" ({old} of them only by an earlier version, which gave wrong samples of MP3 and of segments)"
     n = plan["parts"]

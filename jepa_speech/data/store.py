@@ -31,6 +31,7 @@ from jepa_speech.data.store_info import AGAIN, INDEX, store_info
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import parse_row
+from jepa_speech.wording import counted, duration
 
 # Shards kept open at a time: half of the files that this process may have, which is 512 of the usual 1,024. With 128 of
 # 977 open, random reads were a third as fast as with all of them, and each takes some 8 kB.
@@ -117,7 +118,7 @@ class Store:
         return Store, (self.path,)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}: {len(self)} recordings, {self.hours:.2f} h)"
+        return f"Store({str(self.path)!r}: {counted(len(self), 'recording')}, {duration(self.hours)})"
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,13 @@ def _working(store: Path) -> list[Path]:
     return [path for path in names if path.name == "work" or NEW_WORK.fullmatch(path.name)]
 
 
-def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:
+def begin(
+    store: Path, work: Path, identity: Plan, rest: Plan, is_empty: Callable[[Plan], bool] = lambda plan: False
+) -> Plan:
     """Begins the store with `work`, or goes on with what is there; returns the plan, or store.json if it is whole.
 
-    A plan that is there must be of the same identity, UserError otherwise; its rest is kept.
+    A plan that is there must be of the same identity, UserError otherwise; its rest is kept. is_empty: says of such a
+    plan whether no recording is stored yet; then the new plan replaces it.
     """
     if find(store) is None:
         write_json(work / "plan.json", sealed(identity | rest))
@@ -83,6 +86,11 @@ def begin(store: Path, work: Path, identity: Plan, rest: Plan) -> Plan:
                 raise
     before = read_plan(find(store))
     differs = [key for key, value in identity.items() if before.get(key) != value]
+    if differs and not (store / "store.json").is_file() and is_empty(before):
+        # In this order, so that a kill leaves a plan whose next start comes here again.
+        (work / "entries.jsonl").replace(store / "work" / "entries.jsonl")
+        write_json(store / "work" / "plan.json", sealed(identity | rest))
+        return identity | rest
     if differs:
         what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
         was = what.get(differs[0], f"another {differs[0]}")

@@ -17,6 +17,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import sha256_arrays
 from jepa_speech.text.vocabulary import Vocabulary, normal
+from jepa_speech.wording import counted
 
 
 class Transcribed:
@@ -76,7 +77,8 @@ class Transcribed:
 
     def told(self) -> str:
         """What was left out, in words."""
-        return f"{len(self)} recordings with a text; left out: {self.without_text} without, {self.too_long} too long"
+        left_out = f"{self.without_text} without, {self.too_long} too long"
+        return f"{counted(len(self), 'recording')} with a text; left out: {left_out}"
 
 
 def texts(store: Store | Stores) -> Iterator[str | None]:

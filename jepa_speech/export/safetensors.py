@@ -15,7 +15,7 @@ import numpy as np
 
 from jepa_speech import checked
 from jepa_speech.errors import UserError
-from jepa_speech.files import replacing
+from jepa_speech.files import parse_json, replacing
 
 DTYPES = {
     "F64": np.dtype("<f8"),
@@ -55,9 +55,9 @@ def _header(text: bytes, path: str) -> dict[str, Any]:
     """Returns the header's entries by the arrays' names."""
     where = f"{path}: the header"
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not valid JSON ({error}); {AGAIN}") from error
+        header = parse_json(text, where)
+    except UserError as error:
+        raise UserError(f"{error}; {AGAIN}") from error
     if not isinstance(header, dict):
         raise UserError(f"{where} is not a JSON object; {AGAIN}")
     for key, value in checked.field(header, "__metadata__", dict, where, default={}).items():
@@ -66,16 +66,6 @@ def _header(text: bytes, path: str) -> dict[str, Any]:
     if not header:
         raise UserError(f"{where} names no arrays; {AGAIN}")
     return header
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns the object; raises ValueError where it has a name more than once, of which json would keep the last."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"it has {checked.shown(name)} more than once")
-        found[name] = value
-    return found
 
 
 def _arrays(header: dict[str, Any], data: np.ndarray, path: str) -> dict[str, np.ndarray]:

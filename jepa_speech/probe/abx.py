@@ -21,7 +21,9 @@ from jepa_speech.probe.asv import speaker_of
 from jepa_speech.probe.dataset import Utterance, check_end, read_split, text_lines
 from jepa_speech.probe.discrimination import RECIPE
 from jepa_speech.probe.phones import SILENCE
+from jepa_speech.probe.progress import along
 from jepa_speech.probe.segments import Phones, Segment
+from jepa_speech.wording import counted
 
 __all__ = ["KIND", "RECIPE", "Item", "read", "read_items", "sequence", "triphones"]
 
@@ -74,7 +76,7 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
     items, known, ends = read_items(path), set(), {}
     for number, file, end, _ in item_lines(path):
         ends[file] = max(ends.get(file, (0.0, "")), (end, f"{path}:{number}"), key=itemgetter(0))
-    for utterance in utterances:
+    for utterance in along(utterances, f"{path.name}: lengths", len(utterances), "file"):
         stem = Path(utterance.entry.source).stem
         if stem in items and (stem in known or utterance.entry.is_segment):
             raise UserError(f"{path}: {stem} is not the name of one whole recording of the manifest: {utterance.key}")
@@ -82,7 +84,7 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
             check_end(*ends[stem], utterance.entry)
         known.add(stem)
     if unknown := sorted(items.keys() - known):
-        line = f"{path}: {len(unknown)} of {len(items)} recordings are not in the manifest, such as {unknown[0]}"
+        line = f"{path}: {len(unknown)} of {counted(len(items), 'recording')} not in the manifest, such as {unknown[0]}"
         if len(unknown) == len(items):
             raise UserError(line)
         print(line, file=sys.stderr)

@@ -12,6 +12,7 @@ from jepa_speech import checked
 from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.errors import UserError
 from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, check_end, where_of
+from jepa_speech.probe.progress import along
 
 Segment = tuple[str, float, float]  # label, start and end in seconds
 
@@ -54,7 +55,8 @@ class Phones:
                 + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
                 + "; align them or leave them out of the manifests"
             )
-        for key in {_key(u.entry): None for u in utterances if _key(u.entry) not in self._used}:
+        new = list({_key(u.entry): None for u in utterances if _key(u.entry) not in self._used})
+        for key in along(new, f"{self.path.name}: lengths", len(new), "file"):
             entry, found = self._known[key]
             if found:
                 check_end(max(end for _, _, end in found), f"{where_of(entry)}: phones", entry)
@@ -79,7 +81,7 @@ def segments(labels: dict[str, Any], where: str) -> list[Segment]:
     for number, part in enumerate(checked.field(labels, "phones", list, where), 1):
         here = f"{where}: phones, interval {number}"
         if not isinstance(part, list) or len(part) != 3:
-            raise UserError(f"{here}: {part!r}: [label, start, end] was expected, in seconds")
+            raise UserError(f"{here}: {checked.shown(part)}: [label, start, end] was expected, in seconds")
         row = dict(zip(("label", "start", "end"), part, strict=True))
         label = str(checked.field(row, "label", (str, int), here))
         start, end = (float(checked.field(row, name, (int, float), here)) for name in ("start", "end"))

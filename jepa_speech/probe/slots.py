@@ -49,7 +49,7 @@ def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
     for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
         kind, _, slot = tag.partition("-") if isinstance(tag, str) else ("", "", "")
         if kind not in ("O", "B", "I") or (kind == "O") == bool(slot):
-            raise UserError(f"{where}: slot_tags: {tag!r} is none of O, B-SLOT, I-SLOT")
+            raise UserError(f"{where}: slot_tags: {checked.shown(tag)} is none of O, B-SLOT, I-SLOT")
         begins = bool(slot) and (kind == "B" or number == 0 or tags[number - 1][2:] != slot)
         ends = bool(slot) and (number + 1 == len(tags) or tags[number + 1] != f"I-{slot}")
         symbols += [" "] * (number > 0) + [f"<{slot}"] * begins + list(word) + [f"{slot}>"] * ends

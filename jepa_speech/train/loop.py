@@ -87,6 +87,7 @@ def train(
     heldout: Callable[[], Iterator[Batch]] | None = None,
     weights: Weights = read_weights,
     from_step: int | None = None,
+    header: str = "",
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
 
@@ -95,6 +96,7 @@ def train(
     heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
     weights: how to read what `init_from` names.
     from_step: go on from this checkpoint rather than the newest (see `go_back`).
+    header: printed once the first step can begin, so that a refusal is the only thing that is printed.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -139,6 +141,8 @@ def train(
         state = first_state(
             objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log, weights
         )
+        if header:
+            print(header, flush=True)
 
         bar = stack.enter_context(closing(Bar(start, settings.steps)))
         masks = jax.random.PRNGKey(0)  # of the held-out loss: those of `jepa-speech evaluate`

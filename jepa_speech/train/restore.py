@@ -12,6 +12,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.train.checkpoint import Checkpoints, by_path
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.state import TrainState, init_state, path_name
+from jepa_speech.wording import counted
 
 Weights = Callable[[str], tuple[int, dict[str, np.ndarray]]]  # of what init_from names: step, arrays by path
 
@@ -49,7 +50,7 @@ def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> Tra
     missing, unused = sorted(arrays.keys() - taken), sorted(weights.keys() - taken)
     log.event("init_from", run=run, step=step, taken=sorted(taken), fresh=missing, unused=unused)
     print(
-        f"init_from {run}, step {step}: {len(taken)} arrays taken, {len(missing)} of this model stay fresh, "
+        f"init_from {run}, step {step}: {counted(len(taken), 'array')} taken, {len(missing)} of this model stay fresh, "
         f"{len(unused)} of that run are not used (events.jsonl names them)"
     )
     return replace(state, **jax.tree_util.tree_map_with_path(choose, fresh))

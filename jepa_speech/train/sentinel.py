@@ -11,6 +11,7 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.objectives.collapse import HEALTHY, collapsed
 from jepa_speech.train.metrics import RunLog
+from jepa_speech.wording import counted
 
 PATIENCE = 3  # reports in a row that show a collapse, after which `train.collapse = stop` ends the run
 
@@ -19,8 +20,9 @@ def check_trained(skipped: int, steps: int) -> None:
     """Raises UserError if more than half of the steps of a run were skipped: it has ended, but is hardly trained."""
     if 2 * skipped > steps:
         raise UserError(
-            f"{skipped} of {steps} steps were skipped, since their loss or gradient was not finite; the checkpoint "
-            "stays, but do not use it. events.jsonl names the records. Lower optim.learning_rate, use another --workdir"
+            f"{skipped} of {counted(steps, 'step')} skipped, since their loss or gradient was not finite; the "
+            "checkpoint stays, but do not use it. events.jsonl names the records. Lower optim.learning_rate, use "
+            "another --workdir"
         )
 
 

@@ -131,7 +131,10 @@ def test_a_file_that_it_did_not_write_stays(run, tmp_path, monkeypatch, capsys):
         path.write_bytes(content or path.read_bytes())
         before = path.read_bytes()
         assert main(["embed", "tone000.wav", "--checkpoint", run, "--out", name]) == 1
-        assert f"{name}: not written by `jepa-speech embed`" in capsys.readouterr().err
+        assert (
+            f"{name} has no mark of `jepa-speech embed`: another program or an earlier version"
+            in capsys.readouterr().err
+        )
         assert path.read_bytes() == before
 
 

@@ -153,7 +153,7 @@ def test_transcribing_goes_on_after_a_kill(made, trained, tmp_path, monkeypatch,
     assert "already complete" in said.err and "WER" in said.out
     out.write_text("my notes\n")
     assert main([*line, str(out)]) == 1 and out.read_text() == "my notes\n"
-    assert "not written by `jepa-speech transcribe`" in capsys.readouterr().err
+    assert "has no mark of `jepa-speech transcribe`: another program or an earlier version" in capsys.readouterr().err
 
 
 def test_a_language_model_lets_it_write_only_words(made, trained, tmp_path):

@@ -41,7 +41,10 @@ def test_fit_writes_an_anchor_and_says_what_it_is(store, tmp_path, capsys):
     assert len(results["heldout_log_likelihood"]) <= 4
     assert 0 < results["weight_entropy"] <= 1
     assert load_means(store, "mfcc").shape == (len(store), 39)
-    assert "8 alive of 8" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "8 alive of 8" in shown.out
+    for bar in ("means", "features", "EM"):
+        assert "100%" in shown.err.rsplit(f"{bar}: ", 1)[1], bar
 
     rows = [json.loads(line) for line in (out.parent / "gmm.metrics.jsonl").read_text().splitlines()]
     assert [row["pass"] for row in rows] == list(range(len(rows)))

@@ -34,7 +34,7 @@ def test_a_store_is_shown_and_verified(place, capsys):
     assert main(["inspect", "store", "--verify", "--json", "found.json"]) == 0
     out = capsys.readouterr().out
     for piece in (
-        "6, 0.00 h",
+        "6, 1.3 s",
         "in 3 shards",
         "0 to 1 s",
         "####",
@@ -60,7 +60,7 @@ def test_damage_is_named_and_the_exit_code_1(place, capsys):
     assert main(["inspect", "store", "--verify", "--json", "found.json"]) == 1
     out, error = capsys.readouterr()
     assert "part-00001.array_record: recording 2 is damaged" in out
-    assert "1 files damaged, 1 recordings lost" in error
+    assert "1 file damaged, 1 recording lost" in error
     found = json.loads((place / "found.json").read_text())
     assert [(row["shard"], row["id"]) for row in found["damage"]] == [(shard.name, 2)]
     shard.write_bytes(raw[:1000])

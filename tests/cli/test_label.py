@@ -43,6 +43,7 @@ def test_label_writes_once(made, tmp_path, capsys):
     report = tmp_path / "report.json"
     arguments = ["label", "--store", str(store.path), "--anchor", str(anchor), "--json", str(report)]
     assert main([*arguments, "--top-k", "3"]) == 0
+    assert "100%" in capsys.readouterr().err.rsplit("label: ", 1)[1]
     results = json.loads(report.read_text())
     labels = Labels(store, load_anchor(anchor))
     assert (labels.top_k, labels.components) == (3, 8)

@@ -20,10 +20,10 @@ def test_good_inputs(tmp_path, capsys):
     command = ["prepare", "--check", "--input", str(tmp_path / "audio")]
     assert main(command) == 0
     assert (
-        capsys.readouterr().out == "3 recordings: 3 good (0.00 h); only headers were read: --check full decodes, too\n"
+        capsys.readouterr().out == "3 recordings: 3 good (3.0 s); only headers were read: --check full decodes, too\n"
     )
     assert main(["prepare", "--check", "full", *command[2:], "--out", str(tmp_path / "store")]) == 0
-    assert capsys.readouterr().out == "3 recordings: 3 good (0.00 h); all decoded\n"
+    assert capsys.readouterr().out == "3 recordings: 3 good (3.0 s); all decoded\n"
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -38,7 +38,7 @@ def test_the_first_bad_line_is_named_with_a_fix(tmp_path, capsys):
     )
     assert main(["prepare", "--check", "--input", str(manifest)]) == 1
     shown = capsys.readouterr()
-    assert shown.out.startswith("4 recordings: 1 good (0.00 h), 1 duplicate, 1 duration_mismatch, 1 missing; only ")
+    assert shown.out.startswith("4 recordings: 1 good (1.0 s), 1 duplicate, 1 duration_mismatch, 1 missing; only ")
     start = f"jepa-speech prepare: {manifest}:2: tone001.wav: duration_mismatch: 1.01 s long, its manifest says 9; "
     assert shown.err == start + FIXES["duration_mismatch"] + "\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl"] + [f"tone00{i}.wav" for i in range(3)]

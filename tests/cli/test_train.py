@@ -52,11 +52,12 @@ def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"2", "4"}
     assert list((run / "tensorboard").iterdir())
     assert train(made, run) == 0
-    assert "is finished: step 4 of 4; nothing to do" in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{run} is finished: step 4 of 4; nothing to do\n"
     assert train(made, run, "--from-step", "3") == 2
     assert "--from-step 3: " in (said := capsys.readouterr().err) and "no such checkpoint; there are 2, 4" in said
     assert train(made, run, encoder__width="32") == 1
-    assert "with encoder.width = 16, not 32: use another --workdir" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "with encoder.width = 16, not 32: use another --workdir" in shown.err and shown.out == ""
 
 
 @pytest.mark.parametrize(
@@ -80,10 +81,20 @@ def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     ],
 )
 def test_wrong_input_is_one_line(made, tmp_path, capsys, changes, code, message):
+    """And nothing else: no header of a run that does not begin."""
     assert train(made, tmp_path / "run", **changes) == code
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.count("\n") == 1 and shown.out == ""
+
+
+def test_a_weight_that_may_have_been_meant_as_a_part_of_the_name(made, tmp_path, capsys):
+    store = made / "store"
+    assert train(made, tmp_path / "run", data__store=f"{store}:2", mesh__fsdp="3") == 2
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first == f"data.store = '{store}:2' is read as the path {store} with weight 2"
+    assert train(made, tmp_path / "run", data__store=f'"{store}":2', mesh__fsdp="3") == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_labels_of_another_anchor_are_refused(made, tmp_path, capsys):

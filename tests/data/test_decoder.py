@@ -20,6 +20,7 @@ from jepa_speech.data.prepare import merge, prepare
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.probe.cache import Cache
+from jepa_speech.wording import counted
 
 
 def corpus(folder: Path, suffix: str, count: int = 4) -> Path:
@@ -61,7 +62,8 @@ def test_inspect_tells_whether_a_store_must_be_prepared_again(name, wrong, corpo
     found = describe(Store(tmp_path / "store"))
     assert (found["decoder"], found["outdated"]) == (1, wrong) and not verify(Store(tmp_path / "store"))
     assert main(["inspect", str(tmp_path / "store")]) == 0
-    assert (f"{wrong} recordings are of these kinds: prepare the store again" in capsys.readouterr().out) == bool(wrong)
+    line = f"of these kinds: {counted(wrong, 'recording')}; prepare the store again"
+    assert (line in capsys.readouterr().out) == bool(wrong)
 
 
 def test_preparing_again_into_an_outdated_store_is_refused(corpora, tmp_path):
@@ -119,7 +121,7 @@ def test_a_sidecar_that_was_cut_is_written_again(corpora, tmp_path):
     for cut in (b"", rows[0], whole[:-1], whole[:-9], b"".join(rows[:-1]), b"".join(rows[:-1]) + b"7\n"):
         sidecar(store, 0).write_bytes(cut)
         assert unfinished(store, [0]) == ([] if cut == whole[:-1] else [0]), cut
-    with pytest.raises(UserError, match="1 of 1 shards are not written"):
+    with pytest.raises(UserError, match="1 of 1 shard not written"):
         merge(store)
     prepare([corpora / "wav"], store, workers=1, part=(0, 2))
     assert sidecar(store, 0).read_bytes() == whole

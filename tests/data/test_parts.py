@@ -70,7 +70,7 @@ def test_missing_parts_are_named(audio, whole, tmp_path):
         merge(store)
     run(audio, store, (0, 4))
     run(audio, store, (2, 4))
-    with pytest.raises(UserError, match=r"4 of 8 shards are not written; .* again with --shard 1/4, 3/4$"):
+    with pytest.raises(UserError, match=r"4 of 8 shards not written; .* again with --shard 1/4, 3/4$"):
         merge(store)
     (store / "work" / "part-00002.jsonl").unlink()
     run(audio, store, (3, 4))
@@ -91,7 +91,7 @@ def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
     ):
         merge(store)
     shard.unlink()
-    with pytest.raises(UserError, match=r"1 of 8 shards are not written; run the same prepare command again$"):
+    with pytest.raises(UserError, match=r"1 of 8 shards not written; run the same prepare command again$"):
         merge(store)
     run(audio, store, (0, 1))
     merge(store)
@@ -101,7 +101,7 @@ def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
 def test_rejects_are_judged_over_all_parts(audio, tmp_path):
     for i in range(3):
         prepare([audio], tmp_path / "store", workers=1, part=(i, 3))
-    with pytest.raises(UserError, match=r"1 of 30 recordings were rejected \(first: .*tone011.wav"):
+    with pytest.raises(UserError, match=r"1 of 30 recordings rejected \(first: .*tone011.wav"):
         merge(tmp_path / "store")
     assert merge(tmp_path / "store", max_reject_fraction=0.1)["rejected"] == 1
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tones import write_tones
+from tones import tone, write_tones
 
 from jepa_speech.data import prepare as module
 from jepa_speech.data.prepare import prepare
@@ -146,6 +146,38 @@ def test_a_store_of_rejects_only_is_no_store(tmp_path):
     with pytest.raises(UserError, match=r"1 of 1 .* mend the inputs$"):
         prepare([tmp_path / "audio"], tmp_path / "store", workers=1, max_reject_fraction=1.0)
     assert not (tmp_path / "store" / "store.json").exists()
+
+
+@pytest.mark.parametrize("change", ["inputs", "codec", "fewer files"])
+def test_a_store_of_rejects_only_is_begun_anew(tmp_path, monkeypatch, change):
+    """Nothing has to be removed by hand, and nothing of the first try is left in the store."""
+    monkeypatch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 1)
+    audio, store = tmp_path / "audio", tmp_path / "store"
+    audio.mkdir()
+    for name in "abc":
+        (audio / f"{name}.wav").write_bytes(b"no audio")
+    with pytest.raises(UserError, match="3 of 3 recordings rejected"):
+        prepare([audio], store, workers=1)
+    assert len(rejects(store)) == 3
+    for name in "bc" if change == "fewer files" else "":
+        (audio / f"{name}.wav").unlink()
+    for path in audio.iterdir():
+        soundfile.write(path, tone(0.1, ord(path.stem)), 16_000)
+    codec = "pcm16" if change == "codec" else "flac"
+    assert prepare([audio], store, codec, workers=1)["records"] == len(list(audio.iterdir()))
+    prepare([audio], tmp_path / "first", codec, workers=1)
+    assert files(store) == files(tmp_path / "first")
+
+
+def test_a_store_with_a_recording_is_not_begun_anew(tones, tmp_path):
+    (tones / "tone004.wav").write_bytes(b"no audio")
+    with pytest.raises(UserError, match="1 of 10 recordings rejected"):
+        prepare([tones], tmp_path / "store", workers=1)
+    before = files(tmp_path / "store")
+    soundfile.write(tones / "tone004.wav", np.ones(1600), 16_000)
+    with pytest.raises(UserError, match="other inputs, or from these before some changed; remove it or choose"):
+        prepare([tones], tmp_path / "store", workers=1)
+    assert files(tmp_path / "store") == before
 
 
 def test_duration_of_the_manifest_must_fit(tmp_path):

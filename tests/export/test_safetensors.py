@@ -98,9 +98,9 @@ SAME = b'"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
         ('{"a": 1}'.encode("utf-16"), "not valid JSON"),
         (b"{" + SAME + b"," + SAME + b"}", "'a' more than once"),
         (b'{"a":{"dtype":"F32","dtype":"F16"}}', "'dtype' more than once"),
-        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not valid JSON"),
-        (b'{"__metadata__":' + b'{"b":' * 100_000 + b"1" + b"}" * 100_001, "not valid JSON"),
-        (b'{"a":' + b"9" * 5_000 + b"}", "not valid JSON"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", r"not valid JSON \(nested too deeply\); "),
+        (b'{"__metadata__":' + b'{"b":' * 100_000 + b"1" + b"}" * 100_001, r"not valid JSON \(nested too deeply\); "),
+        (b'{"a":' + b"9" * 5_000 + b"}", r"not valid JSON \(an integer of 5000 digits\); "),
         (b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,Infinity]}}', "data_offsets.1. = inf"),
     ],
 )

@@ -235,9 +235,9 @@ def test_items_of_unknown_recordings_are_told(folder, tmp_path, capsys):
     utterances = read_manifest(tmp_path / "m.jsonl", asv.speaker_of)
     (tmp_path / "x.item").write_text("a 0 1 B A C s1\nghost 0 1 B A C s1\n")
     assert len(abx.with_items(utterances, tmp_path / "x.item")[0].target) == 1
-    assert "1 of 2 recordings are not in the manifest, such as ghost" in capsys.readouterr().err
+    assert "1 of 2 recordings not in the manifest, such as ghost" in capsys.readouterr().err
     (tmp_path / "x.item").write_text("ghost 0 1 B A C s1\n")
-    with pytest.raises(UserError, match="1 of 1 recordings are not in the manifest"):
+    with pytest.raises(UserError, match="1 of 1 recording not in the manifest"):
         abx.with_items(utterances, tmp_path / "x.item")
 
 

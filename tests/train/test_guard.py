@@ -85,6 +85,6 @@ def test_a_run_that_skipped_more_than_half_of_its_steps_does_not_end_as_done(tmp
         assert train(config, ToyObjective(), batches, tmp_path)["step"] == 12
         return
     for _ in range(2):
-        with pytest.raises(UserError, match=r"^7 of 12 steps were skipped, .* the checkpoint stays, but do not use it"):
+        with pytest.raises(UserError, match=r"^7 of 12 steps skipped, .* the checkpoint stays, but do not use it"):
             train(config, ToyObjective(), batches, tmp_path)
     assert read_weights(tmp_path)[0] == 12 and '"done"' not in (tmp_path / "events.jsonl").read_text()

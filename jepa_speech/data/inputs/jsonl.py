@@ -1,6 +1,5 @@
 """JSON lines: of the released code (audio_path, wav_path), of NeMo (audio_filepath, offset), of Lhotse (cuts)."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from jepa_speech.data.inputs.entry import Bounds, Entry, is_number, is_positive
 from jepa_speech.data.inputs.lines import lines, not_utf8
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.inputs.reading import Reading
-from jepa_speech.files import each_once
+from jepa_speech.files import loads
 
 PATH_KEYS = ("audio_path", "wav_path", "path", "audio_filepath")
 
@@ -28,10 +27,10 @@ def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
 
 def _entry(entry: Entry, line: bytes, folder: Path, cuts: Path, bounds: Bounds, passed: PassedOver) -> Entry:
     try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=each_once)
+        row = loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return entry.refused("bad_json", not_utf8(error))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return entry.refused("bad_json", str(error))
     if not isinstance(row, dict):
         return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")

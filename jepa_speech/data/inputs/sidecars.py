@@ -1,7 +1,6 @@
 """The sidecars of an archive, found by the names of its recordings; some 40 bytes in memory for each."""
 
 import hashlib
-import json
 import os
 import tarfile
 from array import array
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.data.inputs.lines import UTF8_MARK, not_utf8
-from jepa_speech.files import each_once
+from jepa_speech.files import loads
 
 SUFFIXES = (".txt", ".json")  # the later one wins if both give a field
 MOST_BYTES = 1 << 20
@@ -70,7 +69,7 @@ class Sidecars:
                 said |= _read(suffix, os.pread(file, size, self._offsets[i]))
             except UnicodeDecodeError as error:
                 raise WrongSidecar(f"its {suffix}: {not_utf8(error)}") from error
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise WrongSidecar(f"its {suffix}: {error}") from error
         return said
 
@@ -106,5 +105,5 @@ def _hashes(path: PurePosixPath) -> tuple[int, int]:
 def _read(suffix: str, data: bytes) -> dict[str, Any]:
     if suffix == ".txt":
         return {"text": data.removeprefix(UTF8_MARK).decode("utf-8").strip()}
-    row = json.loads(data, object_pairs_hook=each_once)
+    row = loads(data)
     return row if isinstance(row, dict) else {"label": row}

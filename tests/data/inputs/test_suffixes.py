@@ -91,4 +91,4 @@ def test_a_tree_of_m4a_is_one_line(tmp_path, capsys):
         (tmp_path / "in" / "id00012" / "abc" / f"0000{i}.m4a").write_bytes(FOREIGN[".m4a"][0] + bytes(99))
     assert main(["prepare", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "store"), "--workers", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "3 of 3 recordings were rejected" in error and "MPEG-4 (m4a, mp4), which is not read; convert it" in error
+    assert "3 of 3 recordings rejected" in error and "MPEG-4 (m4a, mp4), which is not read; convert it" in error
