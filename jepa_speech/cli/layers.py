@@ -69,7 +69,8 @@ def source_of(anchor: Anchor, path: str, checkpoint: str | None) -> Source:
 
 def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
     """Layer N ("layer:N") of a model, nothing hidden and nothing dropped; longer recordings as `represent` has them."""
-    layer, samples = int(features.removeprefix("layer:")), max(grid.SAMPLE_RATE, model.objective.min_samples)
+    layer = int(features.removeprefix("layer:"))
+    samples = max(grid.samples(50), model.objective.min_samples)  # one sample less would hold one frame less
     wave = jax.ShapeDtypeStruct((1, samples), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     layers, _ = jax.eval_shape(model.objective.represent, model.params, model.slow, *wave)
     if layer >= len(layers):
@@ -78,7 +79,8 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
     if frames != grid.frames(samples):
         raise UserError(
             f"{checkpoint}: {features} has {frames} frames in {samples / grid.SAMPLE_RATE:g} s, and labels have "
-            f"{grid.frames(samples)}: choose a checkpoint whose encoder has {grid.FRAME_RATE:g} Hz"
+            f"{grid.frames(samples)}: choose a checkpoint whose encoder has frames of {grid.WINDOW} samples at "
+            f"{grid.FRAME_RATE:g} Hz"
         )
     fingerprint = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
     single = replace(model, objective=OneLayer(model.objective, layer))

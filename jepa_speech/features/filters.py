@@ -33,6 +33,21 @@ def mel_bank(bands: int, n_fft: int) -> np.ndarray:
 
 
 @lru_cache
+def kaldi_mel_bank(bands: int, n_fft: int) -> np.ndarray:
+    """Kaldi's triangles of height 1 from 20 to 8000 Hz, straight over mel, not over Hz: (n_fft / 2 + 1, bands)."""
+    corners = np.linspace(kaldi_mel(20), kaldi_mel(SAMPLE_RATE / 2), bands + 2)
+    bins = kaldi_mel(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE))[:, None]
+    rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - bins) / np.diff(corners)[1:]
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+def kaldi_mel(hz: float | np.ndarray) -> float | np.ndarray:
+    """Kaldi's mel scale, HTK's with the natural logarithm and a rounded constant."""
+    return 1127 * np.log(1 + hz / 700)
+
+
+@lru_cache
 def gammatone_bank(bands: int, n_fft: int, lowest: float = 500.0) -> np.ndarray:
     """Power responses of gammatone filters of order 4, 1 at their centres: (n_fft / 2 + 1, bands).
 

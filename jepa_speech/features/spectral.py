@@ -82,12 +82,12 @@ def _cepstra(audio: jax.Array) -> jax.Array:
 
 
 def _log_mel(audio: jax.Array, mels: int) -> jax.Array:
-    spectrum = jnp.fft.rfft(_windows(audio.astype(jnp.float32)) * hann())  # (…, T, 201)
+    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32)) * hann())  # (…, T, 201)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return jnp.log(jnp.matmul(power, mel_bank(mels, grid.WINDOW), precision=_HIGHEST) + _FLOOR)
 
 
-def _windows(audio: jax.Array) -> jax.Array:
+def windows(audio: jax.Array) -> jax.Array:
     """(…, S) -> (…, T, 400). Two reshapes, since a gather of overlapping windows is slow on accelerators."""
     hop, overlap = grid.HOP, grid.WINDOW - grid.HOP
     count = grid.frames(audio.shape[-1])

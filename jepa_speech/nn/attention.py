@@ -16,13 +16,15 @@ def attend(
     rate: float = 0.0,
     bias: jax.Array | None = None,
     gate: jax.Array | None = None,
+    added: jax.Array | None = None,
 ) -> jax.Array:
     """query, already scaled, key and value (B, T, H, C) -> same; logits and softmax in float32.
 
     inside (B, T): frames that are no padding · keys (B,): dropout of weights at this rate · bias (H, T, T) from query
-    to key, and gate (B, H, T) of the queries, both float32, or neither.
+    to key, and gate (B, H, T) of the queries, both float32, or neither · added (B, H, T, T) float32: to the logits; no
+    kernel takes it.
     """
-    if flash_attention.fits(query):
+    if added is None and flash_attention.fits(query):
         return flash_attention.attend(query, key, value, inside.sum(1), keys, rate, bias, gate)
     rows, frames, heads, _ = query.shape
     # One axis of all rows and heads in front: XLA's CPU compiler contracts over either axis of the weights in place
@@ -32,6 +34,8 @@ def attend(
     logits = logits.reshape(rows, heads, frames, frames)
     if bias is not None:
         logits = logits + gate[..., None] * bias
+    if added is not None:
+        logits = logits + added
     logits = jnp.where(inside[:, None, None, :], logits, jnp.finfo(jnp.float32).min)
     weights = table_dropout(jax.nn.softmax(logits), rate, keys).astype(value.dtype)
     mixed = jnp.einsum("nts,nsc->ntc", weights.reshape(rows * heads, frames, frames), value)

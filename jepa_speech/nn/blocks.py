@@ -14,15 +14,15 @@ from jepa_speech.nn.rows import dropout, fold
 Activation = Callable[[jax.Array], jax.Array]
 
 
-def rotary_frequencies(half: int) -> jax.Array:
+def rotary_frequencies(half: int, base: float = 10_000.0) -> jax.Array:
     """Radians a frame, of each pair of channels: (half,)."""
-    return 10_000.0 ** (-jnp.arange(half) / half)
+    return base ** (-jnp.arange(half) / half)
 
 
-def rotate(x: jax.Array) -> jax.Array:
+def rotate(x: jax.Array, base: float = 10_000.0) -> jax.Array:
     """Rotary position embedding (arXiv 2104.09864, eq. 34): x (B, T, H, D/H) -> same."""
     a, b = jnp.split(x, 2, axis=-1)
-    angle = jnp.arange(x.shape[1])[:, None, None] * rotary_frequencies(a.shape[-1])  # (T, 1, D/H/2)
+    angle = jnp.arange(x.shape[1])[:, None, None] * rotary_frequencies(a.shape[-1], base)  # (T, 1, D/H/2)
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -52,12 +52,19 @@ class FeedForward(nnx.Module):
         return self.down(dropout(self.activation(self.up(x)), self.rate, keys))  # (B, T, D)
 
 
-class ConvModule(nnx.Module):
-    """The conformer's convolution module (arXiv 2005.08100, fig. 2), layer norm in place of batch norm.
+def depthwise(x: jax.Array, taps: jax.Array, before: int) -> jax.Array:
+    """A convolution of each channel with its own taps: x (B, T, D), taps (K, D) -> (B, T, D).
 
-    The depthwise convolution is a sum of shifted products: on CPU several times as fast as a grouped
-    convolution, and equal.
+    Frame t sees `before` frames before it and K - 1 - before after it. The convolution is a sum of shifted products: on
+    CPU several times as fast as a grouped convolution, and equal.
     """
+    kernel = len(taps)
+    padded, taps = jnp.pad(x, ((0, 0), (before, kernel - 1 - before), (0, 0))), taps.astype(x.dtype)
+    return sum(padded[:, k : k + x.shape[1]] * taps[k] for k in range(kernel))
+
+
+class ConvModule(nnx.Module):
+    """The conformer's convolution module (arXiv 2005.08100, fig. 2), layer norm in place of batch norm."""
 
     def __init__(self, width: int, kernel: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.kernel = kernel
@@ -68,10 +75,7 @@ class ConvModule(nnx.Module):
 
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         x = jax.nn.glu(self.gate(x)) * valid[..., None]  # padding is silence to the taps
-        left = self.kernel // 2
-        padded = jnp.pad(x, ((0, 0), (left, self.kernel - 1 - left), (0, 0)))
-        taps = self.taps[...].astype(x.dtype)
-        x = sum(padded[:, k : k + x.shape[1]] * taps[k] for k in range(self.kernel))
+        x = depthwise(x, self.taps[...], self.kernel // 2)
         return self.out(jax.nn.silu(self.norm(x)))  # (B, T, D)
 
 

@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.features.grid import HOP
+from jepa_speech.features.grid import HOP, frames
+from jepa_speech.features.kaldi import BANDS, filter_bank
 from jepa_speech.features.spectral import log_mel
-from jepa_speech.nn.conv_stack import convolutions, convolve
+from jepa_speech.nn.conv_stack import EPSILON, convolutions, convolve
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
+from jepa_speech.nn.rows import valid
 
 # Frame t of the subsampled front-end sees the samples [640t, 640t + 1360): seven log-mel frames at 100 Hz.
 SUBSAMPLED_WINDOW, SUBSAMPLED_HOP = 1360, 640
+# Frame t of w2v-BERT 2.0's front-end sees the samples [320t, 320t + 560): two frames of 400 samples, 160 apart.
+STACKED_WINDOW = 560
 
 # Of log-mel values of read speech at level 1, all bands together (LibriSpeech, 60 clips): constants.
 LOG_MEL_MEAN, LOG_MEL_DEVIATION = 0.83, 3.77
@@ -75,6 +79,43 @@ class SubsampledFrontend(nnx.Module):
         x = jax.nn.relu(self.second(jax.nn.relu(self.first(x))))  # (B, T, 20, channels)
         x = self.linear(x.reshape(*x.shape[:2], -1))
         return self.norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
+
+
+class FilterBankFrontend(nnx.Module):
+    """w2v-BERT 2.0's: Kaldi's filter bank at 100 Hz (features/kaldi.py), bands at mean 0 and deviation 1, two frames
+    side by side, layer norm: 50 Hz.
+
+    Means and deviations are taken over visible frames, so that neither padding nor what is hidden reaches other frames
+    through them. The extractor of the released model takes them over all frames; without a mask both are the same.
+    """
+
+    def __init__(self, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.dtype = dtype
+        self.final_norm = LayerNorm(2 * BANDS, dtype, rngs, EPSILON)
+
+    def __call__(self, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """wave (B, S), lengths (B,) samples, mask (B, T) True where hidden, or None -> features (B, T, 160), and the
+        energy (B, T) that they had before the layer norm.
+        """
+        half = HOP // 2
+        even, odd = filter_bank(wave), filter_bank(wave[:, half:])  # (B, T or T + 1, 80), (B, T, 80)
+        unpaired = even.shape[1] - odd.shape[1]  # 0 or 1; it has no partner to be stacked with, but counts below
+        seen = [valid(frames(lengths), even.shape[1]), valid(frames(lengths - half), odd.shape[1])]
+        if mask is not None:
+            seen = [seen[0] & ~jnp.pad(mask, ((0, 0), (0, unpaired))), seen[1] & ~mask]
+        weight = jnp.concatenate(seen, 1)[..., None]
+        x = jnp.concatenate([even, odd], 1)
+        count = weight.sum(1, keepdims=True)
+        x = x - (x * weight).sum(1, keepdims=True) / jnp.maximum(count, 1)
+        variance = (jnp.square(x) * weight).sum(1, keepdims=True) / jnp.maximum(count - 1, 1)
+        x = x * jax.lax.rsqrt(variance + 1e-7)
+        x = jnp.concatenate([x[:, : odd.shape[1]], x[:, even.shape[1] :]], -1)
+        return self.final_norm(x.astype(self.dtype)), jnp.square(x).mean(-1)
+
+
+def stacked_frames(samples: Any) -> Any:
+    """Frames of w2v-BERT 2.0's front-end: floor((S - 560) / 320) + 1, and none below 560."""
+    return ((samples - STACKED_WINDOW) // HOP + 1) * (samples >= STACKED_WINDOW)
 
 
 def subsampled_frames(samples: Any) -> Any:

@@ -9,6 +9,7 @@ from flax import nnx
 
 from jepa_speech.config import from_section, section_of
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.conformer_encoders import ConformerEncoder, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Pure, System
@@ -25,6 +26,8 @@ ENCODERS: dict[str, tuple[type, Make]] = {
     "conformer": (EncoderConfig, Encoder),
     "transformer": (EncoderConfig, Encoder),
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Encoder),
+    "wav2vec2_conformer": (Wav2Vec2ConformerConfig, ConformerEncoder),
+    "wav2vec2_bert": (Wav2Vec2BertConfig, ConformerEncoder),
     "released_conformer": (ReleasedConfig, lambda config, fill, rngs: ReleasedEncoder(config, rngs)),
 }
 

@@ -49,6 +49,7 @@ class Wav2Vec2Config:
     without (data2vec).
     feature_norm: a layer norm between the convolutions and the projection (not in DistilHuBERT).
     pre_norm: the blocks' norms stand before attention and feed-forward (Large), not after (Base).
+    adapter: width inside the adapters that MMS has behind each block; 0: no adapters.
     epsilon: of all layer norms except those between convolutions and those of stacked positions, which have 1e-5.
     positions: `conv` is one weight-normalised convolution of `position_kernel` frames in `position_groups`; `scaled`
     has a scale and a shift per channel before a plain convolution (HuBERT with `conv_pos_batch_norm`); `stacked` is
@@ -73,6 +74,7 @@ class Wav2Vec2Config:
     heads: int = 12
     hidden: int = 3072
     pre_norm: bool = False
+    adapter: int = 0
     epsilon: float = 1e-5
     positions: Literal["conv", "scaled", "stacked"] = "conv"
     position_kernel: int = 128
@@ -107,6 +109,8 @@ class Wav2Vec2Config:
                     f"config key encoder.width = {self.width}: must be a multiple of encoder.{key} = "
                     f"{getattr(self, key)}"
                 )
+        if self.adapter:
+            check_sizes(self, "encoder", ("adapter",))
         if self.relative_buckets % 4 or self.relative_distance <= self.relative_buckets // 4:
             raise UsageError(
                 f"config key encoder.relative_buckets = {self.relative_buckets}: must be a multiple of 4, and less "
@@ -128,6 +132,7 @@ class Wav2Vec2Config:
             heads=self.heads,
             hidden=self.hidden,
             pre_norm=self.pre_norm,
+            adapter=self.adapter,
             gated=self.relative_bias,
             epsilon=self.epsilon,
             dropout=self.dropout,

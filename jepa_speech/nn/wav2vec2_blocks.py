@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jepa_speech.nn.attention import attend
+from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear, joined
@@ -18,6 +19,7 @@ from jepa_speech.nn.rows import dropout, fold
 class BlockSizes:
     """What all blocks of an encoder share. gated: whether a relative position bias comes in, to be gated.
     epsilon: of the layer norms.
+    adapter: width inside the adapters; 0: none.
     """
 
     width: int
@@ -26,6 +28,7 @@ class BlockSizes:
     pre_norm: bool
     gated: bool
     epsilon: float
+    adapter: int
     dropout: float
     attention_dropout: float
     activation_dropout: float
@@ -54,6 +57,19 @@ class Attention(nnx.Module):
         return self.out(attend(query, key, value, inside, keys, self.rate, bias, gate).reshape(x.shape))
 
 
+class Adapter(nnx.Module):
+    """What MMS (arXiv 2305.13516, section 5.1) adds behind each block for one language: norm, down, ReLU, up."""
+
+    def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
+        self.norm = LayerNorm(sizes.width, sizes.dtype, rngs, EPSILON)
+        self.down = linear(sizes.width, sizes.adapter, sizes.dtype, rngs)
+        self.up = linear(sizes.adapter, sizes.width, sizes.dtype, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x (B, T, D) -> same."""
+        return self.up(jax.nn.relu(self.down(self.norm(x))))
+
+
 class Block(nnx.Module):
     """Attention, then feed-forward, each added to what it reads; the norms stand after the sums, or before both."""
 
@@ -64,6 +80,7 @@ class Block(nnx.Module):
         self.up = linear(sizes.width, sizes.hidden, sizes.dtype, rngs)
         self.down = linear(sizes.hidden, sizes.width, sizes.dtype, rngs)
         self.ff_norm = LayerNorm(sizes.width, sizes.dtype, rngs, sizes.epsilon)
+        self.adapter = Adapter(sizes, rngs) if sizes.adapter else None
 
     def __call__(
         self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None
@@ -78,4 +95,6 @@ class Block(nnx.Module):
         up = gelu(self.up(read))
         ff = self.down(dropout(up, self.sizes.activation_dropout, fold(keys, 2)))
         x = x + dropout(ff, rate, fold(keys, 3))
-        return (x if pre_norm else self.ff_norm(x)), ff
+        if not pre_norm:
+            x = self.ff_norm(x)
+        return (x if self.adapter is None else x + self.adapter(x)), ff

@@ -14,7 +14,7 @@ from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
 from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
-from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.features.grid import FRAME_RATE, WINDOW
 from jepa_speech.features.spectral import DIMS, delta_edge
 from jepa_speech.nn.module import System
 from jepa_speech.nn.rows import valid
@@ -93,5 +93,11 @@ def anchor_targets(
         raise UsageError(
             f"{why} has labels at {FRAME_RATE:g} Hz, but encoder.name = {config['encoder']['name']} has frames at "
             f"{system.frame_rate:g} Hz: choose another encoder"
+        )
+    if system.min_samples != WINDOW:
+        raise UsageError(
+            f"{why} has a label for every frame that {WINDOW} samples fill, but a frame of encoder.name = "
+            f"{config['encoder']['name']} takes {system.min_samples}: choose another encoder or an objective without "
+            "an anchor"
         )
     return AnchorTargets(section, anchor)

@@ -24,12 +24,12 @@ MEMORY = 8 * 2**30  # bytes of whole sequences that are kept; further ones are c
 
 
 def on_grid(layers: list[np.ndarray], frame_rate: float, samples: int) -> list[np.ndarray]:
-    """Layers [(F, D)] of a system at another rate, on the frame grid of a wave of `samples`: for each frame, the one
-    whose centre is nearest, so that every system is probed at the same moments.
+    """Layers [(F, D)] of a system with another rate or window, on the frame grid of a wave of `samples`: for each
+    frame, the one whose centre is nearest, so that every system is probed at the same moments.
 
     A system's frames are taken to lie in the middle of the wave.
     """
-    if frame_rate == FRAME_RATE:
+    if frame_rate == FRAME_RATE and len(layers[0]) == frames(samples):
         return layers
     hop, count = SAMPLE_RATE / frame_rate, len(layers[0])
     first = (samples - (count - 1) * hop) / 2

@@ -252,6 +252,9 @@ def test_labels_need_an_encoder_on_their_grid():
     config = toys.toy_objective("hubert", encoder={"frontend": "subsampled"})
     with pytest.raises(UsageError, match="labels at 50 Hz"):
         build(config)
+    config.encoder = {"name": "wav2vec2_bert", "width": 16, "blocks": 1}
+    with pytest.raises(UsageError, match=r"every frame that 400 samples fill, .* wav2vec2_bert takes 560"):
+        build(config)
 
 
 def test_one_code_for_all_frames_is_an_alarm():

@@ -1,0 +1,201 @@
+"""The published conformer encoders: Wav2Vec2-Conformer (wav2vec 2.0's convolutions) and w2v-BERT 2.0 (filter bank).
+
+Front-end → projection → mask embedding → conformer blocks (nn/conformer_blocks.py). `nn/encoder.py` is this project's
+own conformer; these two exist to read the published checkpoints, and to train on from them.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jepa_speech.config import DEEPEST, check_sizes
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.features.kaldi import BANDS
+from jepa_speech.nn.conformer_blocks import BlockSizes, ConformerBlock
+from jepa_speech.nn.conv_features import ConvFeatures
+from jepa_speech.nn.conv_positions import uniform_init
+from jepa_speech.nn.conv_stack import EPSILON
+from jepa_speech.nn.frontends import STACKED_WINDOW, FilterBankFrontend, stacked_frames
+from jepa_speech.nn.layer_norm import LayerNorm
+from jepa_speech.nn.linear import Linear
+from jepa_speech.nn.masks import fill_hidden, hide_channels
+from jepa_speech.nn.module import Encoded
+from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.stack import through
+from jepa_speech.nn.wav2vec2 import skipped
+
+INPUT, FILL, LAYERDROP, FEATURES, BLOCKS = range(5)  # one use of a row's key each
+
+SIZES = ("width", "heads", "hidden", "kernel")
+
+
+@dataclass(frozen=True)
+class ConformerConfig:
+    """Keys that the config section `encoder` has under both names.
+
+    kernel: frames of the depthwise convolutions, odd. positions: `relative` (sinusoids, as in Transformer-XL),
+    `rotary` with `rotary_base`, `relative_key` (a learned vector for each offset from `before` frames before to `after`
+    frames behind), or `none`. dropout: of feed-forwards and before the first block; attention_dropout: of attention
+    weights and of what attention adds; activation_dropout: inside the feed-forwards; convolution_dropout: of what the
+    convolution module adds; input_dropout: behind the projection. layerdrop: how often a row skips a block.
+    dtype, scan, remat: as of encoder.name = wav2vec2.
+    """
+
+    width: int = 1024
+    blocks: int = 24
+    heads: int = 16
+    hidden: int = 4096
+    kernel: int = 31
+    activation: Literal["gelu", "silu"] = "silu"
+    positions: Literal["relative", "rotary", "relative_key", "none"] = "relative"
+    rotary_base: int = 10_000
+    before: int = 64
+    after: int = 8
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.0
+    convolution_dropout: float = 0.1
+    input_dropout: float = 0.0
+    layerdrop: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    scan: bool = False
+    remat: bool = False
+
+    frame_rate = SAMPLE_RATE / HOP
+    padding_exact = True
+    causal = False
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "encoder", SIZES)
+        check_sizes(self, "encoder", ("blocks",), DEEPEST)
+        pairs = 2 if self.positions == "rotary" else 1
+        if self.width % (pairs * self.heads):
+            factor = "2 * " if pairs == 2 else ""
+            raise UsageError(
+                f"config key encoder.width = {self.width}: must be a multiple of {factor}encoder.heads = "
+                f"{pairs * self.heads}"
+            )
+        if self.positions == "relative" and self.width % 2:
+            raise UsageError(f"config key encoder.width = {self.width}: encoder.positions = relative needs an even one")
+        if self.kernel % 2 == 0:
+            raise UsageError(f"config key encoder.kernel = {self.kernel}: must be odd")
+        if min(self.before, self.after) < 0 or self.rotary_base < 1:
+            raise UsageError(
+                f"config keys encoder.before = {self.before}, after = {self.after}, rotary_base = {self.rotary_base}: "
+                "expected the first two not below 0, and the third not below 1"
+            )
+
+    def block_sizes(self) -> BlockSizes:
+        names = BlockSizes.__dataclass_fields__.keys() - {"dtype"}
+        return BlockSizes(**{name: getattr(self, name) for name in names}, dtype=jnp.dtype(self.dtype))
+
+
+@dataclass(frozen=True)
+class Wav2Vec2ConformerConfig(ConformerConfig):
+    """Config section `encoder` where its name is `wav2vec2_conformer`; the defaults are the published Large's.
+
+    norm, conv_bias, channels, feature_dropout, gradient_scale: of the convolutions, as of encoder.name = wav2vec2.
+    """
+
+    name: Literal["wav2vec2_conformer"] = "wav2vec2_conformer"
+    norm: Literal["group", "layer"] = "layer"
+    conv_bias: bool = True
+    channels: int = 512
+    feature_dropout: float = 0.0
+    gradient_scale: float = 1.0
+
+    min_samples = WINDOW
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(self, "encoder", ("channels",))
+
+    @property
+    def features(self) -> int:
+        """Channels of `Encoded.features`."""
+        return self.channels
+
+    def frames(self, samples: Any) -> Any:
+        """Frames of a wave: floor((S - 400) / 320) + 1."""
+        return frames(samples)
+
+
+@dataclass(frozen=True)
+class Wav2Vec2BertConfig(ConformerConfig):
+    """Config section `encoder` where its name is `wav2vec2_bert`; the defaults are w2v-BERT 2.0's.
+
+    The front-end has no keys: 80 bands of Kaldi's filter bank every 10 ms, two frames side by side.
+    """
+
+    name: Literal["wav2vec2_bert"] = "wav2vec2_bert"
+    positions: Literal["relative", "rotary", "relative_key", "none"] = "relative_key"
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    min_samples = STACKED_WINDOW
+    features = 2 * BANDS
+    feature_dropout = 0.0
+    causal = True
+
+    def frames(self, samples: Any) -> Any:
+        """Frames of a wave: floor((S - 560) / 320) + 1."""
+        return stacked_frames(samples)
+
+
+class ConformerEncoder(nnx.Module):
+    """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py)."""
+
+    def __init__(self, config: ConformerConfig, fill: Literal["learned", "random"], rngs: nnx.Rngs):
+        dtype = jnp.dtype(config.dtype)
+        self.config = config
+        on_waves = isinstance(config, Wav2Vec2ConformerConfig)
+        if on_waves:
+            options = (config.norm, config.conv_bias, config.gradient_scale, EPSILON)
+            self.frontend = ConvFeatures(config.channels, *options, dtype, rngs)
+        else:
+            self.frontend = FilterBankFrontend(dtype, rngs)
+        self.projection = Linear(config.features, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
+        learned = fill == "learned"
+        self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
+        sizes = config.block_sizes()
+        self.blocks = nnx.List([ConformerBlock(sizes, rngs) for _ in range(config.blocks)])
+        self.norm = LayerNorm(config.width, dtype, rngs, EPSILON) if on_waves else None  # of the last block's output
+
+    def __call__(
+        self,
+        wave: jax.Array,
+        lengths: jax.Array,
+        mask: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        channels: jax.Array | None = None,
+    ) -> Encoded:
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None,
+        channels (B, D) True where a feature of the projection is hidden in all frames.
+
+        layers[0] is the first block's input, as transformers' hidden_states[0]; the last layer is the output.
+        """
+        config = self.config
+        frame_lengths = config.frames(lengths)
+        inside = valid(frame_lengths, config.frames(wave.shape[1]))  # (B, T)
+        if isinstance(self.frontend, ConvFeatures):
+            features, energy = self.frontend(wave, lengths)  # (B, T, C), (B, T)
+        else:
+            features, energy = self.frontend(wave, lengths, mask)
+        x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
+        x = hide_channels(fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
+        x = dropout(x, config.dropout, fold(keys, BLOCKS + config.blocks))
+        skip = skipped(fold(keys, LAYERDROP), len(self.blocks), config.layerdrop)
+
+        def step(block: ConformerBlock, x: jax.Array, i: int | jax.Array) -> tuple[jax.Array, jax.Array]:
+            out, ff = block(x, inside, fold(keys, BLOCKS + i))
+            return out if skip is None else jnp.where(skip[:, i, None, None], x, out), ff
+
+        layers, ffs = through(self.blocks, x, step, config.scan, config.remat)
+        if self.norm is not None:
+            layers[-1] = self.norm(layers[-1])
+        features = dropout(features, config.feature_dropout, fold(keys, FEATURES))
+        return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)
