@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
                 "batch_seconds": 480.0,  # audio in one global batch
                 "buckets": (5.0, 10.0, 15.0),  # padded lengths in seconds; longer recordings are cropped
                 "windows": False,  # of those: one crop an epoch, or one for each of its windows
+                "min_seconds": 0.0,  # shorter recordings are left out; 0: those that the objective cannot train on
+                "max_seconds": 0.0,  # longer recordings are left out; 0: none
                 "workers": 0,  # reader processes; 0: threads of this one
             },
             "anchor": {

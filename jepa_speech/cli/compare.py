@@ -19,6 +19,7 @@ from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
 from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
 from jepa_speech.cli.train import fill_in_anchor
+from jepa_speech.cli.used_lengths import training_lengths
 from jepa_speech.config import from_section
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
@@ -179,8 +180,11 @@ def budgeted(config: ConfigDict, store: Path, anchor: str | Path, budget: str) -
     config.anchor.path = str(anchor)
     fill_in_anchor(config, opened)
     data = from_section(DataConfig, config.data, "data")
-    plan = Plan(Store(store).samples, data.buckets, data.batch_seconds, config.seed, windows=data.windows)
-    work = mean_step_flops(config, build(config, opened), plan)
+    objective = build(config, opened)
+    layout = data.buckets, data.batch_seconds, config.seed
+    lengths = training_lengths(objective, data)
+    plan = Plan(Store(store).samples, *layout, windows=data.windows, lengths=lengths)
+    work = mean_step_flops(config, objective, plan)
     steps = int(float(budget.removesuffix("FLOP")) / work) if budget.endswith("FLOP") else int(budget)
     if steps < 1:
         raise UsageError(f"--budget {budget}: a step of {config.objective.name} takes {work:.3g} FLOP")

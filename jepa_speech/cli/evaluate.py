@@ -10,7 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech.cli.train import stream, usable
+from jepa_speech.cli.used_lengths import heldout_lengths
 from jepa_speech.config import from_section
+from jepa_speech.data.lengths import in_words
 from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
@@ -40,19 +42,22 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         )
     data = from_section(DataConfig, model.config["data"], "data")
     store = usable(model.objective, Store(options.store), data)
-    plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed)
+    lengths = heldout_lengths(model.objective, data)
+    plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed, lengths=lengths)
+    for found in lengths.left_out(store.samples, store.named):
+        print(in_words(found))
     anchor = model.config.get("inputs", {}).get("anchor", "")
     batches = stream(model.objective, store, plan, model.config, anchor)
     evaluate = make_evaluate(model.objective, jax.random.PRNGKey(options.seed))
     count = plan.batches_per_epoch
     bar = tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr)
     results = evaluate(model.params, model.slow, model.step, bar)
-    seconds = float(np.minimum(store.samples, plan.bucket_samples[-1]).sum()) / 16_000
-    longest = plan.bucket_samples[-1]
-    cropped = int((np.asarray(store.samples) > longest).sum())
+    used, longest = plan.used_samples, plan.bucket_samples[-1]
+    seconds = float(np.minimum(used, longest).sum()) / 16_000
+    cropped = int((used > longest).sum())
     print(
         f"{options.checkpoint}, step {model.step}, "
-        f"on {counted(len(store), 'recording')} of {options.store}, {seconds:.0f} s"
+        f"on {counted(len(used), 'recording')} of {options.store}, {seconds:.0f} s"
         + (f" ({cropped:,} of them cropped to {max(data.buckets):g} s)" if cropped else "")
     )
     for name, figure in results.items():

@@ -59,6 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more unusable recordings than this are an error (default: 0.01)",
     )
 
+    parser.add_argument(
+        "--min-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="reject shorter recordings (too_short), without counting them in --max-reject-fraction",
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=0.0, metavar="S", help="the same for longer ones (too_long)"
+    )
+
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.check:
@@ -74,6 +85,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         shard_mb=args.shard_mb,
         part=args.shard,
         root=args.root,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
     )
     if not results["whole"]:
         held = f"{counted(results['shards'], 'shard')} of {counted(results['read'], 'recording')}"
@@ -86,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def check_only(args: argparse.Namespace) -> dict[str, Any]:
     """Prints the totals of the inputs; raises UserError, naming the first bad line, if there is one."""
-    results = check(args.input, args.root, args.check == "full")
+    results = check(args.input, args.root, args.check == "full", args.min_seconds, args.max_seconds)
     reasons = "".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items()))
     decoded = "all decoded" if results["decoded"] else "only headers were read: --check full decodes, too"
     good = f"{results['good']} good ({duration(results['hours'])})"

@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble, open_anchors
+from jepa_speech.cli.used_lengths import heldout_lengths, training_lengths
 from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.buckets import better_buckets
 from jepa_speech.data.joined_labels import stored_labels
+from jepa_speech.data.lengths import in_words
 from jepa_speech.data.pipeline import Batch, batches
 from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.data.store import Store
@@ -23,6 +24,7 @@ from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import read_imported
 from jepa_speech.export.their_weights import has_weights
+from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.train.checkpoint import by_path, read_weights
@@ -87,31 +89,21 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
 
     devices = jax.device_count()
     rows = devices * settings.accumulate
-    plan = Plan(store.samples, data.buckets, data.batch_seconds, config.seed, rows, shares(store), data.windows)
-    check_clips(objective, store, int(max(plan.bucket_samples)))
+    lengths = training_lengths(objective, data)
+    layout = data.buckets, data.batch_seconds, config.seed, rows, shares(store), data.windows, lengths
+    plan = Plan(store.samples, *layout)
+    left_out = {"store": lengths.left_out(store.samples, store.named)}
+    if heldout:
+        left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
     read = stream(objective, store, plan, config, config.inputs.anchor, data.workers)
     judged = heldout and heldout_stream(objective, heldout, data, rows, config)
     first = jax.process_index() == 0
-    about = f"{name}: {header(objective, config, store, plan)}" if first else ""
-    results = train(plain(config), objective, read, workdir, judged, weights_of, from_step, about)
+    about = f"{name}: {header(objective, config, store, plan, left_out)}" if first else ""
+    notes = {"left_out": left_out} if any(left_out.values()) else {}
+    results = train(plain(config), objective, read, workdir, judged, weights_of, from_step, about, notes)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
-
-
-def check_clips(objective: Any, store: Store | Stores | Transcribed, longest: int) -> None:
-    """Raises UsageError if the objective cannot be trained on clips of up to `longest` samples.
-
-    If only some recordings are too short, the message names the shortest.
-    """
-    objective.check(longest, longest)
-    shortest = int(np.argmin(store.samples))
-    try:
-        objective.check(min(int(store.samples[shortest]), longest), longest)
-    except UsageError as error:
-        raise UsageError(
-            f"{error}. The shortest is {store.named(shortest)}: to leave it out, prepare a store without it"
-        ) from error
 
 
 def stream(
@@ -174,7 +166,8 @@ def heldout_stream(
     objective: Any, store: Store | Stores | Transcribed, data: DataConfig, rows: int, config: ConfigDict
 ) -> Callable[[], Iterator[Batch]]:
     """() -> this process's rows of one epoch of the held-out recordings, in the order of `jepa-speech evaluate`."""
-    plan = Plan(store.samples, data.buckets, data.batch_seconds, 0, rows)
+    lengths = heldout_lengths(objective, data)
+    plan = Plan(store.samples, data.buckets, data.batch_seconds, 0, rows, lengths=lengths)
     read = stream(objective, store, plan, config, config.inputs.anchor)
     return lambda: read(0, plan.batches_per_epoch)
 
@@ -215,8 +208,14 @@ def fill_in_characters(config: ConfigDict, store: Store | Stores) -> None:
         config.objective.characters = characters(store)
 
 
-def header(objective: Any, config: ConfigDict, store: Store | Stores | Transcribed, plan: Plan) -> str:
-    """What is about to be trained, on what, where."""
+def header(
+    objective: Any,
+    config: ConfigDict,
+    store: Store | Stores | Transcribed,
+    plan: Plan,
+    left_out: Mapping[str, list[dict[str, Any]]],
+) -> str:
+    """What is about to be trained, on what, where, and which recordings are left out by their length."""
     params, _ = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     parts = ", ".join(f"{name} {count_params(tree) / 1e6:.2f}M" for name, tree in params.items())
     shapes = ", ".join(
@@ -230,12 +229,15 @@ def header(objective: Any, config: ConfigDict, store: Store | Stores | Transcrib
         padding += f" ({waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
     mixture = f" ({store!r})" if isinstance(store, Stores) else ""
     texts = f"texts: {store.told()}\n" if isinstance(store, Transcribed) else ""
+    for name, found in left_out.items():
+        texts += "".join(f"{'held out: ' * (name == 'heldout')}{in_words(one)}\n" for one in found)
+    used = plan.used_samples
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     places = f"{jax.device_count()} x {device.device_kind} ({device.platform}){processes}"
     return (
         f"objective {config.objective.name}, encoder {config.encoder.name}, "
         f"{count_params(params) / 1e6:.2f}M parameters ({parts})\n"
-        f"data: {counted(len(store), 'recording')}, {duration(store.hours)}{mixture}; "
+        f"data: {counted(len(used), 'recording')}, {duration(float(used.sum()) / SAMPLE_RATE / 3600)}{mixture}; "
         f"{counted(plan.batches_per_epoch, 'step')} per epoch, "
         f"batches of {shapes}, {padding}\n{texts}"
         f"{counted(config.train.steps, 'step')} on {places}"

@@ -40,7 +40,7 @@ def better_buckets(plan: Plan, most: int) -> tuple[tuple[float, ...], float] | N
     for count in range(1, most + 1):
         if waste <= WASTE:
             break
-        buckets = suggest_buckets(plan.samples, count)
+        buckets = suggest_buckets(plan.used_samples, count)
         if (found := plan.with_buckets(buckets).padding_waste()) < waste:
             best, waste = (buckets, found), found
     return best

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from jepa_speech.data.decoding import probe
 from jepa_speech.data.duplicates import listed_once
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.lengths import Lengths, check_seconds
 from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.data.recording import compare_duration, recording, rejected_row
@@ -46,15 +47,24 @@ FIXES = {
 LISTED = 10_000  # rejects that a check lists; more are only counted
 
 
-def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bool = False) -> dict[str, Any]:
+def check(
+    inputs: Sequence[str | Path],
+    root: str | Path | None = None,
+    full: bool = False,
+    min_seconds: float = 0.0,
+    max_seconds: float = 0.0,
+) -> dict[str, Any]:
     """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad",
     "passed_over"}.
 
     Checks containers and reads headers; `full` also decodes everything, which takes as long as
     `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
     of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix. `passed_over` counts what was left out, by
-    kind (inputs/passed_over.py). Raises UserError if there are no recordings.
+    kind (inputs/passed_over.py). Recordings below `min_seconds` or above `max_seconds` (0: any length) count as
+    rejects, but not as bad. Raises UserError if there are no recordings.
     """
+    check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
+    lengths = Lengths.of(min_seconds, max_seconds)
     reasons, seconds, first, read = Counter(), 0.0, None, 0
     rejects: list[dict[str, Any]] = []
     passed = PassedOver()
@@ -62,10 +72,11 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
     for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=None, mininterval=0.5):
         entry, read = Entry(**json.loads(line)), read + 1
         try:
-            seconds += _duration(entry, full) or 0.0
+            seconds += _duration(entry, full, lengths) or 0.0
         except Rejected as verdict:
             reasons[verdict.reason] += 1
-            first = first or _bad_line(entry, verdict)
+            if not lengths.asked_for(verdict.reason):
+                first = first or _bad_line(entry, verdict)
             if len(rejects) < LISTED:
                 rejects.append(rejected_row(entry, verdict))
     if not read:
@@ -82,11 +93,11 @@ def check(inputs: Sequence[str | Path], root: str | Path | None = None, full: bo
     }
 
 
-def _duration(entry: Entry, full: bool) -> float | None:
+def _duration(entry: Entry, full: bool, lengths: Lengths) -> float | None:
     if entry.reason:
         raise Rejected(entry.reason, entry.detail)
     if full:
-        row, record = recording(entry, "pcm16")
+        row, record = recording(entry, "pcm16", lengths)
         if record is None:
             raise Rejected(row["reason"], row["detail"])
         return row["record"]["duration"]
@@ -94,6 +105,7 @@ def _duration(entry: Entry, full: bool) -> float | None:
         seconds = probe(entry)
     if seconds is not None:
         compare_duration(seconds, entry)
+        lengths.check(seconds)
     return seconds
 
 

@@ -20,6 +20,7 @@ from jepa_speech import ownership
 from jepa_speech.data.checksums import compare_seal, file_crc, sealed
 from jepa_speech.data.decoder import VERSION, outdated
 from jepa_speech.data.duplicates import listed_once
+from jepa_speech.data.lengths import Lengths
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.recording import recording
 from jepa_speech.data.store import shard_path
@@ -128,7 +129,7 @@ def _file_by_file(entries: Sequence[Entry]) -> list[int]:
     return sorted(range(len(entries)), key=places.__getitem__)
 
 
-def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) -> Iterator[None]:
+def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, lengths: Lengths) -> Iterator[None]:
     """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry.
 
     Segments of one file are decoded together. Records that are ready early wait in memory, at most those of the chunk.
@@ -140,7 +141,7 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str) ->
         entries = [Entry(**json.loads(file.readline())) for _ in range(count)]
         with shard_writer(temporary) as writer:
             for number in _file_by_file(entries):
-                early[number] = recording(entries[number], codec)
+                early[number] = recording(entries[number], codec, lengths)
                 while (following := early.pop(len(rows), None)) is not None:
                     row, record = following
                     if record is not None:

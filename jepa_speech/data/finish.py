@@ -15,6 +15,7 @@ from jepa_speech.data.decoder import VERSION
 from jepa_speech.data.index_files import Index, index_writer, written_index
 from jepa_speech.data.store import shard_path
 from jepa_speech.data.store_info import FILES, FORMAT, INDEX
+from jepa_speech.data.store_plan import LATER, lengths_of
 from jepa_speech.data.writing import json_line
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -24,7 +25,8 @@ from jepa_speech.wording import counted
 
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
     """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
-    rejects, first, number, shards = Counter(), None, 0, []
+    rejects, first, unasked, number, shards = Counter(), None, 0, 0, []
+    lengths = lengths_of(plan)
     chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=None, mininterval=0.5)
     with (
         replacing(store / "records.jsonl") as records,
@@ -38,6 +40,8 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
                     _check_size(shard_path(store, chunk), row["shard"]["bytes"])
                     shards.append(row["shard"])
                 elif "reason" in row:
+                    if not lengths.asked_for(row["reason"]):
+                        first, unasked = (first if unasked else row), unasked + 1
                     first = first or row
                     rejects[row["reason"]] += 1
                     rejected.write(json_line(row))
@@ -48,17 +52,19 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
             append(_columns(stored, chunk))
     count, read = rejects.total(), plan["read"]
     passed_over = plan.get("passed_over", {})  # missing in plans of earlier versions
-    if not number or count > max_reject_fraction * read:
+    if not number or unasked > max_reject_fraction * read:
         remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()
         raise UserError(
-            f"{count} of {counted(read, 'recording')} rejected (first: {where}, {first['reason']}: {first['detail']}); "
+            f"{unasked if number else count} of {counted(read, 'recording')} rejected "
+            f"(first: {where}, {first['reason']}: {first['detail']}); "
             f"see {store / 'rejects.jsonl'}, then {remedy}",
             {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False}
             | {"passed_over": passed_over},
         )
     identity = {"codec": plan["codec"], "shard_mb": plan["shard_mb"], "inputs": plan["inputs"], "decoder": VERSION}
+    identity |= {name: (LATER | plan)[name] for name in LATER}
     make_whole(store, identity | {"rejected": count, "passed_over": passed_over}, shards)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jepa_speech.data.lengths import EVERY, Lengths, check_seconds
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, samples
 
@@ -27,6 +28,8 @@ class DataConfig:
     batch_seconds: float = 480.0  # audio per step, over all devices and micro-batches
     buckets: tuple[float, ...] = (5.0, 10.0, 15.0)  # crop lengths in seconds: one compiled step each
     windows: bool = False  # of what is longer than all buckets: one crop per epoch, or one for each of its windows
+    min_seconds: float = 0.0  # shorter recordings are left out; 0: those that the objective cannot train on
+    max_seconds: float = 0.0  # longer recordings are left out; 0: none
     workers: int = 0  # reading processes; 0 reads in threads of this one
 
     def __post_init__(self) -> None:
@@ -34,6 +37,12 @@ class DataConfig:
             raise UsageError(f"config key data.buckets = {self.buckets}: lengths of at least 0.025 s needed")
         if self.batch_seconds <= 0 or self.workers < 0:
             raise UsageError("config keys data.batch_seconds must be positive, data.workers at least 0")
+        check_seconds(self.min_seconds, self.max_seconds, "config keys data.min_seconds, data.max_seconds")
+
+    def lengths(self, needed: int) -> Lengths:
+        """The lengths of the recordings that are used, if `needed` samples are the fewest that can be."""
+        asked = Lengths.of(self.min_seconds, self.max_seconds)
+        return Lengths(max(needed, asked.shortest), asked.longest)
 
 
 class PlanItem(NamedTuple):
@@ -68,6 +77,9 @@ class Plan(Sequence[PlanItem]):
     in each, so that over E epochs every one of them stands E·w times, give or take one. (The fraction is rounded to
     whole rows in each bucket, to one at least.)
 
+    `lengths`: recordings of other lengths are left out, also as what is mixed in. All others keep their numbers. If
+    none is left out, the plan is the same as without `lengths`.
+
     Memory: 4 bytes for each row of an epoch, and as many for each of two epochs' orders. Pickled, a plan
     leaves the orders behind and opens memory-mapped `samples` anew.
     """
@@ -81,6 +93,7 @@ class Plan(Sequence[PlanItem]):
         rows_multiple: int = 1,
         shares: Sequence[Share] | None = None,
         windows: bool = False,
+        lengths: Lengths = EVERY,
     ) -> None:
         self.samples = samples if isinstance(samples, np.memmap) else np.asarray(samples)  # (N,)
         self.seed = seed
@@ -96,10 +109,19 @@ class Plan(Sequence[PlanItem]):
             raise UsageError(f"weights {[weight for _, weight in self._shares]} of stores: each above 0 needed")
         self._windowed = windows
         self._most_windows = self._windows(int(self.samples.max()))
-        self._settings = batch_seconds, seed, rows_multiple, self._shares, windows
+        self._settings = batch_seconds, seed, rows_multiple, self._shares, windows, lengths
 
+        used = lengths.hold(self.samples)
+        if not used.any():
+            raise UsageError(
+                f"none of the {len(used):,} recordings can be used: at least {lengths.shortest / SAMPLE_RATE:g} s "
+                "needed (data.min_seconds, or what the objective needs"
+                + (f"), at most {lengths.longest / SAMPLE_RATE:g} s (data.max_seconds)" if lengths.longest else ")")
+                + "; prepare other recordings, or change these keys"
+            )
+        self._used = None if used.all() else np.flatnonzero(used).astype(np.uint32 if len(used) <= 2**32 else np.uint64)
         ends = [0, *self.bucket_samples[:-1].tolist(), math.inf]
-        grouped = [self._grouped((self.samples > low) & (self.samples <= high)) for low, high in pairwise(ends)]
+        grouped = [self._grouped((self.samples > low) & (self.samples <= high) & used) for low, high in pairwise(ends)]
         self.members = [members for members, _ in grouped]
         self._groups = [groups for _, groups in grouped]
         rows = np.array([sum(group.rows for group in groups) for groups in self._groups])
@@ -109,6 +131,11 @@ class Plan(Sequence[PlanItem]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _plan, (_where(self.samples), self._buckets, *self._settings)
+
+    @property
+    def used_samples(self) -> np.ndarray:
+        """(N,) samples of the recordings that are not left out."""
+        return self.samples if self._used is None else self.samples[self._used]
 
     def with_buckets(self, buckets: Sequence[float]) -> "Plan":
         """The plan of the same recordings with other buckets."""
@@ -202,10 +229,12 @@ class Plan(Sequence[PlanItem]):
         places = self._places(record, length)
         window = copy % self._most_windows
         place = min(int((window + random.random()) / self._windows(int(self.samples[record])) * places), places - 1)
-        others = len(self.samples) - 1
+        others = (len(self.samples) if self._used is None else len(self._used)) - 1
         partner, partner_place = -1, 0
         if others:
-            partner = int(record + 1 + random.integers(others)) % (others + 1)
+            at = record if self._used is None else int(np.searchsorted(self._used, record))
+            at = int(at + 1 + random.integers(others)) % (others + 1)
+            partner = at if self._used is None else int(self._used[at])
             partner_place = int(random.random() * self._places(partner, length))
         context = (place + 1 + random.integers(places - 1)) % places if places > 1 else place
         return HOP * place, partner, HOP * partner_place, HOP * int(context)

@@ -27,11 +27,12 @@ from jepa_speech.data.chunks import (
 )
 from jepa_speech.data.finish import finish
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.lengths import check_seconds
 from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.parallel import cores, work_through
 from jepa_speech.data.store import Store, checked_rows, shard_path
 from jepa_speech.data.store_info import FORMAT, store_info
-from jepa_speech.data.store_plan import Plan, begin, find, new_work, read_plan, tidy, untidy
+from jepa_speech.data.store_plan import Plan, begin, find, lengths_of, new_work, read_plan, tidy, untidy
 from jepa_speech.data.writing import writing
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
@@ -51,6 +52,8 @@ def prepare(
     shard_mb: float = SHARD_MB,
     part: Part | None = None,
     root: str | Path | None = None,
+    min_seconds: float = 0.0,
+    max_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Makes the store `out` of all recordings in `inputs` (folders, JSON-lines manifests); returns its figures.
 
@@ -58,6 +61,8 @@ def prepare(
     default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
     n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
     `root`: recordings may lie anywhere in it, too; by default only in their own input's folder.
+    `min_seconds`, `max_seconds`: shorter and longer recordings are rejected (too_short, too_long; 0: any length). Those
+    do not count towards `max_reject_fraction`.
 
     Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
     `out` holds something else, another process writes the same part, or the disk is full; `out` is then no whole store.
@@ -72,8 +77,10 @@ def prepare(
         raise UsageError(f"shard size {shard_mb} MB: a positive number")
     if part is not None and not 0 <= part[0] < part[1]:
         raise UsageError(f"part {part[0]}/{part[1]}: i/n with 0 <= i < n")
+    check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
     store = Path(out)
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
+    settings |= {"min_seconds": float(min_seconds), "max_seconds": float(max_seconds)}
     with writing(store):
         find(store)  # raises if another program made the folder
         passed = PassedOver()
@@ -169,7 +176,8 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) 
     if to_do:
         check_entries(store, plan["inputs"])
     total, left = (sum(plan["chunks"][chunk][1] for chunk in chunks) for chunks in (mine, to_do))
-    tasks = [(store, chunk, *plan["chunks"][chunk], plan["codec"]) for chunk in to_do]
+    settings = plan["codec"], lengths_of(plan)
+    tasks = [(store, chunk, *plan["chunks"][chunk], *settings) for chunk in to_do]
     bar = tqdm(total=total, initial=total - left, desc="prepare", unit=" files", disable=None, mininterval=0.5)
     with bar, closing(work_through(write_chunk, tasks, min(workers, len(tasks)))) as progress:
         for more in progress:

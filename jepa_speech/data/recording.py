@@ -7,15 +7,17 @@ import numpy as np
 
 from jepa_speech.data import audio
 from jepa_speech.data.decoding import slack
+from jepa_speech.data.lengths import EVERY, Lengths
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.place import Rejected
 from jepa_speech.features.grid import SAMPLE_RATE
 
 
-def recording(entry: Entry, codec: str) -> tuple[dict[str, Any], bytes | None]:
-    """The sidecar's row of an entry, and its record (None if the entry is rejected)."""
+def recording(entry: Entry, codec: str, lengths: Lengths = EVERY) -> tuple[dict[str, Any], bytes | None]:
+    """The sidecar's row of an entry, and its record (None if the entry is rejected, by its length for instance)."""
     try:
         wave, rate = checked_wave(entry)
+        lengths.check(len(wave) / SAMPLE_RATE)
     except Rejected as verdict:
         return rejected_row(entry, verdict), None
     seconds = len(wave) / SAMPLE_RATE

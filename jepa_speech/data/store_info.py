@@ -75,6 +75,8 @@ def _check(info: dict[str, Any], where: str) -> None:
     if strange := sorted(files.keys() - set(FILES)):
         raise UserError(f"{where}: files_crc names {strange[0]}, which no store has")
     checked.field(info, "decoder", int, where, default=1)
+    for name in ("min_seconds", "max_seconds"):
+        checked.field(info, name, (int, float), where, default=0.0, least=0)
     checked.field(info, "passed_over", dict, where, default={})
     parts = checked.field(info, "sources", list, where, default=[])
     for number, part in enumerate(parts):

@@ -15,6 +15,7 @@ from typing import Any
 
 from jepa_speech import ownership
 from jepa_speech.data.checksums import compare_seal, sealed
+from jepa_speech.data.lengths import Lengths
 from jepa_speech.data.store_info import store_info
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_object, write_json
@@ -23,6 +24,8 @@ from jepa_speech.lock import LOCK
 Plan = dict[str, Any]
 # The fields of plans in earlier versions, which wrote no `crc`.
 OLDER = ("format", "codec", "inputs", "shard_mb", "read", "chunks", "parts", "max_rejects", "passed_over")
+
+LATER = {"min_seconds": 0.0, "max_seconds": 0.0}  # fields that plans of earlier versions lack, and their meaning
 
 # What this package writes into a working folder.
 NAMES = ("plan.json", "entries.jsonl", "part-*.jsonl", ".part-*-of-*.jepa-speech.lock")
@@ -85,7 +88,7 @@ def begin(
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
     before = read_plan(find(store))
-    differs = [key for key, value in identity.items() if before.get(key) != value]
+    differs = [key for key, value in identity.items() if before.get(key, LATER.get(key)) != value]
     if differs and not (store / "store.json").is_file() and is_empty(before):
         # In this order, so that a kill leaves a plan whose next start comes here again.
         (work / "entries.jsonl").replace(store / "work" / "entries.jsonl")
@@ -93,9 +96,16 @@ def begin(
         return identity | rest
     if differs:
         what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
+        what |= {"min_seconds": "another --min-seconds", "max_seconds": "another --max-seconds"}
         was = what.get(differs[0], f"another {differs[0]}")
         raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
     return before
+
+
+def lengths_of(plan: Plan) -> Lengths:
+    """The lengths of the recordings that are stored."""
+    found = LATER | plan
+    return Lengths.of(found["min_seconds"], found["max_seconds"])
 
 
 def read_plan(path: Path) -> Plan:

@@ -46,7 +46,7 @@ class Objective(Protocol):
     """The shortest wave, at 16 kHz, that `represent` takes."""
 
     def check(self, shortest: int, longest: int) -> None:
-        """Before the first step: raises UsageError if clips of that many samples cannot be trained on."""
+        """Raises UsageError if clips of that many samples cannot be trained on; a longer clip never makes it raise."""
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         """Fresh (params, slow)."""

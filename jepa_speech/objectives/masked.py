@@ -54,12 +54,12 @@ class MaskedObjective:
         return self.system.min_samples
 
     def check(self, shortest: int, longest: int) -> None:
-        """Raises UsageError if the shortest clip, in samples, has no room for a span of the mask."""
+        """Raises UsageError if a clip of `shortest` samples has no room for a span of the mask."""
         frames = int(self.system.frames(shortest))
         if self.mask.span[0] >= frames:
             raise UsageError(
-                f"config key mask.span = {self.mask.span}: the shortest clip has {frames} frames, and some must stay "
-                "visible; lower mask.span, or prepare longer recordings"
+                f"config key mask.span = {self.mask.span}: a clip of {frames} frames is too short, because some "
+                "must stay visible; lower mask.span, or raise data.buckets"
             )
 
     def view(self, batch: Batch, key: jax.Array) -> View:

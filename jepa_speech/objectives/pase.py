@@ -121,8 +121,8 @@ class Pase:
         """Raises UsageError where clips of that many samples are too short."""
         if shortest < self.min_samples:
             raise UsageError(
-                f"the shortest recording has {shortest} samples, PASE's convolutions need {self.min_samples}: "
-                "prepare the store without it"
+                f"a clip of {shortest} samples is too short, because PASE's convolutions need {self.min_samples}; "
+                "raise data.buckets"
             )
         if "spc" in self.config.workers and longest // HOP < SPC_FRAMES:
             raise UsageError(

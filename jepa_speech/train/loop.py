@@ -88,6 +88,7 @@ def train(
     weights: Weights = read_weights,
     from_step: int | None = None,
     header: str = "",
+    notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
 
@@ -97,6 +98,7 @@ def train(
     weights: how to read what `init_from` names.
     from_step: go on from this checkpoint rather than the newest (see `go_back`).
     header: printed once the first step can begin, so that a refusal is the only thing that is printed.
+    notes: further fields of the first event of this attempt in events.jsonl.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -152,7 +154,7 @@ def train(
             Watchdog(settings.watchdog_seconds, workdir, process, start, settings.stop_seconds)
         )
         sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
-        log.begin(start, process_began(), jax.device_count())
+        log.begin(start, process_began(), jax.device_count(), notes)
         rates = Rates(jax.device_count(), chip_of(jax.devices()[0].device_kind))
         clock, compiled, work, pending, values = Clock(start), {}, {}, None, {}
         rows = Rows(settings, log, bar, rates, clock, sentinel)

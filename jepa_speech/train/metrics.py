@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -96,8 +97,8 @@ class RunLog:
         self.events.write(json.dumps({"time": round(time.time(), 3), "event": name} | fields) + "\n")
         self.events.flush()
 
-    def begin(self, step: int, began: float, devices: int) -> None:
-        """The first event of an attempt, by a process that started at `began` (Unix time)."""
+    def begin(self, step: int, began: float, devices: int, notes: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """The first event of an attempt, by a process that started at `began` (Unix time), with `notes` in it."""
         now = time.time()
         began = min(now, max(began, self.before, self.alive or 0))  # several attempts of one process do not overlap
         self.event(
@@ -108,6 +109,7 @@ class RunLog:
             seconds=round(now - began, 3),
             lost_steps=self.lost_steps,
             alive=self.alive,
+            **notes,
         )
 
     def sync(self) -> None:

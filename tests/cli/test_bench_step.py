@@ -85,7 +85,7 @@ def test_autotune_fills_memory_and_no_more(toy, tmp_path, capsys):
         (["--rows", "0"], "0 rows: "),
         (["--steps", "0"], "--steps 0"),
         (["--seconds", "nan"], "nan seconds: at least 0.025 needed"),
-        (["--seconds", "0.03"], "the shortest clip has 2 frames"),
+        (["--seconds", "0.03"], "a clip of 2 frames is too short"),
         (["--rows", "8", "--autotune"], "leave --rows out"),
         (["--memory-gb", "1"], "with --autotune"),
         (["--autotune", "--memory-gb", "0"], "above 0"),

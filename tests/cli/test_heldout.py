@@ -11,6 +11,7 @@ from toys import toy_anchor
 from jepa_speech.cli import main
 
 TINY = str(Path(__file__).parents[2] / "configs" / "tiny.py")
+SHORTEST = 0.085  # s, of a clip with a frame more than the span of its mask
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     toy_anchor().save(folder / "gmm.npz")
     for name, seed in (("train", 0), ("heldout", 100)):
-        store = babble_store(folder / name, [0.4, 0.9, 1.3, 0.45], seed)
+        store = babble_store(folder / name, [0.4, 0.05, 0.9, 1.3, 0.45], seed)
         labelled = ["--store", str(store.path), "--anchor", str(folder / "gmm.npz"), "--top-k", "4"]
         assert main(["label", *labelled]) == 0
     return folder
@@ -45,6 +46,13 @@ def rows(run: Path, name: str = "metrics") -> list[dict]:
 def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(made, run, train__best="heldout_cluster") == 0, capsys.readouterr().err
+    header = capsys.readouterr().out
+    assert "data: 4 recordings, " in header and "held out: left out" not in header
+    where = f"recording 1 of {made / 'train' / 'store'} (001.wav)"
+    assert f"left out: 1 recording (0.1 s) shorter than {SHORTEST:g} s (data.min_seconds), the first: {where}" in header
+    start = next(event for event in rows(run, "events") if event["event"] == "start")
+    left_out = {"shorter_than": SHORTEST, "recordings": 1, "seconds": 0.05, "first": where}
+    assert start["left_out"] == {"store": [left_out], "heldout": []}
     told = {row["step"]: row for row in rows(run)}
     assert [step for step, row in told.items() if "heldout_loss" in row] == [2, 4, 5]
     store = made / "heldout" / "store"

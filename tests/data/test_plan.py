@@ -3,7 +3,8 @@ import pickle
 import numpy as np
 import pytest
 
-from jepa_speech.data.plan import Plan, bucket_lengths
+from jepa_speech.data.lengths import Lengths, in_words
+from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, frames
 
@@ -191,3 +192,63 @@ def test_ten_million_steps_on_costs_one_epoch_s_order():
     p = plan()
     p[10**7]
     assert list(p._epochs) == [10**7 // p.batches_per_epoch]
+
+
+OF_LENGTH = (Lengths(30_000), Lengths(0, 50_000), Lengths(20_000, 60_000))
+
+
+@pytest.mark.parametrize("lengths", OF_LENGTH)
+@pytest.mark.parametrize("more", [{}, {"windows": True}, {"shares": [(50, 2.25), (7, 1.0)]}])
+def test_recordings_of_other_lengths_are_in_no_row_and_all_others_are(lengths, more, tmp_path):
+    p = plan(lengths=lengths, **more)
+    used = np.flatnonzero(lengths.hold(SAMPLES))
+    assert 0 < len(used) < len(SAMPLES) and np.array_equal(p.used_samples, SAMPLES[used])
+    for epoch in (0, 3):
+        items = epoch_of(p, epoch)
+        assert set(np.concatenate([item.records[item.weight > 0] for item in items]).tolist()) == set(used.tolist())
+        partners = np.concatenate([item.mix for item in items])
+        assert set(partners.tolist()) <= set(used.tolist())
+        assert not any((item.mix == item.records).any() for item in items)
+        for item in items:
+            ends = item.mix_starts + np.minimum(SAMPLES[item.mix], item.bucket_samples)
+            assert (ends <= SAMPLES[item.mix]).all()
+    assert same(p[10**6 + 7], plan(lengths=lengths, **more)[10**6 + 7])
+    assert same(pickle.loads(pickle.dumps(p))[5], p[5]) and same(p.with_buckets(BUCKETS)[5], p[5])
+
+
+@pytest.mark.parametrize(
+    "lengths", [Lengths(400), Lengths(0, 100_000), Lengths(int(SAMPLES.min()), int(SAMPLES.max()))]
+)
+def test_lengths_that_leave_nothing_out_change_no_batch(lengths):
+    """So a run from before these keys goes on bit-identical."""
+    for more in ({}, {"windows": True}, {"shares": [(50, 2.25), (7, 1.0)]}):
+        assert all(same(plan(lengths=lengths, **more)[i], plan(**more)[i]) for i in range(40))
+
+
+def test_a_plan_of_nothing_names_the_keys():
+    with pytest.raises(
+        UsageError, match=r"none of the 57 recordings can be used: at least 100 s needed \(data.min_seconds"
+    ):
+        plan(lengths=Lengths(1_600_000))
+    alone = plan(lengths=Lengths(int(SAMPLES.max())))
+    assert {int(r) for r in alone[0].records} == {int(SAMPLES.argmax())} and (alone[0].mix == -1).all()
+
+
+@pytest.mark.parametrize(
+    "keys", [{"min_seconds": -1.0}, {"max_seconds": -0.5}, {"min_seconds": 2.0, "max_seconds": 1.0}]
+)
+def test_lengths_that_cannot_be(keys):
+    with pytest.raises(UsageError, match=r"data\.min_seconds"):
+        DataConfig(store="x", **keys)
+
+
+def test_what_is_left_out_is_counted_and_named():
+    found = (
+        DataConfig(store="x", min_seconds=1.0, max_seconds=5.0).lengths(400).left_out(SAMPLES, "recording {}".format)
+    )
+    short, long = np.flatnonzero(SAMPLES < 16_000), np.flatnonzero(SAMPLES > 80_000)
+    assert [one["recordings"] for one in found] == [len(short), len(long)]
+    assert [one["first"] for one in found] == [f"recording {short[0]}", f"recording {long[0]}"]
+    assert found[0]["seconds"] == pytest.approx(SAMPLES[short].sum() / 16_000, abs=1e-3)
+    assert "(data.max_seconds), the first: recording" in in_words(found[1]) and "shorter than 1 s" in in_words(found[0])
+    assert DataConfig(store="x", min_seconds=1.0).lengths(20_000).shortest == 20_000  # what is needed, at least
