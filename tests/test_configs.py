@@ -1,15 +1,22 @@
 """Every file in configs/ builds, in all its variants; the small ones trace, and published sizes are as published."""
 
+import json
+import shutil
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
 import toys
 from flax import nnx
 
+from jepa_speech.config import READERS
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, WINDOW
 from jepa_speech.objectives import build
-from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.train import configfile
+from jepa_speech.train.configfile import MAY_DIFFER, load_config, plain
+from jepa_speech.train.loop import SECTIONS
 from jepa_speech.train.state import count_params
 
 SMALL = [
@@ -47,6 +54,42 @@ def sizes(name: str) -> dict[str, float]:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_config_builds(name):
     assert built(name).frame_rate in (25.0, 50.0, 100.0)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "base"])
+def test_a_config_alone_in_another_folder_is_the_same(name, tmp_path, monkeypatch):
+    path, before = tmp_path / "mine.py", sys.path.copy()
+    shutil.copy(toys.CONFIGS / f"{name}.py", path)
+    assert plain(load_config(str(path))) == plain(load_config(f"{toys.CONFIGS}/{name}.py"))
+    assert sys.path == before and "base" not in sys.modules
+    if name != "base":  # an installed package has no folder of configs
+        monkeypatch.setattr(configfile, "OURS", tmp_path / "configs")
+        with pytest.raises(
+            UsageError, match=r"mine.py:\d+: ModuleNotFoundError: .* copy the configs that this one imports"
+        ):
+            load_config(str(path))
+
+
+def test_a_run_older_than_any_key_of_its_config_goes_on(tmp_path, capsys):
+    config = load_config(f"{toys.CONFIGS}/tiny.py")
+    config.anchor.components = 8
+    build(config)
+    sections = SECTIONS | READERS
+    for key, value in configfile.defaults(sections).items():
+        section, _, name = key.partition(".")
+        if name in config.get(section, {}):
+            config[section][name] = tuple(value) if isinstance(value, list) else value
+    config.inputs = {"store": "abc", "heldout": "", "anchor": ""}
+    keys = {key for key, _ in configfile.flat(config)} - {"seed", "inputs.store"}
+    assert {"data.min_seconds", "init_from", "inputs.heldout", "encoder.dropout", "mesh.fsdp"} < keys
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    for key in sorted(keys):
+        old = plain(config)
+        section, _, name = key.rpartition(".")
+        del (old[section] if section else old)[name]
+        (tmp_path / "config.json").write_text(json.dumps(old))
+        configfile.claim_workdir(tmp_path, config, sections)
+        assert f"is older than the config keys {key}: the run continues" in capsys.readouterr().out or key in MAY_DIFFER
 
 
 NONE = ("encoder.recurrent", "head.blocks", "objective.predictor_blocks")  # may be 0

@@ -44,6 +44,7 @@ MAY_DIFFER = (
 
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
+OURS = Path(__file__).parents[2] / "configs"  # of a checkout; an installed package has none
 ELSEWHERE = "restore it, or use another --workdir"
 
 
@@ -98,13 +99,14 @@ def imported(path: Path) -> Any:
 
 @contextmanager
 def users_code(path: Path) -> Iterator[None]:
-    """For blocks that run a config file: it can import others of its folder. Any exception becomes a UsageError that
-    names file and line.
+    """For blocks that run a config file: it can import others of its folder, and those of this checkout's configs/.
+
+    Any exception becomes a UsageError that names file and line.
     """
-    siblings = {file.stem for file in path.parent.glob("*.py")}
+    folders = list(dict.fromkeys([path.parent.absolute(), *([OURS] if (OURS.parent / "setup.py").is_file() else [])]))
+    siblings = {file.stem for folder in folders for file in folder.glob("*.py")}
     hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}  # of another folder
-    folder = str(path.parent.absolute())
-    sys.path.insert(0, folder)
+    sys.path[:0] = map(str, folders)
     try:
         yield
     except UserError:
@@ -112,7 +114,8 @@ def users_code(path: Path) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # the file is anyone's code, so it may raise anything
         raise UsageError(blame(path, error)) from error
     finally:
-        sys.path.remove(folder)
+        for folder in folders:
+            sys.path.remove(str(folder))
         for name in siblings:
             sys.modules.pop(name, None)
         sys.modules.update(hidden)
