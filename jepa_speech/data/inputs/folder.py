@@ -1,14 +1,15 @@
-"""A folder tree of recordings; where it is LibriSpeech's, with transcript, speaker and chapter."""
+"""A folder tree of recordings, with the labels that the layout of a public corpus gives them (trees.py)."""
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Entry
-from jepa_speech.data.inputs.librispeech import transcripts
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
+from jepa_speech.data.inputs.trees import Trees
 from jepa_speech.errors import UserError
 
 BESIDE = (".ctm", ".eaf", ".json", ".lab", ".phn", ".srt", ".textgrid", ".trn", ".txt", ".vtt", ".wrd")
@@ -21,6 +22,11 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
     Hidden files and folders below it are left out; `folder` itself may be hidden. A link counts by its own name:
     git-annex keeps its files in .git/annex/objects, and links to them under their names.
     """
+    with closing(Trees(reading.passed)) as trees:
+        yield from _walked(folder, reading, trees)
+
+
+def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
     bounds, passed, visited = reading.bounds(folder), reading.passed, set()
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(inner).stat()
@@ -44,10 +50,10 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
         for name in names:
             if kind := _not_read(name, stems):
                 passed.add(kind, Path(name).suffix.lower(), below + name)
-        texts = transcripts(Path(inner), names, stems, passed)
+        labels = trees.labels(Path(inner), names, stems)
         for name in recordings:
             path = Path(inner, name)
-            yield bounds.located(_entry(folder, path, texts.get(path.stem, {})))
+            yield bounds.located(_entry(folder, path, labels.get(path.stem, {})))
 
 
 def is_hidden(name: str) -> bool:
