@@ -103,6 +103,10 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+# Reads one value after the other from a text, as `loads` does.
+DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_int=_integer)
+
+
 def read_json(path: str | Path) -> Any:
     """Raises UserError, naming the file, if it is missing or not JSON (see `parse_json`)."""
     try:

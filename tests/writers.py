@@ -153,7 +153,7 @@ def as_parquet(folder, clips):
         {
             "audio": [{"bytes": row["file"].read_bytes(), "path": f"{row['name']}.flac"} for row in clips],
             "text": [row["text"] for row in clips],
-            "speaker_id": list(range(len(clips))),
+            "speaker_id": [row["speaker"] for row in clips],
         }
     )
     pyarrow.parquet.write_table(table, folder / "x.parquet", row_group_size=3)

@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="INPUT",
-        help="folders of recordings (wav, flac, ogg, mp3, sph, aiff and others), JSON lines (also NeMo's and "
-        "Lhotse's), fairseq's .tsv, Kaldi data directories, tar, parquet; what each is shows in its content",
+        help="folders of recordings (wav, flac, ogg, mp3, sph, aiff and others), JSON lines (also of NeMo, Lhotse and "
+        "WeNet), tables (Common Voice, SpeechBrain, metadata.csv), fairseq's .tsv, Kaldi and ESPnet directories, tar, "
+        "parquet; docs/data.md has a table of all kinds",
     )
     parser.add_argument(
         "--root", metavar="DIR", help="recordings may lie anywhere in DIR, not just in their input's own"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jepa_speech.anchors.load import load_anchor
+from jepa_speech.data.inputs.folder import MANIFESTS
 from jepa_speech.data.inputs.suffixes import SUFFIXES
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
@@ -44,7 +45,7 @@ def _file(path: Path) -> str:
             f"an anchor of {anchor.components} components in {anchor.features}: use it with `jepa-speech label --store "
             f"STORE --anchor {path}`"
         )
-    if name.endswith((".jsonl", ".tsv", ".tar", ".parquet", *SUFFIXES)):
+    if name.endswith((*MANIFESTS, ".list", ".tar", ".parquet", *SUFFIXES)):
         return f"an input: make a store of it with `jepa-speech prepare --input {path} --out STORE`"
     if name.endswith(".safetensors"):
         return f"the weights of a model: use its folder with `jepa-speech import hf {path.parent} --out RUN`"
@@ -86,7 +87,7 @@ def _of_names(path: Path) -> str:
         found.append(inner.name.lower())
         if len(found) == MANY:
             break
-    manifests = sum(name.endswith((".jsonl", ".tsv")) for name in found)
+    manifests = sum(name.endswith(MANIFESTS) for name in found)
     recordings = sum(name.endswith((*SUFFIXES, ".tar", ".parquet")) for name in found)
     if not manifests and not recordings:
         return ""

@@ -23,6 +23,7 @@ FIXES = {
     "no_audio_path": "name the file",
     "bad_duration": "give a positive number, or leave it out",
     "bad_segment": "correct its times",
+    "bad_row": "write one row per recording, with a field for each column",
     "bad_label": "correct the label, or take it out",
     "outside_root": "pass --root DIR with a folder that holds it too",
     "refused": "write plain audio files and list those",

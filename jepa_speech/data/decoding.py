@@ -13,7 +13,7 @@ import soxr
 from jepa_speech.data.containers import check
 from jepa_speech.data.containers.foreign import named
 from jepa_speech.data.containers.promise import Promise
-from jepa_speech.data.place import Place, Rejected, opened, stamp_of
+from jepa_speech.data.place import Place, Rejected, Window, opened, stamp_of
 from jepa_speech.data.reader import Reader, reader_of
 from jepa_speech.features.grid import SAMPLE_RATE, WINDOW
 
@@ -74,6 +74,15 @@ def probe(place: Place) -> float | None:
         return seconds
 
 
+def rate_of(place: Place) -> int:
+    """Returns the rate (Hz) in the header of a recording's file, without a check of its container.
+
+    Raises Rejected, OSError and ValueError as `decode` does.
+    """
+    with _contents(place) as file, Reader(file) as sound:
+        return sound.samplerate
+
+
 def slack(seconds: float) -> float:
     """By how much (s) a manifest's duration may be off from the measured one."""
     return max(DURATION_TOLERANCE[0], DURATION_TOLERANCE[1] * seconds)
@@ -81,15 +90,22 @@ def slack(seconds: float) -> float:
 
 @contextmanager
 def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
+    with _contents(place) as file:
+        promise = Promise() if place.is_segment else check(file)
+        with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
+            if not RATES[0] <= sound.samplerate <= RATES[1]:
+                raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")
+            yield sound, promise
+
+
+@contextmanager
+def _contents(place: Place) -> Iterator[Window]:
+    """Yields the bytes of a recording's file; an error of libsndfile becomes Rejected (unreadable)."""
     head = b""
     try:
         with opened(place) as file:
             head = file.at(0, 1024)
-            promise = Promise() if place.is_segment else check(file)
-            with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
-                if not RATES[0] <= sound.samplerate <= RATES[1]:
-                    raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")
-                yield sound, promise
+            yield file
     except soundfile.LibsndfileError as error:
         detail = named(head) or f"{error.error_string} (is it whole, and of a type that docs/data.md lists?)"
         raise Rejected("unreadable", detail) from error

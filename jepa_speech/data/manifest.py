@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, parquet, tar
+from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, lhotse_pairs, objects, parquet, tables, tar
 from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.data.inputs.lines import UTF8_MARK, refuse_utf16
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
 from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
@@ -45,6 +46,8 @@ def entries(
         raise UserError(f"--root {root}: no such folder")
     kinds = [_kind(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
+        if kind is lhotse_pairs and lhotse_pairs.NAMES[1] in name.name and lhotse_pairs.partner(name) in names:
+            continue  # its recordings are named, too, and bring them
         yield from kind.listed(name, reading)
 
 
@@ -60,7 +63,7 @@ def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError
 def _kind(name: Path):
     """The module that lists this input."""
     if name.is_dir():
-        return kaldi if (name / "wav.scp").is_file() else folder
+        return _kind_of_folder(name)
     if not name.is_file():
         raise UserError(f"{name}: no such folder or manifest")
     if name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES + UNREAD_SUFFIXES:
@@ -74,14 +77,39 @@ def _kind(name: Path):
         if packed:
             raise UserError(f"{name}: members of a packed tar cannot be read one by one; unpack it: gunzip -k {name}")
         return tar
+    refuse_utf16(head, name)
     is_tsv = TSV.match(head) or (name.suffix == ".tsv" and b"\t" not in head.partition(b"\n")[0])
     if is_tsv and not packed:
         return fairseq
+    if lhotse_pairs.looks_like_one(head):
+        return lhotse_pairs
     # A file named as JSON lines is read as such; wrong lines are refused one by one.
-    is_named = name.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
-    if not is_named and (words := looks_like(head)):
+    if name.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return jsonl
+    text = head.removeprefix(UTF8_MARK).lstrip()
+    if objects.looks_like_one(text):
+        return objects
+    if not text.startswith((b"{", b"[")) and tables.separator(text):
+        return tables
+    if words := looks_like(head):
         raise UserError(f"{name}: not a known kind of manifest, but {words}; known kinds are {KNOWN} (docs/data.md)")
     return jsonl
+
+
+def _kind_of_folder(name: Path):
+    if (name / "wav.scp").is_file():
+        return kaldi
+    if lhotse_pairs.in_folder(name):
+        return lhotse_pairs
+    if (name / "feats.scp").is_file():
+        raise UserError(
+            f"{name}: a Kaldi directory of features without wav.scp: only audio is read; list it in wav.scp"
+        )
+    if (name / "dataset_info.json").is_file() and (name / "state.json").is_file():
+        raise UserError(
+            f"{name}: a dataset that save_to_disk wrote, in Arrow files: write it with its to_parquet instead"
+        )
+    return folder
 
 
 def _head(name: Path) -> tuple[bytes, bool]:

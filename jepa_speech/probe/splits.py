@@ -9,8 +9,11 @@ SPLITS = ("train", "valid", "test")
 # What corpora and toolkits call the split that chooses settings.
 NAMES = {"train": "train", "valid": "valid|dev|validation|val", "test": "test"}
 SUFFIXES = r"\.(?:(?:jsonl|ndjson|json|tsv|csv|list)(?:\.gz)?|tar|parquet)"
-# In order of precedence. The third is the shards that Hugging Face writes, all of which are the split.
-FORMS = (r"{name}\.manifest" + SUFFIXES, r"{name}" + SUFFIXES, r"{name}-\d+-of-\d+\.parquet", r"{name}")
+# In order of precedence: our names, plain ones, Lhotse's, the shards of Hugging Face (all of which are the split), a
+# folder.
+SHARDS, FOLDER = r"{name}-\d+-of-\d+\.parquet", r"{name}"
+LHOTSE = (r"(?:.*_)?cuts_{name}\.jsonl(?:\.gz)?", r"(?:.*_)?supervisions_{name}\.jsonl(?:\.gz)?")
+FORMS = (r"{name}\.manifest" + SUFFIXES, r"{name}" + SUFFIXES, *LHOTSE, SHARDS, FOLDER)
 
 
 def manifests_of(folder: Path, split: str, prefix: str = "") -> list[Path]:
@@ -23,11 +26,11 @@ def manifests_of(folder: Path, split: str, prefix: str = "") -> list[Path]:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise UserError(f"{first}: no such file ({folder}: {error.strerror})") from error
-    for number, form in enumerate(FORMS):
+    for form in FORMS:
         wanted = re.compile(form.format(name=rf"{re.escape(prefix)}(?:{NAMES[split]})"))
         found = [folder / name for name in names if wanted.fullmatch(name)]
-        found = [path for path in found if path.is_dir() == (number == len(FORMS) - 1)]
-        if len(found) > 1 and number != 2:
+        found = [path for path in found if path.is_dir() == (form is FOLDER)]
+        if len(found) > 1 and form is not SHARDS:
             several = " and ".join(path.name for path in found)
             raise UserError(f"{folder}: {several} could each be the {split} split; keep one, or name it {first.name}")
         if found:

@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,111 @@ def as_parquet(folder, split):
     return sorted(folder.glob(f"{split}-*.parquet")), [WHOLE, SECOND]
 
 
-KINDS = [as_rows, as_packed_rows, as_cuts, as_fairseq, as_kaldi, as_tar, as_parquet]
+def as_common_voice(folder, split):
+    """Paths are in clips/; quotes are part of a sentence."""
+    (folder / "clips").mkdir(exist_ok=True)
+    for name, path in (("cv_1.mp3", "a.wav"), ("cv_2.mp3", "b.wav")):
+        shutil.copy(folder / "audio" / path, folder / "clips" / name)  # what a file is shows in its content
+    lines = [
+        "client_id\tpath\tsentence_id\tsentence\tup_votes\tage\tgender\tlocale",
+        "ab12\tcv_1.mp3\t9\tOne two\t2\t\tfemale\ten",
+        'cd34\tcv_2.mp3\t8\t"Drei", vier\t2\ttwenties\t\ten',
+    ]
+    text = "\r\n".join(lines)
+    return write(folder / f"{split}.tsv", text), [("cv_1.mp3", *WHOLE[1:]), ("cv_2.mp3", 0.0, None, '"drei", vier')]
+
+
+def as_speechbrain(folder, split):
+    """Recipes of SpeechBrain put a blank after commas, and start and stop are samples."""
+    lines = [
+        "ID, duration, wav, start, stop, spk_id, wrd",
+        "u1, 1.0, $data_root/audio/a.wav, 0, 16000, s1, One two",
+        'u2, 1.5, $data_root/audio/b.wav, 0, 24000, s2, "Drei, vier"',
+        "u3, 1.5, $data_root/audio/b.wav, 8000, 20000, , a  Cut",
+    ]
+    expected = [("audio/a.wav", 0.0, 1.0, "one two"), ("audio/b.wav", 0.0, 1.5, "drei, vier"), PART]
+    return write(folder / f"{split}.csv", "\n".join(lines)), expected
+
+
+def as_speechbrain_json(folder, split):
+    rows = {
+        "u1": {"wav": "{data_root}/audio/a.wav", "length": 1.0, "words": "One two"},
+        "u2": {"wav": {"file": "{data_root}/audio/b.wav", "start": 8000, "stop": 20000}, "words": "a Cut", "spk_id": 7},
+    }
+    return write(folder / f"{split}.json", json.dumps(rows, indent=2)), [WHOLE, PART]
+
+
+def as_metadata(folder, split):
+    data = folder / split
+    shutil.copytree(folder / "audio", data / "audio")
+    write(data / "metadata.csv", 'file_name,transcription,x\naudio/a.wav,One two,1\naudio/b.wav,"Drei, vier",\n')
+    return data, [WHOLE, SECOND]
+
+
+def as_metadata_rows(folder, split):
+    data, expected = as_metadata(folder, split)
+    (data / "metadata.csv").unlink()
+    rows = [{"file_name": source, "sentence": text} for source, _, _, text in expected]
+    jsonl(data / "metadata.jsonl", rows)
+    return data, expected
+
+
+def as_wenet(folder, split):
+    rows = [
+        {"key": "u1", "wav": "audio/a.wav", "txt": "One two"},
+        {"key": "u2", "wav": "audio/b.wav", "txt": "a cut", "start": 0.5, "end": 1.25},
+    ]
+    return jsonl(folder / f"{split}.list", rows), [WHOLE, PART]
+
+
+def as_array(folder, split):
+    rows = [{"audio": {"path": "audio/a.wav"}, "sentence": "One two"}, {"file": "audio/b.wav", "text": "Drei, vier"}]
+    return write(folder / f"{split}.json", json.dumps(rows)), [WHOLE, SECOND]
+
+
+def as_any_table(folder, split):
+    """With an index, as pandas writes it, NeMo's offset, and a text that holds a line break."""
+    lines = [",offset,duration,audio_filepath,transcript", "0,,1.0,audio/a.wav,One two",
+             '1,0.5,0.75,audio/b.wav,"a', 'Cut"']  # fmt: skip
+    return write(folder / f"{split}.csv", "\ufeff" + "\n".join(lines)), [WHOLE, PART]
+
+
+def as_lhotse_pair(folder, split):
+    recordings = [
+        {"id": f"r{number}", "sources": [{"type": "file", "channels": [0], "source": f"audio/{name}.wav"}],
+         "sampling_rate": 16_000, "num_samples": int(16_000 * seconds), "duration": seconds, "channel_ids": [0]}
+        for number, (name, seconds) in enumerate((("a", 1.0), ("b", 1.5)))
+    ]  # fmt: skip
+    said = [
+        {
+            "id": "u1",
+            "recording_id": "r0",
+            "start": 0.0,
+            "duration": 1.0,
+            "channel": 0,
+            "text": "One two",
+            "speaker": 3,
+        },
+        {"id": "u2", "recording_id": "r1", "start": 0.5, "duration": 0.75, "channel": 0, "text": "a  Cut"},
+    ]
+    jsonl(folder / f"corpus_recordings_{split}.jsonl.gz", recordings)
+    return jsonl(folder / f"corpus_supervisions_{split}.jsonl", said), [WHOLE, PART]
+
+
+def as_espnet(folder, split):
+    data = folder / split
+    write(data / "wav.scp", "u1 audio/a.wav\nu2 audio/b.wav\n")
+    write(data / "text", "u2 Drei, vier\nu1 One two\n")
+    write(data / "spk2utt", "s1 u1\ns2 u2 u3\n")
+    write(data / "utt2category", "u1 clean\nu2 noisy\n")
+    write(data / "feats_type", "raw\n")
+    return data, [WHOLE, SECOND]
+
+
+KINDS = [
+    as_rows, as_packed_rows, as_cuts, as_fairseq, as_kaldi, as_tar, as_parquet, as_common_voice, as_speechbrain,
+    as_speechbrain_json, as_metadata, as_metadata_rows, as_wenet, as_array, as_any_table, as_lhotse_pair, as_espnet,
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -110,13 +215,13 @@ def test_every_verb_finds_the_same(kind, folder):
     assert list(zip(sources, texts(store), strict=True)) == [(source, text) for source, *_, text in expected]
     for wave, (source, start, seconds, _) in zip(samples, expected, strict=True):
         first = round(16_000 * start)
-        whole, _ = soundfile.read(folder / source, dtype="float32")
+        whole, _ = soundfile.read(next(folder.rglob(Path(source).name)), dtype="float32")
         cut = whole[first:] if seconds is None else whole[first : first + round(16_000 * seconds)]
         np.testing.assert_allclose(wave, cut - cut.mean(), atol=1 / FULL_SCALE)
 
     for utterances in asr.read(folder, folder).values():
         assert [u.target for u in utterances] == [text for *_, text in expected]
-        assert [u.speaker for u in utterances] == [row.get("speaker", "") for row in store.records()]
+        assert [u.speaker for u in utterances] == [str(row.get("speaker", "")) for row in store.records()]
         for utterance, wave in zip(utterances, samples, strict=True):
             np.testing.assert_array_equal(wave_of(utterance.entry), wave)
     for path in inputs:

@@ -15,6 +15,11 @@ from jepa_speech.data.place import Place, stamp_of
 STORE_KEYS = frozenset(
     ("id", "source", "start", "duration", "rate", "samples", "level", "digest", "crc", "shard", "position")
 )
+# Our names of a transcript and a speaker, others' names for them in order of precedence, and the types of such a value.
+NAMES = {
+    "text": (("txt", "sentence", "transcription", "transcript", "wrd", "words", "normalized_text"), str),
+    "speaker": (("spk_id", "speaker_id", "client_id", "spk"), (str, int)),
+}
 LABEL_LEVELS = 100  # levels of nested lists and objects: json writes only some hundreds, and reads more
 PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
 
@@ -118,13 +123,26 @@ def _closed(folder: str) -> str:
 
 
 def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the labels of a manifest's row: all keys but `used`.
+    """Returns the labels of a manifest's row: all keys but `used`, a transcript as `text` and a speaker as `speaker`.
 
     NaN and infinity, which JSON does not have, count as null. A field that is null is absent. Within a list or an
     object null is kept, so that other values keep their places.
     """
-    finite = {key: _finite(value) for key, value in row.items() if key not in used}
+    finite = _renamed({key: _finite(value) for key, value in row.items() if key not in used})
     return {_label_name(key, row): value for key, value in finite.items() if value is not None}
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the row with the first of others' names for a text, or a speaker, in place of ours if that is absent."""
+    new = {}
+    for ours, (theirs, kind) in NAMES.items():
+        if row.get(ours) is None:
+            found = (key for key in theirs if isinstance(row.get(key), kind) and not isinstance(row[key], bool))
+            if key := next(found, ""):
+                new[key] = ours
+    if not new:
+        return row
+    return {new.get(key, key): value for key, value in row.items() if key not in new.values()}
 
 
 def _finite(value: Any) -> Any:

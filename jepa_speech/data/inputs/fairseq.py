@@ -23,7 +23,9 @@ def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
             bounds = reading.bounds(folder)
             rows = ((number, line) for number, line in enumerate(file, 2) if line.strip())
             for (number, line), text in _with_texts(rows, manifest, texts):
-                entry = Entry(source="", line=number, manifest=str(manifest), labels={"text": text} if text else {})
+                entry = Entry(
+                    source="", line=number, manifest=str(manifest), labels={} if text is None else {"text": text}
+                )
                 yield _entry(entry, decoded(line), folder, bounds)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
@@ -31,9 +33,9 @@ def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
 
 def _with_texts(
     rows: Iterator[tuple[int, bytes]], manifest: Path, texts: Path | None
-) -> Iterator[tuple[tuple[int, bytes], str]]:
+) -> Iterator[tuple[tuple[int, bytes], str | None]]:
     if texts is None:
-        yield from ((row, "") for row in rows)
+        yield from ((row, None) for row in rows)
         return
     with texts.open("rb") as file:
         for count, (row, line) in enumerate(zip_longest(rows, file)):

@@ -1,10 +1,11 @@
-"""A folder tree of recordings, with the labels that the layout of a public corpus gives them (trees.py)."""
+"""A folder tree of recordings, with labels from Hugging Face's metadata or a public corpus's layout (trees.py)."""
 
 import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from jepa_speech.data.inputs import metadata
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.inputs.reading import Reading
@@ -13,6 +14,7 @@ from jepa_speech.data.inputs.trees import Trees
 from jepa_speech.errors import UserError
 
 BESIDE = (".ctm", ".eaf", ".json", ".lab", ".phn", ".srt", ".textgrid", ".trn", ".txt", ".vtt", ".wrd")
+MANIFESTS = (".jsonl", ".jsonl.gz", ".ndjson", ".tsv", ".csv", ".tsv.gz", ".csv.gz")
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".flac.gz")
 
 
@@ -28,6 +30,7 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
 
 def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
     bounds, passed, visited = reading.bounds(folder), reading.passed, set()
+    in_rows: set[int] = set()  # hashes of the paths that metadata names
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(inner).stat()
         if (place.st_dev, place.st_ino) in visited:  # a link to a folder that holds it
@@ -45,15 +48,20 @@ def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
             if path.is_symlink() and not bounds.hold(bounds.real(str(path))):
                 subfolders.remove(name)
                 yield bounds.outside(_entry(folder, path, {}))
+        if rows := metadata.of(Path(inner), names):
+            for entry in metadata.READERS[rows.name](rows, reading):
+                in_rows.add(hash(os.path.normpath(entry.path)))
+                yield entry.but(source=below + entry.source) if entry.source else entry
         recordings = [name for name in names if is_recording(name, below + name, passed)]
         stems = {Path(name).stem for name in recordings}
-        for name in names:
+        for name in names if not rows else [name for name in names if name != rows.name]:
             if kind := _not_read(name, stems):
                 passed.add(kind, Path(name).suffix.lower(), below + name)
         labels = trees.labels(Path(inner), names, stems)
         for name in recordings:
             path = Path(inner, name)
-            yield bounds.located(_entry(folder, path, labels.get(path.stem, {})))
+            if hash(os.path.normpath(path)) not in in_rows:
+                yield bounds.located(_entry(folder, path, labels.get(path.stem, {})))
 
 
 def is_hidden(name: str) -> bool:
@@ -78,6 +86,8 @@ def _not_read(name: str, stems: set[str]) -> str:
         return ""
     if name.lower().endswith(ARCHIVES):
         return "archive"
+    if name.lower().endswith(MANIFESTS):
+        return "manifest"
     is_beside = name.lower().endswith(BESIDE) and bool(stems & {Path(name).stem, name.partition(".")[0]})
     return "beside" if is_beside else ""
 

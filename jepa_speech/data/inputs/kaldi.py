@@ -1,21 +1,27 @@
-"""A Kaldi data directory: wav.scp, and segments, text, utt2spk if there. Its commands are refused, never run."""
+"""A data directory of Kaldi or ESPnet: wav.scp, and segments, text, utt2spk, utt2lang, utt2category if there.
+
+Commands in wav.scp are refused, never run.
+"""
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry, is_positive
-from jepa_speech.data.inputs.lines import LineIndex, decoded, lines
+from jepa_speech.data.inputs.line_index import LineIndex, Twice, key_and_rest
+from jepa_speech.data.inputs.lines import decoded, lines
 from jepa_speech.data.inputs.reading import Reading
 
 CHANNEL = re.compile(r"[0-9]{0,8}")
-ARK = re.compile(r".*\.ark:\d+$")
+ARK = re.compile(r".*\.ark(\.gz)?:\d+(\[.*\])?$")
+LABELS = {"text": "text", "speaker": "utt2spk", "language": "utt2lang", "category": "utt2category"}
 
 
 def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
-    """An entry per segment, or per line of wav.scp if there are no segments. Texts and speakers are by utterance.
+    """An entry per segment, or per line of wav.scp if there are no segments. Labels are by utterance.
 
     Relative paths are taken from `reading.base`: the folder that the recipe was run in, by default `folder`.
     """
@@ -26,25 +32,46 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
             path = folder / name
             return stack.enter_context(closing(LineIndex(path))) if path.is_file() else None
 
-        texts, speakers = index("text"), index("utt2spk")
-        segments = folder / "segments"
-        recordings = index("wav.scp") if segments.is_file() else None
-        manifest = segments if recordings else folder / "wav.scp"
-        for number, line in lines(manifest):
+        labels = {label: found for label, name in LABELS.items() if (found := index(name))}
+        if "speaker" not in labels and (folder / "spk2utt").is_file():
+            labels["speaker"] = stack.enter_context(closing(_by_utterance(folder / "spk2utt")))
+        is_cut = (folder / "segments").is_file()
+        recordings = index("wav.scp") if is_cut else None
+        utterances = index("segments" if is_cut else "wav.scp")
+        for number, line in lines(utterances.path):
             name, _, rest = decoded(line.strip()).replace("\t", " ", 1).partition(" ")
-            entry = Entry(source=name, line=number, manifest=str(manifest))
-            labels = {"manifest_id": name}
-            for label, file in (("text", texts), ("speaker", speakers)):
-                if file and (value := file.text(os.fsencode(name))):
-                    labels[label] = value
-            entry = entry.but(labels=labels)
-            if recordings:
-                entry, rest = _segment(entry, rest, recordings)
+            entry = Entry(source=name, line=number, manifest=str(utterances.path), labels={"manifest_id": name})
+            try:
+                utterances.get(os.fsencode(name))
+                if recordings:
+                    entry, rest = _segment(entry, rest, recordings)
+            except Twice as error:
+                entry = entry.refused("duplicate", str(error))
+            entry = _labelled(entry, name, labels)
             yield entry if entry.reason else _file(entry, rest.strip(), base, bounds)
-        for file in filter(None, (texts, speakers)):
+        for file in labels.values():
             count, first = file.unused()
             if count:
                 reading.passed.add("label", file.path.name, f"{first} in {file.path}", count)
+
+
+def _by_utterance(path: Path) -> LineIndex:
+    """Returns the speaker of each utterance, of spk2utt: lines SPEAKER UTTERANCE UTTERANCE ..."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the index)
+    for _, line in lines(path):
+        speaker, said = key_and_rest(line)
+        file.writelines(utterance + b" " + speaker + b"\n" for utterance in said.split())
+    return LineIndex(path, file)
+
+
+def _labelled(entry: Entry, name: str, labels: dict[str, LineIndex]) -> Entry:
+    """Returns the entry of an utterance with its labels. A text may be empty; of the others, that means absent."""
+    try:
+        found = {label: file.text(os.fsencode(name)) for label, file in labels.items()}
+    except Twice as error:
+        return entry if entry.reason else entry.refused("bad_label", str(error))
+    found = {label: value for label, value in found.items() if value or (label == "text" and value is not None)}
+    return entry.but(labels=entry.labels | found)
 
 
 def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str]:

@@ -2,18 +2,20 @@
 
 import codecs
 import gzip
-import hashlib
 import zlib
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from jepa_speech.errors import UserError
 
 LINE_BYTES = 16 << 20
 UTF8_MARK = codecs.BOM_UTF8  # some editors put it first
+# UTF-32 first, because its mark for little-endian begins with that of UTF-16.
+WIDE = {
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
+FILE_BYTES = 1 << 30  # of JSON that is one value
 TO_UTF8 = "convert the file: iconv -f ENCODING -t UTF-8 OLD > NEW"
 EXPANSION = (64 << 20, 200)  # more bytes than that, and more than so many times the packed ones: a bomb
 
@@ -50,12 +52,42 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path}:{number + 1}: its gzip is damaged ({error}); copy it again") from error
 
 
+def whole(path: Path) -> str:
+    """Returns the text of a file, gzipped or not, without a byte order mark.
+
+    Raises UserError: cannot be read, over 1 GB, not UTF-8 (with the line), a gzip that is damaged or expands absurdly.
+    """
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            file, data = gzip.GzipFile(fileobj=raw) if packed else raw, bytearray()
+            while (part := file.read(LINE_BYTES)) and len(data) <= FILE_BYTES:
+                data += part
+                if packed and is_bomb(len(data), raw.tell()):
+                    raise UserError(f"{path}: expands to over {EXPANSION[1]} times its size; refused as a bomb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{path}: its gzip is damaged ({error}); copy it again") from error
+    if len(data) > FILE_BYTES:
+        raise UserError(f"{path}: over {FILE_BYTES >> 30} GB of JSON in one value; write one object per line")
+    refuse_utf16(data, path)
+    try:
+        return data.removeprefix(UTF8_MARK).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: {not_utf8(error)}") from error
+
+
 def refuse_utf16(head: bytes, path: Path) -> None:
-    """Raises UserError for a text file that begins like UTF-16, because its lines do not end with a single byte."""
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise UserError(
-            f"{path}:1: UTF-16 (it begins with 0x{head[:2].hex()}); {TO_UTF8.replace('ENCODING', 'UTF-16')}"
-        )
+    """Raises UserError for a text that begins like UTF-16 or UTF-32, whose lines do not end with a single byte."""
+    for name, marks in WIDE.items():
+        for mark in marks:
+            if head.startswith(mark):
+                raise UserError(
+                    f"{path}:1: {name} (it begins with 0x{mark.hex()}); {TO_UTF8.replace('ENCODING', name)}"
+                )
 
 
 def decoded(line: bytes) -> str:
@@ -74,78 +106,3 @@ def text_of(line: bytes, where: str) -> str:
 def not_utf8(error: UnicodeDecodeError) -> str:
     """Returns a message for bytes that are not UTF-8, with what to do."""
     return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}); {TO_UTF8}"
-
-
-class LineIndex:
-    """A text file of `KEY REST` lines, looked up by key; 16 bytes in memory for each line."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        hashes, offsets, at = array("Q"), array("Q"), 0
-        try:
-            with path.open("rb") as file:
-                refuse_utf16(file.read(2), path)
-            self._file = path.open("rb")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        for line in iter(lambda: self._file.readline(LINE_BYTES), b""):
-            if key := _key_and_rest(line)[0]:
-                hashes.append(self._hash(key))
-                offsets.append(at)
-            at += len(line)
-        order = np.argsort(np.frombuffer(hashes, np.uint64), kind="stable")
-        self._hashes = np.frombuffer(hashes, np.uint64)[order]
-        self._offsets = np.frombuffer(offsets, np.uint64)[order]
-        self._used = np.zeros(len(order), bool)
-
-    @staticmethod
-    def _hash(key: bytes) -> int:
-        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
-
-    def name(self, key: bytes) -> str | None:
-        """The name of a file behind the key in its first line; None if there is no such line."""
-        return decoded(found[1]) if (found := self._get(key)) else None
-
-    def text(self, key: bytes) -> str | None:
-        """The text behind the key in its first line; None if there is no such line. Raises UserError unless UTF-8."""
-        if (found := self._get(key)) is None:
-            return None
-        try:
-            return found[1].decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{self.path}:{self._number(found[0])}: {not_utf8(error)}") from error
-
-    def unused(self) -> tuple[int, str]:
-        """How many lines were never asked for, and the key of the first of these."""
-        offsets = self._offsets[~self._used]
-        return len(offsets), decoded(self._line(int(offsets.min()))[0]) if len(offsets) else ""
-
-    def _get(self, key: bytes) -> tuple[int, bytes] | None:
-        """Where the key's first line begins, and what is behind the key in it."""
-        wanted = np.uint64(self._hash(key))
-        for i in range(*(np.searchsorted(self._hashes, wanted, side) for side in ("left", "right"))):
-            found, rest = self._line(int(self._offsets[i]))
-            if found == key:
-                self._used[i] = True
-                return int(self._offsets[i]), rest
-        return None
-
-    def _line(self, offset: int) -> tuple[bytes, bytes]:
-        self._file.seek(offset)
-        return _key_and_rest(self._file.readline(LINE_BYTES))
-
-    def _number(self, offset: int) -> int:
-        """The number, from 1, of the line that begins at `offset`."""
-        self._file.seek(0)
-        number = 1
-        while self._file.tell() < offset:
-            number += self._file.readline(LINE_BYTES).endswith(b"\n")
-        return number
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _key_and_rest(line: bytes) -> tuple[bytes, bytes]:
-    key, rest = [*line.removeprefix(UTF8_MARK).split(maxsplit=1), b"", b""][:2]
-    return key, rest.strip()

@@ -7,7 +7,8 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from jepa_speech.data.inputs.lines import LineIndex, decoded, lines
+from jepa_speech.data.inputs.line_index import LineIndex
+from jepa_speech.data.inputs.lines import decoded, lines
 from jepa_speech.data.inputs.passed_over import PassedOver
 
 TEXTS, AUDIO, LIMITED = "transcripts.txt", "audio", "limited_supervision"

@@ -20,10 +20,12 @@ SENTENCES = {
         ": write a manifest, or pack .json and .txt as tar",
     ),
     "archive": ("archives within a folder are not opened", "{count} {what}", ": name them as --input"),
+    "manifest": ("manifests within a folder are not read", "{count} {what}", ": name them as --input for their labels"),
     "member": ("members of archives that are neither audio nor .json or .txt", "{count} {what}", ""),
     "column": ("columns of types that give no labels", "{what}", ""),
     "label": ("labels that belong to no recording", "{count} of {what}", ""),
     "text": ("texts left out, because the cut holds only a part of them", "{count} of {what}", ""),
+    "recording": ("recordings without a supervision", "{count} of {what}", ""),
     "segment": ("rows with start or end but no offset, read as whole files", "{count} of {what}", ""),
 }
 SHOWN = 5  # counts of a kind in its printed line

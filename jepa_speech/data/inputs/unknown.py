@@ -1,10 +1,13 @@
 """Describe a file that is not a known kind of manifest, for a message."""
 
-import json
+import re
+
+from jepa_speech.files import loads
 
 KNOWN = (
-    "JSON lines whose rows name a file as audio_path, wav_path, path or audio_filepath, Lhotse's cuts, fairseq's .tsv, "
-    "tar, parquet, a Kaldi directory, or a folder of recordings"
+    "JSON lines or a JSON array whose rows name a file (audio_path, path, file_name, wav, ...), Lhotse's "
+    "cuts or recordings with supervisions, tables with a header (Common Voice, SpeechBrain, metadata.csv), JSON of "
+    "SpeechBrain, WeNet's data.list, fairseq's .tsv, tar, parquet, a Kaldi or ESPnet directory, a folder of recordings"
 )
 MAGIC = {
     b"PK\x03\x04": "a ZIP archive: unpack it, and name the folder",
@@ -14,8 +17,10 @@ MAGIC = {
     b"\xfd7zXZ": "packed by xz: unpack it",
     b"RIFF": "a recording (RIFF)",
     b"NIST_1A": "a recording (NIST SPHERE)",
+    b"SQLite format 3": "a database of SQLite: write its rows as JSON lines",
 }
 SHOWN = 60  # characters
+AUDIO = (b".wav", b".flac", b".mp3", b".ogg", b".opus")
 
 
 def looks_like(head: bytes) -> str:
@@ -30,22 +35,29 @@ def looks_like(head: bytes) -> str:
         return ""
     first, second = [*lines, b""][:2]
     if first.startswith(b"["):
-        return "a JSON array: write one object per line"
+        return "a JSON array of other values than objects: write one object per recording"
     if first.startswith(b"{"):  # with no second line, it may be one that is longer than the head
         several = second and not second.startswith(b"{")
         return "one JSON object over several lines: write one per recording, each in a line" if several else ""
+    if first.endswith((b".tar", b".tar.gz")):
+        return "a list of shards, as WeNet has them: name the archives themselves, unpacked"
     shown = first.decode("utf-8", "replace")
+    if first.lower().endswith(AUDIO) and not re.search(rb"\t|: ", first):
+        return f"a list of files without a header: put a first line audio_path, in a file named .csv ({_short(shown)})"
     for separator, name in (("\t", "tabs"), (",", "commas"), (";", "semicolons"), ("|", "bars")):
         if separator in shown:
             fields = ", ".join(field.strip() for field in shown.split(separator))
-            return f"a table separated by {name}, which begins with {_short(fields)}"
+            return (
+                f"a table separated by {name} whose first line names no column of paths (path, file_name, wav, ...): "
+                f"{_short(fields)}"
+            )
     return f"text that begins with {_short(shown)}"
 
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(loads(line), dict)
+    except ValueError:
         return False
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
@@ -9,7 +10,8 @@ from tones import write_tones
 from writers import jsonl, tar_of
 
 from jepa_speech.data.checking import check
-from jepa_speech.data.inputs.entry import STORE_KEYS
+from jepa_speech.data.inputs.entry import NAMES, STORE_KEYS
+from jepa_speech.data.inputs.rows import PATH_KEYS
 from jepa_speech.data.inspection import describe
 from jepa_speech.data.manifest import entries
 from jepa_speech.data.prepare import prepare
@@ -103,3 +105,30 @@ def test_start_and_end_alone_make_no_segment(tmp_path):
     (wav,) = write_tones(tmp_path, 1)
     (entry,) = entries([jsonl(tmp_path / "m.jsonl", [{"path": wav.name, "start": 0.05, "end": 0.1}])])
     assert not entry.is_segment and entry.labels == {"manifest_start": 0.05, "end": 0.1}
+
+
+@pytest.mark.parametrize(("ours", "theirs", "value"), [("text", key, "Words") for key in NAMES["text"][0]]
+                         + [("speaker", key, value) for key in NAMES["speaker"][0] for value in ("s1", 7)])  # fmt: skip
+def test_others_names_of_a_text_and_a_speaker(ours, theirs, value, tmp_path):
+    write_tones(tmp_path, 1)
+    assert f"`{theirs}`" in (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    path = {"path": "tone000.wav"}
+    for row, labels in (
+        ({theirs: value}, {ours: value}),
+        ({ours: None, theirs: value}, {ours: value}),
+        ({ours: "own", theirs: value}, {ours: "own", theirs: value}),
+        ({ours: "", theirs: value}, {ours: "", theirs: value}),
+        ({theirs: [value]}, {theirs: [value]}),  # words with their times, speakers of a dialogue
+        ({theirs: True}, {theirs: True}),
+    ):
+        (entry,) = entries([jsonl(tmp_path / "m.jsonl", [path | row])])
+        assert entry.labels == labels and not entry.reason
+
+
+@pytest.mark.parametrize("key", PATH_KEYS)
+def test_every_name_of_a_path_is_documented(key, tmp_path):
+    write_tones(tmp_path, 1)
+    assert f"`{key}`" in (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    for value in ("tone000.wav", {"path": "tone000.wav", "sampling_rate": 16_000}):
+        (entry,) = entries([jsonl(tmp_path / "m.jsonl", [{key: value, "x": 1}])])
+        assert (entry.source, entry.reason, entry.labels) == ("tone000.wav", "", {"x": 1})

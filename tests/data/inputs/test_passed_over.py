@@ -185,16 +185,16 @@ def labels_in_a_folder(folder):
     ):
         (folder / "in" / "deep" / name).write_text("?")
     whats = {".txt": (2, "deep/tone000.txt"), ".textgrid": (1, "deep/tone001.TextGrid")}
-    return folder / "in", {"beside": whats}
+    return folder / "in", {"beside": whats, "manifest": {".csv": (1, "deep/tone000.csv")}}
 
 
 def kaldi(folder):
     write_tones(folder, 2)
     (folder / "wav.scp").write_text("a tone000.wav\nb tone001.wav\n")
     (folder / "text").write_text("\ufeffa yes\nc gone\nb\td yes\n\n", encoding="utf-8")
-    (folder / "utt2spk").write_text("a s\nb s\nb t\nx t\ny t\n")
+    (folder / "utt2spk").write_text("a s\nb s\nb s\nx t\ny t\n")
     return folder, {
-        "label": {"text": (1, f"c in {folder}/text"), "utt2spk": (3, f"b in {folder}/utt2spk")},
+        "label": {"text": (1, f"c in {folder}/text"), "utt2spk": (2, f"x in {folder}/utt2spk")},
     }
 
 

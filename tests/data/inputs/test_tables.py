@@ -71,11 +71,11 @@ def test_a_label_of_a_table_that_is_not_utf8_is_a_reject(nested, corpus):
     text = broken_text(b"one", b"caf\xe9", b"three")
     column = pyarrow.StructArray.from_arrays([text], ["a"]) if nested else text
     audio = pyarrow.array([{"bytes": wav, "path": f"{i}.wav"} for i in range(3)])
-    pyarrow.parquet.write_table(pyarrow.table({"audio": audio, "words": column}), corpus / "x.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"audio": audio, "said": column}), corpus / "x.parquet")
     found = list(entries([corpus / "x.parquet"]))
     assert [(entry.source, entry.reason) for entry in found] == [("0.wav", ""), ("1.wav", "bad_label"), ("2.wav", "")]
-    assert "its words is not UTF-8 (byte 0xe9)" in found[1].detail
-    assert found[2].labels == {"words": {"a": "three"} if nested else "three"}
+    assert "its said is not UTF-8 (byte 0xe9)" in found[1].detail
+    assert found[2].labels == {"said": {"a": "three"} if nested else "three"}
 
 
 @pytest.mark.parametrize("offset", [60, -40])

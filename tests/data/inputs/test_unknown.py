@@ -9,23 +9,24 @@ from tones import write_tones
 
 from jepa_speech import cli
 from jepa_speech.data.manifest import entries
+from jepa_speech.errors import UserError
 
-SPEECHBRAIN = {f"utt{i}": {"wav": "{data_root}/a.wav", "length": 1.0, "words": "x"} for i in range(3)}
 UNKNOWN = {
-    "train.tsv": (
-        "client_id\tpath\tsentence\nab\tcommon_voice_en_1.mp3\tHello\n",
-        "tabs, which begins with client_id, ",
-    ),
-    "train.csv": ("ID,duration,wav,spk_id,wrd\na,1.0,a.wav,s,HELLO\n", "commas, which begins with ID, duration, wav"),
+    "train.tsv": ("client_id\tclip\tsentence\nab\tcommon_voice_en_1.mp3\tHello\n", "tabs whose first line names no "),
+    "train.csv": ("ID,duration,speech,spk_id,wrd\na,1.0,a.wav,s,HELLO\n", "commas whose first line names no column"),
     "metadata.csv": (
         "LJ001-0001|Printing|printing\nLJ001-0002|in|in\n",
-        "bars, which begins with LJ001-0001, Printing",
+        "bars whose first line names no column of paths (path, file_name, wav, ...): LJ001-0001, Printing",
     ),
-    "semi.txt": ("file;text\na.wav;x\n", "semicolons"),
-    "train.json": (json.dumps(SPEECHBRAIN, indent=2), "one JSON object over several lines"),
-    "array.json": (json.dumps([{"audio_path": "a.wav"}], indent=1), "a JSON array"),
-    "line.json": (json.dumps([{"audio_path": "a.wav"}] * 3), "a JSON array"),
-    "files.lst": ("a.wav\nb.wav\n", "text that begins with a.wav"),
+    "semi.txt": ("name;text\na.wav;x\n", "semicolons"),
+    "train.json": (json.dumps({"utts": {"a": {"input": [{"feat": "x.ark:1"}]}}}, indent=2), "one JSON object over sev"),
+    "array.json": (json.dumps(["a.wav", "b.wav"], indent=1), "a JSON array of other values than objects"),
+    "line.json": (json.dumps([["a.wav", "x"]] * 3), "a JSON array of other values than objects"),
+    "files.lst": ("a.wav\nb.wav\n", "a list of files without a header: put a first line audio_path"),
+    "data.list": (
+        "/x/shards_000000000.tar\n/x/shards_000000001.tar\n",
+        "a list of shards, as WeNet has them: name the",
+    ),
     "meta.yaml": ("- audio: a.wav\n  text: x\n", "text that begins with - audio: a.wav"),
     "page.html": ("<!DOCTYPE html>\n<html>\n", "text that begins with <!DOCTYPE html>"),
     "log.txt": ("é" * 3000, "text that begins with ééé"),
@@ -71,7 +72,21 @@ def test_json_lines_of_any_name_are_taken(contents, tmp_path):
 
 
 def test_rows_without_a_known_name_of_the_path_show_their_names(tmp_path, capsys):
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.wav", "text": "x"}\n')
+    (tmp_path / "metadata.jsonl").write_text('{"clip": "a.wav", "text": "x"}\n')
     assert cli.main(["prepare", "--check", "--input", str(tmp_path / "metadata.jsonl")]) == 1
     error = capsys.readouterr().err
-    assert "metadata.jsonl:1: no_audio_path: none of audio_path, " in error and "(its keys: file_name, text)" in error
+    assert "metadata.jsonl:1: no_audio_path: none of audio_path, " in error and "(its keys: clip, text)" in error
+
+
+FOLDERS = {
+    "a Kaldi directory of features": ["feats.scp", "text"],
+    "a dataset that save_to_disk wrote": ["dataset_info.json", "state.json", "data-00000-of-00001.arrow"],
+}
+
+
+@pytest.mark.parametrize("words", FOLDERS)
+def test_folders_without_audio_files_are_named(words, tmp_path):
+    for name in FOLDERS[words]:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=words):
+        next(entries([tmp_path]))

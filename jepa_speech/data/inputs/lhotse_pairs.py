@@ -1,0 +1,130 @@
+"""Lhotse's recordings and supervisions without cuts: each supervision is a segment, with its text and speaker.
+
+Either file is the input, or a folder with recordings.jsonl. The other one is beside it, under the same name with
+"recordings" and "supervisions" exchanged.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.data.inputs.line_index import LineIndex, Twice
+from jepa_speech.data.inputs.lines import UTF8_MARK, lines, not_utf8
+from jepa_speech.data.inputs.reading import Reading
+from jepa_speech.data.inputs.rows import Rows
+from jepa_speech.errors import UserError
+from jepa_speech.files import loads
+
+NAMES = ("recordings", "supervisions")
+
+
+def is_recording(row: Any) -> bool:
+    return isinstance(row, dict) and {"id", "sources", "sampling_rate"} <= row.keys()
+
+
+def is_supervision(row: Any) -> bool:
+    return isinstance(row, dict) and {"recording_id", "start", "duration"} <= row.keys() and "recording" not in row
+
+
+def looks_like_one(head: bytes) -> bool:
+    """Returns whether the first row in these first bytes of a file is a recording or a supervision."""
+    try:
+        row = loads(head.removeprefix(UTF8_MARK).lstrip().partition(b"\n")[0])
+    except ValueError:
+        return False
+    return is_recording(row) or is_supervision(row)
+
+
+def in_folder(folder: Path) -> Path | None:
+    """Returns the recordings of a folder that Lhotse wrote; None if it has none."""
+    found = (folder / name for name in ("recordings.jsonl", "recordings.jsonl.gz"))
+    return next((path for path in found if path.is_file()), None)
+
+
+def partner(path: Path) -> Path | None:
+    """Returns the file of supervisions for one of recordings, or the reverse; None if it is not there."""
+    for ours, theirs in (NAMES, NAMES[::-1]):
+        if ours in path.name:
+            stem = path.name.replace(ours, theirs).removesuffix(".gz")
+            found = (path.with_name(name) for name in (stem, f"{stem}.gz"))
+            return next((other for other in found if other.is_file()), None)
+    return None
+
+
+def listed(path: Path, reading: Reading) -> Iterator[Entry]:
+    """Yields an entry per supervision, or per recording if there are no supervisions.
+
+    Raises UserError if the recordings of supervisions are not there.
+    """
+    path = in_folder(path) or path
+    other, first = partner(path), next((_row(line)[0] for _, line in lines(path)), None)
+    if is_recording(first):
+        recordings, supervisions = path, other
+    else:
+        recordings, supervisions = other, path
+        if recordings is None:
+            raise UserError(
+                f"{path}: supervisions without their recordings: put them beside it, under the same name with "
+                "recordings in place of supervisions"
+            )
+    if supervisions is None:
+        rows = Rows(recordings, reading)
+        for number, line in lines(recordings):
+            row, wrong = _row(line)
+            yield rows.at(number).refused("bad_json", wrong) if wrong else rows.entry(number, _whole(row))
+        return
+    rows = Rows(supervisions, reading)
+    with closing(LineIndex.of_any(recordings, _by_id)) as index:
+        for number, line in lines(supervisions):
+            yield _segment(rows, number, line, index)
+        count, name = index.unused()
+        if count:
+            reading.passed.add("recording", recordings.name, f"{name} in {recordings}", count)
+
+
+def _segment(rows: Rows, number: int, line: bytes, recordings: LineIndex) -> Entry:
+    said, wrong = _row(line)
+    if wrong:
+        return rows.at(number).refused("bad_json", wrong)
+    if not is_supervision(said):
+        return rows.at(number).refused("bad_segment", "a supervision has recording_id, start and duration")
+    try:
+        found = recordings.get(str(said["recording_id"]).encode("utf-8", "surrogatepass"))
+    except Twice as error:
+        return rows.at(number).refused("duplicate", str(error))
+    if found is None:
+        return rows.at(number).refused("missing", f"{said['recording_id']!r} is not in {recordings.path}")
+    recording = _row(found[1])[0]
+    where = {key: said[key] for key in ("start", "duration")} | {"channel": said.get("channel")}
+    if where["channel"] is None:
+        where["channel"] = recording.get("channel_ids")
+    return rows.entry(
+        number, {"id": said.get("id"), **where, "supervisions": [said | {"start": 0}], "recording": recording}
+    )
+
+
+def _whole(recording: Any) -> Any:
+    """Returns a recording as a cut of all of it; what is no recording as it is."""
+    if not is_recording(recording):
+        return recording
+    times = {"start": 0, "duration": recording.get("duration")}
+    return {"id": recording["id"], **times, "channel": recording.get("channel_ids"), "recording": recording}
+
+
+def _by_id(line: bytes) -> tuple[bytes, bytes]:
+    row = _row(line)[0]
+    if not is_recording(row):
+        return b"", b""
+    return str(row["id"]).encode("utf-8", "surrogatepass"), line.strip()
+
+
+def _row(line: bytes) -> tuple[Any, str]:
+    """Returns the value of a line, and what is wrong with it ("" if nothing is)."""
+    try:
+        return loads(line.decode("utf-8")), ""
+    except UnicodeDecodeError as error:
+        return None, not_utf8(error)
+    except ValueError as error:
+        return None, str(error)

@@ -1,0 +1,39 @@
+"""Hugging Face's audiofolder: metadata.jsonl or metadata.csv in a folder, whose rows name recordings as `file_name`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from jepa_speech.data.inputs import jsonl, tables
+from jepa_speech.data.inputs.lines import UTF8_MARK
+from jepa_speech.errors import UserError
+from jepa_speech.files import loads
+
+KEY = b"file_name"
+HEAD = 4096
+READERS = {"metadata.jsonl": jsonl.listed, "metadata.csv": tables.listed}
+
+
+def of(folder: Path, names: Iterable[str]) -> Path | None:
+    """Returns the metadata of a folder that has files of these names; None if there is none with `file_name`.
+
+    Raises UserError if there are two.
+    """
+    found = [folder / name for name in sorted(set(names) & READERS.keys()) if _names_files(folder / name)]
+    if len(found) > 1:
+        raise UserError(f"{folder}: metadata.csv and metadata.jsonl are both there; name the one to read as --input")
+    return found[0] if found else None
+
+
+def _names_files(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            first = file.read(HEAD).removeprefix(UTF8_MARK).lstrip().partition(b"\n")[0]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if path.suffix == ".csv":
+        return KEY in first
+    try:
+        row = loads(first)
+    except ValueError:
+        return b'"file_name"' in first  # a row longer than the head, or a wrong one, which its reader names
+    return isinstance(row, dict) and KEY.decode() in row
