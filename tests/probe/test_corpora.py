@@ -218,16 +218,54 @@ def test_hidden_files_and_byte_order_marks_change_nothing(listed, tmp_path, name
         assert list(read_jsonl(tmp_path / "listed/it" / file)) == rows
 
 
+ENCODINGS = {  # what is made of a list, and what is said of the line after it
+    "latin-1": (lambda old: old + b"caf\xe9\n", "{name}:{lines}: byte 0xe9 in column 4 is not UTF-8"),
+    "utf-16": (lambda old: old.decode().encode("utf-16"), "{name}:1: UTF-16 (it begins with 0xfffe)"),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", CORPORA)
-def test_other_encodings_are_one_line_with_place(tmp_path, monkeypatch, capsys, name):
+def test_other_encodings_of_every_list_are_one_line_with_place(tmp_path, monkeypatch, capsys, name, encoding):
     monkeypatch.chdir(tmp_path)
     CORPORA[name](tmp_path / "corpus")
-    path = next(p for p in sorted((tmp_path / "corpus").rglob("*")) if p.suffix in (".txt", ".csv"))
-    path.write_bytes(path.read_bytes() + b"caf\xe9\n")
-    lines = path.read_bytes().count(b"\n")
+    change, message = ENCODINGS[encoding]
+    for path in [p for p in sorted((tmp_path / "corpus").rglob("*")) if p.suffix in (".txt", ".csv")]:
+        before = path.read_bytes()
+        path.write_bytes(change(before))
+        assert main(["corpus", name, "corpus", "--out", "listed"]) == 1
+        error = capsys.readouterr().err
+        lines = path.read_bytes().count(b"\n")
+        assert message.format(name=path.name, lines=lines) in error and error.count("\n") == 1
+        assert not list(tmp_path.glob("listed/*.jsonl"))
+        path.write_bytes(before)
+
+
+LINES = [  # a line that lacks a column, or has another form
+    ("librispeech", "dev-clean/19/198/19-198.trans.txt", "19-198-0001", "'NAME TEXT'"),
+    ("voxceleb1", "iden_split.txt", "1", "'1 (or 2, 3) SPEAKER/VIDEO/CLIP.wav'"),
+    ("voxceleb1", "iden_split.txt", "1 id10001", "'1 (or 2, 3) SPEAKER/VIDEO/CLIP.wav'"),
+    ("voxceleb1", "iden_split.txt", "id10001/vid/00000.wav", "'1 (or 2, 3) SPEAKER/VIDEO/CLIP.wav'"),
+    ("voxceleb1", "veri_test.txt", "1 id10000/vid/00000.wav", "'1 (or 0) CLIP CLIP'"),
+    ("voxceleb1", "veri_test.txt", "id10000/vid/00000.wav id10000/vid/00001.wav", "'1 (or 0) CLIP CLIP'"),
+    ("voxceleb1", "veri_test.txt", "1 id10000 id10001/vid/00000.wav", "'1 (or 0) CLIP CLIP'"),
+    ("audio_snips", "all.iob.snips.txt", "Ivy-x BOS play jazz EOS", "'NAME BOS words EOS', a tab and as many tags"),
+    ("audio_snips", "all.iob.snips.txt", "Ivy-x BOS play jazz EOS\tO O PlayMusic", "'NAME BOS words EOS'"),
+    ("audio_snips", "all.iob.snips.txt", "Ivy-x\tO", "'NAME BOS words EOS'"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "line", "wanted"), LINES)
+def test_a_line_without_all_columns_is_named(tmp_path, monkeypatch, capsys, name, file, line, wanted):
+    monkeypatch.chdir(tmp_path)
+    CORPORA[name](tmp_path / "corpus")
+    path = tmp_path / "corpus" / file
+    path.write_bytes(path.read_bytes() + f"\n{line}\n".encode())
+    number = path.read_bytes().count(b"\n")
     assert main(["corpus", name, "corpus", "--out", "listed"]) == 1
     error = capsys.readouterr().err
-    assert f"{path.name}:{lines}: byte 0xe9 in column 4 is not UTF-8" in error and error.count("\n") == 1
+    assert f"{file}:{number}: expected {wanted}" in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("listed/*.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +277,10 @@ def test_other_encodings_are_one_line_with_place(tmp_path, monkeypatch, capsys, 
         ("fluent_speech_commands", "data/test_data.csv", 'path,a\n"x', "not a table of comma-separated values"),
         ("fluent_speech_commands", "data/valid_data.csv",
          "path,speakerId,transcription,action,object,location\n../away.wav,s,t,a,o,l\n", "outside of corpus"),
-        ("voxceleb1", "veri_test.txt", "1 only-one\n", "'1 (or 0) CLIP CLIP' was expected"),
+        ("iemocap", "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt", "Ses02F_impro01_F000\tneu\n",
+         "Ses02F_impro01.txt: no line '[START - END] NAME EMOTION"),
+        ("fluent_speech_commands", "data/train_data.csv",
+         "path,speakerId,transcription,action,object,location\n" + "x" * 5000 + ",s,t,a,o,l\n", "no such file"),
         ("speech_commands", "speech_commands_v0.01/_background_noise_/tap.wav", "no sound", "tap.wav: not a recording"),
     ],
 )  # fmt: skip

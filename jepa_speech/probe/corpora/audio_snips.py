@@ -6,8 +6,7 @@ voices of a split are SUPERB's.
 
 from pathlib import Path
 
-from jepa_speech.errors import UserError
-from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
+from jepa_speech.probe.corpora.listing import Rows, another_form, by_split, files, numbered_lines
 
 TASKS = ("slots", "intent", "asr")
 VOICES = {
@@ -19,11 +18,11 @@ VOICES = {
 
 def manifests(root: Path, out: Path) -> dict[str, Rows]:
     path, known = root / "all.iob.snips.txt", {}
-    for number, line in enumerate(lines(path), 1):
+    for number, line in numbered_lines(path):
         spoken, _, tags = line.partition("\t")
         name, *words = spoken.split()
         if len(words) != len(tags.split()) or len(words) < 3:
-            raise UserError(f"{path}:{number}: 'NAME BOS words EOS', a tab and as many tags were expected")
+            raise another_form(path, number, line, "'NAME BOS words EOS', a tab and as many tags")
         *slots, intent = tags.split()
         known[name] = {"text": " ".join(words[1:-1]), "slot_tags": slots[1:], "intent": intent}
     rows: dict[str, Rows] = {}

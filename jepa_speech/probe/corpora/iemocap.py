@@ -26,9 +26,11 @@ def session(root: Path, number: int) -> Rows:
     if not evaluations:
         raise UserError(f"{folder / 'dialog' / 'EmoEvaluation'}: no evaluations (*.txt) there")
     for path in evaluations:
-        for line in lines(path):
-            turn = TURN.match(line)
-            if turn and turn[2] in EMOTIONS:
+        turns = [turn for line in lines(path) if (turn := TURN.match(line))]
+        if not turns:
+            raise UserError(f"{path}: no line '[START - END] NAME EMOTION [VALENCE, ACTIVATION, DOMINANCE]'")
+        for turn in turns:
+            if turn[2] in EMOTIONS:
                 name = turn[1]  # Ses01F_impro01_M003: session, who wears the markers, dialog, and who speaks
                 dialog, _, spoken = name.rpartition("_")
                 clip = folder / "sentences" / "wav" / dialog / f"{name}.wav"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
+from jepa_speech.probe.corpora.listing import Rows, another_form, by_split, files, numbered_lines
 
 TASKS = ("asr", "asv")
 SUBSETS = {"train": "train-clean-100", "valid": "dev-clean", "test": "test-clean"}
@@ -12,8 +12,14 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
     rows: dict[str, Rows] = {split: [] for split in SUBSETS}
     for split, subset in SUBSETS.items():
         for path in files(root / subset, "*/*/*.trans.txt"):
-            for line in lines(path):
-                name, _, text = line.partition(" ")
-                row = {"audio_path": path.parent / f"{name}.flac", "text": text, "speaker": name.split("-")[0]}
+            for number, line in numbered_lines(path):
+                name, *text = line.split(maxsplit=1)
+                if not text:
+                    raise another_form(path, number, line, "'NAME TEXT'")
+                row = {
+                    "audio_path": path.parent / f"{name}.flac",
+                    "text": text[0].rstrip(),
+                    "speaker": name.split("-")[0],
+                }
                 rows[split].append(row)
     return by_split(rows)

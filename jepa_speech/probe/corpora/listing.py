@@ -14,6 +14,7 @@ from jepa_speech.probe import corpora
 from jepa_speech.probe.dataset import text_lines
 
 Rows = list[dict[str, Any]]
+SHOWN = 80  # characters of a line in a message
 
 NAMES = tuple(m.name for m in pkgutil.iter_modules(corpora.__path__) if m.name not in ("listing",))
 
@@ -34,7 +35,7 @@ def write(name: str, root: Path, out: Path) -> dict[str, int]:
         if not rows:
             raise UserError(f"{root}: found nothing for {file}: is this {name} in its published layout?")
         for row in rows:
-            if isinstance(row, Mapping) and not row["audio_path"].is_file():
+            if isinstance(row, Mapping) and not os.path.isfile(row["audio_path"]):  # noqa: PTH113 (it never raises)
                 raise UserError(f"{row['audio_path']}: no such file, and {name} lists it for {file}")
             if isinstance(row, Mapping) and not any(is_inside(row["audio_path"], folder) for folder in (root, out)):
                 raise UserError(f"{row['audio_path']}: outside of {root}, and {name} lists it for {file}")
@@ -59,9 +60,20 @@ def text_of(rows: Rows | list[str], out: Path) -> bytes:
 
 def lines(path: Path) -> Iterator[str]:
     """Returns the lines of a list of the corpus that are not empty. Raises UserError for another encoding."""
+    return (line for _, line in numbered_lines(path))
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The same, with the numbers of the lines."""
     if not path.is_file():
         raise UserError(f"{path}: no such file: give the folder that holds the corpus as it is published")
-    return (line for _, line in text_lines(path))
+    return text_lines(path)
+
+
+def another_form(path: Path, number: int, line: str, wanted: str) -> UserError:
+    """The error for a line of a list that lacks a column, or has another form than `wanted`."""
+    shown = line if len(line) <= SHOWN else line[:SHOWN] + "..."
+    return UserError(f"{path}:{number}: expected {wanted}, not {shown!r}")
 
 
 def is_inside(path: Path, folder: Path) -> bool:

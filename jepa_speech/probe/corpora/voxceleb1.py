@@ -6,29 +6,33 @@ order of name are left for valid.
 """
 
 import os
+import re
 from pathlib import Path
 
 from jepa_speech.errors import UserError
-from jepa_speech.probe.corpora.listing import Rows, by_split, files, lines
+from jepa_speech.probe.corpora.listing import Rows, another_form, by_split, files, numbered_lines
 
 TASKS = ("speaker", "asv")
 SPLITS = {"1": "train", "2": "valid", "3": "test"}
 VALID_SPEAKERS = 40
+CLIP = re.compile(r"[^/]+/[^/]+/[^/]+")
 
 
 def manifests(root: Path, out: Path) -> dict[str, Rows | list[str]]:
     identified: dict[str, Rows] = {split: [] for split in SPLITS.values()}
     places = {clip.parent.parent.name: clip.parent.parent for clip in files(root, "*/wav/*/*/*.wav")}
-    for line in lines(root / "iden_split.txt"):
-        number, _, clip = line.partition(" ")
-        if number not in SPLITS:
-            raise UserError(
-                f"{root / 'iden_split.txt'}: '1 (or 2, 3) SPEAKER/VIDEO/CLIP.wav' was expected, not {line!r}"
-            )
-        identified[SPLITS[number]].append({"audio_path": place(clip, places, root), "label": clip.split("/")[0]})
-    trials = [line.split() for line in lines(root / "veri_test.txt")]
-    if wrong := [trial for trial in trials if len(trial) != 3 or trial[0] not in ("0", "1")]:
-        raise UserError(f"{root / 'veri_test.txt'}: '1 (or 0) CLIP CLIP' was expected, not {' '.join(wrong[0])!r}")
+    split_file, trial_file, trials = root / "iden_split.txt", root / "veri_test.txt", []
+    for number, line in numbered_lines(split_file):
+        split, *clips = line.split()
+        if split not in SPLITS or len(clips) != 1 or not CLIP.fullmatch(clips[0]):
+            raise another_form(split_file, number, line, "'1 (or 2, 3) SPEAKER/VIDEO/CLIP.wav'")
+        row = {"audio_path": place(clips[0], places, root), "label": clips[0].split("/")[0]}
+        identified[SPLITS[split]].append(row)
+    for number, line in numbered_lines(trial_file):
+        same, *clips = line.split()
+        if same not in ("0", "1") or len(clips) != 2 or not all(map(CLIP.fullmatch, clips)):
+            raise another_form(trial_file, number, line, "'1 (or 0) CLIP CLIP', each SPEAKER/VIDEO/CLIP.wav")
+        trials.append((same, *clips))
     tested = sorted({clip for _, *clips in trials for clip in clips})
     held_out = {clip.split("/")[0] for clip in tested}
     developed = sorted({row["label"] for rows in identified.values() for row in rows} - held_out)
