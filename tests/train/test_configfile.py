@@ -217,6 +217,32 @@ def test_checkpoints_without_a_whole_config_are_refused(folder, damage, message,
     assert not path.exists() if damage is None else path.read_bytes() == damage
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"store": "x"', b'"store": "y"'),  # a key that may differ
+        (b"0.1", b"0.3"),
+        (b"8.0", b"9.0"),
+        (b"true", b"null"),
+        (b'"crc": ', b'"crc": 1'),
+    ],
+)
+def test_a_config_with_a_changed_value_is_refused(folder, change):
+    """It is still JSON, and may still agree with the command in all that `train` compares."""
+    config = load_config(f"{folder}/child.py:x")
+    claim_workdir(folder / "run", config)
+    (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
+    path = folder / "run" / "config.json"
+    damaged = path.read_bytes().replace(*change)
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    with pytest.raises(
+        UserError, match=r"config.json: damaged \(its fields do not match its crc\); restore it, or use"
+    ):
+        claim_workdir(folder / "run", config)
+    assert path.read_bytes() == damaged
+
+
 def test_one_of_several_processes_writes(folder):
     claim_workdir(folder / "run", load_config(f"{folder}/base.py"), writes=False)
     assert not (folder / "run").exists()
