@@ -14,6 +14,7 @@ from jepa_speech.train.chips import chip_of
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.fitting import batch_seconds, fill_memory, memory_of_a_device, unless_out_of_memory
 from jepa_speech.train.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
+from jepa_speech.wording import counted
 
 HELP = "run the compiled train step of a config on noise: speed, work, memory, and what share of the chip that is"
 EXAMPLE = "jepa-speech bench step --config configs/smoke.py:hubert --seconds 4"
@@ -77,7 +78,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             found = unless_out_of_memory(partial(measure_step, config, rows, seconds, *how))
         if found is None:
             raise UserError(
-                f"{rows} rows of {seconds:g} s do not fit into the device's memory: use fewer --rows, or --autotune",
+                f"{counted(rows, 'row')} of {seconds:g} s: more than the device's memory; "
+                "use fewer --rows, or --autotune",
                 results,
             )
         print(line(found), flush=True)

@@ -8,6 +8,7 @@ from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.export.stablehlo import FILES, to_stablehlo, write_folder
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.wording import counted
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -21,7 +22,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     program = to_stablehlo(model.objective, model.params, model.slow)
     said = write_folder(options.out, program, options.checkpoint, model.config, model.objective, model.step)
     print(
-        f"{options.out}: {said['objective']} of step {model.step}, {said['layers']} layers of width {said['width']}, "
-        f"{said['parameters'] / 1e6:.2f}M parameters"
+        f"{options.out}: {said['objective']} of step {model.step}, "
+        f"{counted(said['layers'], 'layer')} of width {said['width']}, {said['parameters'] / 1e6:.2f}M parameters"
     )
     return {"out": options.out, **said, "files": list(FILES)}

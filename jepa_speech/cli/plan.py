@@ -19,6 +19,7 @@ from jepa_speech.train.configfile import load_config
 from jepa_speech.train.loop import TrainConfig
 from jepa_speech.train.sharding import MeshConfig, mesh_sizes
 from jepa_speech.train.synthetic import ANCHOR
+from jepa_speech.wording import counted
 
 HELP = "on paper: bytes, passes and read rates of a corpus; memory, work and days of a run on so many devices"
 EXAMPLE = "jepa-speech plan --config configs/gmm_jepa.py --hours 100000 --devices 64 --chip v5e"
@@ -96,7 +97,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         steps_per_second=rate,
         recording_seconds=options.recording_seconds,
     )
-    print(f"{options.config}, {options.hours:g} h, {options.devices} devices on {hosts} hosts, {options.codec}")
+    place = f"{counted(options.devices, 'device')} on {counted(hosts, 'host')}"
+    print(f"{options.config}, {options.hours:g} h, {place}, {options.codec}")
     show(figures | {"steps_per_second": rate})
     chip = f"{options.chip} at {options.mfu:.0%} of its peak (assumed)" if options.chip else "devices"
     print(f"a step, by the shapes of its arrays, on {options.devices} {chip}:")

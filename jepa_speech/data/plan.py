@@ -12,6 +12,7 @@ import numpy as np
 from jepa_speech.data.lengths import EVERY, Lengths, check_seconds
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, samples
+from jepa_speech.wording import counted
 
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
 SHUFFLE, CROP, SHARE = 0, 1, 2  # what a random stream is for: each is keyed by (seed, epoch, purpose, ...)
@@ -114,7 +115,7 @@ class Plan(Sequence[PlanItem]):
         used = lengths.hold(self.samples)
         if not used.any():
             raise UsageError(
-                f"none of the {len(used):,} recordings can be used: at least {lengths.shortest / SAMPLE_RATE:g} s "
+                f"none of {counted(len(used), 'recording')} can be used: at least {lengths.shortest / SAMPLE_RATE:g} s "
                 "needed (data.min_seconds, or what the objective needs"
                 + (f"), at most {lengths.longest / SAMPLE_RATE:g} s (data.max_seconds)" if lengths.longest else ")")
                 + "; prepare other recordings, or change these keys"

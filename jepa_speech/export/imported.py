@@ -16,6 +16,7 @@ from jepa_speech.export.huggingface import Imported, from_huggingface
 from jepa_speech.export.their_weights import read_folder
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.wording import counted
 
 ENCODER = ("feature_extractor.", "feature_projection.", "encoder.")  # beginnings of names of arrays within it
 BUFFERS = ("num_batches_tracked", "position_ids", "inv_freq")  # ends of names of arrays that hold no weights
@@ -50,8 +51,9 @@ def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
         print(f"{folder}: its weights lack {names}, drawn anew; only training with masks uses it", file=sys.stderr)
     if ignored := [name for name in imported.not_taken if in_encoder(name)]:
         print(
-            f"{folder}: {len(ignored)} arrays of its weights are not used, because a {theirs['model_type']} encoder of "
-            f"this config.json has none: {', '.join(ignored[:3])}{', ...' if ignored[3:] else ''}",
+            f"{folder}: not used of its weights: {counted(len(ignored), 'array')}, because a "
+            f"{theirs['model_type']} encoder of this config.json has none: "
+            f"{', '.join(ignored[:3])}{', ...' if ignored[3:] else ''}",
             file=sys.stderr,
         )
     return theirs, imported

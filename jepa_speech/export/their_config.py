@@ -111,7 +111,7 @@ def check_sizes(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], whe
 
 def lacking(names: list[str], kind: str, where: str) -> UserError:
     """Returns the error for arrays that an encoder of the config's type computes with and the weights lack."""
-    others = f" and {len(names) - 1} others" if names[1:] else ""
+    others = f" and {len(names) - 1} more" if names[1:] else ""
     return UserError(
         f"{where}: the weights lack {names[0]}{others}, which a {kind} encoder of this config has: they are damaged or "
         "of another model; download both again"

@@ -13,6 +13,7 @@ from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.errors import UserError
 from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, check_end, where_of
 from jepa_speech.probe.progress import along
+from jepa_speech.wording import counted
 
 Segment = tuple[str, float, float]  # label, start and end in seconds
 
@@ -52,7 +53,7 @@ class Phones:
         if missing:
             raise UserError(
                 f"{self.path}: no phones for {missing[0]}"
-                + (f" and {len(missing) - 1} other recordings" if missing[1:] else "")
+                + (f" and {counted(len(missing) - 1, 'other recording')}" if missing[1:] else "")
                 + "; align them or leave them out of the manifests"
             )
         new = list({_key(u.entry): None for u in utterances if _key(u.entry) not in self._used})
@@ -68,7 +69,7 @@ class Phones:
         unused = [entry for key, (entry, _) in self._known.items() if key not in self._used]
         if unused:
             first = f"{where_of(unused[0])}: {unused[0].source} is in no manifest"
-            print(first + (f", nor are {len(unused) - 1} others" if unused[1:] else ""), file=sys.stderr)
+            print(first + (f" (and {len(unused) - 1} more)" if unused[1:] else ""), file=sys.stderr)
 
 
 def segments(labels: dict[str, Any], where: str) -> list[Segment]:

@@ -21,6 +21,7 @@ from jepa_speech.probe.dataset import Utterance, check_seen, read_split
 from jepa_speech.probe.splits import SPLITS
 from jepa_speech.text.errors import character_errors
 from jepa_speech.text.vocabulary import normal
+from jepa_speech.wording import counted
 
 __all__ = ["FIGURES", "KIND", "RECIPE", "read", "score", "sequence"]
 
@@ -44,11 +45,12 @@ def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
     """Characters and marks of a text; raises UserError unless each word has a tag."""
     words = [normal(word) for word in text.split()]
     if len(tags) != len(words):
-        raise UserError(f"{where}: slot_tags has {len(tags)} tags for {len(words)} words; give each word one")
+        counts = f"{counted(len(tags), 'tag')} for {counted(len(words), 'word')}"
+        raise UserError(f"{where}: slot_tags has {counts}; give each word one")
     symbols: list[str] = []
     for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
         kind, _, slot = tag.partition("-") if isinstance(tag, str) else ("", "", "")
-        if kind not in ("O", "B", "I") or (kind == "O") == bool(slot):
+        if kind not in ("O", "B", "I") or (kind == "O") == bool(slot) or slot.isspace():
             raise UserError(f"{where}: slot_tags: {checked.shown(tag)} is none of O, B-SLOT, I-SLOT")
         begins = bool(slot) and (kind == "B" or number == 0 or tags[number - 1][2:] != slot)
         ends = bool(slot) and (number + 1 == len(tags) or tags[number + 1] != f"I-{slot}")

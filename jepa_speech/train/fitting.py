@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
 from jepa_speech.train.speed import Setting, crop_samples, make_setting, measure_step, rows_of
+from jepa_speech.wording import counted
 
 SHARE = 0.95  # of the memory: some of it is in pieces that are too small
 
@@ -45,7 +46,7 @@ def fill_memory(
 
     def peak(rows: int) -> float:
         asked[rows] = compiled_peak(setting, rows, samples)
-        say(f"{rows} rows of {seconds:g} s: {asked[rows] / 1e9:.3g} GB a device, as compiled")
+        say(f"{counted(rows, 'row')} of {seconds:g} s: {asked[rows] / 1e9:.3g} GB a device, as compiled")
         return asked[rows]
 
     compiled_rows = rows = largest(peak, SHARE * memory, rows_of(setting, seconds), setting.multiple)
@@ -53,11 +54,11 @@ def fill_memory(
         if found := unless_out_of_memory(partial(measure_step, config, rows, seconds, steps, warmup, matmul_flops)):
             told = {"memory_bytes": memory, "compiled_rows": compiled_rows, "shapes_compiled": len(asked)}
             return found | told
-        say(f"{rows} rows of {seconds:g} s did not run: out of memory")
+        say(f"{counted(rows, 'row')} of {seconds:g} s did not run: out of memory")
         rows -= max(setting.multiple, rows // 20 // setting.multiple * setting.multiple)
     raise UsageError(
-        f"not even {setting.multiple} rows of {seconds:g} s fit into {memory / 1e9:.3g} GB a device: choose shorter "
-        "data.buckets, set encoder.remat = True, or raise mesh.fsdp"
+        f"not even {counted(setting.multiple, 'row')} of {seconds:g} s fit into {memory / 1e9:.3g} GB a device: choose "
+        "shorter data.buckets, set encoder.remat = True, or raise mesh.fsdp"
     )
 
 

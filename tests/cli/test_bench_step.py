@@ -107,7 +107,4 @@ def test_a_batch_that_does_not_fit_is_one_line(toy, monkeypatch, capsys):
 
     monkeypatch.setattr(speed, "init_state", exhausted)
     assert cli.main([*STEP, "--seconds", "0.5"]) == 1
-    assert (
-        "4 rows of 0.5 s do not fit into the device's memory: use fewer --rows, or --autotune"
-        in capsys.readouterr().err
-    )
+    assert "4 rows of 0.5 s: more than the device's memory; use fewer --rows, or --autotune" in capsys.readouterr().err

@@ -227,7 +227,7 @@ def test_lengths_that_leave_nothing_out_change_no_batch(lengths):
 
 def test_a_plan_of_nothing_names_the_keys():
     with pytest.raises(
-        UsageError, match=r"none of the 57 recordings can be used: at least 100 s needed \(data.min_seconds"
+        UsageError, match=r"none of 57 recordings can be used: at least 100 s needed \(data.min_seconds"
     ):
         plan(lengths=Lengths(1_600_000))
     alone = plan(lengths=Lengths(int(SAMPLES.max())))

@@ -119,8 +119,14 @@ def written(folder: Path, rows: dict[str, list[dict]]) -> Path:
     ("task", "change", "message"),
     [
         (asr, {"text": None}, "valid.manifest.jsonl:1: the field text is missing"),
-        (slots, {"slot_tags": ["O"]}, "valid.manifest.jsonl:1: slot_tags has 1 tags for 2 words"),
-        (slots, {"slot_tags": ["O", "x"]}, "slot_tags: 'x' is none of O, B-SLOT, I-SLOT"),
+        (slots, {"slot_tags": ["O"]}, "valid.manifest.jsonl:1: slot_tags has 1 tag for 2 words"),
+        *(
+            (slots, {"slot_tags": ["O", tag]}, f"manifest.jsonl:1: slot_tags: {tag!r} is none of O, B-SLOT, I-SLOT")
+            for tag in ("x", "b-x", "B-", "B- ", "O-x", "", None, 3, True, ["B-x"], {"B": "x"})
+        ),
+        (slots, {"slot_tags": "O B-x"}, "valid.manifest.jsonl:1: slot_tags = 'O B-x': expected list"),
+        (slots, {"slot_tags": {"O": 1}}, "valid.manifest.jsonl:1: slot_tags = {'O': 1}: expected list"),
+        (slots, {"text": 3}, "valid.manifest.jsonl:1: text = 3: expected str"),
         (
             slots,
             {"slot_tags": ["O", "B-y"]},
