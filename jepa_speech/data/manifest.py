@@ -78,18 +78,19 @@ def _kind(name: Path):
             raise UserError(f"{name}: members of a packed tar cannot be read one by one; unpack it: gunzip -k {name}")
         return tar
     refuse_utf16(head, name)
-    is_tsv = TSV.match(head) or (name.suffix == ".tsv" and b"\t" not in head.partition(b"\n")[0])
-    if is_tsv and not packed:
+    text = head.removeprefix(UTF8_MARK).lstrip()
+    is_json = text.startswith((b"{", b"["))
+    is_named = name.name.lower().removesuffix(".gz").endswith(".tsv")
+    if not is_json and (TSV.match(head) or (is_named and b"\t" not in head.partition(b"\n")[0])):
         return fairseq
     if lhotse_pairs.looks_like_one(head):
         return lhotse_pairs
     # A file named as JSON lines is read as such; wrong lines are refused one by one.
     if name.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return jsonl
-    text = head.removeprefix(UTF8_MARK).lstrip()
     if objects.looks_like_one(text):
         return objects
-    if not text.startswith((b"{", b"[")) and tables.separator(text):
+    if not is_json and tables.separator(text):
         return tables
     if words := looks_like(head):
         raise UserError(f"{name}: not a known kind of manifest, but {words}; known kinds are {KNOWN} (docs/data.md)")

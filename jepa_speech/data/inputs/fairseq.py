@@ -1,32 +1,32 @@
 """fairseq's .tsv: a root line, then `path<TAB>samples`; .wrd or .ltr beside it hold the text, line by line."""
 
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from jepa_speech.data.inputs.entry import Bounds, Entry
-from jepa_speech.data.inputs.lines import UTF8_MARK, decoded, refuse_utf16, text_of
+from jepa_speech.data.inputs.lines import UTF8_MARK, decoded, lines, text_of
 from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.errors import UserError
 
 
 def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
     """Yields an entry per line after the first. Paths are relative to the root line."""
-    texts = next((path for suffix in (".wrd", ".ltr") if (path := manifest.with_suffix(suffix)).is_file()), None)
+    stem = manifest.with_suffix("") if manifest.suffix == ".gz" else manifest
+    texts = next((path for suffix in (".wrd", ".ltr") if (path := stem.with_suffix(suffix)).is_file()), None)
+    numbered = lines(manifest)
+    number, root = next(numbered, (1, b""))
+    if number > 1:  # the root line is blank: the manifest's folder
+        numbered, root = chain([(number, root)], numbered), b""
+    folder = manifest.parent / decoded(root).strip()
+    if "\0" in str(folder):
+        raise UserError(f"{manifest}:1: its root line is not a folder's name; write the manifest again")
+    bounds = reading.bounds(folder)
     try:
-        with manifest.open("rb") as file:
-            first = file.readline()
-            refuse_utf16(first, manifest)
-            folder = manifest.parent / decoded(first.removeprefix(UTF8_MARK)).strip()
-            if "\0" in str(folder):
-                raise UserError(f"{manifest}:1: its root line is not a folder's name; write the manifest again")
-            bounds = reading.bounds(folder)
-            rows = ((number, line) for number, line in enumerate(file, 2) if line.strip())
-            for (number, line), text in _with_texts(rows, manifest, texts):
-                entry = Entry(
-                    source="", line=number, manifest=str(manifest), labels={} if text is None else {"text": text}
-                )
-                yield _entry(entry, decoded(line), folder, bounds)
+        for (number, line), text in _with_texts(numbered, manifest, texts):
+            labels = {} if text is None else {"text": text}
+            entry = Entry(source="", line=number, manifest=str(manifest), labels=labels)
+            yield _entry(entry, decoded(line), folder, bounds)
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
@@ -47,7 +47,7 @@ def _with_texts(
 
 
 def _entry(entry: Entry, line: str, folder: Path, bounds: Bounds) -> Entry:
-    source, _, samples = line.rstrip("\r\n").partition("\t")
+    source, _, samples = line.partition("\t")
     entry = entry.but(source=source, path=str(folder / source))
     if not source.strip():
         return entry.refused("no_audio_path", "no path before the tab")

@@ -13,7 +13,7 @@ from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.line_index import LineIndex, Twice
 from jepa_speech.data.inputs.lines import UTF8_MARK, lines, not_utf8
 from jepa_speech.data.inputs.reading import Reading
-from jepa_speech.data.inputs.rows import Rows
+from jepa_speech.data.inputs.rows import PATH_KEYS, Rows
 from jepa_speech.errors import UserError
 from jepa_speech.files import loads
 
@@ -25,7 +25,9 @@ def is_recording(row: Any) -> bool:
 
 
 def is_supervision(row: Any) -> bool:
-    return isinstance(row, dict) and {"recording_id", "start", "duration"} <= row.keys() and "recording" not in row
+    if not isinstance(row, dict) or not {"recording_id", "start", "duration"} <= row.keys():
+        return False
+    return not row.keys() & {"recording", *PATH_KEYS}  # neither a cut nor a row that names its own file
 
 
 def looks_like_one(head: bytes) -> bool:

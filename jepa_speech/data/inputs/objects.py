@@ -32,7 +32,7 @@ def looks_like_one(head: bytes) -> bool:
         row = loads(first)
     except ValueError:
         return True  # not JSON lines, whose first line is whole
-    return not rest.strip() and all(isinstance(value, dict) for value in row.values())
+    return not rest.strip() and not row.keys() & {"recording", *PATH_KEYS}
 
 
 def listed(path: Path, reading: Reading) -> Iterator[Entry]:

@@ -60,11 +60,8 @@ class Rows:
         return self._bounds.located(entry.but(path=str(folder / entry.source)))
 
     def _flat(self, entry: Entry, row: dict[str, Any]) -> Entry:
-        key = next((key for key in PATH_KEYS if row.get(key)), "")
-        source = row.get(key)
-        if isinstance(source, dict):  # as a dataset of Hugging Face shows a file
-            source = source.get("path")
-        if not isinstance(source, str):
+        key = next((key for key in PATH_KEYS if _named(row.get(key))), "")
+        if not (source := _named(row.get(key))):
             has = ", ".join(str(key)[:20] for key in list(row)[:6])
             return entry.refused("no_audio_path", f"none of {', '.join(PATH_KEYS)} names a file (its keys: {has})")
         entry = entry.but(source=source)
@@ -77,6 +74,12 @@ class Rows:
                 self.passed.add("segment", Path(self.manifest).name, f"{self.manifest}:{entry.line}")
             return entry.but(duration=duration)
         return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it
+
+
+def _named(value: Any) -> str:
+    """Returns the path in a value, or in {"path": ...}, as datasets of Hugging Face show it; "" if there is none."""
+    path = value.get("path") if isinstance(value, dict) else value
+    return path if isinstance(path, str) else ""
 
 
 def wrong_times(offset: Any, duration: Any) -> str:

@@ -252,6 +252,35 @@ def with_each_value_replaced(node):
             yield copy
 
 
+OTHERS = {
+    "speechbrain": {"wav": {"file": "{root}/audio/tone000.wav", "start": 0, "stop": 1600}, "words": "x", "duration": 1},
+    "wenet": {"key": "a", "wav": "audio/tone000.wav", "txt": "x", "start": 0.0, "end": 0.1},
+    "supervision": {"recording_id": "r", "id": "s", "start": 0.0, "duration": 0.1, "channel": 0, "text": "x"},
+    "recording": {"id": "r", "sources": [{"type": "file", "channels": [0], "source": "audio/tone000.wav"}],
+                  "sampling_rate": 16_000, "duration": 0.2, "channel_ids": [0]},
+    "array": {"audio": {"path": "audio/tone000.wav"}, "offset": 0.0, "duration": 0.1, "sentence": "x"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_no_value_of_any_key_crashes_other_readers(kind, corpus):
+    """Before and behind each are sound rows, which are read."""
+    row = OTHERS[kind]
+    rows = [row, *with_each_value_replaced(row), row]
+    path = corpus / {"speechbrain": "m.json", "array": "m.json", "wenet": "data.list"}.get(kind, f"{kind}s.jsonl")
+    if kind == "speechbrain":
+        path.write_text(json.dumps({f"u{i}": one for i, one in enumerate(rows)}))
+    elif kind == "array":
+        path.write_text(json.dumps(rows))
+    else:
+        jsonl(path, *rows)
+    if kind == "supervision":
+        jsonl(corpus / "recordings.jsonl", OTHERS["recording"])
+    found = list(entries([path]))
+    assert len(found) == len(rows) > 50 and found[0].reason == found[-1].reason == ""
+    assert all(bool(entry.detail) == bool(entry.reason) for entry in found)
+
+
 @pytest.mark.parametrize("row", ROWS, ids=["flat", "cut"])
 def test_no_value_of_any_key_crashes_the_reader(row, corpus):
     rows = list(with_each_value_replaced(row))
@@ -260,6 +289,28 @@ def test_no_value_of_any_key_crashes_the_reader(row, corpus):
     kept = list(Store(corpus / "store").records())
     assert kept[0]["text"] == "x" and all("reason" in one or one["duration"] > 0 for one in kept)
     assert check([corpus / "m.jsonl"], full=True)["reasons"] == result["reasons"]
+
+
+@pytest.mark.parametrize("name", ["m.csv", "cv.tsv", "m.json", "array.json", "supervisions.jsonl"])
+def test_random_bytes_behind_a_sound_head_end_in_one_line_at_most(name, corpus):
+    head = {
+        "m.csv": b"ID,wav,text\na,audio/tone000.wav,x\n",
+        "cv.tsv": b"client_id\tpath\tsentence\na\taudio/tone000.wav\tx\n",
+        "m.json": b'{"a": {"wav": "audio/tone000.wav"}, ',
+        "array.json": b'[{"path": "audio/tone000.wav"}, ',
+        "supervisions.jsonl": b'{"recording_id": "r", "id": "s", "start": 0, "duration": 0.1}\n',
+    }[name]
+    jsonl(corpus / "recordings.jsonl", OTHERS["recording"])
+    random = np.random.default_rng(1)
+    alphabet = np.frombuffer(b'a0.1-\t,\t  \n\r\n|:/{}[]"",\\\xff\x00', np.uint8)
+    for _ in range(100):
+        (corpus / name).write_bytes(head + random.choice(alphabet, 200).tobytes())
+        try:
+            first = next(iter(entries([corpus / name])))
+            assert not first.reason, first.detail
+            list(entries([corpus / name]))
+        except UserError as error:
+            assert str(error).startswith(f"{corpus}/") and "\n" not in str(error)
 
 
 @pytest.mark.parametrize("name", ["m.tsv", "m.jsonl", "segments", "wav.scp"])
