@@ -196,13 +196,13 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def claim_workdir(
     workdir: Path, config: Mapping[str, Any], sections: Mapping[str, type] | None = None, writes: bool = True
-) -> None:
-    """Writes config.json, with a checksum; raises UserError if the folder holds checkpoints of a run with another
-    config, or with none.
+) -> str:
+    """Writes config.json, with a checksum; returns a line to print when the run begins, or "".
 
     sections: name -> dataclass of config sections. A key that one side lacks, since it is older than the key, counts
-    as the default there, as does any other key that names nothing (""); a line says so. writes: whether this process is
-    the one of several that writes.
+    as the default there, as does any other key that names nothing (""); the line says so. writes: whether this process
+    is the one of several that writes. Raises UserError if the folder holds checkpoints of a run with another config, or
+    with none.
     """
     path, ours = workdir / "config.json", dict(flat(plain(config)))
     if any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
@@ -210,21 +210,23 @@ def claim_workdir(
         known = {key: "" for key in ours if key.partition(".")[0] not in (sections or {})} | defaults(sections or {})
         new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
         kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
-        if writes and (older := [key for key in kept if key in ours]):
-            print(f"{workdir} is older than the config keys {', '.join(older)}: the run continues with their defaults")
         for key in sorted(ours.keys() | theirs.keys()):
             if key not in kept and ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
                 raise UserError(
                     f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
                     "use another --workdir, or that run's config"
                 )
-        return
+        older = ", ".join(key for key in kept if key in ours)
+        return (
+            f"{workdir} is older than the config keys {older}: the run continues with their defaults" if older else ""
+        )
     if not writes:
-        return
+        return ""
     try:
         write_json(path, sealed(plain(config)))
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error
+    return ""
 
 
 def config_of_a_run(path: Path, mend: str = "restore it") -> dict[str, Any]:

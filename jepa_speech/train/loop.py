@@ -127,7 +127,7 @@ def train(
 
     with ExitStack() as stack:
         stack.enter_context(run_folder(workdir, "train", writes=process == 0))
-        claim_workdir(workdir, config, SECTIONS | READERS, writes=process == 0)
+        older = claim_workdir(workdir, config, SECTIONS | READERS, writes=process == 0)
         if from_step is not None:
             go_back(workdir, from_step)
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
@@ -143,8 +143,8 @@ def train(
         state = first_state(
             objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log, weights
         )
-        if header:
-            print(header, flush=True)
+        if process == 0 and (lines := [line for line in (older, header) if line]):
+            print("\n".join(lines), flush=True)
 
         bar = stack.enter_context(closing(Bar(start, settings.steps)))
         masks = jax.random.PRNGKey(0)  # of the held-out loss: those of `jepa-speech evaluate`

@@ -141,7 +141,7 @@ class Data:
     weights: tuple[float, ...] = (1.0, 2.0)
 
 
-def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder, capsys):
+def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder):
     config = load_config(f"{folder}/base.py")
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
@@ -149,12 +149,9 @@ def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder, capsys):
     config.data.weights = (1.0, 2.0)
     with pytest.raises(UserError, match=r"data.weights = None, not \[1.0, 2.0\]"):
         claim_workdir(folder / "run", config)  # of no known section
-    claim_workdir(folder / "run", config, {"data": Data}, writes=False)
-    assert capsys.readouterr().out == ""
-    claim_workdir(folder / "run", config, {"data": Data})
-    assert (
-        "is older than the config keys data.weights: the run continues with their defaults" in capsys.readouterr().out
-    )
+    line = f"{folder / 'run'} is older than the config keys data.weights: the run continues with their defaults"
+    assert claim_workdir(folder / "run", config, {"data": Data}, writes=False) == line
+    assert claim_workdir(folder / "run", config, {"data": Data}) == line
     assert (folder / "run" / "config.json").read_bytes() == before
     config.data.weights = (1.0, 3.0)
     with pytest.raises(UserError, match=r"data.weights = None, not \[1.0, 3.0\]"):
@@ -164,7 +161,7 @@ def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder, capsys):
 @pytest.mark.parametrize(
     "lacking", [["inputs.heldout"], ["init_from"], ["inputs.anchor", "inputs.heldout", "init_from"]]
 )
-def test_a_run_older_than_a_key_outside_sections_goes_on(folder, capsys, lacking):
+def test_a_run_older_than_a_key_outside_sections_goes_on(folder, lacking):
     config = load_config(f"{folder}/base.py")
     config.inputs = {"store": "abc", "heldout": "", "anchor": ""}
     claim_workdir(folder / "run", config)
@@ -174,8 +171,8 @@ def test_a_run_older_than_a_key_outside_sections_goes_on(folder, capsys, lacking
         section, _, name = key.rpartition(".")
         del (old[section] if section else old)[name]
     (folder / "run" / "config.json").write_text(json.dumps(old))
-    claim_workdir(folder / "run", config)
-    assert f"is older than the config keys {', '.join(sorted(lacking))}: the run continues" in capsys.readouterr().out
+    line = claim_workdir(folder / "run", config)
+    assert f"is older than the config keys {', '.join(sorted(lacking))}: the run continues" in line
     section, _, name = lacking[0].rpartition(".")
     (config[section] if section else config)[name] = "something"
     with pytest.raises(UserError, match=rf"{lacking[0]} = None, not 'something'"):
