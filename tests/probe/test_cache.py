@@ -73,6 +73,18 @@ def test_a_damaged_file_is_made_again(corpus, tmp_path, capsys):
     assert damaged == 11
 
 
+def test_an_array_that_cannot_be_layers_is_made_again(corpus, tmp_path, capsys):
+    """A sound file, but of two axes, of integers, or with NaN: another program's, or an earlier version's."""
+    wanted = gather(TASKS, corpus, Counting(), False, Cache(tmp_path / "c", "a"))
+    path = min((tmp_path / "c" / "a").iterdir())
+    layers = np.load(path)
+    for wrong in (layers[0], layers.astype(np.int32), np.where(layers == layers[0, 0, 0], np.nan, layers)):
+        np.save(path, wrong)
+        extract = Counting()
+        assert same(wanted, gather(TASKS, corpus, extract, False, Cache(tmp_path / "c", "a")))
+        assert extract.calls == 1 and f"computed again: {path}" in capsys.readouterr().err
+
+
 def test_sequences_beyond_memory_are_the_same(corpus, monkeypatch):
     monkeypatch.setattr(slot_values, "read", lambda folder: phones.read(folder))
     kept = gather({"slot_values": slot_values}, corpus, Counting(), False)["slot_values"]
