@@ -46,7 +46,8 @@ def toy_arrays(config: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray
 
 
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    header, end, kinds = {"__metadata__": {"format": "np"}}, 0, {"float32": "F32", "int64": "I64"}
+    header, end = {"__metadata__": {"format": "np"}}, 0
+    kinds = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
     for name, x in arrays.items():
         header[name] = {"dtype": kinds[x.dtype.name], "shape": x.shape, "data_offsets": [end, end + x.nbytes]}
         end += x.nbytes
@@ -56,6 +57,19 @@ def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def write_raw(path: Path, header: Any, data: bytes) -> None:
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def write_shards(folder: Path, config: dict[str, Any], parts: list[dict[str, np.ndarray]]) -> Path:
+    """A folder of several files, with their index."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    index = {}
+    for i, arrays in enumerate(parts, 1):
+        file = f"model-{i:05}-of-{len(parts):05}.safetensors"
+        write_safetensors(folder / file, arrays)
+        index |= dict.fromkeys(arrays, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
 
 
 def write_folder(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:

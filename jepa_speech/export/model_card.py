@@ -47,6 +47,9 @@ together): the front-end normalises over time, and would count the padding in.
 STACKED = """**Run it without padding**, one recording at a time: transformers silences padding only before the first of
 the stacked convolutions of positions, so the last frames of a padded row hear it, and through attention all others.
 """
+SHIFTED = """**Run it without padding**, one recording at a time: the batch norm of the positions shifts padding away
+from zero, so the last frames of a padded row hear it, and through attention all others.
+"""
 PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
 """
 
@@ -81,7 +84,9 @@ def advice(theirs: Mapping[str, Any]) -> str:
     """Whether batches may be padded."""
     if theirs["model_type"] == "data2vec-audio":
         return STACKED
-    return PADDED if takes_padding(theirs) else NORMALISED_OVER_TIME
+    if takes_padding(theirs):
+        return PADDED
+    return NORMALISED_OVER_TIME if theirs["feat_extract_norm"] == "group" else SHIFTED
 
 
 def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[list[str]]:

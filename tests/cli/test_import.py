@@ -1,14 +1,17 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import toys
 from babble import babble_store
 from checkpoints import TINY, toy_arrays, write_folder
 from exported import own_config, small_run
 
 import jepa_speech
 from jepa_speech.cli import main
+from jepa_speech.export.imported import read_imported
 from jepa_speech.features.grid import frames
 from jepa_speech.train.checkpoint import read_weights
 
@@ -54,16 +57,54 @@ def test_an_export_of_our_own_encoder_is_imported_and_what_is_lost_is_said(tmp_p
         np.testing.assert_array_equal(after[name], before[name])
 
 
-def test_data2vecs_teacher_is_the_imported_student(tmp_path):
-    config = {key: value for key, value in TINY.items() if key not in ("feat_extract_norm", "do_stable_layer_norm")}
-    config |= {"model_type": "data2vec-audio", "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 5}
-    arrays = toy_arrays(config)
-    write_folder(tmp_path / "hf", config, arrays)
-    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 0
-    _, weights = read_weights(tmp_path / "run")
-    up = arrays["encoder.layers.1.feed_forward.intermediate_dense.weight"].T
-    np.testing.assert_array_equal(weights["params/encoder/blocks/1/up/kernel"], up)
-    np.testing.assert_array_equal(weights["slow/teacher/1/up/kernel"], up)
+ODD = {"layer_norm_eps": 1e-3, "num_conv_pos_embeddings": 3}
+KINDS = {  # objective, heads that the weights lack, config; of wav2vec2 see test_training_goes_on_from_an_imported_run
+    "hubert": ("hubert", {"head"}, ODD | {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}),
+    "wavlm": ("hubert", {"head"}, ODD | {"num_buckets": 16, "max_bucket_distance": 20}),
+    "unispeech": ("wav2vec2", {"final_proj", "project_q", "quantizer"}, ODD),
+    "unispeech-sat": ("hubert", {"head"}, ODD | {"do_stable_layer_norm": False, "feat_extract_norm": "group"}),
+    "data2vec-audio": ("data2vec", {"head"}, ODD | {"conv_pos_kernel_size": 5}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_goes_on_from_every_model_type(kind, tmp_path, capsys):
+    """The run holds what the folder gives, without the embedding that the weights lack; its loss has gradients."""
+    name, fresh, change = KINDS[kind]
+    config = TINY | {"model_type": kind, "num_codevectors_per_group": 4, "codevector_dim": 8} | change
+    arrays = toy_arrays(config, "model.")
+    del arrays["model.masked_spec_embed"]
+    folder = write_folder(tmp_path / "hf", config, arrays)
+    assert main(["import", "hf", str(folder), "--out", str(tmp_path / "run")]) == 0
+    line = f"{folder}: its weights lack masked_spec_embed, drawn anew; only training with masks uses it\n"
+    assert capsys.readouterr().err == line
+    model = jepa_speech.load_pretrained(tmp_path / "run")
+    assert capsys.readouterr().err == ""  # the run has the vector
+    assert model.config["objective"]["name"] == name and model.params.keys() == fresh | {"encoder"}
+    same = read_imported(folder)[1].encoder
+    assert capsys.readouterr().err == line
+    jax.tree.map(np.testing.assert_array_equal, model.params["encoder"], same)
+    if "teacher" in model.slow:
+        jax.tree.map(np.testing.assert_array_equal, model.slow["teacher"], same["blocks"])
+
+    def loss(params):
+        terms, _ = model.objective.loss(params, model.slow, batch, jax.random.key(0), 0)
+        return sum((term.scale * term.of(term.total / term.weight)).sum() for term in terms.values())
+
+    batch = toys.toy_batch(rows=2, seconds=0.5, anchor=toys.toy_anchor())
+    gradients = jax.eval_shape(jax.grad(loss), model.params)
+    assert jax.tree.structure(gradients) == jax.tree.structure(model.params)
+
+
+def test_arrays_of_the_encoder_that_are_not_used_are_named(tmp_path, capsys):
+    arrays = toy_arrays(TINY)
+    arrays |= {f"encoder.layers.{i}.adapter.weight": np.zeros(3, np.float32) for i in range(2)}
+    arrays |= {"lm_head.weight": np.zeros((4, 16), np.float32), "encoder.position_ids": np.arange(4)}
+    read_imported(folder := write_folder(tmp_path / "hf", TINY, arrays))
+    assert capsys.readouterr().err == (
+        f"{folder}: 2 arrays of its weights are not used, because a hubert encoder of this config.json has none: "
+        "encoder.layers.0.adapter.weight, encoder.layers.1.adapter.weight\n"
+    )
 
 
 def test_training_goes_on_from_an_imported_run(tmp_path, capsys):

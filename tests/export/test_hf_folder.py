@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import jax
 import numpy as np
 import pytest
 from checkpoints import TINY, toy_arrays, write_folder
@@ -40,6 +41,19 @@ def test_an_imported_folder_comes_back_byte_for_byte(tmp_path):
     assert written.items() >= config.items()
     section = FAMILIES["wavlm"].section
     assert section(written) == section(checked_config(config, "config.json"))
+
+
+def test_a_batch_norm_comes_back_as_one_that_computes_the_same():
+    config = TINY | {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}
+    arrays = toy_arrays(config)
+    section, encoder, *_ = from_huggingface(config, arrays)
+    written = to_huggingface({"encoder": section, "objective": {"name": "data2vec"}}, encoder)
+    assert written.config.items() >= config.items()
+    assert {name: x.size for name, x in written.arrays.items()} == {name: x.size for name, x in arrays.items()}
+    again = from_huggingface(written.config, written.arrays)
+    assert again.section == section
+    for ours, same in zip(jax.tree.leaves(encoder), jax.tree.leaves(again.encoder), strict=True):
+        np.testing.assert_allclose(ours, same, rtol=1e-6)
 
 
 def test_the_folder_and_its_card(run, tmp_path, capsys):
@@ -152,6 +166,8 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys):
         ("data2vec", {"norm": "group"}, "its data2vec has encoder.norm = layer"),
         ("data2vec", {"pre_norm": True}, "its data2vec has encoder.pre_norm = False"),
         ("data2vec", {"relative_bias": True}, "its data2vec has encoder.relative_bias = False"),
+        ("data2vec", {"feature_norm": False}, "its data2vec has encoder.feature_norm = True"),
+        ("wavlm:large", {"positions": "scaled"}, "its WavLM has encoder.positions = conv"),
     ],
 )
 def test_what_transformers_does_not_have_is_refused(name, change, says):

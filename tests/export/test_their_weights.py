@@ -3,16 +3,81 @@
 import json
 from contextlib import nullcontext
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from checkpoints import TINY, toy_arrays, write_folder
+from checkpoints import TINY, toy_arrays, write_folder, write_safetensors, write_shards
 
 from jepa_speech.errors import UserError
+from jepa_speech.export.huggingface import from_huggingface
+from jepa_speech.export.imported import read_imported
 from jepa_speech.export.their_weights import read_folder
 
 
 @pytest.fixture(scope="module")
 def arrays():
     return toy_arrays(TINY)
+
+
+@pytest.fixture
+def shards(tmp_path, arrays):
+    """A folder of three files of float32, float16 and bfloat16."""
+    parts = [{}, {}, {}]
+    for i, (name, x) in enumerate(arrays.items()):
+        parts[i % 3][name] = x.astype([np.float32, np.float16, jnp.bfloat16][i % 3])
+    return write_shards(tmp_path / "shards", TINY, parts)
+
+
+def test_several_files_of_several_types_are_one_model(shards, arrays):
+    encoder = read_imported(shards)[1].encoder
+    whole = from_huggingface(TINY, arrays).encoder
+    for ours, theirs in zip(jax.tree.leaves(encoder), jax.tree.leaves(whole), strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, theirs, rtol=1e-2)
+    write_safetensors(shards / "more.safetensors", {"a": np.zeros(1, np.float32)})  # what the index does not name
+    assert read_folder(shards)[1].keys() == arrays.keys()
+
+
+SECOND = "model-00002-of-00003.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda names: dict.fromkeys(names, SECOND), f"'.*' is not in {SECOND}: the download is not complete"),
+        (lambda names: names | {"x": SECOND}, f"'x' is not in {SECOND}: the download is not complete"),
+        (lambda names: names | {"x": "model-9.safetensors"}, r"model-9\.safetensors is missing: the download is not"),
+        (lambda names: names | {"x": "../hf/model.safetensors"}, r"'x' is in '\.\./hf/model\.safetensors', not a file"),
+        (lambda names: names | {"x": "/etc/hosts"}, "'x' is in '/etc/hosts', not a file of this folder"),
+        (lambda names: names | {"x": "..\\a"}, "not a file of this folder"),
+        (lambda names: names | {"x": ".."}, "not a file of this folder"),
+        (lambda names: names | {"x": ""}, "not a file of this folder"),
+        (lambda names: names | {"x": "config.json"}, "config.json: not a whole safetensors file"),
+        (lambda names: names | {"x": 3}, "weight_map: 'x' = 3: expected str"),
+        (lambda names: {}, "weight_map is empty"),
+        (lambda names: list(names), "weight_map = .*: expected dict"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_one_line(shards, change, says):
+    path = shards / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": change(json.loads(path.read_text())["weight_map"])}))
+    with pytest.raises(UserError, match=says) as error:
+        read_folder(shards)
+    assert str(error.value).startswith(str(shards)) and "\n" not in str(error.value)
+
+
+def test_files_that_do_not_fit_their_index_are_one_line(shards, arrays):
+    path = shards / SECOND
+    write_safetensors(path, {name: arrays[name] for name in list(arrays)[:2]})
+    with pytest.raises(UserError, match=f"both model-00001-of-00003.safetensors and {SECOND} hold '"):
+        read_folder(shards)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"^{path}: not a whole safetensors file"):
+        read_folder(shards)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{SECOND} is missing: the download is not complete"):
+        read_folder(shards)
 
 
 def test_a_folder_is_read(tmp_path, arrays):

@@ -4,6 +4,7 @@ Each function takes the size from its caller: tests call it with tiny shapes, `m
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,8 @@ MODELS = {
     "hubert": (transformers.HubertConfig, transformers.HubertModel),
     "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
     "data2vec-audio": (transformers.Data2VecAudioConfig, transformers.Data2VecAudioModel),
+    "unispeech": (transformers.UniSpeechConfig, transformers.UniSpeechModel),
+    "unispeech-sat": (transformers.UniSpeechSatConfig, transformers.UniSpeechSatModel),
 }
 # Two float32 programs that sum in another order, over some ten blocks with outputs near 1: about 1e-5 is what
 # they differ by. A wrong epsilon, gate or padding shows at 1e-3 and above.
@@ -58,6 +61,9 @@ def randomised(make: Callable[[], torch.nn.Module], seed: int = 0) -> torch.nn.M
                 parameter.copy_(noise)
             else:
                 parameter.copy_(noise * parameter[0].numel() ** -0.5)
+        for key, buffer in model.named_buffers():
+            if key.endswith(("running_mean", "running_var")):
+                buffer.uniform_(0.5, 2)
     return model
 
 
@@ -74,9 +80,14 @@ def waves(seconds: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def our_layers(model: torch.nn.Module, wave: np.ndarray, lengths: np.ndarray) -> Encoded:
     imported = from_huggingface(model.config.to_dict(), arrays_of(model))
-    config = from_section(Wav2Vec2Config, imported.section, "encoder")
-    encoder = Pure(lambda rngs: Wav2Vec2Encoder(config, "learned", rngs))
-    return jax.jit(encoder.apply)(imported.encoder, jnp.asarray(wave), jnp.asarray(lengths))
+    encode = encoder_of(from_section(Wav2Vec2Config, imported.section, "encoder"))
+    return encode(imported.encoder, jnp.asarray(wave), jnp.asarray(lengths))
+
+
+@cache
+def encoder_of(config: Wav2Vec2Config) -> Callable[..., Encoded]:
+    """Cached, because many public models are one encoder here: it is compiled once."""
+    return jax.jit(Pure(lambda rngs: Wav2Vec2Encoder(config, "learned", rngs)).apply)
 
 
 def compare(name: str, config: dict[str, Any], seconds: list[float], label: str = "") -> list[Difference]:
@@ -110,7 +121,9 @@ def their_layers(model: torch.nn.Module, wave: np.ndarray, lengths: np.ndarray) 
         return lambda module, inputs, output: caught.update({what: output})
 
     blocks = model.encoder.layers
-    modules = {"raw": model.feature_extractor, "features": model.feature_projection.layer_norm}
+    modules = {"raw": model.feature_extractor}
+    if hasattr(model.feature_projection, "layer_norm"):  # HuBERT may have none, and projects what is raw
+        modules["features"] = model.feature_projection.layer_norm
     modules |= {f"ff {i}": block.feed_forward.output_dense for i, block in enumerate(blocks)}
     hooks = [module.register_forward_hook(catch(what)) for what, module in modules.items()]
     padded = len(set(lengths)) > 1
@@ -119,12 +132,12 @@ def their_layers(model: torch.nn.Module, wave: np.ndarray, lengths: np.ndarray) 
         out = model(torch.tensor(wave), attention_mask=attention, output_hidden_states=True)
     for hook in hooks:
         hook.remove()
-    layers = [*out.hidden_states[:-1], out.last_hidden_state]
+    layers, raw = [*out.hidden_states[:-1], out.last_hidden_state], caught["raw"]  # (B, C, T)
     return Encoded(
         z=layers[-1].numpy(),
         layers=[x.numpy() for x in layers],
         frame_lengths=frames(lengths),
-        features=caught["features"].numpy(),
-        energy=caught["raw"].square().mean(1).numpy(),  # (B, C, T) there
+        features=caught.get("features", raw.mT).numpy(),
+        energy=raw.square().mean(1).numpy(),
         ff=[caught[f"ff {i}"].numpy() for i in range(len(blocks))],
     )

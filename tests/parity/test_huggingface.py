@@ -22,7 +22,7 @@ from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig  # noqa: E
 )
 def test_an_encoder_is_the_published_one(name, config, seconds, label):
     found = compare(name, config, seconds, label)
-    assert len(found) == 2 + 4 + 3  # features and energy, layers, feed-forwards
+    assert len(found) == 3 + 2 * config["num_hidden_layers"]  # features, energy and input; layers and feed-forwards
     assert [d for d in found if not d.error <= d.tolerance] == []
 
 
