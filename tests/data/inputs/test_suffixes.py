@@ -20,7 +20,15 @@ from jepa_speech.errors import UserError
 LOSSY = {".opus": "OPUS"}  # encodings other than the format's usual one
 
 
+SILENT_FRAMES = {  # of MPEG layers that libsndfile reads but does not write
+    ".mp1": b"\xff\xff\x80\xc0".ljust(4 * (12 * 256_000 // 44_100), b"\0"),
+    ".mp2": b"\xff\xfd\x80\xc0".ljust(144 * 128_000 // 44_100, b"\0"),
+}
+
+
 def encoded(suffix: str, seed: int = 0) -> bytes:
+    if suffix in SILENT_FRAMES:
+        return SILENT_FRAMES[suffix] * (60 + seed)
     buffer = io.BytesIO()
     soundfile.write(buffer, tone(0.5, seed), 16_000, format=FORMATS[suffix], subtype=LOSSY.get(suffix))
     return buffer.getvalue()
@@ -38,8 +46,10 @@ def test_each_suffix_that_libsndfile_reads_is_read_in_folders_and_tars(tmp_path)
         assert (result["records"], result["rejected"], result["passed_over"]) == (len(SUFFIXES), 0, {})
         store = Store(tmp_path / f"store_{source.name}")
         for i, row in enumerate(store.records()):
-            wave, _ = soundfile.read(io.BytesIO(files[row["source"].lower()]), dtype="float32")
-            np.testing.assert_allclose(store.read(i) * 32_768, audio.standardise(wave), atol=1)
+            wave, rate = soundfile.read(io.BytesIO(files[row["source"].lower()]), dtype="float32")
+            if rate == 16_000:
+                np.testing.assert_allclose(store.read(i) * 32_768, audio.standardise(wave), atol=1)
+            assert len(store.read(i)) == round(len(wave) * 16_000 / rate) and row["rate"] == rate
 
 
 def speex() -> bytes:
