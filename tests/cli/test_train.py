@@ -17,9 +17,9 @@ SMALL = {"train.steps": "4", "train.checkpoint_every": "2"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A store of five recordings with labels of an anchor of 8 components."""
+    """A store of six recordings with labels of an anchor of 8 components."""
     folder = tmp_path_factory.mktemp("train")
-    store = babble_store(folder, [0.4, 0.9, 0.3, 1.3, 0.45])
+    store = babble_store(folder, [0.4, 0.9, 0.3, 1.3, 0.45, 0.025])  # one of a single frame
     toy_anchor().save(folder / "gmm.npz")
     arguments = ["--store", str(store.path), "--anchor", str(folder / "gmm.npz"), "--top-k", "4"]
     assert main(["label", *arguments]) == 0

@@ -107,10 +107,24 @@ def test_sizes_that_a_writer_to_a_pipe_does_not_know():
     check(window(au[:8] + b"\xff" * 4 + au[12:]))
     at = caf.index(b"data") + 4
     check(window(caf[:at] + b"\xff" * 8 + caf[at + 8 :]))
+    aiff, w64 = encoded("AIFF"), encoded("W64")
+    at = aiff.index(b"SSND") + 4
+    for size in (b"\x7f\0\0\0", b"\0\0\0\0", b"\xff\xff\xff\xff"):
+        check(window(aiff[:at] + size + aiff[at + 4 :]))
+    at = w64.index(b"data\xf3") + 16
+    check(window(w64[:at] + bytes(8) + w64[at + 8 :]))
+    voc = encoded("VOC")
+    check(window(voc[:27] + bytes(3) + voc[30:]))
     nist = encoded("NIST")
     for old, new in ((b"sample_count", b"other_number"), (b"-s3 pcm", b"-s3 xyz"), (b"   1024", b"      ?")):
         assert old in nist
         check(window(nist.replace(old, new)))
+
+
+@pytest.mark.parametrize("container", SIZED)
+def test_tags_behind_the_samples_are_no_damage(container):
+    for tag in (b"TAG" + bytes(125), b"APETAGEX" + bytes(200), b"\xff" * 37):
+        check(window(encoded(container) + tag))
 
 
 @pytest.mark.parametrize("container", SIZED)

@@ -10,6 +10,7 @@ from jepa_speech.data.containers.promise import Promise
 from jepa_speech.data.place import Rejected, Window
 
 UNKNOWN = 0xFFFF_FFFF  # the size of AU data that was written to a pipe
+PIPED = 0x7F00_0000  # the size of AIFF data that was written to a pipe, or more; other writers leave 0
 NIST_CODINGS = ("pcm", "ulaw", "mu-law", "alaw")  # of one size per sample; others are packed
 NIST_BYTES = 1 << 16  # of a header; libsndfile reads 1,024
 
@@ -40,8 +41,12 @@ def _ends_of(file: Window) -> Callable[[Window], Iterator[int]] | None:
 def _aiff(file: Window) -> Iterator[int]:
     at = 12
     while len(chunk := file.at(at, 8)) == 8:
-        (length,) = struct.unpack(">4xI", chunk)
+        name, length = struct.unpack(">4sI", chunk)
+        if name == b"SSND" and not 0 < length < PIPED:
+            return
         yield at + 8 + length
+        if name == b"SSND":  # tags of any form may follow
+            return
         at += 8 + length + length % 2
 
 
@@ -52,10 +57,11 @@ def _au(file: Window) -> Iterator[int]:
 
 
 def _caf(file: Window) -> Iterator[int]:
-    at = 8
+    at, sound = 8, False
     while len(chunk := file.at(at, 12)) == 12:
-        (length,) = struct.unpack(">4xq", chunk)
-        if length < 0:  # up to the end of the file, if it is the data's
+        name, length = struct.unpack(">4sq", chunk)
+        sound = sound or name == b"data"
+        if length < 0 or (sound and name not in (b"data", b"pakt")):  # -1: data up to the end of the file
             return
         yield at + 12 + length
         at += 12 + length
@@ -76,15 +82,17 @@ def _nist(file: Window) -> Iterator[int]:
 def _w64(file: Window) -> Iterator[int]:
     at = 40
     while len(chunk := file.at(at, 24)) == 24:
-        (length,) = struct.unpack("<16xq", chunk)  # with its own head
+        name, length = struct.unpack("<4s12xq", chunk)  # the length with its own head
         if length < 24:
             return
         yield at + length
+        if name == b"data":
+            return
         at += (length + 7) // 8 * 8
 
 
 def _voc(file: Window) -> Iterator[int]:
     at = int.from_bytes(file.at(20, 2), "little")
-    while len(block := file.at(at, 4)) == 4 and block[0]:  # a block of type 0 ends the file
+    while len(block := file.at(at, 4)) == 4 and block[0] and any(block[1:]):  # a block of type 0 ends the file
         at += 4 + int.from_bytes(block[1:], "little")
         yield at
