@@ -25,19 +25,22 @@ from jepa_speech.nn.system import system
 
 LANDMARK = "feature_projection.projection.weight"  # every encoder has it, and nothing else
 TRAINING = {"masked_spec_embed"}  # parameters that only training with masks uses
+MODULES = ("feature_extractor.", "feature_projection.", "encoder.")  # beginnings of names of the encoder's weights
+BUFFERS = ("num_batches_tracked", "position_ids", "inv_freq")  # ends of names of arrays that hold no weights
 STATISTICS = ("running_mean", "running_var")
 
 
 class Imported(NamedTuple):
     """section: config section `encoder`. encoder: its parameters, float32. extra: the parameters of heads, as a
-    tree. not_taken: names of arrays without a place here. drawn: names of parameters that the weights lack and that
-    were drawn anew.
+    tree. not_taken: names of arrays without a place here. ignored: those of them that look like weights of the encoder.
+    drawn: names of parameters that the weights lack and that were drawn anew.
     """
 
     section: dict[str, Any]
     encoder: Params
     extra: Params
     not_taken: list[str]
+    ignored: list[str]
     drawn: list[str]
 
 
@@ -71,9 +74,11 @@ def from_huggingface(
         return jax.random.uniform(jax.random.key(0), leaf.shape)
 
     encoder = jax.tree_util.tree_map_with_path(fill, shapes)
-    unused = others | {name: x for name, x in ours.items() if name not in wanted | statistics}
+    inside = {name: x for name, x in ours.items() if name not in wanted | statistics}
+    unused = others | inside
     extra = heads(family, unused, config, where)
-    return Imported(section, encoder, extra, sorted(unused.keys() - family.heads.keys()), drawn)
+    ignored = sorted(name for name in inside if name.startswith(MODULES) and not name.endswith(BUFFERS))
+    return Imported(section, encoder, extra, sorted(unused.keys() - family.heads.keys()), ignored, drawn)
 
 
 def split(

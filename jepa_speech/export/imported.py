@@ -18,8 +18,6 @@ from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.wording import counted
 
-ENCODER = ("feature_extractor.", "feature_projection.", "encoder.")  # beginnings of names of arrays within it
-BUFFERS = ("num_batches_tracked", "position_ids", "inv_freq")  # ends of names of arrays that hold no weights
 CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published files leave the head out
 
 
@@ -44,12 +42,12 @@ def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
     theirs, arrays = read_folder(folder)
     where = str(Path(folder) / "config.json")
     if theirs["model_type"] == OWN:
-        return theirs, Imported(*own_encoder.from_torch(theirs, arrays, where), {}, [], [])
+        return theirs, Imported(*own_encoder.from_torch(theirs, arrays, where), {}, [], [], [])
     imported = from_huggingface(theirs, arrays, where)
     if imported.drawn:
         names = ", ".join(imported.drawn)
         print(f"{folder}: its weights lack {names}, drawn anew; only training with masks uses it", file=sys.stderr)
-    if ignored := [name for name in imported.not_taken if in_encoder(name)]:
+    if ignored := imported.ignored:
         print(
             f"{folder}: not used of its weights: {counted(len(ignored), 'array')}, because a "
             f"{theirs['model_type']} encoder of this config.json has none: "
@@ -57,11 +55,6 @@ def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
             file=sys.stderr,
         )
     return theirs, imported
-
-
-def in_encoder(name: str) -> bool:
-    """Returns whether an array without a place here looks like a weight of the encoder, and not of a head."""
-    return name.startswith(ENCODER) and not name.endswith(BUFFERS)
 
 
 def imported_model(folder: str | Path) -> ImportedModel:

@@ -97,12 +97,13 @@ def test_training_goes_on_from_every_model_type(kind, tmp_path, capsys):
 
 
 def test_arrays_of_the_encoder_that_are_not_used_are_named(tmp_path, capsys):
-    arrays = toy_arrays(TINY)
-    arrays |= {f"encoder.layers.{i}.adapter.weight": np.zeros(3, np.float32) for i in range(2)}
-    arrays |= {"lm_head.weight": np.zeros((4, 16), np.float32), "encoder.position_ids": np.arange(4)}
+    arrays = toy_arrays(TINY, "hubert.")
+    arrays |= {f"hubert.encoder.layers.{i}.adapter.weight": np.zeros(3, np.float32) for i in range(2)}
+    arrays |= {"feature_extractor.weight": np.zeros((4, 16), np.float32)}  # a head of transformers' XVector classes
+    arrays |= {"hubert.encoder.position_ids": np.arange(4)}
     read_imported(folder := write_folder(tmp_path / "hf", TINY, arrays))
     assert capsys.readouterr().err == (
-        f"{folder}: 2 arrays of its weights are not used, because a hubert encoder of this config.json has none: "
+        f"{folder}: not used of its weights: 2 arrays, because a hubert encoder of this config.json has none: "
         "encoder.layers.0.adapter.weight, encoder.layers.1.adapter.weight\n"
     )
 
