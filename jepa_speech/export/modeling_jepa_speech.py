@@ -190,6 +190,7 @@ class JepaSpeechModel(PreTrainedModel):
     config_class = JepaSpeechConfig
     base_model_prefix = "jepa_speech"
     main_input_name = "input_values"
+    standardise = staticmethod(standardise)
 
     def __init__(self, config):
         super().__init__(config)
@@ -217,7 +218,7 @@ class JepaSpeechModel(PreTrainedModel):
         lengths = input_values.new_full(input_values.shape[:1], input_values.shape[1], dtype=torch.long)
         if attention_mask is not None:
             lengths = attention_mask.long().sum(1)
-        wave = standardise(input_values, before(lengths, input_values.shape[1]))
+        wave = self.standardise(input_values, before(lengths, input_values.shape[1]))
         inside = before(frames(lengths), frames(wave.shape[1]))  # (B, T)
         visible = inside if mask_time_indices is None else inside & ~mask_time_indices
         x = self.dropout(self.projection(self.frontend(wave, visible)))  # (B, T, D)

@@ -48,6 +48,7 @@ layers, frame_lengths = program.call(weights, waves, lengths)
 - `layers`: {layers} arrays (B, T, {width}) float32, {frame_rate:g} frames a second; the first is the input of the first
   block, where there are several. `frame_lengths` (B,): how many frames of a row are its own.
 - {padding}
+- On speech and a CPU, layers were seen to differ from those of the run by up to 1e-5 of a layer's root mean square.
 - It runs on {platforms}. Each new shape is compiled once, so pad to a few.
 
 ## Where it comes from

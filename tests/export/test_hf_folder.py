@@ -5,6 +5,7 @@ import json
 
 import jax
 import numpy as np
+import pages
 import pytest
 from checkpoints import TINY, toy_arrays, write_folder
 from exported import small_config, small_run
@@ -14,7 +15,8 @@ from jepa_speech.errors import UserError
 from jepa_speech.export.families import FAMILIES
 from jepa_speech.export.hf_folder import Exported, model_type, to_huggingface
 from jepa_speech.export.huggingface import from_huggingface
-from jepa_speech.export.model_card import escaped, model_card
+from jepa_speech.export.model_card import escaped, exactness, model_card
+from jepa_speech.export.stablehlo import README
 from jepa_speech.export.their_config import checked_config
 from jepa_speech.export.their_weights import read_folder
 
@@ -189,3 +191,19 @@ def test_no_run_is_one_line(tmp_path, capsys):
     assert main(["export", "hf", str(tmp_path), "--out", str(tmp_path / "hf")]) == 1
     assert "not a run folder" in capsys.readouterr().err
     assert not (tmp_path / "hf").exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "row"),
+    [
+        ({"model_type": "jepa_speech", "frontend": "logmel"}, "ours on log-mel"),
+        ({"model_type": "jepa_speech", "frontend": "conv"}, "ours on convolutions"),
+        ({"model_type": "wavlm"}, "one of transformers' classes"),
+    ],
+)
+def test_cards_and_docs_state_the_same_tolerance(theirs, row):
+    (cells,) = [line.split("|")[2:5] for line in pages.text("export.md").splitlines() if line.startswith(f"| {row} |")]
+    torch, onnx, stablehlo = (cell.strip() for cell in cells)
+    assert f" up to {torch} of a layer's root mean square" in exactness(theirs)
+    assert float(onnx) <= float(torch)  # its folder has the same card
+    assert f" up to {stablehlo} of a layer's root mean square" in README

@@ -1,12 +1,13 @@
 """ONNX files in onnxruntime: our layers, at any number and length of waves."""
 
 import logging
+import warnings
 from logging.handlers import BufferingHandler
 
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -14,7 +15,7 @@ from exported import ENCODERS, own_config, small_config, small_run  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.onnx import REGISTRATION  # noqa: E402
+from jepa_speech.export.onnx import REGISTRATION, standardised, without_torchvision  # noqa: E402
 
 TOLERANCE = 1e-4  # 3e-6 were seen; on log-mel beside near silence 3e-5
 PADDED = ("conv", "logmel", "wav2vec2:large", "wavlm:large", "gmm_jepa")  # of the others, rows must not be padded
@@ -48,3 +49,25 @@ def test_onnxruntime_gives_our_layers(name, tmp_path, capsys):
             assert np.abs(exact - layers[:, : exact.shape[1]]).max() < TOLERANCE, len(wave)
     assert main(["export", "onnx", str(run), "--out", out]) == 1
     assert "there is a model.onnx in it" in capsys.readouterr().err
+
+
+class Standardised(torch.nn.Module):
+    def forward(self, waves):
+        return standardised(waves, torch.ones_like(waves) > 0)
+
+
+def test_a_long_wave_is_standardised_exactly(tmp_path):
+    """onnxruntime sums in float32 one after another: so the scale would be 1e-6 to 1e-5 off."""
+    axes = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
+    with warnings.catch_warnings(), without_torchvision():
+        warnings.simplefilter("ignore")  # of torch's own code about itself
+        made = torch.onnx.export(
+            Standardised(), (torch.randn(2, 16_000),), dynamic_shapes=axes, dynamo=True, verbose=False
+        )
+        made.save(tmp_path / "wave.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "wave.onnx")
+    for seed in range(4):
+        wave = np.random.default_rng(seed).normal(0.01, 0.05, 35 * 16_000).astype(np.float32)
+        (found,) = session.run(None, {session.get_inputs()[0].name: wave[None]})
+        centred = wave - wave.mean(dtype=np.float64)
+        assert np.abs(found[0] - centred / centred.std()).max() < 1e-6
