@@ -8,6 +8,10 @@ wrote, or what `jepa-speech export hf` wrote: encoder and weights are taken from
 wav2vec 2.0's Base, and `--config.init_from=RUN` says where its weights are. The same encoder from scratch:
 `--config.init_from= --config.objective.freeze_steps=0 --config.objective.freeze_frontend=False`.
 
+The CTC layer is new, also if a folder of transformers has one. If RUN is itself a CTC run, for example one that
+`jepa-speech import hf` made of a folder with a CTC layer, its characters or its vocabulary and its layer are taken, and
+the encoder learns from the first step.
+
 The learning rate rises for a tenth of the steps, stays for four tenths and falls exponentially (to 1% of the peak; in
 the released code to 5%); the encoder learns after 10/13 of the steps. Both follow `--config.train.steps`, spans of
 channels `--config.encoder.width`.
@@ -27,14 +31,14 @@ from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
 from jepa_speech.export.imported import run_config
+from jepa_speech.export.their_config import checked_config
 from jepa_speech.train.configfile import config_of_a_run
 
 
 def get_config(run: str = "") -> ConfigDict:
     config = wav2vec2()
     del config.quantizer
-    if run:
-        take_encoder(config, run)
+    theirs = take_encoder(config, run) if run else {}
     if config.encoder.name == "wav2vec2":
         config.encoder.update(layerdrop=0.1, activation_dropout=0.1)
     config.data.update(batch_seconds=1600.0, buckets=(4.0, 8.0, 12.0, 16.0))
@@ -50,21 +54,28 @@ def get_config(run: str = "") -> ConfigDict:
             "channel_span": config.encoder.get_ref("width") // 12,
         }
     )
+    if theirs.get("objective", {}).get("name") == "ctc":  # its layer has learnt, so the encoder may learn at once
+        config.objective.update(characters=theirs["objective"].get("characters", ""), freeze_steps=0)
+        if "vocabulary" in theirs:
+            config.vocabulary = ConfigDict(theirs["vocabulary"])
     config.optim.update(learning_rate=5e-5, schedule="exponential", epsilon=1e-8, weight_decay=0.0, clip=0.0)
     config.optim.warmup_steps, config.optim.hold_steps = steps // 10, steps * 4 // 10
     return config
 
 
-def take_encoder(config: ConfigDict, run: str) -> None:
-    """The encoder of a run or of a folder that transformers wrote, and where its weights are."""
+def take_encoder(config: ConfigDict, run: str) -> dict:
+    """Takes the encoder of a run or of a folder that transformers wrote, and where its weights are. Returns the config
+    of that run.
+    """
     path = Path(run) / "config.json"
     if not path.is_file():
         raise UsageError(f"configs/finetune_ctc.py:{run}: {run} is no run folder (no config.json in it)")
     theirs = config_of_a_run(path)
     config.init_from = run
     if "model_type" in theirs:
-        theirs = run_config(run, theirs)
+        theirs = run_config(run, checked_config(theirs, str(path)))
     elif "encoder" not in theirs:
         raise UsageError(f"{path}: neither the config of a run nor of a model (no encoder, no model_type)")
     config.encoder = ConfigDict(theirs["encoder"])
     config.mask.fill = theirs.get("mask", {}).get("fill", "learned")
+    return theirs

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from toys import CONFIGS
 
 from jepa_speech.cli.import_hf import save
@@ -40,6 +41,15 @@ def own_config(frontend: str) -> dict[str, Any]:
     return plain(config)
 
 
+def ctc_config(encoder: dict[str, Any], characters: str = " 'abc") -> dict[str, Any]:
+    """configs/finetune_ctc.py on an encoder of the functions above."""
+    config = load_config(f"{CONFIGS}/finetune_ctc.py")
+    config.encoder = ConfigDict(encoder["encoder"])
+    config.mask.fill = encoder["mask"].get("fill", "learned")
+    config.objective.update(characters=characters, channel_span=4)
+    return plain(config)
+
+
 def random_weights(config: dict[str, Any]) -> tuple[Any, Any]:
     """(params, slow), large enough for each of them to show in the output."""
     rng = np.random.default_rng(0)
@@ -54,4 +64,14 @@ def random_weights(config: dict[str, Any]) -> tuple[Any, Any]:
 def small_run(folder: Path, config: dict[str, Any]) -> Path:
     """A run at step 0 with random weights."""
     save(folder, config, *random_weights(config))
+    return folder
+
+
+def ctc_run(folder: Path, config: dict[str, Any]) -> Path:
+    """A CTC run at step 0 with random weights, the classes about equally likely on noise, so that texts vary."""
+    params, slow = random_weights(config)
+    wave, lengths = np.random.default_rng(0).normal(size=(1, 8_000)).astype(np.float32), np.array([8_000])
+    z = jax.jit(build(config).system.encoder.apply)(params["encoder"], wave, lengths).z
+    params["head"]["bias"] = -np.asarray(z[0]).mean(0) @ params["head"]["kernel"]
+    save(folder, config, params, slow)
     return folder

@@ -4,19 +4,25 @@ import argparse
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
+from jepa_speech.export.ctc_layer import CtcLayer, with_ctc
 from jepa_speech.export.hf_folder import to_huggingface, write_folder
 from jepa_speech.export.model_card import model_card
 from jepa_speech.export.pretrained import load_pretrained
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
-HELP = "a folder for transformers: wav2vec 2.0, HuBERT, WavLM and data2vec as its own classes, ours with torch code"
+HELP = (
+    "a folder for transformers: wav2vec 2.0, HuBERT, WavLM and data2vec as its own classes, ours with torch code; of a "
+    "CTC run with its CTC layer and tokenizer"
+)
 EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     model = load_pretrained(options.checkpoint)
     exported = to_huggingface(model.config, model.params["encoder"])
+    if hasattr(model.objective, "emissions"):
+        exported = with_ctc(exported, CtcLayer(model.params["head"], model.objective.vocabulary))
     files = write_folder(options.out, exported, model_card(options.checkpoint, model.config, model.step, exported))
     results = {
         "out": options.out,

@@ -47,6 +47,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     print(f"taken        {sizes}")
     print(f"fresh        {', '.join(results['fresh']) or 'nothing'} (not in the checkpoint: train before use)")
     print(f"not taken    {', '.join(results['not_taken']) or 'nothing'}")
+    if why := config["imported"].get("no_texts"):
+        results["no_texts"] = why
+        print(f"no texts     the CTC layer is left out: {why}")
+    if "vocabulary" in config:
+        results["classes"] = len(config["vocabulary"]["tokens"])
+        print(
+            f"texts        {results['classes']} classes: `jepa-speech transcribe {options.out}` writes texts, and "
+            f"`--config configs/finetune_ctc.py:{options.out}` trains on with this vocabulary"
+        )
     if results["model_type"] == OWN:
         print(
             "lost         the cluster head, λ and the teacher, which `jepa-speech export hf` leaves out: this run has "

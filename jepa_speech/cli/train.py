@@ -39,7 +39,20 @@ EXAMPLE = (
     "jepa-speech train --config configs/smoke.py --workdir runs/smoke "
     "--config.data.store=STORE --config.anchor.path=GMM.npz"
 )
-SECTIONS = ("data", "anchor", "encoder", "head", "mask", "mixing", "quantizer", "objective", "optim", "train", "mesh")
+SECTIONS = (
+    "data",
+    "anchor",
+    "encoder",
+    "head",
+    "mask",
+    "mixing",
+    "quantizer",
+    "objective",
+    "vocabulary",
+    "optim",
+    "train",
+    "mesh",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +217,7 @@ def fill_in_anchor(config: ConfigDict, anchor: Anchor | Ensemble | None) -> None
 
 def fill_in_characters(config: ConfigDict, store: Store | Stores) -> None:
     """An objective that writes and is not told its characters learns those of the store's texts."""
-    if config.objective.get("characters") == "":
+    if config.objective.get("characters") == "" and "vocabulary" not in config:
         config.objective.characters = characters(store)
 
 

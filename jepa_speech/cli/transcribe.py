@@ -24,10 +24,12 @@ from jepa_speech.probe.asr import text_of
 from jepa_speech.probe.dataset import check_files, read_manifest, wave_of
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.errors import character_errors, word_errors
+from jepa_speech.text.vocabulary import normal
 from jepa_speech.wording import counted
 
 HELP = (
-    "what is said in recordings, by a run fine-tuned with CTC; with --manifest also its word and character error rate"
+    "what is said in recordings, by a run fine-tuned with CTC or a CTC model of transformers; with --manifest also the "
+    "word and character error rate"
 )
 EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
 COUNTS = {"wer": word_errors, "cer": character_errors}
@@ -37,7 +39,11 @@ NO_RATE = "n/a: every reference is empty, so there is no error rate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", help="run folder of a training with configs/finetune_ctc.py")
+    parser.add_argument(
+        "checkpoint",
+        metavar="RUN",
+        help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
+    )
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
     parser.add_argument("--manifest", metavar="INPUT", help="instead of files: any input of `prepare` with texts")
     parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
@@ -133,8 +139,8 @@ def transcribed(model: Pretrained, entry: Entry, search: WordBeam | None) -> str
 
 def complete(row: dict[str, Any], hypothesis: str) -> None:
     """Adds the hypothesis and its errors to the row; prints the hypothesis if there is no reference text."""
-    row["hypothesis"] = hypothesis
-    row |= {figure: count(row["text"], hypothesis) for figure, count in COUNTS.items()} if "text" in row else {}
+    row["hypothesis"], spoken = hypothesis, normal(hypothesis)
+    row |= {figure: count(row["text"], spoken) for figure, count in COUNTS.items()} if "text" in row else {}
     show(row)
 
 

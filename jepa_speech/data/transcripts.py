@@ -16,6 +16,7 @@ from jepa_speech.data.stores import Stores, shares
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import sha256_arrays
+from jepa_speech.text.tokens import Tokens
 from jepa_speech.text.vocabulary import Vocabulary, normal
 from jepa_speech.wording import counted
 
@@ -29,7 +30,7 @@ class Transcribed:
     texts); `without_text` and `too_long`, how many recordings were left out.
     """
 
-    def __init__(self, store: Store | Stores, vocabulary: Vocabulary, longest: int) -> None:
+    def __init__(self, store: Store | Stores, vocabulary: Tokens, longest: int) -> None:
         written = list(texts(store))
         has_text = np.array([text is not None for text in written])
         fits = np.asarray(store.samples) <= longest

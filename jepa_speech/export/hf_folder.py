@@ -29,10 +29,13 @@ from jepa_speech.ownership import refuse_existing
 
 
 class Exported(NamedTuple):
-    """config: what config.json holds. arrays: by their names, in their layout, float32."""
+    """config: what config.json holds. arrays: by their names, in their layout, float32. tokenizer: name -> text of the
+    files that go with a CTC layer; None without one.
+    """
 
     config: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    tokenizer: dict[str, str] | None = None
 
 
 def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
@@ -88,7 +91,8 @@ def model_type(config: Mapping[str, Any]) -> str:
     if encoder.relative_bias:
         check_only(encoder, {"positions": "conv", "feature_norm": True}, "WavLM", "encoder.relative_bias = True")
         return "wavlm"
-    hubert = encoder.positions == "scaled" or not encoder.feature_norm or config["objective"]["name"] == "hubert"
+    trained = config.get("imported", {}).get("model_type", config["objective"]["name"])
+    hubert = encoder.positions == "scaled" or not encoder.feature_norm or trained == "hubert"
     return "hubert" if hubert else "wav2vec2"
 
 
@@ -158,6 +162,7 @@ def write_folder(folder: str | Path, exported: Exported, card: str) -> list[str]
     """
     folder = Path(folder)
     files = {"preprocessor_config.json": as_json(preprocessor(exported.config)), "README.md": card}
+    files |= exported.tokenizer or {}
     if own(exported.config):
         files |= {f"{own_encoder.MODULE}.py": Path(__file__).with_name(f"{own_encoder.MODULE}.py").read_text("utf-8")}
     files |= {"config.json": as_json(exported.config)}

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder
+from jepa_speech.export.ctc_layer import BIAS, OWN_PREFIX, WEIGHT, ctc_sections, read_ctc
 from jepa_speech.export.families import FAMILIES, OWN
-from jepa_speech.export.huggingface import Imported, from_huggingface
+from jepa_speech.export.huggingface import Imported, from_huggingface, split
 from jepa_speech.export.their_weights import read_folder
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
@@ -40,9 +43,18 @@ def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
     arrays within the encoder are not used. Raises UserError where the folder is neither, or cannot be read.
     """
     theirs, arrays = read_folder(folder)
-    where = str(Path(folder) / "config.json")
-    if theirs["model_type"] == OWN:
-        return theirs, Imported(*own_encoder.from_torch(theirs, arrays, where), {}, [], [], [])
+    return theirs, imported_of(folder, theirs, arrays)[0]
+
+
+def imported_of(
+    folder: str | Path, theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> tuple[Imported, dict[str, np.ndarray]]:
+    """(what came of the arrays, those outside the encoder), as `read_imported` says."""
+    kind, where = theirs["model_type"], str(Path(folder) / "config.json")
+    if kind == OWN:
+        ours = {name.removeprefix(OWN_PREFIX): x for name, x in arrays.items() if name not in (WEIGHT, BIAS)}
+        others = {name: x for name, x in arrays.items() if name in (WEIGHT, BIAS)}
+        return Imported(*own_encoder.from_torch(theirs, ours, where), {}, sorted(others), [], []), others
     imported = from_huggingface(theirs, arrays, where)
     if imported.drawn:
         names = ", ".join(imported.drawn)
@@ -50,17 +62,39 @@ def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
     if ignored := imported.ignored:
         print(
             f"{folder}: not used of its weights: {counted(len(ignored), 'array')}, because a "
-            f"{theirs['model_type']} encoder of this config.json has none: "
+            f"{kind} encoder of this config.json has none: "
             f"{', '.join(ignored[:3])}{', ...' if ignored[3:] else ''}",
             file=sys.stderr,
         )
-    return theirs, imported
+    return imported, split(arrays, kind, where)[1]
 
 
 def imported_model(folder: str | Path) -> ImportedModel:
-    """The folder as a run would hold it; raises UserError as `read_imported` does, and for heads of other sizes."""
-    theirs, imported = read_imported(folder)
+    """The folder as a run would hold it; raises UserError as `read_imported` does, and for heads of other sizes.
+
+    A CTC layer makes it a run of the objective `ctc`. If its vocabulary cannot be used, the encoder is imported without
+    the layer, and the config's `imported.no_texts` says why.
+    """
+    theirs, arrays = read_folder(folder)
+    imported, others = imported_of(folder, theirs, arrays)
     config = run_config(folder, theirs)
+    if WEIGHT in others:
+        width = config["encoder"]["width"]
+        try:
+            layer = read_ctc(folder, others, width)
+        except UserError as error:
+            config["imported"]["no_texts"] = str(error)
+        else:
+            config |= ctc_sections(layer.tokens, width)
+            blank = layer.tokens.blank
+            if (number := theirs.get("pad_token_id", blank)) not in (blank, None):
+                print(
+                    f"{folder}: CTC's blank is class {blank}, {layer.tokens.blank_token!r}, as its tokenizer says; "
+                    f"pad_token_id = {checked.shown(number)} in config.json is not used",
+                    file=sys.stderr,
+                )
+            left = [name for name in imported.not_taken if name not in (WEIGHT, BIAS)]
+            imported = imported._replace(extra={"head": layer.head}, not_taken=left)
     objective = build(config)
     return ImportedModel(config, objective, *with_imported(objective, imported, folder), imported)
 

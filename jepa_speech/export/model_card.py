@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jepa_speech
-from jepa_speech.export.families import FAMILIES
 from jepa_speech.export.hf_folder import Exported, own, takes_padding
 from jepa_speech.files import read_json
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
@@ -18,10 +17,11 @@ from jepa_speech.probe.saved import read_results
 from jepa_speech.train.checkpoint import located, name_of
 
 JOINERS = "\u200c\u200d"  # joiners: not printable alone, but needed in words and emoji
+REMOTE = ", trust_remote_code=True"
 HEADER = """---
 license: unknown  # to be filled in; what it may be depends on the recordings, too
 library_name: transformers
-pipeline_tag: feature-extraction
+pipeline_tag: {task}
 tags: [audio, speech, self-supervised]
 ---
 """
@@ -41,6 +41,15 @@ layers = (*out.hidden_states[:-1], out.last_hidden_state)  # (B, T, D) each, 50 
 LAST = "Here they are `hidden_states`."
 LAST_PRE_NORM = """The last one is taken after the
 closing layer norm; the last entry of `hidden_states` is taken before it in transformers 5."""
+USE_CTC = """```python
+from transformers import pipeline
+
+recogniser = pipeline("automatic-speech-recognition", "DIR"{option})
+text = recogniser(wave)["text"]  # wave (S,) float32, 16 kHz, of any level
+```
+
+The text is that of greedy decoding, without a language model.
+"""
 NORMALISED_OVER_TIME = """**Run it without padding**, one recording at a time (or only recordings of equal length
 together): the front-end normalises over time, and would count the padding in.
 """
@@ -64,20 +73,21 @@ CAUSES = {
 
 def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: Exported) -> str:
     """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
-    name, remote = FAMILIES[exported.config["model_type"]].architecture, own(exported.config)
-    code = "the torch code beside it" if remote else "transformers"
-    use = USE.format(
-        kind="AutoModel" if remote else name,
-        option=", trust_remote_code=True" if remote else "",
-        last=LAST_PRE_NORM if exported.config.get("do_stable_layer_norm") else LAST,
-    )
+    name, remote = exported.config["architectures"][0], own(exported.config)
+    code, option = ("the torch code beside it" if remote else "transformers"), REMOTE if remote else ""
+    if exported.tokenizer:
+        use, task, what, left = USE_CTC, "automatic-speech-recognition", "encoder and the CTC layer", ""
+    else:
+        use, task, what = USE, "feature-extraction", "encoder"
+        left = " Heads and teachers, which only training needs, are left out."
+    last = LAST_PRE_NORM if exported.config.get("do_stable_layer_norm") else LAST
+    use = use.format(kind="AutoModel" if remote else name, option=option, last=last)
     count = sum(array.size for array in exported.arrays.values())
     parts = [
-        HEADER,
+        HEADER.format(task=task),
         f"# {escaped(name_of(run))}\n",
-        f"The encoder of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
-        f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}. Heads and teachers, which only "
-        "training needs, are left out.\n",
+        f"The {what} of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
+        f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}.{left}\n",
         f"## How to run it\n\n{use}",
         advice(exported.config),
         exactness(exported.config),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel and stride
 HOP, WINDOW, MELS = 320, 400, 80
@@ -239,6 +239,25 @@ class JepaSpeechModel(PreTrainedModel):
         if return_dict is False:
             return (layers[-1],) if states is None else (layers[-1], states)
         return BaseModelOutput(last_hidden_state=layers[-1], hidden_states=states)
+
+
+class JepaSpeechForCTC(PreTrainedModel):
+    """The encoder and a linear layer over characters: logits (B, T, classes)."""
+
+    config_class = JepaSpeechConfig
+    base_model_prefix = "jepa_speech"
+    main_input_name = "input_values"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.jepa_speech = JepaSpeechModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    def forward(self, input_values, attention_mask=None, output_hidden_states=None):
+        """As `JepaSpeechModel.forward`; for a loss, pass the logits to torch's ctc_loss."""
+        encoded = self.jepa_speech(input_values, attention_mask, output_hidden_states=output_hidden_states)
+        return CausalLMOutput(logits=self.lm_head(encoded.last_hidden_state), hidden_states=encoded.hidden_states)
 
 
 def before(lengths, size):

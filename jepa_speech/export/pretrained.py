@@ -21,7 +21,6 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.beam import WordBeam
-from jepa_speech.text.vocabulary import normal
 from jepa_speech.train.checkpoint import arranged, best_step, located, read_weights
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.configfile import config_of_a_run
@@ -40,6 +39,7 @@ READ = {
     "anchor.path": (str, ""),
     "imported.folder": (str, ""),
     "imported.model_type": (str, ""),
+    "imported.no_texts": (str, ""),
 }
 
 
@@ -118,19 +118,23 @@ class Pretrained:
         return probs, hidden > 0
 
     def transcribe(self, wave: np.ndarray, sample_rate: int, search: WordBeam | None = None) -> str:
-        """What is said, by the likeliest symbol of each frame, or by a search with a language model for this model's
+        """What is said, by the likeliest token of each frame, or by a search with a language model for this model's
         vocabulary (`objective.vocabulary`); waves as `represent` takes them.
+
+        Case and spaces are as the vocabulary writes them; `text.vocabulary.normal` gives what scores are counted on.
 
         Raises UserError where the run was not fine-tuned to write.
         """
         self.check_writes()
         emissions = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0]  # (T, V)
         decode = search or self.objective.vocabulary.greedy
-        return normal("".join(decode(emissions)))
+        return decode(emissions)
 
     def check_writes(self) -> None:
         """Raises UserError where the run was not fine-tuned to write."""
         if not hasattr(self.objective, "emissions"):
+            if why := self.config.get("imported", {}).get("no_texts"):
+                raise UserError(why)
             name = self.config["objective"]["name"]
             raise UserError(f"a run of the objective {name} writes no texts: fine-tune it with configs/finetune_ctc.py")
 

@@ -14,7 +14,7 @@ from jepa_speech.export.families import FAMILIES
 from jepa_speech.export.safetensors import read_safetensors
 from jepa_speech.export.their_config import checked_config
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.files import read_json
+from jepa_speech.files import read_json, read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -80,17 +80,26 @@ def read_shards(folder: Path) -> dict[str, np.ndarray]:
 
 def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises UserError for a model of other waves than ours, which have 16 kHz, mean 0 and deviation 1."""
-    path = folder / "preprocessor_config.json"
-    theirs = read_json(path) if path.is_file() else {}
-    if (rate := checked.field(theirs, "sampling_rate", (int, float), str(path), default=SAMPLE_RATE)) != SAMPLE_RATE:
+    where, theirs = preprocessor(folder)
+    if (rate := checked.field(theirs, "sampling_rate", (int, float), where, default=SAMPLE_RATE)) != SAMPLE_RATE:
         raise UserError(
-            f"{path}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
+            f"{where}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
         )
-    normalised = checked.field(theirs, "do_normalize", bool, str(path), default=True)
+    normalised = checked.field(theirs, "do_normalize", bool, where, default=True)
     # A group norm over time removes level and offset after the first convolution, so there normalising changes nothing;
     # our own model normalises waves itself.
     if not normalised and FAMILIES[config["model_type"]].section(config).get("norm") == "layer":
         raise UserError(
-            f"{path}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
+            f"{where}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
             "here waves are heard at deviation 1: choose another model"
         )
+
+
+def preprocessor(folder: Path) -> tuple[str, Any]:
+    """Returns the settings of the feature extractor, and which file has them: transformers 5 writes them to
+    processor_config.json, which it reads first, if the model has a tokenizer as well.
+    """
+    whole, alone = folder / "processor_config.json", folder / "preprocessor_config.json"
+    if whole.is_file() and (part := read_object(whole).get("feature_extractor")) is not None:
+        return f"{whole}: feature_extractor", part
+    return str(alone), read_json(alone) if alone.is_file() else {}

@@ -12,7 +12,7 @@ from jepa_speech.text.vocabulary import BLANK
 
 
 def ctc_loss(
-    logits: jax.Array, frame_lengths: jax.Array, ids: jax.Array, lengths: jax.Array
+    logits: jax.Array, frame_lengths: jax.Array, ids: jax.Array, lengths: jax.Array, blank: int = BLANK
 ) -> tuple[jax.Array, jax.Array]:
     """L of each row in nats, float32 (B,), and 1 where there is a path at all, (B,); L is 0 where there is none.
 
@@ -20,17 +20,17 @@ def ctc_loss(
     more between two that are alike.
     """
     inside, spoken = valid(frame_lengths, logits.shape[1]), valid(lengths, ids.shape[1])
-    nats = optax.ctc_loss(logits.astype(jnp.float32), 1.0 - inside, ids, 1.0 - spoken, blank_id=BLANK)
+    nats = optax.ctc_loss(logits.astype(jnp.float32), 1.0 - inside, ids, 1.0 - spoken, blank_id=blank)
     alike = (ids[:, 1:] == ids[:, :-1]) & spoken[:, 1:]
     feasible = lengths + alike.sum(1) <= frame_lengths
     return jnp.where(feasible, nats, 0), feasible.astype(jnp.float32)
 
 
-def best_path(logits: jax.Array, frame_lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+def best_path(logits: jax.Array, frame_lengths: jax.Array, blank: int = BLANK) -> tuple[jax.Array, jax.Array]:
     """Greedy decoding, the likeliest class of each frame: logits (B, T, V) -> ids (B, T), zero padded, lengths (B,)."""
     path = logits.argmax(-1)  # (B, T)
     new = jnp.pad(path[:, 1:] != path[:, :-1], ((0, 0), (1, 0)), constant_values=True)
-    kept = new & (path != BLANK) & valid(frame_lengths, path.shape[1])
+    kept = new & (path != blank) & valid(frame_lengths, path.shape[1])
     place = jnp.where(kept, kept.cumsum(1) - 1, path.shape[1])  # those beyond the end are dropped
     ids = jax.vmap(lambda row, at: jnp.zeros_like(row).at[at].set(row, mode="drop"))(path, place)
     return ids, kept.sum(1)

@@ -12,7 +12,6 @@ greedy decoding beside the loss.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -28,7 +27,7 @@ from jepa_speech.nn.rows import fold, valid
 from jepa_speech.nn.system import standardise
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
-from jepa_speech.text.vocabulary import BLANK, Vocabulary
+from jepa_speech.text.tokens import Tokens
 
 CHANNELS = OWN[0]
 
@@ -37,7 +36,8 @@ CHANNELS = OWN[0]
 class CtcConfig:
     """Config section `objective`.
 
-    characters: those that can be written; "": all of the training store's texts. freeze_steps: for so many steps only
+    characters: those that can be written; "": all of the training store's texts. A config section `vocabulary`
+    (text/tokens.py), which an imported CTC layer brings, takes their place. freeze_steps: for so many steps only
     the new layer learns. freeze_frontend: the front-end, its normalisation included, never learns. Channels are hidden
     in about channel_probability * D / channel_span spans of channel_span; probability 0 hides none.
     """
@@ -54,14 +54,11 @@ class CtcConfig:
 class Ctc(MaskedObjective):
     config: CtcConfig
     head: Pure
+    vocabulary: Tokens
 
     @property
     def spec(self) -> frozenset[str]:
         return super().spec | {"text"}
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary(tuple(self.config.characters))
 
     def check(self, shortest: int, longest: int) -> None:
         """Clips of any length will do: hidden frames are no task, so none has to stay visible."""
@@ -89,19 +86,21 @@ class Ctc(MaskedObjective):
         encoded = self.system.encoder.apply(params["encoder"], clean, lengths)
         logits = self.head.apply(params["head"], encoded.z)
         terms = self.terms(logits, encoded.frame_lengths, batch)
-        errors = edit_distance(*best_path(logits, encoded.frame_lengths), batch["text_ids"], batch["text_lengths"])
+        found = best_path(logits, encoded.frame_lengths, self.vocabulary.blank)
+        errors = edit_distance(*found, batch["text_ids"], batch["text_lengths"])
         weight = batch["weight"]
         return terms | {"cer": Term((errors * weight).sum(), (batch["text_lengths"] * weight).sum(), 0.0)}, {}
 
     def terms(self, logits: jax.Array, frame_lengths: jax.Array, batch: Batch) -> dict[str, Term]:
         """logits (B, T, V) -> the loss, the share of utterances without a path, that of blanks on the best paths."""
-        nats, feasible = ctc_loss(logits, frame_lengths, batch["text_ids"], batch["text_lengths"])
+        blank = self.vocabulary.blank
+        nats, feasible = ctc_loss(logits, frame_lengths, batch["text_ids"], batch["text_lengths"], blank)
         whole, inside = batch["weight"], valid(frame_lengths, logits.shape[1]) * batch["weight"][:, None]
         weight = whole * feasible
         return {
             "ctc": Term((nats * weight).sum(), weight.sum(), 1.0),
             "infeasible": Term((whole - weight).sum(), whole.sum(), 0.0),
-            "blank": Term(((logits.argmax(-1) == BLANK) * inside).sum(), inside.sum(), 0.0),
+            "blank": Term(((logits.argmax(-1) == blank) * inside).sum(), inside.sum(), 0.0),
         }
 
     def hide_channels(self, keys: jax.Array) -> jax.Array | None:
@@ -132,7 +131,7 @@ class Ctc(MaskedObjective):
     def emissions(
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
-        """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of blank, unknown and characters, (B,)."""
+        """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
         encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
         logits = self.head.apply(params["head"], encoded.z).astype(jnp.float32)
         return [jax.nn.log_softmax(logits)], encoded.frame_lengths
@@ -149,5 +148,18 @@ def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
             f"config keys objective.channel_probability = {objective.channel_probability}, channel_span = "
             f"{objective.channel_span}: expected one in [0, 1), and 1 to {width - 1} (encoder.width is {width})"
         )
-    classes = len(Vocabulary(tuple(objective.characters)))
-    return Ctc(**parts, config=objective, head=Pure(lambda rngs: Linear(width, classes, rngs=rngs)))
+    vocabulary = vocabulary_of(config, objective)
+    head = Pure(lambda rngs: Linear(width, len(vocabulary), rngs=rngs))
+    return Ctc(**parts, config=objective, head=head, vocabulary=vocabulary)
+
+
+def vocabulary_of(config: Mapping[str, Any], objective: CtcConfig) -> Tokens:
+    """The tokens of the CTC layer; raises UsageError if the blank is none of them."""
+    if "vocabulary" not in config:
+        return Tokens.of(objective.characters)
+    tokens = section_of(Tokens, config, "vocabulary")
+    if not tokens.blank_token or tokens.blank_token not in tokens.tokens:
+        raise UsageError(
+            f"config key vocabulary.blank_token = {tokens.blank_token!r}: expected one of vocabulary.tokens"
+        )
+    return tokens

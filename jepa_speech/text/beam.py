@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.errors import UserError
-from jepa_speech.text.vocabulary import BLANK, UNKNOWN, Vocabulary, normal
-
-SPACE = " "
+from jepa_speech.text.tokens import SPACE, Tokens
+from jepa_speech.text.vocabulary import Vocabulary, normal
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,15 @@ class WordBeam:
     Raises UserError where flashlight-text is missing, the file is no ARPA model, or no word of it can be written.
     """
 
-    def __init__(self, beam: Beam, vocabulary: Vocabulary) -> None:
+    def __init__(self, beam: Beam, vocabulary: Vocabulary | Tokens) -> None:
         beam.check()
         from flashlight.lib.text import decoder
         from flashlight.lib.text.decoder.kenlm import KenLM
         from flashlight.lib.text.dictionary import Dictionary
 
-        spellings = {word: spelling for word in words(beam.lm) if (spelling := spelled(word, vocabulary)) is not None}
+        # Each word is spelled with the space after it.
+        spelled = ((word, vocabulary.spell(normal(word) + SPACE)) for word in words(beam.lm))
+        spellings = {word: spelling for word, spelling in spelled if spelling is not None}
         if not spellings:
             raise UserError(f"{beam.lm}: none of its words is made of the characters {''.join(vocabulary.symbols)!r}")
         self.spoken = [normal(word) for word in spellings]
@@ -78,7 +79,9 @@ class WordBeam:
             log_add=False,
             criterion_type=decoder.CriterionType.CTC,
         )
-        self._search: Any = decoder.LexiconDecoder(options, trie, model, self.space, BLANK, len(self.spoken), [], False)
+        self._search: Any = decoder.LexiconDecoder(
+            options, trie, model, self.space, vocabulary.blank, len(self.spoken), [], False
+        )
 
     def __call__(self, log_probs: np.ndarray) -> str:
         """(T, V) logarithms of the probabilities of the vocabulary's numbers -> a text; "" where no words fit."""
@@ -107,9 +110,3 @@ def words(path: str | Path) -> Iterator[str]:
         raise UserError(f"{path}: not an ARPA language model, but no text at all: unpack it first") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-
-
-def spelled(word: str, vocabulary: Vocabulary) -> list[int] | None:
-    """The numbers of its characters and the space after it; None where the vocabulary cannot write it."""
-    numbers = vocabulary.encode(normal(word) + SPACE).tolist()
-    return None if UNKNOWN in numbers else numbers

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ def normal(text: str) -> str:
 class Vocabulary:
     """symbols: distinct, without the blank and the unknown."""
 
+    blank: ClassVar[int] = BLANK  # the class of CTC's blank
     symbols: tuple[str, ...]
 
     @classmethod
@@ -41,6 +43,11 @@ class Vocabulary:
     def encode(self, sequence: Iterable[str]) -> np.ndarray:
         """U symbols -> (U,) int32."""
         return np.array([self._numbers.get(symbol, UNKNOWN) for symbol in sequence], np.int32)
+
+    def spell(self, sequence: Iterable[str]) -> list[int] | None:
+        """The numbers of the symbols; None if one of them is unknown."""
+        numbers = self.encode(sequence).tolist()
+        return None if UNKNOWN in numbers else numbers
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """(U,) numbers, none of them the blank -> U symbols."""

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from jepa_speech.features.grid import frames
 from jepa_speech.features.spectral import DIMS
 from jepa_speech.objectives.contract import Objective
-from jepa_speech.text.vocabulary import FIRST
 
 ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # where the config leaves it to the file
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # where it leaves them to the store's texts
@@ -68,7 +67,8 @@ def noise_batch(
             array = -np.sort(-rng.uniform(0.1, 1, shape.shape), -1)
             array *= 0.9 / array.sum(-1, keepdims=True)
         elif name == "text_ids":
-            array = rng.integers(FIRST, FIRST + len(config["objective"]["characters"]), shape.shape)
+            classes = objective.vocabulary.encode("".join(objective.vocabulary.symbols))
+            array = classes[rng.integers(len(classes), size=shape.shape)]
             array[:, characters_of(samples) :] = 0
         elif name == "text_lengths":
             array = np.full(shape.shape, characters_of(samples))

@@ -14,7 +14,7 @@ from jepa_speech.data.stores import Stores
 from jepa_speech.data.transcripts import Transcribed, characters, texts
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import samples
-from jepa_speech.text.vocabulary import Vocabulary
+from jepa_speech.text.tokens import Tokens
 
 LONGEST = samples(35)  # 0.7 s
 BUCKETS = (0.4, 0.7)
@@ -38,7 +38,7 @@ def stores(tmp_path_factory):
 @pytest.mark.parametrize("joined", [False, True])
 def test_batches_hold_the_texts_of_whole_recordings(stores, joined):
     store = Stores([(one.path, 1.0) for one in stores]) if joined else stores[1]
-    vocabulary = Vocabulary(tuple(characters(store)))
+    vocabulary = Tokens.of(characters(store))
     kept = Transcribed(store, vocabulary, LONGEST)
     written = list(texts(store))
     assert kept.without_text == 2 == written.count(None)
@@ -53,7 +53,8 @@ def test_batches_hold_the_texts_of_whole_recordings(stores, joined):
             record, ids = int(batch["record_id"][row]), batch["text_ids"][row]
             length = batch["text_lengths"][row]
             assert not ids[length:].any()
-            found["".join(vocabulary.decode(ids[:length])), int(batch["lengths"][row])] = record
+            text = "".join(vocabulary.tokens[i] for i in ids[:length]).replace("|", " ")
+            found[text, int(batch["lengths"][row])] = record
             np.testing.assert_array_equal(batch["audio"][row, : batch["lengths"][row]], kept.read(record))
     wanted = {
         (text, int(size))
@@ -64,13 +65,13 @@ def test_batches_hold_the_texts_of_whole_recordings(stores, joined):
 
 
 def test_texts_belong_to_the_fingerprint(stores):
-    both = [Transcribed(stores[0], Vocabulary(tuple(symbols)), LONGEST).fingerprint for symbols in ("abc ", "ab ")]
+    both = [Transcribed(stores[0], Tokens.of(symbols), LONGEST).fingerprint for symbols in ("abc ", "ab ")]
     assert both[0] != both[1] != stores[0].fingerprint
 
 
 def test_nothing_to_learn_from(stores):
     with pytest.raises(UserError, match=r"2 have no field `text`.*10 are longer than 0.0255 s"):
-        Transcribed(stores[1], Vocabulary(("a",)), samples(1) + 8)
+        Transcribed(stores[1], Tokens.of("a"), samples(1) + 8)
 
 
 @pytest.mark.parametrize("text", [5, 0, True, ["a", "b"], {"text": "a"}, 1.5])

@@ -140,7 +140,8 @@ def test_every_text_from_elsewhere_is_escaped_in_a_card(tmp_path):
     task = {"figures": {"accuracy": "higher"}, "chosen": bad, "heads": {bad: head}, "chance": 0.1}
     results = {"name": bad, "recipe": {}, "tasks": {bad: task}}
     (run / "probe" / "ours.json").write_text(json.dumps(results))
-    exported = Exported({"model_type": "hubert", "feat_extract_norm": "group"}, {"a": np.zeros(1, np.float32)})
+    theirs = {"model_type": "hubert", "architectures": ["HubertModel"], "feat_extract_norm": "group"}
+    exported = Exported(theirs, {"a": np.zeros(1, np.float32)})
     card = model_card(run, config, 1, exported)
     assert card.count("&lt;b&gt;x") >= 9
     assert not any(piece in card for piece in ("<b>", "<i>", "[a](b)", "`c`"))

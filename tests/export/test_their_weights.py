@@ -90,7 +90,7 @@ def test_a_folder_is_read(tmp_path, arrays):
 @pytest.mark.parametrize(
     ("config", "preprocessor", "says"),
     [
-        (TINY, {"sampling_rate": 8_000}, "preprocessor_config.json: 'sampling_rate' is 8000"),
+        (TINY, {"sampling_rate": 8_000}, r"processor_config.json(: feature_extractor)?: 'sampling_rate' is 8000"),
         (TINY, {"do_normalize": False}, "'do_normalize' is false"),
         (TINY | {"feat_extract_norm": "group", "do_stable_layer_norm": False}, {"do_normalize": False}, ""),
         (TINY, {"do_normalize": True, "sampling_rate": 16_000}, ""),
@@ -102,6 +102,11 @@ def test_a_folder_is_read(tmp_path, arrays):
 def test_a_model_of_other_waves_is_refused(config, preprocessor, says, tmp_path, arrays):
     folder = write_folder(tmp_path / "hf", config, arrays)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    with pytest.raises(UserError, match=says) if says else nullcontext():
+        read_folder(folder)
+    # transformers 5 writes it into the processor's file, and reads that first.
+    (folder / "preprocessor_config.json").write_text(json.dumps({"sampling_rate": 44_100}))
+    (folder / "processor_config.json").write_text(json.dumps({"feature_extractor": preprocessor}))
     with pytest.raises(UserError, match=says) if says else nullcontext():
         read_folder(folder)
 

@@ -74,13 +74,10 @@ def test_held_out_recordings_are_judged_with_nothing_hidden(system, loss):
     (log_p,), frame_lengths = jax.jit(o.emissions)(system.params, {}, batch["audio"], batch["lengths"])
     paths = [np.asarray(row)[:count].argmax(-1) for row, count in zip(log_p, frame_lengths, strict=True)]
     texts = [
-        o.vocabulary.decode(np.asarray(ids)[:n])
+        "".join(o.vocabulary.tokens[i] for i in np.asarray(ids)[:n])
         for ids, n in zip(batch["text_ids"], batch["text_lengths"], strict=True)
     ]
-    counts = [
-        character_errors("".join(text), "".join(o.vocabulary.of_path(path)))
-        for text, path in zip(texts, paths, strict=True)
-    ]
+    counts = [character_errors(text, o.vocabulary.text_of(path)) for text, path in zip(texts, paths, strict=True)]
     assert [first["cer"].total, first["cer"].weight] == np.sum(counts, axis=0).tolist()
 
 

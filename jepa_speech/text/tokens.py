@@ -1,0 +1,111 @@
+"""The tokens of a CTC layer, by class, and the texts that they write: as transformers' Wav2Vec2CTCTokenizer does."""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+
+from jepa_speech.text.vocabulary import REPLACEMENT
+
+SPACE = " "
+# What `clean_up` replaces, in this order.
+CLEANED = {" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'"} | {
+    f" {ending}": ending for ending in ("n't", "'m", "'s", "'ve", "'re")
+}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Config section `vocabulary`.
+
+    tokens: one for each class; a class without a token has "" and is written as unknown_token. blank_token: CTC's
+    blank. unknown_token: what stands for characters that no token writes; "": there is none, and they are left out.
+    delimiter_token: the token between words, "" if there is none; it is written as `space`. lower: texts are written
+    in lower case. clean_up: the space before punctuation and English contractions is removed.
+    """
+
+    tokens: tuple[str, ...]
+    blank_token: str
+    unknown_token: str = ""
+    delimiter_token: str = ""
+    space: str = SPACE
+    lower: bool = False
+    clean_up: bool = False
+
+    @classmethod
+    def of(cls, characters: str) -> "Tokens":
+        """The blank, a token for unknown characters, and one token for each of the characters, in this order."""
+        # "|" and "<pad>" are what transformers expects where nothing else is said.
+        delimiter = SPACE if "|" in characters else "|"
+        unknown = "<unk>" if REPLACEMENT in characters else REPLACEMENT
+        written = (delimiter if character == SPACE else character for character in characters)
+        return cls(("<pad>", unknown, *written), "<pad>", unknown, delimiter)
+
+    def __len__(self) -> int:
+        """How many classes CTC has."""
+        return len(self.tokens)
+
+    @cached_property
+    def blank(self) -> int:
+        """The class of CTC's blank."""
+        return self.tokens.index(self.blank_token)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What a text can be made of."""
+        return tuple(self._numbers)
+
+    def encode(self, text: str) -> np.ndarray:
+        """A text -> (U,) int32, by the longest token that fits.
+
+        A letter that has no token of its own case takes the other case's.
+        """
+        numbers = (self._numbers.get(piece, self._unknown) for piece in self._pieces(text))
+        return np.array([number for number in numbers if number is not None], np.int32)
+
+    def spell(self, text: str) -> list[int] | None:
+        """The classes of a text; None if it has a character that no token writes."""
+        numbers = [self._numbers.get(piece) for piece in self._pieces(text)]
+        return None if None in numbers else numbers
+
+    def text_of(self, path: np.ndarray) -> str:
+        """The text of a CTC path (T,): repeated tokens count once, then blanks are removed."""
+        written = (self.tokens[number] or self.unknown_token for number in path)
+        kept = [token for token, _ in groupby(written) if token and token != self.blank_token]
+        text = "".join(self.space if token == self.delimiter_token else token for token in kept).strip()
+        text = text.lower() if self.lower else text
+        for found, replacement in CLEANED.items() if self.clean_up else ():
+            text = text.replace(found, replacement)
+        return text
+
+    def greedy(self, emissions: np.ndarray) -> str:
+        """The text of the likeliest path of (T, V) log probabilities."""
+        return self.text_of(emissions.argmax(-1))
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        at = 0
+        while at < len(text):
+            size = next((size for size in self._sizes if text[at : at + size] in self._numbers), 1)
+            yield text[at : at + size]
+            at += size
+
+    @cached_property
+    def _unknown(self) -> int | None:
+        known = self.unknown_token in self.tokens and self.unknown_token not in ("", self.blank_token)
+        return self.tokens.index(self.unknown_token) if known else None
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Class of each string that a text can hold; texts are in lower case (`normal`)."""
+        ours = ("", self.blank_token, self.unknown_token)
+        exact = {token: number for number, token in enumerate(self.tokens) if token not in ours}
+        if self.delimiter_token in exact:
+            exact[SPACE] = exact.pop(self.delimiter_token)
+        return {unicodedata.normalize("NFC", token.lower()): number for token, number in exact.items()} | exact
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        return sorted({len(token) for token in self._numbers}, reverse=True)
