@@ -39,13 +39,15 @@ def table_errors(path: str | Path) -> Iterator[None]:
 
 
 def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:
-    """The first column of structs {"bytes", "path"}, as Hugging Face datasets embed audio."""
+    """Returns the column of structs {"bytes", "path"}, as Hugging Face embeds audio; of several "audio" or the first."""
     import pyarrow.types
 
-    for field in table.schema_arrow:
-        if pyarrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            return field.name
-    return None
+    found = [
+        field.name
+        for field in table.schema_arrow
+        if pyarrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+    ]
+    return "audio" if "audio" in found else next(iter(found), None)
 
 
 class _Cells:

@@ -4,9 +4,11 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
 from tones import tone
+from writers import tar_of
 
 from jepa_speech.data.prepare import prepare
 from jepa_speech.data.store import Store
@@ -19,6 +21,7 @@ from jepa_speech.probe.dataset import read_manifest, wave_of
 from jepa_speech.probe.extract import layers_of
 from jepa_speech.probe.phones import frame_phones
 from jepa_speech.probe.segments import Phones, segments, within
+from jepa_speech.probe.splits import manifests_of
 
 CUT = {"id": "c", "type": "MonoCut", "start": 0.5, "duration": 0.75, "channel": 0,
        "supervisions": [{"start": 0.0, "duration": 0.75, "text": "a Cut"}],
@@ -77,6 +80,54 @@ def test_a_stretch_has_features_of_its_own_in_the_cache(folder, tmp_path):
     for _ in range(2):
         assert [layers_of(u.entry, extract, cache).shape[1] for u in both] == [75, 25]
     assert calls == [24_000, 8_000]
+
+
+def test_recordings_in_one_file_have_their_own_features_and_phones(folder, tmp_path):
+    """In an archive or table, the path is the same for all."""
+    names = ["a.wav", "sub/c.wav"]
+    archive = tar_of(tmp_path / "test.tar", {name: (folder / name).read_bytes() for name in names})
+    rows = [{"audio": {"bytes": (folder / name).read_bytes(), "path": name}} for name in names]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "test.parquet")
+    write_jsonl(tmp_path / "phones.jsonl", [{"audio_path": name, "phones": [[name[-5], 0.0, 1.0]]} for name in names])
+    cache = Cache(tmp_path / "cache", "system")
+    for manifest in (archive, tmp_path / "test.parquet"):
+        utterances = Phones(tmp_path).of(read_manifest(manifest))
+        assert [u.target for u in utterances] == [[("a", 0.0, 1.0)], [("c", 0.0, 1.0)]]
+        for utterance in utterances:
+            wave = wave_of(utterance.entry)
+            found = layers_of(utterance.entry, lambda wave, rate: [wave[:32_000:320, None]], cache)
+            np.testing.assert_array_equal(found[0, :, 0], wave[::320])
+    assert len(list(tmp_path.glob("cache/*/*.npy"))) == 2  # contents are the same in both
+
+
+SPLIT_NAMES = {
+    "train.manifest.jsonl": ["train.manifest.jsonl", "train.jsonl", "train.tsv", "train/"],
+    "train.manifest.csv": ["train.manifest.csv", "train.csv"],
+    "train.tsv": ["train.tsv", "train.wrd", "train.ltr", "dev.tsv", "validated.tsv", "train/"],
+    "train.jsonl.gz": ["train.jsonl.gz", "train.txt"],
+    "x_cuts_train.jsonl.gz": ["x_cuts_train.jsonl.gz", "x_supervisions_train.jsonl.gz", "x_recordings_train.jsonl.gz"],
+    "train-00000-of-00001.parquet": ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"],
+    "train": ["train/", "test/", "mytrain.csv", "train.csv.bak", ".train.csv"],
+    "several": ["train.csv", "train.json"],
+    "none": ["test.csv", "sid.train.manifest.jsonl"],
+}
+
+
+@pytest.mark.parametrize("wanted", SPLIT_NAMES)
+def test_where_a_split_is(wanted, tmp_path):
+    for name in SPLIT_NAMES[wanted]:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    if wanted == "several":
+        with pytest.raises(UserError, match=r"train.csv and train.json could each be the train split"):
+            manifests_of(tmp_path, "train")
+    elif wanted == "none":
+        with pytest.raises(UserError, match=r"train.manifest.jsonl: no such file, nor train with .tsv"):
+            manifests_of(tmp_path, "train")
+        assert manifests_of(tmp_path, "train", "sid.") == [tmp_path / "sid.train.manifest.jsonl"]
+    else:
+        assert manifests_of(tmp_path, "train") == [tmp_path / wanted]
+    if wanted == "train.tsv":
+        assert manifests_of(tmp_path, "valid") == [tmp_path / "dev.tsv"]
 
 
 @pytest.mark.parametrize(

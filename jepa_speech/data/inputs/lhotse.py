@@ -1,4 +1,4 @@
-"""Lhotse's cuts: a stretch of one channel of a recording, with what was said in it."""
+"""Lhotse's recordings, and its cuts: a stretch of one channel of a recording, with what was said in it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,16 @@ LABELS = ("speaker", "language", "gender")
 
 def is_cut(row: dict[str, Any]) -> bool:
     return isinstance(row.get("recording"), dict) or str(row.get("type")) in ("MonoCut", "MultiCut", "MixedCut")
+
+
+def is_recording(row: dict[str, Any]) -> bool:
+    return {"id", "sources", "sampling_rate"} <= row.keys()
+
+
+def whole(recording: dict[str, Any]) -> dict[str, Any]:
+    """Returns a recording as a cut of all of it."""
+    times = {"start": 0, "duration": recording.get("duration")}
+    return {"id": recording["id"], **times, "channel": recording.get("channel_ids"), "recording": recording}
 
 
 def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from jepa_speech.data.inputs import jsonl, lhotse
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.line_index import LineIndex, Twice
 from jepa_speech.data.inputs.lines import UTF8_MARK, lines, not_utf8
@@ -18,10 +19,6 @@ from jepa_speech.errors import UserError
 from jepa_speech.files import loads
 
 NAMES = ("recordings", "supervisions")
-
-
-def is_recording(row: Any) -> bool:
-    return isinstance(row, dict) and {"id", "sources", "sampling_rate"} <= row.keys()
 
 
 def is_supervision(row: Any) -> bool:
@@ -36,7 +33,11 @@ def looks_like_one(head: bytes) -> bool:
         row = loads(head.removeprefix(UTF8_MARK).lstrip().partition(b"\n")[0])
     except ValueError:
         return False
-    return is_recording(row) or is_supervision(row)
+    return _is_recording(row) or is_supervision(row)
+
+
+def _is_recording(row: Any) -> bool:
+    return isinstance(row, dict) and lhotse.is_recording(row)
 
 
 def in_folder(folder: Path) -> Path | None:
@@ -62,7 +63,7 @@ def listed(path: Path, reading: Reading) -> Iterator[Entry]:
     """
     path = in_folder(path) or path
     other, first = partner(path), next((_row(line)[0] for _, line in lines(path)), None)
-    if is_recording(first):
+    if _is_recording(first):
         recordings, supervisions = path, other
     else:
         recordings, supervisions = other, path
@@ -72,10 +73,7 @@ def listed(path: Path, reading: Reading) -> Iterator[Entry]:
                 "recordings in place of supervisions"
             )
     if supervisions is None:
-        rows = Rows(recordings, reading)
-        for number, line in lines(recordings):
-            row, wrong = _row(line)
-            yield rows.at(number).refused("bad_json", wrong) if wrong else rows.entry(number, _whole(row))
+        yield from jsonl.listed(recordings, reading)
         return
     rows = Rows(supervisions, reading)
     with closing(LineIndex.of_any(recordings, _by_id)) as index:
@@ -107,17 +105,9 @@ def _segment(rows: Rows, number: int, line: bytes, recordings: LineIndex) -> Ent
     )
 
 
-def _whole(recording: Any) -> Any:
-    """Returns a recording as a cut of all of it; what is no recording as it is."""
-    if not is_recording(recording):
-        return recording
-    times = {"start": 0, "duration": recording.get("duration")}
-    return {"id": recording["id"], **times, "channel": recording.get("channel_ids"), "recording": recording}
-
-
 def _by_id(line: bytes) -> tuple[bytes, bytes]:
     row = _row(line)[0]
-    if not is_recording(row):
+    if not _is_recording(row):
         return b"", b""
     return str(row["id"]).encode("utf-8", "surrogatepass"), line.strip()
 

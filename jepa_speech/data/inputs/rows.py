@@ -33,10 +33,12 @@ class Rows:
         return Entry(source="", line=line, manifest=self.manifest)
 
     def entry(self, line: int, row: Any) -> Entry:
-        """Returns the entry of a row of Lhotse's cuts, of WeNet's list, or of any other keys (see docs/data.md)."""
+        """Returns the entry of a cut or recording of Lhotse, of a row of WeNet's list or any other (docs/data.md)."""
         entry, folder = self.at(line), self._recipe
         if not isinstance(row, dict):
             return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
+        if lhotse.is_recording(row):
+            row = lhotse.whole(row)
         if lhotse.is_cut(row):
             entry = lhotse.entry(entry, row, self.passed)
         elif all(key in row for key in WENET):
@@ -49,6 +51,8 @@ class Rows:
         """Returns the entry of a row of SpeechBrain's .csv or .json, whose segments are in samples."""
         if not isinstance(row, dict):
             return self.at(line).refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
+        if row.get("offset") is not None:  # NeMo's, with an ID
+            return self.entry(line, row)
         entry, start, stop = speechbrain.entry(self.at(line), row)
         return speechbrain.cut(self._located(entry, self._recipe), start, stop)
 
@@ -70,7 +74,7 @@ class Rows:
             return entry.refused("bad_duration", wrong)
         entry = entry.labelled(row, (key, "duration", "offset"))
         if offset is None:
-            if any(is_number(row.get(key)) for key in ("start", "end")):
+            if any(is_number(row.get(key)) for key in ("start", "end", "stop")):
                 self.passed.add("segment", Path(self.manifest).name, f"{self.manifest}:{entry.line}")
             return entry.but(duration=duration)
         return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it

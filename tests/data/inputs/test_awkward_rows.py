@@ -290,3 +290,16 @@ def test_metadata_in_folders_of_a_folder(tmp_path):
     jsonl(tmp_path / "test" / "metadata.jsonl", [{"file_name": "x.wav"}])
     with pytest.raises(UserError, match="are both there; name the one to read"):
         list(entries([tmp_path]))
+
+
+def test_an_id_beside_an_offset_is_nemo_s(tmp_path):
+    write_tones(tmp_path, 1)
+    (entry,) = listed(tmp_path, "m.csv", f"ID,path,offset,duration\nu,{WAV},0.05,0.1\n")
+    assert (entry.start, entry.seconds, entry.labels) == (0.05, 0.1, {"manifest_id": "u"})
+
+
+def test_an_array_of_recordings(tmp_path):
+    write_tones(tmp_path, 2)
+    rows = [recording("a"), recording("b", "tone001.wav")]
+    found = listed(tmp_path, "recordings.json", json.dumps(rows, indent=2))
+    assert [(entry.source, entry.reason) for entry in found] == [(WAV, ""), ("tone001.wav", "")]
