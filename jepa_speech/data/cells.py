@@ -39,7 +39,7 @@ def table_errors(path: str | Path) -> Iterator[None]:
 
 
 def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:
-    """Returns the column of structs {"bytes", "path"}, as Hugging Face embeds audio; of several "audio" or the first."""
+    """Returns the column of {"bytes", "path"}, as Hugging Face embeds audio; of several "audio" or the first."""
     import pyarrow.types
 
     found = [

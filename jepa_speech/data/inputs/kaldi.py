@@ -48,7 +48,7 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
             except Twice as error:
                 entry = entry.refused("duplicate", str(error))
             entry = _labelled(entry, name, labels)
-            yield entry if entry.reason else _file(entry, rest.strip(), base, bounds)
+            yield entry if entry.reason else reading.advised(_file(entry, rest.strip(), base, bounds))
         for file in labels.values():
             count, first = file.unused()
             if count:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jepa_speech.data.inputs.entry import Bounds
+from jepa_speech.data.inputs.entry import Bounds, Entry
 from jepa_speech.data.inputs.passed_over import PassedOver
 
 
@@ -27,3 +27,9 @@ class Reading:
     def base(self, folder: Path) -> Path:
         """Returns the folder to which paths written by a recipe are relative: `root`, by default `folder`."""
         return Path(self.root or folder).absolute()
+
+    def advised(self, entry: Entry) -> Entry:
+        """Returns the entry of a recipe's path; if it is missing without `root`, its detail names the option."""
+        if entry.reason != "missing" or self.root or os.path.isabs(entry.source):  # noqa: PTH117
+            return entry
+        return entry.refused("missing", f"{entry.detail}; --root DIR is where paths of a recipe begin")

@@ -24,7 +24,7 @@ class Rows:
     """
 
     def __init__(self, manifest: Path, reading: Reading, audio: str = "") -> None:
-        self.manifest, self.passed = str(manifest), reading.passed
+        self.manifest, self.passed, self._reading = str(manifest), reading.passed, reading
         self._folder, self._recipe = manifest.parent / audio, reading.base(manifest.parent)
         self._bounds = reading.bounds(manifest.parent)
 
@@ -61,7 +61,8 @@ class Rows:
             return entry
         if URL.match(entry.source):
             return entry.refused("refused", f"a URL ({entry.source[:60]}): only files are read; download it first")
-        return self._bounds.located(entry.but(path=str(folder / entry.source)))
+        entry = self._bounds.located(entry.but(path=str(folder / entry.source)))
+        return self._reading.advised(entry) if folder is self._recipe else entry
 
     def _flat(self, entry: Entry, row: dict[str, Any]) -> Entry:
         key = next((key for key in PATH_KEYS if _named(row.get(key))), "")

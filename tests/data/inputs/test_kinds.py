@@ -142,7 +142,9 @@ def test_paths_of_recipes_are_relative_to_root(clips, tmp_path):
     (tmp_path / "data" / "wav.scp").write_text(f"a corpus/{clips[0]['name']}.flac\n")
     cut = lhotse_cut(clips[0], f"corpus/{clips[0]['name']}.flac", 0.0, clips[0]["duration"])
     inputs = [tmp_path / "data", jsonl(tmp_path / "data" / "cuts.jsonl", [cut])]
-    assert [entry.reason for entry in entries(inputs)] == ["missing"] * 2
+    found = list(entries(inputs))
+    assert [entry.reason for entry in found] == ["missing"] * 2
+    assert all("--root DIR is where paths of a recipe begin" in entry.detail for entry in found)
     assert [entry.reason for entry in entries(inputs, tmp_path)] == [""] * 2
 
 
