@@ -115,10 +115,11 @@ def test_json_holds_what_is_known_when_the_verb_fails(monkeypatch, tmp_path):
 
 FROZEN = """
 import gc, sys
+before = gc.get_freeze_count()  # Python 3.12 freezes some objects of its own
 from jepa_speech import cli
-assert cli.main(["inspect", "nowhere"]) == 1 and not gc.get_freeze_count()
+assert cli.main(["inspect", "nowhere"]) == 1 and gc.get_freeze_count() == before
 sys.argv = ["jepa-speech", "inspect", "nowhere"]
-assert cli.main() == 1 and gc.get_freeze_count()
+assert cli.main() == 1 and gc.get_freeze_count() > before
 """
 
 
