@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.cli import import_hf
 from jepa_speech.cli.commands import add_kinds
 
-HELP = "make a run folder of a public checkpoint of wav2vec 2.0, HuBERT, WavLM or data2vec, or of an export"
+HELP = "make a run folder of a public checkpoint of transformers' speech models, or of an export"
 EXAMPLE = import_hf.EXAMPLE
 KINDS = {"hf": import_hf}
 

@@ -211,8 +211,8 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
     """The newest checkpoint of a run folder, or, with `best`, the one that the run's `train.best` kept, if it did; of
     RUN/checkpoints/STEP always that one.
 
-    Or a folder of Wav2Vec2, HuBERT, WavLM or Data2VecAudio that transformers wrote, or that `jepa-speech export hf`
-    wrote, as `jepa-speech import hf` would make a run of it (step 0).
+    Or a folder of one of the model types that docs/export.md lists, written by transformers or by `jepa-speech export
+    hf`, as `jepa-speech import hf` would make a run of it (step 0).
 
     Raises UserError if the folder is neither, or if the checkpoint is missing, damaged or of another architecture.
     """

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from checkpoints import TINY, toy_arrays, write_folder
+from toys import CONFIGS as CONFIG_FILES
 
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder
@@ -18,6 +19,7 @@ from jepa_speech.export.their_weights import read_folder
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.system import system
+from jepa_speech.train.configfile import load_config
 
 OWN = {
     "model_type": "jepa_speech",
@@ -166,6 +168,13 @@ def test_another_value_that_cannot_be_is_named(kind, change, folders, monkeypatc
 )
 def test_what_is_not_implemented_is_refused_by_the_key_that_says_so(kind, change, says, folders, monkeypatch):
     assert re.search(says, refused(folders[kind], change, monkeypatch))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "jepa_speech"])
+def test_fine_tuning_begins_from_a_config_of_which_most_keys_are_missing(kind, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 48, "num_attention_heads": 3}))
+    encoder = load_config(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
+    assert (encoder.width, encoder.heads) == (48, 3)
 
 
 def test_keys_that_change_nothing_are_not_looked_at():
