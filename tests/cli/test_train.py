@@ -53,6 +53,12 @@ def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     assert list((run / "tensorboard").iterdir())
     assert train(made, run) == 0
     assert capsys.readouterr().out == f"{run} is finished: step 4 of 4; nothing to do\n"
+    # As an earlier version wrote it.
+    for key in ("data.heldout", "data.min_seconds", "init_from", "inputs.heldout", "crc"):
+        section, _, name = key.rpartition(".")
+        del (config[section] if section else config)[name]
+    (run / "config.json").write_text(json.dumps(config))
+    assert train(made, run) == 0 and "is finished: step 4 of 4" in capsys.readouterr().out
     assert train(made, run, "--from-step", "3") == 2
     assert "--from-step 3: " in (said := capsys.readouterr().err) and "no such checkpoint; there are 2, 4" in said
     assert train(made, run, encoder__width="32") == 1

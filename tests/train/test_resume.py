@@ -118,4 +118,4 @@ def test_init_from_takes_what_fits(whole, tmp_path, capsys):
     np.testing.assert_array_equal(weights["params/in/kernel"], final_state(whole)["params/in/kernel"])
     assert "7 arrays taken, 0 of this model stay fresh, 0 of that run" in capsys.readouterr().out
     train(config, ToyObjective(width=5), toy_batches(config), tmp_path / "narrow")
-    assert "1 arrays taken, 6 of this model stay fresh, 6 of that run" in capsys.readouterr().out
+    assert "1 array taken, 6 of this model stay fresh, 6 of that run" in capsys.readouterr().out
