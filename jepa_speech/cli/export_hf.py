@@ -1,6 +1,7 @@
 """`jepa-speech export hf`: a run folder → a folder that transformers loads."""
 
 import argparse
+import sys
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
@@ -34,5 +35,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     print(
         f"{options.out}: {results['class']} of step {model.step}, {results['parameters'] / 1e6:.2f}M parameters; "
         f"fill in the licence in {options.out}/README.md"
+    )
+    print(
+        f"{options.out} lacks heads of pretraining, the teacher, λ and the optimizer's state: to continue training, "
+        f"keep {options.checkpoint}",
+        file=sys.stderr,
     )
     return results

@@ -62,6 +62,10 @@ from zero, so the last frames of a padded row hear it, and through attention all
 PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
 """
 
+KEEP = """To continue training, use the run folder. This folder lacks the heads of pretraining (cluster head, predictor,
+quantizer), the teacher, λ and the optimizer's state: `jepa-speech import hf` draws heads anew, copies the encoder as
+teacher, and sets λ to 0 where a cluster head belongs to the objective gmm_jepa.
+"""
 # The largest difference on speech, as a share of a layer's root mean square, by kind of encoder, as in docs/export.md.
 LARGEST = {"logmel": "1e-4", "conv": "1e-5", "theirs": "1e-4"}
 CAUSES = {
@@ -92,6 +96,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
         advice(exported.config),
         exactness(exported.config),
         f"## Where it comes from\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
+        KEEP,
         "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "
         "recordings' licences ask for.\n",
         f"## Results\n\n{results(run)}",

@@ -80,7 +80,9 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
     assert main(["export", "hf", checkpoint, "--out", str(out), "--json", str(tmp_path / "said.json")]) == 0
     said = json.loads((tmp_path / "said.json").read_text())
     assert sorted(said["files"]) == sorted(path.name for path in out.iterdir())
-    assert said["class"] == "HubertModel" and "fill in the licence" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert said["class"] == "HubertModel" and "fill in the licence" in shown.out
+    assert f"the teacher, λ and the optimizer's state: to continue training, keep {checkpoint}" in shown.err
 
     config, arrays = read_folder(out)
     assert config["feat_extract_norm"] == "group"
@@ -98,6 +100,7 @@ def test_the_folder_and_its_card(run, tmp_path, capsys):
         digest,
         "| data | speech; store fingerprint f00d |",
         "license: unknown",
+        "This folder lacks the heads of pretraining",
         "## Licence",
         "| ours | phones | layer 1 | accuracy | 42.1 [41.0, 43.0] | 10.0 |",
     ]
