@@ -39,7 +39,7 @@ def get_config(run: str = "") -> ConfigDict:
     config = wav2vec2()
     del config.quantizer
     theirs = take_encoder(config, run) if run else {}
-    if config.encoder.name == "wav2vec2":
+    if config.encoder.name in ("wav2vec2", "wav2vec2_conformer"):
         config.encoder.update(layerdrop=0.1, activation_dropout=0.1)
     config.data.update(batch_seconds=1600.0, buckets=(4.0, 8.0, 12.0, 16.0))
     config.train.update(steps=13_000)

@@ -1,14 +1,18 @@
-"""w2v-BERT (arXiv 2108.06209, table 1): `configs/w2v_bert.py` is XL (0.6B), `:xxl` XXL (1.0B).
+"""w2v-BERT (arXiv 2108.06209, table 1): `configs/w2v_bert.py` is XL (0.6B), `:xxl` XXL (1.0B), and `:v2` has the
+encoder of `facebook/w2v-bert-2.0` (0.6B), to train on from it with `--config.init_from=DIR`.
 
     jepa-speech train --config configs/w2v_bert.py --workdir runs/w2v_bert --config.data.store=STORE
 
 The paper gives a transformer schedule with a peak of 2e-3 and 25k steps of warm-up over batches of 2048 utterances.
 """
 
+from dataclasses import asdict
+
 from base import get_config as base
 from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.conformer_encoders import Wav2Vec2BertConfig
 
 
 def get_config(variant: str = "xl") -> ConfigDict:
@@ -35,6 +39,9 @@ def get_config(variant: str = "xl") -> ConfigDict:
     config.train.steps = 400_000
     if variant == "xxl":
         config.encoder.blocks = 42
+    elif variant == "v2":
+        config.encoder = ConfigDict(asdict(Wav2Vec2BertConfig(dtype="bfloat16")))
+        config.mask.fill = "learned"
     elif variant != "xl":
-        raise UsageError(f"unknown variant {variant!r}: xl or xxl")
+        raise UsageError(f"unknown variant {variant!r}: xl, xxl or v2")
     return config

@@ -1,13 +1,19 @@
-"""wav2vec 2.0 (arXiv 2006.11477, section 4.2): `configs/wav2vec2.py` is Base, `:large` Large.
+"""wav2vec 2.0 (arXiv 2006.11477, section 4.2): `configs/wav2vec2.py` is Base, `:large` Large, `:conformer` Large on the
+conformer of `facebook/wav2vec2-conformer-rel-pos-large` (`--config.encoder.positions=rotary`: that of `-rope-large`).
 
-jepa-speech train --config configs/wav2vec2.py --workdir runs/wav2vec2 --config.data.store=STORE
+    jepa-speech train --config configs/wav2vec2.py --workdir runs/wav2vec2 --config.data.store=STORE
+
+`--config.init_from=DIR` trains on from an imported run, or from the folder of a model that transformers wrote.
 """
+
+from dataclasses import asdict
 
 from base import get_config as base
 from hubert import large, wav2vec2_encoder
 from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.conformer_encoders import Wav2Vec2ConformerConfig
 
 
 def get_config(variant: str = "base") -> ConfigDict:
@@ -29,11 +35,13 @@ def get_config(variant: str = "base") -> ConfigDict:
     config.quantizer = ConfigDict({"groups": 2, "codes": 320, "width": 256, "temperature": (2.0, 0.999995, 0.5)})
     config.optim.update(learning_rate=5e-4, warmup_steps=32_000, schedule="linear", clip=0.0)
     config.train.steps = 400_000
-    if variant == "large":
+    if variant in ("large", "conformer"):
         large(config)
         config.objective.update(projection=768, feature_penalty=0.0)
         config.quantizer.update(width=768, temperature=(2.0, 0.999995, 0.1))
         config.optim.learning_rate = 3e-4
     elif variant != "base":
-        raise UsageError(f"unknown variant {variant!r}: base or large")
+        raise UsageError(f"unknown variant {variant!r}: base, large or conformer")
+    if variant == "conformer":
+        config.encoder = ConfigDict(asdict(Wav2Vec2ConformerConfig(dtype="bfloat16")))
     return config

@@ -46,9 +46,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     **named(
         "facebook/wav2vec2-large-lv60 facebook/wav2vec2-large-960h-lv60-self facebook/wav2vec2-large-robust "
         "facebook/wav2vec2-large-xlsr-53 facebook/wav2vec2-xls-r-300m facebook/wav2vec2-xls-r-1b "
-        "facebook/wav2vec2-xls-r-2b facebook/mms-300m",
+        "facebook/wav2vec2-xls-r-2b facebook/mms-300m facebook/mms-1b",
         LAYER,
         model_type="wav2vec2",
+    ),
+    **named(
+        "facebook/mms-1b-all facebook/mms-1b-fl102 facebook/mms-1b-l1107",
+        LAYER,
+        model_type="wav2vec2",
+        adapter_attn_dim=16,
     ),
     **named("facebook/hubert-base-ls960 utter-project/mHuBERT-147", GROUP, model_type="hubert"),
     **named(
@@ -68,6 +74,33 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         DATA2VEC,
         model_type="data2vec-audio",
     ),
+}
+# Those that nn/conformer_encoders.py computes: compared in tests/parity/test_conformers.py.
+CONFORMER = LAYER | {"hidden_act": "swish", "conv_depthwise_kernel_size": 31, "add_adapter": False}
+CONFORMERS: dict[str, dict[str, Any]] = {
+    "facebook/wav2vec2-conformer-rel-pos-large": {
+        **CONFORMER,
+        "model_type": "wav2vec2-conformer",
+        "position_embeddings_type": "relative",
+    },
+    "facebook/wav2vec2-conformer-rope-large": {
+        **CONFORMER,
+        "model_type": "wav2vec2-conformer",
+        "position_embeddings_type": "rotary",
+        "rotary_embedding_base": 10_000,
+    },
+    "facebook/w2v-bert-2.0": {
+        "model_type": "wav2vec2-bert",
+        "hidden_act": "swish",
+        "layer_norm_eps": 1e-5,
+        "conv_depthwise_kernel_size": 31,
+        "feature_projection_input_dim": 160,
+        "position_embeddings_type": "relative_key",
+        "left_max_position_embeddings": 64,
+        "right_max_position_embeddings": 8,
+        "add_adapter": False,
+        "use_intermediate_ffn_before_adapter": False,
+    },
 }
 # The key that says why, and the config.
 UNSUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {

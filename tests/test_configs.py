@@ -34,6 +34,7 @@ SMALL = [
 ]
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
+PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2"]
 
 
 def built(name: str):

@@ -26,11 +26,17 @@ EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="with config.json and safetensors; nothing is downloaded")
     parser.add_argument("--out", required=True, metavar="RUN", help="a new folder")
+    parser.add_argument(
+        "--adapter",
+        default="",
+        metavar="LANG",
+        help="of MMS: take the adapters of this language from adapter.LANG.safetensors (default: those in the weights)",
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     refuse_foreign(Path(options.out))
-    config, _, params, slow, imported = imported_model(options.folder)
+    config, _, params, slow, imported = imported_model(options.folder, options.adapter)
     save(Path(options.out), config, params, slow)
     taken = {"encoder": imported.encoder} | imported.extra
     results = {

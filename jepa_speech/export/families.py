@@ -7,6 +7,20 @@ A new type is a new entry: its class, its config keys, how they make config sect
 from typing import Any
 
 from jepa_speech.export.family import Config, Family, Keys, Multiple, Place, taken
+from jepa_speech.export.their_conformers import (
+    BERT_KEYS,
+    BERT_NAMES,
+    BERT_ONLY,
+    CONFORMER_KEYS,
+    CONFORMER_NAMES,
+    CONFORMER_ONLY,
+    UNUSED,
+    bert_section,
+    block_places,
+    conformer_places,
+    conformer_section,
+)
+from jepa_speech.export.their_conformers import MULTIPLES as CONFORMER_MULTIPLES
 from jepa_speech.export.their_wav2vec2 import (
     ADAPTER,
     BATCH_NORM,
@@ -17,7 +31,7 @@ from jepa_speech.export.their_wav2vec2 import (
     KEYS,
     PUBLISHED,
     WAVLM_KEYS,
-    conv_places,
+    adapter_places,
     conv_section,
     data2vec_places,
     data2vec_section,
@@ -25,6 +39,7 @@ from jepa_speech.export.their_wav2vec2 import (
     wavlm_places,
     wavlm_section,
 )
+from jepa_speech.features.kaldi import BANDS
 
 OWN = "jepa_speech"  # the model type of our own encoder
 OWN_KEYS: Keys = (
@@ -72,11 +87,12 @@ WAV2VEC2 = Family(
     "wav2vec2",
     CONV_KEYS,
     CODES,
-    PUBLISHED | ADAPTER | BLOCK_ADAPTERS,
+    PUBLISHED | ADAPTER,
     conv_section,
-    conv_places,
+    adapter_places,
     MULTIPLES,
     heads=WAV2VEC2_HEADS,
+    nullable=(BLOCK_ADAPTERS,),
 )
 FAMILIES: dict[str, Family] = {
     "wav2vec2": WAV2VEC2,
@@ -86,7 +102,7 @@ FAMILIES: dict[str, Family] = {
         objective="hubert",
         keys=CONV_KEYS + HUBERT_KEYS,
         more={BATCH_NORM: False},
-        only=PUBLISHED | BLOCK_ADAPTERS,
+        only=PUBLISHED,
         section=hubert_section,
         heads={},
     ),
@@ -100,16 +116,15 @@ FAMILIES: dict[str, Family] = {
         section=wavlm_section,
         places=wavlm_places,
         heads={},
+        nullable=(),
     ),
-    "unispeech": WAV2VEC2._replace(
-        architecture="UniSpeechModel", prefix="unispeech.", only=PUBLISHED | BLOCK_ADAPTERS, heads={}
-    ),
+    "unispeech": WAV2VEC2._replace(architecture="UniSpeechModel", prefix="unispeech.", only=PUBLISHED, heads={}),
     "unispeech-sat": WAV2VEC2._replace(
         architecture="UniSpeechSatModel",
         prefix="unispeech_sat.",
         objective="hubert",
         more={},
-        only=PUBLISHED | BLOCK_ADAPTERS,
+        only=PUBLISHED,
         heads={},
     ),
     "data2vec-audio": WAV2VEC2._replace(
@@ -122,6 +137,34 @@ FAMILIES: dict[str, Family] = {
         section=data2vec_section,
         places=data2vec_places,
         heads={},
+        nullable=(),
+    ),
+    "wav2vec2-conformer": Family(
+        "Wav2Vec2ConformerModel",
+        "wav2vec2_conformer.",
+        "wav2vec2",
+        CONFORMER_KEYS,
+        CODES,
+        CONFORMER_ONLY,
+        conformer_section,
+        conformer_places,
+        CONFORMER_MULTIPLES,
+        CONFORMER_NAMES,
+        WAV2VEC2_HEADS,
+        unused=(UNUSED,),
+    ),
+    "wav2vec2-bert": Family(
+        "Wav2Vec2BertModel",
+        "wav2vec2_bert.",
+        "w2v_bert",
+        BERT_KEYS,
+        {},
+        BERT_ONLY,
+        bert_section,
+        block_places,
+        CONFORMER_MULTIPLES,
+        BERT_NAMES,
+        extractor={"num_mel_bins": BANDS, "stride": 2},
     ),
     OWN: Family(
         "JepaSpeechModel",

@@ -23,13 +23,10 @@ class Place(NamedTuple):
 
 
 class Only(NamedTuple):
-    """values: those of a key that can be read, the default first. works: what to do about another value. needs: the key
-    counts only if this other key is true; "" for always.
-    """
+    """values: those of a key that can be read, the default first. works: what to do about another value."""
 
     values: tuple[Any, ...]
     works: str
-    needs: str = ""
 
 
 class Multiple(NamedTuple):
@@ -47,7 +44,9 @@ class Family(NamedTuple):
     objective: that training continues with. keys: of config section `encoder`. more: other keys that are read, and
     their defaults. only: keys that change what the encoder computes, and what they may be. section: config section
     `encoder` of a checked config. places: where the arrays show sizes. multiples: of sizes. names: of arrays. heads:
-    arrays outside the encoder that the objective has, too, and their paths there.
+    arrays outside the encoder that the objective has, too, and their paths there. nullable: whole numbers that may be
+    null or missing. unused: beginnings of the names of arrays that transformers never computes with. extractor: what
+    keys of preprocessor_config.json must be.
     """
 
     architecture: str
@@ -61,6 +60,9 @@ class Family(NamedTuple):
     multiples: tuple[Multiple, ...]
     names: Names = WAV2VEC2_NAMES
     heads: Mapping[str, tuple[str, ...]] = {}
+    nullable: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    extractor: Mapping[str, int] = {}
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -11,21 +11,25 @@ import numpy as np
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
-from jepa_speech.export import own_encoder
+from jepa_speech.export import own_encoder, their_conformers
 from jepa_speech.export.families import FAMILIES, OWN
 from jepa_speech.export.safetensors import write_safetensors
 from jepa_speech.export.their_names import AXES, BATCH_NORM, their_name, turned
 from jepa_speech.export.their_wav2vec2 import BATCH_NORM as BATCH_NORM_KEY
-from jepa_speech.export.their_wav2vec2 import PUBLISHED
+from jepa_speech.export.their_wav2vec2 import BLOCK_ADAPTERS, PUBLISHED
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.features.kaldi import BANDS
 from jepa_speech.files import as_json, write_text
 from jepa_speech.nn.batch_norm import EPSILON
+from jepa_speech.nn.conformer_encoders import Wav2Vec2ConformerConfig
 from jepa_speech.nn.conv_stack import CONVOLUTIONS
 from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.module import Params
 from jepa_speech.nn.system import encoder_config
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.ownership import refuse_existing
+
+CONFORMERS = {"wav2vec2_conformer": "wav2vec2-conformer", "wav2vec2_bert": "wav2vec2-bert"}
 
 
 class Exported(NamedTuple):
@@ -43,17 +47,20 @@ def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
 
     Raises UserError where neither transformers nor the torch code here has such an architecture.
     """
-    if isinstance(encoder_config(config["encoder"])[0], EncoderConfig):
+    section, _ = encoder_config(config["encoder"])
+    if isinstance(section, EncoderConfig):
         return Exported(*own_encoder.to_torch(config, encoder))
-    kind, section = model_type(config), from_section(Wav2Vec2Config, config["encoder"], "encoder")
+    kind = model_type(config)
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(encoder):
         name = their_name(path, FAMILIES[kind].names)
         array = turned(name, np.asarray(leaf, np.float32))
-        axes = next((axes for end, axes in AXES.items() if name.endswith(end)), array.shape)
-        arrays[name] = array.reshape(axes)
+        axes = next((axes for end, axes in AXES.items() if name.endswith(end)), ())
+        arrays[name] = np.expand_dims(array, axes)
     if section.positions == "scaled":
         arrays |= statistics(section.width)
+    if isinstance(section, Wav2Vec2ConformerConfig):
+        arrays |= their_conformers.unread(section)
     theirs = their_config(kind, section)
     if "masked_spec_embed" not in arrays:  # mask.fill = random: there is no embedding to mask with
         theirs["mask_time_prob"] = 0.0
@@ -75,9 +82,12 @@ def model_type(config: Mapping[str, Any]) -> str:
     Raises UserError for an encoder that is none of them.
     """
     name = config["encoder"]["name"]
+    if name in CONFORMERS:
+        return CONFORMERS[name]
     works = (
-        "what works is encoder.name = wav2vec2 with encoder.frontend = conv, encoder.name = conformer or transformer, "
-        "and, for every encoder, `jepa-speech export stablehlo` and `jepa-speech embed`"
+        "what works is encoder.name = wav2vec2 with encoder.frontend = conv, encoder.name = wav2vec2_conformer, "
+        "wav2vec2_bert, conformer or transformer, and, for every encoder, `jepa-speech export stablehlo` and "
+        "`jepa-speech embed`"
     )
     if name != "wav2vec2":
         raise UserError(f"encoder.name = {name}: transformers has no such architecture; {works}")
@@ -85,12 +95,15 @@ def model_type(config: Mapping[str, Any]) -> str:
     if encoder.frontend != "conv":
         raise UserError(f"encoder.frontend = {encoder.frontend}: transformers has no such architecture; {works}")
     if encoder.positions == "stacked":
-        only = {"norm": "layer", "pre_norm": False, "relative_bias": False, "feature_norm": True}
+        only = {"norm": "layer", "pre_norm": False, "relative_bias": False, "feature_norm": True, "adapter": 0}
         check_only(encoder, only, "data2vec", "encoder.positions = stacked")
         return "data2vec-audio"
     if encoder.relative_bias:
-        check_only(encoder, {"positions": "conv", "feature_norm": True}, "WavLM", "encoder.relative_bias = True")
+        only = {"positions": "conv", "feature_norm": True, "adapter": 0}
+        check_only(encoder, only, "WavLM", "encoder.relative_bias = True")
         return "wavlm"
+    if encoder.adapter:
+        check_only(encoder, {"pre_norm": True}, "Wav2Vec2", f"encoder.adapter = {encoder.adapter}")
     trained = config.get("imported", {}).get("model_type", config["objective"]["name"])
     hubert = encoder.positions == "scaled" or not encoder.feature_norm or trained == "hubert"
     return "hubert" if hubert else "wav2vec2"
@@ -108,17 +121,21 @@ def check_only(encoder: Wav2Vec2Config, only: Mapping[str, Any], model: str, giv
             )
 
 
-def their_config(kind: str, encoder: Wav2Vec2Config) -> dict[str, Any]:
-    """What transformers' config.json says of an encoder of model type `kind`."""
-    theirs = {
-        "architectures": [FAMILIES[kind].architecture],
-        "model_type": kind,
-        "dtype": "float32",
+def their_config(kind: str, encoder: Any) -> dict[str, Any]:
+    """What transformers' config.json says of an encoder, a typed config section, of model type `kind`."""
+    theirs = {"architectures": [FAMILIES[kind].architecture], "model_type": kind, "dtype": "float32"}
+    theirs |= {name: getattr(encoder, ours) for ours, name, _ in FAMILIES[kind].keys}
+    if kind == "wav2vec2-conformer":
+        return theirs | their_conformers.conformer_config(encoder)
+    if kind == "wav2vec2-bert":
+        return theirs | their_conformers.bert_config(encoder)
+    theirs |= {
         **{key: only.values[0] for key, only in PUBLISHED.items() if only.values[0] is not None},
         "conv_dim": [encoder.channels] * len(CONVOLUTIONS),
         "num_feat_extract_layers": len(CONVOLUTIONS),
     }
-    theirs |= {name: getattr(encoder, ours) for ours, name, _ in FAMILIES[kind].keys}
+    if encoder.adapter:
+        theirs[BLOCK_ADAPTERS] = encoder.adapter
     if kind == "hubert":
         theirs[BATCH_NORM_KEY] = encoder.positions == "scaled"
     if kind == "data2vec-audio":
@@ -134,16 +151,30 @@ def own(theirs: Mapping[str, Any]) -> bool:
 
 def takes_padding(theirs: Mapping[str, Any]) -> bool:
     """Whether padding reaches no other frame there: not through a front-end that normalises over time, nor through a
-    batch norm, which shifts padding away from zero.
+    batch norm, which shifts padding away from zero, nor through the convolutions of Wav2Vec2-Conformer's blocks.
     """
+    if theirs["model_type"] == "wav2vec2-conformer":
+        return False
     return theirs.get("feat_extract_norm", "layer") == "layer" and not theirs.get(BATCH_NORM_KEY)
 
 
 def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """preprocessor_config.json: 16 kHz, each recording to mean 0 and deviation 1, as it is in training.
+    """preprocessor_config.json: 16 kHz, each recording to mean 0 and deviation 1, as it is in training; for w2v-BERT,
+    each band of its filter bank.
 
     Our own model does that itself, exactly; the extractor's is 5% off at a level of 0.001.
     """
+    if theirs["model_type"] == "wav2vec2-bert":
+        return {
+            "feature_extractor_type": "SeamlessM4TFeatureExtractor",
+            "feature_size": BANDS,
+            "num_mel_bins": BANDS,
+            "padding_side": "right",
+            "padding_value": 0.0,
+            "return_attention_mask": True,
+            "sampling_rate": SAMPLE_RATE,
+            "stride": 2,
+        }
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "do_normalize": not own(theirs),

@@ -77,7 +77,11 @@ def from_huggingface(
     inside = {name: x for name, x in ours.items() if name not in wanted | statistics}
     unused = others | inside
     extra = heads(family, unused, config, where)
-    ignored = sorted(name for name in inside if name.startswith(MODULES) and not name.endswith(BUFFERS))
+    ignored = sorted(
+        name
+        for name in inside
+        if name.startswith(MODULES) and not name.endswith(BUFFERS) and not name.startswith(family.unused)
+    )
     return Imported(section, encoder, extra, sorted(unused.keys() - family.heads.keys()), ignored, drawn)
 
 

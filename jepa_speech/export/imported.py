@@ -36,13 +36,13 @@ class ImportedModel(NamedTuple):
     imported: Imported
 
 
-def read_imported(folder: str | Path) -> tuple[dict[str, Any], Imported]:
+def read_imported(folder: str | Path, adapter: str = "") -> tuple[dict[str, Any], Imported]:
     """(config.json, encoder and heads) of a folder of transformers, or of what `jepa-speech export hf` wrote.
 
     Says in one line on stderr which parameters the weights lack, if inference never uses them, and in another which
     arrays within the encoder are not used. Raises UserError where the folder is neither, or cannot be read.
     """
-    theirs, arrays = read_folder(folder)
+    theirs, arrays = read_folder(folder, adapter)
     return theirs, imported_of(folder, theirs, arrays)[0]
 
 
@@ -69,15 +69,18 @@ def imported_of(
     return imported, split(arrays, kind, where)[1]
 
 
-def imported_model(folder: str | Path) -> ImportedModel:
+def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
     """The folder as a run would hold it; raises UserError as `read_imported` does, and for heads of other sizes.
 
     A CTC layer makes it a run of the objective `ctc`. If its vocabulary cannot be used, the encoder is imported without
     the layer, and the config's `imported.no_texts` says why.
+    adapter: the language whose adapters (MMS) the encoder has; "": those in the weights.
     """
-    theirs, arrays = read_folder(folder)
+    theirs, arrays = read_folder(folder, adapter)
     imported, others = imported_of(folder, theirs, arrays)
     config = run_config(folder, theirs)
+    if adapter:
+        config["imported"]["adapter"] = adapter
     if WEIGHT in others:
         width = config["encoder"]["width"]
         try:
@@ -122,6 +125,8 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
         config["anchor"]["components"] = CLUSTERS
     if name == "data2vec":
         config["objective"]["top_blocks"] = min(8, section["blocks"])
+    if name == "w2v_bert":
+        config |= w2v_bert_defaults(section["blocks"])
     if "num_codevector_groups" in family.defaults:
         config["objective"]["projection"] = theirs["proj_codevector_dim"]
         config["quantizer"] = {
@@ -130,6 +135,18 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
             "width": theirs["codevector_dim"],
         }
     return config
+
+
+def w2v_bert_defaults(blocks: int) -> dict[str, Any]:
+    """Returns sections for an encoder of which no quantiser was published. The contrastive loss is read after half of
+    the blocks. A single block leaves no room for both losses, so it trains as wav2vec 2.0 does.
+    """
+    if blocks == 1:
+        return {"objective": {"name": "wav2vec2"}, "quantizer": {}}
+    return {
+        "objective": {"name": "w2v_bert", "contrastive_blocks": blocks // 2},
+        "quantizer": {"groups": 1, "codes": 1024},
+    }
 
 
 def with_imported(objective: Objective, imported: Imported, folder: str | Path) -> tuple[Tree, Tree]:

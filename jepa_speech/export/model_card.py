@@ -59,6 +59,9 @@ the stacked convolutions of positions, so the last frames of a padded row hear i
 SHIFTED = """**Run it without padding**, one recording at a time: the batch norm of the positions shifts padding away
 from zero, so the last frames of a padded row hear it, and through attention all others.
 """
+CONVOLVED = """**Run it without padding**, one recording at a time (or only recordings of equal length together):
+transformers lets the convolutions in the blocks hear the padding, and through attention it reaches all frames.
+"""
 PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
 """
 
@@ -84,7 +87,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     else:
         use, task, what = USE, "feature-extraction", "encoder"
         left = " Heads and teachers, which only training needs, are left out."
-    last = LAST_PRE_NORM if exported.config.get("do_stable_layer_norm") else LAST
+    last = LAST_PRE_NORM if closing_norm(exported.config) else LAST
     use = use.format(kind="AutoModel" if remote else name, option=option, last=last)
     count = sum(array.size for array in exported.arrays.values())
     parts = [
@@ -104,10 +107,17 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     return "\n".join(parts)
 
 
+def closing_norm(theirs: Mapping[str, Any]) -> bool:
+    """Whether a layer norm follows the last block."""
+    return theirs["model_type"] == "wav2vec2-conformer" or bool(theirs.get("do_stable_layer_norm"))
+
+
 def advice(theirs: Mapping[str, Any]) -> str:
     """Whether batches may be padded."""
     if theirs["model_type"] == "data2vec-audio":
         return STACKED
+    if theirs["model_type"] == "wav2vec2-conformer":
+        return CONVOLVED
     if takes_padding(theirs):
         return PADDED
     return NORMALISED_OVER_TIME if theirs["feat_extract_norm"] == "group" else SHIFTED

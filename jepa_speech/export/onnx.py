@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.errors import UserError
-from jepa_speech.export.hf_folder import Exported, own, write_folder
+from jepa_speech.export.hf_folder import CONFORMERS, Exported, own, write_folder
 from jepa_speech.features.grid import WINDOW
 from jepa_speech.files import replacing
 
@@ -26,6 +26,8 @@ def write_onnx(path: str | Path, exported: Exported) -> int:
 
     Returns the file's bytes. Raises UserError where a package is missing, or if the file cannot be written.
     """
+    if (kind := exported.config["model_type"]) in CONFORMERS.values():
+        raise UserError(f"{kind}: no ONNX file is made of it; `jepa-speech export hf` and `export stablehlo` take it")
     if missing := [name for name in ("torch", "transformers", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)}: not installed; pip install 'jepa-speech[onnx]'")
     with tempfile.TemporaryDirectory() as folder:

@@ -31,6 +31,8 @@ def write_upstream(folder: str | Path, exported: Exported, card: str) -> list[st
 
     Raises UserError if it holds a file of one of these names already, or cannot be written.
     """
+    if (kind := exported.config["model_type"]) == "wav2vec2-bert":  # the upstream passes waves on, not features
+        raise UserError(f"{kind}: no upstream is made of it; `jepa-speech export hf` and `export stablehlo` take it")
     folder = Path(folder)
     refuse_existing(folder, ["hubconf.py", "expert.py"])
     files = [f"model/{name}" for name in write_folder(folder / "model", exported, card)]

@@ -23,8 +23,13 @@ CHOICES = {
     "frontend": ("conv", "logmel"),
 }
 # Missing codebooks are initialised with these sizes, so no array bounds them. No array has the distance in its shape.
-MOST = dict.fromkeys(CODES, 8192) | {"max_bucket_distance": 2**16}
-LEAST = {"layer_norm_eps": 1e-12, "conv_pos_kernel_size": 3}
+MOST = dict.fromkeys(CODES, 8192) | {"max_bucket_distance": 2**16, "rotary_embedding_base": 2**31}
+LEAST = {
+    "layer_norm_eps": 1e-12,
+    "conv_pos_kernel_size": 3,
+    "left_max_position_embeddings": 0,
+    "right_max_position_embeddings": 0,
+}
 
 
 def checked_config(config: Any, where: str) -> dict[str, Any]:
@@ -35,6 +40,8 @@ def checked_config(config: Any, where: str) -> dict[str, Any]:
     kind = checked.field(config, "model_type", str, where, choices=list(FAMILIES))
     family = FAMILIES[kind]
     found = {key: _setting(config, key, default, where) for key, default in family.defaults.items()}
+    for key in family.nullable:
+        found[key] = None if config.get(key) is None else _setting(config, key, 1, where)
     _check_only(family, dict(config) | found, where)
     if kind != OWN:
         found |= {"conv_dim": _conv_dim(config, where)}
@@ -55,8 +62,7 @@ def _check_only(family: Family, config: Mapping[str, Any], where: str) -> None:
     for key, only in family.only.items():
         value = config.get(key, only.values[0])
         value = list(value) if isinstance(value, tuple) else value
-        counts = not only.needs or config[only.needs]
-        if counts and not any(type(value) is type(allowed) and value == allowed for allowed in only.values):
+        if not any(type(value) is type(allowed) and value == allowed for allowed in only.values):
             known = " or ".join(map(str, only.values))
             raise UserError(f"{where}: {key} = {checked.shown(value)}; only {known} can be read: {only.works}")
 

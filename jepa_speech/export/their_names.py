@@ -24,6 +24,9 @@ WAV2VEC2_NAMES: Names = (
     (r"^positions\.", "encoder.pos_conv_embed.conv."),
     (r"^relative_bias\.table$", "encoder.layers.0.attention.rel_attn_embed.weight"),
     (r"^norm\.", "encoder.layer_norm."),
+    (r"\.adapter\.norm\.", ".adapter_layer.norm."),
+    (r"\.adapter\.down\.", ".adapter_layer.linear_1."),
+    (r"\.adapter\.up\.", ".adapter_layer.linear_2."),
     (r"^blocks\.", "encoder.layers."),
     (r"\.attention_norm\.", ".layer_norm."),
     (r"\.ff_norm\.", ".final_layer_norm."),
@@ -43,8 +46,16 @@ OLDER: Names = (
     (r"\.weight_v$", ".parametrizations.weight.original1"),
     (r"^(mask_time_emb_vector|mask_emb)$", "masked_spec_embed"),
 )
-# Arrays that have axes of length 1 besides, there: their shape from ours.
-AXES = {"parametrizations.weight.original0": (1, 1, -1), "gru_rel_pos_const": (1, -1, 1, 1)}
+# Arrays that have axes of length 1 besides, there: which axes.
+AXES = {
+    "parametrizations.weight.original0": (0, 1),
+    "gru_rel_pos_const": (0, 2, 3),
+    "depthwise_conv.weight": (1,),
+    "pointwise_conv1.weight": (2,),
+    "pointwise_conv2.weight": (2,),
+}
+# Tables, whose rows are rows there, too.
+TABLES = ("embed.weight", "embedding.weight", "codevectors", "pos_bias_u", "pos_bias_v")
 
 
 def their_name(path: tuple[Any, ...], names: Names) -> str:
@@ -60,5 +71,4 @@ def renamed(name: str, names: Names) -> str:
 
 def turned(name: str, array: np.ndarray) -> np.ndarray:
     """Returns an array of their layout in ours, or of ours in theirs: (out, in, kernel) and (kernel, in, out)."""
-    table = name.endswith(("embed.weight", "codevectors"))  # rows are rows there, too
-    return array if table else array.T
+    return array if name.endswith(TABLES) else array.T

@@ -45,16 +45,20 @@ PUBLISHED = {
     "quantization_config": Only((None,), "save the weights as float32 without this key"),
 }
 ADAPTER = {"add_adapter": Only((False,), "set it to false for the encoder without the adapter behind it")}
-BLOCK_ADAPTERS = {
-    "adapter_attn_dim": Only((None,), "choose a model without adapters in its blocks", needs="do_stable_layer_norm")
-}
+BLOCK_ADAPTERS = "adapter_attn_dim"
 
 
 def conv_section(config: Config) -> dict[str, Any]:
     """Returns the section of wav2vec 2.0, and of all that differ from it in training alone."""
     found = {"name": "wav2vec2", "channels": config["conv_dim"][0], **taken(config, CONV_KEYS)}
+    found["adapter"] = adapter_width(config)
     # Published models are trained so; their configs do not say it.
     return found | {"gradient_scale": 0.1 if found["norm"] == "group" else 1.0}
+
+
+def adapter_width(config: Config) -> int:
+    """Returns the width inside the adapters, 0 for none: only blocks with norms before their sums have any."""
+    return (config.get(BLOCK_ADAPTERS) or 0) if config["do_stable_layer_norm"] else 0
 
 
 def hubert_section(config: Config) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def hubert_section(config: Config) -> dict[str, Any]:
 
 
 def wavlm_section(config: Config) -> dict[str, Any]:
-    return conv_section(config) | taken(config, WAVLM_KEYS) | {"relative_bias": True}
+    return conv_section(config) | taken(config, WAVLM_KEYS) | {"relative_bias": True, "adapter": 0}
 
 
 def data2vec_section(config: Config) -> dict[str, Any]:
@@ -87,6 +91,11 @@ def common_places(config: Config) -> list[Place]:
         Place("conv_dim", "feature_projection.projection.weight", 1),
         Place("intermediate_size", "encoder.layers.0.feed_forward.intermediate_dense.weight", 0),
     ]
+
+
+def adapter_places(config: Config) -> list[Place]:
+    adapter = Place(BLOCK_ADAPTERS, "encoder.layers.0.adapter_layer.linear_1.weight", 0)
+    return [*conv_places(config), *([adapter] if adapter_width(config) else [])]
 
 
 def conv_places(config: Config) -> list[Place]:

@@ -18,6 +18,7 @@ from jepa_speech.files import read_json, read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTERS = "adapter.*.safetensors"  # of MMS, one for each language
 
 
 def has_weights(folder: str | Path) -> bool:
@@ -25,15 +26,19 @@ def has_weights(folder: str | Path) -> bool:
     return any((Path(folder) / name).is_file() for name in (WEIGHTS, INDEX))
 
 
-def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns (checked config, arrays by name, not yet read from disk). Raises UserError."""
+def read_folder(path: str | Path, adapter: str = "") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns (checked config, arrays by name, not yet read from disk). Raises UserError.
+
+    adapter: the language whose adapters, adapter.LANG.safetensors, replace those in the weights; "" for none.
+    """
     path = Path(path)
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
     config = checked_config(read_json(file), str(file))
     check_preprocessor(path, config)
-    return config, read_weights(path)
+    arrays = read_weights(path)
+    return config, arrays | read_adapter(path, adapter, arrays) if adapter else arrays
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:
@@ -50,6 +55,25 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
             f"torch.load('{old}', map_location='cpu', weights_only=True).items()}}, '{folder / WEIGHTS}')\""
         )
     raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} in it; save the model with safe_serialization=True")
+
+
+def read_adapter(folder: Path, adapter: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a language's adapters (MMS). Raises UserError where there are none, or others than `arrays`
+    has.
+    """
+    found = sorted(path.name.removeprefix("adapter.").removesuffix(".safetensors") for path in folder.glob(ADAPTERS))
+    if adapter not in found:
+        known = f"there are {', '.join(found[:8])}{', ...' if found[8:] else ''}" if found else "there are none"
+        raise UserError(f"{folder}: no adapter.{adapter}.safetensors in it; {known}: choose one, or download the file")
+    file = folder / f"adapter.{adapter}.safetensors"
+    theirs = read_safetensors(file)
+    wanted, given = ({name for name in each if ".adapter_layer." in name} for each in (arrays, theirs))
+    if not wanted or wanted != given:
+        raise UserError(
+            f"{file}: {len(given)} arrays of adapters, where the weights beside it have {len(wanted)}, of which "
+            f"{len(wanted & given)} have the same names: it is of another model; download both again"
+        )
+    return theirs
 
 
 def read_shards(folder: Path) -> dict[str, np.ndarray]:
@@ -85,6 +109,9 @@ def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
         raise UserError(
             f"{where}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
         )
+    for key, only in FAMILIES[config["model_type"]].extractor.items():
+        if (found := checked.field(theirs, key, int, where, default=only)) != only:
+            raise UserError(f"{where}: {key} = {found}; only {only} can be read: choose a model with {only}")
     normalised = checked.field(theirs, "do_normalize", bool, where, default=True)
     # A group norm over time removes level and offset after the first convolution, so there normalising changes nothing;
     # our own model normalises waves itself.

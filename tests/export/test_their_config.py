@@ -160,7 +160,7 @@ def test_another_value_that_cannot_be_is_named(kind, change, folders, monkeypatc
         ("hubert", {"conv_dim": [8] * 8, "conv_stride": [5] + [2] * 7}, "conv_stride"),
         ("wav2vec2", {"add_adapter": True}, "add_adapter = True; only False can be read: set it to false for the enc"),
         ("data2vec-audio", {"add_adapter": True}, "add_adapter = True"),
-        ("hubert", {"adapter_attn_dim": 16, "do_stable_layer_norm": True}, "adapter_attn_dim = 16; only None can be"),
+        ("hubert", {"adapter_attn_dim": -16}, "adapter_attn_dim = -16"),
         ("wav2vec2", {"quantization_config": {"load_in_8bit": True}}, "quantization_config = .*save the weights as f"),
         ("hubert", {"model_type": "whisper"}, "model_type = 'whisper': expected one of wav2vec2, hubert"),
         ("hubert", {"model_type": None}, "the field model_type is missing"),

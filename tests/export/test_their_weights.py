@@ -111,6 +111,29 @@ def test_a_model_of_other_waves_is_refused(config, preprocessor, says, tmp_path,
         read_folder(folder)
 
 
+def test_adapters_of_a_language_replace_those_in_the_weights(tmp_path):
+    """As of MMS: a model for speech recognition, and a file for each language with its adapters and its head."""
+    config = TINY | {"model_type": "wav2vec2", "adapter_attn_dim": 5}
+    base = toy_arrays(config, "wav2vec2.") | {"lm_head.weight": np.zeros((3, 16), np.float32)}
+    spa = {name: x + 1 for name, x in base.items() if ".adapter_layer." in name}
+    assert len(spa) == 2 * 6
+    folder = write_folder(tmp_path / "hf", config, base)
+    with pytest.raises(UserError, match=r"no adapter\.spa\.safetensors in it; there are none"):
+        read_folder(folder, "spa")
+    write_safetensors(folder / "adapter.spa.safetensors", spa | {"lm_head.weight": np.ones((7, 16), np.float32)})
+    write_safetensors(folder / "adapter.cym.safetensors", dict(list(spa.items())[1:]))
+    for adapter, more in (("", 0), ("spa", 1)):
+        _, found = read_folder(folder, adapter)
+        encoder = from_huggingface(config, found).encoder
+        for name, side in (("down", "linear_1"), ("up", "linear_2")):
+            wanted = base[f"wav2vec2.encoder.layers.1.adapter_layer.{side}.weight"] + more
+            np.testing.assert_array_equal(encoder["blocks"][1]["adapter"][name]["kernel"], wanted.T)
+    with pytest.raises(UserError, match=r"cym\.safetensors: 11 arrays of adapters, where .* have 12, of which 11"):
+        read_folder(folder, "cym")
+    with pytest.raises(UserError, match=r"no adapter\.\.\./spa\.safetensors in it; there are cym, spa: choose"):
+        read_folder(folder, "../spa")
+
+
 def test_folders_that_cannot_be_read(tmp_path, arrays):
     with pytest.raises(UserError, match=r"no config\.json"):
         read_folder(tmp_path)
