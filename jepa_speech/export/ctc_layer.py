@@ -29,8 +29,9 @@ class CtcLayer(NamedTuple):
     tokens: Tokens
 
 
-def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int) -> CtcLayer:
-    """The CTC layer among the arrays of a folder, on an encoder of this width; a missing bias is 0.
+def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int, language: str = "") -> CtcLayer:
+    """The CTC layer among the arrays of a folder, on an encoder of this width; a missing bias is 0. language: as in
+    `read_tokens`.
 
     Raises UserError for arrays of other shapes, and as `read_tokens` does.
     """
@@ -40,7 +41,7 @@ def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int) -
         raise UserError(f"{folder}: {WEIGHT} has shape {weight.shape}, and the encoder's width is {width}: damaged")
     kernel = fitted(WEIGHT, weight, where, (width, classes))
     bias = fitted(BIAS, arrays[BIAS], where, (classes,)) if BIAS in arrays else jnp.zeros(classes)
-    return CtcLayer({"kernel": kernel, "bias": bias}, read_tokens(folder, classes))
+    return CtcLayer({"kernel": kernel, "bias": bias}, read_tokens(folder, classes, language))
 
 
 def ctc_sections(tokens: Tokens, width: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
 
     A CTC layer makes it a run of the objective `ctc`. If its vocabulary cannot be used, the encoder is imported without
     the layer, and the config's `imported.no_texts` says why.
-    adapter: the language whose adapters (MMS) the encoder has; "": those in the weights.
+    adapter: the language whose adapters (MMS) and vocabulary the model has; "": those in the weights, and target_lang.
     """
     theirs, arrays = read_folder(folder, adapter)
     imported, others = imported_of(folder, theirs, arrays)
@@ -84,7 +84,7 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
     if WEIGHT in others:
         width = config["encoder"]["width"]
         try:
-            layer = read_ctc(folder, others, width)
+            layer = read_ctc(folder, others, width, adapter)
         except UserError as error:
             config["imported"]["no_texts"] = str(error)
         else:

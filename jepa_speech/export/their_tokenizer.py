@@ -31,8 +31,10 @@ MORE = ("extra_special_tokens", "additional_special_tokens")  # lists of tokens;
 LARGEST = 2**31  # number of a token
 
 
-def read_tokens(folder: str | Path, classes: int) -> Tokens:
+def read_tokens(folder: str | Path, classes: int, language: str = "") -> Tokens:
     """The tokens of a CTC layer of so many classes, from the folder's tokenizer files.
+
+    language: whose vocabulary, if there is one for each; "": that of target_lang in tokenizer_config.json.
 
     Raises UserError, naming the file, for another tokenizer, and for a vocabulary that is missing, malformed, larger
     than the layer, or without a blank.
@@ -42,7 +44,7 @@ def read_tokens(folder: str | Path, classes: int) -> Tokens:
     where = str(folder / CONFIG)
     if (kind := checked.field(settings, "tokenizer_class", str, where, default=CLASS)) not in CLASSES:
         raise UserError(f"{where}: tokenizer_class = {checked.shown(kind)}: only {CLASS} can be read")
-    vocabulary = read_vocabulary(folder, settings)
+    vocabulary = read_vocabulary(folder, language or settings.get("target_lang"))
     named = {key: content(settings[key], f"{where}: {key}") for key in DEFAULTS}
     tokens = [""] * classes
     for token, number in added.items():
@@ -93,15 +95,14 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return DEFAULTS | settings | optional(folder / MAP), added
 
 
-def read_vocabulary(folder: Path, settings: Mapping[str, Any]) -> dict[str, int]:
-    """vocab.json: token -> number; of a file with one vocabulary for each language, that of target_lang."""
+def read_vocabulary(folder: Path, language: Any) -> dict[str, int]:
+    """vocab.json: token -> number; of a file with one vocabulary for each language, that of `language`."""
     path = folder / VOCABULARY
     if not path.is_file():
         raise UserError(f"{path}: no such file, so the classes of the CTC layer have no names: copy it from the model")
     found, where = read_object(path), str(path)
     if found and all(isinstance(part, dict) for part in found.values()):
         languages = ", ".join(list(found)[:5]) + (", ..." if len(found) > 5 else "")
-        language = settings.get("target_lang")
         if language not in found:
             raise UserError(
                 f"{where}: it has one vocabulary for each language ({languages}), and target_lang = {language!r} in "

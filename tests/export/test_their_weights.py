@@ -11,7 +11,7 @@ from checkpoints import TINY, toy_arrays, write_folder, write_safetensors, write
 
 from jepa_speech.errors import UserError
 from jepa_speech.export.huggingface import from_huggingface
-from jepa_speech.export.imported import read_imported
+from jepa_speech.export.imported import imported_model, read_imported
 from jepa_speech.export.their_weights import read_folder
 
 
@@ -128,6 +128,14 @@ def test_adapters_of_a_language_replace_those_in_the_weights(tmp_path):
         for name, side in (("down", "linear_1"), ("up", "linear_2")):
             wanted = base[f"wav2vec2.encoder.layers.1.adapter_layer.{side}.weight"] + more
             np.testing.assert_array_equal(encoder["blocks"][1]["adapter"][name]["kernel"], wanted.T)
+    letters = {"spa": ["<pad>", "|", *"ñaeio"], "eng": ["<pad>", "|", "a"]}
+    numbered = {language: {token: i for i, token in enumerate(tokens)} for language, tokens in letters.items()}
+    (folder / "vocab.json").write_text(json.dumps(numbered))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"target_lang": "eng", "unk_token": "<pad>"}))
+    for adapter, language in (("", "eng"), ("spa", "spa")):
+        model = imported_model(folder, adapter)
+        assert model.config["vocabulary"]["tokens"] == letters[language]
+        assert (model.params["head"]["kernel"] == (adapter != "")).all()
     with pytest.raises(UserError, match=r"cym\.safetensors: 11 arrays of adapters, where .* have 12, of which 11"):
         read_folder(folder, "cym")
     with pytest.raises(UserError, match=r"no adapter\.\.\./spa\.safetensors in it; there are cym, spa: choose"):
