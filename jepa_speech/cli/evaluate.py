@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """One epoch over the store, with the masks of training and its last schedules."""
     model = load_pretrained(options.checkpoint)
+    if "data" not in model.config and hasattr(model.objective, "emissions"):
+        raise UserError(
+            f"{options.checkpoint}: an imported model, which has no config section data; score its texts with "
+            f"`jepa-speech transcribe {options.checkpoint} --manifest FILE`"
+        )
     if "data" not in model.config:
         raise UserError(
             f"{options.checkpoint}: an imported encoder, whose heads were never trained here, so it has no loss; "

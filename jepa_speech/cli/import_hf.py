@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             f"texts        {results['classes']} classes: `jepa-speech transcribe {options.out}` writes texts, and "
             f"`--config configs/finetune_ctc.py:{options.out}` trains on with this vocabulary"
         )
-    if results["model_type"] == OWN:
+    if results["model_type"] == OWN and results["objective"] != "ctc":
         print(
             "lost         the cluster head, λ and the teacher, which `jepa-speech export hf` leaves out: this run has "
             "λ = 0 (pure JEPA). To continue training, use the original run folder"

@@ -26,9 +26,11 @@ from jepa_speech.export.imported import read_imported
 from jepa_speech.export.their_weights import has_weights
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
+from jepa_speech.objectives.ctc import vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
-from jepa_speech.train.checkpoint import by_path, read_weights
-from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.text.tokens import Tokens
+from jepa_speech.train.checkpoint import by_path, located, read_weights
+from jepa_speech.train.configfile import config_of_a_run, load_config, plain
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import TrainConfig, train
 from jepa_speech.train.state import count_params
@@ -113,7 +115,8 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     first = jax.process_index() == 0
     about = f"{name}: {header(objective, config, store, plan, left_out)}" if first else ""
     notes = {"left_out": left_out} if any(left_out.values()) else {}
-    results = train(plain(config), objective, read, workdir, judged, weights_of, from_step, about, notes)
+    weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None))
+    results = train(plain(config), objective, read, workdir, judged, weights, from_step, about, notes)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
@@ -160,10 +163,17 @@ def labels_of(store: Store | Stores, anchor: str, section: Mapping[str, Any]) ->
     return labels
 
 
-def weights_of(source: str) -> tuple[int, dict[str, Any]]:
-    """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote."""
+def weights_of(source: str, vocabulary: Tokens | None = None) -> tuple[int, dict[str, Any]]:
+    """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote.
+
+    vocabulary: of a model that writes texts; a run's CTC layer for another one is left out.
+    """
     if not has_weights(source):
-        return read_weights(source)
+        step, arrays = read_weights(source)
+        theirs = config_of_a_run(located(source)[0] / "config.json")
+        if vocabulary and theirs["objective"]["name"] == "ctc" and vocabulary_of(theirs) != vocabulary:
+            arrays = {name: x for name, x in arrays.items() if not name.startswith("params/head/")}
+        return step, arrays
     _, imported = read_imported(source)
     return 0, by_path({"params": {"encoder": imported.encoder} | imported.extra})
 

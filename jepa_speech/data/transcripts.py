@@ -5,6 +5,7 @@ and so is what has no text. How many that were is kept, to be told.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,7 +28,8 @@ class Transcribed:
     longest: samples of the longest recording that is kept. Raises UserError where none is.
 
     Attributes, as those of a store: `samples` (N,), `level` (N,), `hours`, `shares`, `fingerprint` (of recordings and
-    texts); `without_text` and `too_long`, how many recordings were left out.
+    texts); `without_text` and `too_long`, how many recordings were left out; `unknown`, in how many texts each
+    character occurs that the vocabulary does not write.
     """
 
     def __init__(self, store: Store | Stores, vocabulary: Tokens, longest: int) -> None:
@@ -46,6 +48,7 @@ class Transcribed:
         self.level = np.asarray(store.level[self._chosen])
         self.hours = float(self.samples.sum()) / SAMPLE_RATE / 3600
         numbers = [vocabulary.encode(written[i]) for i in self._chosen]
+        self.unknown = Counter(piece for i in self._chosen for piece in vocabulary.unknown(written[i]))
         self._ends = np.cumsum([0, *map(len, numbers)])
         self._numbers = np.concatenate(numbers)
         contents = sha256_arrays({"chosen": self._chosen, "ends": self._ends, "numbers": self._numbers})
@@ -77,9 +80,14 @@ class Transcribed:
         return ids, lengths[records]
 
     def told(self) -> str:
-        """What was left out, in words."""
+        """What was left out and what cannot be written, in words."""
         left_out = f"{self.without_text} without, {self.too_long} too long"
-        return f"{counted(len(self), 'recording')} with a text; left out: {left_out}"
+        said = f"{counted(len(self), 'recording')} with a text; left out: {left_out}"
+        if not self.unknown:
+            return said
+        shown = ", ".join(f"{piece!r} in {count}" for piece, count in self.unknown.most_common(5))
+        more = f" and {counted(len(self.unknown) - 5, 'other')}" if len(self.unknown) > 5 else ""
+        return f"{said}; characters of texts that the vocabulary does not write: {shown}{more}"
 
 
 def texts(store: Store | Stores) -> Iterator[str | None]:

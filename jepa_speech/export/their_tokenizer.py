@@ -53,8 +53,8 @@ def read_tokens(folder: str | Path, classes: int, language: str = "") -> Tokens:
     for token, number in vocabulary.items():
         if number >= classes:
             raise UserError(
-                f"{folder / VOCABULARY}: the number of {token!r} is {number}, and the CTC layer (lm_head) has "
-                f"{classes} classes: the file belongs to another model; download both again"
+                f"{folder / VOCABULARY}: the number of {checked.shown(token)} is {number}, and the CTC layer (lm_head) "
+                f"has {classes} classes: the file belongs to another model; download both again"
             )
         tokens[number] = token
     known = vocabulary.keys() | added.keys()
@@ -66,8 +66,8 @@ def read_tokens(folder: str | Path, classes: int, language: str = "") -> Tokens:
     blank = named["pad_token"]
     if blank not in tokens or not blank:
         raise UserError(
-            f"{folder / VOCABULARY}: it lacks CTC's blank, pad_token = {blank!r}: add it to the file, or name the "
-            f"blank with pad_token in {where}"
+            f"{folder / VOCABULARY}: it lacks CTC's blank, pad_token = {checked.shown(blank)}: add it to the file, or "
+            f"name the blank with pad_token in {where}"
         )
     return Tokens(
         tokens=tuple(tokens),
@@ -89,7 +89,7 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
         return DEFAULTS | settings, {content(row, where): as_number(text, where) for text, row in rows.items()}
     where = str(folder / ADDED)
     added = {
-        token: checked.value(number, f"{where}: {token!r}", int, least=0, most=LARGEST)
+        token: checked.value(number, f"{where}: {checked.shown(token)}", int, least=0, most=LARGEST)
         for token, number in optional(folder / ADDED).items()
     }
     return DEFAULTS | settings | optional(folder / MAP), added
@@ -102,20 +102,21 @@ def read_vocabulary(folder: Path, language: Any) -> dict[str, int]:
         raise UserError(f"{path}: no such file, so the classes of the CTC layer have no names: copy it from the model")
     found, where = read_object(path), str(path)
     if found and all(isinstance(part, dict) for part in found.values()):
-        languages = ", ".join(list(found)[:5]) + (", ..." if len(found) > 5 else "")
-        if language not in found:
+        languages = ", ".join(map(checked.shown, list(found)[:5])) + (", ..." if len(found) > 5 else "")
+        if not isinstance(language, str) or language not in found:
             raise UserError(
-                f"{where}: it has one vocabulary for each language ({languages}), and target_lang = {language!r} in "
-                f"{folder / CONFIG}: set one of them there"
+                f"{where}: it has one vocabulary for each language ({languages}), and target_lang = "
+                f"{checked.shown(language)} in {folder / CONFIG}: set one of them there"
             )
         found, where = found[language], f"{where}: {language}"
     tokens: dict[int, str] = {}
     for token, number in found.items():
         if not token:
             raise UserError(f"{where}: an empty token: remove it, or give it a name")
-        checked.value(number, f"{where}: the number of {token!r}", int, least=0, most=LARGEST)
+        checked.value(number, f"{where}: the number of {checked.shown(token)}", int, least=0, most=LARGEST)
         if number in tokens:
-            raise UserError(f"{where}: {tokens[number]!r} and {token!r} both have the number {number}: correct one")
+            both = f"{checked.shown(tokens[number])} and {checked.shown(token)}"
+            raise UserError(f"{where}: {both} both have the number {number}: correct one")
         tokens[number] = token
     if not found:
         raise UserError(f"{where}: it is empty; copy it from the model again")
@@ -123,7 +124,9 @@ def read_vocabulary(folder: Path, language: Any) -> dict[str, int]:
 
 
 def optional(path: Path) -> dict[str, Any]:
-    return read_object(path) if path.is_file() else {}
+    """A JSON object without its empty values, other than those of tokens; {} where there is no such file."""
+    found = read_object(path) if path.is_file() else {}
+    return {key: value for key, value in found.items() if value is not None or key in DEFAULTS}
 
 
 def as_list(settings: Mapping[str, Any], key: str, where: str) -> list[Any]:

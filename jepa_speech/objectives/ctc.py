@@ -148,15 +148,15 @@ def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
             f"config keys objective.channel_probability = {objective.channel_probability}, channel_span = "
             f"{objective.channel_span}: expected one in [0, 1), and 1 to {width - 1} (encoder.width is {width})"
         )
-    vocabulary = vocabulary_of(config, objective)
+    vocabulary = vocabulary_of(config)
     head = Pure(lambda rngs: Linear(width, len(vocabulary), rngs=rngs))
     return Ctc(**parts, config=objective, head=head, vocabulary=vocabulary)
 
 
-def vocabulary_of(config: Mapping[str, Any], objective: CtcConfig) -> Tokens:
-    """The tokens of the CTC layer; raises UsageError if the blank is none of them."""
+def vocabulary_of(config: Mapping[str, Any]) -> Tokens:
+    """The tokens of the CTC layer of a run; raises UsageError if the blank is none of them."""
     if "vocabulary" not in config:
-        return Tokens.of(objective.characters)
+        return Tokens.of(section_of(CtcConfig, config, "objective").characters)
     tokens = section_of(Tokens, config, "vocabulary")
     if not tokens.blank_token or tokens.blank_token not in tokens.tokens:
         raise UsageError(

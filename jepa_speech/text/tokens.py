@@ -71,6 +71,10 @@ class Tokens:
         numbers = [self._numbers.get(piece) for piece in self._pieces(text)]
         return None if None in numbers else numbers
 
+    def unknown(self, text: str) -> set[str]:
+        """The characters of a text that no token writes."""
+        return set(self._pieces(text)) - self._numbers.keys()
+
     def text_of(self, path: np.ndarray) -> str:
         """The text of a CTC path (T,): repeated tokens count once, then blanks are removed."""
         written = (self.tokens[number] or self.unknown_token for number in path)

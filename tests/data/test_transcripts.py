@@ -69,6 +69,15 @@ def test_texts_belong_to_the_fingerprint(stores):
     assert both[0] != both[1] != stores[0].fingerprint
 
 
+def test_characters_that_the_vocabulary_does_not_write_are_counted(stores):
+    kept = Transcribed(stores[0], Tokens.of(" a"), LONGEST)
+    kept_texts = [text for text, size in zip(texts(stores[0]), stores[0].samples, strict=True) if size <= LONGEST]
+    counts = {letter: sum(letter in text for text in kept_texts if text) for letter in "bc"}
+    assert kept.unknown == counts and min(counts.values()) > 0
+    assert f"does not write: '{max(counts, key=counts.get)}' in {max(counts.values())}" in kept.told()
+    assert "does not write" not in Transcribed(stores[0], Tokens.of(" abc"), LONGEST).told()
+
+
 def test_nothing_to_learn_from(stores):
     with pytest.raises(UserError, match=r"2 have no field `text`.*10 are longer than 0.0255 s"):
         Transcribed(stores[1], Tokens.of("a"), samples(1) + 8)

@@ -1,9 +1,11 @@
 """Folders of transformers with a CTC layer: their vocabulary, what is wrong with one, and what a run makes of them."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -34,7 +36,7 @@ def written(folder: Path, **files: object) -> Path:
 @pytest.mark.parametrize(
     ("files", "classes", "tokens"),
     [
-        ({"tokenizer_config": NAMES}, 4, ["a", "|", "[UNK]", "[PAD]"]),
+        ({"tokenizer_config": NAMES | {"do_lower_case": None, "target_lang": None}}, 4, [*LETTERS]),
         ({"tokenizer_config": NAMES}, 8, ["a", "|", "[UNK]", "[PAD]", "<s>", "</s>", "", ""]),
         ({"tokenizer_config": NAMES | {"bos_token": None, "eos_token": None}}, 5, ["a", "|", "[UNK]", "[PAD]", ""]),
         ({"special_tokens_map": NAMES, "added_tokens": {"<s>": 5, "</s>": 4}}, 6, [*LETTERS, "</s>", "<s>"]),
@@ -73,7 +75,11 @@ def test_every_class_has_the_token_that_transformers_gives_it(files, classes, to
         ({"vocab": LETTERS, "tokenizer_config": {}}, r"vocab.json: it lacks CTC's blank, pad_token = '<pad>'"),
         ({"vocab": LETTERS, "tokenizer_config": {"pad_token": None}}, r"lacks CTC's blank, pad_token = ''"),
         ({"vocab": LETTERS, "tokenizer_config": NAMES | {"pad_token": 5}}, r"config.json: pad_token = 5: expected str"),
-        ({"vocab": {"x": LETTERS, "y": LETTERS}}, r"one vocabulary for each language \(x, y\), and target_lang = None"),
+        (
+            {"vocab": {"x": LETTERS, "y": LETTERS}},
+            r"each language \('x', 'y'\), and target_lang = None",
+        ),
+        ({"vocab": {"x": LETTERS}, "tokenizer_config": {"target_lang": ["x"]}}, r"target_lang = \['x'\]"),
         ({"vocab": LETTERS, "tokenizer_config": NAMES | {"do_lower_case": 1}}, r"do_lower_case = 1: expected bool"),
         (
             {"vocab": LETTERS, "tokenizer_config": NAMES | {"tokenizer_class": "Wav2Vec2PhonemeCTCTokenizer"}},
@@ -115,18 +121,22 @@ def test_folder_and_imported_run_write_what_the_run_writes(run, tmp_path, capsys
     assert main(["import", "hf", str(folder), "--out", str(tmp_path / "run")]) == 0
     assert f"configs/finetune_ctc.py:{tmp_path / 'run'}` trains on with this vocabulary" in capsys.readouterr().out
     soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="FLOAT")
-    for place in (folder, tmp_path / "run"):
-        assert main(["transcribe", str(place), str(tmp_path / "a.wav")]) == 0
-        assert capsys.readouterr().out.rstrip("\n").partition("\t")[2] == text.replace("a", "A")
+    assert main(["transcribe", str(folder), str(tmp_path / "a.wav")]) == 0
+    assert capsys.readouterr().out.rstrip("\n").partition("\t")[2] == text.replace("a", "A")
+    theirs = jepa_speech.load_pretrained(tmp_path / "run")
+    assert theirs.objective.vocabulary.tokens.index("A") == names["A"]
+    jax.tree.map(np.testing.assert_array_equal, theirs.params, ours.params)
 
     # Fine-tuning goes on with vocabulary and layer of a run, and draws its own layer on a folder.
     theirs, fresh = (load_config(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (tmp_path / "run", folder))
     assert theirs.init_from == str(tmp_path / "run")
     assert theirs.objective.freeze_steps == 0 < fresh.objective.freeze_steps
     tokens = build(theirs).vocabulary
-    assert tokens.tokens.index("A") == names["A"] and tokens.spell("a b") == [names[token] for token in "A|b"]
+    assert tokens.spell("a b") == [names[token] for token in "A|b"]
     assert "vocabulary" not in fresh
-    assert "params/head/kernel" in weights_of(str(tmp_path / "run"))[1]
+    assert "params/head/kernel" in weights_of(str(tmp_path / "run"), tokens)[1]
+    other = dataclasses.replace(tokens, tokens=(*tokens.tokens[:-1], "z"))  # as many, with another meaning
+    assert "params/head/kernel" not in weights_of(str(tmp_path / "run"), other)[1]
     assert "params/head/kernel" not in weights_of(str(folder))[1]
     again = load_config(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert build(again).vocabulary == ours.objective.vocabulary and "vocabulary" not in again

@@ -9,7 +9,8 @@ from arpa import arpa
 
 from jepa_speech.errors import UserError
 from jepa_speech.text.beam import Beam, WordBeam, words
-from jepa_speech.text.vocabulary import BLANK, Vocabulary, normal
+from jepa_speech.text.tokens import Tokens
+from jepa_speech.text.vocabulary import BLANK, UNKNOWN, Vocabulary, normal
 
 pytest.importorskip("flashlight.lib.text", reason="flashlight-text, of the extra [lm], is not installed")
 
@@ -62,6 +63,19 @@ def test_the_language_model_decides_where_the_sound_does_not(tmp_path):
     greedy = LETTERS.of_path(either.argmax(1))
     assert greedy == ["b"] and WordBeam(Beam(path), LETTERS)(either) == "a"
     assert WordBeam(Beam(path, lm_weight=0.0), LETTERS)(either) == "b"
+
+
+def test_it_searches_an_imported_vocabulary(tmp_path):
+    """Tokens in upper case, and a blank that is not the first class: the same texts from the same probabilities."""
+    path = arpa(tmp_path / "lm.arpa", ONE, TWO, BACK)
+    ours = WordBeam(Beam(path), LETTERS)
+    theirs = WordBeam(Beam(path), Tokens(("A", "B", "|", "<unk>", "<pad>"), "<pad>", "<unk>", "|"))
+    random, texts = np.random.default_rng(0), set()
+    for _ in range(10):
+        log_probs = 3 * random.normal(size=(8, len(LETTERS)))
+        texts.add(ours(log_probs))
+        assert theirs(log_probs[:, [*LETTERS.encode("ab "), UNKNOWN, BLANK]]) == ours(log_probs)
+    assert len(texts) > 3
 
 
 def test_silence_is_no_words(tmp_path):
