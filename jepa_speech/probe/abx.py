@@ -76,7 +76,7 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
     items, known, ends = read_items(path), set(), {}
     for number, file, end, _ in item_lines(path):
         ends[file] = max(ends.get(file, (0.0, "")), (end, f"{path}:{number}"), key=itemgetter(0))
-    for utterance in along(utterances, f"{path.name}: lengths", len(utterances), "file"):
+    for utterance in along(utterances, f"{path.name}: lengths", len(utterances), "file", delay=5):
         stem = Path(utterance.entry.source).stem
         if stem in items and (stem in known or utterance.entry.is_segment):
             raise UserError(f"{path}: {stem} is not the name of one whole recording of the manifest: {utterance.key}")

@@ -26,9 +26,11 @@ def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Itera
             shown.update()
 
 
-def along(items: Iterable[Any], what: str, total: int, unit: str, shown: bool = True) -> Iterable[Any]:
-    """Yields the items, under a bar."""
-    return tqdm(items, what, total, unit=unit, **look(shown))
+def along(
+    items: Iterable[Any], what: str, total: int, unit: str, shown: bool = True, delay: float = 0
+) -> Iterable[Any]:
+    """Yields the items, under a bar. delay: seconds before it appears, for what is seldom long."""
+    return tqdm(items, what, total, unit=unit, delay=delay, **look(shown))
 
 
 def look(shown: bool) -> dict[str, Any]:

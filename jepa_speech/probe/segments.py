@@ -57,7 +57,7 @@ class Phones:
                 + "; align them or leave them out of the manifests"
             )
         new = list({_key(u.entry): None for u in utterances if _key(u.entry) not in self._used})
-        for key in along(new, f"{self.path.name}: lengths", len(new), "file"):
+        for key in along(new, f"{self.path.name}: lengths", len(new), "file", delay=5):
             entry, found = self._known[key]
             if found:
                 check_end(max(end for _, _, end in found), f"{where_of(entry)}: phones", entry)
