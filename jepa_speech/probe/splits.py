@@ -19,21 +19,41 @@ FORMS = (r"{name}\.manifest" + SUFFIXES, r"{name}" + SUFFIXES, *LHOTSE, SHARDS, 
 def manifests_of(folder: Path, split: str, prefix: str = "") -> list[Path]:
     """Returns the manifest of a split, or the parts of one: DIR/SPLIT.manifest.jsonl, DIR/SPLIT.tsv, DIR/SPLIT/, ...
 
-    prefix: what the names begin with. Raises UserError if there is none, or if several could be meant.
+    If DIR has none, DIR/data is searched, where recipes and Hugging Face keep them. prefix: what the names begin with.
+    Raises UserError if there is none, if several could be meant, or if a shard is missing.
     """
     first = folder / f"{prefix}{split}.manifest.jsonl"
+    name = rf"{re.escape(prefix)}(?:{NAMES[split]})"
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        found = _found(folder, name, first.name)
+        if not found and (folder / "data").is_dir():
+            found = _found(folder / "data", name, first.name)
     except OSError as error:
         raise UserError(f"{first}: no such file ({folder}: {error.strerror})") from error
+    if not found:
+        others = f"{prefix}{split} with .tsv, .csv, .json, .list, .tar or .parquet, or a folder {prefix}{split}"
+        raise UserError(f"{first}: no such file, nor {others}")
+    return found
+
+
+def _found(folder: Path, name: str, best: str) -> list[Path]:
+    """Returns what is named in the first of FORMS that anything in the folder is named in. best: a name for advice."""
+    names = sorted(path.name for path in folder.iterdir())
     for form in FORMS:
-        wanted = re.compile(form.format(name=rf"{re.escape(prefix)}(?:{NAMES[split]})"))
-        found = [folder / name for name in names if wanted.fullmatch(name)]
+        wanted = re.compile(form.format(name=name))
+        found = [folder / one for one in names if wanted.fullmatch(one)]
         found = [path for path in found if path.is_dir() == (form is FOLDER)]
-        if len(found) > 1 and form is not SHARDS:
+        if len(found) > 1 and not (form is SHARDS and len({_set_of(path) for path in found}) == 1):
             several = " and ".join(path.name for path in found)
-            raise UserError(f"{folder}: {several} could each be the {split} split; keep one, or name it {first.name}")
+            raise UserError(f"{folder}: {several} could each be the split; keep one, or name it {best}")
+        if form is SHARDS and found and len(found) != (count := _set_of(found[0])[1]):
+            raise UserError(f"{folder}: {len(found)} of {count} shards like {found[0].name} are there; copy the others")
         if found:
             return found
-    others = f"{prefix}{split} with .tsv, .csv, .json, .list, .tar or .parquet, or a folder {prefix}{split}"
-    raise UserError(f"{first}: no such file, nor {others}")
+    return []
+
+
+def _set_of(shard: Path) -> tuple[str, int]:
+    """Returns the name and the number of the shards among which this one is."""
+    stem, _, _, count = shard.stem.rsplit("-", 3)  # train-00000-of-00002
+    return stem, int(count)

@@ -108,19 +108,30 @@ SPLIT_NAMES = {
     "x_cuts_train.jsonl.gz": ["x_cuts_train.jsonl.gz", "x_supervisions_train.jsonl.gz", "x_recordings_train.jsonl.gz"],
     "train-00000-of-00001.parquet": ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"],
     "train": ["train/", "test/", "mytrain.csv", "train.csv.bak", ".train.csv"],
-    "several": ["train.csv", "train.json"],
+    "data/train": ["data/", "data/train/", "test.csv"],
     "none": ["test.csv", "sid.train.manifest.jsonl"],
 }
+UNCLEAR = {
+    "train.csv and train.json could each be the split": ["train.csv", "train.json"],
+    "dev.tsv and valid.tsv could each be the split": ["dev.tsv", "valid.tsv"],
+    "2 of 3 shards like train-00000-of-00003.parquet": [f"train-0000{i}-of-00003.parquet" for i in (0, 2)],
+    "train-00000-of-00002.parquet could each be": ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"],
+}
+
+
+@pytest.mark.parametrize("words", UNCLEAR)
+def test_names_of_a_split_that_are_not_clear(words, tmp_path):
+    for name in UNCLEAR[words]:
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=words):
+        manifests_of(tmp_path, "valid" if "dev" in words else "train")
 
 
 @pytest.mark.parametrize("wanted", SPLIT_NAMES)
 def test_where_a_split_is(wanted, tmp_path):
     for name in SPLIT_NAMES[wanted]:
         (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
-    if wanted == "several":
-        with pytest.raises(UserError, match=r"train.csv and train.json could each be the train split"):
-            manifests_of(tmp_path, "train")
-    elif wanted == "none":
+    if wanted == "none":
         with pytest.raises(UserError, match=r"train.manifest.jsonl: no such file, nor train with .tsv"):
             manifests_of(tmp_path, "train")
         assert manifests_of(tmp_path, "train", "sid.") == [tmp_path / "sid.train.manifest.jsonl"]
