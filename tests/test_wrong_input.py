@@ -212,7 +212,7 @@ def test_a_full_disk_wherever_it_shows(monkeypatch, capfd):
 def test_a_config_of_ones_own_that_fails_is_named_with_its_line(verb, place, new, capfd):
     Path("mine").mkdir(exist_ok=True)
     for name, text, words in (
-        ("copied", (CONFIGS / "smoke.py").read_text(), "copy the configs that this one imports"),
+        ("imports", "import configs_of_mine", "copy the configs that this one imports"),
         ("typo", "x = 1\ndef get_config(variant='')\n", "mine/typo.py:2: SyntaxError: expected ':'"),
         ("raises", "ANCHORS = {'own': ()}\ndef get_config(variant=''):\n    1 / 0", "mine/raises.py:3: ZeroDivision"),
         ("dict", "ANCHORS = {'own': ()}\ndef get_config(variant=''):\n    return {}", "get_config() returned dict"),
