@@ -106,7 +106,7 @@ def check_padded(pair, lengths):
     ("kind", "wiring"),
     [
         ("wav2vec2", {}),
-        ("hubert", PRE_NORM),
+        ("hubert", PRE_NORM | {"feat_proj_layer_norm": False, "layer_norm_eps": 1e-3}),
         ("wavlm", {"num_buckets": 16, "max_bucket_distance": 20}),
         ("data2vec-audio", {"num_conv_pos_embeddings": 5}),
     ],
