@@ -1,6 +1,6 @@
 """Published models by name, as docs/export.md lists them: keys of their config.json that decide what is computed.
 
-Sizes are reduced; all other values are the published ones. No file of these models was downloaded.
+Sizes are reduced. All other values are the published ones as far as known: no file of these models was downloaded.
 """
 
 from typing import Any
