@@ -203,6 +203,7 @@ def test_no_run_is_one_line(tmp_path, capsys):
         ({"model_type": "jepa_speech", "frontend": "logmel"}, "ours on log-mel"),
         ({"model_type": "jepa_speech", "frontend": "conv"}, "ours on convolutions"),
         ({"model_type": "wavlm"}, "one of transformers' classes"),
+        ({"model_type": "wav2vec2-bert"}, "one of transformers' classes"),
     ],
 )
 def test_cards_and_docs_state_the_same_tolerance(theirs, row):
