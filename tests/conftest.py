@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from compile_fast import COMPILE_FAST
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Before jax wakes its backend: four pretend devices, so that sharding is exercised everywhere, and no optimising of
-# machine code, since tests compile much and compute little (compiling takes 40% of the time so).
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-)
+# Before jax wakes its backend: four pretend devices, so that sharding is exercised everywhere, and programs that
+# compile fast, since tests compile much and compute little.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4 {COMPILE_FAST}"
 # No program is loaded from a cache, whatever the user's environment says: on several pretended devices, those that are
 # run collectives in any order (`compilation_cache_of`). It saved two minutes of twenty.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = ""

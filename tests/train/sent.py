@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from compile_fast import COMPILE_FAST
+
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {COMPILE_FAST}"
 
 import jax
 import jax.numpy as jnp

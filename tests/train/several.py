@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from compile_fast import COMPILE_FAST
+
 from jepa_speech.train.distributed import COORDINATOR, PROCESS, PROCESSES
 
 TESTS = Path(__file__).parents[1]
@@ -15,9 +17,8 @@ TESTS = Path(__file__).parents[1]
 
 def environments(processes: int, devices: int) -> list[dict[str, str]]:
     """What each of `processes` that share `devices` equally needs to know."""
-    flags = f"--xla_force_host_platform_device_count={devices // processes} --xla_backend_optimization_level=0"
     shared = {
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes} {COMPILE_FAST}",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
         PROCESSES: str(processes),
     }
