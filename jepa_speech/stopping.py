@@ -47,7 +47,8 @@ class Listener:
 
 def end_at_once(name: str) -> NoReturn:
     """Ends this process with the exit code that asks for another start."""
-    os.write(2, f"jepa-speech: {name}: nothing to save; run the same command to go on\n".encode())
+    # The line before may be a progress bar, which does not end its line.
+    os.write(2, f"\njepa-speech: {name}: nothing to save; run the same command to go on\n".encode())
     os._exit(Interrupted.exit_code)
 
 

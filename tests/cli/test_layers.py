@@ -117,7 +117,7 @@ def test_layers_that_are_not_there_or_not_at_50_hz_are_refused(store, run, tmp_p
             return [layer[:, ::2] for layer in layers], frames // 2
 
     slow = pretrained.Pretrained(model.config, Slow(), model.params, model.slow, 1)
-    with pytest.raises(UserError, match=r"layer:0 has 25 frames in 1 s, and labels have 49: .* 50 Hz"):
+    with pytest.raises(UserError, match=r"layer:0 has 25 frames in 1.005 s, and labels have 50: .* 50 Hz"):
         layers.layer_source(slow, "layer:0", "run")
 
 
