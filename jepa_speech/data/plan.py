@@ -81,8 +81,8 @@ class Plan(Sequence[PlanItem]):
     `lengths`: recordings of other lengths are left out, also as what is mixed in. All others keep their numbers. If
     none is left out, the plan is the same as without `lengths`.
 
-    Memory: 4 bytes for each row of an epoch, and as many for each of two epochs' orders. Pickled, a plan
-    leaves the orders behind and opens memory-mapped `samples` anew.
+    Memory: 4 bytes for each row of an epoch, as many for each of two epochs' orders, and, if any recording is left out,
+    for each of the others. Pickled, a plan leaves the orders behind and opens memory-mapped `samples` anew.
     """
 
     def __init__(
@@ -233,7 +233,8 @@ class Plan(Sequence[PlanItem]):
         others = (len(self.samples) if self._used is None else len(self._used)) - 1
         partner, partner_place = -1, 0
         if others:
-            at = record if self._used is None else int(np.searchsorted(self._used, record))
+            # A number of another type than theirs would make numpy copy all of them for each row.
+            at = record if self._used is None else self._used.searchsorted(self._used.dtype.type(record))
             at = int(at + 1 + random.integers(others)) % (others + 1)
             partner = at if self._used is None else int(self._used[at])
             partner_place = int(random.random() * self._places(partner, length))

@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -223,6 +224,18 @@ def test_lengths_that_leave_nothing_out_change_no_batch(lengths):
     """So a run from before these keys goes on bit-identical."""
     for more in ({}, {"windows": True}, {"shares": [(50, 2.25), (7, 1.0)]}):
         assert all(same(plan(lengths=lengths, **more)[i], plan(**more)[i]) for i in range(40))
+
+
+@pytest.mark.parametrize("lengths", [Lengths(), Lengths(401)])
+def test_a_batch_copies_nothing_of_the_size_of_the_store(lengths):
+    """Also if recordings are left out: those that remain are searched for the partner of each row."""
+    p = plan(samples=np.tile(np.append(400, SAMPLES), 5000), lengths=lengths)
+    p[0]  # the order of the epoch, which is kept
+    tracemalloc.start()
+    p[1]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(p.samples) / 4  # bytes
 
 
 def test_a_plan_of_nothing_names_the_keys():
