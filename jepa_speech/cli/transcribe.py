@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from jepa_speech.export.pretrained import Pretrained, load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, read_jsonl, write_jsonl
 from jepa_speech.probe import bootstrap
-from jepa_speech.probe.asr import text_of
+from jepa_speech.probe.asr import text_if_any
 from jepa_speech.probe.dataset import check_files, read_manifest, wave_of
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.text.errors import character_errors, word_errors
@@ -29,12 +29,13 @@ from jepa_speech.wording import counted
 
 HELP = (
     "what is said in recordings, by a run fine-tuned with CTC or a CTC model of transformers; with --manifest also the "
-    "word and character error rate"
+    "word and character error rate of the rows that have a text"
 )
 EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
 COUNTS = {"wer": word_errors, "cer": character_errors}
 
 MARK = "written by jepa-speech: texts"
+NO_TEXTS = "no row has a text (docs/data.md names its fields): all are transcribed, and there is no error rate"
 NO_RATE = "n/a: every reference is empty, so there is no error rate"
 
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
     )
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
-    parser.add_argument("--manifest", metavar="INPUT", help="instead of files: any input of `prepare` with texts")
+    parser.add_argument("--manifest", metavar="INPUT", help="instead of files: any input of `prepare`; texts are scored")
     parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
     parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")
     language_model.add_arguments(parser)
@@ -87,16 +88,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             complete(row, transcribed(model, entry, search))
     taken = {"checkpoint": options.checkpoint, "step": model.step, "best": model.best}
     taken |= {"beam": asdict(beam)} if beam else {}
-    return taken | {"recordings": len(rows)} | scores(rows)
+    return taken | {"recordings": len(rows)} | scores([row for row in rows if "text" in row])
 
 
 def recordings(options: argparse.Namespace) -> tuple[list[Entry], list[str], list[dict[str, Any]]]:
-    """Returns the recordings, their names, and the first fields of their rows: path, segment and reference text."""
+    """Returns the recordings, their names, and the first fields of their rows: path, segment, a known text."""
     if options.manifest:
-        utterances = read_manifest(Path(options.manifest), text_of, options.root)
+        utterances = read_manifest(Path(options.manifest), text_if_any, options.root)
         check_files(utterances)
         listed, names = [one.entry for one in utterances], [one.key for one in utterances]
-        known = [{"text": one.target} for one in utterances]
+        known = [{} if one.target is None else {"text": one.target} for one in utterances]
+        if untold := known.count({}):
+            few = f"{untold} of {counted(len(known), 'recording')} have no text: they are transcribed, not scored"
+            print(f"{options.manifest}: {few if untold < len(known) else NO_TEXTS}", file=sys.stderr)
     else:
         listed = named(options.audio)
         names, known = [entry.source for entry in listed], [{} for _ in listed]
@@ -149,10 +153,10 @@ def show(row: Mapping[str, Any]) -> None:
         print(printable(f"{row['audio_path']}\t{row['hypothesis']}"), flush=True)
 
 
-def scores(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """The error rates of the rows that have a reference, with their intervals; prints them, too."""
-    found = {}
-    for figure in COUNTS if rows and "text" in rows[0] else ():
+def scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns how many rows are scored, which all have a text, and their error rates with intervals; prints those."""
+    found: dict[str, Any] = {"scored": len(rows)}
+    for figure in COUNTS if rows else ():
         rate = bootstrap.ratio(np.array([row[figure] for row in rows]))
         found[figure] = rate.as_json()
         of = f"{rate} % over {counted(len(rows), 'recording')} [95% interval over recordings]"

@@ -34,6 +34,11 @@ def text_of(labels: Mapping[str, Any], where: str) -> str:
     return normal(checked.field(labels, "text", str, where))
 
 
+def text_if_any(labels: Mapping[str, Any], where: str) -> str | None:
+    """Returns what `text_of` does, and None for a row without a text, or with null."""
+    return text_of(labels, where) if "text" in labels else None
+
+
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
     return layers
 

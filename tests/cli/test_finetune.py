@@ -17,6 +17,7 @@ from jepa_speech.cli import main
 from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
 from jepa_speech.export.pretrained import Pretrained
+from jepa_speech.files import write_jsonl
 from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
 from jepa_speech.train.configfile import config_of_a_run, load_config, plain
@@ -156,6 +157,31 @@ def test_transcribing_goes_on_after_a_kill(made, trained, tmp_path, monkeypatch,
     assert "has no mark of `jepa-speech transcribe`: another program or an earlier version" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("texts", [(True, False, True), (False, True, True), (False, False, False)])
+def test_rows_without_a_text_are_transcribed_and_not_scored(texts, made, trained, tmp_path, capsys):
+    """Absent or null, whichever row comes first; also when a finished file is shown again."""
+    known = [json.loads(line) for line in (made / "valid" / "manifest.jsonl").read_text().splitlines()][:3]
+    untold = [{"audio_path": row["audio_path"], "text": None} for row in known]
+    del untold[0]["text"]
+    manifest, out, said = made / "valid" / "some.jsonl", tmp_path / "out.jsonl", tmp_path / "said.json"
+    write_jsonl(manifest, [row if told else bare for row, bare, told in zip(known, untold, texts, strict=True)])
+    for _ in range(2):
+        line = ["transcribe", str(trained), "--manifest", str(manifest), "--out", str(out), "--json", str(said)]
+        assert main(line) == 0
+        shown, found = capsys.readouterr(), [json.loads(row) for row in out.read_text().splitlines()]
+        figures, scored = json.loads(said.read_text()), [row for row in found if "text" in row]
+        assert [("text" in row, "cer" in row) for row in found] == [(told, told) for told in texts]
+        assert all(f"{row['audio_path']}\t{row['hypothesis']}\n" in shown.out for row in found if "text" not in row)
+        assert (figures["recordings"], figures["scored"]) == (3, sum(texts))
+        if not any(texts):
+            assert "some.jsonl: no row has a text" in shown.err and "CER" not in shown.out and "cer" not in figures
+            continue
+        assert "some.jsonl: 1 of 3 recordings have no text: they are transcribed, not scored" in shown.err
+        assert "% over 2 recordings" in shown.out
+        errors, length = map(sum, zip(*(row["cer"] for row in scored), strict=True))
+        assert figures["cer"]["value"] == errors / length
+
+
 def test_a_language_model_lets_it_write_only_words(made, trained, tmp_path):
     pytest.importorskip("flashlight.lib.text", reason="flashlight-text, of the extra [lm], is not installed")
     manifest, out, said = made / "valid" / "manifest.jsonl", tmp_path / "texts.jsonl", tmp_path / "said.json"
@@ -243,6 +269,6 @@ def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys, monkeypatch
     assert "pip install 'jepa-speech[lm]'" in told(1, ["transcribe", str(trained), wave, "--lm", "lm.arpa"])
     monkeypatch.undo()
     assert "gone.wav: no such file" in told(1, ["transcribe", str(trained), "gone.wav"])
-    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave}) + "\n")
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave, "text": 5}) + "\n")
     line = ["transcribe", str(trained), "--manifest", str(tmp_path / "m.jsonl")]
-    assert "m.jsonl:1: the field text is missing" in told(1, line)
+    assert "m.jsonl:1: text = 5: expected str" in told(1, line)
