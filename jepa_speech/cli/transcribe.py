@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
     )
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
-    parser.add_argument("--manifest", metavar="INPUT", help="instead of files: any input of `prepare`; texts are scored")
+    parser.add_argument("--manifest", metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored")
     parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
     parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")
     language_model.add_arguments(parser)
