@@ -87,13 +87,13 @@ def lane(kind: str, names: Iterator[str], given: list[str], end: float, done: Ca
 
 
 def steps_table(report: dict[str, Any]) -> list[list[str]]:
-    """Head and rows of what was asked for."""
+    """Head and rows of what was asked for and ran; a row whose program failed or had no time is not published."""
     table = [["what", "ours, audio-s/s", "MFU of matmul, of sheet", "peer", "peer, audio-s/s", "ratio", "goal"]]
     hour = Row("features of one hour, HuBERT Base", "features", "features", "transformers, SDPA, torch.compile", 2.0)
     for row in [*ROWS.values(), hour]:
         mine = report["programs"].get(f"ours {row.ours}")
         other = report["programs"].get(f"peer {row.peer}" if row.peer else "ours gmm_jepa")
-        if mine is None or other is None:
+        if not (timed(mine) and timed(other)):
             continue
         shares = [mine[key] for key in ("mfu_of_matmul", "mfu_of_sheet") if key in mine]
         mfu = ", ".join(f"{share:.1%}" for share in shares)
@@ -129,15 +129,15 @@ def cells(*texts: str) -> str:
     return f"| {' | '.join(texts)} |"
 
 
+def timed(found: dict[str, Any] | None) -> bool:
+    return found is not None and "step_seconds_median" in found
+
+
 def ratio(mine: dict[str, Any], other: dict[str, Any]) -> str:
-    if "step_seconds_median" not in mine or "step_seconds_median" not in other:
-        return ""
     return f"{mine['audio_seconds_per_second'] / other['audio_seconds_per_second']:.2f}"
 
 
 def rate(found: dict[str, Any]) -> str:
-    if "step_seconds_median" not in found:
-        return found.get("skipped", "failed")
     audio = found["audio_seconds_per_second"] * found["step_seconds_median"]
     low, high = audio / found["step_seconds_max"], audio / found["step_seconds_min"]
     return f"{found['audio_seconds_per_second']:.0f} ({low:.0f} to {high:.0f})"
@@ -195,7 +195,7 @@ def main() -> None:
             options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
             options.json.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
             told = found.get("failed") or [
-                found.get("skipped") or (rate(found) if "step_seconds_median" in found else found)
+                found.get("skipped") or (rate(found) if timed(found) else found)
             ]
             print(f"{time.monotonic() - began:4.0f} s  {kind} {name}:", *told, sep="\n      ", flush=True)
 
@@ -223,6 +223,9 @@ def main() -> None:
         finally:
             send_all(signal.SIGKILL)  # none is left but after an interruption
     print("\n" + markdown(report))
+    missing = [name for name, found in report["programs"].items() if "failed" in found or "skipped" in found]
+    if missing:
+        sys.exit(f"benchmarks/gpu.py: not measured, so the table lacks their rows: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

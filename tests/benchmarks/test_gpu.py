@@ -25,7 +25,7 @@ def measured(rate: float) -> dict[str, float]:
     return times | {"audio_seconds_per_second": rate, "mfu_of_matmul": 0.25, "mfu_of_sheet": 0.2}
 
 
-def test_the_table_says_what_was_measured_and_what_was_not(benchmarks: None) -> None:
+def test_the_table_holds_what_was_measured_and_nothing_that_failed(benchmarks: None) -> None:
     import gpu
 
     programs = {
@@ -40,8 +40,7 @@ def test_the_table_says_what_was_measured_and_what_was_not(benchmarks: None) -> 
     report = {"machine": machine, "options": [], "rows": 1, "seconds": 100, "programs": programs, "minutes": 1.5}
     rows = {line.split(" | ")[0].strip("| "): line for line in gpu.markdown(report).splitlines()}
     assert "| 300 (150 to 375) | 25.0%, 20.0% |" in rows["HuBERT Base"] and "| 3.00 | 2 |" in rows["HuBERT Base"]
-    assert "| failed |" in rows["WavLM Base"] and "| no time left |" in rows["WavLM Base"]
-    assert "DinoSR Base" not in rows and len(gpu.steps_table(report)) == 3  # nobody asked for it
+    assert len(gpu.steps_table(report)) == 2  # head and HuBERT: WavLM failed, nobody asked for DinoSR
     assert "2,000,000 frames/s" in gpu.markdown(report) and "12.3 s, of which compiling 1.2 s" in gpu.markdown(report)
 
 
