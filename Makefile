@@ -6,7 +6,7 @@
 #   make chaos-damage                       500 damaged files of runs, stores, labels and anchors: none is loaded as good
 #   make parity                             against transformers, scikit-learn, librosa: a table, in some minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
-#   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/, peers beside it, on 2 cores in half an hour
+#   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/, peers beside it, on 2 cores in 10 minutes
 #   make bench-check [BASE=COMMIT]          whether HEAD is more than 10% slower than BASE, or than where it left main
 #   make lint, make clean
 

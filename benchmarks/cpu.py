@@ -58,7 +58,7 @@ def found(module: str) -> bool:
 
 
 def gathered(parts: dict[str, dict[str, Any]], left_out: dict[str, list[str]], cores: int, quick: bool) -> dict:
-    """The report: what README quotes is `table`."""
+    """The report: docs/performance.md quotes `table`."""
     table = [HEAD, *(row for part in parts.values() for row in part["table"])]
     return {
         "table": [list(row) for row in table],

@@ -194,9 +194,7 @@ def main() -> None:
             report["table"] = steps_table(report)
             options.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
             options.json.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
-            told = found.get("failed") or [
-                found.get("skipped") or (rate(found) if timed(found) else found)
-            ]
+            told = found.get("failed") or [found.get("skipped") or (rate(found) if timed(found) else found)]
             print(f"{time.monotonic() - began:4.0f} s  {kind} {name}:", *told, sep="\n      ", flush=True)
 
     rows = [ROWS[name] for name in options.only if name in ROWS]

@@ -1,4 +1,4 @@
-"""Phone accuracy of the small config on real speech, with what it has to beat: README's table of results.
+"""Phone accuracy of the small config on real speech, with what it has to beat: the first table of docs/results.md.
 
     python benchmarks/phones.py --data SPEECH --work runs/phones [--seeds 3] [--ablation-seeds 1]
 

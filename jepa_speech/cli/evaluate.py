@@ -71,6 +71,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if "lambda" in results:
         print(
             f"loss weighs its terms as step {model.step} does (lambda {results['lambda']:.3g}); compare runs by "
-            "cluster, the held-out loss of README"
+            "cluster, the held-out loss of docs/results.md"
         )
     return {"checkpoint": str(options.checkpoint), "step": model.step, "store": str(options.store)} | results

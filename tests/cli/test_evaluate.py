@@ -42,7 +42,7 @@ def test_a_store_without_the_labels_is_one_line(tmp_path, capsys):
 
 
 def test_what_is_read_is_told_and_what_is_missing_is_named(tmp_path, capsys, monkeypatch):
-    """The anchor of a run by its path; how many recordings were cropped; which figure is README's held-out loss."""
+    """The anchor of a run by its path; how many recordings were cropped; which figure is the held-out loss."""
     monkeypatch.chdir(tmp_path)
     for name, seconds in (("trained", [1.0] * 5), ("heldout", [0.8, 1.0, 1.5])):
         Path(name).mkdir()
