@@ -6,6 +6,7 @@ Commands in wav.scp are refused, never run.
 import os
 import re
 import tempfile
+from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -57,11 +58,13 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
 
 def _by_utterance(path: Path) -> LineIndex:
     """Returns the speaker of each utterance, of spk2utt: lines SPEAKER UTTERANCE UTTERANCE ..."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the index)
-    for _, line in lines(path):
+    file, numbers = tempfile.TemporaryFile(), array("Q")  # noqa: SIM115 (closed with the index)
+    for number, line in lines(path):
         speaker, said = key_and_rest(line)
-        file.writelines(utterance + b" " + speaker + b"\n" for utterance in said.split())
-    return LineIndex(path, file)
+        for utterance in said.split():
+            file.write(utterance + b" " + speaker + b"\n")
+            numbers.append(number)
+    return LineIndex(path, file, numbers=numbers)
 
 
 def _labelled(entry: Entry, name: str, labels: dict[str, LineIndex]) -> Entry:

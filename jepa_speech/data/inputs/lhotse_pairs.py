@@ -43,7 +43,7 @@ def _is_recording(row: Any) -> bool:
 def in_folder(folder: Path) -> Path | None:
     """Returns the recordings of a folder that Lhotse wrote; None if it has none."""
     found = (folder / name for name in ("recordings.jsonl", "recordings.jsonl.gz"))
-    return next((path for path in found if path.is_file()), None)
+    return next((path for path in found if path.is_file() and _is_recording(_first_row(path))), None)
 
 
 def partner(path: Path) -> Path | None:
@@ -62,8 +62,8 @@ def listed(path: Path, reading: Reading) -> Iterator[Entry]:
     Raises UserError if the recordings of supervisions are not there.
     """
     path = in_folder(path) or path
-    other, first = partner(path), next((_row(line)[0] for _, line in lines(path)), None)
-    if _is_recording(first):
+    other = partner(path)
+    if _is_recording(_first_row(path)):
         recordings, supervisions = path, other
     else:
         recordings, supervisions = other, path
@@ -110,6 +110,11 @@ def _by_id(line: bytes) -> tuple[bytes, bytes]:
     if not _is_recording(row):
         return b"", b""
     return str(row["id"]).encode("utf-8", "surrogatepass"), line.strip()
+
+
+def _first_row(path: Path) -> Any:
+    """Returns the value of the first line that is not blank; None if that is no JSON, or if there is none."""
+    return next((_row(line)[0] for _, line in lines(path)), None)
 
 
 def _row(line: bytes) -> tuple[Any, str]:

@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,9 +22,17 @@ class Twice(UserError):
 class LineIndex:
     """A file of keyed lines, by default `KEY REST`."""
 
-    def __init__(self, path: Path, file: BinaryIO | None = None, split: Split | None = None):
-        """file: an open file with the lines, for contents that are not those of `path` as it is."""
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO | None = None,
+        split: Split | None = None,
+        numbers: Sequence[int] | None = None,
+    ):
+        """file: an open file with the lines, for contents that are not those of `path` as it is. numbers: the line of
+        `path`, from 1, that each line of `file` comes from, unless it is the same.
+        """
+        self.path, self._numbers = path, numbers
         self._split = split or key_and_rest
         hashes, offsets, at = array("Q"), array("Q"), 0
         try:
@@ -49,7 +57,10 @@ class LineIndex:
     def of_any(cls, path: Path, split: Split | None = None) -> "LineIndex":
         """Returns the index of a file that may be gzipped, whose lines are then unpacked into a nameless file."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        file.writelines(line + b"\n" for _, line in lines(path))
+        written = 0
+        for number, line in lines(path):  # which leaves out blank lines; here they keep the numbers of the others
+            file.write(b"\n" * (number - 1 - written) + line + b"\n")
+            written = number
         return cls(path, file, split)
 
     def name(self, key: bytes) -> str | None:
@@ -93,12 +104,12 @@ class LineIndex:
         return self._split(self._file.readline(LINE_BYTES))
 
     def _number(self, offset: int) -> int:
-        """The number, from 1, of the line that begins at `offset`."""
+        """Returns the number, from 1, that the line which begins at `offset` has in `path`."""
         self._file.seek(0)
         number = 1
         while self._file.tell() < offset:
             number += self._file.readline(LINE_BYTES).endswith(b"\n")
-        return number
+        return self._numbers[number - 1] if self._numbers else number
 
     def close(self) -> None:
         self._file.close()

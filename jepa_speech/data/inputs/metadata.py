@@ -8,7 +8,7 @@ from jepa_speech.data.inputs.lines import UTF8_MARK
 from jepa_speech.errors import UserError
 from jepa_speech.files import loads
 
-KEY = b"file_name"
+KEY = "file_name"
 HEAD = 4096
 READERS = {"metadata.jsonl": jsonl.listed, "metadata.csv": tables.listed}
 
@@ -31,9 +31,9 @@ def _names_files(path: Path) -> bool:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if path.suffix == ".csv":
-        return KEY in first
+        return KEY in tables.columns(first)
     try:
         row = loads(first)
     except ValueError:
-        return b'"file_name"' in first  # a row longer than the head, or a wrong one, which its reader names
-    return isinstance(row, dict) and KEY.decode() in row
+        return f'"{KEY}"'.encode() in first  # a row longer than the head, or a wrong one, which its reader names
+    return isinstance(row, dict) and KEY in row

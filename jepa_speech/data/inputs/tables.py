@@ -22,12 +22,22 @@ MOST_LINES = 1000  # of a row
 
 def separator(head: bytes) -> str:
     """Returns what separates the columns of a file with these first bytes; "" if no column is known to name files."""
-    line = head.removeprefix(UTF8_MARK).lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace").rstrip("\r")
+    line = _first_line(head)
     for mark in SEPARATORS:
         fields = _header(line, mark)
         if len(fields) > 1 and set(fields) & set(PATH_KEYS):
             return mark
     return "," if line.strip(' "') in PATH_KEYS else ""
+
+
+def columns(head: bytes) -> list[str]:
+    """Returns the names in the header of a file with these first bytes, by commas if no separator is known."""
+    return _header(_first_line(head), separator(head))
+
+
+def _first_line(head: bytes) -> str:
+    line = head.removeprefix(UTF8_MARK).lstrip(b"\r\n").partition(b"\n")[0]
+    return line.decode("utf-8", "replace").rstrip("\r")
 
 
 def listed(table: Path, reading: Reading) -> Iterator[Entry]:

@@ -1,10 +1,7 @@
 """Rows that are wrong, in every kind of manifest: named one by one, and no sound row refused."""
 
-import json
-
 import pytest
-import soundfile
-from tones import tone, write_tones
+from tones import write_tones
 from writers import jsonl
 
 from jepa_speech.data.checking import FIXES
@@ -132,145 +129,6 @@ def test_wide_encodings_are_named(name, encoding, tmp_path):
         list(entries([tmp_path if name in ("wav.scp", "text") else tmp_path / name]))
 
 
-KALDI = {  # wav.scp, segments, text, utt2spk; reason of each line
-    "twice the same": (f"a {WAV}\na {WAV}\n", "", "a x\na x\n", "", ["", ""]),
-    "a recording twice": (f"a {WAV}\na tone001.wav\nb {WAV}\n", "", "", "", ["duplicate", "duplicate", ""]),
-    "of segments": (f"r {WAV}\nr tone001.wav\n", "u r 0 0.1\n", "", "", ["duplicate"]),
-    "not of these segments": (f"r {WAV}\nr tone001.wav\ns {WAV}\n", "u s 0 0.1\n", "", "", [""]),
-    "an utterance twice": (f"r {WAV}\n", "u r 0 0.1\nu r 0.1 0.2\nv r 0 0.1\n", "", "", ["duplicate"] * 2 + [""]),
-    "two texts": (f"a {WAV}\nb {WAV}\n", "", "a x\na y\nb z\n", "", ["bad_label", ""]),
-    "two speakers": (f"a {WAV}\n", "", "", "a s\na t\n", ["bad_label"]),
-    "an end before its start": (f"r {WAV}\n", "u r 0.1 0.05\nv r 0.1 nan\nw r -1 1\n", "", "", ["bad_segment"] * 3),
-    "an absent recording": (f"r {WAV}\n", "u q 0 0.1\n", "", "", ["missing"]),
-    "an archive of ESPnet": ("a dump/raw/data.ark:17\n", "", "", "", ["refused"]),
-}
-
-
-@pytest.mark.parametrize("name", KALDI)
-def test_a_kaldi_directory(name, tmp_path):
-    write_tones(tmp_path, 2)
-    *files, reasons = KALDI[name]
-    for file, contents in zip(("wav.scp", "segments", "text", "utt2spk"), files, strict=True):
-        if contents:
-            (tmp_path / file).write_text(contents)
-    found = list(entries([tmp_path]))
-    assert [entry.reason for entry in found] == reasons
-    if name == "a recording twice":
-        assert "a is in " in found[1].detail and "lines 1 and 2" in found[1].detail
-
-
-def test_labels_of_espnet(tmp_path):
-    write_tones(tmp_path, 3)
-    (tmp_path / "wav.scp").write_text("a tone000.wav\nb tone001.wav\nc tone002.wav\n")
-    (tmp_path / "spk2utt").write_text("s1 a c\ns2 b gone\n")
-    (tmp_path / "utt2lang").write_text("a eng\nb deu\n")
-    (tmp_path / "utt2category").write_text("c clean\n")
-    (tmp_path / "text").write_text("a x\nb\n")
-    passed = PassedOver()
-    first, second, third = (entry.labels for entry in entries([tmp_path], None, passed))
-    assert first == {"manifest_id": "a", "text": "x", "speaker": "s1", "language": "eng"}
-    assert second == {"manifest_id": "b", "text": "", "speaker": "s2", "language": "deu"}
-    assert third == {"manifest_id": "c", "speaker": "s1", "category": "clean"}
-    assert passed.found == {"label": {"spk2utt": {"count": 1, "first": f"gone in {tmp_path}/spk2utt"}}}
-
-
-def recording(name, file=WAV, **more):
-    source = {"type": "file", "channels": [0], "source": file}
-    return {"id": name, "sources": [source], "sampling_rate": 16_000, "num_samples": 3200, "duration": 0.2} | more
-
-
-def said(name, start=0.0, seconds=0.1, **more):
-    return {"id": "s", "recording_id": name, "start": start, "duration": seconds, "channel": 0, "text": "x"} | more
-
-
-SUPERVISIONS = {
-    "sound": (said("a"), ""),
-    "without channel": (said("a", channel=None), ""),
-    "an absent recording": (said("c"), "missing"),
-    "a negative start": (said("a", -0.1), "bad_duration"),
-    "no end": (said("a", 0.0, None), "bad_duration"),
-    "another channel": (said("a", channel=3), "refused"),
-    "two recordings": (said("twice"), "duplicate"),
-    "no recording": ({"id": "s", "text": "x"}, "bad_segment"),
-    "no object": (["x"], "bad_segment"),
-}
-
-
-@pytest.mark.parametrize("name", SUPERVISIONS)
-def test_a_supervision(name, tmp_path):
-    write_tones(tmp_path, 2)
-    row, reason = SUPERVISIONS[name]
-    twice = [recording("twice"), recording("twice", "tone001.wav"), {"id": "x"}]
-    jsonl(tmp_path / "recordings_x.jsonl", [recording("a"), recording("b"), *twice])
-    other = jsonl(tmp_path / "supervisions_x.jsonl.gz", [said("b", text="good"), row])
-    passed = PassedOver()
-    for inputs in ([other], [tmp_path / "recordings_x.jsonl"], [other, tmp_path / "recordings_x.jsonl"]):
-        first, second = entries(inputs, None, passed)
-        assert (first.reason, first.labels["text"], first.seconds, first.line) == ("", "good", 0.1, 1)
-        assert (second.reason, second.line) == (reason, 2)
-    assert passed.found["recording"]["recordings_x.jsonl"]["count"] >= 3
-
-
-def test_recordings_and_supervisions_alone(tmp_path):
-    write_tones(tmp_path, 2)
-    rows = [recording("a"), recording("b", "tone001.wav"), recording("c", "gone.wav")]
-    found = list(entries([jsonl(tmp_path / "recordings.jsonl", rows)]))
-    assert [(entry.reason, entry.labels, entry.is_segment) for entry in found] == [
-        ("", {"manifest_id": "a"}, False), ("", {"manifest_id": "b"}, False), ("missing", {"manifest_id": "c"}, False),
-    ]  # fmt: skip
-    assert [entry.source for entry in entries([tmp_path])] == [entry.source for entry in found]
-    (tmp_path / "recordings.jsonl").rename(tmp_path / "rec.jsonl")
-    with pytest.raises(UserError, match="supervisions without their recordings: put them beside it"):
-        list(entries([jsonl(tmp_path / "supervisions.jsonl", [said("a")])]))
-
-
-WENET = {
-    "sound": ({"wav": WAV, "txt": "x"}, ""),
-    "a segment": ({"wav": WAV, "txt": "x", "start": 0.05, "end": 0.1}, ""),
-    "an end before its start": ({"wav": WAV, "txt": "x", "start": 0.1, "end": 0.05}, "bad_segment"),
-    "no end": ({"wav": WAV, "txt": "x", "start": 0.1}, "bad_segment"),
-    "a time that is text": ({"wav": WAV, "txt": "x", "start": "0", "end": "0.1"}, "bad_segment"),
-    "a path that is none": ({"wav": ["a.wav"], "txt": "x"}, "no_audio_path"),
-    "an absent file": ({"wav": "gone.wav", "txt": "x"}, "missing"),
-}
-
-
-@pytest.mark.parametrize("name", WENET)
-def test_a_row_of_wenet(name, tmp_path):
-    write_tones(tmp_path, 1)
-    row, reason = WENET[name]
-    (entry,) = entries([jsonl(tmp_path / "data.list", [{"key": "u1"} | row])])
-    assert entry.reason == reason
-    if not reason:
-        assert entry.labels == {"manifest_id": "u1", "text": "x"}
-        assert (entry.start, entry.seconds) == ((0.05, 0.05) if "start" in row else (0.0, None))
-
-
-SPEECHBRAIN = {
-    "a list of one file": ({"wav": {"files": [WAV]}}, ""),
-    "several files": ({"wav": {"files": [WAV, "tone001.wav"]}}, "refused"),
-    "no file": ({"wav": {"start": 0}}, "no_audio_path"),
-    "an end before its start": ({"wav": {"file": WAV, "start": 9, "stop": 1}}, "bad_segment"),
-    "not finite": ({"wav": {"file": WAV, "start": float("nan"), "stop": 1}}, "bad_segment"),
-    "no object": ([WAV], "not_an_object"),
-    "a file that is no audio": ({"wav": {"file": "m.json", "start": 0, "stop": 99}}, "unreadable"),
-}
-
-
-@pytest.mark.parametrize("name", SPEECHBRAIN)
-def test_a_row_of_speechbrain_s_json(name, tmp_path):
-    write_tones(tmp_path, 2)
-    row, reason = SPEECHBRAIN[name]
-    first, second = listed(tmp_path, "m.json", json.dumps({"good": {"wav": f"{{root}}/{WAV}"}, "other": row}))
-    assert (first.reason, first.labels, second.reason) == ("", {"manifest_id": "good"}, reason)
-
-
-def test_samples_of_speechbrain_are_counted_at_the_rate_of_the_file(tmp_path):
-    soundfile.write(tmp_path / "a.wav", tone(1.0), 8_000)
-    (entry,) = listed(tmp_path, "m.csv", "ID,wav,start,stop\nu,$data_root/a.wav,2000,6000\n")
-    assert (entry.source, entry.start, entry.seconds) == ("a.wav", 0.25, 0.5)
-
-
 def test_metadata_in_folders_of_a_folder(tmp_path):
     """Of recordings that no row names, labels are absent; rows without a recording are rejects."""
     for split in ("test", "train"):
@@ -292,14 +150,24 @@ def test_metadata_in_folders_of_a_folder(tmp_path):
         list(entries([tmp_path]))
 
 
+SMALL = {  # manifests that lie in a folder of recordings, and are none that belongs to it
+    "metadata.csv": f"original_file_name,text\n{WAV},x\n",
+    "recordings.jsonl": f'\n{{"audio_path": "{WAV}", "text": "x"}}\n',
+    "metadata.jsonl": f'{{"audio_path": "{WAV}", "note": "file_name"}}\n',
+}
+
+
+@pytest.mark.parametrize("contents", ["other", "empty"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_file_that_only_has_a_special_name_is_a_manifest_to_be_named(name, contents, tmp_path):
+    write_tones(tmp_path, 1)
+    (tmp_path / name).write_text(SMALL[name] if contents == "other" else "")
+    passed = PassedOver()
+    assert [(entry.source, entry.labels) for entry in entries([tmp_path], None, passed)] == [(WAV, {})]
+    assert passed.found == {"manifest": {(tmp_path / name).suffix: {"count": 1, "first": name}}}
+
+
 def test_an_id_beside_an_offset_is_nemo_s(tmp_path):
     write_tones(tmp_path, 1)
     (entry,) = listed(tmp_path, "m.csv", f"ID,path,offset,duration\nu,{WAV},0.05,0.1\n")
     assert (entry.start, entry.seconds, entry.labels) == (0.05, 0.1, {"manifest_id": "u"})
-
-
-def test_an_array_of_recordings(tmp_path):
-    write_tones(tmp_path, 2)
-    rows = [recording("a"), recording("b", "tone001.wav")]
-    found = listed(tmp_path, "recordings.json", json.dumps(rows, indent=2))
-    assert [(entry.source, entry.reason) for entry in found] == [(WAV, ""), ("tone001.wav", "")]
