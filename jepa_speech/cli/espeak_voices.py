@@ -95,7 +95,7 @@ class Speaker:
             rate = library.espeak_Initialize(SYNCHRONOUS, 0, data.encode() if data else None, options)
             if rate > 0:
                 return library, rate
-        sys.exit("no eSpeak NG here: apt or brew install espeak-ng, or pip install 'jepa-speech[demo]'")
+        sys.exit("no eSpeak NG here: apt or brew install espeak-ng, or pip install espeakng-loader")
 
     def _collect(self, wave, samples, events) -> int:
         if wave and samples > 0:

@@ -72,7 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     for name, (help, add_options, _) in KINDS.items():
         kind = kinds.add_parser(name, help=help, description=f"{help}; --config.KEY=VALUE changes a key of the config")
-        kind.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/gmm_jepa.py")
+        kind.add_argument(
+            "--config",
+            required=True,
+            metavar="FILE[:VARIANT]",
+            help="such as configs/gmm_jepa.py, or gmm_jepa for the package's own",
+        )
         kind.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, as the workers see it")
         kind.add_argument("--dry-run", action="store_true", help="print the commands, one a line, and run none")
         add_options(kind)

@@ -50,7 +50,12 @@ CONSTANTS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/gmm_jepa.py")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE[:VARIANT]",
+        help="such as configs/gmm_jepa.py, or gmm_jepa for the package's own",
+    )
     parser.add_argument("--hours", type=float, required=True, metavar="H", help="of audio in the corpus")
     parser.add_argument("--devices", type=int, required=True, metavar="D", help="accelerators, over all hosts")
     parser.add_argument("--hosts", type=int, metavar="N", help=f"default: one for {DEVICES_PER_HOST} devices")

@@ -22,7 +22,7 @@ from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
 from jepa_speech.train.checkpoint import name_of
-from jepa_speech.train.configfile import file_and_variant, load_config
+from jepa_speech.train.configfile import file_and_variant, load_config, own_config
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -135,6 +135,7 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
 
 
 def architecture(like: str) -> Mapping[str, Any]:
-    """The config of a run folder, or of a config file (configs/x.py, configs/x.py:NAME)."""
-    is_file = not Path(like).is_dir() and Path(file_and_variant(like)[0]).suffix == ".py"
-    return load_config(like).to_dict() if is_file else load_pretrained(like).config
+    """The config of a run folder, or of what `train --config` takes (configs/x.py, configs/x.py:NAME, x:NAME)."""
+    file = file_and_variant(like)[0]
+    is_config = not Path(like).is_dir() and (Path(file).suffix == ".py" or own_config(file) is not None)
+    return load_config(like).to_dict() if is_config else load_pretrained(like).config

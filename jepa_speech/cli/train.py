@@ -58,7 +58,12 @@ SECTIONS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="such as configs/smoke.py")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE[:VARIANT]",
+        help="such as configs/smoke.py, or smoke for the package's own",
+    )
     parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to go on with")
     parser.add_argument(
         "--from-step",

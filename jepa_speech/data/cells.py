@@ -29,7 +29,7 @@ def table_errors(path: str | Path) -> Iterator[None]:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError(f"{path}: reading parquet needs pyarrow; pip install 'jepa-speech[parquet]'") from error
+        raise UserError(f"{path}: reading parquet needs pyarrow; pip install pyarrow") from error
     try:
         yield
     except (ValueError, OSError):

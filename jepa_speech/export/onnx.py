@@ -29,7 +29,7 @@ def write_onnx(path: str | Path, exported: Exported) -> int:
     if (kind := exported.config["model_type"]) in CONFORMERS.values():
         raise UserError(f"{kind}: no ONNX file is made of it; `jepa-speech export hf` and `export stablehlo` take it")
     if missing := [name for name in ("torch", "transformers", "onnxscript") if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{', '.join(missing)}: not installed; pip install 'jepa-speech[onnx]'")
+        raise UserError(f"{', '.join(missing)}: not installed; pip install {' '.join(missing)}")
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder) / "model", exported, "")
         made = Path(folder) / "model.onnx"

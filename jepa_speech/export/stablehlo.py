@@ -71,9 +71,7 @@ def to_stablehlo(objective: Objective, params: Tree, slow: Tree) -> Program:
     Raises UserError where the package that serialises it is missing.
     """
     if importlib.util.find_spec("flatbuffers") is None:
-        raise UserError(
-            "flatbuffers is missing, without which jax writes no program: pip install 'jepa-speech[stablehlo]'"
-        )
+        raise UserError("flatbuffers is missing, without which jax writes no program: pip install flatbuffers")
     leaves, tree = jax.tree_util.tree_flatten_with_path({"params": params, "slow": slow})
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     shortest, hop = objective.min_samples, round(SAMPLE_RATE / objective.frame_rate)

@@ -51,7 +51,9 @@ def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
 def encoder_config(section: Mapping[str, Any]) -> tuple[Any, Make]:
     """The checked config section of an encoder, and what builds the encoder from it."""
     if not hasattr(section, "keys"):
-        raise UsageError(f"config key encoder = {section!r}: a section with keys is needed, as in configs/base.py")
+        raise UsageError(
+            f"config key encoder = {section!r}: a section with keys is needed, as `jepa-speech config base` prints it"
+        )
     name = section["name"]
     if not isinstance(name, str) or name not in ENCODERS:
         raise UsageError(f"config key encoder.name = {name!r}: known are {', '.join(ENCODERS)}")

@@ -34,7 +34,7 @@ class Beam:
     def check(self) -> None:
         """Raises UserError where flashlight-text is missing, or `lm` is no ARPA file: before any long work."""
         if importlib.util.find_spec("flashlight") is None:
-            raise UserError("flashlight-text is missing, which searches: pip install 'jepa-speech[lm]'")
+            raise UserError("flashlight-text, which searches, is not installed: pip install flashlight-text")
         if next(words(self.lm), None) is None:
             raise UserError(f"{self.lm}: an ARPA language model without words")
 

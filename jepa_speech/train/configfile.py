@@ -44,23 +44,22 @@ MAY_DIFFER = (
 
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
-OURS = Path(__file__).parents[2] / "configs"  # of a checkout; an installed package has none
+PACKAGE = Path(__file__).parents[1]
+# The package's own configs: of a checkout, top-level configs/; of a wheel, the copy that setup.py puts into it.
+OURS = (PACKAGE.parent if (PACKAGE.parent / "setup.py").is_file() else PACKAGE) / "configs"
 ELSEWHERE = "restore it, or use another --workdir"
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with `--config.key=value` overrides.
 
-    An override takes its type from the value that it replaces; tuples are written 4.0,8.0.
+    `x` and `x:NAME` mean the package's own configs, wherever it is installed. An override takes its type from the value
+    that it replaces; tuples are written 4.0,8.0.
     Raises UsageError for a missing file or variant, an unknown key, or a value of another type; and, naming file and
     line, if the file cannot be run or makes no whole config.
     """
     file, variant = file_and_variant(name)
-    path = Path(file)
-    if not os.path.isfile(file):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
-        folder = path.parent if path.parent.is_dir() else Path("configs")
-        found = ", ".join(str(p) for p in sorted(folder.glob("*.py"))) or "none here"
-        raise UsageError(f"{file}: no such config file; found: {found}")
+    path = config_path(file)
     get_config = imported(path).get_config
     if variant and not inspect.signature(get_config).parameters:
         raise UsageError(f"{file} has no variants, so no {variant!r}: pass --config {file}")
@@ -80,8 +79,38 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def file_and_variant(name: str) -> tuple[str, str]:
-    """Splits FILE or FILE:VARIANT; both may hold colons. Raises UsageError if two files could be meant."""
-    return path_and_rest(name, lambda path, _: os.path.isfile(path), "--config")  # noqa: PTH113 (never raises)
+    """Splits FILE or FILE:VARIANT; both may hold colons. FILE may be the name of a config of this package.
+
+    Raises UsageError if two files could be meant.
+    """
+
+    def is_one(path: str, _: str) -> bool:
+        return os.path.isfile(path) or own_config(path) is not None  # noqa: PTH113 (Path.is_file may raise)
+
+    return path_and_rest(name, is_one, "--config")
+
+
+def config_path(file: str) -> Path:
+    """The config file that FILE or NAME of `--config` means; raises UsageError if there is none."""
+    if own := own_config(file):
+        return own
+    if os.path.isfile(file):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
+        return Path(file)
+    if file.isidentifier():
+        raise UsageError(f"{file}: no config has this name; there are {', '.join(own_names())}; a file is {file}.py")
+    folder = Path(file).parent if Path(file).parent.is_dir() else Path("configs")
+    found = ", ".join(str(p) for p in sorted(folder.glob("*.py"))) or f"none here; by name {', '.join(own_names())}"
+    raise UsageError(f"{file}: no such config file; found: {found}")
+
+
+def own_config(name: str) -> Path | None:
+    """The file of the config of this package that has this name, None where there is none."""
+    return OURS / f"{name}.py" if name in own_names() else None
+
+
+def own_names() -> list[str]:
+    """The configs of this package."""
+    return sorted(path.stem for path in OURS.glob("*.py"))
 
 
 def imported(path: Path) -> Any:
@@ -99,11 +128,11 @@ def imported(path: Path) -> Any:
 
 @contextmanager
 def users_code(path: Path) -> Iterator[None]:
-    """For blocks that run a config file: it can import others of its folder, and those of this checkout's configs/.
+    """For blocks that run a config file: it can import others of its folder, and those of this package.
 
     Any exception becomes a UsageError that names file and line.
     """
-    folders = list(dict.fromkeys([path.parent.absolute(), *([OURS] if (OURS.parent / "setup.py").is_file() else [])]))
+    folders = list(dict.fromkeys([path.parent.absolute(), OURS]))
     siblings = {file.stem for folder in folders for file in folder.glob("*.py")}
     hidden = {name: sys.modules.pop(name) for name in siblings & sys.modules.keys()}  # of another folder
     sys.path[:0] = map(str, folders)

@@ -40,8 +40,8 @@ def commands(monkeypatch, tmp_path):
         return {"seconds": 0.0, "results": read_json(results)}
 
     config = tmp_path / "tiny.py"
-    config.write_text(TINY.format(smoke=str(demo.CONFIG)))
-    monkeypatch.setattr(demo, "CONFIG", config)
+    config.write_text(TINY.format(smoke=demo.CONFIG))
+    monkeypatch.setattr(demo, "CONFIG", str(config))
     monkeypatch.setattr(road, "execute", here)
     monkeypatch.setattr(phones, "RECIPE", Recipe(steps=20))
     return ran

@@ -266,7 +266,7 @@ def test_what_cannot_be_is_one_line(made, trained, tmp_path, capsys, monkeypatch
     assert "and not both" in told(2, ["transcribe", str(trained)])
     assert "--beam 0: at least one" in told(2, ["transcribe", str(trained), wave, "--beam", "0"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'jepa-speech[lm]'" in told(1, ["transcribe", str(trained), wave, "--lm", "lm.arpa"])
+    assert "pip install flashlight-text" in told(1, ["transcribe", str(trained), wave, "--lm", "lm.arpa"])
     monkeypatch.undo()
     assert "gone.wav: no such file" in told(1, ["transcribe", str(trained), "gone.wav"])
     (tmp_path / "m.jsonl").write_text(json.dumps({"audio_path": wave, "text": 5}) + "\n")
