@@ -9,9 +9,10 @@ SPLITS = ("train", "valid", "test")
 # What corpora and toolkits call the split that chooses settings.
 NAMES = {"train": "train", "valid": "valid|dev|validation|val", "test": "test"}
 SUFFIXES = r"\.(?:(?:jsonl|ndjson|json|tsv|csv|list)(?:\.gz)?|tar|parquet)"
+OF_A_SET = r"-\d+-of-(\d+)(?:-[0-9a-f]+)?\.parquet"  # older versions of datasets end each name with a hash
+SHARDS, FOLDER = r"{name}" + OF_A_SET, r"{name}"
 # In order of precedence: our names, plain ones, Lhotse's, the shards of Hugging Face (all of which are the split), a
 # folder.
-SHARDS, FOLDER = r"{name}-\d+-of-\d+\.parquet", r"{name}"
 LHOTSE = (r"(?:.*_)?cuts_{name}\.jsonl(?:\.gz)?", r"(?:.*_)?supervisions_{name}\.jsonl(?:\.gz)?")
 FORMS = (r"{name}\.manifest" + SUFFIXES, r"{name}" + SUFFIXES, *LHOTSE, SHARDS, FOLDER)
 
@@ -55,5 +56,5 @@ def _found(folder: Path, name: str, best: str) -> list[Path]:
 
 def _set_of(shard: Path) -> tuple[str, int]:
     """Returns the name and the number of the shards among which this one is."""
-    stem, _, _, count = shard.stem.rsplit("-", 3)  # train-00000-of-00002
+    stem, count = re.fullmatch("(.*)" + OF_A_SET, shard.name).groups()
     return stem, int(count)

@@ -21,7 +21,6 @@ from jepa_speech.probe.dataset import read_manifest, wave_of
 from jepa_speech.probe.extract import layers_of
 from jepa_speech.probe.phones import frame_phones
 from jepa_speech.probe.segments import Phones, segments, within
-from jepa_speech.probe.splits import manifests_of
 
 CUT = {"id": "c", "type": "MonoCut", "start": 0.5, "duration": 0.75, "channel": 0,
        "supervisions": [{"start": 0.0, "duration": 0.75, "text": "a Cut"}],
@@ -98,47 +97,6 @@ def test_recordings_in_one_file_have_their_own_features_and_phones(folder, tmp_p
             found = layers_of(utterance.entry, lambda wave, rate: [wave[:32_000:320, None]], cache)
             np.testing.assert_array_equal(found[0, :, 0], wave[::320])
     assert len(list(tmp_path.glob("cache/*/*.npy"))) == 2  # contents are the same in both
-
-
-SPLIT_NAMES = {
-    "train.manifest.jsonl": ["train.manifest.jsonl", "train.jsonl", "train.tsv", "train/"],
-    "train.manifest.csv": ["train.manifest.csv", "train.csv"],
-    "train.tsv": ["train.tsv", "train.wrd", "train.ltr", "dev.tsv", "validated.tsv", "train/"],
-    "train.jsonl.gz": ["train.jsonl.gz", "train.txt"],
-    "x_cuts_train.jsonl.gz": ["x_cuts_train.jsonl.gz", "x_supervisions_train.jsonl.gz", "x_recordings_train.jsonl.gz"],
-    "train-00000-of-00001.parquet": ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"],
-    "train": ["train/", "test/", "mytrain.csv", "train.csv.bak", ".train.csv"],
-    "data/train": ["data/", "data/train/", "test.csv"],
-    "none": ["test.csv", "sid.train.manifest.jsonl"],
-}
-UNCLEAR = {
-    "train.csv and train.json could each be the split": ["train.csv", "train.json"],
-    "dev.tsv and valid.tsv could each be the split": ["dev.tsv", "valid.tsv"],
-    "2 of 3 shards like train-00000-of-00003.parquet": [f"train-0000{i}-of-00003.parquet" for i in (0, 2)],
-    "train-00000-of-00002.parquet could each be": ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"],
-}
-
-
-@pytest.mark.parametrize("words", UNCLEAR)
-def test_names_of_a_split_that_are_not_clear(words, tmp_path):
-    for name in UNCLEAR[words]:
-        (tmp_path / name).touch()
-    with pytest.raises(UserError, match=words):
-        manifests_of(tmp_path, "valid" if "dev" in words else "train")
-
-
-@pytest.mark.parametrize("wanted", SPLIT_NAMES)
-def test_where_a_split_is(wanted, tmp_path):
-    for name in SPLIT_NAMES[wanted]:
-        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
-    if wanted == "none":
-        with pytest.raises(UserError, match=r"train.manifest.jsonl: no such file, nor train with .tsv"):
-            manifests_of(tmp_path, "train")
-        assert manifests_of(tmp_path, "train", "sid.") == [tmp_path / "sid.train.manifest.jsonl"]
-    else:
-        assert manifests_of(tmp_path, "train") == [tmp_path / wanted]
-    if wanted == "train.tsv":
-        assert manifests_of(tmp_path, "valid") == [tmp_path / "dev.tsv"]
 
 
 @pytest.mark.parametrize(
