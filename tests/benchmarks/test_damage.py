@@ -5,10 +5,7 @@ import os
 import numpy as np
 import pytest
 from damages import KINDS, damage
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from folders import contents
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from folders import contents
 from killed import at_every_rename
 from tones import write_tones
 
@@ -34,17 +35,13 @@ def run(audio, out, part=None, **others):
     return prepare([audio], out, workers=1, max_reject_fraction=0.1, part=part, **others)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 @pytest.fixture(scope="module")
 def whole(audio, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 4)
         out = tmp_path_factory.mktemp("whole") / "store"
         run(audio, out)
-    return files(out)
+    return contents(out)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +55,7 @@ def test_parts_in_any_order_are_one_store_byte_for_byte(audio, whole, tmp_path, 
     with pytest.raises(UserError, match="unfinished one"):
         Store(tmp_path / "store")
     merged = merge(tmp_path / "store")
-    assert files(tmp_path / "store") == whole
+    assert contents(tmp_path / "store") == whole
     assert (merged["records"], merged["rejected"], merged["whole"]) == (29, 1, True)
     assert merge(tmp_path / "store") == merged  # nothing to do
     assert run(audio, tmp_path / "store", (0, n)) == merged
@@ -77,7 +74,7 @@ def test_missing_parts_are_named(audio, whole, tmp_path):
     with pytest.raises(UserError, match=r"3 of 8 shards .*--shard 1/4, 2/4$"):
         merge(store)
     run(audio, store)  # without a part: all that is left
-    assert files(store) == whole
+    assert contents(store) == whole
 
 
 def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
@@ -95,7 +92,7 @@ def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
         merge(store)
     run(audio, store, (0, 1))
     merge(store)
-    assert files(store) == whole
+    assert contents(store) == whole
 
 
 def test_rejects_are_judged_over_all_parts(audio, tmp_path):
@@ -167,7 +164,7 @@ def test_killed_at_any_rename_of_a_part_or_the_merge(audio, whole, tmp_path):
             if not (store / "store.json").exists():
                 with pytest.raises(UserError, match="not a whole store"):
                     Store(store)
-    assert kills > 20 and files(store) == whole
+    assert kills > 20 and contents(store) == whole
 
 
 def test_killed_at_any_rename_from_the_beginning(audio, tmp_path, monkeypatch):
@@ -176,7 +173,7 @@ def test_killed_at_any_rename_from_the_beginning(audio, tmp_path, monkeypatch):
     run(audio, tmp_path / "whole")
     for kills in at_every_rename(lambda: run(audio, tmp_path / "store")):  # noqa: B007
         run(audio, tmp_path / "store")
-        assert files(tmp_path / "store") == files(tmp_path / "whole")
+        assert contents(tmp_path / "store") == contents(tmp_path / "whole")
         shutil.rmtree(tmp_path / "store")
     assert kills > 30
 
@@ -218,4 +215,4 @@ def test_four_processes_at_once_one_killed_and_the_merge_killed(audio, whole, tm
     with pytest.raises(UserError, match="unfinished one"):
         Store(store)
     merge(store)
-    assert files(store) == whole
+    assert contents(store) == whole

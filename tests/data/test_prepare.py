@@ -1,17 +1,14 @@
-"""Making a store: the same for any workers and codec, resumable after a kill, never half-written."""
+"""Making a store: the same for any workers and codec, and what is refused or rejected."""
 
 import json
-import os
-import resource
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from folders import contents
 from tones import tone, write_tones
 
 from jepa_speech.data import prepare as module
@@ -31,10 +28,6 @@ def tones(tmp_path):
     return tmp_path / "audio"
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 def rejects(store: Path) -> list[dict]:
     return [json.loads(line) for line in (store / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -51,7 +44,7 @@ def test_same_store_for_any_number_of_workers(tones, tmp_path, small_chunks):
         for name, codec, workers in [("one", "flac", 1), ("two", "flac", 2), ("pcm", "pcm16", 1)]
     ]
     assert len({result["fingerprint"] for result in results}) == 1
-    assert files(tmp_path / "one") == files(tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert len(list((tmp_path / "one" / "shards").iterdir())) == 3 and not (tmp_path / "one" / "work").exists()
     assert results[0]["read"] == results[0]["records"] == 10 and results[0]["rejected"] == 0
 
@@ -65,11 +58,11 @@ def test_fingerprint_sees_samples_and_their_order(tones, tmp_path):
 
 def test_the_same_call_again_does_nothing(tones, tmp_path, monkeypatch):
     first = prepare([tones], tmp_path / "store", workers=1)
-    before = files(tmp_path / "store")
+    before = contents(tmp_path / "store")
     monkeypatch.setattr(module, "write_chunk", None)
     monkeypatch.chdir(tmp_path)
     assert prepare(["audio"], tmp_path / "store", workers=1) == first  # however the folder is written
-    assert files(tmp_path / "store") == before
+    assert contents(tmp_path / "store") == before
 
 
 @pytest.mark.parametrize("unfinished", [False, True])
@@ -81,22 +74,22 @@ def test_other_inputs_or_codec_at_the_same_place_are_refused(tones, tmp_path, un
         with pytest.raises(UserError, match="1 of 10"):
             prepare([tones], tmp_path / "store2", workers=1)
         store = tmp_path / "store2"
-    before = files(store)
+    before = contents(store)
     with pytest.raises(UserError, match=r"store2?: was prepared from another codec; remove it or choose another"):
         prepare([tones], store, "pcm16", workers=1)
     write_tones(tones, 11)
     with pytest.raises(UserError, match=r"store2?: was prepared from other inputs"):
         prepare([tones], store, workers=1)
-    assert files(store) == before
+    assert contents(store) == before
 
 
 def test_a_folder_of_something_else_is_refused(tones, tmp_path):
-    before = files(tones)
+    before = contents(tones)
     with pytest.raises(UserError, match=r"holds tone000.wav"):
         prepare([tones], tones, workers=1)
     with pytest.raises(UserError, match="cannot be written"):
         prepare([tones], tones / "tone000.wav", workers=1)
-    assert files(tones) == before
+    assert contents(tones) == before
 
 
 def test_nothing_to_store(tmp_path):
@@ -166,18 +159,18 @@ def test_a_store_of_rejects_only_is_begun_anew(tmp_path, monkeypatch, change):
     codec = "pcm16" if change == "codec" else "flac"
     assert prepare([audio], store, codec, workers=1)["records"] == len(list(audio.iterdir()))
     prepare([audio], tmp_path / "first", codec, workers=1)
-    assert files(store) == files(tmp_path / "first")
+    assert contents(store) == contents(tmp_path / "first")
 
 
 def test_a_store_with_a_recording_is_not_begun_anew(tones, tmp_path):
     (tones / "tone004.wav").write_bytes(b"no audio")
     with pytest.raises(UserError, match="1 of 10 recordings rejected"):
         prepare([tones], tmp_path / "store", workers=1)
-    before = files(tmp_path / "store")
+    before = contents(tmp_path / "store")
     soundfile.write(tones / "tone004.wav", np.ones(1600), 16_000)
     with pytest.raises(UserError, match="other inputs, or from these before some changed; remove it or choose"):
         prepare([tones], tmp_path / "store", workers=1)
-    assert files(tmp_path / "store") == before
+    assert contents(tmp_path / "store") == before
 
 
 def test_duration_of_the_manifest_must_fit(tmp_path):
@@ -208,111 +201,3 @@ def test_every_line_of_the_broken_manifest(speech_data, tmp_path):
     }  # line 2 is empty
     assert [row["text"] for row in Store(tmp_path / "store").records()] == ["fine line", "no duration"]
     assert result["read"] == 13 == result["records"] + result["rejected"]
-
-
-# A shell that starts the tests in the background lets them, and so this, ignore SIGINT.
-RUN = """
-import signal, sys, time
-from jepa_speech.data import audio, chunks, prepare
-signal.signal(signal.SIGINT, signal.default_int_handler)
-chunks.CHUNK_RECORDS = 2
-if __name__ == "__main__":
-    if sys.argv[3] == "slow":
-        load = audio.load_with_rate
-        audio.load_with_rate = lambda path: (time.sleep(0.05), load(path))[1]
-    prepare.prepare([sys.argv[1]], sys.argv[2], workers=1)
-"""
-
-
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_run_again(tones, tmp_path, signal_number):
-    """What was finished is not done again, and the store is the one that was never interrupted."""
-    (tmp_path / "run.py").write_text(RUN)
-    command = [sys.executable, str(tmp_path / "run.py"), str(tones)]
-    store = tmp_path / "store"
-    slow = subprocess.Popen([*command, str(store), "slow"], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while not (done := sorted((store / "work").glob("part-*.jsonl"))):
-            assert slow.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        slow.send_signal(signal_number)
-        slow.wait()
-    assert not (store / "store.json").exists()
-    with pytest.raises(UserError, match="unfinished"):
-        Store(store)
-    finished = {path.name: (store / "shards" / f"{path.stem}.array_record").stat().st_mtime_ns for path in done}
-    subprocess.run([*command, str(store), "fast"], check=True)
-    subprocess.run([*command, str(tmp_path / "whole"), "fast"], check=True)
-    assert files(store) == files(tmp_path / "whole")
-    for name, written in finished.items():
-        assert (store / "shards" / f"{Path(name).stem}.array_record").stat().st_mtime_ns == written
-
-
-def test_workers_die_with_a_killed_parent(tones, tmp_path):
-    psutil = pytest.importorskip("psutil")
-    code = RUN.replace("workers=1", "workers=2").replace(
-        "if __name__", "audio.load_with_rate = lambda path: time.sleep(60)\nif __name__"
-    )
-    (tmp_path / "run.py").write_text(code)
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"])
-    try:
-        deadline = time.monotonic() + 60
-        while len(list((tmp_path / "store" / "shards").glob("*.tmp"))) < 2:
-            assert parent.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        workers = psutil.Process(parent.pid).children(recursive=True)
-    finally:
-        parent.kill()
-        parent.wait()
-    assert len(workers) >= 2
-    _, alive = psutil.wait_procs(workers, timeout=30)
-    alive = [worker for worker in alive if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
-    for worker in alive:
-        worker.kill()
-    assert not alive
-
-
-def test_a_worker_that_dies_is_one_clear_error(tones, tmp_path):
-    code = RUN.replace("workers=1", "workers=2").replace(
-        "if __name__", "audio.load_with_rate = lambda path: os._exit(9)\nif __name__"
-    )
-    (tmp_path / "run.py").write_text(code.replace("import signal", "import os, signal"))
-    command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and "UserError: a worker died (out of memory?)" in run.stderr
-    with pytest.raises(UserError, match="unfinished"):
-        Store(tmp_path / "store")
-
-
-@pytest.mark.parametrize("limit", [10, 70_000])
-def test_full_disk_is_one_line_and_the_store_stays_unfinished(tones, tmp_path, limit):
-    """The limit on the size of a file stands for the disk: it hits the list of files, or a shard."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        with pytest.raises(
-            UserError, match=r"store: cannot be written \(.*File too large.*run the same command"
-        ) as error:
-            prepare([tones], tmp_path / "store", "pcm16", workers=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="unfinished"):
-        Store(tmp_path / "store")
-    prepare([tones], tmp_path / "store", "pcm16", workers=1)
-    prepare([tones], tmp_path / "whole", "pcm16", workers=1)
-    assert files(tmp_path / "store") == files(tmp_path / "whole")
-
-
-def test_no_room_for_the_last_file(tones, tmp_path, monkeypatch):
-    def full(path, value):
-        if path.name == "store.json":
-            raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr("jepa_speech.data.finish.write_json", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        prepare([tones], tmp_path / "store", workers=1)
-    with pytest.raises(UserError, match="unfinished"):
-        Store(tmp_path / "store")

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from folders import contents
 from train.test_resume import assert_same_run
 from train.toy import ToyObjective, main, toy_batches, toy_config
 
@@ -21,10 +22,6 @@ def whole(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     main(str(workdir))
     return workdir
-
-
-def contents(run: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
 
 def go_on(run: Path) -> dict:

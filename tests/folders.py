@@ -1,0 +1,8 @@
+"""What a folder holds, to see whether two are the same, or whether one was changed."""
+
+from pathlib import Path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path from the folder on -> bytes, of all its files at any depth."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
