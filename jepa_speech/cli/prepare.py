@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="folders of recordings (wav, flac, ogg, mp3, sph, aiff and others), JSON lines (also of NeMo, Lhotse and "
         "WeNet), tables (Common Voice, SpeechBrain, metadata.csv), fairseq's .tsv, Kaldi and ESPnet directories, tar, "
-        "parquet; docs/data.md has a table of all kinds",
+        "parquet; docs/manifests.md has a table of all kinds",
     )
     parser.add_argument(
         "--root", metavar="DIR", help="recordings may lie anywhere in DIR, not just in their input's own"

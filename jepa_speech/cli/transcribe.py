@@ -35,7 +35,7 @@ EXAMPLE = "jepa-speech transcribe runs/asr a.flac b.wav --out texts.jsonl"
 COUNTS = {"wer": word_errors, "cer": character_errors}
 
 MARK = "written by jepa-speech: texts"
-NO_TEXTS = "no row has a text (docs/data.md names its fields): all are transcribed, and there is no error rate"
+NO_TEXTS = "no row has a text (docs/manifests.md names its fields): all are transcribed, and there is no error rate"
 NO_RATE = "n/a: every reference is empty, so there is no error rate"
 
 

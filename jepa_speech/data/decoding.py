@@ -107,7 +107,7 @@ def _contents(place: Place) -> Iterator[Window]:
             head = file.at(0, 1024)
             yield file
     except soundfile.LibsndfileError as error:
-        detail = named(head) or f"{error.error_string} (is it whole, and of a type that docs/data.md lists?)"
+        detail = named(head) or f"{error.error_string} (is it whole, and of a type that docs/manifests.md lists?)"
         raise Rejected("unreadable", detail) from error
 
 

@@ -38,7 +38,7 @@ def entries(
     manifest's, that of the root line of a .tsv) or in `root`, unless they may be `anywhere`: for callers that copy
     nothing of them. `passed` counts what is left out; it is complete once all are listed.
 
-    Raises UserError for an input that is not there, or of no kind that docs/data.md names.
+    Raises UserError for an input that is not there, or of no kind that docs/manifests.md names.
     """
     reading = Reading(root, PassedOver() if passed is None else passed, anywhere)
     names = [Path(name).absolute() for name in inputs]
@@ -93,7 +93,9 @@ def _kind(name: Path):
     if not is_json and tables.separator(text):
         return tables
     if words := looks_like(head):
-        raise UserError(f"{name}: not a known kind of manifest, but {words}; known kinds are {KNOWN} (docs/data.md)")
+        raise UserError(
+            f"{name}: not a known kind of manifest, but {words}; known kinds are {KNOWN} (docs/manifests.md)"
+        )
     return jsonl
 
 

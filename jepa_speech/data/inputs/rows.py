@@ -33,7 +33,7 @@ class Rows:
         return Entry(source="", line=line, manifest=self.manifest)
 
     def entry(self, line: int, row: Any) -> Entry:
-        """Returns the entry of a cut or recording of Lhotse, of a row of WeNet's list or any other (docs/data.md)."""
+        """Returns the entry of a cut or recording of Lhotse, of a row of WeNet or any other (docs/manifests.md)."""
         entry, folder = self.at(line), self._recipe
         if not isinstance(row, dict):
             return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")

@@ -111,7 +111,7 @@ def test_start_and_end_alone_make_no_segment(tmp_path):
                          + [("speaker", key, value) for key in NAMES["speaker"][0] for value in ("s1", 7)])  # fmt: skip
 def test_others_names_of_a_text_and_a_speaker(ours, theirs, value, tmp_path):
     write_tones(tmp_path, 1)
-    assert f"`{theirs}`" in (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"`{theirs}`" in (Path(__file__).parents[3] / "docs" / "manifests.md").read_text(encoding="utf-8")
     path = {"path": "tone000.wav"}
     for row, labels in (
         ({theirs: value}, {ours: value}),
@@ -128,7 +128,7 @@ def test_others_names_of_a_text_and_a_speaker(ours, theirs, value, tmp_path):
 @pytest.mark.parametrize("key", PATH_KEYS)
 def test_every_name_of_a_path_is_documented(key, tmp_path):
     write_tones(tmp_path, 1)
-    assert f"`{key}`" in (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    assert f"`{key}`" in (Path(__file__).parents[3] / "docs" / "manifests.md").read_text(encoding="utf-8")
     for value in ("tone000.wav", {"path": "tone000.wav", "sampling_rate": 16_000}):
         (entry,) = entries([jsonl(tmp_path / "m.jsonl", [{key: value, "x": 1}])])
         assert (entry.source, entry.reason, entry.labels) == ("tone000.wav", "", {"x": 1})

@@ -141,7 +141,7 @@ def test_parts_and_joined_stores_say_it_too(tmp_path):
 
 
 def test_every_kind_has_its_sentence_and_memory_has_a_bound(monkeypatch):
-    kinds, page = set(), (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    kinds, page = set(), (Path(__file__).parents[3] / "docs" / "manifests.md").read_text(encoding="utf-8")
     for path in Path(passed_over.__file__).parent.glob("*.py"):
         kinds |= set(re.findall(r'(?:passed\.add\(|return )"(\w+)"', path.read_text(encoding="utf-8")))
     assert kinds >= set(passed_over.SENTENCES) and all(f"| `{kind}` |" in page for kind in passed_over.SENTENCES)
