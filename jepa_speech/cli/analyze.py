@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jepa_speech.cli import root
 from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
     parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")
+    root.add_argument(parser)
     parser.add_argument(
         "--anchor", metavar="GMM.npz", help="the targets' anchor, of all checkpoints, if it was moved since training"
     )
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     models = {name: load_pretrained(folder) for name, folder in folders.items()}
     probed = read_results(args.probe) if args.probe else None
     if args.data:
-        lists["data"] = (f"{args.data}, valid split", from_manifest(Path(args.data), "valid", **draw))
+        lists["data"] = (f"{args.data}, valid split", from_manifest(Path(args.data), "valid", root=args.root, **draw))
     subjects, notes = {}, []
     for name, model in models.items():
         anchor, why = open_anchor(model.config, args.anchor)

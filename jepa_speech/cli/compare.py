@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from jepa_speech.anchors.ensemble import open_anchors
+from jepa_speech.cli import root
 from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
 from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="DIR[:TASK,...]", help="what is probed on (default task: phones)"
     )
+    root.add_argument(parser)
     parser.add_argument(
         "--budget", required=True, metavar="STEPS|nFLOP", help="of each run: 800 steps, or work such as 3e14FLOP"
     )
@@ -89,7 +91,7 @@ def compared(
     names = list(configs)
     shared = Road(out / "data")
     store = out / "data" / "store"
-    shared.go("prepare", "--input", args.input, "--out", store)
+    shared.go("prepare", "--input", args.input, *root.passed_on(args.root), "--out", store)
     anchors = {fit: anchored(out, store, fit, shared) for fit in dict.fromkeys(fits.values()) if fit}
     roads, systems = [shared, *(road for _, road in anchors.values())], []
     for name in names:
@@ -99,7 +101,7 @@ def compared(
         changes = [*args.overrides, *(f"--config.{key}={value}" for key, value in keys.items())]
         runs = []
         for seed in range(args.seeds):
-            road = Road(out / "runs" / f"{name}-{seed}", [shared, before])
+            road = Road(out / "runs" / f"{name}-{seed}", [shared, before], args.root)
             workdir = ("--workdir", road.folder / "run", f"--config.seed={seed}")
             train = ("train", "--config", f"{args.config}:{name}", *workdir, *changes)
             road.go(*train, given=plain(configs[name]), makes=partial(run_files, road.folder / "run"))
@@ -108,7 +110,7 @@ def compared(
             roads.append(road)
         systems.append(System(name, training, by_task(runs)))
 
-    road = Road(out / "baselines", [shared])
+    road = Road(out / "baselines", [shared], args.root)
     roads.append(road)
     beside = [System(name, {}, by_task([probed(road, labelled, name, "--checkpoint", name)])) for name in BESIDE]
     random = ("--checkpoint", "random", "--like", out / "runs" / f"{names[0]}-0" / "run")
@@ -203,6 +205,7 @@ def probed(
     found = {}
     for folder, tasks in labelled:
         where = ("--data", folder, "--tasks", ",".join(tasks), "--out", road.folder / "probes")
+        where += (*root.passed_on(road.root),)
         # With several folders, the file of a system's results is that of the last one.
         makes = partial(probe_files, road.folder / "probes", name if folder == labelled[-1].folder else "")
         results = road.go("probe", *system, *where, reads=[folder], given=given, makes=makes)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jepa_speech.cli import root
 from jepa_speech.cli.demo_corpus import write_corpus
 from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
@@ -35,6 +36,7 @@ GPL = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="your own recordings, instead of synthetic voices")
+    root.add_argument(parser)
     parser.add_argument("--out", default="runs/demo", metavar="DIR", help="default: runs/demo")
     parser.add_argument("--steps", type=int, default=800, metavar="N", help="of training (default: 800)")
     parser.add_argument("--components", type=int, default=128, metavar="K", help="of the mixture (default: 128)")
@@ -53,12 +55,13 @@ def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder; --data takes a folder of recordings")
     work = out / name_of(data) if args.data else out / "voices"
-    road, tasks = Road(work), probe_tasks(data)
+    road, tasks = Road(work, root=args.root), probe_tasks(data)
+    anywhere = root.passed_on(args.root)
 
     pretrain = data / "pretrain.manifest.jsonl"
     source = pretrain if pretrain.is_file() else data
     store, anchor, trained, analysis = work / "store", work / "gmm.npz", work / "run", work / "analysis"
-    road.go("prepare", "--input", source, "--out", store, "--max-reject-fraction", 0.1)
+    road.go("prepare", "--input", source, *anywhere, "--out", store, "--max-reject-fraction", 0.1)
     mixture = ("--components", args.components, "--features", "mfcc", "--normalize", "mean")
     road.go("fit", "gmm", "--store", store, "--out", anchor, *mixture, makes=lambda results: [anchor])
     road.go("label", "--store", store, "--anchor", anchor, makes=labels_of)
@@ -69,13 +72,13 @@ def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     road.go(*train, given=resolved, makes=partial(run_files, trained))
     probes = []
     if tasks:
-        options = ("--data", data, "--tasks", ",".join(tasks), "--out", work / "probe")
+        options = ("--data", data, *anywhere, "--tasks", ",".join(tasks), "--out", work / "probe")
         systems = {"ours": (trained, "--name", "ours"), "random": ("random", "--like", trained)}
         systems |= {name: (name,) for name in ("logmel", "logmel5")}
         for name, system in systems.items():
             found = partial(probe_files, work / "probe", name)
             probes.append(road.go("probe", "--checkpoint", *system, *options, reads=[data], makes=found))
-    labelled = ("--data", data, "--probe", work / "probe" / "ours.json") if tasks else ()
+    labelled = ("--data", data, *anywhere, "--probe", work / "probe" / "ours.json") if tasks else ()
     look = ("analyze", "--checkpoint", trained, "--store", store, "--out", analysis, *labelled)
     reads = [data] if tasks else []
     inside = road.go(*look, reads=reads, makes=lambda results: [analysis / "report.html", *analysis.glob("*.png")])

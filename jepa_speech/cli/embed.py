@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint
+from jepa_speech.cli import fingerprint, root
 from jepa_speech.cli.embed_files import FORMATS, note_of
 from jepa_speech.cli.recordings import named
 from jepa_speech.data.manifest import Entry
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "audio", nargs="+", metavar="AUDIO", help="files (wav, flac, ogg, opus or mp3, of any rate) and folders of them"
     )
+    root.add_argument(parser)
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder, or one of transformers")
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the input of the first block (default: the last)")
     parser.add_argument(
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     out = Path(options.out)
     if (form := FORMATS.get(out.suffix)) is None:
         raise UsageError(f"--out {out}: the file's name must end in {' or '.join(FORMATS)}")
-    listed, before = named(options.audio), note_of(out, form)
+    listed, before = named(options.audio, options.root), note_of(out, form)
     model = load_pretrained(options.checkpoint)
     job = fingerprint.of_values(fingerprint.of_model(model), options.layer)
     command = fingerprint.of_values(job, [(entry.source, entry.stamp) for entry in listed])

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from jepa_speech.cli import root
 from jepa_speech.cli.parts import part
 from jepa_speech.data.audio import CODECS
 from jepa_speech.data.checking import check
@@ -26,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "WeNet), tables (Common Voice, SpeechBrain, metadata.csv), fairseq's .tsv, Kaldi and ESPnet directories, tar, "
         "parquet; docs/manifests.md has a table of all kinds",
     )
-    parser.add_argument(
-        "--root", metavar="DIR", help="recordings may lie anywhere in DIR, not just in their input's own"
-    )
+    root.add_argument(parser)
     parser.add_argument("--out", metavar="STORE", help="a new folder; the same command again goes on")
     parser.add_argument(
         "--check",

@@ -11,7 +11,7 @@ import numpy as np
 
 import jepa_speech
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli import fingerprint, language_model, root
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
-    parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
+    root.add_argument(parser)
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
     parser.add_argument("--name", help="what to call the system (default: the folder's name)")

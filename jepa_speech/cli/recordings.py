@@ -11,18 +11,18 @@ from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
 
-def named(names: Iterable[str]) -> list[Entry]:
+def named(names: Iterable[str], root: str | None = None) -> list[Entry]:
     """Returns each named file, and the recordings that `prepare` would find in each folder, without repeats.
 
-    An entry's `source` is its name as given, or the folder's name and its own. Raises UserError for a missing file, a
-    folder without recordings, and a file that cannot be a recording.
+    An entry's `source` is its name as given, or the folder's name and its own. root: see `data.manifest.entries`.
+    Raises UserError for a missing file, a folder without recordings, and a file that cannot be a recording.
     """
     names = list(dict.fromkeys(names))
     if missing := [name for name in names if not is_there(name)]:
         raise UserError(f"{missing[0]}: no such file" + (f", and {len(missing) - 1} more" if missing[1:] else ""))
     found: dict[str, Entry] = {}
     for name in names:
-        for entry in within(name) if Path(name).is_dir() else [alone(name)]:
+        for entry in within(name, root) if Path(name).is_dir() else [alone(name)]:
             if entry.reason:
                 raise UserError(f"{entry.source}: {entry.detail} ({entry.reason}); leave it out")
             found.setdefault(entry.source, entry)
@@ -36,9 +36,9 @@ def is_there(name: str) -> bool:
         return False
 
 
-def within(folder: str) -> list[Entry]:
+def within(folder: str, root: str | None) -> list[Entry]:
     passed = PassedOver()
-    if not (found := list(entries([folder], None, passed))):
+    if not (found := list(entries([folder], root, passed))):
         raise nothing_there([folder], passed)
     for line in sentences(passed.found):
         print(f"{folder}: {line}", file=sys.stderr)

@@ -25,11 +25,11 @@ class Road:
 
     A step is done again if its command, what it reads or what it wrote is not as it was, if a step before it was done
     again with other results, or one of the roads that this one comes `after`. `steps` holds what was gone so far: name,
-    command, seconds and results of each.
+    command, seconds and results of each. root: see `data.manifest.entries`.
     """
 
-    def __init__(self, folder: Path, after: Sequence["Road"] = ()) -> None:
-        self.folder, self.done = folder, folder / "done"
+    def __init__(self, folder: Path, after: Sequence["Road"] = (), root: str | None = None) -> None:
+        self.folder, self.done, self.root = folder, folder / "done", root
         self.steps: list[dict[str, Any]] = []
         self.changed = any(road.changed for road in after)
 
@@ -50,7 +50,8 @@ class Road:
         shown = shlex.join(["jepa-speech", *command])
         record = self.done / f"{len(self.steps)}-{command[0]}.json"
         before = done_before(record)
-        inputs = hashlib.sha256(json.dumps([state(files_of(reads)), given], sort_keys=True).encode()).hexdigest()
+        there = json.dumps([state(files_of(reads, self.root)), given], sort_keys=True)
+        inputs = hashlib.sha256(there.encode()).hexdigest()
         print(f"\n$ {shown}", flush=True)
         same = before.get("command") == shown and before.get("inputs") == inputs and not self.changed
         if same and makes and before.get("outputs") == state(makes(before["results"])):
@@ -94,19 +95,19 @@ def state(files: Iterable[Path]) -> list[list[Any]]:
     return found
 
 
-def files_of(paths: Iterable[Path]) -> Iterator[Path]:
+def files_of(paths: Iterable[Path], root: str | None = None) -> Iterator[Path]:
     """The files of paths, those directly in a folder, and the recordings that manifests among them name."""
     for path in paths:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file() and not file.name.startswith("."):
                 yield file
-                yield from recordings_of(file)
+                yield from recordings_of(file, root)
 
 
-def recordings_of(manifest: Path) -> Iterator[Path]:
+def recordings_of(manifest: Path, root: str | None = None) -> Iterator[Path]:
     """Yields the files that a manifest names. What is wrong in it is passed over: the verb that reads it names it."""
     try:
-        for entry in entries([manifest], anywhere=True):
+        for entry in entries([manifest], root, anywhere=True):
             if entry.reason in ("", "missing"):
                 yield Path(entry.path)
     except UserError:

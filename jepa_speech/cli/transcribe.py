@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli import fingerprint, language_model, root
 from jepa_speech.cli.recordings import named
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.place import stamp_of
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
     parser.add_argument("--manifest", metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored")
-    parser.add_argument("--root", metavar="DIR", help="where paths that a recipe wrote begin, as for `prepare`")
+    root.add_argument(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")
     language_model.add_arguments(parser)
 
@@ -102,7 +102,7 @@ def recordings(options: argparse.Namespace) -> tuple[list[Entry], list[str], lis
             few = f"{untold} of {counted(len(known), 'recording')} have no text: they are transcribed, not scored"
             print(f"{options.manifest}: {few if untold < len(known) else NO_TEXTS}", file=sys.stderr)
     else:
-        listed = named(options.audio)
+        listed = named(options.audio, options.root)
         names, known = [entry.source for entry in listed], [{} for _ in listed]
     return listed, names, [place_of(entry) | row for entry, row in zip(listed, known, strict=True)]
 

@@ -48,7 +48,7 @@ def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utteran
         if path.is_file():
             splits[split] = with_items(utterances, path)
         else:
-            spoken = Phones(folder).of(utterances)
+            spoken = Phones(folder, root).of(utterances)
             splits[split] = [replace(u, target=triphones(u.target, u.speaker)) for u in spoken]
     return splits
 

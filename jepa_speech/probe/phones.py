@@ -39,7 +39,7 @@ def frame_phones(segments: list[Segment], frames: int) -> np.ndarray:
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
     manifests = {split: read_split(folder, split, root=root) for split in SPLITS}
-    phones = Phones(folder)
+    phones = Phones(folder, root)
     splits = {split: phones.of(utterances) for split, utterances in manifests.items()}
     phones.tell_unused()
     check_seen(splits, "phones", spoken)

@@ -27,10 +27,14 @@ def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[
         yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
 
 
-def from_manifest(folder: Path, split: str, count: int, seed: int, seconds: float) -> Iterable[Recording]:
-    """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none."""
-    listed = read_split(folder, split)
-    utterances = Phones(folder).of(listed)
+def from_manifest(
+    folder: Path, split: str, count: int, seed: int, seconds: float, root: str | Path | None = None
+) -> Iterable[Recording]:
+    """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none.
+
+    root: see `data.manifest.entries`.
+    """
+    utterances = Phones(folder, root).of(read_split(folder, split, root=root))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
     check_files(utterances[i] for i in chosen)
     return (_read(utterances[i], seconds) for i in along(chosen, folder.name, len(chosen), "recording"))

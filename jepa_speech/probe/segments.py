@@ -23,16 +23,16 @@ SLACK = 1e-3  # s by which neighbours may overlap: times are rounded
 class Phones:
     """The contents of FOLDER/phones.jsonl: for each recording its phones in order of time, without overlaps.
 
-    Raises UserError, with file and line, for rows of another form.
+    root: see `data.manifest.entries`. Raises UserError, with file and line, for rows of another form.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: str | Path | None = None) -> None:
         self.path = folder / "phones.jsonl"
         self._known: dict[str, tuple[Entry, list[Segment]]] = {}
         self._used: set[str] = set()
         if not self.path.is_file():
             raise UserError(f"{self.path}: no such file")
-        for entry in entries([self.path], anywhere=True):
+        for entry in entries([self.path], root, anywhere=True):
             where = where_of(entry)
             if entry.reason not in ("", *OF_THE_FILE):
                 raise UserError(f"{where}: {entry.detail} ({entry.reason})")

@@ -37,6 +37,7 @@ def verbs(monkeypatch):
     def here(command, results):
         ran.append(" ".join(command[:2]) if command[0] == "fit" else command[0])
         results.parent.mkdir(parents=True, exist_ok=True)
+        assert ("--root" in command) == (command[0] in ("prepare", "probe", "analyze"))
         assert cli.main([*command, "--json", str(results)]) == 0
         return {"seconds": 0.0, "results": read_json(results)}
 
@@ -54,7 +55,7 @@ def config(tmp_path) -> Path:
 
 def arguments(config: Path, out: Path, objectives: str, data: Path, *more: str, budget: str = "3") -> list[str]:
     named = ["compare", "--config", config, "--objectives", objectives, "--input", data, "--data", data]
-    return [*map(str, named), "--budget", budget, "--out", str(out), *more]
+    return [*map(str, named), "--root", "/", "--budget", budget, "--out", str(out), *more]
 
 
 def test_two_objectives_then_the_other_one_first(config, verbs, tmp_path, capsys):

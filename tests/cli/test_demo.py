@@ -36,6 +36,7 @@ def commands(monkeypatch, tmp_path):
     def here(command, results):
         ran.append(command[0])
         results.parent.mkdir(parents=True, exist_ok=True)
+        assert ("--root" in command) == (command[0] in ("prepare", "probe", "analyze"))
         assert cli.main([*command, "--json", str(results)]) == 0
         return {"seconds": 0.0, "results": read_json(results)}
 
@@ -48,7 +49,7 @@ def commands(monkeypatch, tmp_path):
 
 
 def arguments(data: Path, out: Path) -> list[str]:
-    return ["demo", "--data", str(data), "--out", str(out), "--steps", "2", "--components", "16"]
+    return ["demo", "--data", str(data), "--out", str(out), "--steps", "2", "--components", "16", "--root", "/"]
 
 
 def test_labelled_recordings_go_the_whole_road_once(commands, tmp_path, capsys):

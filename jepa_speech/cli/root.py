@@ -1,0 +1,15 @@
+"""The option --root of every verb that reads inputs of `prepare`: manifests, archives, folders of recordings."""
+
+import argparse
+
+HELP = "recordings may be anywhere in DIR, not just in their input's own folder; paths of recipes begin in DIR"
+
+
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the option, for `data.manifest.entries`."""
+    parser.add_argument("--root", metavar="DIR", help=HELP)
+
+
+def passed_on(root: str | None) -> list[str]:
+    """Returns the option as words of another verb's command line; [] without it."""
+    return ["--root", root] if root else []
