@@ -30,15 +30,15 @@ TAPS = 251
 
 @dataclass(frozen=True)
 class DistortionConfig:
-    """Config section `mixing` of PASE and PASE+: the probability of each distortion."""
+    """Config section `mixing` of the objective `pase`: the probability of each distortion."""
 
-    reverb: float = 0.0
-    voice: float = 0.0
-    noise: float = 0.0
-    clip: float = 0.0
-    chop: float = 0.0
-    downsample: float = 0.0
-    band_drop: float = 0.0
+    reverb: float = 0.0  # of a synthetic room response
+    voice: float = 0.0  # of another recording over it
+    noise: float = 0.0  # of synthetic noise
+    clip: float = 0.0  # of clipping
+    chop: float = 0.0  # of silenced pieces
+    downsample: float = 0.0  # of a low-pass at 4 kHz
+    band_drop: float = 0.0  # of a missing band
 
     def __post_init__(self) -> None:
         for field in fields(self):

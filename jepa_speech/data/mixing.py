@@ -14,17 +14,15 @@ from jepa_speech.errors import UsageError
 
 @dataclass(frozen=True)
 class MixingConfig:
-    """Config section `mixing`.
+    """Config section `mixing`: another recording of the store over what the student hears.
 
-    With probability `utterance`, up to half of the row is overlapped by another recording, at an energy
-    ratio U(utterance_db); else with probability `noise`, all of it, at a signal-to-noise ratio U(noise_db). Either
-    way what is laid over is another recording of the store: to train with noises, prepare them into it.
+    To train with noises, prepare them into the store.
     """
 
-    utterance: float = 0.0
-    noise: float = 0.0
-    utterance_db: tuple[float, float] = (-5.0, 5.0)
-    noise_db: tuple[float, float] = (-5.0, 20.0)
+    utterance: float = 0.0  # probability of another recording over up to half of the row
+    noise: float = 0.0  # probability of another recording over the whole row instead
+    utterance_db: tuple[float, float] = (-5.0, 5.0)  # energy ratio of `utterance` in dB, drawn from U(low, high)
+    noise_db: tuple[float, float] = (-5.0, 20.0)  # signal-to-noise ratio of `noise` in dB, drawn from U(low, high)
 
     def __post_init__(self) -> None:
         if min(self.utterance, self.noise) < 0 or self.utterance + self.noise > 1:

@@ -22,16 +22,21 @@ Share = tuple[int, float]  # so many records, one store's, and how often each of
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Config section `data`."""
+    """Config section `data`: what is read, and how it is put into batches."""
 
-    store: str  # a path, or several with weights: PATH:WEIGHT,PATH:WEIGHT (data/stores.py)
-    heldout: str = ""  # a store, or several: their loss stands beside each checkpoint; "": none
-    batch_seconds: float = 480.0  # audio per step, over all devices and micro-batches
-    buckets: tuple[float, ...] = (5.0, 10.0, 15.0)  # crop lengths in seconds: one compiled step each
-    windows: bool = False  # of what is longer than all buckets: one crop per epoch, or one for each of its windows
-    min_seconds: float = 0.0  # shorter recordings are left out; 0: those that the objective cannot train on
+    store: str  # path of a store, or several with weights: a:1,b:0.5
+    heldout: str = ""  # a store, or several, whose loss is measured at every checkpoint; empty: none
+    # seconds of audio in one step, over all devices and micro-batches [fairseq: max_tokens, samples of one GPU]
+    batch_seconds: float = 480.0
+    # padded crop lengths in seconds; each is compiled once [fairseq: the longest is max_sample_size, in samples]
+    buckets: tuple[float, ...] = (5.0, 10.0, 15.0)
+    # of a recording longer than all buckets: one crop in each epoch (False) or one for each of its windows (True)
+    windows: bool = False
+    # shorter recordings are left out; 0: those that the objective cannot train on [fairseq: min_sample_size, in
+    # samples]
+    min_seconds: float = 0.0
     max_seconds: float = 0.0  # longer recordings are left out; 0: none
-    workers: int = 0  # reading processes; 0 reads in threads of this one
+    workers: int = 0  # reader processes; 0: threads of this process [fairseq: num_workers]
 
     def __post_init__(self) -> None:
         if not self.buckets or min(self.buckets) < WINDOW / SAMPLE_RATE:

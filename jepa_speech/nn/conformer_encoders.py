@@ -35,35 +35,28 @@ SIZES = ("width", "heads", "hidden", "kernel")
 
 @dataclass(frozen=True)
 class ConformerConfig:
-    """Keys that the config section `encoder` has under both names.
+    """Keys that the config section `encoder` has under both names of conformers."""
 
-    kernel: frames of the depthwise convolutions, odd. positions: `relative` (sinusoids, as in Transformer-XL),
-    `rotary` with `rotary_base`, `relative_key` (a learned vector for each offset from `before` frames before to `after`
-    frames behind), or `none`. dropout: of feed-forwards and before the first block; attention_dropout: of attention
-    weights and of what attention adds; activation_dropout: inside the feed-forwards; convolution_dropout: of what the
-    convolution module adds; input_dropout: behind the projection. layerdrop: how often a row skips a block.
-    dtype, scan, remat: as of encoder.name = wav2vec2.
-    """
-
-    width: int = 1024
-    blocks: int = 24
-    heads: int = 16
-    hidden: int = 4096
-    kernel: int = 31
-    activation: Literal["gelu", "silu"] = "silu"
+    width: int = 1024  # of the blocks
+    blocks: int = 24  # number of blocks
+    heads: int = 16  # attention heads of a block
+    hidden: int = 4096  # units inside the feed-forward layers
+    kernel: int = 31  # frames of the depthwise convolutions, odd
+    activation: Literal["gelu", "silu"] = "silu"  # of feed-forwards and convolution modules
+    # `relative`: sinusoids as in Transformer-XL; `rotary`; `relative_key`: a learned vector for each offset; `none`
     positions: Literal["relative", "rotary", "relative_key", "none"] = "relative"
-    rotary_base: int = 10_000
-    before: int = 64
-    after: int = 8
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    activation_dropout: float = 0.0
-    convolution_dropout: float = 0.1
-    input_dropout: float = 0.0
-    layerdrop: float = 0.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    scan: bool = False
-    remat: bool = False
+    rotary_base: int = 10_000  # of `rotary`
+    before: int = 64  # of `relative_key`: the most frames back that have an offset of their own
+    after: int = 8  # of `relative_key`: the most frames ahead
+    dropout: float = 0.1  # of feed-forwards, and before the first block
+    attention_dropout: float = 0.1  # of attention weights, and of what attention adds
+    activation_dropout: float = 0.0  # inside the feed-forward layers
+    convolution_dropout: float = 0.1  # of what the convolution module adds
+    input_dropout: float = 0.0  # after the projection
+    layerdrop: float = 0.0  # probability that a row skips a block
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; parameters stay float32
+    scan: bool = False  # compile one block for all of them (nn/stack.py)
+    remat: bool = False  # compute blocks again in the backward pass, to save memory (nn/stack.py)
 
     frame_rate = SAMPLE_RATE / HOP
     padding_exact = True
@@ -96,17 +89,15 @@ class ConformerConfig:
 
 @dataclass(frozen=True)
 class Wav2Vec2ConformerConfig(ConformerConfig):
-    """Config section `encoder` where its name is `wav2vec2_conformer`; the defaults are the published Large's.
+    """Config section `encoder`, name `wav2vec2_conformer`. The defaults are the published Large's."""
 
-    norm, conv_bias, channels, feature_dropout, gradient_scale: of the convolutions, as of encoder.name = wav2vec2.
-    """
-
-    name: Literal["wav2vec2_conformer"] = "wav2vec2_conformer"
+    name: Literal["wav2vec2_conformer"] = "wav2vec2_conformer"  # chooses this encoder
+    # of the convolutions: `group` or `layer` [fairseq: extractor_mode, default or layer_norm]
     norm: Literal["group", "layer"] = "layer"
-    conv_bias: bool = True
-    channels: int = 512
-    feature_dropout: float = 0.0
-    gradient_scale: float = 1.0
+    conv_bias: bool = True  # whether the convolutions have biases [fairseq: conv_bias]
+    channels: int = 512  # of the convolutions [fairseq: conv_feature_layers]
+    feature_dropout: float = 0.0  # of the features that wav2vec 2.0 quantises [fairseq: dropout_features]
+    gradient_scale: float = 1.0  # factor of the gradient into the convolutions [fairseq: feature_grad_mult]
 
     min_samples = WINDOW
 
@@ -126,15 +117,15 @@ class Wav2Vec2ConformerConfig(ConformerConfig):
 
 @dataclass(frozen=True)
 class Wav2Vec2BertConfig(ConformerConfig):
-    """Config section `encoder` where its name is `wav2vec2_bert`; the defaults are w2v-BERT 2.0's.
+    """Config section `encoder`, name `wav2vec2_bert`. The defaults are w2v-BERT 2.0's.
 
     The front-end has no keys: 80 bands of Kaldi's filter bank every 10 ms, two frames side by side.
     """
 
-    name: Literal["wav2vec2_bert"] = "wav2vec2_bert"
-    positions: Literal["relative", "rotary", "relative_key", "none"] = "relative_key"
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
+    name: Literal["wav2vec2_bert"] = "wav2vec2_bert"  # chooses this encoder
+    positions: Literal["relative", "rotary", "relative_key", "none"] = "relative_key"  # as of `wav2vec2_conformer`
+    dropout: float = 0.0  # of feed-forwards, and before the first block
+    attention_dropout: float = 0.0  # of attention weights, and of what attention adds
 
     min_samples = STACKED_WINDOW
     features = 2 * BANDS

@@ -28,26 +28,22 @@ from jepa_speech.nn.stack import through
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Config section `encoder` (names `conformer` and `transformer`).
+    """Config section `encoder`, names `conformer` and `transformer`."""
 
-    frontend: `conv` (wav2vec 2.0's, `channels` wide), `logmel`, or `subsampled` (w2v-BERT's, 25 Hz: log-mel at 100 Hz,
-    then two convolutions of `channels`). kernel: frames of the depthwise convolutions, in each conformer block, or
-    once before the transformer's. dtype: of the arithmetic; parameters stay float32. scan: compile one block for all;
-    remat: compute blocks again in the backward pass instead of keeping what they computed (nn/stack.py).
-    """
-
-    name: Literal["conformer", "transformer"] = "conformer"
+    name: Literal["conformer", "transformer"] = "conformer"  # kind of blocks
+    # `conv`: the convolutions of wav2vec 2.0; `logmel`; `subsampled`: log-mel and two convolutions, 25 Hz, of w2v-BERT
     frontend: Literal["conv", "logmel", "subsampled"] = "conv"
-    channels: int = 512
-    width: int = 512
-    blocks: int = 4
-    heads: int = 8
-    hidden: int = 2048
+    channels: int = 512  # of the convolutions of `conv` and `subsampled`
+    width: int = 512  # of the blocks
+    blocks: int = 4  # number of blocks
+    heads: int = 8  # attention heads of a block
+    hidden: int = 2048  # units inside the feed-forward layers
+    # frames of the depthwise convolution: in each conformer block, or once before the blocks of a transformer
     kernel: int = 31
-    dropout: float = 0.1
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    scan: bool = False
-    remat: bool = False
+    dropout: float = 0.1  # dropout probability
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; parameters stay float32
+    scan: bool = False  # compile one block for all of them (nn/stack.py)
+    remat: bool = False  # compute blocks again in the backward pass, to save memory (nn/stack.py)
 
     padding_exact = True
 

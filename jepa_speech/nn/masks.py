@@ -14,23 +14,20 @@ from jepa_speech.errors import UsageError
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Config section `mask`.
+    """Config section `mask`: which frames are hidden, and from what."""
 
-    policy: `exact`: a fraction ~ U(ratio) of each row's frames is hidden, in spans of U{span} frames (GMM-anchored
-    JEPA); `spans`: about probability * T / span spans of span[0] frames, overlaps allowed (wav2vec 2.0, HuBERT,
-    data2vec); `bernoulli`: each frame starts a span of span[0] frames with the given probability (w2v-BERT).
-    min_spans: of policy `spans`. fill: what stands at hidden frames, one `learned` vector or `random` normal ones.
-    site: `pre_context` hides the frames from the encoder; `pre_predictor`, as in the released code of the
-    GMM-anchored JEPA, only from the predictor.
-    """
-
+    # `pre_context`: hidden from the encoder; `pre_predictor`: only from the predictor, as in the released code
     site: Literal["pre_context", "pre_predictor"] = "pre_context"
+    # `exact`: spans up to a share of the frames; `spans`: wav2vec 2.0's; `bernoulli`: each frame may start a span
     policy: Literal["exact", "spans", "bernoulli"] = "exact"
-    ratio: tuple[float, float] = (0.4, 0.65)
+    ratio: tuple[float, float] = (0.4, 0.65)  # of `exact`: each row hides a share of its frames drawn from U(low, high)
+    # shortest and longest span in frames, which are equal unless policy is `exact` [fairseq: mask_length]
     span: tuple[int, int] = (10, 25)
+    # of `spans`: about probability * frames / span spans are drawn; of `bernoulli`: a frame starts one [fairseq:
+    # mask_prob]
     probability: float = 0.65
-    min_spans: int = 2
-    fill: Literal["learned", "random"] = "learned"
+    min_spans: int = 2  # of `spans`: the fewest spans of a row [fairseq: min_masks]
+    fill: Literal["learned", "random"] = "learned"  # at hidden frames: one `learned` vector, or `random` normal ones
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio[0] <= self.ratio[1] < 1:

@@ -32,18 +32,14 @@ RATES = tuple(HOP // math.prod(STRIDES[: i + 1]) for i in range(len(STRIDES)))  
 
 @dataclass(frozen=True)
 class PaseEncoderConfig:
-    """Config section `encoder`, name `pase`.
+    """Config section `encoder`, name `pase`."""
 
-    maps: of the sinc filters and of the seven convolutions. recurrent: units of the QRNN, 0 for none. dense: whether
-    the earlier blocks are added to the embedding. dtype: of the arithmetic; parameters and statistics stay float32.
-    """
-
-    name: Literal["pase"] = "pase"
-    maps: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)
-    embedding: int = 100
-    recurrent: int = 0
-    dense: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    name: Literal["pase"] = "pase"  # chooses this encoder
+    maps: tuple[int, ...] = (64, 64, 128, 128, 256, 256, 512, 512)  # of the sinc filters and of the seven convolutions
+    embedding: int = 100  # width of the output
+    recurrent: int = 0  # units of the QRNN (PASE+); 0: none
+    dense: bool = False  # whether the earlier blocks are added to the output (PASE+)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; parameters and statistics stay float32
 
     frame_rate = SAMPLE_RATE / HOP
     min_samples = 3 * HOP  # less could not be reflected before the last convolution

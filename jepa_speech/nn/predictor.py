@@ -40,11 +40,11 @@ class Predictor(nnx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
-    """Config section `head`: width and number of residual blocks of the cluster head."""
+    """Config section `head`: the cluster head of GMM-anchored JEPA."""
 
-    width: int = 1024
-    blocks: int = 3
-    dropout: float = 0.1
+    width: int = 1024  # of the residual blocks
+    blocks: int = 3  # number of residual blocks
+    dropout: float = 0.1  # dropout probability
 
     def __post_init__(self) -> None:
         check_sizes(self, "head", ("width",))

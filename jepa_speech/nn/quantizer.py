@@ -15,15 +15,13 @@ from jepa_speech.nn.linear import Linear
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Config section `quantizer`: G groups of V codes each; width: of all groups' code vectors together.
+    """Config section `quantizer` of wav2vec 2.0 and w2v-BERT."""
 
-    temperature: max(start * decay^step, floor).
-    """
-
-    groups: int = 2
-    codes: int = 320
-    width: int = 256
-    temperature: tuple[float, float, float] = (2.0, 0.999995, 0.5)  # start, decay, floor
+    groups: int = 2  # codebooks [fairseq: latent_groups; paper: G]
+    codes: int = 320  # codes of each codebook [fairseq: latent_vars; paper: V]
+    width: int = 256  # of the code vectors of all groups together [fairseq: latent_dim]
+    # start, decay and floor: max(start * decay^step, floor) [fairseq: latent_temp, as start, floor, decay]
+    temperature: tuple[float, float, float] = (2.0, 0.999995, 0.5)
 
     def __post_init__(self) -> None:
         check_sizes(self, "quantizer", ("groups", "codes", "width"))

@@ -29,22 +29,18 @@ LAYER_HEADS = 4  # of the attention over layers
 
 @dataclass(frozen=True)
 class ReleasedConfig:
-    """Config section `encoder` where its name is `released_conformer`.
+    """Config section `encoder`, name `released_conformer`: as the public code of GMM-anchored JEPA has it."""
 
-    channels: of the first convolution and of each stage; strides: of each stage (their product is the hop);
-    res_blocks: residual blocks in a stage; adaptive_attention: Gaussian attention over time after each stage.
-    """
-
-    name: Literal["released_conformer"] = "released_conformer"
-    channels: tuple[int, ...] = (32, 64, 128, 256)
-    strides: tuple[int, ...] = (8, 8, 5)
-    width: int = 512
-    res_blocks: int = 4
-    blocks: int = 4
-    heads: int = 32
-    dropout: float = 0.1
-    relative_positions: bool = False
-    adaptive_attention: bool = False
+    name: Literal["released_conformer"] = "released_conformer"  # chooses this encoder
+    channels: tuple[int, ...] = (32, 64, 128, 256)  # of the first convolution, and of each stage
+    strides: tuple[int, ...] = (8, 8, 5)  # of each stage; their product is the hop, 320 samples
+    width: int = 512  # of the blocks
+    res_blocks: int = 4  # residual blocks in a stage
+    blocks: int = 4  # number of conformer blocks
+    heads: int = 32  # attention heads of a block
+    dropout: float = 0.1  # dropout probability
+    relative_positions: bool = False  # relative position bias [released code: --use_rel_pos]
+    adaptive_attention: bool = False  # Gaussian attention over time after each stage [released code: --use_gaatn]
 
     frame_rate = SAMPLE_RATE / HOP
     min_samples = WINDOW

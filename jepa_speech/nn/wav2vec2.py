@@ -42,56 +42,45 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Wav2Vec2Config:
-    """Config section `encoder` where its name is `wav2vec2`; the defaults are wav2vec 2.0's and HuBERT's Base.
+    """Config section `encoder`, name `wav2vec2`. The defaults are wav2vec 2.0's and HuBERT's Base."""
 
-    frontend: `conv`, the published one, or `logmel`, this project's, which costs next to nothing.
-    norm, conv_bias: of the front-end's convolutions: `group` without biases (Base), `layer` with them (Large), or
-    without (data2vec).
-    feature_norm: a layer norm between the convolutions and the projection (not in DistilHuBERT).
-    pre_norm: the blocks' norms stand before attention and feed-forward (Large), not after (Base).
-    adapter: width inside the adapters that MMS has behind each block; 0: no adapters.
-    epsilon: of all layer norms except those between convolutions and those of stacked positions, which have 1e-5.
-    positions: `conv` is one weight-normalised convolution of `position_kernel` frames in `position_groups`; `scaled`
-    has a scale and a shift per channel before a plain convolution (HuBERT with `conv_pos_batch_norm`); `stacked` is
-    data2vec's, `position_depth` convolutions that share out the frames (95 in 5 there).
-    relative_bias: WavLM's, on top of those; relative_distance in frames.
-    dropout: of what blocks add, and behind the positions; attention_dropout: of attention weights;
-    activation_dropout: inside the feed-forward; input_dropout: behind the projection; feature_dropout: of
-    `Encoded.features`, what wav2vec 2.0 quantises. layerdrop: how often a row skips a block.
-    gradient_scale: of the front-end's gradients. dtype: of the arithmetic; parameters stay float32.
-    scan: compile one block for all; remat: compute blocks again in the backward pass instead of keeping what they
-    computed (nn/stack.py).
-    """
-
-    name: Literal["wav2vec2"] = "wav2vec2"
+    name: Literal["wav2vec2"] = "wav2vec2"  # chooses this encoder
+    # `conv`: the published one; `logmel`: log-mel frames, which cost next to nothing
     frontend: Literal["conv", "logmel"] = "conv"
+    # of the convolutions: `group` (Base) or `layer` (Large, data2vec) [fairseq: extractor_mode, default or layer_norm]
     norm: Literal["group", "layer"] = "group"
-    conv_bias: bool = False
-    feature_norm: bool = True
-    channels: int = 512
-    width: int = 768
-    blocks: int = 12
-    heads: int = 12
-    hidden: int = 3072
+    conv_bias: bool = False  # whether the convolutions have biases (Large) [fairseq: conv_bias]
+    feature_norm: bool = True  # a layer norm between convolutions and projection (not in DistilHuBERT)
+    channels: int = 512  # of the convolutions [fairseq: conv_feature_layers]
+    width: int = 768  # of the blocks [fairseq: encoder_embed_dim]
+    blocks: int = 12  # number of blocks [fairseq: encoder_layers]
+    heads: int = 12  # attention heads of a block [fairseq: encoder_attention_heads]
+    hidden: int = 3072  # units inside the feed-forward layers [fairseq: encoder_ffn_embed_dim]
+    # layer norms before attention and feed-forward (Large), not after them (Base) [fairseq: layer_norm_first]
     pre_norm: bool = False
-    adapter: int = 0
-    epsilon: float = 1e-5
+    adapter: int = 0  # width inside the adapters that MMS has after each block; 0: no adapters
+    epsilon: float = 1e-5  # of all layer norms, except between convolutions and in stacked positions, which have 1e-5
+    # `conv`: one weight-normalised convolution; `scaled`: HuBERT with `conv_pos_batch_norm`; `stacked`: data2vec
     positions: Literal["conv", "scaled", "stacked"] = "conv"
+    # frames of the positional convolution, or of all stacked ones together [fairseq: conv_pos]
     position_kernel: int = 128
-    position_groups: int = 16
-    position_depth: int = 5
+    position_groups: int = 16  # groups of the positional convolution [fairseq: conv_pos_groups]
+    position_depth: int = 5  # number of stacked positional convolutions [fairseq: pos_conv_depth]
+    # WavLM's gated relative position bias, on top of `positions` [WavLM: relative_position_embedding, gru_rel_pos]
     relative_bias: bool = False
-    relative_buckets: int = 320
-    relative_distance: int = 800
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    activation_dropout: float = 0.0
-    input_dropout: float = 0.1
-    feature_dropout: float = 0.1
-    layerdrop: float = 0.05
-    gradient_scale: float = 0.1
+    relative_buckets: int = 320  # of the relative position bias [WavLM: num_buckets]
+    relative_distance: int = 800  # frames from which all offsets share the last bucket [WavLM: max_distance]
+    dropout: float = 0.1  # of what blocks add, and after the positions [fairseq: dropout]
+    attention_dropout: float = 0.1  # of attention weights [fairseq: attention_dropout]
+    activation_dropout: float = 0.0  # inside the feed-forward layers [fairseq: activation_dropout]
+    input_dropout: float = 0.1  # after the projection [fairseq: dropout_input]
+    feature_dropout: float = 0.1  # of the features that wav2vec 2.0 quantises [fairseq: dropout_features]
+    layerdrop: float = 0.05  # probability that a row skips a block [fairseq: encoder_layerdrop]
+    gradient_scale: float = 0.1  # factor of the gradient into the convolutions [fairseq: feature_grad_mult]
+    # of the arithmetic; parameters stay float32 [fairseq: fp16, bf16]
     dtype: Literal["float32", "bfloat16"] = "float32"
-    scan: bool = False
+    scan: bool = False  # compile one block for all of them (nn/stack.py)
+    # compute blocks again in the backward pass, to save memory (nn/stack.py) [fairseq: checkpoint_activations]
     remat: bool = False
 
     frame_rate = SAMPLE_RATE / HOP

@@ -23,17 +23,15 @@ from jepa_speech.objectives.contract import Batch, Tree
 
 @dataclass(frozen=True)
 class AnchorConfig:
-    """Config section `anchor`. source: `stored` reads labels of the store, `online` computes them in the step.
+    """Config section `anchor`: the frozen mixture or k-means whose labels are predicted."""
 
-    components, features, normalize: filled in from the file at `path`; set, they must agree with it.
-    top_k: what `online` keeps of each posterior, the rest being one pooled class, as `label` does.
-    """
-
-    path: str = ""
+    path: str = ""  # the file of `jepa-speech fit`, or several with weights: a.npz:1,b.npz:0.5
+    # `stored`: labels of the store; `online`: labels computed in the step
     source: Literal["stored", "online"] = "stored"
-    components: int = 0
-    features: str = ""
-    normalize: str = ""
+    components: int = 0  # number of components; 0: as the file at `path` has. Otherwise both must agree [paper: K]
+    features: str = ""  # features that the anchor takes; empty: as the file has
+    normalize: str = ""  # normalisation of these features; empty: as the file has
+    # of `online`: components kept of each posterior; the rest is one pooled class, as in `jepa-speech label`
     top_k: int = 16
 
 

@@ -29,12 +29,12 @@ NEGATIVES, GUMBEL = OWN[:2]
 
 @dataclass(frozen=True)
 class ContrastiveConfig:
-    """Fields of config section `objective`: width of the projections, K, κ, and the weight of L_d."""
+    """Keys that the config section `objective` has in wav2vec 2.0 and w2v-BERT."""
 
-    projection: int = 256
-    distractors: int = 100
-    temperature: float = 0.1
-    diversity_weight: float = 0.1
+    projection: int = 256  # width in which frames and codes are compared [fairseq: final_dim]
+    distractors: int = 100  # distractors of each hidden frame [fairseq: num_negatives; paper: K]
+    temperature: float = 0.1  # divides the cosine similarities [fairseq: logit_temp; paper: κ]
+    diversity_weight: float = 0.1  # weight of the diversity loss L_d [fairseq: loss_weights, first]
 
 
 @dataclass(frozen=True)

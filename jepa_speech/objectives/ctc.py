@@ -34,20 +34,16 @@ CHANNELS = OWN[0]
 
 @dataclass(frozen=True)
 class CtcConfig:
-    """Config section `objective`.
+    """Config section `objective`, name `ctc`. A config section `vocabulary` takes the place of `characters`."""
 
-    characters: those that can be written; "": all of the training store's texts. A config section `vocabulary`
-    (text/tokens.py), which an imported CTC layer brings, takes their place. freeze_steps: for so many steps only
-    the new layer learns. freeze_frontend: the front-end, its normalisation included, never learns. Channels are hidden
-    in about channel_probability * D / channel_span spans of channel_span; probability 0 hides none.
-    """
-
-    name: str = "ctc"
-    characters: str = ""
-    freeze_steps: int = 10_000
+    name: str = "ctc"  # chooses this objective
+    characters: str = ""  # characters that can be written; empty: all of the training store's texts
+    freeze_steps: int = 10_000  # steps in which only the new layer learns [fairseq: freeze_finetune_updates]
+    # whether the front-end, its normalisation included, never learns [fairseq: feature_grad_mult = 0]
     freeze_frontend: bool = True
+    # about channel_probability * width / channel_span spans of channels are hidden [fairseq: mask_channel_prob]
     channel_probability: float = 0.25
-    channel_span: int = 64
+    channel_span: int = 64  # channels of a hidden span [fairseq: mask_channel_length]
 
 
 @dataclass(frozen=True)

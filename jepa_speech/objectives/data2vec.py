@@ -24,9 +24,9 @@ from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, 
 
 @dataclass(frozen=True)
 class Data2VecConfig(TeacherConfig):
-    """Config section `objective`."""
+    """Config section `objective`, name `data2vec`."""
 
-    name: str = "data2vec"
+    name: str = "data2vec"  # chooses this objective
 
 
 @dataclass(frozen=True)

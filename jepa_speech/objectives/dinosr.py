@@ -28,16 +28,14 @@ from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, 
 
 @dataclass(frozen=True)
 class DinoSRConfig(TeacherConfig):
-    """Config section `objective`. codes: V; code_decay: τ.
+    """Config section `objective`, name `dinosr`."""
 
-    freeze_frontend_at: the step after which front-end and projection stand still, so that the inputs of a frozen
-    teacher do, too; 0: never, as the authors' code in effect does.
-    """
-
-    name: str = "dinosr"
-    codes: int = 256
-    code_decay: float = 0.9
+    name: str = "dinosr"  # chooses this objective
+    codes: int = 256  # codes of each codebook [DinoSR: codebook_size; paper: V]
+    code_decay: float = 0.9  # decay of the codebooks [DinoSR: codebook_decay; paper: τ]
+    # step after which the teacher no longer changes; 0: never [DinoSR: freeze_teacher_step]
     freeze_teacher_at: int = 200_000
+    # step after which front-end and projection no longer change; 0: never, as in effect in the authors' code
     freeze_frontend_at: int = 0
 
 

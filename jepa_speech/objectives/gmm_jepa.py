@@ -39,16 +39,16 @@ PREDICTOR, HEAD = OWN[:2]
 
 @dataclass(frozen=True)
 class GmmJepaConfig:
-    """Config section `objective`. visible_weight: of the cluster loss on frames that were not hidden."""
+    """Config section `objective`, name `gmm_jepa`."""
 
-    name: str = "gmm_jepa"
-    jepa_weight: float = 1.0
-    lambda_start: float = 1.0
-    lambda_end: float = 0.01
-    visible_weight: float = 0.0
-    predictor_blocks: int = 1
-    ema_start: float = 0.996
-    ema_end: float = 0.9999
+    name: str = "gmm_jepa"  # chooses this objective
+    jepa_weight: float = 1.0  # weight of the latent loss; 0: the anchor alone
+    lambda_start: float = 1.0  # weight of the cluster loss at step 0 [paper: λ]
+    lambda_end: float = 0.01  # weight of the cluster loss at the last step, reached linearly [paper: λ]
+    visible_weight: float = 0.0  # weight of the cluster loss on visible frames
+    predictor_blocks: int = 1  # blocks of the predictor
+    ema_start: float = 0.996  # decay of the teacher at step 0
+    ema_end: float = 0.9999  # decay of the teacher at the last step, reached linearly
 
     def __post_init__(self) -> None:
         if not 0 <= self.predictor_blocks <= DEEPEST:

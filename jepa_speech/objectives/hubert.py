@@ -34,13 +34,14 @@ from jepa_speech.objectives.masked import ENCODER, MaskedObjective, masked_parts
 
 @dataclass(frozen=True)
 class HubertConfig:
-    """Config section `objective`. visible_weight: of the loss on frames that were not hidden (α of eq. 3 is 1)."""
+    """Config section `objective`, name `hubert`; also for WavLM."""
 
-    name: str = "hubert"
-    projection: int = 256
-    temperature: float = 0.1
+    name: str = "hubert"  # chooses this objective
+    projection: int = 256  # width in which frames and clusters are compared [fairseq: final_dim]
+    temperature: float = 0.1  # divides the cosine similarities [fairseq: logit_temp]
+    # weight of the loss on visible frames; on hidden ones it is 1 [fairseq: pred_nomask_weight]
     visible_weight: float = 0.0
-    feature_penalty: float = 10.0
+    feature_penalty: float = 10.0  # weight of the mean square of the front-end's features [fairseq: loss_weights]
 
 
 class UnitHead(nnx.Module):

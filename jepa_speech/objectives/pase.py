@@ -42,22 +42,17 @@ WORKERS = ("waveform", *TARGETS, *DISCRIMINATORS)
 
 @dataclass(frozen=True)
 class PaseConfig:
-    """Config section `objective`.
+    """Config section `objective`, name `pase`."""
 
-    workers: names out of WORKERS, each weighs 1. deltas: whether regression targets come with Δ and ΔΔ. frames: how
-    many consecutive target frames are regressed from one of the embedding. swapped: whether gim also takes the context
-    for the chunk. hidden: units of a worker. decoder: maps of the waveform's decoder. worker_rate: learning rate of
-    the workers, over that of the encoder.
-    """
-
-    name: str = "pase"
+    name: str = "pase"  # chooses this objective
+    # names of WORKERS in objectives/pase.py; each weighs 1
     workers: tuple[str, ...] = ("waveform", "lps", "mfcc", "prosody", "lim", "gim", "spc")
-    deltas: bool = False
-    frames: int = 1
-    swapped: bool = False
-    hidden: int = 256
-    decoder: tuple[int, ...] = (512, 256, 128)
-    worker_rate: float = 1.0
+    deltas: bool = False  # whether regression targets come with Δ and ΔΔ (PASE+)
+    frames: int = 1  # consecutive target frames that are regressed from one frame, an odd number
+    swapped: bool = False  # whether `gim` also takes the context for the chunk (PASE+)
+    hidden: int = 256  # units of a worker
+    decoder: tuple[int, ...] = (512, 256, 128)  # maps of the waveform's decoder
+    worker_rate: float = 1.0  # learning rate of the workers, relative to that of the encoder
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.workers if name not in WORKERS]

@@ -17,16 +17,14 @@ from jepa_speech.objectives.masked import MaskedObjective, View, linear_schedule
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Fields of config section `objective`. The decay goes from ema_start to ema_end in ema_steps.
+    """Keys that the config section `objective` has in data2vec and DinoSR."""
 
-    top_blocks: K. freeze_teacher_at: the step after which the teacher stands still; 0: never.
-    """
-
+    # blocks of the teacher that give targets, from the top [fairseq: average_top_k_layers; paper: K]
     top_blocks: int = 8
-    ema_start: float = 0.999
-    ema_end: float = 0.9999
-    ema_steps: int = 30_000
-    freeze_teacher_at: int = 0
+    ema_start: float = 0.999  # decay of the teacher at step 0 [fairseq: ema_decay]
+    ema_end: float = 0.9999  # decay of the teacher from step `ema_steps`, reached linearly [fairseq: ema_end_decay]
+    ema_steps: int = 30_000  # steps from `ema_start` to `ema_end` [fairseq: ema_anneal_end_step]
+    freeze_teacher_at: int = 0  # step after which the teacher no longer changes; 0: never [DinoSR: freeze_teacher_step]
 
 
 @dataclass(frozen=True)

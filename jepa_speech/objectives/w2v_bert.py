@@ -34,15 +34,12 @@ from jepa_speech.objectives.masked import ENCODER
 
 @dataclass(frozen=True)
 class W2vBertConfig(ContrastiveConfig):
-    """Config section `objective`. contrastive_blocks: after how many of the encoder's blocks L_w is read.
+    """Config section `objective`, name `w2v_bert`."""
 
-    contrastive_weight: β; prediction_weight: γ.
-    """
-
-    name: str = "w2v_bert"
-    contrastive_blocks: int = 12
-    contrastive_weight: float = 1.0
-    prediction_weight: float = 1.0
+    name: str = "w2v_bert"  # chooses this objective
+    contrastive_blocks: int = 12  # the number of encoder blocks after which the contrastive loss is read
+    contrastive_weight: float = 1.0  # weight of the contrastive loss [paper: β]
+    prediction_weight: float = 1.0  # weight of the prediction of codes [paper: γ]
 
 
 @dataclass(frozen=True)

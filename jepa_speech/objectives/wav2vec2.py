@@ -26,9 +26,10 @@ from jepa_speech.objectives.masked import ENCODER
 
 @dataclass(frozen=True)
 class Wav2Vec2Config(ContrastiveConfig):
-    """Config section `objective`."""
+    """Config section `objective`, name `wav2vec2`."""
 
-    name: str = "wav2vec2"
+    name: str = "wav2vec2"  # chooses this objective
+    # weight of the mean square of the front-end's features [fairseq: loss_weights, second]
     feature_penalty: float = 10.0
 
 

@@ -19,21 +19,15 @@ CLEANED = {" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'"} | {
 
 @dataclass(frozen=True)
 class Tokens:
-    """Config section `vocabulary`.
+    """Config section `vocabulary` of the objective `ctc`, which an imported CTC layer brings."""
 
-    tokens: one for each class; a class without a token has "" and is written as unknown_token. blank_token: CTC's
-    blank. unknown_token: what stands for characters that no token writes; "": there is none, and they are left out.
-    delimiter_token: the token between words, "" if there is none; it is written as `space`. lower: texts are written
-    in lower case. clean_up: the space before punctuation and English contractions is removed.
-    """
-
-    tokens: tuple[str, ...]
-    blank_token: str
-    unknown_token: str = ""
-    delimiter_token: str = ""
-    space: str = SPACE
-    lower: bool = False
-    clean_up: bool = False
+    tokens: tuple[str, ...]  # one for each class; a class without a token has "" and is written as unknown_token
+    blank_token: str  # CTC's blank
+    unknown_token: str = ""  # stands for characters that no token writes; empty: they are left out
+    delimiter_token: str = ""  # the token between words; empty: there is none
+    space: str = SPACE  # how delimiter_token is written
+    lower: bool = False  # whether texts are written in lower case
+    clean_up: bool = False  # whether the space before punctuation and English contractions is removed
 
     @classmethod
     def of(cls, characters: str) -> "Tokens":

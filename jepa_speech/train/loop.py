@@ -46,17 +46,18 @@ Batch = dict[str, np.ndarray]
 class TrainConfig:
     """Config section `train`."""
 
-    steps: int = 50_000
-    checkpoint_every: int = 1000
-    keep: int = 2  # newest checkpoints kept
+    steps: int = 50_000  # of the whole run [fairseq: max_update]
+    checkpoint_every: int = 1000  # steps between checkpoints [fairseq: save_interval_updates]
+    keep: int = 2  # newest checkpoints that are kept [fairseq: keep_interval_updates]
     keep_every: int = 0  # checkpoints whose step this divides are kept for ever; 0: none
-    best: str = ""  # a figure of metrics.jsonl: the checkpoint with the lowest is kept as well
-    report_every: int = 50  # steps between the figures that cost more (effective rank, ...) and between plots
-    accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory
-    max_skipped: int = 10  # steps in a row without a finite loss, after which the run gives up
-    collapse: Literal["warn", "stop"] = "warn"  # what three reports in a row lead to that show a collapse
+    # a figure of metrics.jsonl: the checkpoint where it was lowest is kept as well [fairseq: best_checkpoint_metric]
+    best: str = ""
+    report_every: int = 50  # steps between plots, and between figures that cost more, such as effective rank
+    accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory [fairseq: update_freq]
+    max_skipped: int = 10  # steps in a row with a non-finite loss after which the run ends
+    collapse: Literal["warn", "stop"] = "warn"  # after three reports in a row that show a collapse
     watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
-    stop_seconds: float = 60  # limit of the step in progress after SIGTERM; then as above. 0: none
+    stop_seconds: float = 60  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):

@@ -17,15 +17,16 @@ LARGEST, COPY = "largest", "copy"
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Config section `mesh`. Batches are split over data x fsdp, parameters over fsdp.
+    """Config section `mesh`. Batches are split over data x fsdp, the state over fsdp.
 
-    rules: `GLOB: AXIS`, how to split an array whose path in the state fits the glob (`*` fits slashes too), such as
-    `slow/teacher/*: copy` or `*/ff*/up/kernel: -1`. The first that fits holds; what no rule fits is copied, and
-    vectors always are. AXIS: a number, `largest` (of those that fsdp divides; none: copied), or `copy`.
+    The first of `rules` whose glob fits the path of an array in the state holds (`*` fits slashes too), such as
+    `slow/teacher/*: copy` or `*/ff*/up/kernel: -1`. What no rule fits is copied, and vectors always are. AXIS: a
+    number, `largest` (of those that fsdp divides; none: copied), or `copy`.
     """
 
-    data: int = -1  # -1: all devices that fsdp leaves
-    fsdp: int = 1
+    data: int = -1  # devices that split only the batch; -1: all that fsdp leaves
+    fsdp: int = 1  # devices that also split the state
+    # `GLOB: AXIS`, by path in the state: the axis that is split, `largest` or `copy` (train/sharding.py)
     rules: tuple[str, ...] = ("*: largest",)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,133 @@
+"""Writes docs/configuration.md, every config key, from the comments beside the fields of the sections' dataclasses.
+
+    python docs/configuration.py
+
+A comment stands behind its field or on the lines above it. It ends with the key's names elsewhere, if there are any, as
+in `# of the blocks [fairseq: encoder_embed_dim]`.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jepa_speech.data.distortions import DistortionConfig
+from jepa_speech.data.mixing import MixingConfig
+from jepa_speech.data.plan import DataConfig
+from jepa_speech.nn.masks import MaskConfig
+from jepa_speech.nn.pase import PaseEncoderConfig
+from jepa_speech.nn.predictor import HeadConfig
+from jepa_speech.nn.quantizer import QuantizerConfig
+from jepa_speech.nn.system import ENCODERS
+from jepa_speech.objectives.anchored import AnchorConfig
+from jepa_speech.objectives.build import names
+from jepa_speech.text.tokens import Tokens
+from jepa_speech.train.loop import TrainConfig
+from jepa_speech.train.optim import OptimConfig
+from jepa_speech.train.sharding import MeshConfig
+
+PAGE = Path(__file__).with_suffix(".md")
+HEAD = """# Configuration
+
+Every key of a config, made by `python docs/configuration.py` from the comments beside the defaults in the code.
+`--config.SECTION.KEY=VALUE` changes one. `jepa-speech config base` prints a config with all keys of GMM-anchored JEPA.
+The configs of `configs/` set many keys to the values of their papers. *Elsewhere* is the key's name in fairseq, in
+another released code, or in the method's paper. Where it is empty, we know of no counterpart.
+
+Besides the sections, a config has two keys. `seed` (0) seeds weights, masks, crops and the order of recordings
+(fairseq: `seed`). `init_from` (empty) is a run, or a folder that transformers wrote, whose weights training starts
+from; all else is fresh (fairseq: `finetune_from_model`).
+"""
+
+
+def sections() -> Iterator[tuple[str, type]]:
+    """Each section by its heading, with the dataclass that reads it."""
+    yield from {"data": DataConfig, "anchor": AnchorConfig}.items()
+    encoders = {kind: [name for name in ENCODERS if ENCODERS[name][0] is kind] for kind, _ in ENCODERS.values()}
+    for kind, known in (encoders | {PaseEncoderConfig: ["pase"]}).items():
+        yield f"encoder, name {' or '.join(f'`{name}`' for name in known)}", kind
+    yield from {"head": HeadConfig, "mask": MaskConfig, "mixing": MixingConfig}.items()
+    yield "mixing of the objective `pase`", DistortionConfig
+    yield "quantizer", QuantizerConfig
+    for name in names():
+        yield f"objective, name `{name}`", objective_config(name)
+    yield from {"vocabulary": Tokens, "optim": OptimConfig, "train": TrainConfig, "mesh": MeshConfig}.items()
+
+
+def objective_config(name: str) -> type:
+    """The dataclass of section `objective` in the module of that name."""
+    module = importlib.import_module(f"jepa_speech.objectives.{name}")
+    kinds = [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind)]
+    return next(kind for kind in kinds if getattr(kind, "name", "") == name and kind.__module__ == module.__name__)
+
+
+def comments(kind: type) -> dict[str, str]:
+    """Field -> its comment, those of inherited fields too."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        above: list[str] = []
+        for line in inspect.getsource(base).splitlines():
+            field = re.match(r"    (\w+): ", line)
+            if line.startswith("    # "):
+                above.append(line.removeprefix("    # "))
+            elif field:
+                behind = line.partition("  # ")[2]
+                if comment := " ".join([*above, *([behind] if behind else [])]):
+                    found[field[1]] = comment
+            if not line.startswith("    # "):
+                above = []
+    return found
+
+
+def type_name(kind: typing.Any) -> str:
+    """A type as a reader of the page needs it: what can be written as a value."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return ", ".join(f"`{choice}`" for choice in arguments)
+    if origin is tuple:
+        each = type_name(arguments[0])
+        return f"{each}, ..." if arguments[-1] is Ellipsis else ", ".join([each] * len(arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(type_name, arguments))
+    return kind.__name__
+
+
+def value_text(value: typing.Any) -> str:
+    """A default as --config.KEY=VALUE takes it."""
+    if value is dataclasses.MISSING:
+        return "needed"
+    if isinstance(value, tuple):
+        return f"`{','.join(map(str, value))}`"
+    return "empty" if value == "" else f"`{value}`"
+
+
+def row(field: dataclasses.Field, kind: typing.Any, comment: str) -> str:
+    meaning, _, names_elsewhere = comment.partition(" [")
+    elsewhere = names_elsewhere.removesuffix("]")
+    cells = [f"`{field.name}`", type_name(kind), value_text(field.default), meaning, elsewhere]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def table(kind: type) -> Iterable[str]:
+    known, kinds = comments(kind), typing.get_type_hints(kind)
+    yield "| key | type | default | meaning | elsewhere |"
+    yield "|---|---|---|---|---|"
+    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name != "name"):
+        yield row(field, kinds[field.name], known[field.name])
+
+
+def page() -> str:
+    """Raises KeyError for a field without a comment."""
+    parts = [HEAD]
+    for heading, kind in sections():
+        about = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[2]
+        parts.append("\n".join([f"## {heading}\n", *([about + "\n"] if about else []), *table(kind)]) + "\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
