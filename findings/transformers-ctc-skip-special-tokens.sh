@@ -10,7 +10,7 @@
 # blanks are removed after the merge and text and times are right.
 # Issue 29243 of transformers and its fix concern which special tokens are removed, not the order.
 #
-# What to do: never pass skip_special_tokens=True for CTC. jepa_speech merges equal neighbours first (text/vocabulary.py).
+# What to do: never pass skip_special_tokens=True for CTC. jepa_speech merges equal neighbours first (jepa_speech/text/tokens.py).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -157,7 +157,7 @@ def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: P
     than a store, whole or not, of just these inputs; but an unfinished store that holds no recording yet, since all
     were rejected, is begun anew if this process is `alone`.
     """
-    is_empty = partial(remove_empty, store) if alone else lambda plan: False
+    emptied = partial(remove_empty, store) if alone else lambda plan: False
     with new_work(store) as work:
         bar = tqdm(listing, "list", unit=" files", disable=None, mininterval=0.5)
         with bar, replacing(work / "entries.jsonl") as file:
@@ -165,7 +165,7 @@ def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: P
         read = sum(count for _, count in chunks)
         identity = {"format": FORMAT, "inputs": digest, **settings}
         rest = {"read": read, "chunks": chunks, "passed_over": passed.found} | notes
-        return begin(store, work, identity, rest, is_empty)
+        return begin(store, work, identity, rest, emptied)
 
 
 def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) -> None:

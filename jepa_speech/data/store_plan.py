@@ -73,12 +73,13 @@ def _working(store: Path) -> list[Path]:
 
 
 def begin(
-    store: Path, work: Path, identity: Plan, rest: Plan, is_empty: Callable[[Plan], bool] = lambda plan: False
+    store: Path, work: Path, identity: Plan, rest: Plan, emptied: Callable[[Plan], bool] = lambda plan: False
 ) -> Plan:
     """Begins the store with `work`, or goes on with what is there; returns the plan, or store.json if it is whole.
 
-    A plan that is there must be of the same identity, UserError otherwise; its rest is kept. is_empty: says of such a
-    plan whether no recording is stored yet; then the new plan replaces it.
+    A plan that is there must be of the same identity, UserError otherwise; its rest is kept. emptied: for a plan of
+    another identity, removes its chunks if they hold no recording, and returns whether it did. Then the new plan
+    replaces that one.
     """
     if find(store) is None:
         write_json(work / "plan.json", sealed(identity | rest))
@@ -89,7 +90,7 @@ def begin(
                 raise
     before = read_plan(find(store))
     differs = [key for key, value in identity.items() if before.get(key, LATER.get(key)) != value]
-    if differs and not (store / "store.json").is_file() and is_empty(before):
+    if differs and not (store / "store.json").is_file() and emptied(before):
         # In this order, so that a kill leaves a plan whose next start comes here again.
         (work / "entries.jsonl").replace(store / "work" / "entries.jsonl")
         write_json(store / "work" / "plan.json", sealed(identity | rest))

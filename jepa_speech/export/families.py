@@ -23,7 +23,7 @@ from jepa_speech.export.their_conformers import (
 from jepa_speech.export.their_conformers import MULTIPLES as CONFORMER_MULTIPLES
 from jepa_speech.export.their_wav2vec2 import (
     ADAPTER,
-    BATCH_NORM,
+    BATCH_NORM_KEY,
     BLOCK_ADAPTERS,
     CODES,
     CONV_KEYS,
@@ -101,7 +101,7 @@ FAMILIES: dict[str, Family] = {
         prefix="hubert.",
         objective="hubert",
         keys=CONV_KEYS + HUBERT_KEYS,
-        more={BATCH_NORM: False},
+        more={BATCH_NORM_KEY: False},
         only=PUBLISHED,
         section=hubert_section,
         heads={},

@@ -15,8 +15,7 @@ from jepa_speech.export import own_encoder, their_conformers
 from jepa_speech.export.families import FAMILIES, OWN
 from jepa_speech.export.safetensors import write_safetensors
 from jepa_speech.export.their_names import AXES, BATCH_NORM, their_name, turned
-from jepa_speech.export.their_wav2vec2 import BATCH_NORM as BATCH_NORM_KEY
-from jepa_speech.export.their_wav2vec2 import BLOCK_ADAPTERS, PUBLISHED
+from jepa_speech.export.their_wav2vec2 import BATCH_NORM_KEY, BLOCK_ADAPTERS, PUBLISHED
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.features.kaldi import BANDS
 from jepa_speech.files import as_json, write_text

@@ -53,14 +53,14 @@ The text is that of greedy decoding, without a language model.
 NORMALISED_OVER_TIME = """**Run it without padding**, one recording at a time (or only recordings of equal length
 together): the front-end normalises over time, and would count the padding in.
 """
-STACKED = """**Run it without padding**, one recording at a time: transformers silences padding only before the first of
-the stacked convolutions of positions, so the last frames of a padded row hear it, and through attention all others.
+STACKED = """**Run it without padding**, one recording at a time: transformers sets padding to 0 only before the first
+of the stacked convolutions of positions. So padding reaches the last frames of a row, and through attention all others.
 """
 SHIFTED = """**Run it without padding**, one recording at a time: the batch norm of the positions shifts padding away
-from zero, so the last frames of a padded row hear it, and through attention all others.
+from zero, so padding reaches the last frames of a row, and through attention all others.
 """
 CONVOLVED = """**Run it without padding**, one recording at a time (or only recordings of equal length together):
-transformers lets the convolutions in the blocks hear the padding, and through attention it reaches all frames.
+in transformers, padding reaches the convolutions in the blocks, and through attention all frames.
 """
 PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
 """

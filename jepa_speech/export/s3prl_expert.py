@@ -21,7 +21,7 @@ class UpstreamExpert(nn.Module):
         remote = AutoConfig.from_pretrained(folder, trust_remote_code=True).model_type == "jepa_speech"
         self.extractor = AutoFeatureExtractor.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, trust_remote_code=remote)
-        # Where padding is heard, each wave goes alone: slower, and the same numbers for whatever stands beside it.
+        # If padding changes the layers, each wave is run alone: slower, but independent of the others in the batch.
         self.together = self.extractor.return_attention_mask and self.model.config.model_type != "data2vec-audio"
 
     def get_downsample_rates(self, key):

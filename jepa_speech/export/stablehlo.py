@@ -55,7 +55,7 @@ layers, frame_lengths = program.call(weights, waves, lengths)
 
 {provenance}"""
 EXACT = "Padding and batch mates change nothing."
-NOT_EXACT = "This encoder lets padding be heard: run recordings one at a time."
+NOT_EXACT = "Padding changes the layers of this encoder: run recordings one at a time."
 
 
 class Program(NamedTuple):

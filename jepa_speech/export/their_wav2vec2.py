@@ -34,7 +34,7 @@ CODES = {
     "codevector_dim": 256,
     "proj_codevector_dim": 256,
 }
-BATCH_NORM = "conv_pos_batch_norm"
+BATCH_NORM_KEY = "conv_pos_batch_norm"
 
 CHOOSE = "choose a model with {}"
 PUBLISHED = {
@@ -62,7 +62,7 @@ def adapter_width(config: Config) -> int:
 
 
 def hubert_section(config: Config) -> dict[str, Any]:
-    positions = "scaled" if config[BATCH_NORM] else "conv"
+    positions = "scaled" if config[BATCH_NORM_KEY] else "conv"
     return conv_section(config) | taken(config, HUBERT_KEYS) | {"positions": positions}
 
 
@@ -99,7 +99,7 @@ def adapter_places(config: Config) -> list[Place]:
 
 
 def conv_places(config: Config) -> list[Place]:
-    plain = "weight" if config.get(BATCH_NORM) else "parametrizations.weight.original1"
+    plain = "weight" if config.get(BATCH_NORM_KEY) else "parametrizations.weight.original1"
     return [
         *common_places(config),
         Place("num_conv_pos_embeddings", f"encoder.pos_conv_embed.conv.{plain}", 2),

@@ -104,10 +104,10 @@ def read_shards(folder: Path) -> dict[str, np.ndarray]:
 
 def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises UserError for a model of other waves than ours, which have 16 kHz, mean 0 and deviation 1."""
-    where, theirs = preprocessor(folder)
+    where, theirs = extractor_settings(folder)
     if (rate := checked.field(theirs, "sampling_rate", (int, float), where, default=SAMPLE_RATE)) != SAMPLE_RATE:
         raise UserError(
-            f"{where}: 'sampling_rate' is {rate}; recordings are heard at {SAMPLE_RATE} Hz: choose such a model"
+            f"{where}: 'sampling_rate' is {rate}; recordings are read at {SAMPLE_RATE} Hz: choose a model of that rate"
         )
     for key, only in FAMILIES[config["model_type"]].extractor.items():
         if (found := checked.field(theirs, key, int, where, default=only)) != only:
@@ -118,13 +118,14 @@ def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
     if not normalised and FAMILIES[config["model_type"]].section(config).get("norm") == "layer":
         raise UserError(
             f"{where}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
-            "here waves are heard at deviation 1: choose another model"
+            "here waves have deviation 1: choose another model"
         )
 
 
-def preprocessor(folder: Path) -> tuple[str, Any]:
-    """Returns the settings of the feature extractor, and which file has them: transformers 5 writes them to
-    processor_config.json, which it reads first, if the model has a tokenizer as well.
+def extractor_settings(folder: Path) -> tuple[str, Any]:
+    """Returns which file has the settings of the feature extractor, and the settings: {} without a file.
+
+    transformers 5 writes them to processor_config.json, which it reads first, if the model has a tokenizer as well.
     """
     whole, alone = folder / "processor_config.json", folder / "preprocessor_config.json"
     if whole.is_file() and (part := read_object(whole).get("feature_extractor")) is not None:

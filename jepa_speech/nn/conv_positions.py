@@ -51,8 +51,8 @@ class ScaledPositions(nnx.Module):
     def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
         """x (B, T, D), inside (B, T) False where padded -> what to add to x, (B, T, D).
 
-        Padding is silenced after the scaling, so a padded row gives what the recording alone gives. The published code
-        silences it before, and the shift then lets the last frames of a padded row hear the padding.
+        Padding is set to 0 after the scaling, so a padded row gives what the recording alone gives. The published code
+        sets it to 0 before. The shift then makes it non-zero, and it reaches the last frames of a padded row.
         """
         x = x * self.scale[...].astype(x.dtype) + self.shift[...].astype(x.dtype)
         x = jnp.where(inside[..., None], x, 0)
@@ -73,8 +73,8 @@ class StackedPositions(nnx.Module):
     def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
         """x (B, T, D), inside (B, T) False where padded -> what to add to x, (B, T, D).
 
-        Padding is silenced before each convolution; the published code does so before the first only, and so lets
-        the last frames of a padded row hear the padding.
+        Padding is set to 0 before each convolution. The published code does so only before the first, so padding
+        reaches the last frames of a padded row.
         """
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
             x = jnp.where(inside[..., None], x, 0)

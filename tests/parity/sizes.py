@@ -32,7 +32,7 @@ FEW = {"num_buckets": 16, "max_bucket_distance": 20}
 ODD = {"num_conv_pos_embeddings": 7, "num_conv_pos_embedding_groups": 3, "layer_norm_eps": 1e-2}
 
 # (model type, config, seconds of each row, name in the table): each wiring of a published model once, and others. Group
-# norm over time is compared without padding, and so are positions that hear it.
+# norm over time is compared without padding, and so are positions that padding reaches.
 TINY_ENCODERS = [
     *wirings(),
     ("wavlm", REDUCED | FEW, [0.9], "WavLM, tiny, few buckets"),  # reaches the logarithmic buckets

@@ -52,7 +52,7 @@ def case(request, tmp_path_factory):
 def their_layers(model, folder, waves):
     """For each wave [(T, D)]: w2v-BERT's of one padded batch, Wav2Vec2-Conformer's one by one.
 
-    Wav2Vec2-Conformer lets its convolutions hear the padding.
+    In Wav2Vec2-Conformer, padding reaches the convolutions.
     """
     extractor = transformers.AutoFeatureExtractor.from_pretrained(folder)
     model = getattr(model, "wav2vec2_conformer", model)

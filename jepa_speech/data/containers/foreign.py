@@ -23,9 +23,9 @@ MPEG4 = b"ftyp"  # from byte 4 on
 
 
 def named(head: bytes) -> str:
-    """Returns what a file with these first bytes is, and what to do; "" if it is none of these. At least 1 kB is seen.
+    """Returns what a file is and what to do; "" if it is none of these. head: its first bytes, 1 kB or the whole file.
 
-    A SPHERE file whose samples are packed keeps its header, so its own line tells.
+    A SPHERE file whose samples are packed keeps a plain header, where sample_coding names Shorten.
     """
     if head.startswith(b"NIST_1A") and b"shorten" in head:
         return "NIST SPHERE packed by Shorten, which is not read; convert it: sph2pipe -f wav IN OUT.wav"

@@ -36,7 +36,7 @@ def entry(entry: Entry, row: dict[str, Any]) -> tuple[Entry, Samples, Samples]:
     if not (_is_samples(start) and _is_samples(stop)) or (stop is not None and stop < (start or 0)):
         what = f"start {shown(start)}, stop {shown(stop)}: numbers of samples, whole and rising, were expected"
         return entry.refused("bad_segment", what), None, None
-    first, end = int(start or 0), int(stop or 0)
+    first, end = int(start or 0), int(stop or 0)  # no end, or one at the start: to the end of the file, as there
     is_cut = first > 0 or end > first
     used = (key, "start", "stop") if times is row else (key,)
     duration = row.get("duration")
