@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jepa_speech.cli import root
 from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
+from jepa_speech.cli.steps import add_step, chosen
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained
@@ -17,6 +18,7 @@ from jepa_speech.probe import evaluate, plots, report, result_plots, side_by_sid
 from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
 from jepa_speech.probe.saved import read_results
+from jepa_speech.train.steps import located, name_of
 from jepa_speech.wording import counted, duration
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, nargs="+", metavar="RUN", help="run folders or folders of transformers"
     )
+    add_step(parser)
     parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
     parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")
@@ -54,7 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--utterances {args.utterances}: expected 1 or more")
     claim(Path(args.out) / "analysis.json", mark("results"))
     claim(Path(args.out) / "report.html", mark("report"))
-    folders, draw = named(args.checkpoint), {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
+    folders = named([chosen(checkpoint, args.step) for checkpoint in args.checkpoint])
+    draw = {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
     lists = {"store": (args.store, from_store(Store(args.store), **draw))}
     models = {name: load_pretrained(folder) for name, folder in folders.items()}
     probed = read_results(args.probe) if args.probe else None
@@ -96,13 +100,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def named(checkpoints: Sequence[str]) -> dict[str, Path]:
-    """Each folder under its name, or as much of its path as tells it from the others."""
+    """Each checkpoint under its run's name, with -STEP behind it where it is RUN/checkpoints/STEP; or under as much of
+    its path as tells it from the others, in their names and in the names of files.
+    """
     paths = [Path(checkpoint).resolve() for checkpoint in checkpoints]
     for i, path in enumerate(paths):
         if path in paths[:i]:
             raise UsageError(f"--checkpoint {checkpoints[i]}: the same folder twice; name each once")
-    depth = next(n for n in range(1, 99) if len({path.parts[-n:] for path in paths}) == len(paths))
-    return {"/".join(path.parts[-depth:]): Path(given) for path, given in zip(paths, checkpoints, strict=True)}
+    parts = [(*located(path)[0].parent.parts, name_of(path)) for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len({file_name(name) for name in names}) == len(names):
+            return dict(zip(names, map(Path, checkpoints), strict=True))
+    raise UsageError("--checkpoint: two of these checkpoints would get files of the same name; rename one run's folder")
 
 
 def looked_at(where: str, listed: Listed, subjects: Mapping[str, Subject], seed: int, compared: bool) -> Looked:
@@ -178,7 +188,7 @@ def summary(looked: Mapping[str, Looked], notes: Sequence[str]) -> dict[str, Any
 
 def run_sections(folder: Path, pictures: dict[str, Any], name: str = "") -> list[report.Section]:
     """Loss and λ over the steps, where the run folder still has its metrics."""
-    path = folder / "metrics.jsonl"
+    path = located(folder)[0] / "metrics.jsonl"
     rows = list(read_jsonl(path)) if path.is_file() else []
     if len(rows) < 2:
         return []

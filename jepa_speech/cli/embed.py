@@ -12,6 +12,7 @@ from jepa_speech import partial
 from jepa_speech.cli import fingerprint, root
 from jepa_speech.cli.embed_files import FORMATS, note_of
 from jepa_speech.cli.recordings import named
+from jepa_speech.cli.steps import add_step
 from jepa_speech.data.manifest import Entry
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.pretrained import Pretrained, load_pretrained
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     root.add_argument(parser)
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder, or one of transformers")
+    add_step(parser)
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the input of the first block (default: the last)")
     parser.add_argument(
         "--out",
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if (form := FORMATS.get(out.suffix)) is None:
         raise UsageError(f"--out {out}: the file's name must end in {' or '.join(FORMATS)}")
     listed, before = named(options.audio, options.root), note_of(out, form)
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, options.step)
     job = fingerprint.of_values(fingerprint.of_model(model), options.layer)
     command = fingerprint.of_values(job, [(entry.source, entry.stamp) for entry in listed])
     if before and before.get("command") == command:

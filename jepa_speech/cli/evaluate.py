@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from jepa_speech.cli.steps import add_step
 from jepa_speech.cli.train import stream, usable
 from jepa_speech.cli.used_lengths import heldout_lengths
 from jepa_speech.config import from_section
@@ -26,6 +27,7 @@ EXAMPLE = "jepa-speech evaluate --checkpoint runs/smoke --store heldout"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder of `jepa-speech train`")
+    add_step(parser)
     parser.add_argument(
         "--store", required=True, help="held-out recordings, prepared (and labelled, where it trains so)"
     )
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """One epoch over the store, with the masks of training and its last schedules."""
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, options.step)
     if "data" not in model.config and hasattr(model.objective, "emissions"):
         raise UserError(
             f"{options.checkpoint}: an imported model, which has no config section data; score its texts with "

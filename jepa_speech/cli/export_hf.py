@@ -20,7 +20,7 @@ EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, options.step)
     exported = to_huggingface(model.config, model.params["encoder"])
     if hasattr(model.objective, "emissions"):
         exported = with_ctc(exported, CtcLayer(model.params["head"], model.objective.vocabulary))

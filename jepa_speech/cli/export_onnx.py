@@ -21,7 +21,7 @@ EXAMPLE = "jepa-speech export onnx runs/mine --out onnx-mine"
 def run(options: argparse.Namespace) -> dict[str, Any]:
     path = Path(options.out) / "model.onnx"
     refuse_existing(path.parent, [path.name, "README.md"])
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, options.step)
     exported = to_huggingface(model.config, model.params["encoder"])
     size = write_onnx(path, exported)
     write_text(path.with_name("README.md"), model_card(options.checkpoint, model.config, model.step, exported))

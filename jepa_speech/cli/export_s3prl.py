@@ -16,7 +16,7 @@ EXAMPLE = "jepa-speech export s3prl runs/mine --out s3prl-mine"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, options.step)
     exported = to_huggingface(model.config, model.params["encoder"])
     files = write_upstream(options.out, exported, model_card(options.checkpoint, model.config, model.step, exported))
     print(f"{options.out}: {exported.config['architectures'][0]} of step {model.step}, as an upstream for S3PRL")

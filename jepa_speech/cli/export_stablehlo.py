@@ -18,7 +18,7 @@ EXAMPLE = "jepa-speech export stablehlo runs/mine --out stablehlo-mine"
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     refuse_existing(Path(options.out), ["export.json", *FILES])
-    model = load_pretrained(options.checkpoint)
+    model = load_pretrained(options.checkpoint, options.step)
     program = to_stablehlo(model.objective, model.params, model.slow)
     said = write_folder(options.out, program, options.checkpoint, model.config, model.objective, model.step)
     print(

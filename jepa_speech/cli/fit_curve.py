@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, fit: Callable[[argparse.Namespace], dict[st
     claim(table, ROWS)
     claim(picture, mark("picture"))
     folder = _folder(options, store)
-    features = source(options.features, options.checkpoint).extractor
+    features = source(options.features, options.checkpoint, options.step).extractor
     x = heldout_frames(store, features, options.normalize, hours[-1], options.seed)
     rows = []
     for h in hours:
@@ -108,9 +108,12 @@ def _folder(options: argparse.Namespace, store: Store) -> Path:
     """STEM.curve, made for these options; raises UserError if it was for others."""
     out = Path(options.out)
     folder = out.with_name(f"{out.stem}.curve")
-    left_out = ("hours", "out", "curve", "json", "run", "verb", "overrides", "store", "checkpoint")
+    left_out = ("hours", "out", "curve", "json", "run", "verb", "overrides", "store", "checkpoint", "step")
     same = {name: value for name, value in vars(options).items() if name not in left_out}
-    same |= {"store": store.fingerprint, "checkpoint": source(options.features, options.checkpoint).fingerprint}
+    same |= {
+        "store": store.fingerprint,
+        "checkpoint": source(options.features, options.checkpoint, options.step).fingerprint,
+    }
     known = claim(folder / "options.json", b'"components": ')
     if known.is_file() and (before := read_object(known)) != same:
         other = next(name for name in same if before.get(name) != same[name])

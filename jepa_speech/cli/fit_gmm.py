@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             f"--perplexity {options.perplexity:g}: choose one above 1 and below {options.components} components"
         )
     store, start = Store(options.store), time.monotonic()
-    features, checkpoint, fingerprint = source(options.features, options.checkpoint)
+    features, checkpoint, fingerprint = source(options.features, options.checkpoint, options.step)
     compute_means(store, features, options.normalize)
     sample = lloyd.seeding_frames(options.components)
     with bar("features", min(seconds_of(store), options.hours * 3600)) as progress:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     store, start = Store(options.store), time.monotonic()
-    features, checkpoint, fingerprint = source(options.features, options.checkpoint)
+    features, checkpoint, fingerprint = source(options.features, options.checkpoint, options.step)
     compute_means(store, features, options.normalize)
     sample = lloyd.seeding_frames(options.components)
     with bar("features", min(seconds_of(store), options.hours * 3600)) as progress:

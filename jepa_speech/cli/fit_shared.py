@@ -13,6 +13,7 @@ from jepa_speech.anchors.anchor import NORMALIZE, SAVED, Anchor
 from jepa_speech.anchors.unfinished import Unfinished
 from jepa_speech.cli.fit_metrics import claim_beside
 from jepa_speech.cli.layers import FEATURES, feature_name
+from jepa_speech.cli.steps import add_step
 from jepa_speech.data.anchoring import feature_means, seconds_of
 from jepa_speech.data.extractors import Extractor
 from jepa_speech.data.feature_means import means_path
@@ -31,8 +32,9 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="RUN",
-        help="for layer:N: a run folder, whose newest checkpoint is used, or one of transformers",
+        help="for layer:N: a run folder, or one of transformers",
     )
+    add_step(parser)
     parser.add_argument(
         "--normalize",
         choices=NORMALIZE,

@@ -9,6 +9,7 @@ from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli.fit_shared import bar, compute_means
 from jepa_speech.cli.layers import source_of
 from jepa_speech.cli.parts import part
+from jepa_speech.cli.steps import add_step
 from jepa_speech.data.anchoring import check_top_k, label, seconds_of
 from jepa_speech.data.label_parts import FIGURES
 from jepa_speech.data.labels import Labels, labels_path
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"components to keep, the rest are pooled (default {TOP_K}; 1 for k-means, which has no more)",
     )
     parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its folder, if it was moved")
+    add_step(parser, default="the one that the anchor names, or else the newest")
     parser.add_argument(
         "--shard",
         type=part,
@@ -46,7 +48,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     labels = _existing(store, anchor.fingerprint)
     done = labels is not None and labels.top_k == top_k
     if not done:
-        features = source_of(anchor, options.anchor, options.checkpoint).extractor
+        features = source_of(anchor, options.anchor, options.checkpoint, options.step).extractor
         compute_means(store, features, anchor.normalize)
         with bar("label", seconds_of(store, options.shard or (0, 1))) as progress:
             label(store, anchor, top_k, progress.update, features, options.shard)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.cli.steps import chosen
 from jepa_speech.data.extractors import Extractor, Spectral, WholeRecordings
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.pretrained import Pretrained, load_pretrained
@@ -21,6 +22,7 @@ from jepa_speech.features.spectral import DIMS
 from jepa_speech.files import sha256_arrays
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.train.checkpoint import by_path
+from jepa_speech.train.steps import Step, located
 
 FEATURES = f"{', '.join(DIMS)}, or layer:N of --checkpoint (0: the input of its first block)"
 
@@ -40,29 +42,33 @@ def feature_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r}: choose {FEATURES}")
 
 
-def source(features: str, checkpoint: str | None) -> Source:
-    """What --features and --checkpoint ask for; raises UserError where the checkpoint has no such layer at 50 Hz."""
+def source(features: str, checkpoint: str | None, step: Step | None = None) -> Source:
+    """What --features, --checkpoint and --step ask for. With a step the source's checkpoint is RUN/checkpoints/STEP.
+
+    Raises UserError where the checkpoint has no such layer at 50 Hz.
+    """
     if features in DIMS:
-        if checkpoint:
-            raise UsageError(f"--checkpoint {checkpoint} goes with --features layer:N, not with {features}")
+        if given := f"--checkpoint {checkpoint}" if checkpoint else f"--step {step}" if step is not None else "":
+            raise UsageError(f"{given} goes with --features layer:N, not with {features}")
         return Source(Spectral(features))
     if not checkpoint:
         raise UsageError(f"--features {features} needs --checkpoint RUN: the run folder whose layer it is")
+    checkpoint = chosen(checkpoint, step)
     return layer_source(load_pretrained(checkpoint), features, checkpoint)
 
 
-def source_of(anchor: Anchor, path: str, checkpoint: str | None) -> Source:
+def source_of(anchor: Anchor, path: str, checkpoint: str | None, step: Step | None = None) -> Source:
     """The features that an anchor of `path` lives in; raises UserError for another checkpoint than it was fitted to."""
     if not anchor.checkpoint_fingerprint:
-        if checkpoint:
-            raise UsageError(f"--checkpoint {checkpoint}: {path} lives in {anchor.features}, and needs none")
+        if given := f"--checkpoint {checkpoint}" if checkpoint else f"--step {step}" if step is not None else "":
+            raise UsageError(f"{given}: {path} lives in {anchor.features}, and needs none")
         return Source(Spectral(anchor.features))
-    found = source(anchor.features, checkpoint or anchor.checkpoint)
+    found = source(anchor.features, checkpoint or anchor.checkpoint, step)
     if found.fingerprint != anchor.checkpoint_fingerprint:
         raise UserError(
-            f"{found.checkpoint}: its newest checkpoint is not the one that {path} was fitted to (weights "
-            f"{found.fingerprint[:12]}, not {anchor.checkpoint_fingerprint[:12]}): name that run with --checkpoint, "
-            "or fit an anchor to this one"
+            f"{found.checkpoint}: {'this' if located(found.checkpoint)[1] else 'its newest'} checkpoint is not the one "
+            f"that {path} was fitted to (weights {found.fingerprint[:12]}, not {anchor.checkpoint_fingerprint[:12]}): "
+            "name that one with --checkpoint and --step, or fit an anchor to this one"
         )
     return found
 

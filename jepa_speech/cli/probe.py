@@ -12,6 +12,7 @@ import numpy as np
 import jepa_speech
 from jepa_speech import partial
 from jepa_speech.cli import fingerprint, language_model, root
+from jepa_speech.cli.steps import add_step, chosen
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -21,8 +22,8 @@ from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
-from jepa_speech.train.checkpoint import name_of
 from jepa_speech.train.configfile import file_and_variant, load_config, own_config
+from jepa_speech.train.steps import Step, name_of
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -35,11 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
+    add_step(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
     root.add_argument(parser)
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
-    parser.add_argument("--name", help="what to call the system (default: the folder's name)")
+    parser.add_argument("--name", help="what to call the system (default: the folder's name); --step adds -STEP to it")
     parser.add_argument("--like", metavar="RUN", help="for random: the run, or config file, whose architecture to take")
     parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
     parser.add_argument(
@@ -58,13 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     tasks = args.tasks.split(",")
-    chosen, beam = evaluate.chosen_tasks(tasks), language_model.beam_of(args)
+    by_task, beam = evaluate.chosen_tasks(tasks), language_model.beam_of(args)
     if beam and "asr" not in tasks:
         raise UsageError("--lm is for words: it needs the task asr")
-    recipes = {"asr": replace(chosen["asr"].RECIPE, beam=beam)} if beam else None
+    recipes = {"asr": replace(by_task["asr"].RECIPE, beam=beam)} if beam else None
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
-    found = system(args.checkpoint, args.like, args.seed)
-    name, folder = args.name or found.name, Path(args.out)
+    found = system(args.checkpoint, args.step, args.like, args.seed)
+    name, folder = named(found, args.name, args.step), Path(args.out)
     claim(folder / f"{name}.json", mark("results"))
     for task, kind in product(tasks, result_plots.KINDS):
         claim(folder / name / f"{task}_{kind}.png", mark("picture"))
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         results = evaluate.probe(
             name, found.extract, args.data, tasks, args.seed, recipes, cache=cache, kept=kept, root=args.root
         )
-        results["checkpoint"] = args.checkpoint
+        results |= {"checkpoint": args.checkpoint} | ({} if found.step is None else {"step": found.step})
         finish(results, args, tasks, others, pooled)
     return results
 
@@ -112,10 +114,13 @@ class System(NamedTuple):
     name: str
     extract: Extract
     fingerprint: str
+    step: int | None = None  # of a checkpoint
 
 
-def system(checkpoint: str, like: str | None, seed: int) -> System:
-    """What --checkpoint asks for. Wiring of checkpoints happens here alone."""
+def system(checkpoint: str, step: Step | None, like: str | None, seed: int) -> System:
+    """What --checkpoint and --step ask for. Wiring of checkpoints happens here alone."""
+    if step is not None and checkpoint in (*BASELINES, "random"):
+        raise UsageError(f"--step {step} goes with a run folder, not with --checkpoint {checkpoint}")
     if checkpoint in BASELINES:
         return System(checkpoint, baseline(checkpoint), f"{checkpoint}-{jepa_speech.__version__}")
     if checkpoint == "random":
@@ -123,15 +128,22 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
             raise UsageError(
                 "--checkpoint random needs --like RUN: the run, or config file, whose architecture to take"
             )
-        model, name = untrained(architecture(like), seed), "random"
+        model, name, saved_at = untrained(architecture(like), seed), "random", None
     else:
+        checkpoint = chosen(checkpoint, step)
         model, name = load_pretrained(checkpoint), name_of(checkpoint)
+        saved_at = model.step
 
     def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         found = model.represent(wave, sample_rate)
         return on_grid(found.layers, found.frame_rate, len(wave) * SAMPLE_RATE // sample_rate)
 
-    return System(name, extract, fingerprint.of_model(model))
+    return System(name, extract, fingerprint.of_model(model), saved_at)
+
+
+def named(found: System, name: str | None, step: Step | None) -> str:
+    """The system's own name, or --name; --step is behind both, so that two steps of a run never share a file."""
+    return found.name if not name else name if step is None else f"{name}-{found.step}"
 
 
 def architecture(like: str) -> Mapping[str, Any]:

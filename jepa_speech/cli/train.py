@@ -29,11 +29,12 @@ from jepa_speech.objectives import build
 from jepa_speech.objectives.ctc import vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.text.tokens import Tokens
-from jepa_speech.train.checkpoint import by_path, located, read_weights
+from jepa_speech.train.checkpoint import by_path, read_weights
 from jepa_speech.train.configfile import config_of_a_run, load_config, plain
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import TrainConfig, train
 from jepa_speech.train.state import count_params
+from jepa_speech.train.steps import located
 from jepa_speech.wording import counted, duration
 
 HELP = "train an encoder, or go on with a run"

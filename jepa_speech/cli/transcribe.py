@@ -13,6 +13,7 @@ from tqdm import tqdm
 from jepa_speech import partial
 from jepa_speech.cli import fingerprint, language_model, root
 from jepa_speech.cli.recordings import named
+from jepa_speech.cli.steps import add_step
 from jepa_speech.data.manifest import Entry
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UsageError, UserError
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
     )
+    add_step(parser, default="the one that train.best kept, or else the newest")
     parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
     parser.add_argument("--manifest", metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored")
     root.add_argument(parser)
@@ -58,11 +60,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     beam = language_model.beam_of(options)
     listed, names, rows = recordings(options)
     before = written(Path(options.out)) if options.out else []
-    model = load_pretrained(options.checkpoint, best=True)
+    model = load_pretrained(options.checkpoint, options.step, best=True)
     model.check_writes()
     search = WordBeam(beam, model.objective.vocabulary) if beam else None
-    which = f"the best in {model.best}" if model.best else "the newest"
-    print(f"{options.checkpoint}: step {model.step}, {which}", file=sys.stderr)  # texts alone go to stdout
+    newest = ", the newest" if options.step in (None, "latest") else ""
+    which = f", the best in {model.best}" if model.best else newest
+    print(f"{options.checkpoint}: step {model.step}{which}", file=sys.stderr)  # texts alone go to stdout
 
     lm = [asdict(beam), stamp_of(Path(beam.lm).stat())] if beam else None
     job = fingerprint.of_values(fingerprint.of_model(model), lm)

@@ -14,7 +14,7 @@ from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe import evaluate
 from jepa_speech.probe.saved import read_results
-from jepa_speech.train.checkpoint import located, name_of
+from jepa_speech.train.steps import located, name_of
 
 JOINERS = "\u200c\u200d"  # joiners: not printable alone, but needed in words and emoji
 REMOTE = ", trust_remote_code=True"
@@ -91,10 +91,11 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     last = LAST_PRE_NORM if closing_norm(exported.config) else LAST
     use = use.format(kind="AutoModel" if remote else name, option=option, last=last)
     count = sum(array.size for array in exported.arrays.values())
+    at = f" at step {step:,}" if step else ""  # 0: an imported model, which was not trained here
     parts = [
         HEADER.format(task=task),
         f"# {escaped(name_of(run))}\n",
-        f"The {what} of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}, "
+        f"The {what} of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}{at}, "
         f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}.{left}\n",
         f"## How to run it\n\n{use}",
         advice(exported.config),
@@ -103,7 +104,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
         KEEP,
         "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "
         "recordings' licences ask for.\n",
-        f"## Results\n\n{results(run)}",
+        f"## Results\n\n{results(run, step)}",
     ]
     return "\n".join(parts)
 
@@ -162,13 +163,16 @@ def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[li
     return rows
 
 
-def results(run: str | Path) -> str:
-    """What `jepa-speech probe` wrote to the run folder, or to a folder in it, as a table."""
+def results(run: str | Path, step: int) -> str:
+    """What `jepa-speech probe` wrote to the run folder, or to a folder in it, as a table; not of other steps."""
     paths = [path for pattern in ("*.json", "*/*.json") for path in sorted(located(run)[0].glob(pattern))]
     found = {path: part for path in paths if isinstance(part := read_json(path), dict)}
-    probed = [read_results(path) for path, part in found.items() if "tasks" in part and "recipe" in part]
+    written = {path: part for path, part in found.items() if "tasks" in part and "recipe" in part}
+    # Baselines and results of earlier versions name no step.
+    probed = [read_results(path) for path, part in written.items() if part.get("step", step) == step]
     if not probed:
-        return "None were written to the run folder (`jepa-speech probe --checkpoint RUN --out RUN/probe`).\n"
+        of = f" of step {step}" if written else ""
+        return f"None{of} were written to the run folder (`jepa-speech probe --checkpoint RUN --out RUN/probe`).\n"
     return f"Frozen features, by `jepa-speech probe`:\n\n{table(evaluate.table(probed))}"
 
 

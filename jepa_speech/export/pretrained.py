@@ -21,10 +21,11 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.text.beam import WordBeam
-from jepa_speech.train.checkpoint import arranged, best_step, located, read_weights
+from jepa_speech.train.checkpoint import arranged, read_weights
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.configfile import config_of_a_run
 from jepa_speech.train.state import drawn_by_kernel
+from jepa_speech.train.steps import HELDOUT, Step, at_step, best_step, located
 
 Waves = Sequence[np.ndarray] | np.ndarray
 # What is read of a run's config beside what its objective checks: the type, and what a missing key means; None: needed.
@@ -54,8 +55,8 @@ class Representation:
 @dataclass(frozen=True)
 class Pretrained:
     """An objective with its parameters. `config` is the resolved config of the run, `step` the checkpoint's; of a
-    folder of transformers it is the config that a run of it would have, and step 0. `best`: the figure that this
-    checkpoint was taken for, "" where it is the newest.
+    folder of transformers it is the config that a run of it would have, and step 0. `best`: the figure in which this
+    checkpoint is the best, if it was taken for that, else "".
     """
 
     config: Mapping[str, Any]
@@ -207,16 +208,18 @@ def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np
     return [row[:length] for row, length in zip(rows, found, strict=True)]
 
 
-def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
-    """The newest checkpoint of a run folder, or, with `best`, the one that the run's `train.best` kept, if it did; of
-    RUN/checkpoints/STEP always that one.
+def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:
+    """A checkpoint of a run folder, or a folder of one of the model types that docs/export.md lists, written by
+    transformers or by `jepa-speech export hf`, as `jepa-speech import hf` would make a run of it (step 0).
 
-    Or a folder of one of the model types that docs/export.md lists, written by transformers or by `jepa-speech export
-    hf`, as `jepa-speech import hf` would make a run of it (step 0).
+    folder: RUN, or RUN/checkpoints/STEP.
+    step: the number of a checkpoint's step, "latest" or "best" (see `at_step`). Default: the step that `folder` names,
+    or else the newest; with `best`, the one that the run's `train.best` kept, if it did, comes before the newest.
 
-    Raises UserError if the folder is neither, or if the checkpoint is missing, damaged or of another architecture.
+    Raises UserError if the folder is neither, if the checkpoint is missing (the message lists the steps there are),
+    damaged or of another architecture.
     """
-    run, step = located(folder)
+    run, named = located(folder)
     path = run / "config.json"
     if not path.is_file():
         raise UserError(
@@ -225,6 +228,8 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
         )
     config = config_of_a_run(path)
     if "model_type" in config:
+        if step is not None:
+            raise UserError(f"{folder}: a folder of transformers, which has no steps: leave out step {step}")
         model = imported_model(folder)
         return Pretrained(model.config, model.objective, model.params, model.slow, 0)
     if "objective" not in config:
@@ -232,14 +237,15 @@ def load_pretrained(folder: str | Path, best: bool = False) -> Pretrained:
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
         )
     objective = built(config, path)
-    figure = config["train"].get("best", "") if best and step is None else ""
-    chosen = best_step(run, figure)
-    step, saved = read_weights(folder, chosen)
+    figure = config["train"].get("best", "")
+    if best and step is None and named is None and best_step(run, figure) is not None:
+        step = "best"
+    number, saved = read_weights(folder if step is None else at_step(folder, step))
     check_blocks(config, saved, path)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     params, slow = arranged(saved, like, str(folder))
-    found = figure if chosen is not None else ""
-    return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), step, found)
+    judged = (figure or HELDOUT) if step == "best" else ""
+    return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), number, judged)
 
 
 def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], path: Path) -> None:

@@ -24,7 +24,7 @@ from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.nn.gpu import as_written
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.ownership import refuse_existing
-from jepa_speech.train.checkpoint import name_of
+from jepa_speech.train.steps import name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 FILES = ("model.stablehlo", "weights.safetensors", "README.md", "export.json")

@@ -14,11 +14,11 @@ from orbax.checkpoint import v1 as ocp
 
 from jepa_speech import checked
 from jepa_speech.errors import UserError
-from jepa_speech.files import read_json
 from jepa_speech.train.checksums import MARK, complete_checksums, damage, has_checksums, write_checksums
 from jepa_speech.train.quiet import quiet_orbax
 from jepa_speech.train.run_folder import check_name
 from jepa_speech.train.state import TrainState, Tree, path_name
+from jepa_speech.train.steps import check_figures, check_there, known_steps, located, steps_of
 
 # Copies of an array on several devices are written a piece each, and each piece is a program of its own that is
 # compiled at the first save: worth it for large ones alone.
@@ -175,27 +175,6 @@ def saved_weights(found: Any) -> Tree:
     return weights
 
 
-def located(source: str | Path) -> tuple[Path, int | None]:
-    """(run folder, step) of RUN/checkpoints/STEP; (RUN, None) of RUN."""
-    path = Path(source)
-    if path.parent.name == "checkpoints" and path.name.isdecimal() and not (path / "checkpoints").is_dir():
-        return path.parent.parent, int(path.name)
-    return path, None
-
-
-def name_of(source: str | Path) -> str:
-    """A name for RUN (its folder's) or RUN/checkpoints/STEP (with the step behind it)."""
-    run, step = located(Path(source).resolve())
-    return run.name if step is None else f"{run.name}-{step}"
-
-
-def steps_of(run: Path) -> list[int]:
-    """The steps of a run's checkpoints, in ascending order, damaged ones included."""
-    folder = run / "checkpoints"
-    names = (path.name for path in folder.glob("*") if path.name.isdecimal() and path.is_dir())
-    return sorted(int(name) for name in names if name == str(int(name)))
-
-
 def check_undamaged(run: Path, step: int, instead: str) -> None:
     """Raises UserError if a checkpoint is damaged; says on stderr if it is so old that it has no checksums.
 
@@ -211,30 +190,6 @@ def check_undamaged(run: Path, step: int, instead: str) -> None:
         print(f"{folder} was saved without checksums: damage to its arrays would not be noticed", file=sys.stderr)
 
 
-def check_figures(run: Path) -> None:
-    """Raises UserError if the figures of any checkpoint, which decide which ones stay, are damaged."""
-    for step in steps_of(run):
-        folder = run / "checkpoints" / str(step)
-        if wrong := damage(folder, part="metrics/"):
-            raise UserError(f"{folder} is damaged: {wrong}; copy it again, or move it away")
-        if (figures := folder / "metrics" / "metrics").is_file():  # orbax reads all of them, with or without checksums
-            read_json(figures)
-
-
-def best_step(run: str | Path, figure: str) -> int | None:
-    """The step of the checkpoint with the lowest `figure`, the newest of equal ones; None where none has the figure.
-
-    Raises UserError if the figures of a checkpoint are damaged.
-    """
-    run = Path(run)
-    if not figure or not (run / "checkpoints").is_dir():
-        return None
-    check_figures(run)
-    with ocp.training.Checkpointer(run.absolute() / "checkpoints") as manager:
-        judged = [(one.metrics[figure], -one.step) for one in manager.checkpoints if figure in (one.metrics or {})]
-    return -min(judged)[1] if judged else None
-
-
 def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
     """Step and weights of a checkpoint by path: "params/encoder/...", "slow/teacher/...".
 
@@ -244,18 +199,13 @@ def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict
     """
     run, named = located(source)
     check_name(run)
-    if not (run / "checkpoints").is_dir():
-        raise UserError(f"{run}: not a run folder (no checkpoints/ in it)")
-    there = steps_of(run)
-    if not there:
-        raise UserError(f"{run}: has no whole checkpoint yet; train it first")
-    step = next((one for one in (step, named) if one is not None), there[-1])
-    if step not in there:
-        raise UserError(f"{run}: has no checkpoint of step {step}; choose one of {', '.join(map(str, there))}")
+    there, asked = known_steps(run), named if step is None else step
+    step = there[-1] if asked is None else asked
+    check_there(run, step, there)
     try:
         check_undamaged(run, step, f"take {run}/checkpoints/{{step}}, the newest whole one")
     except UserError:
-        if step != there[-1] or steps_of(run)[-1:] == [step]:
+        if asked is not None or steps_of(run)[-1:] == [step]:
             raise
         return read_weights(run)  # training has meanwhile removed it
     folder = (run / "checkpoints" / str(step)).absolute()

@@ -34,6 +34,7 @@ def corpus(tmp_path, monkeypatch):
             config={},
             params={},
             slow={},
+            step=0,
             represent=lambda wave, rate: SimpleNamespace(layers=extract(wave, rate), frame_rate=50.0),
         )
 
