@@ -1,12 +1,15 @@
 """Filters in closed form: a windowed-sinc band-pass (FIR), and banks of bands over the bins of a spectrum."""
 
 from functools import lru_cache
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech.features.grid import SAMPLE_RATE
+
+Values = TypeVar("Values", float, np.ndarray)
 
 
 def band_pass(low: jax.Array, high: jax.Array, taps: int) -> jax.Array:
@@ -42,7 +45,7 @@ def kaldi_mel_bank(bands: int, n_fft: int) -> np.ndarray:
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def kaldi_mel(hz: float | np.ndarray) -> float | np.ndarray:
+def kaldi_mel(hz: Values) -> Values:
     """Kaldi's mel scale, HTK's with the natural logarithm and a rounded constant."""
     return 1127 * np.log(1 + hz / 700)
 
@@ -64,10 +67,10 @@ def gammatone_bank(bands: int, n_fft: int, lowest: float = 500.0) -> np.ndarray:
     return ((1 + ((bins - centres) / width) ** 2) ** -4).astype(np.float32)
 
 
-def hz_to_mel(hz: float | np.ndarray) -> float | np.ndarray:
+def hz_to_mel(hz: Values) -> Values:
     """HTK's scale."""
     return 2595 * np.log10(1 + hz / 700)
 
 
-def mel_to_hz(mel: float | np.ndarray) -> float | np.ndarray:
+def mel_to_hz(mel: Values) -> Values:
     return 700 * (10 ** (mel / 2595) - 1)

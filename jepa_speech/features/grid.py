@@ -3,14 +3,18 @@
 Frame t sees the samples [320 t, 320 t + 400), for the features of the anchors as for the encoder.
 """
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
 
 SAMPLE_RATE = 16_000
 HOP = 320
 WINDOW = 400
 FRAME_RATE = SAMPLE_RATE / HOP
 
-Count = TypeVar("Count")  # int, or a signed integer array of NumPy or jax
+Count = TypeVar("Count", int, "np.ndarray", "jax.Array")  # of signed integers
 
 
 def frames(samples: Count) -> Count:

@@ -60,7 +60,7 @@ def log_mel(audio: jax.Array) -> jax.Array:
 
 def mfcc(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
     """(…, S) -> (…, T, 39): 13 cepstra, their Δ, their ΔΔ. `lengths` as in `extract`."""
-    return with_deltas(_cepstra(audio), grid.frames(audio.shape[-1] if lengths is None else lengths))
+    return with_deltas(_cepstra(audio), grid.frames(audio.shape[-1]) if lengths is None else grid.frames(lengths))
 
 
 def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
@@ -73,7 +73,7 @@ def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
     odd = _cepstra(audio[..., grid.HOP // 2 :])[..., : max(even.shape[-2] - 1, 0), :]  # (…, T - 1, 13), in between
     odd = jnp.pad(odd, [(0, 0)] * (odd.ndim - 2) + [(0, even.shape[-2] - odd.shape[-2]), (0, 0)])
     both = jnp.stack([even, odd], axis=-2).reshape(*even.shape[:-2], -1, _CEPSTRA)  # (…, 2T, 13)
-    count = grid.frames(audio.shape[-1] if lengths is None else lengths)
+    count = grid.frames(audio.shape[-1]) if lengths is None else grid.frames(lengths)
     return with_deltas(both, 2 * count - 1)[..., ::2, :]
 
 

@@ -33,6 +33,7 @@ def attend(
     logits = jnp.einsum("ntc,nsc->nts", query, key, preferred_element_type=jnp.float32)
     logits = logits.reshape(rows, heads, frames, frames)
     if bias is not None:
+        assert gate is not None  # both or neither
         logits = logits + gate[..., None] * bias
     if added is not None:
         logits = logits + added

@@ -84,6 +84,6 @@ class BatchNorm(nnx.Module):
         if running is not None:
             mean, variance = running["mean"], running["variance"]
         y = (y - mean) * jax.lax.rsqrt(variance + EPSILON)
-        if self.scale is not None:
+        if self.scale is not None and self.bias is not None:
             y = y * self.scale[...] + self.bias[...]
         return y.astype(x.dtype), sums

@@ -1,6 +1,7 @@
 """Transformer and conformer blocks: pre-norm, rotary positions, no statistic over time, padding masked everywhere."""
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def depthwise(x: jax.Array, taps: jax.Array, before: int) -> jax.Array:
     """
     kernel = len(taps)
     padded, taps = jnp.pad(x, ((0, 0), (before, kernel - 1 - before), (0, 0))), taps.astype(x.dtype)
-    return sum(padded[:, k : k + x.shape[1]] * taps[k] for k in range(kernel))
+    return cast(jax.Array, sum(padded[:, k : k + x.shape[1]] * taps[k] for k in range(kernel)))
 
 
 class ConvModule(nnx.Module):

@@ -36,7 +36,7 @@ def by_rows(rule: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 return NamedSharding(mesh, PartitionSpec(*axes))
 
             leaves, tree = jax.tree.flatten(results)
-            outcome = tree.unflatten(map(place, leaves, results_have))
+            outcome = jax.tree.unflatten(tree, map(place, leaves, results_have))
             return mesh, partial(function, options), outcome, tuple(map(place, arguments, arguments_have))
 
         split.def_partition(partition, sharding_rule=rule, need_replication_factors=whole)

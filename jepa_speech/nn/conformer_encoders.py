@@ -140,11 +140,16 @@ class Wav2Vec2BertConfig(ConformerConfig):
 class ConformerEncoder(nnx.Module):
     """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py)."""
 
-    def __init__(self, config: ConformerConfig, fill: Literal["learned", "random"], rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: Wav2Vec2ConformerConfig | Wav2Vec2BertConfig,
+        fill: Literal["learned", "random"],
+        rngs: nnx.Rngs,
+    ):
         dtype = jnp.dtype(config.dtype)
         self.config = config
-        on_waves = isinstance(config, Wav2Vec2ConformerConfig)
-        if on_waves:
+        self.frontend: ConvFeatures | FilterBankFrontend
+        if isinstance(config, Wav2Vec2ConformerConfig):
             options = (config.norm, config.conv_bias, config.gradient_scale, EPSILON)
             self.frontend = ConvFeatures(config.channels, *options, dtype, rngs)
         else:
@@ -154,7 +159,10 @@ class ConformerEncoder(nnx.Module):
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         sizes = config.block_sizes()
         self.blocks = nnx.List([ConformerBlock(sizes, rngs) for _ in range(config.blocks)])
-        self.norm = LayerNorm(config.width, dtype, rngs, EPSILON) if on_waves else None  # of the last block's output
+        # Of the last block's output.
+        self.norm = (
+            LayerNorm(config.width, dtype, rngs, EPSILON) if isinstance(config, Wav2Vec2ConformerConfig) else None
+        )
 
     def __call__(
         self,

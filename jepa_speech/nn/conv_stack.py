@@ -1,6 +1,7 @@
 """The seven convolutions of a front-end, as wav2vec 2.0 has them: each normalised or not, then GELU."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ from flax import nnx
 
 from jepa_speech.nn.convolution import of_windows, strided, windows
 from jepa_speech.nn.gelu import gelu
+from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.norm_kernel import Options, fits, frames_of, norm_windows
 from jepa_speech.nn.rows import valid
 
@@ -46,12 +48,16 @@ class TimeNorm(nnx.Module):
         return scale, self.bias[...] - mean * scale
 
 
+Norm = TimeNorm | LayerNorm
+
+
 def convolutions(
-    channels: int, bias: bool, norm: Callable[[], nnx.Module] | None, dtype: jnp.dtype, rngs: nnx.Rngs
-) -> tuple[nnx.List, nnx.List]:
+    channels: int, bias: bool, norm: Callable[[], Norm] | None, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> tuple[nnx.List[nnx.Conv], nnx.List[Norm]]:
     """The seven, and what norm() makes for each."""
-    made, norms = nnx.List(), nnx.List()
-    shared = {"padding": "VALID", "use_bias": bias, "kernel_init": nnx.initializers.he_normal()}
+    made: nnx.List[nnx.Conv] = nnx.List()
+    norms: nnx.List[Norm] = nnx.List()
+    shared: dict[str, Any] = {"padding": "VALID", "use_bias": bias, "kernel_init": nnx.initializers.he_normal()}
     for i, (kernel, stride) in enumerate(CONVOLUTIONS):
         inputs = 1 if i == 0 else channels
         made.append(nnx.Conv(inputs, channels, kernel, strides=stride, dtype=dtype, rngs=rngs, **shared))
@@ -61,14 +67,14 @@ def convolutions(
 
 
 def convolve(
-    wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[nnx.Module]
+    wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[Norm]
 ) -> jax.Array:
     """wave (B, S), lengths (B,) samples, for a TimeNorm -> (B, T, C). norms: behind all convolutions, or the first."""
-    norms = [*norms, *[None] * (len(convolutions) - len(norms))]
+    behind = [*norms, *[None] * (len(convolutions) - len(norms))]
     if fits(convolutions[0].dtype, convolutions[0].out_features):
-        return with_windows(wave, lengths, convolutions, norms)
+        return with_windows(wave, lengths, convolutions, behind)
     x = wave[..., None]
-    for convolution, norm in zip(convolutions, norms, strict=True):
+    for convolution, norm in zip(convolutions, behind, strict=True):
         x = strided(convolution, x)
         if isinstance(norm, TimeNorm):
             x = norm(x, first_inside(lengths, x.shape[1]))
@@ -79,7 +85,7 @@ def convolve(
 
 
 def with_windows(
-    wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[nnx.Module | None]
+    wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[Norm | None]
 ) -> jax.Array:
     """The same, where what stands between two convolutions is one kernel.
 
@@ -94,7 +100,7 @@ def with_windows(
     return normed_gelu(norms[-1], x, lengths, Options(gelu=True, samples=frames))[:, :, 0]
 
 
-def normed_gelu(norm: nnx.Module | None, x: jax.Array, lengths: jax.Array | None, options: Options) -> jax.Array:
+def normed_gelu(norm: Norm | None, x: jax.Array, lengths: jax.Array | None, options: Options) -> jax.Array:
     """Windows (B, T, size, C) of GELU(norm(x)), x (B, S, C)."""
     scale, bias = jnp.ones(x.shape[-1]), jnp.zeros(x.shape[-1])
     if isinstance(norm, TimeNorm):
@@ -104,7 +110,8 @@ def normed_gelu(norm: nnx.Module | None, x: jax.Array, lengths: jax.Array | None
     return norm_windows(x, scale, bias, options)
 
 
-def first_inside(lengths: jax.Array, size: int) -> jax.Array:
+def first_inside(lengths: jax.Array | None, size: int) -> jax.Array:
     """Which frames of the first convolution see no padding: lengths (B,) samples -> (B, size) bool."""
+    assert lengths is not None  # a TimeNorm counts valid frames
     kernel, stride = CONVOLUTIONS[0]
     return valid((lengths - kernel) // stride + 1, size)

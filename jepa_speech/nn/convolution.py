@@ -47,7 +47,7 @@ def windows(x: jax.Array, size: int, stride: int, multiple: int = 1) -> jax.Arra
 
 def reach(convolution: nnx.Conv) -> tuple[int, int]:
     """Kernel and stride."""
-    return convolution.kernel.shape[0], int(np.ravel(convolution.strides)[0])
+    return convolution.kernel.shape[0], int(np.asarray(convolution.strides).flat[0])
 
 
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:

@@ -86,6 +86,7 @@ class Encoder(nnx.Module):
         dtype = jnp.dtype(config.dtype)
         self.rate, self.dtype, self.frames = config.dropout, dtype, config.frames
         self.scan, self.remat = config.scan, config.remat
+        self.frontend: ConvFrontend | SubsampledFrontend | LogMelFrontend
         if config.frontend == "conv":
             self.frontend = ConvFrontend(config.channels, dtype, rngs)
         elif config.frontend == "subsampled":

@@ -60,12 +60,15 @@ def attend(
     rows, frames, heads, _ = query.shape
     options = Options(0.0 if keys is None else rate, bias is not None, interpret)
     draws = jnp.zeros((rows, heads, frames), jnp.uint32), jnp.zeros((rows, frames), jnp.uint32)
-    if options.rate:
+    if options.rate and keys is not None:
         draws = table_draws(keys, heads, frames, frames)
     # What has no channels is filled up to whole tiles; every block of an encoder does it to the same bias: XLA once.
     more, kept = (0, -frames % TILE), (0, 0)
     draws = jnp.pad(draws[0], (kept, kept, more)), jnp.pad(draws[1], (kept, more))
-    biases = () if bias is None else (jnp.pad(bias, (kept, more, more)), jnp.pad(gate, (kept, kept, more)))
+    biases: tuple[jax.Array, ...] = ()
+    if bias is not None:
+        assert gate is not None  # both or neither
+        biases = jnp.pad(bias, (kept, more, more)), jnp.pad(gate, (kept, kept, more))
     return _attend(options, query, key, value, lengths, *draws, *biases)
 
 
@@ -168,8 +171,9 @@ def _kept(weights: jax.Array, left: jax.Array, right: jax.Array, rate: float) ->
 
 
 # The refs of each kernel: of bias and gate, where there are any, then of what it computes.
-def _forward_kernel(q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, *refs, options):
-    bias_ref, gate_ref, out_ref, total_ref = refs if options.biased else (None, None, *refs)
+def _forward_kernel(*refs: Any, options: Options) -> None:
+    q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, *others = refs
+    bias_ref, gate_ref, out_ref, total_ref = others if options.biased else (None, None, *others)
     own, length, left = pl.ds(pl.program_id(2) * TILE, TILE), length_ref[...], left_ref[...]
     query, gate = _load(q_ref, own), gate_ref[...][:, None] if options.biased else None
 
@@ -192,8 +196,9 @@ def _forward_kernel(q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, *refs,
     total_ref[...] = highest + jnp.log(total)
 
 
-def _keys_kernel(q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, g_ref, total_ref, delta_ref, *refs, options):
-    bias_ref, gate_ref, dk_ref, dv_ref = refs if options.biased else (None, None, *refs)
+def _keys_kernel(*refs: Any, options: Options) -> None:
+    q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, g_ref, total_ref, delta_ref, *others = refs
+    bias_ref, gate_ref, dk_ref, dv_ref = others if options.biased else (None, None, *others)
     own, length, right = pl.ds(pl.program_id(2) * TILE, TILE), length_ref[...], right_ref[...]
     key, value = _load(k_ref, own), _load(v_ref, own)
 
@@ -217,8 +222,9 @@ def _keys_kernel(q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, g_ref, to
     _store(dv_ref, own, dvalue * (1 / (1 - options.rate)))
 
 
-def _queries_kernel(q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, g_ref, total_ref, delta_ref, *refs, options):
-    bias_ref, gate_ref, dq_ref, *dbias_refs = refs if options.biased else (None, None, *refs)
+def _queries_kernel(*refs: Any, options: Options) -> None:
+    q_ref, k_ref, v_ref, length_ref, left_ref, right_ref, g_ref, total_ref, delta_ref, *others = refs
+    bias_ref, gate_ref, dq_ref, *dbias_refs = others if options.biased else (None, None, *others)
     own, length, left = pl.ds(pl.program_id(2) * TILE, TILE), length_ref[...], left_ref[...]
     query, gradient = _load(q_ref, own), _load(g_ref, own)
     total, delta = total_ref[...][:, None], delta_ref[...][:, None]

@@ -66,7 +66,7 @@ class SubsampledFrontend(nnx.Module):
 
     def __init__(self, channels: int, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.dtype = dtype
-        shared = {"strides": 2, "padding": ((0, 0), (1, 1)), "dtype": dtype, "rngs": rngs}
+        shared: dict[str, Any] = {"strides": 2, "padding": ((0, 0), (1, 1)), "dtype": dtype, "rngs": rngs}
         he = nnx.initializers.he_normal()
         self.first = nnx.Conv(1, channels, (3, 3), kernel_init=he, **shared)
         self.second = nnx.Conv(channels, channels, (3, 3), kernel_init=he, **shared)

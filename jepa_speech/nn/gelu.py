@@ -22,7 +22,7 @@ def normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """
     bell = jnp.exp2(-0.72134752 * x * x)
     t = 1 / (1 + 0.23164189 * jnp.abs(x))
-    tail = ERFC[0]
+    tail: jax.Array | float = ERFC[0]
     for coefficient in ERFC[1:]:
         tail = tail * t + coefficient
     tail = 0.5 * tail * t * bell

@@ -16,7 +16,7 @@ class Linear(nnx.Linear):
     for each gradient of a kernel; over rows it contracts in place.
     """
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]  # flax's out_sharding is used nowhere
         rows = super().__call__(x.reshape(-1, x.shape[-1]))
         return rows.reshape(*x.shape[:-1], rows.shape[-1])
 
@@ -24,7 +24,9 @@ class Linear(nnx.Linear):
 class NarrowLinear(Linear):
     """For x (B, N, C) of many frames N and few channels: on a GPU `by_frames`."""
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    bias: nnx.Param[jax.Array]
+
+    def __call__(self, x: jax.Array) -> jax.Array:  # type: ignore[override]  # as above
         if not on_gpu():
             return super().__call__(x)
         return by_frames(x.astype(self.dtype), self.kernel[...].astype(self.dtype)) + self.bias[...].astype(self.dtype)

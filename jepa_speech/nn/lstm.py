@@ -25,7 +25,9 @@ class Lstm(nnx.Module):
         """x (B, T, D), inside (B, T) True at valid frames -> (B, T, H), 0 beyond them."""
         kernel = self.recurrent[...]
 
-        def step(state: tuple[jax.Array, jax.Array], now: tuple[jax.Array, jax.Array]) -> tuple:
+        State = tuple[jax.Array, jax.Array]
+
+        def step(state: State, now: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
             (h, c), (gates, valid) = state, now
             i, f, g, o = jnp.split(gates + h @ kernel, 4, axis=-1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)

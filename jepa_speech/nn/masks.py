@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from jepa_speech.errors import UsageError
 
@@ -49,12 +50,15 @@ def span_masks(keys: jax.Array, lengths: jax.Array, size: int, config: MaskConfi
     return jax.vmap(lambda key, length: row(key, length, size, config))(keys, lengths)
 
 
-def fill_hidden(x: jax.Array, mask: jax.Array | None, embedding: jax.Array | None, keys: jax.Array) -> jax.Array:
+def fill_hidden(
+    x: jax.Array, mask: jax.Array | None, embedding: nnx.Param[jax.Array] | None, keys: jax.Array | None
+) -> jax.Array:
     """x (B, T, D) with hidden frames replaced: by `embedding` (D,), or, without one, by N(0, 1) draws of `keys`."""
     if mask is None:
         return x
     if embedding is not None:
         return jnp.where(mask[..., None], embedding[...].astype(x.dtype), x)
+    assert keys is not None
     draw = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
     return jnp.where(mask[..., None], draw.astype(x.dtype), x)
 

@@ -27,7 +27,7 @@ class Draws(nnx.RngStream):
 def draws(key: jax.Array) -> nnx.Rngs:
     """nnx.Rngs(key), and the same keys from it."""
     rngs = nnx.Rngs(key)
-    rngs.default = Draws(rngs.default.key.get_value(), tag="default")
+    rngs.default = Draws(rngs["default"].key.get_value(), tag="default")  # type: ignore[attr-defined]  # one by name
     return rngs
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton  # 2026-11: to be removed; see nn/flash_attention.py
+from jax.typing import DTypeLike
 
 from jepa_speech.nn.by_rows import by_rows
 from jepa_speech.nn.gelu import normal
@@ -22,7 +23,7 @@ WARPS, OUT, BACK = 4, 4096, 2048
 TURNS, INSTANCES = 32, 32  # on the way back: at most so many times, and at least so many instances a row
 
 
-def fits(dtype: jnp.dtype, channels: int) -> bool:
+def fits(dtype: DTypeLike | None, channels: int) -> bool:
     """Whether to use it: on a GPU, in bfloat16, for 64 to 1024 channels; never with JEPA_SPEECH_KERNELS=0."""
     return kernels_wanted() and dtype == jnp.bfloat16 and 64 <= channels <= 1024
 
@@ -48,6 +49,7 @@ def norm_windows(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Optio
 
 def frames_of(options: Options) -> int:
     """T."""
+    assert options.samples is not None  # norm_windows has filled it in
     return (options.samples - options.size) // options.stride + 1
 
 
@@ -127,7 +129,7 @@ def _tile(elements: int, channels: int, options: Options) -> int:
     return elements // (options.stride * pl.next_power_of_2(channels))
 
 
-def _outputs_kernel(x_ref, scale_ref, bias_ref, out_ref, *, options):
+def _outputs_kernel(x_ref: Any, scale_ref: Any, bias_ref: Any, out_ref: Any, *, options: Options) -> None:
     count, channel = _tile(OUT, x_ref.shape[1], options), _channel(x_ref)
     frame = (pl.program_id(1) * count + jnp.arange(count))[:, None]
     scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
@@ -141,7 +143,8 @@ def _outputs_kernel(x_ref, scale_ref, bias_ref, out_ref, *, options):
             _store(out_ref, (window, i, channel), y, there)
 
 
-def _gradients_kernel(x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbias_ref, *, options, turns):
+def _gradients_kernel(*refs: Any, options: Options, turns: int) -> None:
+    x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbias_ref = refs
     first, channel = pl.program_id(1) * turns, _channel(x_ref)
     count = _tile(BACK, x_ref.shape[1], options)
     scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))

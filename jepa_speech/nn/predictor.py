@@ -59,7 +59,9 @@ class ClusterHead(nnx.Module):
         self.rate = config.dropout
         self.input = Linear(width, config.width, dtype=dtype, rngs=rngs)
         self.input_norm = LayerNorm(config.width, dtype, rngs)
-        self.norms, self.up, self.down = nnx.List(), nnx.List(), nnx.List()
+        self.norms: nnx.List[LayerNorm] = nnx.List()
+        self.up: nnx.List[Linear] = nnx.List()
+        self.down: nnx.List[Linear] = nnx.List()
         for _ in range(config.blocks):
             self.norms.append(LayerNorm(config.width, dtype, rngs))
             self.up.append(Linear(config.width, config.width, dtype=dtype, rngs=rngs))

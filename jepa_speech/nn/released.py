@@ -9,7 +9,7 @@ only the encoder's into the teacher), and the wave is fitted to the frame grid o
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -192,7 +192,7 @@ class LayerAttention(nnx.Module):
         key = self.key(means).reshape(*means.shape[:2], LAYER_HEADS, -1)
         logits = jnp.einsum("bhd,blhd->bhl", query, key) / math.sqrt(query.shape[-1])
         weights = jax.nn.softmax(logits).mean(1)  # (B, layers)
-        return sum(weights[:, i, None, None] * layer for i, layer in enumerate(layers))  # (B, T, D)
+        return cast(jax.Array, sum(weights[:, i, None, None] * layer for i, layer in enumerate(layers)))  # (B, T, D)
 
 
 class ReleasedEncoder(nnx.Module):

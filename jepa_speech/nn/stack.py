@@ -5,17 +5,20 @@ them anew in each step: a copy of them in memory, for a compilation whose cost d
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+Block = TypeVar("Block", bound=nnx.Module)
+
 # step(block, x, i): block i, whose number may be traced, takes x (B, T, D) to its output and its feed-forward's.
-Step = Callable[[nnx.Module, jax.Array, int | jax.Array], tuple[jax.Array, jax.Array]]
+Step = Callable[[Block, jax.Array, int | jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def through(
-    blocks: Sequence[nnx.Module], x: jax.Array, step: Step, scan: bool, remat: bool
+    blocks: Sequence[Block], x: jax.Array, step: Step[Block], scan: bool, remat: bool
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     """x (B, T, D) through all blocks -> [x, then each block's output], [each block's feed-forward].
 

@@ -1,7 +1,7 @@
 """Encoders by `encoder.name`, and the predictor and head that go with each."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.rows import valid
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 
-Make = Callable[[Any, str, nnx.Rngs], nnx.Module]
+Make = Callable[[Any, Literal["learned", "random"], nnx.Rngs], nnx.Module]
 
 # encoder.name -> its config, and what builds it from (config, mask.fill, rngs).
 ENCODERS: dict[str, tuple[type, Make]] = {

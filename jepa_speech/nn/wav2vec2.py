@@ -149,6 +149,7 @@ class Wav2Vec2Encoder(nnx.Module):
     def __init__(self, config: Wav2Vec2Config, fill: Literal["learned", "random"], rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
         self.config = config
+        self.frontend: ConvFeatures | LogMelFrontend
         if config.frontend == "conv":
             epsilon = config.epsilon if config.feature_norm else None
             options = (config.norm, config.conv_bias, config.gradient_scale, epsilon)
