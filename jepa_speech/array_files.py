@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
     with replacing(path) as file:
         file.write(header.getvalue())
         file.write(array.data)
-        file.write(CRC % zlib.crc32(array, zlib.crc32(header.getvalue())))
+        file.write(CRC % zlib.crc32(array.data, zlib.crc32(header.getvalue())))
 
 
 def read_npy(path: str | Path, again: str) -> np.ndarray:
@@ -52,7 +53,7 @@ def read_npy(path: str | Path, again: str) -> np.ndarray:
             raise ValueError(f"{size} bytes, where its header asks for {stop}")
         if size != stop:
             written = np.memmap(path, np.uint8, "r")
-            if written[stop:].tobytes() != CRC % zlib.crc32(written[:stop]):
+            if written[stop:].tobytes() != CRC % zlib.crc32(written[:stop].data):
                 raise ValueError("not the bytes that were written")
         return np.memmap(path, kind, "r", start, shape, order) if start < stop else np.zeros(shape, kind)
     except FileNotFoundError:
@@ -108,7 +109,7 @@ def _array(data: bytes) -> np.ndarray:
     return np.ndarray(shape, kind, bytearray(data), start, order=order)
 
 
-def _header(data: bytes) -> tuple[np.dtype, tuple[int, ...], str, int]:
+def _header(data: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F"], int]:
     """Type, shape, order ("C" or "F") and first byte of the array in an .npy file that begins with `data`."""
     packed = LENGTHS.get(data[6]) if data[:6] == b"\x93NUMPY" and len(data) > 12 else None
     if packed is None:

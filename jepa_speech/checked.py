@@ -81,7 +81,8 @@ def value(
 ) -> Any:
     """Returns `found`, checked as `field` does. where: names the file and the field. Raises UserError."""
     wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
-    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+    is_kind = isinstance(found, kind) and (kind is bool or not isinstance(found, bool))
+    if not is_kind:
         raise UserError(f"{where} = {shown(found)}: expected {wanted}")
     if isinstance(found, float) and not math.isfinite(found):
         raise UserError(f"{where} = {found!r}: expected a finite number")

@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 
 from jepa_speech.errors import UsageError
 
-T = TypeVar("T")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 READERS: dict[str, type] = {}  # of each config section, the dataclass that read it last
 
 

@@ -73,8 +73,8 @@ def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> 
     ways = [(text, "")] + [(text[: found.start()], text[found.end() :]) for found in re.finditer(":", text)]
     found = [way for way in ways if is_one(*way)]
     if len(found) > 1:
-        ways = " or ".join(f"{path} followed by {rest!r}" if rest else path for path, rest in found[:2])
-        raise UsageError(f"{where} {text} can be read in two ways: {ways}; {QUOTE}")
+        both = " or ".join(f"{path} followed by {rest!r}" if rest else path for path, rest in found[:2])
+        raise UsageError(f"{where} {text} can be read in two ways: {both}; {QUOTE}")
     path, _, rest = text.partition(":")
     return found[0] if found else (path, rest)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ class Anchor:
 
     def save(self, path: str | Path) -> None:
         """Writes an npz, whole or not at all. Raises UserError if the path holds a file that is not an anchor."""
-        contents = {"format": np.array(self.FORMAT), **self._contents()}
+        contents: dict[str, Any] = {"format": np.array(self.FORMAT), **self._contents()}
         if self.checkpoint:
             contents["checkpoint"] = np.array(self.checkpoint)
         with replacing(claim(path, SAVED)) as file:

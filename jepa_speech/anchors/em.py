@@ -54,16 +54,19 @@ class Parameters:
         checkpoint_fingerprint: str = "",
         rotation: np.ndarray | None = None,
     ) -> DiagonalGMM:
-        arrays = {
-            "means": self.means,
-            "variances": self.variances,
-            "weights": self.weights,
-            "shift": shift,
-            "scale": scale,
-        }
-        arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-        origin = {"checkpoint": checkpoint, "checkpoint_fingerprint": checkpoint_fingerprint, "rotation": rotation}
-        return DiagonalGMM(**arrays, features=features, normalize=normalize, temperature=temperature, **origin)
+        return DiagonalGMM(
+            means=np.asarray(self.means, np.float32),
+            variances=np.asarray(self.variances, np.float32),
+            weights=np.asarray(self.weights, np.float32),
+            shift=np.asarray(shift, np.float32),
+            scale=np.asarray(scale, np.float32),
+            features=features,
+            normalize=normalize,
+            temperature=temperature,
+            checkpoint=checkpoint,
+            checkpoint_fingerprint=checkpoint_fingerprint,
+            rotation=rotation,
+        )
 
     def arrays(self) -> Arrays:
         dim = self.means.shape[1]
@@ -177,8 +180,10 @@ def expectation(
 ) -> Statistics:
     """The sufficient statistics of a pass; `begun` and `after` as `frames.totals` has them."""
     arrays = parameters.arrays()
-    sums = totals(chunks, lambda part, valid: _statistics(arrays, part, valid), begun, after)
-    return Statistics(*sums[:3], float(sums[3]), float(sums[4]))
+    counts, first, second, log_likelihood, frames = totals(
+        chunks, lambda part, valid: _statistics(arrays, part, valid), begun, after
+    )
+    return Statistics(counts, first, second, float(log_likelihood), float(frames))
 
 
 def maximisation(statistics: Statistics) -> Parameters:

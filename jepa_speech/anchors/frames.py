@@ -100,5 +100,5 @@ def usage_entropy(counts: np.ndarray) -> float:
 
 
 def _add(total: Sums, values: tuple[jax.Array, ...]) -> Sums:
-    values = [np.asarray(value, np.float64) for value in values]
-    return [a + b for a, b in zip(total, values, strict=True)] if total else values
+    wide = [np.asarray(value, np.float64) for value in values]
+    return [a + b for a, b in zip(total, wide, strict=True)] if total else wide

@@ -46,7 +46,8 @@ class DiagonalGMM(Anchor):
         constant -= np.sum(np.log(self.scale.astype(np.float64)))  # a density of x, not of z
         if self.rotation is not None:
             constant += np.linalg.slogdet(self.rotation.astype(np.float64))[1]
-        return self._standardising() | {
+        return {
+            **self._standardising(),
             "linear": (means / variances).T,  # (D, K)
             "quadratic": (-0.5 / variances).T,  # (D, K)
             "constant": constant,  # (K,)

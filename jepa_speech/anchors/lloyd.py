@@ -116,7 +116,7 @@ def fit(
             }
         )
         watch(result)
-        if not len(empty) and iteration and _converged(*result.inertia[-2:], options.tolerance):
+        if not len(empty) and iteration and _converged(result.inertia[-2], result.inertia[-1], options.tolerance):
             break
         keep(begun)
     return result

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from jepa_speech import checked
 from jepa_speech.anchors.gmm import DiagonalGMM
@@ -9,7 +10,7 @@ from jepa_speech.anchors.kmeans import KMeans
 from jepa_speech.array_files import read_npz
 from jepa_speech.errors import UserError
 
-KINDS = {kind.FORMAT: kind for kind in (DiagonalGMM, KMeans)}
+KINDS: dict[str, type[DiagonalGMM | KMeans]] = {kind.FORMAT: kind for kind in (DiagonalGMM, KMeans)}
 TEXTS = ("format", "features", "normalize", "checkpoint", "checkpoint_fingerprint")
 OPTIONAL = ("checkpoint", "checkpoint_fingerprint", "rotation")  # missing if an anchor has none
 AGAIN = "copy it again, or make it again with `jepa-speech fit`"
@@ -22,7 +23,7 @@ def load_anchor(path: str | Path) -> DiagonalGMM | KMeans:
     cannot be computed from its values (see `Anchor.check`).
     """
     try:
-        contents = read_npz(path, AGAIN)
+        contents: dict[str, Any] = dict(read_npz(path, AGAIN))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such anchor; make it with `jepa-speech fit`") from error
     for name in contents.keys() & TEXTS:

@@ -60,7 +60,8 @@ class Unfinished:
         if jax.process_index() == 0:
             with replacing(self.path) as file:
                 words = {"options": json.dumps(self.options), "rest": json.dumps(rest)}
-                np.savez(file, **arrays, **{name: np.array(text) for name, text in words.items()})
+                contents: dict[str, Any] = {**arrays, **{name: np.array(text) for name, text in words.items()}}
+                np.savez(file, **contents)
         self._saved = time.monotonic()
 
     @property

@@ -62,8 +62,8 @@ class Tokens:
 
     def spell(self, text: str) -> list[int] | None:
         """The classes of a text; None if it has a character that no token writes."""
-        numbers = [self._numbers.get(piece) for piece in self._pieces(text)]
-        return None if None in numbers else numbers
+        pieces = list(self._pieces(text))
+        return None if set(pieces) - self._numbers.keys() else [self._numbers[piece] for piece in pieces]
 
     def unknown(self, text: str) -> set[str]:
         """The characters of a text that no token writes."""
