@@ -70,4 +70,4 @@ def with_ctc(encoder: Exported, layer: CtcLayer) -> Exported:
     arrays = {prefix + path: array for path, array in encoder.arrays.items()}
     arrays |= {WEIGHT: turned(WEIGHT, np.asarray(layer.head["kernel"], np.float32))}
     arrays |= {BIAS: np.asarray(layer.head["bias"], np.float32)}
-    return Exported(config, arrays, tokenizer_files(layer.tokens))
+    return encoder._replace(config=config, arrays=arrays, tokenizer=tokenizer_files(layer.tokens))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jepa_speech.export.their_names import WAV2VEC2_NAMES, Names
 
+NORMALISED = "do_normalize"  # of preprocessor_config.json
 Config = Mapping[str, Any]  # a checked config.json
 Keys = tuple[tuple[str, str, Any], ...]  # of config section `encoder`, theirs, and transformers' default
 
@@ -12,6 +13,11 @@ Keys = tuple[tuple[str, str, Any], ...]  # of config section `encoder`, theirs, 
 def taken(config: Config, keys: Keys) -> dict[str, Any]:
     """Returns the keys of config section `encoder` that a checked config gives."""
     return {ours: config[theirs] for ours, theirs, _ in keys}
+
+
+def level_of(config: Config) -> dict[str, str]:
+    """Returns the level of waves: that of preprocessor_config.json, as `read_folder` adds it to a config."""
+    return {"level": "unit" if config.get(NORMALISED, True) else "own"}
 
 
 class Place(NamedTuple):

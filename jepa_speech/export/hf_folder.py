@@ -33,12 +33,13 @@ CONFORMERS = {"wav2vec2_conformer": "wav2vec2-conformer", "wav2vec2_bert": "wav2
 
 class Exported(NamedTuple):
     """config: what config.json holds. arrays: by their names, in their layout, float32. tokenizer: name -> text of the
-    files that go with a CTC layer; None without one.
+    files that go with a CTC layer; None without one. normalised: whether it takes waves at mean 0 and deviation 1.
     """
 
     config: dict[str, Any]
     arrays: dict[str, np.ndarray]
     tokenizer: dict[str, str] | None = None
+    normalised: bool = True
 
 
 def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
@@ -63,7 +64,7 @@ def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
     theirs = their_config(kind, section)
     if "masked_spec_embed" not in arrays:  # mask.fill = random: there is no embedding to mask with
         theirs["mask_time_prob"] = 0.0
-    return Exported(theirs, arrays)
+    return Exported(theirs, arrays, normalised=getattr(section, "level", "unit") == "unit")
 
 
 def statistics(width: int) -> dict[str, np.ndarray]:
@@ -157,8 +158,8 @@ def takes_padding(theirs: Mapping[str, Any]) -> bool:
     return theirs.get("feat_extract_norm", "layer") == "layer" and not theirs.get(BATCH_NORM_KEY)
 
 
-def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """preprocessor_config.json: 16 kHz, each recording to mean 0 and deviation 1, as it is in training; for w2v-BERT,
+def preprocessor(theirs: Mapping[str, Any], normalised: bool = True) -> dict[str, Any]:
+    """preprocessor_config.json: 16 kHz, each recording to mean 0 and deviation 1 if `normalised`; for w2v-BERT,
     each band of its filter bank.
 
     Our own model does that itself, exactly; the extractor's is 5% off at a level of 0.001.
@@ -176,7 +177,7 @@ def preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
         }
     return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "do_normalize": not own(theirs),
+        "do_normalize": normalised and not own(theirs),
         "feature_size": 1,
         "padding_side": "right",
         "padding_value": 0.0,
@@ -191,7 +192,7 @@ def write_folder(folder: str | Path, exported: Exported, card: str) -> list[str]
     Raises UserError if it holds a file of one of these names already, or cannot be written.
     """
     folder = Path(folder)
-    files = {"preprocessor_config.json": as_json(preprocessor(exported.config)), "README.md": card}
+    files = {"preprocessor_config.json": as_json(preprocessor(exported.config, exported.normalised)), "README.md": card}
     files |= exported.tokenizer or {}
     if own(exported.config):
         files |= {f"{own_encoder.MODULE}.py": Path(__file__).with_name(f"{own_encoder.MODULE}.py").read_text("utf-8")}

@@ -69,6 +69,8 @@ KEEP = """To continue training, use the run folder. This folder lacks the heads 
 quantizer), the teacher, λ and the optimizer's state: `jepa-speech import hf` draws heads anew, copies the encoder as
 teacher, and sets λ to 0 where a cluster head belongs to the objective gmm_jepa.
 """
+OWN_LEVEL = """Waves are taken at the level they were recorded with, in [-1, 1]: do not normalise them.
+"""
 # The largest difference on speech, as a share of a layer's root mean square, by kind of encoder, as in docs/export.md.
 LARGEST = {"logmel": "1e-4", "conv": "1e-5", "theirs": "1e-4", "wav2vec2-bert": "1e-4"}
 CAUSES = {
@@ -99,7 +101,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
         f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}.{left}\n",
         f"## How to run it\n\n{use}",
         advice(exported.config),
-        exactness(exported.config),
+        exactness(exported.config) if exported.normalised else OWN_LEVEL,
         f"## Where it comes from\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
         KEEP,
         "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "

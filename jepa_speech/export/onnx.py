@@ -33,7 +33,7 @@ def write_onnx(path: str | Path, exported: Exported) -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder) / "model", exported, "")
         made = Path(folder) / "model.onnx"
-        _translate(Path(folder) / "model", made, own(exported.config))
+        _translate(Path(folder) / "model", made, exported)
         try:
             with replacing(path) as file:
                 return file.write(made.read_bytes())
@@ -41,10 +41,12 @@ def write_onnx(path: str | Path, exported: Exported) -> int:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _translate(folder: Path, made: Path, ours: bool) -> None:
+def _translate(folder: Path, made: Path, exported: Exported) -> None:
     import torch
     from transformers import AutoModel
 
+    ours = own(exported.config)
+    heard = standardised if exported.normalised else within
     turns = torch.arange(WINDOW).outer(torch.arange(WINDOW // 2 + 1)) % WINDOW  # in 400ths: exact
     angle = 2 * torch.pi / WINDOW * turns.double()
     basis = torch.cat([angle.cos(), angle.sin()], 1)  # (400, 402)
@@ -64,7 +66,7 @@ def _translate(folder: Path, made: Path, ours: bool) -> None:
                     self.model.frontend.power = power
 
         def forward(self, waves: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            waves = waves if ours else standardised(waves, mask > 0)
+            waves = waves if ours else heard(waves, mask > 0)
             out = self.model(waves, attention_mask=mask, output_hidden_states=True)
             return torch.stack([*out.hidden_states[:-1], out.last_hidden_state], 1)
 
@@ -94,6 +96,11 @@ def standardised(waves: Any, inside: Any) -> Any:
     from jepa_speech.export.modeling_jepa_speech import standardise
 
     return standardise(waves.double(), inside).float()
+
+
+def within(waves: Any, inside: Any) -> Any:
+    """Returns the waves as they are, and 0 behind the end of a row."""
+    return waves * inside
 
 
 @contextmanager

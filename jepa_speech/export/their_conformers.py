@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_speech.export.family import Config, Keys, Multiple, Only, Place, taken
+from jepa_speech.export.family import Config, Keys, Multiple, Only, Place, level_of, taken
 from jepa_speech.export.their_names import WAV2VEC2_NAMES, Names
 from jepa_speech.export.their_wav2vec2 import ADAPTER, CHOOSE, PUBLISHED
 from jepa_speech.features.kaldi import BANDS
@@ -106,6 +106,7 @@ def conformer_section(config: Config) -> dict[str, Any]:
     return {
         "name": "wav2vec2_conformer",
         "channels": config["conv_dim"][0],
+        **level_of(config),
         "gradient_scale": 0.1 if norm == "group" else 1.0,  # as of wav2vec 2.0
         **choices(config, CONFORMER_ONLY),
         **taken(config, CONFORMER_KEYS),

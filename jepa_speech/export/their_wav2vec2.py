@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jepa_speech.export.family import Config, Keys, Only, Place, taken
+from jepa_speech.export.family import Config, Keys, Only, Place, level_of, taken
 from jepa_speech.nn.conv_stack import CONVOLUTIONS
 
 KEYS: Keys = (
@@ -50,7 +50,7 @@ BLOCK_ADAPTERS = "adapter_attn_dim"
 
 def conv_section(config: Config) -> dict[str, Any]:
     """Returns the section of wav2vec 2.0, and of all that differ from it in training alone."""
-    found = {"name": "wav2vec2", "channels": config["conv_dim"][0], **taken(config, CONV_KEYS)}
+    found = {"name": "wav2vec2", "channels": config["conv_dim"][0], **level_of(config), **taken(config, CONV_KEYS)}
     found["adapter"] = adapter_width(config)
     # Published models are trained so; their configs do not say it.
     return found | {"gradient_scale": 0.1 if found["norm"] == "group" else 1.0}
@@ -76,6 +76,7 @@ def data2vec_section(config: Config) -> dict[str, Any]:
         "name": "wav2vec2",
         "norm": "layer",
         "channels": config["conv_dim"][0],
+        **level_of(config),
         **taken(config, KEYS),
         "gradient_scale": 1.0,
         "positions": "stacked",

@@ -11,6 +11,7 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.export.families import FAMILIES
+from jepa_speech.export.family import NORMALISED
 from jepa_speech.export.safetensors import read_safetensors
 from jepa_speech.export.their_config import checked_config
 from jepa_speech.features.grid import SAMPLE_RATE
@@ -29,6 +30,8 @@ def has_weights(folder: str | Path) -> bool:
 def read_folder(path: str | Path, adapter: str = "") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns (checked config, arrays by name, not yet read from disk). Raises UserError.
 
+    The config has a key of preprocessor_config.json, too: `do_normalize`.
+
     adapter: the language whose adapters, adapter.LANG.safetensors, replace those in the weights; "" for none.
     """
     path = Path(path)
@@ -36,7 +39,7 @@ def read_folder(path: str | Path, adapter: str = "") -> tuple[dict[str, Any], di
     if not file.is_file():
         raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
     config = checked_config(read_json(file), str(file))
-    check_preprocessor(path, config)
+    config[NORMALISED] = heard_normalised(path, config)
     arrays = read_weights(path)
     return config, arrays | read_adapter(path, adapter, arrays) if adapter else arrays
 
@@ -102,8 +105,11 @@ def read_shards(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raises UserError for a model of other waves than ours, which have 16 kHz, mean 0 and deviation 1."""
+def heard_normalised(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Returns whether the model takes waves at mean 0 and deviation 1, and not as recorded.
+
+    Raises UserError for a model of another sample rate than ours, or of another filter bank.
+    """
     where, theirs = extractor_settings(folder)
     if (rate := checked.field(theirs, "sampling_rate", (int, float), where, default=SAMPLE_RATE)) != SAMPLE_RATE:
         raise UserError(
@@ -112,14 +118,7 @@ def check_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
     for key, only in FAMILIES[config["model_type"]].extractor.items():
         if (found := checked.field(theirs, key, int, where, default=only)) != only:
             raise UserError(f"{where}: {key} = {found}; only {only} can be read: choose a model with {only}")
-    normalised = checked.field(theirs, "do_normalize", bool, where, default=True)
-    # A group norm over time removes level and offset after the first convolution, so there normalising changes nothing;
-    # our own model normalises waves itself.
-    if not normalised and FAMILIES[config["model_type"]].section(config).get("norm") == "layer":
-        raise UserError(
-            f"{where}: 'do_normalize' is false, and nothing in this model's front-end takes the level out of a wave; "
-            "here waves have deviation 1: choose another model"
-        )
+    return checked.field(theirs, NORMALISED, bool, where, default=True)
 
 
 def extractor_settings(folder: Path) -> tuple[str, Any]:

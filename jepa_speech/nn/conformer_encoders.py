@@ -95,6 +95,9 @@ class Wav2Vec2ConformerConfig(ConformerConfig):
     # of the convolutions: `group` or `layer` [fairseq: extractor_mode, default or layer_norm]
     norm: Literal["group", "layer"] = "layer"
     conv_bias: bool = True  # whether the convolutions have biases [fairseq: conv_bias]
+    # of waves before the convolutions: `unit`: mean 0 and deviation 1 over a recording; `own`: as recorded (models of
+    # transformers with `do_normalize` = false) [fairseq: task.normalize, true or false]
+    level: Literal["unit", "own"] = "unit"
     channels: int = 512  # of the convolutions [fairseq: conv_feature_layers]
     feature_dropout: float = 0.0  # of the features that wav2vec 2.0 quantises [fairseq: dropout_features]
     gradient_scale: float = 1.0  # factor of the gradient into the convolutions [fairseq: feature_grad_mult]

@@ -76,3 +76,4 @@ class System:
     frame_rate: float
     min_samples: int
     padding_exact: bool = True  # whether padding leaves valid frames unchanged
+    own_level: bool = False  # whether waves reach the encoder as recorded, and not standardised

@@ -45,6 +45,7 @@ def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
         frame_rate=config.frame_rate,
         min_samples=config.min_samples,
         padding_exact=config.padding_exact,
+        own_level=getattr(config, "level", "unit") == "own",
     )
 
 
@@ -78,6 +79,11 @@ def predictor_config(config: Any) -> EncoderConfig:
         return config
     shared = ("width", "heads", "hidden", "dropout", "dtype")
     return EncoderConfig(name="transformer", **{key: getattr(config, key) for key in shared})
+
+
+def heard(system: System, wave: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Waves of any level (B, S), lengths (B,) -> what the encoder takes: standardised, or as they are."""
+    return jnp.where(valid(lengths, wave.shape[1]), wave, 0) if system.own_level else standardise(wave, lengths)
 
 
 def standardise(wave: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -50,6 +50,9 @@ class Wav2Vec2Config:
     # of the convolutions: `group` (Base) or `layer` (Large, data2vec) [fairseq: extractor_mode, default or layer_norm]
     norm: Literal["group", "layer"] = "group"
     conv_bias: bool = False  # whether the convolutions have biases (Large) [fairseq: conv_bias]
+    # of waves before the convolutions: `unit`: mean 0 and deviation 1 over a recording; `own`: as recorded (models of
+    # transformers with `do_normalize` = false, such as WavLM Base) [fairseq: task.normalize, true or false]
+    level: Literal["unit", "own"] = "unit"
     feature_norm: bool = True  # a layer norm between convolutions and projection (not in DistilHuBERT)
     channels: int = 512  # of the convolutions [fairseq: conv_feature_layers]
     width: int = 768  # of the blocks [fairseq: encoder_embed_dim]
@@ -98,6 +101,8 @@ class Wav2Vec2Config:
                     f"config key encoder.width = {self.width}: must be a multiple of encoder.{key} = "
                     f"{getattr(self, key)}"
                 )
+        if self.level == "own" and self.frontend != "conv":
+            raise UsageError(f"config key encoder.level = own: encoder.frontend = {self.frontend} needs encoder.level = unit")
         if self.adapter:
             check_sizes(self, "encoder", ("adapter",))
         if self.relative_buckets % 4 or self.relative_distance <= self.relative_buckets // 4:

@@ -24,7 +24,7 @@ from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold, valid
-from jepa_speech.nn.system import standardise
+from jepa_speech.nn.system import heard
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
 from jepa_speech.text.tokens import Tokens
@@ -79,7 +79,7 @@ class Ctc(MaskedObjective):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         clean, lengths = batch["audio"] / batch["level"][:, None], batch["lengths"]
-        encoded = self.system.encoder.apply(params["encoder"], clean, lengths)
+        encoded = self.system.encoder.apply(params["encoder"], self.at_level(batch, clean), lengths)
         logits = self.head.apply(params["head"], encoded.z)
         terms = self.terms(logits, encoded.frame_lengths, batch)
         found = best_path(logits, encoded.frame_lengths, self.vocabulary.blank)
@@ -128,7 +128,7 @@ class Ctc(MaskedObjective):
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
-        encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        encoded = self.system.encoder.apply(params["encoder"], heard(self.system, wave, lengths), lengths)
         logits = self.head.apply(params["head"], encoded.z).astype(jnp.float32)
         return [jax.nn.log_softmax(logits)], encoded.frame_lengths
 

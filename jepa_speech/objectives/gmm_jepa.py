@@ -28,7 +28,7 @@ from jepa_speech.config import DEEPEST, section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
-from jepa_speech.nn.system import predictor_and_head, standardise
+from jepa_speech.nn.system import heard, predictor_and_head
 from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy, variance
 from jepa_speech.objectives.contract import Batch, Term, Tree
@@ -98,7 +98,7 @@ class GmmJepa(MaskedObjective):
             prediction = self.predictor.apply(
                 params["predictor"], z, view.mask, view.frame_lengths, fold(view.keys, PREDICTOR)
             ).astype(jnp.float32)
-            target = self.target(slow, view.clean, view.lengths)
+            target = self.target(slow, view.unmixed, view.lengths)
             error = jnp.square(prediction - target).mean(-1)  # (B, T)
             terms["jepa"] = Term((error * hidden).sum(), hidden.sum(), self.config.jepa_weight)
             stats |= {"prediction": moments(prediction, hidden), "target": moments(target, hidden)}
@@ -167,7 +167,7 @@ class GmmJepa(MaskedObjective):
         """
         if not self.targets:
             raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
-        encoded = self.encode(params, standardise(wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, heard(self.system, wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 

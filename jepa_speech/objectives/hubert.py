@@ -25,7 +25,7 @@ from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.nn.similarity import cosine
-from jepa_speech.nn.system import standardise
+from jepa_speech.nn.system import heard
 from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy
 from jepa_speech.objectives.contract import Batch, Term, Tree
@@ -108,7 +108,7 @@ class Hubert(MaskedObjective):
 
         mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
         """
-        encoded = self.encode(params, standardise(wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, heard(self.system, wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 

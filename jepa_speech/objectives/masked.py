@@ -13,7 +13,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, System
 from jepa_speech.nn.rows import fold, row_keys, valid
-from jepa_speech.nn.system import standardise, system
+from jepa_speech.nn.system import heard, system
 from jepa_speech.objectives.contract import Batch, Term, Tree
 
 MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective's own uses are OWN[0], OWN[1], ...
@@ -24,7 +24,8 @@ class View(NamedTuple):
 
     keys: jax.Array  # (B,) of the rows
     clean: jax.Array  # (B, S) at level 1
-    heard: jax.Array  # (B, S) clean, or with another recording over it
+    unmixed: jax.Array  # (B, S) clean, at the encoder's level
+    heard: jax.Array  # (B, S) unmixed, or with another recording over it
     lengths: jax.Array  # (B,) samples
     frame_lengths: jax.Array  # (B,)
     mask: jax.Array  # (B, T) bool, True where hidden
@@ -69,8 +70,9 @@ class MaskedObjective:
         mask = self.hide(fold(keys, MASK), frame_lengths, size)  # (B, T)
         weight = batch["weight"][:, None]
         visible = valid(frame_lengths, size) & ~mask
-        heard = self.hear(batch, clean, fold(keys, MIX))
-        return View(keys, clean, heard, lengths, frame_lengths, mask, mask * weight, visible * weight)
+        mixed = self.hear(batch, clean, fold(keys, MIX))
+        unmixed, mixed = (self.at_level(batch, wave) for wave in (clean, mixed))
+        return View(keys, clean, unmixed, mixed, lengths, frame_lengths, mask, mask * weight, visible * weight)
 
     def hear(self, batch: Batch, clean: jax.Array, keys: jax.Array) -> jax.Array:
         """What the student hears: the clean wave with another voice or noise over it, where so configured."""
@@ -78,6 +80,10 @@ class MaskedObjective:
             return clean
         other = batch["mix"] / batch["mix_level"][:, None]
         return student_view(keys, clean, batch["lengths"], other, batch["mix_lengths"], self.mixing)
+
+    def at_level(self, batch: Batch, wave: jax.Array) -> jax.Array:
+        """Waves (B, S) of a batch, at level 1 -> as the encoder takes them."""
+        return wave * batch["level"][:, None] if self.system.own_level else wave
 
     def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
         """The frames to predict, (B, T) True where hidden."""
@@ -104,7 +110,7 @@ class MaskedObjective:
     def represent(
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
-        encoded = self.system.encoder.apply(params["encoder"], standardise(wave, lengths), lengths)
+        encoded = self.system.encoder.apply(params["encoder"], heard(self.system, wave, lengths), lengths)
         return encoded.layers, encoded.frame_lengths
 
 

@@ -180,6 +180,48 @@ def test_devices_twin_updates_codebooks_from_its_own_rows():
         training.same(*courses)
 
 
+class Reached(Exception):
+    """A wave has reached the encoder."""
+
+
+def reached(call: Callable[[], Any]) -> np.ndarray:
+    with pytest.raises(Reached) as caught:
+        call()
+    return np.asarray(caught.value.args[0])
+
+
+@pytest.mark.parametrize("name", ["ctc", "data2vec", "gmm_jepa", "hubert"])
+def test_training_and_inference_give_the_encoder_waves_of_one_level(name):
+    """Student, teacher, held-out loss and inference: all as recorded (level about 0.05), or all at level 1."""
+
+    class Encoder:
+        def apply(self, params: Any, wave: jax.Array, *rest: Any) -> Any:
+            raise Reached(wave)
+
+    whole, slow = build(toys.toy_objective(name), toys.toy_anchor()), {"teacher": {}}
+    batch, params, key = training.toy_batch(name, whole), {"encoder": {}}, jax.random.PRNGKey(0)
+    for own_level, scale in ((True, 1.0), (False, batch["level"][:, None])):
+        o = dataclasses.replace(
+            whole, system=dataclasses.replace(whole.system, encoder=Encoder(), own_level=own_level)
+        )
+        calls = [
+            lambda o=o: o.loss(params, slow, batch, key, 0),
+            lambda o=o: o.judge(params, slow, batch, key, 0),
+            *(
+                lambda call=call: call(params, slow, batch["audio"], batch["lengths"])
+                for call in (getattr(o, what, None) for what in ("represent", "emissions", "clusters"))
+                if call
+            ),
+        ]
+        view = o.view(batch, key)
+        if name == "data2vec":
+            calls.append(lambda o=o, view=view: o.block_targets(params, slow, view))
+        np.testing.assert_allclose(view.unmixed, batch["audio"] / scale, atol=1e-5)
+        for call in calls:
+            heard = reached(call) * scale
+            assert np.abs(heard - batch["audio"]).max() < 0.02  # the mean over a recording may be gone
+
+
 @pytest.mark.parametrize("name", ["data2vec", "dinosr"])
 def test_teacher_is_deterministic(name):
     """With the mask held, other keys change the student (dropout) and not one bit of the targets."""
