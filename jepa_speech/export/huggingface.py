@@ -17,7 +17,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.export.families import FAMILIES
 from jepa_speech.export.family import Family
 from jepa_speech.export.their_config import check_sizes, checked_config, lacking
-from jepa_speech.export.their_names import BATCH_NORM, OLDER, renamed, their_name, turned
+from jepa_speech.export.their_names import BATCH_NORM, DIRECTION, GAIN, OLDER, POSITIONS, renamed, their_name, turned
 from jepa_speech.nn.batch_norm import EPSILON
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Params
@@ -57,6 +57,8 @@ def from_huggingface(
     family = FAMILIES[kind]
     section = family.section(config)
     ours, others = split(arrays, kind, where)
+    if section.get("positions", "conv") == "conv":
+        ours = with_weight_norm(ours)
     check_sizes(config, ours, where)
     shapes = encoder_shapes(section)
     wanted = {their_name(path, family.names) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
@@ -109,6 +111,19 @@ def encoder_prefix(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> s
             "of them alone"
         )
     return found[0]
+
+
+def with_weight_norm(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays with the two parameters of a weight norm in place of the plain weight of the positions, which
+    is what removing the norm leaves.
+    """
+    plain = ours.get(f"{POSITIONS}weight")
+    if plain is None or plain.ndim != 3 or {GAIN, DIRECTION} & ours.keys():
+        return ours
+    direction = np.asarray(plain, np.float32)
+    gain = np.sqrt(np.square(direction).sum((0, 1), keepdims=True))  # (1, 1, K)
+    rest = {name: x for name, x in ours.items() if name != f"{POSITIONS}weight"}
+    return rest | {GAIN: gain, DIRECTION: np.where(gain > 0, direction, 1)}
 
 
 def scale_and_shift(ours: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:

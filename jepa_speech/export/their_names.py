@@ -9,6 +9,9 @@ import numpy as np
 Names = tuple[tuple[str, str], ...]  # substitutions in the path of a parameter, applied in order
 
 BATCH_NORM = "encoder.pos_conv_embed.batch_norm."
+POSITIONS = "encoder.pos_conv_embed.conv."
+# The two parameters of a weight norm: the gain of each tap, and the taps' direction.
+GAIN, DIRECTION = (f"{POSITIONS}parametrizations.weight.original{i}" for i in (0, 1))
 WAV2VEC2_NAMES: Names = (
     (r"^frontend\.convolutions\.(\d+)\.", r"feature_extractor.conv_layers.\1.conv."),
     (r"^frontend\.norms\.(\d+)\.", r"feature_extractor.conv_layers.\1.layer_norm."),
@@ -17,11 +20,11 @@ WAV2VEC2_NAMES: Names = (
     (r"^mask_embedding$", "masked_spec_embed"),
     (r"^positions\.kernels\.(\d+)$", r"encoder.pos_conv_embed.layers.\1.conv.weight"),
     (r"^positions\.biases\.(\d+)$", r"encoder.pos_conv_embed.layers.\1.conv.bias"),
-    (r"^positions\.g$", "encoder.pos_conv_embed.conv.parametrizations.weight.original0"),
-    (r"^positions\.v$", "encoder.pos_conv_embed.conv.parametrizations.weight.original1"),
+    (r"^positions\.g$", GAIN),
+    (r"^positions\.v$", DIRECTION),
     (r"^positions\.scale$", f"{BATCH_NORM}weight"),
     (r"^positions\.shift$", f"{BATCH_NORM}bias"),
-    (r"^positions\.", "encoder.pos_conv_embed.conv."),
+    (r"^positions\.", POSITIONS),
     (r"^relative_bias\.table$", "encoder.layers.0.attention.rel_attn_embed.weight"),
     (r"^norm\.", "encoder.layer_norm."),
     (r"\.adapter\.norm\.", ".adapter_layer.norm."),

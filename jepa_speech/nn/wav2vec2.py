@@ -102,7 +102,9 @@ class Wav2Vec2Config:
                     f"{getattr(self, key)}"
                 )
         if self.level == "own" and self.frontend != "conv":
-            raise UsageError(f"config key encoder.level = own: encoder.frontend = {self.frontend} needs encoder.level = unit")
+            raise UsageError(
+                f"config key encoder.level = own: encoder.frontend = {self.frontend} needs encoder.level = unit"
+            )
         if self.adapter:
             check_sizes(self, "encoder", ("adapter",))
         if self.relative_buckets % 4 or self.relative_distance <= self.relative_buckets // 4:

@@ -62,6 +62,24 @@ def test_the_older_spelling_of_weight_norm_is_the_same(plain, arrays):
     assert equal(from_huggingface(TINY, older).encoder, plain.encoder)
 
 
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2"])
+def test_positions_whose_weight_norm_was_removed_are_the_same(kind):
+    """A plain weight; one tap is all zeros, which has no direction."""
+    config, name = TINY | {"model_type": kind}, "encoder.pos_conv_embed.conv."
+    arrays = toy_arrays(config)
+    g, v = (arrays.pop(f"{name}parametrizations.weight.original{i}") for i in (0, 1))
+    g[..., 2] = 0
+    arrays[f"{name}weight"] = g * v / np.sqrt(np.square(v).sum((0, 1)))
+    imported = from_huggingface(config, arrays)
+    ours = imported.encoder["positions"]
+    norms = np.sqrt(np.square(ours["v"]).sum((1, 2)))
+    np.testing.assert_allclose(ours["v"] * (ours["g"] / norms)[:, None, None], arrays[f"{name}weight"].T, atol=1e-6)
+    assert (imported.not_taken, imported.ignored) == ([], [])
+    del arrays[f"{name}weight"]
+    with pytest.raises(UserError, match=r"the weights lack encoder\.pos_conv_embed\.conv\.param"):
+        from_huggingface(config, arrays)
+
+
 def test_heads_of_wav2vec2_come_along():
     """Codes of a group stand together: theirs (1, G V, D/G), ours (G, V, D/G)."""
     config = TINY | {"model_type": "wav2vec2", "num_codevector_groups": 2}

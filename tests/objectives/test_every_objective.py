@@ -201,9 +201,7 @@ def test_training_and_inference_give_the_encoder_waves_of_one_level(name):
     whole, slow = build(toys.toy_objective(name), toys.toy_anchor()), {"teacher": {}}
     batch, params, key = training.toy_batch(name, whole), {"encoder": {}}, jax.random.PRNGKey(0)
     for own_level, scale in ((True, 1.0), (False, batch["level"][:, None])):
-        o = dataclasses.replace(
-            whole, system=dataclasses.replace(whole.system, encoder=Encoder(), own_level=own_level)
-        )
+        o = dataclasses.replace(whole, system=dataclasses.replace(whole.system, encoder=Encoder(), own_level=own_level))
         calls = [
             lambda o=o: o.loss(params, slow, batch, key, 0),
             lambda o=o: o.judge(params, slow, batch, key, 0),

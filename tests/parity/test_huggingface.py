@@ -12,6 +12,7 @@ from parity.sizes import PRE_NORM, TINY, TINY_CODES, TINY_ENCODERS  # noqa: E402
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
 from jepa_speech.export.huggingface import from_huggingface  # noqa: E402
+from jepa_speech.export.pretrained import load_pretrained  # noqa: E402
 from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig  # noqa: E402
 
@@ -51,25 +52,23 @@ def test_a_folder_and_its_imported_run_represent_as_the_published_model(tmp_path
         np.testing.assert_array_equal(same, ours)
 
 
-@pytest.mark.parametrize(
-    ("name", "wiring"), [("wavlm", {}), ("hubert", {"conv_bias": True}), ("wav2vec2", PRE_NORM)], ids=lambda x: str(x)[:8]
-)
+@pytest.mark.parametrize(("name", "wiring"), [("wavlm", {}), ("wav2vec2", PRE_NORM)], ids=["wavlm", "wav2vec2"])
 def test_waves_keep_their_level_where_the_extractor_does_not_normalise(name, wiring, tmp_path):
     """As of WavLM Base. A norm's epsilon makes a quiet wave another one than a loud one, after a group norm, too."""
-    model, out = their_model(name, TINY | wiring), tmp_path / "hf"
-    model.save_pretrained(out)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(out)
-    assert main(["import", "hf", str(out), "--out", str(tmp_path / "run")]) == 0
-    assert main(["export", "hf", str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
+    model, run = their_model(name, TINY | wiring | {"num_hidden_layers": 1}), tmp_path / "run"
+    model.save_pretrained(tmp_path / "hf")
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path / "hf")
+    assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(run)]) == 0
+    assert main(["export", "hf", str(run), "--out", str(tmp_path / "again")]) == 0
+    extractor, ours = transformers.AutoFeatureExtractor.from_pretrained(tmp_path / "again"), load_pretrained(run)
     for level in (1e-3, 0.3):
         wave = (level * np.random.default_rng(0).normal(0.1, 1, 9_000)).astype(np.float32)
-        inputs = transformers.AutoFeatureExtractor.from_pretrained(out)(wave, sampling_rate=16_000, return_tensors="pt")
+        inputs = extractor(wave, sampling_rate=16_000, return_tensors="pt")
         with torch.no_grad():
             found = model(**inputs, output_hidden_states=True)
-        for folder in ("hf", "run", "again"):
-            layers = jepa_speech.load_pretrained(tmp_path / folder).represent(wave, 16_000).layers
-            for ours, theirs in zip(layers, (*found.hidden_states[:-1], found.last_hidden_state), strict=True):
-                assert np.abs(ours - theirs[0].numpy()).max() < TOLERANCE
+        theirs = (*found.hidden_states[:-1], found.last_hidden_state)
+        for one, other in zip(ours.represent(wave, 16_000).layers, theirs, strict=True):
+            assert np.abs(one - other[0].numpy()).max() < TOLERANCE
 
 
 def test_the_imported_quantiser_chooses_the_same_codes():
