@@ -51,7 +51,8 @@ class Rows:
         """Returns the entry of a row of SpeechBrain's .csv or .json, whose segments are in samples."""
         if not isinstance(row, dict):
             return self.at(line).refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
-        if row.get("offset") is not None:  # NeMo's, with an ID
+        is_of_others = row.get("offset") is not None or (row.get("end") is not None and row.get("stop") is None)
+        if is_of_others:  # with an ID: NeMo's, or times of an unknown unit, which make no segment
             return self.entry(line, row)
         entry, start, stop = speechbrain.entry(self.at(line), row)
         return speechbrain.cut(self._located(entry, self._recipe), start, stop)

@@ -167,6 +167,16 @@ def test_a_file_that_only_has_a_special_name_is_a_manifest_to_be_named(name, con
     assert passed.found == {"manifest": {(tmp_path / name).suffix: {"count": 1, "first": name}}}
 
 
+def test_an_id_beside_an_end_is_not_speechbrain_s(tmp_path):
+    """Whole seconds would be taken for numbers of samples."""
+    write_tones(tmp_path, 1)
+    (tmp_path / "m.csv").write_text(f"ID,path,start,end\nu,{WAV},0,1\n")
+    passed = PassedOver()
+    (entry,) = entries([tmp_path / "m.csv"], None, passed)
+    assert not entry.is_segment and entry.labels == {"manifest_id": "u", "manifest_start": 0, "end": 1}
+    assert passed.found["segment"]["m.csv"]["count"] == 1
+
+
 def test_an_id_beside_an_offset_is_nemo_s(tmp_path):
     write_tones(tmp_path, 1)
     (entry,) = listed(tmp_path, "m.csv", f"ID,path,offset,duration\nu,{WAV},0.05,0.1\n")
