@@ -3,7 +3,7 @@
     jepa-speech train --config configs/finetune_ctc.py:RUN --workdir runs/asr --config.data.store=STORE \
         --config.data.heldout=VALID
 
-RUN is the run folder of a trained encoder, the folder of a public model that transformers wrote (docs/export.md), or
+RUN is the run folder of a trained encoder, the folder of a public model that transformers wrote (docs/import.md), or
 what `jepa-speech export hf` wrote: encoder and weights are taken from it. Without it, the encoder is
 wav2vec 2.0's Base, and `--config.init_from=RUN` says where its weights are. The same encoder from scratch:
 `--config.init_from= --config.objective.freeze_steps=0 --config.objective.freeze_frontend=False`.

@@ -1,4 +1,4 @@
-"""Published models by name, as docs/export.md lists them: keys of their config.json that decide what is computed.
+"""Published models by name, as docs/import.md lists them: keys of their config.json that decide what is computed.
 
 Sizes are reduced. All other values are the published ones as far as known: no file of these models was downloaded.
 """

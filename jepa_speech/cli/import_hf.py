@@ -17,7 +17,7 @@ from jepa_speech.train.run_folder import refuse_foreign, run_folder
 from jepa_speech.train.state import TrainState, count_params
 
 HELP = (
-    "a run folder of a public speech model (docs/export.md lists them), from the folder that transformers writes, or "
+    "a run folder of a public speech model (docs/import.md lists them), from the folder that transformers writes, or "
     "of what `jepa-speech export hf` wrote"
 )
 EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"

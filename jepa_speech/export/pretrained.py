@@ -209,7 +209,7 @@ def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np
 
 
 def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:
-    """A checkpoint of a run folder, or a folder of one of the model types that docs/export.md lists, written by
+    """A checkpoint of a run folder, or a folder of one of the model types that docs/import.md lists, written by
     transformers or by `jepa-speech export hf`, as `jepa-speech import hf` would make a run of it (step 0).
 
     folder: RUN, or RUN/checkpoints/STEP.

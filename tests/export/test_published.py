@@ -1,4 +1,4 @@
-"""The table of public models in docs/export.md is that of tests/published.py, which tests/parity compares."""
+"""The table of public models in docs/import.md is that of tests/published.py, which tests/parity compares."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from jepa_speech.export.their_config import checked_config
 
 KEYS = ["model_type", "feat_extract_norm", "do_stable_layer_norm", "conv_bias"]
 CONFORMER_KEYS = ["model_type", "position_embeddings_type", "hidden_act"]
-DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).parents[2] / "docs" / "import.md"
 
 
 def rows():
