@@ -167,7 +167,7 @@ def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[s
 
 def table(report: dict[str, Any]) -> str:
     """Markdown: by kind, how many ended as the undisturbed run did."""
-    lines = ["| trials | number | killed | mid-save | went on | bit-identical |", "|---|---|---|---|---|---|"]
+    lines = ["| trials | number | killed | mid-save | continued | bit-identical |", "|---|---|---|---|---|---|"]
     for kind in KINDS:
         rows = [row for row in report["trials"] if row["kind"] == kind]
         if rows:
@@ -190,7 +190,7 @@ def damage_chaos(args: argparse.Namespace) -> int:
     if args.table:
         command = "python benchmarks/chaos.py " + " ".join(sys.argv[1:])
         about = f"\n{minutes} minutes on {os.cpu_count()} cores: `{command}`\n"
-        write_text(args.table, f"# Damaged files, opened again\n\n{written}{about}")
+        write_text(args.table, f"# Damaged files\n\n{written}{about}")
     bad = [row for row in rows if row["end"] in damaged.FAILURES]
     for row in bad:
         print(json.dumps(row), file=sys.stderr)
@@ -228,8 +228,8 @@ def main() -> int:
         write_json(args.json, report)
     if args.table:
         command = "python benchmarks/chaos.py " + " ".join(sys.argv[1:])
-        about = f"\n{report['minutes']} minutes on {os.cpu_count()} cores; undisturbed: {kinds}. `{command}`\n"
-        write_text(args.table, f"# Killed with -9 and gone on ({args.variant})\n\n{written}{about}")
+        about = f"\n{report['minutes']} minutes on {os.cpu_count()} cores. Time without a kill: {kinds}. `{command}`\n"
+        write_text(args.table, f"# Commands killed with SIGKILL and resumed ({args.variant})\n\n{written}{about}")
     bad = [row for row in report["trials"] if not row["identical"]]
     for row in bad:
         print(json.dumps(row), file=sys.stderr)

@@ -1,9 +1,9 @@
-"""What a step of configs/gmm_jepa.py sends between 8, 64 and 512 chips, on paper: the table of docs/cluster.md.
+"""Estimate what a step of configs/gmm_jepa.py sends between 8, 64 and 512 chips: the table of docs/cluster.md.
 
     python benchmarks/collectives.py > benchmarks/collectives.md
 
-Bytes by the closed form that tests/train/test_collectives.py holds against compiled modules of 8 devices; seconds by
-what the vendors say of links and peak (jepa_speech/train/chips.py). Nothing here was measured on such chips.
+Bytes are computed by the closed form that tests/train/test_collectives.py compares with compiled modules of 8 devices,
+seconds from the vendors' figures for links and peak (jepa_speech/train/chips.py). Nothing was measured on such chips.
 """
 
 from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
@@ -22,8 +22,8 @@ def table() -> list[str]:
     copied = split._replace(split=0, slow=0, whole=split.split + split.whole)
     flops = 1e9 * figures["GFLOP_per_padded_audio_s"] * AUDIO  # of a chip
     lines = [
-        f"{figures['parameters_M']:.1f} M parameters, {figures['GFLOP_per_padded_audio_s']:.1f} GFLOP for a second of "
-        f"audio, {AUDIO:g} s of audio for each chip in a step, {MFU:.0%} of the peak:",
+        f"{figures['parameters_M']:.1f} M parameters, {figures['GFLOP_per_padded_audio_s']:.1f} GFLOP per second of "
+        f"audio, {AUDIO:g} s of audio per chip and step, {MFU:.0%} of the peak:",
         "",
         "| chips | data x fsdp | gathered, MB | gradients, MB | "
         + " | ".join(f"{name}: work, ms | exchange, ms | no overlap | full" for name in SHOWN)

@@ -1,14 +1,14 @@
-"""The CPU table: every row a ratio measured in one run against a named peer, on two cores, in under half an hour.
+"""The CPU table: every row a ratio measured in one run against a named peer, on two cores, in 10 minutes.
 
     make bench                      (or, where the extra `parity` is installed: python benchmarks/cpu.py)
     python benchmarks/cpu.py --only mixture step --out DIR
-    python benchmarks/cpu.py --quick --out DIR      toy sizes: whether it works, not how fast
+    python benchmarks/cpu.py --quick --out DIR      toy sizes: checks that it works, not how fast
 
-Each file of benchmarks/rows/ is measured in a process of its own, on the same cores; after each, what stands so far is
-written: cpu.json, cpu.md and the plot cpu_growth.png, here or in DIR. What is compared takes turns (A B A B ...), so
-that a load which comes and goes weighs on both; a row shows the median of the turns' ratios and their range. It does
-not weigh on both alike: what others took of the cores stands below the table. A file whose peer is not installed is
-left out, by name. --data: recordings to load, in place of made ones. Linux only.
+Each file of benchmarks/rows/ is measured in a process of its own, on the same cores. After each, the results so far are
+written: cpu.json, cpu.md and the plot cpu_growth.png, here or in DIR. Programs take turns (A B A B ...), so that a
+varying load affects both. A row shows the median and the range of the turns' ratios. Load may still affect the two
+differently, so the share of the cores that other programs took is below the table. A file whose peer is not installed
+is left out and named. --data: recordings to load instead of synthetic ones. Linux only.
 """
 
 import argparse
@@ -82,24 +82,24 @@ def processor() -> str:
 
 
 def page(report: dict[str, Any]) -> str:
-    """The table in Markdown, what has to be known of its rows, and where it was measured."""
+    """Return the table in Markdown, the notes on its rows, and the machine and versions."""
     lines = ["| " + " | ".join(row) + " |" for row in report["table"]]
     lines.insert(1, "|" + "---|" * len(HEAD))
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     lines += [
         "",
-        "Ratio: how many times as fast this program is; where it is a percentage, which part of the time the peer does "
-        "not need; where something grew, measured growth over predicted growth. Turns are A B A B in one run, on "
-        f"{report['cores']} cores for both ({report['machine']}), {sum(report['minutes'].values()):.0f} minutes; "
-        f"{verdict(report['others'])}; Python {report['python']}, {versions}.",
+        "A ratio is how many times as fast this program is. A percentage is the share of the time that the peer does "
+        "not need. For growth, the ratio is measured growth over predicted growth. Programs take turns (A B A B) in "
+        f"one run, on the same {report['cores']} cores ({report['machine']}), {sum(report['minutes'].values()):.0f} "
+        f"minutes; {verdict(report['others'])}; Python {report['python']}, {versions}.",
         "",
     ]
     if report["quick"]:
-        lines.insert(0, "Toy sizes, to see that everything runs: no figure here says how fast anything is.\n")
+        lines.insert(0, "Toy sizes, to check that everything runs. No figure here says how fast anything is.\n")
     notes = [row for rows in report["rows"].values() for row in rows if row["note"]]
     lines += [f"- {row['what']}: {row['note']}." for row in notes]
     for name, packages in report["left_out"].items():
-        lines.append(f"- {name}: not measured, for want of {', '.join(packages)}.")
+        lines.append(f"- {name}: not measured, because these packages are missing: {', '.join(packages)}.")
     return "\n".join(lines) + "\n"
 
 

@@ -115,7 +115,7 @@ def anchored(folder: Path) -> dict[str, Any]:
 
 
 SUBJECTS = {
-    "run folder, gone on with": Subject("run", gone_on, grows=True),
+    "run folder, resumed": Subject("run", gone_on, grows=True),
     "run folder, weights read": Subject("run", loaded),
     "store": Subject("store", stored),
     "labels": Subject("store/labels", labelled),

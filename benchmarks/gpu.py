@@ -1,17 +1,17 @@
-"""Train steps and their like on one GPU, each beside what a user would take instead, in one go of under nine minutes.
+"""Train steps, anchors, features and starts on one GPU, each beside its usual alternative, in one run of 9 minutes.
 
     python benchmarks/gpu.py [--only hubert gmm_jepa ...] [--minutes 8.5] [--rows 16] [--lanes 2 3] [--trace DIR]
 
-Needs jax, torch and transformers with CUDA, and no network; what is not installed is skipped, and said so. Every
-program runs in a process of its own: --lanes of ours and of the peers' compile at a time, for which the GPU's memory
-has to do. The one that is timed is alone: all others stand still meanwhile. What is done stands in benchmarks/gpu.json
-and gpu.md at every moment; what --minutes leave no time for is marked so. --trace keeps jax's profile of our steps.
---toy: tiny models on the CPU, to see that all of it runs.
+Needs jax, torch and transformers with CUDA, and no network. Rows whose packages are missing are skipped and named.
+Every program runs in a process of its own. --lanes is how many of ours and of the peers' compile at a time; the GPU's
+memory must hold them all. While a program is timed, all others are paused. Results so far are always in
+benchmarks/gpu.json and gpu.md; rows for which --minutes leave no time are marked. --trace keeps jax's profile of our
+steps. --toy: tiny models on the CPU, to check that everything runs.
 
 Steps: forward, backward, AdamW, EMA of the teacher where there is one; bfloat16 arithmetic, float32 parameters; noise
-of 15.6 s a row, as the published Base models are trained on; layerdrop 0 on both sides. Five are dispatched before the
-host waits, on both sides, as in training, where nobody waits for each. The peers' steps are those of benchmarks/peers/,
-which say what was done in their favour.
+of 15.6 s a row, as the published Base models are trained on; layerdrop 0 on both sides. On
+both sides, five steps are dispatched before the host waits, because training does not wait for each step either. The
+peers' steps are those of benchmarks/peers/, which say what was done in their favour.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def lane(kind: str, names: Iterator[str], given: list[str], end: float, done: Ca
                     subprocess.run(command, timeout=left, check=True, **how)
                 done(kind, name, json.loads(out.read_text(encoding="utf-8")))
             except subprocess.TimeoutExpired:
-                send_all(signal.SIGCONT)  # who stood still for it
+                send_all(signal.SIGCONT)  # programs that were paused for it
                 done(kind, name, {"skipped": "no time left"})
             except subprocess.CalledProcessError:
                 send_all(signal.SIGCONT)
@@ -111,16 +111,17 @@ def markdown(report: dict[str, Any]) -> str:
         )
     for name in STARTS:
         if "seconds" in (found := programs.get(f"ours {name}", {})):
-            told = f"{found['seconds']:.1f} s, of which compiling {found['compile_seconds']:.1f} s"
-            beside.append(cells(f"{name}, process to first step of HuBERT Base", told, "goal: warm a third of cold"))
+            took = f"{found['seconds']:.1f} s, of which compiling {found['compile_seconds']:.1f} s"
+            goal = "goal: warm start in a third of the cold one"
+            beside.append(cells(f"{name}, process to first step of HuBERT Base", took, goal))
     if beside:
-        lines += ["", "| beside | | |", "|---|---|---|", *beside]
+        lines += ["", "| also measured | | |", "|---|---|---|", *beside]
     machine = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     return "\n".join(lines) + (
         f"\n\n{machine['device']}; Python {machine['python']}, {versions}. {report['rows']} rows of "
-        f"{report['seconds']:g} s; medians of {TURNS} turns of {TOGETHER} steps, in brackets "
-        "the slowest and the fastest. "
+        f"{report['seconds']:g} s; medians of {TURNS} turns of {TOGETHER} steps, with the slowest and the fastest turn "
+        "in brackets. "
         f"`python benchmarks/gpu.py {' '.join(report['options'])}`, {report['minutes']} min.{report.get('note', '')}\n"
     )
 

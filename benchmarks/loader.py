@@ -2,10 +2,10 @@
 
     python benchmarks/loader.py --flac STORE --pcm16 STORE --json benchmarks/loader.json --table benchmarks/loader.md
 
-Two stores of the same recordings, one for each codec. Everybody reads the same crops in the same batches, from the same
-FLAC bytes (torch and Lhotse from files, which are written out of the store first), for some seconds, turn by turn; a
-ratio is that of neighbours in a turn, and the table shows the median and the range over turns. What is not installed is
-left out, by name. Linux only.
+Two stores of the same recordings, one for each codec. All readers read the same crops in the same batches, from the
+same FLAC bytes (torch and Lhotse from files, which are written out of the store first). In each turn, each reader runs
+for some seconds. A ratio is that of two readers in one turn; the table shows the median and the range over turns. What
+is not installed is left out and named. Linux only.
 """
 
 import argparse

@@ -42,6 +42,6 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
     for _ in range(turns):
         for name, environment in environments.items():
             times[name].append(first_step(run, command, environment))
-    note = "the cache is this run's own of an earlier start, as `train` keeps it; imports are in both times"
+    note = "the cache is the one that `train` kept from an earlier start of this run; both times include imports"
     what = f"process start to first step, configs/{config}, warm compilation cache"
     return [Row(what, "itself without cache", times["with"], times["without"], goal=3.0, note=note)]

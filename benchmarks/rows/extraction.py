@@ -51,7 +51,7 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
             f"transformers, {attention} attention",
             *times.values(),
             goal=1.5,
-            note=f"all hidden states, on the host; the two differ by {max(errors):.0e} at most. The goal speaks of 1 h "
-            "of audio: it is this batch again and again",
+            note=f"all hidden states, on the host; the two differ by {max(errors):.0e} at most. The goal is for 1 h of "
+            "audio, which repeats this batch",
         )
     ]

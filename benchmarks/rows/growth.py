@@ -142,12 +142,12 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
     of_frames = [fact for fact in facts if fact["kind"] == "frames"]
     of_rows = sorted((f for f in facts if f["seconds"] == grid.seconds[0]), key=lambda f: f["rows"])
     line, small, large = found["fit"], found["corpora"][0], found["corpora"][-1]
-    told = (
-        f"over all {len(facts)} shapes a step takes {line['fixed_s']:.3f} s + products / "
-        f"{line['flops_per_s'] / 1e9:.0f} GFLOP/s, to {line['worst_relative_error']:.0%}"
+    note = (
+        f"over all {len(facts)} shapes, a step takes {line['fixed_s']:.3f} s + products / "
+        f"{line['flops_per_s'] / 1e9:.0f} GFLOP/s, within {line['worst_relative_error']:.0%}"
     )
     table = grown(of_frames, times, f"configs/{config}, longer crops") + grown(of_rows, times, "more rows")
-    table[0] = Row(**vars(table[0]) | {"note": told})
+    table[0] = Row(**vars(table[0]) | {"note": note})
     table.append(
         Row(
             f"a batch of 100 records from a corpus of {large['records']:,}",
@@ -156,8 +156,8 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
             [1e3 * s for s in small["batch_s"]],
             "ms",
             "growth",
-            note=f"the loader holds {small['held_mb']:.1f} MB of the small corpus and {large['held_mb']:.1f} MB of the "
-            "large one; no part of a step sees the corpus",
+            note=f"the loader holds {small['held_mb']:.1f} MB for the small corpus and {large['held_mb']:.1f} MB for "
+            "the large one; no part of a step depends on the corpus",
         )
     )
     return table

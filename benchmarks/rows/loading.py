@@ -35,7 +35,7 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
     for _ in range(turns):
         for name, start in runners.items():
             rates[name].append(loader.rate(start, seconds, pinned=False))
-    audio = f"{len(stores['flac']):,} {'of DATA' if data else 'made'} recordings, {stores['flac'].hours:.2g} h"
+    audio = f"{len(stores['flac']):,} {'of DATA' if data else 'synthetic'} recordings, {stores['flac'].hours:.2g} h"
     peer, unit = "torch DataLoader + soundfile, FLAC", "audio-s/s"
     processes = f"{workers} workers" if workers > 1 else "1 worker"
     return [
@@ -46,6 +46,6 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
             rates["pcm16"],
             rates["torch"],
             unit,
-            note="a store may be prepared as PCM16, twice the size, and nothing is decoded then; the peer reads FLAC",
+            note="a store prepared as PCM16 is twice the size and needs no decoding; the peer reads FLAC",
         ),
     ]

@@ -1,4 +1,7 @@
-"""How much of the cores others took while something ran: two threads that wait for each other suffer most from it."""
+"""The share of the cores that other programs took during a measurement.
+
+Threads that wait for each other suffer most from other programs.
+"""
 
 import os
 import resource
@@ -12,7 +15,7 @@ STAT = Path("/proc/stat")
 
 
 def busy(cores: Iterable[int]) -> float:
-    """Seconds of work that these cores have done since boot, whoever for."""
+    """Return the seconds of work that these cores have done since boot, for all programs."""
     names, total = {f"cpu{core}" for core in cores}, 0
     for line in STAT.read_text(encoding="utf-8").splitlines():
         name, *ticks = line.split()
@@ -23,13 +26,13 @@ def busy(cores: Iterable[int]) -> float:
 
 
 def own() -> float:
-    """Seconds of processor time of this process and of its children that have ended."""
+    """Return the seconds of processor time of this process and of its children that have ended."""
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
 class Others:
-    """`share()`: what others took of the cores since this was made, 0 to 1."""
+    """`share()` returns the share of the cores, 0 to 1, that other programs took since construction."""
 
     def __init__(self, cores: Iterable[int]) -> None:
         self.cores = list(cores)
@@ -41,8 +44,9 @@ class Others:
 
 
 def verdict(shares: dict[str, Any]) -> str:
-    """In words; a table that was measured beside others must not be quoted."""
+    """Return the largest share in words. Do not quote a table that was measured beside other programs."""
     worst = max(shares, key=shares.get)
     if shares[worst] <= QUIET:
-        return f"others took at most {shares[worst]:.1%} of the cores"
-    return f"NOT QUIET: others took {shares[worst]:.0%} of the cores ({worst}), so measure again before quoting this"
+        return f"other programs took at most {shares[worst]:.1%} of the cores"
+    taken = f"other programs took {shares[worst]:.0%} of the cores ({worst})"
+    return f"NOT QUIET: {taken}, so measure again before quoting this"

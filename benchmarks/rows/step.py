@@ -47,7 +47,7 @@ def rows(quick: bool, work: Path, data: Path | None) -> list[Row]:
         each = {name: [seconds / steps for seconds in found] for name, found in times.items()}
         config = f"configs/{'tiny' if quick else 'smoke'}.py:{objective}"
         what = f"train step, {config}, {count} x {samples / 16_000:.1f} s"
-        note = "same weights and masks: encoder output, loss and norm of the gradient agree to 1e-3 before any is timed"
+        note = "same weights and masks: encoder output, loss and norm of the gradient agree to 1e-3 before timing"
         table.append(Row(what, "torch", each["ours"], each["theirs"], goal=1.0, note=note))
         jax.clear_caches()
     return table

@@ -65,10 +65,10 @@ def test_the_page_tells_all(load):
     assert report["table"] == [list(cpu.HEAD), list(row.cells())]
     shown = cpu.page(report)
     assert shown.splitlines()[2] == "| step | 1 s | torch: 2 s | 2.00 [2.00, 2.00] of 1 | ≥ 1 |"
-    for part in ("at most 1.0% of the cores", "- step: as in the paper.", "for want of transformers", "jax "):
+    for part in ("at most 1.0% of the cores", "- step: as in the paper.", "packages are missing: transformers", "jax "):
         assert part in shown
     assert "NOT QUIET" not in shown
-    assert "NOT QUIET: others took 20%" in cpu.page(report | {"others": {"step": 0.2, "mixture": 0.01}})
+    assert "NOT QUIET: other programs took 20%" in cpu.page(report | {"others": {"step": 0.2, "mixture": 0.01}})
     assert "Toy" not in shown and cpu.page(report | {"quick": True}).startswith("Toy")
 
 
@@ -89,7 +89,7 @@ def test_a_missing_peer_is_named(load, monkeypatch):
 
 
 def test_the_torch_peer_has_our_loss(load):
-    """gmm_jepa: encoder, predictor, cluster head, teacher and both losses; and it hears of one wrong weight."""
+    """gmm_jepa: encoder, predictor, cluster head, teacher and both losses; one wrong weight changes the loss."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     import jax
