@@ -1,11 +1,11 @@
-"""Time of the Gaussian mixture against scikit-learn's, on the same cores in one run.
+"""Time of the Gaussian mixture beside scikit-learn's, on the same cores in one run.
 
     python benchmarks/anchors.py [--repeats 9] [--threads 2]
 
 K = 1024 components, D = 80 features, 200,000 frames of random speech-like clusters: one iteration of EM (statistics and
-the new parameters), and the posteriors of 50,000 of the frames. Each repeat times both, one after the other; medians of
-the repeats' ratios, so that a load which comes and goes weighs on both; the ratio of processor time, which load hardly
-touches where --threads is 1, stands beside that of the clock. Ends with benchmarks/anchors.json and .md.
+the new parameters), and the posteriors of 50,000 of the frames. Each repeat times both programs, one after the other,
+so that a varying load affects both. The table has the medians of the repeats' ratios, by the clock and in processor
+time, which load hardly affects if --threads is 1. Writes benchmarks/anchors.json and anchors.md.
 """
 
 import argparse

@@ -1,20 +1,20 @@
-"""Kill commands with SIGKILL at random moments, resume them, and compare the results with undisturbed ones.
+"""Kill commands with SIGKILL at random moments, resume them, and compare the results with those without a kill.
 
     python benchmarks/chaos.py --json benchmarks/chaos.json --table benchmarks/chaos.md
 
-Makes a small corpus, then prepares, fits, labels and trains the smoke config at toy size, undisturbed, once. Then each
-trial repeats one of these steps in a folder of its own: its process group is killed once (SIGKILL), at a random moment
-of the time that it takes, or of training while a checkpoint is being written; the same command is run again, and what
-it ends with is compared, bit by bit: arrays of the last checkpoint and bytes of metrics.jsonl, or the fingerprint of
-the store or anchor. In trials of two processes, one of them is killed; the other has to end by itself.
+Makes a small corpus, then prepares, fits, labels and trains the smoke config at toy size once, without a kill. Then
+each trial repeats one of these steps in a folder of its own. Its process group is killed once (SIGKILL), at a random
+moment of the step, or of training while a checkpoint is being written. The same command runs again. Its result is
+compared bit by bit: arrays of the last checkpoint and bytes of metrics.jsonl, or the fingerprint of the store or
+anchor. In trials of two processes, one of them is killed, and the other must end by itself.
 
---variant is one of configs/tiny.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. It
+--variant is one of configs/tiny.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. `toy`
 trains for 60 steps with a checkpoint every 3, and tests the loop alone: no prepare, no fit, one process.
 
     python benchmarks/chaos.py --damage 500 --json benchmarks/chaos_damage.json --table benchmarks/chaos_damage.md
 
-Flips a bit, cuts or deletes a file of a run folder, a store, its labels or an anchor instead, and opens the folder
-again (`damaged.py` lists how a trial may end).
+This flips a bit in, cuts or deletes a file of a run folder, a store, its labels or an anchor, and opens the folder
+again (`damaged.py` lists the possible ends of a trial).
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Whether a commit is slower than another: ratios in one run, A B A B ..., each turn a fresh process on the same cores.
+"""Compare the speed of two commits: ratios in one run, A B A B ..., each turn a fresh process on the same cores.
 
-    make bench-check                     HEAD against where its branch left main (on main: against the commit before)
+    make bench-check                     HEAD against the commit where its branch left main (on main: the one before)
     make bench-check BASE=v0.1.0         HEAD against any other commit
     python benchmarks/check.py --base COMMIT [--head COMMIT] [--turns 8]
 
-Both are checked out into temporary git worktrees and measured by the code of this checkout (check_measures.py), with
-this interpreter. The rule: of a measure's ratios, head's time over base's in the same turn, the median is shown, and
-the interval from the second smallest to the second largest, which for 8 turns holds the true median with 93% whatever
-the noise is like. It fails where that whole interval lies above 1.10, or where head cannot be measured; exit code 1
-then. What is not committed is not measured.
+Both commits are checked out into temporary git worktrees and measured by the code of this checkout (check_measures.py),
+with this interpreter. A ratio is head's time over base's in the same turn. For each measure, the command prints the
+median ratio and the interval from the second smallest to the second largest. For 8 turns, that interval holds the true
+median with 93% for any noise. The exit code is 1 if the whole interval of a measure is above 1.10, or if head cannot be
+measured. Changes that are not committed are not measured.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What `check.py` times in one turn, of the jepa_speech in TREE: seconds by measure, into WORK/seconds.json.
+"""The measures that `check.py` times in one turn, of the jepa_speech in TREE: seconds by measure, in WORK/seconds.json.
 
 PYTHONPATH=TREE python benchmarks/check_measures.py TREE WORK
 """

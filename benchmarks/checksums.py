@@ -1,4 +1,4 @@
-"""Measure what checksums cost when a checkpoint of a given size is saved and loaded.
+"""Measure the cost of checksums when a checkpoint of a given size is saved and loaded.
 
     python benchmarks/checksums.py --gigabytes 1
 

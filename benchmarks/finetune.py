@@ -1,13 +1,13 @@
-"""Fine-tuning from a pre-trained encoder against the same encoder from scratch, on minutes of texts.
+"""Fine-tuning of a pre-trained encoder and of the same encoder from scratch, on minutes of transcripts.
 
     python benchmarks/finetune.py --data SPEECH --work runs/phones [--minutes 5 20] [--seeds 3]
 
-SPEECH and the work folder as in benchmarks/phones.py: the encoder is its first GMM-anchored JEPA, trained here if it is
-not there, or the run of --pretrained. Texts: librispeech/train, in an order drawn once, as many recordings as fit into
-so many minutes. Both systems get the same steps, batches, masks and learning rates; each chooses its learning rate by
-the character error rate on librispeech/valid. What was chosen is scored on librispeech/test, whose speakers are in no
-other part. Every step is a verb in a process of its own; one that was finished is not run again. Ends with
-benchmarks/finetune.json and benchmarks/finetune.md.
+SPEECH and the work folder are as in benchmarks/phones.py. The encoder is its first GMM-anchored JEPA, which is trained
+here if it is missing, or the run of --pretrained. Transcripts are those of librispeech/train, in an order drawn once,
+as many recordings as fit into the minutes. Both systems get the same steps, batches, masks and learning rates. Each
+chooses its learning rate by the character error rate on librispeech/valid. The chosen one is scored on
+librispeech/test, whose speakers are in no other split. Every step is a jepa-speech command in a process of its own.
+Finished steps are not repeated. Writes benchmarks/finetune.json and benchmarks/finetune.md.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A program that is killed with -9, and what became of it: for chaos.py."""
+"""Kill a program with SIGKILL, and report its state afterwards: for chaos.py."""
 
 import os
 import signal

@@ -2,9 +2,9 @@
 
     python benchmarks/objectives.py --data SPEECH --work runs/phones [--only hubert wavlm]
 
-SPEECH as in benchmarks/phones.py, and the same work folder may be used. Held out: librispeech/valid, speakers in
-no training recording. Every step is a verb in a process of its own; one that was finished is not run again. Ends with
-benchmarks/objectives.json and benchmarks/objectives.md.
+SPEECH is as in benchmarks/phones.py, and you may use the same work folder. The held-out loss is that of
+librispeech/valid, whose speakers are in no training recording. Every step is a jepa-speech command in a process of its
+own. Finished steps are not repeated. Writes benchmarks/objectives.json and benchmarks/objectives.md.
 """
 
 import argparse

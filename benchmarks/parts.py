@@ -1,8 +1,8 @@
-"""Where a step of configs/smoke.py spends its processor time: parts jitted alone, and the compiled step by operation.
+"""Processor time of a step of configs/smoke.py: its parts compiled alone, and the compiled step by operation.
 
     taskset -c 0 python benchmarks/parts.py hubert [--trace DIR]
 
-On one core, so that what others do hardly matters. The second half needs jax's profiler to write into DIR.
+Runs on one core, so that other programs hardly matter. The second half needs jax's profiler, which writes into DIR.
 """
 
 import argparse

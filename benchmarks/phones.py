@@ -1,9 +1,9 @@
-"""Phone accuracy of the small config on real speech, with what it has to beat: the first table of docs/results.md.
+"""Phone accuracy of the small config on real speech, beside its baselines: the first table of docs/results.md.
 
     python benchmarks/phones.py --data SPEECH --work runs/phones [--seeds 3] [--ablation-seeds 1]
 
-SPEECH holds large/pretrain.manifest.jsonl (what may be used unlabelled) and librispeech/ (the probe's splits, see
-docs/probing.md). Every step is a verb, run in a process of its own; one that was finished is not run again. Ends with
+SPEECH holds large/pretrain.manifest.jsonl (recordings for unlabelled use) and librispeech/ (the probe's splits, see
+docs/probing.md). Every step is a jepa-speech command in a process of its own. Finished steps are not repeated. Writes
 benchmarks/phones.json and benchmarks/phones.md.
 """
 

@@ -1,11 +1,11 @@
-"""Every probe on small real speech, with the baselines beside: one table.
+"""Every probe on small real corpora, beside its baselines, as one table.
 
     python benchmarks/probes.py --data SPEECH --work runs/probes [--run RUN ...] [--tasks phones,abx]
 
 SPEECH holds librispeech/, fsdd/, emodb/, slu/ and slu_synthetic/ (docs/probing.md says what a task reads). Systems:
-log-mel, log-mel ±5 frames, a random encoder (of the architecture of the first RUN, or else of configs/smoke.py), and
-the runs. Every probe is a verb in a process of its own, and what has its results is not done again, so the same command
-goes on where it was stopped. Ends with probes.json and probes.md in --out.
+log-mel, log-mel ±5 frames, a random encoder (with the architecture of the first RUN, otherwise of configs/smoke.py),
+and the runs. Every probe is a jepa-speech command in a process of its own. Probes that have results are not repeated,
+so the same command continues after an interruption. Writes probes.json and probes.md in --out.
 """
 
 import argparse

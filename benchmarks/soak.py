@@ -1,13 +1,12 @@
-"""Many short records, prepared and read for long: does the loader's memory grow, how large is the index, how fast is a
-restore?
+"""Read many short records for long: growth of the loader's memory, size of the index, time of a restore.
 
     python benchmarks/soak.py --records 1000000 --seconds 600 --json benchmarks/soak.json --plot benchmarks/soak.png
 
-Makes seeded WAV files of 0.1 to 0.3 s (12 GB for a million, and the store as much again), prepares them with
-`jepa-speech prepare`, and reads the store epoch after epoch while the anonymous memory of the loader and its workers is
-sampled once a second. What is looked at is how its mean over an epoch changes from one whole epoch to the next, after a
-warm-up of two (a plan holds the orders of two, and of three while one ends). With --rate, no faster after it than so
-many utterances a second. The folder --work is used again where it holds what a run before has made. Linux only.
+Makes seeded WAV files of 0.1 to 0.3 s (12 GB for a million, and a store of the same size) and prepares them with
+`jepa-speech prepare`. Then it reads the store epoch after epoch and samples the anonymous memory of the loader and its
+workers once a second. The result is the change of the mean memory from one whole epoch to the next, after a warm-up of
+two epochs (a plan holds the orders of two epochs, and of three while one ends). --rate limits the utterances per second
+after the warm-up. The folder --work is reused if an earlier run filled it. Linux only.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""A store by itself: opening one of many shards, what a checksum costs, how fast all is verified, what is noticed.
+"""Measure a store alone: opening one of many shards, cost of a checksum, speed of verification, damage that is noticed.
 
     python benchmarks/store.py --store STORE --json benchmarks/store.json
 
-STORE is read, and copied before it is damaged. Times are medians over turns; in a turn, what is compared takes its
-place next to the other.
+STORE is read, and copied before the copy is damaged. Times are medians over turns. The programs that are compared run
+next to each other in every turn.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""`make test` on several versions of Python, as a table: what was run with what.
+"""Run `make test` on several versions of Python, and write a table of versions and results.
 
     python benchmarks/versions.py python3.11 python3.12 python3.13
 

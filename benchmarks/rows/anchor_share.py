@@ -1,4 +1,4 @@
-"""What the anchor costs in the step: log-mel and posteriors of 1,024 components, against labels read from a store."""
+"""The anchor's share of a step: log-mel and posteriors of 1,024 components, beside labels read from a store."""
 
 from functools import partial
 from pathlib import Path

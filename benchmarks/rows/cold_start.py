@@ -1,4 +1,4 @@
-"""From the start of a process to its first step: what the compilation cache of an earlier start saves."""
+"""Time from the start of a process to its first step, with and without the compilation cache of an earlier start."""
 
 import json
 import os

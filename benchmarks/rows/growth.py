@@ -1,4 +1,4 @@
-"""Step time and memory against frames, rows and the size of the corpus, and what the operations predict."""
+"""Step time and memory by frames, rows and size of the corpus, beside the growth that the operations predict."""
 
 import os
 import statistics

@@ -1,4 +1,4 @@
-"""The loader against torch's DataLoader with soundfile: the same crops of the same FLAC bytes, by as many processes."""
+"""The loader beside torch's DataLoader with soundfile: same crops of the same FLAC bytes, with as many processes."""
 
 from functools import partial
 from pathlib import Path

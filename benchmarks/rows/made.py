@@ -1,4 +1,4 @@
-"""Systems and batches that need no recordings: made audio, made anchors, a config's own step."""
+"""Systems and batches that need no recordings: synthetic audio, synthetic anchors, a config's own step."""
 
 from pathlib import Path
 from typing import Any

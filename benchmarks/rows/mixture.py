@@ -1,4 +1,4 @@
-"""The Gaussian mixture: an iteration of EM and posteriors, against scikit-learn and the broadcast form in torch."""
+"""The Gaussian mixture: an iteration of EM and posteriors, beside scikit-learn and the broadcast form in torch."""
 
 from collections.abc import Callable
 from pathlib import Path

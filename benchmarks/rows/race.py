@@ -1,4 +1,4 @@
-"""A row of the table: two programs that do the same work, timed turn by turn in one run, and the ratio in each turn."""
+"""A row of the table: two programs that do the same work, timed in turns of one run, and the ratio per turn."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The train step of the small configs, against the same architecture in torch with as many threads."""
+"""The train step of the small configs, beside the same architecture in torch with as many threads."""
 
 from functools import partial
 from pathlib import Path

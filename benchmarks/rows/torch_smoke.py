@@ -1,7 +1,8 @@
 """The small gmm_jepa and hubert in plain torch: the same architecture, loss and update, as a user would write them.
 
-The encoder is the file that `jepa-speech export hf` copies. In the peer's favour: masks are drawn beforehand, nothing
-is measured beside the loss (our step also sums what its collapse figures are made of), and AdamW is one fused kernel.
+The encoder is the file that `jepa-speech export hf` copies. Three things favour this peer: masks are drawn beforehand,
+nothing is measured beside the loss (our step also sums the inputs of its collapse figures), and AdamW is one fused
+kernel.
 """
 
 from collections.abc import Callable
