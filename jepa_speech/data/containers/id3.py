@@ -2,6 +2,8 @@
 
 from jepa_speech.data.place import Window
 
+EMPTY = b"ID3\x04" + bytes(5) + b"\x0a" + bytes(10)  # a tag of padding alone; libsndfile refuses one of length 0
+
 
 def end(file: Window) -> int:
     """The byte at which a leading tag ends; 0 if there is none."""

@@ -65,23 +65,31 @@ def check(file: Window) -> Promise:
 
 
 def complete(file: Window) -> None:
-    """Puts a frame with the number of frames before an MP3 that has several bit rates and no such frame.
+    """Puts an empty tag before the first frame, in place of a tag that is there, and a frame that counts if one lacks.
+
+    libsndfile takes an MP3 without a tag for another format if anything in the current folder is named "._" or
+    ".AppleDouble" (findings/libsndfile-stray-resource-fork.sh).
+    """
+    begin = id3.end(file)
+    file.replace_head(id3.EMPTY + _missing_count(file, begin), begin)
+
+
+def _missing_count(file: Window, at: int) -> bytes:
+    """Returns a frame with the number of frames, for an MP3 of several bit rates that has none; else b"".
 
     Without it, libsndfile guesses the length from the bit rate of the first frame and reads no further.
     """
-    begin = at = id3.end(file)
     first = file.at(at, 64)
     (version, layer, _), _ = _frame(first)
     if layer != 3 or any(name in first[:48] for name in (b"Xing", b"Info")):
-        return
+        return b""
     count, codes = 0, set()
     while frame := _frame(head := file.at(at, 4)):
         if frame[1] == FREE:
-            return
+            return b""
         codes.add(head[2] >> 4)
         at, count = at + frame[1], count + 1
-    if len(codes) > 1:
-        file.replace_head(_counting_frame(first, version == 3, count), begin)
+    return _counting_frame(first, version == 3, count) if len(codes) > 1 else b""
 
 
 def _counting_frame(head: bytes, first_version: bool, count: int) -> bytes:
