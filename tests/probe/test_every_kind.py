@@ -136,6 +136,15 @@ def as_metadata_rows(folder, split):
     return data, expected
 
 
+def as_shared_metadata(folder, split):
+    """One for all splits, beside their folders."""
+    shutil.copytree(folder / "audio", folder / split / "audio")
+    with (folder / "metadata.csv").open("a") as file:
+        file.write("" if file.tell() else "file_name,transcription\n")
+        file.write(f'{split}/audio/a.wav,One two\n{split}/audio/b.wav,"Drei, vier"\n')
+    return folder / split, [WHOLE, SECOND]
+
+
 def as_wenet(folder, split):
     rows = [
         {"key": "u1", "wav": "audio/a.wav", "txt": "One two"},
@@ -190,7 +199,8 @@ def as_espnet(folder, split):
 
 KINDS = [
     as_rows, as_packed_rows, as_cuts, as_fairseq, as_kaldi, as_tar, as_parquet, as_common_voice, as_speechbrain,
-    as_speechbrain_json, as_metadata, as_metadata_rows, as_wenet, as_array, as_any_table, as_lhotse_pair, as_espnet,
+    as_speechbrain_json, as_metadata, as_metadata_rows, as_shared_metadata, as_wenet, as_array, as_any_table,
+    as_lhotse_pair, as_espnet,
 ]  # fmt: skip
 
 

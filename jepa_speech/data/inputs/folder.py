@@ -31,6 +31,9 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
 def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
     bounds, passed, visited = reading.bounds(folder), reading.passed, set()
     in_rows: set[int] = set()  # hashes of the paths that metadata names
+    for entry in _from_above(folder, reading):
+        in_rows.add(hash(os.path.normpath(entry.path)))
+        yield entry
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(inner).stat()
         if (place.st_dev, place.st_ino) in visited:  # a link to a folder that holds it
@@ -62,6 +65,22 @@ def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
             path = Path(inner, name)
             if hash(os.path.normpath(path)) not in in_rows:
                 yield bounds.located(_entry(folder, path, labels.get(path.stem, {})))
+
+
+def _from_above(folder: Path, reading: Reading) -> Iterator[Entry]:
+    """Yields what metadata above a folder names in it, and its wrong rows if it names anything there."""
+    folder, bounds = Path(os.path.normpath(folder)), reading.bounds(folder)
+    wrong, names_any = [], False
+    rows = metadata.above(folder)
+    for entry in metadata.READERS[rows.name](rows, reading) if rows else ():
+        path = Path(os.path.normpath(entry.path))
+        if not entry.path:
+            wrong.append(entry)
+        elif path.is_relative_to(folder):
+            names_any, entry = True, entry.but(source=str(path.relative_to(folder)))
+            known = entry.reason not in ("", "outside_root")  # the folder may be a link
+            yield entry if known else bounds.located(entry.but(reason="", detail=""))
+    yield from wrong if names_any else ()
 
 
 def is_hidden(name: str) -> bool:

@@ -20,8 +20,19 @@ def of(folder: Path, names: Iterable[str]) -> Path | None:
     """
     found = [folder / name for name in sorted(set(names) & READERS.keys()) if _names_files(folder / name)]
     if len(found) > 1:
-        raise UserError(f"{folder}: metadata.csv and metadata.jsonl are both there; name the one to read as --input")
+        raise UserError(f"{folder}: metadata.csv and metadata.jsonl are both there; name one as --input, or keep one")
     return found[0] if found else None
+
+
+def above(folder: Path) -> Path | None:
+    """Returns the metadata in the folder that holds this one, or above it if that is `data`, if this one has none.
+
+    Hugging Face's datasets have one for all of their splits so, whose rows name train/a.wav. Raises UserError as `of`.
+    """
+    within = (folder.parent, folder.parent.parent) if folder.parent.name == "data" else (folder.parent,)
+    found = (of(place, (name for name in READERS if (place / name).is_file())) for place in (folder, *within))
+    rows = next(filter(None, found), None)
+    return rows if rows and rows.parent != folder else None
 
 
 def _names_files(path: Path) -> bool:

@@ -146,7 +146,7 @@ def test_metadata_in_folders_of_a_folder(tmp_path):
     }
     assert passed.found == {}
     jsonl(tmp_path / "test" / "metadata.jsonl", [{"file_name": "x.wav"}])
-    with pytest.raises(UserError, match="are both there; name the one to read"):
+    with pytest.raises(UserError, match="are both there; name one as --input"):
         list(entries([tmp_path]))
 
 
