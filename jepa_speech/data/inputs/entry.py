@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
@@ -20,6 +21,7 @@ NAMES = {
     "text": (("txt", "sentence", "transcription", "transcript", "wrd", "words", "normalized_text"), str),
     "speaker": (("spk_id", "speaker_id", "client_id", "spk"), (str, int)),
 }
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # as text
 LABEL_LEVELS = 100  # levels of nested lists and objects: json writes only some hundreds, and reads more
 PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
 

@@ -10,14 +10,13 @@ from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.lines import whole
 from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.rows import PATH_KEYS, Rows
-from jepa_speech.data.inputs.speechbrain import WAV
 from jepa_speech.errors import UserError
 from jepa_speech.files import DECODER, loads
 
 SPACE = re.compile(r"[ \t\r\n]*")
 ARRAY = re.compile(rb"\s*\[\s*(\{|\]|$)")
 OBJECTS = re.compile(rb'\s*\{\s*"((?:[^"\\]|\\.)*)"\s*:\s*\{')
-NAMES_A_FILE = re.compile(rf'"(?:{"|".join(WAV)})"\s*:'.encode())
+NAMES_A_FILE = re.compile(rf'"(?:{"|".join(PATH_KEYS)})"\s*:'.encode())
 
 
 def looks_like_one(head: bytes) -> bool:

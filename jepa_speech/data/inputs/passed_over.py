@@ -26,7 +26,11 @@ SENTENCES = {
     "label": ("labels that belong to no recording", "{count} of {what}", ""),
     "text": ("texts left out, because the cut holds only a part of them", "{count} of {what}", ""),
     "recording": ("recordings without a supervision", "{count} of {what}", ""),
-    "segment": ("rows with start, end or stop but no offset, read as whole files", "{count} of {what}", ""),
+    "segment": (
+        "rows with times of a segment (start, end, ...) but no offset, read as whole files",
+        "{count} of {what}",
+        "",
+    ),
 }
 SHOWN = 5  # counts of a kind in its printed line
 KEPT = 1000  # of a kind; all others are counted as OTHERS

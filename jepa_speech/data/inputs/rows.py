@@ -6,7 +6,7 @@ from typing import Any
 
 from jepa_speech.checked import shown
 from jepa_speech.data.inputs import lhotse, speechbrain
-from jepa_speech.data.inputs.entry import Entry, is_number, is_positive
+from jepa_speech.data.inputs.entry import NUMBER, Entry, is_number, is_positive
 from jepa_speech.data.inputs.reading import Reading
 
 PATH_KEYS = (
@@ -14,6 +14,10 @@ PATH_KEYS = (
     "wav_filename",
 )  # fmt: skip
 WENET = ("key", "wav", "txt")
+# What columns of a segment's times are called; only `offset` and `duration` make one (docs/manifests.md).
+TIMES = re.compile(
+    r"(?:[a-z]+_)?(?:start|begin|onset|end|stop)(?:_?(?:times?|s|secs?|seconds?|ms|samples?|frames?))?|xmin|xmax"
+)
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
@@ -52,7 +56,9 @@ class Rows:
         if not isinstance(row, dict):
             return self.at(line).refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
         is_of_others = row.get("offset") is not None or (row.get("end") is not None and row.get("stop") is None)
-        if is_of_others:  # with an ID: NeMo's, or times of an unknown unit, which make no segment
+        if is_of_others or not any(
+            map(row.get, speechbrain.WAV)
+        ):  # with an ID: NeMo's, or times of an unknown unit, which make no segment
             return self.entry(line, row)
         entry, start, stop = speechbrain.entry(self.at(line), row)
         return speechbrain.cut(self._located(entry, self._recipe), start, stop)
@@ -76,7 +82,7 @@ class Rows:
             return entry.refused("bad_duration", wrong)
         entry = entry.labelled(row, (key, "duration", "offset"))
         if offset is None:
-            if any(is_number(row.get(key)) for key in ("start", "end", "stop")):
+            if any(TIMES.fullmatch(str(key).lower()) and _may_be_time(value) for key, value in row.items()):
                 self.passed.add("segment", Path(self.manifest).name, f"{self.manifest}:{entry.line}")
             return entry.but(duration=duration)
         return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it
@@ -86,6 +92,11 @@ def _named(value: Any) -> str:
     """Returns the path in a value, or in {"path": ...}, as datasets of Hugging Face show it; "" if there is none."""
     path = value.get("path") if isinstance(value, dict) else value
     return path if isinstance(path, str) else ""
+
+
+def _may_be_time(value: Any) -> bool:
+    """Whether a value is a number, or the text of one, as in a table."""
+    return is_number(value) or (isinstance(value, str) and bool(NUMBER.fullmatch(value)))
 
 
 def wrong_times(offset: Any, duration: Any) -> str:

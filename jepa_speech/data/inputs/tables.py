@@ -1,12 +1,11 @@
 """Tables with a header: Common Voice's .tsv, SpeechBrain's .csv, Hugging Face's metadata.csv, any with such columns."""
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jepa_speech.data.inputs.entry import Entry
+from jepa_speech.data.inputs.entry import NUMBER, Entry
 from jepa_speech.data.inputs.lines import UTF8_MARK, lines, not_utf8
 from jepa_speech.data.inputs.reading import Reading
 from jepa_speech.data.inputs.rows import PATH_KEYS, Rows
@@ -14,7 +13,6 @@ from jepa_speech.errors import UserError
 
 SEPARATORS = "\t,;|"
 NUMBERS = ("duration", "offset", "start", "stop", "end")  # columns of times
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 SPEECHBRAIN = "ID"
 COMMON_VOICE = ("client_id", "path", "sentence")
 MOST_LINES = 1000  # of a row

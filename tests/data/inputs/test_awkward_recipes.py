@@ -178,3 +178,12 @@ def test_an_array_of_recordings(tmp_path):
     rows = [recording("a"), recording("b", "tone001.wav")]
     found = entries([written(tmp_path / "recordings.json", json.dumps(rows, indent=2))])
     assert [(entry.source, entry.reason) for entry in found] == [(WAV, ""), ("tone001.wav", "")]
+
+
+def test_json_by_id_may_name_its_files_as_nemo_does(tmp_path):
+    write_tones(tmp_path, 2)
+    rows = {"u": {"audio_filepath": WAV, "text": "x"}, "v": {"filename": "tone001.wav", "offset": 0.1, "duration": 0.1}}
+    (tmp_path / "m.json").write_text(json.dumps(rows, indent=1))
+    first, second = entries([tmp_path / "m.json"])
+    assert (first.source, first.labels, first.reason) == (WAV, {"manifest_id": "u", "text": "x"}, "")
+    assert (second.source, second.start, second.seconds, second.reason) == ("tone001.wav", 0.1, 0.1, "")

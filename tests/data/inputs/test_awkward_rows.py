@@ -6,6 +6,7 @@ from writers import jsonl
 
 from jepa_speech.data.checking import FIXES
 from jepa_speech.data.inputs.passed_over import PassedOver
+from jepa_speech.data.inputs.rows import PATH_KEYS
 from jepa_speech.data.manifest import entries
 from jepa_speech.errors import UserError
 
@@ -44,6 +45,7 @@ TABLES = {  # header, row, reason
     "SpeechBrain's seconds": (("ID", "wav", "start", "stop"), ("a", WAV, "0.05", "0.1"), "bad_segment"),
     "SpeechBrain's negative start": (("ID", "wav", "start", "stop"), ("a", WAV, "-1", "400"), "bad_segment"),
     "SpeechBrain's start alone": (("ID", "wav", "start", "stop"), ("a", WAV, "800", ""), ""),
+    "an ID and another column of paths": (("ID", "file_name", "text"), ("a", WAV, "x"), ""),
     "SpeechBrain's end as start": (("ID", "wav", "start", "stop"), ("a", WAV, "0", "0"), ""),
     "SpeechBrain's path": (("ID", "wav"), ("a", ""), "no_audio_path"),
     "SpeechBrain's duration": (("ID", "duration", "wav"), ("a", "0", WAV), "bad_duration"),
@@ -58,7 +60,7 @@ def test_a_row_of_a_table(name, separator, tmp_path):
     header, row, reason = TABLES[name]
     if separator == "\t":
         row = [cell.replace('"yes, no"', '"yes\tno"') for cell in row]
-    good = [{"path": "tone001.wav", "wav": "tone001.wav", "ID": "b"}.get(column, "") for column in header]
+    good = ["b" if column == "ID" else "tone001.wav" if column in PATH_KEYS else "" for column in header]
     text = table(header, row, good, separator=separator).encode("utf-8", "surrogateescape")
     first, second = listed(tmp_path, "m.csv", text)
     assert (first.reason, first.line) == (reason, 2) and (second.reason, second.source) == ("", "tone001.wav")

@@ -219,8 +219,18 @@ def start_and_end(folder):
     return jsonl(folder / "m.jsonl", rows), {"segment": {"m.jsonl": (2, f"{folder}/m.jsonl:2")}}
 
 
+def other_names_of_times(folder):
+    """Numbers, or texts in a table; a text that is none, and a word that only ends so, are no times."""
+    names = ("start_time", "seg_begin", "onset_ms", "xmin", "Stop_s")
+    write_tones(folder, len(names) + 2)
+    rows = [{"path": f"tone00{i}.wav", name: "0.1" if i else 0} for i, name in enumerate(names)]
+    rows += [{"path": "tone005.wav", "start": "of the day"}, {"path": "tone006.wav", "legend": 1}]
+    return jsonl(folder / "m.jsonl", rows), {"segment": {"m.jsonl": (len(names), f"{folder}/m.jsonl:1")}}
+
+
 @pytest.mark.parametrize(
-    "kind", [librispeech, transcripts_of_another_folder, labels_in_a_folder, kaldi, table, start_and_end]
+    "kind",
+    [librispeech, transcripts_of_another_folder, labels_in_a_folder, kaldi, table, start_and_end, other_names_of_times],
 )
 def test_what_belongs_to_no_recording_is_counted(kind, tmp_path):
     source, expected = kind(tmp_path)
