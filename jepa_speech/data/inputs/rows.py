@@ -55,10 +55,9 @@ class Rows:
         """Returns the entry of a row of SpeechBrain's .csv or .json, whose segments are in samples."""
         if not isinstance(row, dict):
             return self.at(line).refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
-        is_of_others = row.get("offset") is not None or (row.get("end") is not None and row.get("stop") is None)
-        if is_of_others or not any(
-            map(row.get, speechbrain.WAV)
-        ):  # with an ID: NeMo's, or times of an unknown unit, which make no segment
+        has_times_of_another_unit = row.get("end") is not None and row.get("stop") is None
+        names_no_file = not any(map(row.get, speechbrain.WAV))
+        if row.get("offset") is not None or has_times_of_another_unit or names_no_file:  # of others, with an ID
             return self.entry(line, row)
         entry, start, stop = speechbrain.entry(self.at(line), row)
         return speechbrain.cut(self._located(entry, self._recipe), start, stop)
