@@ -25,7 +25,8 @@ from jepa_speech.wording import counted
 
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
     """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
-    rejects, first, unasked, number, shards = Counter(), None, 0, 0, []
+    # Rejects by length that were asked for are no sign of bad inputs: they are named only if there is nothing else.
+    rejects, bad, first_bad, first, number, shards = Counter(), 0, None, None, 0, []
     lengths = lengths_of(plan)
     chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=None, mininterval=0.5)
     with (
@@ -40,9 +41,9 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
                     _check_size(shard_path(store, chunk), row["shard"]["bytes"])
                     shards.append(row["shard"])
                 elif "reason" in row:
-                    if not lengths.asked_for(row["reason"]):
-                        first, unasked = (first if unasked else row), unasked + 1
                     first = first or row
+                    if not lengths.asked_for(row["reason"]):
+                        first_bad, bad = first_bad or row, bad + 1
                     rejects[row["reason"]] += 1
                     rejected.write(json_line(row))
                 else:
@@ -52,12 +53,13 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
             append(_columns(stored, chunk))
     count, read = rejects.total(), plan["read"]
     passed_over = plan.get("passed_over", {})  # missing in plans of earlier versions
-    if not number or unasked > max_reject_fraction * read:
+    if not number or bad > max_reject_fraction * read:
+        first = first_bad or first
         remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()
         raise UserError(
-            f"{unasked if number else count} of {counted(read, 'recording')} rejected "
+            f"{bad if number else count} of {counted(read, 'recording')} rejected "
             f"(first: {where}, {first['reason']}: {first['detail']}); "
             f"see {store / 'rejects.jsonl'}, then {remedy}",
             {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False}
