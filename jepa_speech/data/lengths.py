@@ -74,8 +74,12 @@ def check_seconds(min_seconds: float, max_seconds: float, what: str) -> None:
 
 def in_words(found: dict[str, Any]) -> str:
     """Returns one item of `left_out` as a line."""
-    side, key = ("shorter", "min") if "shorter_than" in found else ("longer", "max")
+    side, why = (
+        ("longer", "data.max_seconds")
+        if "longer_than" in found
+        else ("shorter", "what the objective needs, or data.min_seconds")
+    )
     return (
         f"left out: {counted(found['recordings'], 'recording')} ({found['seconds']:.1f} s) {side} than "
-        f"{found[f'{side}_than']:g} s (data.{key}_seconds), the first: {found['first']}"
+        f"{found[f'{side}_than']:g} s ({why}), the first: {found['first']}"
     )

@@ -49,7 +49,8 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
     header = capsys.readouterr().out
     assert "data: 4 recordings, " in header and "held out: left out" not in header
     where = f"recording 1 of {made / 'train' / 'store'} (001.wav)"
-    assert f"left out: 1 recording (0.1 s) shorter than {SHORTEST:g} s (data.min_seconds), the first: {where}" in header
+    limit = f"shorter than {SHORTEST:g} s (what the objective needs, or data.min_seconds)"
+    assert f"left out: 1 recording (0.1 s) {limit}, the first: {where}" in header
     start = next(event for event in rows(run, "events") if event["event"] == "start")
     left_out = {"shorter_than": SHORTEST, "recordings": 1, "seconds": 0.05, "first": where}
     assert start["left_out"] == {"store": [left_out], "heldout": []}
