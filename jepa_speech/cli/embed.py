@@ -26,9 +26,7 @@ EXAMPLE = "jepa-speech embed a.flac b.wav --checkpoint runs/mine --layer 3 --out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "audio", nargs="+", metavar="AUDIO", help="files (wav, flac, ogg, opus or mp3, of any rate) and folders of them"
-    )
+    parser.add_argument("audio", nargs="+", metavar="AUDIO", help="recordings of any rate, and folders of them")
     root.add_argument(parser)
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="a run folder, or one of transformers")
     add_step(parser)

@@ -13,8 +13,8 @@ from jepa_speech.export.pretrained import load_pretrained
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = (
-    "a folder for transformers: wav2vec 2.0, HuBERT, WavLM and data2vec as its own classes, ours with torch code; of a "
-    "CTC run with its CTC layer and tokenizer"
+    "a folder for transformers: encoders that it has (docs/export.md lists them) as its own classes, ours with torch "
+    "code; a CTC run with its CTC layer and tokenizer"
 )
 EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
 

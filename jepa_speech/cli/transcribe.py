@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
     )
     add_step(parser, default="the one that train.best kept, or else the newest")
-    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files and folders of wav, flac, ogg, opus, mp3")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="recordings, and folders of them")
     parser.add_argument("--manifest", metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored")
     root.add_argument(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")

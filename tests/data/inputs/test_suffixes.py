@@ -1,9 +1,11 @@
 """Every suffix of audio: read in a folder and in a tar, or named with what to do."""
 
 import io
+import re
 import struct
 
 import numpy as np
+import pages
 import pytest
 import soundfile
 from tones import tone
@@ -50,6 +52,13 @@ def test_each_suffix_that_libsndfile_reads_is_read_in_folders_and_tars(tmp_path)
             if rate == 16_000:
                 np.testing.assert_allclose(store.read(i) * 32_768, audio.standardise(wave), atol=1)
             assert len(store.read(i)) == round(len(wave) * 16_000 / rate) and row["rate"] == rate
+
+
+def test_the_documents_list_what_is_read():
+    (row,) = [line for line in pages.text("manifests.md").splitlines() if line.startswith("| folder |")]
+    read, refused = row.split("are left out")
+    assert set(re.findall(r"\.\w+", read)) == set(SUFFIXES)
+    assert set(re.findall(r"\.\w+", refused.partition(":")[0])) == set(REFUSED_SUFFIXES)
 
 
 def speex() -> bytes:
