@@ -34,7 +34,8 @@ def from_manifest(
 
     root: see `data.manifest.entries`.
     """
-    utterances = Phones(folder, root).of(read_split(folder, split, root=root))
+    listed = read_split(folder, split, root=root)  # first, because its messages name what a wrong folder lacks
+    utterances = Phones(folder, root).of(listed)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
     check_files(utterances[i] for i in chosen)
     return (_read(utterances[i], seconds) for i in along(chosen, folder.name, len(chosen), "recording"))
