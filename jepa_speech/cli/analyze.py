@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from jepa_speech.cli import root
 from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
-from jepa_speech.cli.steps import add_step, chosen
+from jepa_speech.cli.steps import add_steps, each
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.files import read_jsonl
 from jepa_speech.ownership import claim, mark, write_results
-from jepa_speech.probe import evaluate, plots, report, result_plots, side_by_side
+from jepa_speech.probe import evaluate, over_steps, plots, report, result_plots, side_by_side
 from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
 from jepa_speech.probe.saved import read_results
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", required=True, nargs="+", metavar="RUN", help="run folders or folders of transformers"
     )
-    add_step(parser)
+    add_steps(parser)
     parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
     parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")
@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--utterances {args.utterances}: expected 1 or more")
     claim(Path(args.out) / "analysis.json", mark("results"))
     claim(Path(args.out) / "report.html", mark("report"))
-    folders = named([chosen(checkpoint, args.step) for checkpoint in args.checkpoint])
+    folders = named([source for checkpoint in args.checkpoint for source in each(checkpoint, args.step)])
+    if len(args.checkpoint) > 1 and len(folders) > len(args.checkpoint):
+        raise UsageError("--step: several steps are of one run; name one --checkpoint, or one step of all of them")
     draw = {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}
     lists = {"store": (args.store, from_store(Store(args.store), **draw))}
     models = {name: load_pretrained(folder) for name, folder in folders.items()}
@@ -84,14 +86,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         section for name in ("data", "store") if name in looked for section in shown(name, looked[name], pictures)
     ]
     sections = [with_notes(sections[0], notes), *sections[1:]]
+    curves = {}
+    if len(args.checkpoint) == 1 and len(folders) > 1:
+        curves = along_steps(looked, {name: model.step for name, model in models.items()})
+        sections = [*steps_sections(looked, curves, pictures), *sections]
     sections += likeness(looked["store"], apart, pictures)
-    for name, folder in folders.items():
-        sections += run_sections(folder, pictures, name if len(folders) > 1 else "")
+    for name, run in runs_of(folders).items():
+        sections += run_sections(run, pictures, name if len(args.checkpoint) > 1 else "")
     if probed is not None:
         drawn = result_plots.of_results(probed)
         sections.append(report.Section("Probe", table=evaluate.table([probed]), figures=list(drawn.values())))
         pictures |= drawn
     results = summary(looked, [*notes, *apart]) | {"report": str(out / "report.html")}
+    results |= {"over_steps": curves} if curves else {}
     report.save_figures(out, pictures)
     write_results(out / "analysis.json", results)
     report.write(out / "report.html", f"Inside {', '.join(folders)}", sections)
@@ -186,9 +193,39 @@ def summary(looked: Mapping[str, Looked], notes: Sequence[str]) -> dict[str, Any
     return results["checkpoints"][next(iter(found))] | results if len(found) == 1 else results
 
 
+def along_steps(looked: Mapping[str, Looked], steps: Mapping[str, int]) -> dict[str, Any]:
+    """What analysis.json holds of several steps of a run: the steps, and of each list its figures in their order.
+
+    steps: of each checkpoint, by its name.
+    """
+    lists = {
+        key: over_steps.of_analyses({steps[name]: found for name, found in one.found.items()})
+        for key, one in looked.items()
+    }
+    return {"steps": sorted(steps.values()), **lists}
+
+
+def steps_sections(
+    looked: Mapping[str, Looked], curves: Mapping[str, Any], pictures: dict[str, Any]
+) -> list[report.Section]:
+    """The figures of each list against the step; adds to `pictures`."""
+    drawn = {f"{key}_steps": over_steps.analysis_figure(curves["steps"], curves[key]) for key in looked}
+    pictures |= drawn
+    where = "\n".join(f"{key}: {one.where}" for key, one in looked.items())
+    return [report.Section("Over the steps", where, figures=list(drawn.values()))]
+
+
+def runs_of(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """The runs of checkpoints, each once, by the name of its first one."""
+    runs: dict[Path, str] = {}
+    for name, folder in folders.items():
+        runs.setdefault(located(folder)[0], name)
+    return {name: run for run, name in runs.items()}
+
+
 def run_sections(folder: Path, pictures: dict[str, Any], name: str = "") -> list[report.Section]:
     """Loss and λ over the steps, where the run folder still has its metrics."""
-    path = located(folder)[0] / "metrics.jsonl"
+    path = folder / "metrics.jsonl"
     rows = list(read_jsonl(path)) if path.is_file() else []
     if len(rows) < 2:
         return []

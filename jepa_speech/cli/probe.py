@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -12,18 +13,18 @@ import numpy as np
 import jepa_speech
 from jepa_speech import partial
 from jepa_speech.cli import fingerprint, language_model, root
-from jepa_speech.cli.steps import add_step, chosen
+from jepa_speech.cli.steps import add_steps, each
 from jepa_speech.errors import UsageError
 from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.ownership import claim, mark, write_results
-from jepa_speech.probe import evaluate, report, result_plots
+from jepa_speech.probe import evaluate, over_steps, report, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
 from jepa_speech.train.configfile import file_and_variant, load_config, own_config
-from jepa_speech.train.steps import Step, name_of
+from jepa_speech.train.steps import located, name_of
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
-    add_step(parser)
+    add_steps(parser)
     parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
     root.add_argument(parser)
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
@@ -64,22 +65,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if beam and "asr" not in tasks:
         raise UsageError("--lm is for words: it needs the task asr")
     recipes = {"asr": replace(by_task["asr"].RECIPE, beam=beam)} if beam else None
+    checkpoints, folder = of_each_step(args), Path(args.out)
     others, pooled = ([read_results(path) for path in paths] for paths in (args.against, args.pool))
-    found = system(args.checkpoint, args.step, args.like, args.seed)
-    name, folder = named(found, args.name, args.step), Path(args.out)
-    claim(folder / f"{name}.json", mark("results"))
-    for task, kind in product(tasks, result_plots.KINDS):
-        claim(folder / name / f"{task}_{kind}.png", mark("picture"))
-    cache = Cache(args.cache, found.fingerprint) if args.cache else None
-    ways = {task: asdict((recipes or {}).get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}
-    job = fingerprint.of_values(found.fingerprint, args.seed, ways)
-    with partial.kept(folder / f"{name}.probe.partial", job) as kept:
-        results = evaluate.probe(
-            name, found.extract, args.data, tasks, args.seed, recipes, cache=cache, kept=kept, root=args.root
-        )
-        results |= {"checkpoint": args.checkpoint} | ({} if found.step is None else {"step": found.step})
-        finish(results, args, tasks, others, pooled)
-    return results
+    names = {checkpoint: named(args, checkpoint) for checkpoint in checkpoints}
+    for name in names.values():
+        claim(folder / f"{name}.json", mark("results"))
+        for task, kind in product(tasks, result_plots.KINDS):
+            claim(folder / name / f"{task}_{kind}.png", mark("picture"))
+    with ExitStack() as until_all_are_done:
+        results = []
+        for checkpoint, name in names.items():
+            found = system(checkpoint, args.like, args.seed)
+            ways = {task: asdict((recipes or {}).get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}
+            job = fingerprint.of_values(found.fingerprint, args.seed, ways)
+            kept = until_all_are_done.enter_context(partial.kept(folder / f"{name}.probe.partial", job))
+            cache = Cache(args.cache, found.fingerprint) if args.cache else None
+            results.append(
+                evaluate.probe(
+                    name, found.extract, args.data, tasks, args.seed, recipes, cache=cache, kept=kept, root=args.root
+                )
+            )
+            results[-1] |= {"checkpoint": args.checkpoint} | ({} if found.step is None else {"step": found.step})
+            finish(results[-1], args, tasks, others, pooled)
+        return results[0] if len(results) == 1 else finish_steps(results, args)
+
+
+def of_each_step(args: argparse.Namespace) -> list[str]:
+    """--checkpoint, or RUN/checkpoints/STEP of each --step."""
+    if args.step and args.checkpoint in (*BASELINES, "random"):
+        raise UsageError(f"--step {args.step[0]} goes with a run folder, not with --checkpoint {args.checkpoint}")
+    checkpoints = each(args.checkpoint, args.step)
+    if args.pool and len(checkpoints) > 1:
+        raise UsageError("--pool holds results of further seeds of one system: probe one --step with it")
+    return checkpoints
+
+
+def named(args: argparse.Namespace, checkpoint: str) -> str:
+    """--name, or the system's own; --step is behind both, so that two steps of a run never share a file."""
+    if not args.name:
+        return checkpoint if checkpoint in (*BASELINES, "random") else name_of(checkpoint)
+    return f"{args.name}-{located(checkpoint)[1]}" if args.step else args.name
 
 
 def finish(
@@ -108,42 +133,46 @@ def finish(
     print(f"written: {folder / results['name']}.json, plots in {folder / results['name']}/")
 
 
+def finish_steps(results: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """Prints, writes and draws the figures of several steps of a run against the step; returns what it writes."""
+    name, by_step = args.name or name_of(args.checkpoint), {one["step"]: one for one in results}
+    folder, curves = Path(args.out) / name, over_steps.of_probes(by_step)
+    about = {"name": name, "checkpoint": args.checkpoint, "data": results[0]["data"], "seed": args.seed}
+    drawn = {f"{task}_steps": over_steps.probe_figure(task, curves["steps"], c) for task, c in curves["tasks"].items()}
+    print("\n" + evaluate.text(over_steps.table(by_step)))
+    write_results(folder / "steps.json", about | curves)
+    report.save_figures(folder, drawn)
+    print(f"written: {folder / 'steps.json'} and {', '.join(f'{picture}.png' for picture in drawn)} beside it")
+    return about | curves
+
+
 class System(NamedTuple):
     """What is probed. Its features change only if its fingerprint does."""
 
-    name: str
     extract: Extract
     fingerprint: str
     step: int | None = None  # of a checkpoint
 
 
-def system(checkpoint: str, step: Step | None, like: str | None, seed: int) -> System:
-    """What --checkpoint and --step ask for. Wiring of checkpoints happens here alone."""
-    if step is not None and checkpoint in (*BASELINES, "random"):
-        raise UsageError(f"--step {step} goes with a run folder, not with --checkpoint {checkpoint}")
+def system(checkpoint: str, like: str | None, seed: int) -> System:
+    """What --checkpoint asks for. Wiring of checkpoints happens here alone."""
     if checkpoint in BASELINES:
-        return System(checkpoint, baseline(checkpoint), f"{checkpoint}-{jepa_speech.__version__}")
+        return System(baseline(checkpoint), f"{checkpoint}-{jepa_speech.__version__}")
     if checkpoint == "random":
         if not like:
             raise UsageError(
                 "--checkpoint random needs --like RUN: the run, or config file, whose architecture to take"
             )
-        model, name, saved_at = untrained(architecture(like), seed), "random", None
+        model, step = untrained(architecture(like), seed), None
     else:
-        checkpoint = chosen(checkpoint, step)
-        model, name = load_pretrained(checkpoint), name_of(checkpoint)
-        saved_at = model.step
+        model = load_pretrained(checkpoint)
+        step = model.step
 
     def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
         found = model.represent(wave, sample_rate)
         return on_grid(found.layers, found.frame_rate, len(wave) * SAMPLE_RATE // sample_rate)
 
-    return System(name, extract, fingerprint.of_model(model), saved_at)
-
-
-def named(found: System, name: str | None, step: Step | None) -> str:
-    """The system's own name, or --name; --step is behind both, so that two steps of a run never share a file."""
-    return found.name if not name else name if step is None else f"{name}-{found.step}"
+    return System(extract, fingerprint.of_model(model), step)
 
 
 def architecture(like: str) -> Mapping[str, Any]:

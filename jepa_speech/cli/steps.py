@@ -1,6 +1,7 @@
 """`--step`, for verbs that open a run: which of its checkpoints."""
 
 import argparse
+from collections.abc import Sequence
 
 from jepa_speech.train.steps import Step, at_step
 
@@ -16,6 +17,22 @@ def add_step(parser: argparse.ArgumentParser, default: str = "latest") -> None:
     )
 
 
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--step",
+        type=steps,
+        action="extend",
+        metavar="N|latest|best[,...]",
+        help=f"which checkpoint of the run: {MEANINGS} (default: latest). Several, separated by commas or by a further "
+        "--step, of one run: every figure is also plotted against the step",
+    )
+
+
+def steps(text: str) -> list[Step]:
+    """For argparse: what `step` takes, separated by commas."""
+    return [step(part) for part in text.split(",")]
+
+
 def step(text: str) -> Step:
     """For argparse: a number, latest or best."""
     if text in ("latest", "best"):
@@ -28,3 +45,11 @@ def step(text: str) -> Step:
 def chosen(checkpoint: str, wanted: Step | None) -> str:
     """RUN/checkpoints/STEP of --checkpoint and --step; --checkpoint as it is without --step."""
     return checkpoint if wanted is None else str(at_step(checkpoint, wanted))
+
+
+def each(checkpoint: str, wanted: Sequence[Step] | None) -> list[str]:
+    """As `chosen`, of several steps: in ascending order, each once."""
+    if not wanted:
+        return [checkpoint]
+    paths = {at_step(checkpoint, step) for step in wanted}
+    return [str(path) for path in sorted(paths, key=lambda path: int(path.name))]

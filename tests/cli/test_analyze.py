@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +15,11 @@ from toys import toy_anchor
 from jepa_speech.cli import analyze as verb
 from jepa_speech.cli import main
 from jepa_speech.data.prepare import prepare
+from jepa_speech.errors import UsageError
 from jepa_speech.files import write_json, write_jsonl
 from jepa_speech.ownership import mark
 from jepa_speech.probe import analysis, report
+from jepa_speech.train.steps import located
 
 PROBED = {
     "name": "ours",
@@ -45,7 +48,13 @@ def run(tmp_path, monkeypatch):
     write_jsonl("RUN/metrics.jsonl", rows)
     write_json("results/ours.json", PROBED)
     model = stand_in(folder)
-    monkeypatch.setattr(verb, "load_pretrained", lambda path: others.get(str(path), model))
+    for step in (100, 200, 300):
+        Path("RUN/checkpoints", f"{step}").mkdir(parents=True)
+
+    def load(path):
+        return others.get(str(path), SimpleNamespace(**vars(model) | {"step": located(path)[1] or 300}))
+
+    monkeypatch.setattr(verb, "load_pretrained", load)
     others.clear()
     return model
 
@@ -161,3 +170,45 @@ def test_wrong_command_lines(run, capsys):
     assert main([*command, "--store", "STORE", "--anchor", "other.npz"]) == 2
     assert "has 8 clusters, the anchor 5" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_several_steps_of_a_run_are_drawn_against_the_step(run, tmp_path, capsys):
+    others["RUN/checkpoints/100"] = stand_in(tmp_path / "DIR", step=100)
+    uniform = np.full((39, 8), 1 / 8)
+    others["RUN/checkpoints/100"].cluster_probs = lambda wave, rate: uniform  # an untrained head
+    command = ["analyze", "--checkpoint", "RUN", "--step", "300,100", "--store", "STORE", "--data", "DIR"]
+    assert main([*command, "--out", "out", "--utterances", "3", "--step", "200"]) == 0, capsys.readouterr().err
+    results = json.loads(Path("out/analysis.json").read_text())
+    assert list(results["checkpoints"]) == ["RUN-100", "RUN-200", "RUN-300"]
+    curves = results["over_steps"]
+    assert curves["steps"] == [100, 200, 300] and set(curves) == {"steps", "store", "data"}
+    for key in ("store", "data"):
+        for figure, kinds in curves[key].items():
+            for kind, values in kinds.items():
+                of_each = [results["checkpoints"][f"RUN-{step}"][key]["figures"] for step in curves["steps"]]
+                assert values == [one.get(kind, {}).get(figure) for one in of_each], (key, figure, kind)
+    model = curves["data"]["used_clusters"]["model"]
+    assert model[0] == 1 < model[1] == model[2] == curves["data"]["used_clusters"]["targets"][0]
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert "Over the steps" in page and page.count("<h2>Training") == 1
+    names = {path.name for path in Path("out").glob("*.png")}
+    assert {"store_steps.png", "data_steps.png", "store_RUN-100_usage.png", "store_RUN-300_usage.png"} <= names
+
+
+def test_one_step_of_several_runs_but_not_several(run, undrawn, capsys):
+    shutil.copytree("RUN", "a/RUN")
+    command = ["analyze", "--checkpoint", "RUN", "a/RUN", "--store", "STORE", "--out", "out", "--utterances", "2"]
+    assert main([*command, "--step", "100,200"]) == 2
+    assert "several steps are of one run" in capsys.readouterr().err and not Path("out").exists()
+    assert main([*command, "--step", "100"]) == 0
+    names = list(json.loads(Path("out/analysis.json").read_text())["checkpoints"])
+    assert names == [f"{Path.cwd().name}/RUN-100", "a/RUN-100"]
+
+
+def test_names_of_checkpoints_are_told_apart_as_names_of_files(run):
+    for name in ("a/RUN 1", "a/RUN-1", "b/RUN"):
+        Path(name, "checkpoints", "1").mkdir(parents=True)
+    named = verb.named(["b/RUN/checkpoints/1", "RUN/checkpoints/100", "RUN"])
+    assert list(named) == ["RUN-1", "RUN-100", "RUN"]
+    with pytest.raises(UsageError, match="files of the same name"):
+        verb.named(["a/RUN 1", "a/RUN-1"])

@@ -16,6 +16,7 @@ from jepa_speech.cli import main
 from jepa_speech.cli import probe as verb
 from jepa_speech.probe import classification, evaluate, phones, pooled
 from jepa_speech.probe.linear import Recipe
+from jepa_speech.train.steps import located
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -29,16 +30,23 @@ def corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(phones, "RECIPE", short)
     monkeypatch.setitem(evaluate.TASKS, "speaker", replace(pooled.SPEAKER, RECIPE=short))
 
-    def model(extract):
+    def model(extract, step=0):
         return SimpleNamespace(
             config={},
-            params={},
+            params={"w": np.float32(step)},
             slow={},
-            step=0,
+            step=step,
             represent=lambda wave, rate: SimpleNamespace(layers=extract(wave, rate), frame_rate=50.0),
         )
 
-    monkeypatch.setattr(verb, "load_pretrained", lambda run: model(knowing(folder)))
+    def load(run):
+        """At step 100 RUN knows nothing yet."""
+        step = located(run)[1] or 300
+        return model(knowing(folder, noise=step == 100), step)
+
+    for step in (100, 200, 300):
+        Path("RUN/checkpoints", f"{step}").mkdir(parents=True)
+    monkeypatch.setattr(verb, "load_pretrained", load)
     monkeypatch.setattr(verb, "untrained", lambda config, seed: model(knowing(folder, noise=True)))
     return folder
 
@@ -54,7 +62,7 @@ def test_a_language_model_is_for_words(corpus, capsys):
 
 def test_the_commands_of_the_docs(corpus, capsys):
     lines = pages.commands("probing.md")
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         assert main(line) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
@@ -74,7 +82,19 @@ def test_the_commands_of_the_docs(corpus, capsys):
     pictures = {path.name for path in Path("results/ours").iterdir()}
     assert {"phones_confusion.png", "phones_layers.png", "phones_layer_weights.png"} <= pictures
     assert {path.name for path in Path("results").glob("*.json")} == {
-        f"{name}.json" for name in ("logmel5", "random", "ours", "RUN", "ours-speaker", "seed1", "seed2")
+        f"{name}.json"
+        for name in (
+            "logmel5",
+            "random",
+            "ours",
+            "RUN",
+            "ours-speaker",
+            "seed1",
+            "seed2",
+            "RUN-100",
+            "RUN-200",
+            "RUN-300",
+        )
     }
 
 
@@ -137,3 +157,85 @@ def test_tasks_that_are_done_are_kept_after_a_kill(corpus, monkeypatch):
     assert main([*line, "results"]) == 0 and probed == [phones, speaker]
     assert Path("results/logmel.json").read_bytes() == Path("whole/logmel.json").read_bytes()
     assert {path.name for path in Path("results").iterdir()} == {"logmel.json", "logmel"}
+
+
+STEPS = ["probe", "--checkpoint", "RUN", "--data", "DIR", "--tasks", "phones,speaker", "--out", "results"]
+
+
+def test_several_steps_are_probed_each_and_drawn_together(corpus, capsys):
+    options = ["--step", "latest,100", "--step", "200", "--cache", "features", "--json", "said.json"]
+    assert main([*STEPS, *options]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    by_step = {step: json.loads(Path(f"results/RUN-{step}.json").read_text()) for step in (100, 200, 300)}
+    assert {step: (one["name"], one["step"]) for step, one in by_step.items()} == {
+        step: (f"RUN-{step}", step) for step in by_step
+    }
+    curves = json.loads(Path("results/RUN/steps.json").read_text())
+    assert curves["steps"] == [100, 200, 300] and curves["checkpoint"] == "RUN"
+    phones = curves["tasks"]["phones"]["accuracy"]
+    for i, (step, one) in enumerate(by_step.items()):
+        part = one["tasks"]["phones"]
+        head = part["heads"][part["chosen"]]["figures"]["accuracy"]
+        assert (phones["value"][i], phones["low"][i], phones["high"][i]) == (head["value"], head["low"], head["high"])
+        assert phones["head"][i] == part["chosen"] and re.search(rf"^{step} .*{100 * head['value']:.1f}", said, re.M)
+    assert phones["value"][0] < 0.7 < phones["value"][1] == phones["heads"]["layer 1"][2] == 1.0
+    assert phones["better"] == "higher" and phones["chance"] == by_step[100]["tasks"]["phones"]["chance"]
+    assert set(curves["tasks"]["speaker"]) == {"accuracy"}
+    for task in ("phones", "speaker"):
+        assert Path(f"results/RUN/{task}_steps.png").stat().st_size > 5_000
+    assert json.loads(Path("said.json").read_text()) == curves | {"about": "written by jepa-speech: results"}
+    assert len(list(Path("features").iterdir())) == 3  # no step reads another one's features
+    assert not list(Path("results").glob("*.partial"))
+
+
+def test_a_name_has_the_step_behind_it(corpus, capsys):
+    for step in ("100", "200"):
+        line = ["probe", "--checkpoint", "RUN", "--data", "DIR", "--out", "results", "--name", "ours", "--step", step]
+        assert main(line) == 0, capsys.readouterr().err
+    assert {path.name for path in Path("results").glob("*.json")} == {"ours-100.json", "ours-200.json"}
+
+
+def test_several_steps_go_on_after_a_kill(corpus, monkeypatch, capsys):
+    """Tasks of steps that are done are not done again, and all files are as without the kill."""
+    line = [*STEPS, "--step", "100,200"]
+    assert main(["whole" if word == "results" else word for word in line]) == 0
+    real, probed = classification.evaluate, []
+
+    def evaluated(task, *more):
+        if len(probed) == 3:
+            raise KeyboardInterrupt
+        probed.append(task)
+        return real(task, *more)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(classification, "evaluate", evaluated)
+        assert main(line) == 130
+        assert {path.name for path in Path("results").glob("*.partial")} == {
+            "RUN-100.probe.partial",
+            "RUN-200.probe.partial",
+        }
+        probed[:] = [None, None]  # one more is allowed
+        assert main(line) == 0
+    assert len(probed) == 3 and not list(Path("results").glob("*.partial"))
+    names = {path.relative_to("whole") for path in Path("whole").rglob("*") if path.is_file()}
+    assert names == {path.relative_to("results") for path in Path("results").rglob("*") if path.is_file()}
+    for name in names:
+        assert Path("whole", name).read_bytes() == Path("results", name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (
+            ["--checkpoint", "RUN", "--step", "150"],
+            1,
+            "RUN: has no checkpoint of step 150; choose one of 100, 200, 300",
+        ),
+        (["--checkpoint", "RUN", "--step", "100,"], 2, "'': the number of a step, latest or best"),
+        (["--checkpoint", "logmel", "--step", "100"], 2, "--step 100 goes with a run folder, not with"),
+        (["--checkpoint", "RUN", "--step", "100,200", "--pool", "ours.json"], 2, "probe one --step with it"),
+    ],
+)
+def test_steps_that_cannot_be_are_refused_before_anything_is_computed(corpus, capsys, options, code, words):
+    assert main(["probe", "--data", "DIR", "--out", "results", *options]) == code
+    assert words in capsys.readouterr().err and not Path("results").exists()
