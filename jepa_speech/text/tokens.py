@@ -1,7 +1,7 @@
 """The tokens of a CTC layer, by class, and the texts that they write: as transformers' Wav2Vec2CTCTokenizer does."""
 
+import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -57,7 +57,8 @@ class Tokens:
 
         A letter that has no token of its own case takes the other case's.
         """
-        numbers = (self._numbers.get(piece, self._unknown) for piece in self._pieces(text))
+        known, unknown = self._numbers, self._unknown
+        numbers = [known.get(piece, unknown) for piece in self._pieces(text)]
         return np.array([number for number in numbers if number is not None], np.int32)
 
     def spell(self, text: str) -> list[int] | None:
@@ -83,12 +84,9 @@ class Tokens:
         """The text of the likeliest path of (T, V) log probabilities."""
         return self.text_of(emissions.argmax(-1))
 
-    def _pieces(self, text: str) -> Iterator[str]:
-        at = 0
-        while at < len(text):
-            size = next((size for size in self._sizes if text[at : at + size] in self._numbers), 1)
-            yield text[at : at + size]
-            at += size
+    def _pieces(self, text: str) -> list[str]:
+        """The text cut into the longest tokens that fit, and single characters where none does."""
+        return self._longest.findall(text)
 
     @cached_property
     def _unknown(self) -> int | None:
@@ -105,5 +103,7 @@ class Tokens:
         return {unicodedata.normalize("NFC", token.lower()): number for token, number in exact.items()} | exact
 
     @cached_property
-    def _sizes(self) -> list[int]:
-        return sorted({len(token) for token in self._numbers}, reverse=True)
+    def _longest(self) -> re.Pattern[str]:
+        """Of alternatives, the first that matches is taken, so longer ones come first; any character is the last."""
+        longer = sorted((token for token in self._numbers if len(token) > 1), key=len, reverse=True)
+        return re.compile("|".join([*map(re.escape, longer), "."]), re.DOTALL)

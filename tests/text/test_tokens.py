@@ -39,6 +39,11 @@ def test_a_bar_and_the_replacement_character_may_be_characters():
         (Tokens(("_", "a", "[UNK]"), "_", "[UNK]", "|"), "a a", ["a", "[UNK]", "a"]),  # no delimiter
         (Tokens(("<b>", "<", "b", ">"), "<b>"), "<b>", ["<", "b", ">"]),  # a text is no blank
         (Tokens(("_", "\u00c9"), "_"), "\u00e9", ["\u00c9"]),
+        (
+            Tokens(("_", ".*", "a|b", "a", "(", "\n"), "_"),
+            "a|ba.*(\n.*",
+            ["a|b", "a", ".*", "(", "\n", ".*"],
+        ),  # no patterns
     ],
 )
 def test_a_text_becomes_classes(tokens, text, expected):
