@@ -36,9 +36,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         f"{options.out}: {results['class']} of step {model.step}, {results['parameters'] / 1e6:.2f}M parameters; "
         f"fill in the licence in {options.out}/README.md"
     )
+    heads = "" if exported.tokenizer else "heads of pretraining, the teacher, λ and "
     print(
-        f"{options.out} lacks heads of pretraining, the teacher, λ and the optimizer's state: to continue training, "
-        f"keep {options.checkpoint}",
+        f"{options.out} lacks {heads}the optimizer's state: to continue training, keep {options.checkpoint}",
         file=sys.stderr,
     )
     return results

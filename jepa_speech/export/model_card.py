@@ -69,6 +69,10 @@ KEEP = """To continue training, use the run folder. This folder lacks the heads 
 quantizer), the teacher, λ and the optimizer's state: `jepa-speech import hf` draws heads anew, copies the encoder as
 teacher, and sets λ to 0 where a cluster head belongs to the objective gmm_jepa.
 """
+KEEP_CTC = """To continue training, use the run folder: this folder lacks the optimizer's state. To begin a new one with
+this encoder, CTC layer and vocabulary, make a run of this folder with `jepa-speech import hf`, and train with
+`configs/finetune_ctc.py:RUN`.
+"""
 OWN_LEVEL = """Waves are taken at the level they were recorded with, in [-1, 1]: do not normalise them.
 """
 # The largest difference on speech, as a share of a layer's root mean square, by kind of encoder, as in docs/export.md.
@@ -87,8 +91,9 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     code, option = ("the torch code beside it" if remote else "transformers"), REMOTE if remote else ""
     if exported.tokenizer:
         use, task, what, left = USE_CTC, "automatic-speech-recognition", "encoder and the CTC layer", ""
+        keep = KEEP_CTC
     else:
-        use, task, what = USE, "feature-extraction", "encoder"
+        use, task, what, keep = USE, "feature-extraction", "encoder", KEEP
         left = " Heads and teachers, which only training needs, are left out."
     last = LAST_PRE_NORM if closing_norm(exported.config) else LAST
     use = use.format(kind="AutoModel" if remote else name, option=option, last=last)
@@ -103,7 +108,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
         advice(exported.config),
         exactness(exported.config) if exported.normalised else OWN_LEVEL,
         f"## Where it comes from\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
-        KEEP,
+        keep,
         "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "
         "recordings' licences ask for.\n",
         f"## Results\n\n{results(run, step)}",

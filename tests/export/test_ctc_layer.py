@@ -108,6 +108,15 @@ def run(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+def test_an_export_of_a_ctc_run_says_that_it_lacks_the_optimizer_alone(run, tmp_path, capsys):
+    """It has no heads of pretraining, teacher or λ to lose, and its layer goes along."""
+    assert main(["export", "hf", str(run), "--out", str(tmp_path)]) == 0
+    said, card = capsys.readouterr().err, (tmp_path / "README.md").read_text()
+    assert said.endswith(f"{tmp_path} lacks the optimizer's state: to continue training, keep {run}\n")
+    assert "this folder lacks the optimizer's state" in card
+    assert not any(word in said + card for word in ("teacher", "λ", "pretraining"))
+
+
 def test_folder_and_imported_run_write_what_the_run_writes(run, tmp_path, capsys):
     """Also with another token in the folder, which the imported run keeps."""
     wave = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
