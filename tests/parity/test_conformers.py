@@ -7,14 +7,18 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import jax  # noqa: E402
+import soundfile  # noqa: E402
 from parity.oracles import TOLERANCE, arrays_of, randomised  # noqa: E402
 from parity.sizes import TINY_CODES  # noqa: E402
 from published import CONFORMERS  # noqa: E402
 from toys import toy_batch  # noqa: E402
 
 import jepa_speech  # noqa: E402
+from jepa_speech.cli import main  # noqa: E402
+from jepa_speech.cli.recordings import named  # noqa: E402
 from jepa_speech.export.hf_folder import to_huggingface  # noqa: E402
 from jepa_speech.export.imported import imported_model  # noqa: E402
+from jepa_speech.probe.dataset import wave_of  # noqa: E402
 
 SIZES = {"hidden_size": 18, "num_attention_heads": 3, "intermediate_size": 20, "conv_depthwise_kernel_size": 5}
 CONV = {"conv_dim": [12] * 7, "num_conv_pos_embedding_groups": 2}
@@ -76,6 +80,18 @@ def test_hidden_states_are_theirs_from_the_wave_on(case):
     for one, theirs in zip(ours, their_layers(model, folder, waves), strict=True):
         errors = [np.abs(a - b).max() for a, b in zip(one.layers, theirs, strict=True)]
         assert max(errors) < TOLERANCE, errors
+
+
+def test_embed_writes_their_last_layer(case, tmp_path):
+    """By the command line, of the folder that transformers wrote."""
+    _, model, folder = case
+    wave = np.random.default_rng(1).normal(0, 0.1, 7_001).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", wave, 16_000, subtype="FLOAT")
+    name, out = str(tmp_path / "a.wav"), str(tmp_path / "a.npz")
+    assert main(["embed", name, "--checkpoint", str(folder), "--out", out]) == 0
+    ((*_, theirs),) = their_layers(model, folder, [wave_of(named([name])[0])])
+    with np.load(out, allow_pickle=False) as found:
+        np.testing.assert_allclose(found[name], theirs, atol=TOLERANCE)
 
 
 def unread(name):

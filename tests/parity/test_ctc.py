@@ -20,6 +20,7 @@ from jepa_speech.export.their_tokenizer import read_tokens, tokenizer_files  # n
 
 LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "E": 5, "T": 6, "'": 7, "S": 8, ".": 9}
 ENDING = {"a": 0, "b": 1, "|": 2, "[UNK]": 3, "[PAD]": 4, "ch": 5}  # the blank is not the first class
+ONE_BLOCK = {"num_hidden_layers": 1, "conv_depthwise_kernel_size": 5}
 NAMES = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")  # of WavLM's code
 
@@ -36,6 +37,10 @@ def waves():
         ("Wav2Vec2", {"vocab_size": 12}, LETTERS, {"do_lower_case": True}),
         ("Hubert", {"vocab_size": 6} | PRE_NORM, ENDING, NAMES),
         ("WavLM", {"vocab_size": 10}, LETTERS, {"clean_up_tokenization_spaces": True}),
+        ("UniSpeechSat", {"vocab_size": 10} | ONE_BLOCK, LETTERS, {}),
+        ("Data2VecAudio", {"vocab_size": 10, "num_conv_pos_embeddings": 2} | ONE_BLOCK, LETTERS, {}),
+        ("Wav2Vec2Conformer", {"vocab_size": 10, "position_embeddings_type": "rotary"} | ONE_BLOCK, LETTERS, {}),
+        ("Wav2Vec2Bert", {"vocab_size": 10} | ONE_BLOCK, LETTERS, {}),
     ],
 )
 def test_a_folder_is_transcribed_as_transformers_does(name, wiring, vocabulary, settings, tmp_path, capsys):
@@ -44,13 +49,16 @@ def test_a_folder_is_transcribed_as_transformers_does(name, wiring, vocabulary, 
     model = randomised(lambda: getattr(transformers, f"{name}ForCTC")(config))
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     tokenizer = transformers.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"), **settings)
-    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False)
-    processor = transformers.Wav2Vec2Processor(extractor, tokenizer)
-    inputs = processor(waves(), sampling_rate=16_000, return_tensors="pt").input_values
+    if name == "Wav2Vec2Bert":  # which takes filter banks
+        processor = transformers.Wav2Vec2BertProcessor(transformers.SeamlessM4TFeatureExtractor(), tokenizer)
+    else:
+        extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=False)
+        processor = transformers.Wav2Vec2Processor(extractor, tokenizer)
+    inputs = processor(waves(), sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():
-        model.lm_head.bias -= model(inputs[:1]).logits[0].mean(0)  # so that all classes occur,
+        model.lm_head.bias -= model(**inputs).logits[0].mean(0)  # so that all classes occur,
         model.lm_head.bias[vocabulary["|"]] += model.lm_head.weight.std()  # spaces most of all
-        texts = [processor.decode(row.argmax(-1)) for row in model(inputs).logits]
+        texts = [processor.decode(row.argmax(-1)) for row in model(**inputs).logits]
     assert len(set(texts[0])) > 4 and " " in texts[0]
     for part in (model, processor):
         part.save_pretrained(tmp_path / "hf")
@@ -63,10 +71,13 @@ def test_a_folder_is_transcribed_as_transformers_does(name, wiring, vocabulary, 
     assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 0
     assert main(["export", "hf", str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
     recogniser = transformers.pipeline("automatic-speech-recognition", str(tmp_path / "again"))
-    assert type(recogniser.model) is type(model)
+    kept = "Wav2Vec2" if name == "UniSpeechSat" else name  # the same encoder, which is written as wav2vec 2.0's
+    assert type(recogniser.model) is getattr(transformers, f"{kept}ForCTC")
     assert [recogniser(wave)["text"] for wave in waves()] == texts
     for key, tensor in model.state_dict().items():
-        assert torch.equal(tensor, recogniser.model.state_dict()[key]), key
+        if name == "Wav2Vec2Conformer" and ".pos_conv_embed." in key:
+            continue  # which its code never computes with
+        assert torch.equal(tensor, recogniser.model.state_dict()[key.replace("unispeech_sat.", "wav2vec2.")]), key
 
 
 def test_a_run_of_ours_is_transcribed_by_the_pipeline(tmp_path):
