@@ -84,6 +84,8 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
     if WEIGHT in others:
         width = config["encoder"]["width"]
         try:
+            if any(name.startswith("adapter.") for name in imported.not_taken):
+                raise UserError(f"{folder}: its CTC layer is on an adapter behind the encoder (add_adapter): not read")
             layer = read_ctc(folder, others, width, adapter)
         except UserError as error:
             config["imported"]["no_texts"] = str(error)

@@ -44,7 +44,13 @@ PUBLISHED = {
     "feat_extract_activation": Only(("gelu", "gelu_python"), CHOOSE.format("this activation")),
     "quantization_config": Only((None,), "save the weights as float32 without this key"),
 }
-ADAPTER = {"add_adapter": Only((False, None), "set it to false for the encoder without the adapter behind it")}
+ADAPTER = {
+    "add_adapter": Only(
+        (False, None),
+        "set it to false to read the encoder without the adapter, whose convolutions shorten its output; heads on the "
+        "adapter cannot be used",
+    )
+}
 BLOCK_ADAPTERS = "adapter_attn_dim"
 
 

@@ -163,6 +163,17 @@ def test_a_layer_without_a_usable_vocabulary_leaves_the_encoder(run, tmp_path, c
             model.check_writes()
 
 
+def test_a_layer_on_an_adapter_is_left_out(run, tmp_path):
+    """As after `add_adapter` was set to false: the layer has the encoder's width, and reads something else."""
+    folder = Path(shutil.copytree(run.parent / "hf", tmp_path / "hf"))
+    arrays = read_safetensors(folder / "model.safetensors")
+    adapter = {"wav2vec2.adapter.layers.0.conv.weight": np.zeros((32, 16, 3), np.float32)}
+    write_safetensors(folder / "model.safetensors", arrays | adapter, {"format": "pt"})
+    model = jepa_speech.load_pretrained(folder)
+    with pytest.raises(UserError, match=r"its CTC layer is on an adapter behind the encoder \(add_adapter\)"):
+        model.check_writes()
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_layer_is_read_with_and_without_a_bias(bias, run, tmp_path):
     folder = Path(shutil.copytree(run.parent / "hf", tmp_path / "hf"))

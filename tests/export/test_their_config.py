@@ -158,7 +158,7 @@ def test_another_value_that_cannot_be_is_named(kind, change, folders, monkeypatc
         ("wavlm", {"conv_kernel": [10, 3, 3, 3, 3, 3, 3]}, r"conv_kernel = \["),
         ("hubert", {"conv_dim": [8, 8, 8, 8, 8, 8, 16]}, "conv_dim"),
         ("hubert", {"conv_dim": [8] * 8, "conv_stride": [5] + [2] * 7}, "conv_stride"),
-        ("wav2vec2", {"add_adapter": True}, "add_adapter = True; only False or None can be read: set it to false for"),
+        ("wav2vec2", {"add_adapter": True}, "add_adapter = True; only False or None can be read: set it to false to"),
         ("data2vec-audio", {"add_adapter": True}, "add_adapter = True"),
         ("hubert", {"adapter_attn_dim": -16}, "adapter_attn_dim = -16"),
         ("wav2vec2", {"quantization_config": {"load_in_8bit": True}}, "quantization_config = .*save the weights as f"),

@@ -49,6 +49,32 @@ class Pair:
         return [x.numpy() for x in self.shown_layers(inputs)]
 
 
+def rows_of_the_last_entry() -> list[list[str]]:
+    """The rows of the docs' table of `hidden_states`, without our own model, which other tests compare."""
+    rows = pages.text("export.md").partition("| last entry of `hidden_states`")[2].splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[: rows.index("")]]
+    return [row for row in cells if "JepaSpeech" not in row[0]]
+
+
+def test_the_last_entry_of_hidden_states_is_what_the_docs_say():
+    """By class and wiring: the last hidden state, or what the closing layer norm makes it of."""
+    sizes, classes = TINY | {"num_hidden_layers": 1}, 0
+    for names, wiring, last, _ in rows_of_the_last_entry():
+        for name in names.replace("`", "").split(", "):
+            kind = getattr(transformers, name)
+            stable = {"do_stable_layer_norm": True} if "do_stable_layer_norm = true" in wiring else {}
+            model, classes = kind(kind.config_class(**sizes, **stable)).eval(), classes + 1
+            shape = (1, 8, 160) if "Bert" in name else (1, 2_000)
+            with torch.no_grad():
+                out = model(torch.randn(shape), output_hidden_states=True)
+                before, after = out.hidden_states[-1], out.last_hidden_state
+                if last != "`last_hidden_state`":
+                    assert last == "before the closing layer norm" and not torch.equal(before, after)
+                    before = model.encoder.layer_norm(before)
+            torch.testing.assert_close(before, after)
+    assert classes == 13
+
+
 @pytest.fixture(scope="module", params=ENCODERS)
 def pair(request, tmp_path_factory):
     return Pair(request.param, tmp_path_factory.mktemp("exported"))
