@@ -10,40 +10,13 @@ from tqdm import tqdm
 
 from jepa_speech.data.decoding import probe
 from jepa_speech.data.duplicates import listed_once
+from jepa_speech.data.fixes import FIXES
 from jepa_speech.data.inputs.passed_over import PassedOver
 from jepa_speech.data.lengths import Lengths, check_seconds
 from jepa_speech.data.manifest import Entry, entries, nothing_there
 from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.data.recording import compare_duration, recording, rejected_row
 from jepa_speech.errors import one_line
-
-FIXES = {
-    "bad_json": "write one JSON object per line",
-    "not_an_object": "write one JSON object per line",
-    "no_audio_path": "name the file",
-    "bad_duration": "give a positive number, or leave it out",
-    "bad_segment": "correct its times",
-    "bad_row": "write one row per recording, with a field for each column",
-    "bad_label": "correct the label, or take it out",
-    "outside_root": "pass --root DIR with a folder that holds it too",
-    "refused": "write plain audio files and list those",
-    "missing": "correct the path, or take the line out",
-    "not_a_file": "name a file",
-    "duplicate": "take the second one out",
-    "unreadable": "convert it to FLAC or WAV, and see that it may be read",
-    "truncated": "copy it again from its source",
-    "bad_length": "write it anew with a right header",
-    "damaged": "copy it again from its source",
-    "changed": "wait until nobody writes to it",
-    "empty": "take it out",
-    "too_short": "take it out",
-    "too_long": "split it, or list segments of it",
-    "bad_rate": "write it anew with a right header",
-    "bad_channel": "correct the channel's number, which counts from 0",
-    "not_finite": "write it anew without NaN and infinity",
-    "duration_mismatch": "correct the manifest, or copy the file again",
-}
-
 
 LISTED = 10_000  # rejects that a check lists; more are only counted
 

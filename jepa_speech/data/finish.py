@@ -12,6 +12,7 @@ from jepa_speech import ownership
 from jepa_speech.data.checksums import DIGEST_BYTES, file_crc, fingerprint, sealed
 from jepa_speech.data.chunks import sidecar
 from jepa_speech.data.decoder import VERSION
+from jepa_speech.data.fixes import FIXES
 from jepa_speech.data.index_files import Index, index_writer, written_index
 from jepa_speech.data.store import shard_path
 from jepa_speech.data.store_info import FILES, FORMAT, INDEX
@@ -55,13 +56,13 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
     passed_over = plan.get("passed_over", {})  # missing in plans of earlier versions
     if not number or bad > max_reject_fraction * read:
         first = first_bad or first
-        remedy = "mend the inputs" + (" or raise --max-reject-fraction" if number else "")
+        others = "; or accept them with a larger --max-reject-fraction" if number else ""
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()
         raise UserError(
             f"{bad if number else count} of {counted(read, 'recording')} rejected "
-            f"(first: {where}, {first['reason']}: {first['detail']}); "
-            f"see {store / 'rejects.jsonl'}, then {remedy}",
+            f"(first: {where}, {first['reason']}: {first['detail']}; {FIXES[first['reason']]}); "
+            f"{store / 'rejects.jsonl'} lists all{others}",
             {"store": str(store), "read": read, "rejected": count, "reasons": dict(rejects), "whole": False}
             | {"passed_over": passed_over},
         )

@@ -54,8 +54,10 @@ def entries(
 def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError:
     """Returns the error for inputs without any recording, with what was left out of them."""
     there = "".join(f"; {line}" for line in sentences(passed.found))
+    walked = {_kind(Path(name).absolute()) for name in inputs} & {folder, tar}
+    looked = f"looked for {' '.join(SUFFIXES)}" if walked else "no row names one"
     return UserError(
-        f"{', '.join(map(str, inputs))}: no recordings there (looked for {' '.join(SUFFIXES)}){there}",
+        f"{', '.join(map(str, inputs))}: no recordings there ({looked}){there}",
         {"read": 0, "passed_over": passed.found},
     )
 

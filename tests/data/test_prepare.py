@@ -1,5 +1,6 @@
 """Making a store: the same for any workers and codec, and what is refused or rejected."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from folders import contents
 from tones import tone, write_tones
 
 from jepa_speech.data import prepare as module
+from jepa_speech.data.checking import check
+from jepa_speech.data.fixes import FIXES
 from jepa_speech.data.prepare import prepare
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
@@ -96,6 +99,11 @@ def test_nothing_to_store(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no recordings there \(looked for .wav"):
         prepare([tmp_path / "empty"], tmp_path / "store", workers=1)
+    for name in ("rows.jsonl", "table.csv", "cuts.jsonl.gz"):
+        contents = b"" if name.endswith("jsonl") else b"path,text\n"
+        (tmp_path / name).write_bytes(gzip.compress(b"\n") if name.endswith("gz") else contents)
+        with pytest.raises(UserError, match=rf"{name}: no recordings there \(no row names one\)$"):
+            prepare([tmp_path / name], tmp_path / "store", workers=1)
     with pytest.raises(UserError, match=r"none: no such folder"):
         prepare([tmp_path / "none"], tmp_path / "store", workers=1)
     assert not (tmp_path / "store").exists()
@@ -136,9 +144,20 @@ def test_rejects_are_counted_named_and_bounded(tones, tmp_path, small_chunks):
 def test_a_store_of_rejects_only_is_no_store(tmp_path):
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "x.wav").write_bytes(b"")
-    with pytest.raises(UserError, match=r"1 of 1 .* mend the inputs$"):
+    with pytest.raises(UserError, match=r"1 of 1 .*rejects.jsonl lists all$"):
         prepare([tmp_path / "audio"], tmp_path / "store", workers=1, max_reject_fraction=1.0)
     assert not (tmp_path / "store" / "store.json").exists()
+
+
+@pytest.mark.parametrize("named", ["/etc/hostname", "none.wav", "", "clip.m4a", "short.wav"])
+def test_the_first_reject_comes_with_what_mends_it(named, tmp_path):
+    (tmp_path / "clip.m4a").write_bytes(b"\0\0\0 ftypM4A " + bytes(64))
+    soundfile.write(tmp_path / "short.wav", np.zeros(9, np.float32), 16000)
+    (tmp_path / "m.jsonl").write_text(json.dumps({"path": named}))
+    (row,) = check([tmp_path / "m.jsonl"])["rejects"]
+    with pytest.raises(UserError) as error:
+        prepare([tmp_path / "m.jsonl"], tmp_path / "store", workers=1)
+    assert f"{row['detail']}; {FIXES[row['reason']]}); " in str(error.value)
 
 
 @pytest.mark.parametrize("change", ["inputs", "codec", "fewer files"])

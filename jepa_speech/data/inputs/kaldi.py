@@ -97,7 +97,8 @@ def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str
 
 def _file(entry: Entry, place: str, base: Path, bounds: Bounds) -> Entry:
     if place.endswith("|") or place.startswith("|"):
-        return entry.refused("refused", f"a command ({place[:60]}): none is ever run; write its output to files first")
+        advice = "if it only decodes one file, write that file's path in its place"
+        return entry.refused("refused", f"a command ({place[:60]}): none is ever run; {advice}")
     if ARK.match(place) or place == "-":
         return entry.refused("refused", f"{place}: only plain paths are read; extract its audio to files first")
     if not place:

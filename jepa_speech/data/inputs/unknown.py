@@ -10,7 +10,7 @@ KNOWN = (
     "SpeechBrain, WeNet's data.list, fairseq's .tsv, tar, parquet, a Kaldi or ESPnet directory, a folder of recordings"
 )
 MAGIC = {
-    b"PK\x03\x04": "a ZIP archive: unpack it, and name the folder",
+    b"PK\x03\x04": "a ZIP archive: unpack it, and name the folder (of a spreadsheet: save it as CSV)",
     b"ARROW1": "an Arrow file: write it as parquet",
     b"\x28\xb5\x2f\xfd": "packed by zstd: unpack it",
     b"BZh": "packed by bzip2: unpack it",
@@ -19,6 +19,7 @@ MAGIC = {
     b"NIST_1A": "a recording (NIST SPHERE)",
     b"SQLite format 3": "a database of SQLite: write its rows as JSON lines",
 }
+CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")  # bytes that no text has
 SHOWN = 60  # characters
 AUDIO = (b".wav", b".flac", b".mp3", b".ogg", b".opus")
 
@@ -29,10 +30,12 @@ def looks_like(head: bytes) -> str:
         if head.startswith(magic):
             return words
     if b"\0" in head:
-        return f"a binary file that begins with 0x{head[:4].hex()}"
+        return _binary(head)
     lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
     if not lines or any(map(_is_object, lines)):
         return ""
+    if CONTROL.search(head):
+        return _binary(head)
     first, second = [*lines, b""][:2]
     if first.startswith(b"["):
         return "a JSON array of other values than objects: write one object per recording"
@@ -49,9 +52,13 @@ def looks_like(head: bytes) -> str:
             fields = ", ".join(field.strip() for field in shown.split(separator))
             return (
                 f"a table separated by {name} whose first line names no column of paths (path, file_name, wav, ...): "
-                f"{_short(fields)}"
+                f"{_short(fields)}; put a first line there that names the columns, such as audio_path{separator}text"
             )
     return f"text that begins with {_short(shown)}"
+
+
+def _binary(head: bytes) -> str:
+    return f"a binary file that begins with 0x{head[:4].hex()}"
 
 
 def _is_object(line: bytes) -> bool:

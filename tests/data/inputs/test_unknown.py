@@ -14,6 +14,10 @@ from jepa_speech.errors import UserError
 UNKNOWN = {
     "train.tsv": ("client_id\tclip\tsentence\nab\tcommon_voice_en_1.mp3\tHello\n", "tabs whose first line names no "),
     "train.csv": ("ID,duration,speech,spk_id,wrd\na,1.0,a.wav,s,HELLO\n", "commas whose first line names no column"),
+    "filelist.txt": (
+        "a.wav|hello\nb.wav|you\n",
+        "put a first line there that names the columns, such as audio_path|text",
+    ),
     "metadata.csv": (
         "LJ001-0001|Printing|printing\nLJ001-0002|in|in\n",
         "bars whose first line names no column of paths (path, file_name, wav, ...): LJ001-0001, Printing",
@@ -30,6 +34,7 @@ UNKNOWN = {
     "meta.yaml": ("- audio: a.wav\n  text: x\n", "text that begins with - audio: a.wav"),
     "page.html": ("<!DOCTYPE html>\n<html>\n", "text that begins with <!DOCTYPE html>"),
     "log.txt": ("é" * 3000, "text that begins with ééé"),
+    "x.pkl": ("\x04\x05 and text\n", "a binary file that begins with 0x04052061"),
     "x.npy": ("\x93NUMPY\0\1", "a binary file that begins with 0xc2934e55"),
 }
 
