@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import shlex
 import signal
 import subprocess
@@ -12,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech import checked
+from jepa_speech.data.inputs.folder import MANIFESTS, is_hidden
 from jepa_speech.data.manifest import entries
 from jepa_speech.errors import Interrupted, UserError
 from jepa_speech.files import read_json, read_object, write_json
 from jepa_speech.ownership import claim, mark
+from jepa_speech.probe.splits import NAMES
 
+KALDI = "wav.scp"  # names the recordings of its folder
+LISTS = (KALDI, *MANIFESTS, ".json", ".list", ".tar", ".parquet")
+SPLIT = re.compile(rf"(?:.*\.)?(?:{'|'.join(NAMES.values())})")
 Results = dict[str, Any]
 
 
@@ -96,12 +103,36 @@ def state(files: Iterable[Path]) -> list[list[Any]]:
 
 
 def files_of(paths: Iterable[Path], root: str | None = None) -> Iterator[Path]:
-    """The files of paths, those directly in a folder, and the recordings that manifests among them name."""
+    """The files of paths, those directly in a folder or in folders of its splits, and the recordings of manifests."""
     for path in paths:
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.is_file() and not file.name.startswith("."):
-                yield file
-                yield from recordings_of(file, root)
+        for file in with_splits(path) if path.is_dir() else [path]:
+            yield file
+            if file == path or file.name.lower().endswith(LISTS):
+                yield from recordings_of(file.parent if file.name == KALDI else file, root)
+
+
+def with_splits(folder: Path) -> Iterator[Path]:
+    """Yields the files directly in a folder, and all in the folders of splits in it, or in its folder `data`."""
+    for path in sorted(path for path in folder.iterdir() if not is_hidden(path.name)):
+        if path.is_file():
+            yield path
+        elif path.is_dir() and SPLIT.fullmatch(path.name):
+            yield from below(path)
+        elif path.is_dir() and path.name == "data":
+            yield from with_splits(path)
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Yields the files in a folder and below it. Links to folders are followed, each folder once."""
+    visited = set()
+    for inner, folders, names in os.walk(folder, followlinks=True):
+        place = Path(inner).stat()
+        if (place.st_dev, place.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((place.st_dev, place.st_ino))
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from (path for name in names if not is_hidden(name) and (path := Path(inner, name)).is_file())
 
 
 def recordings_of(manifest: Path, root: str | None = None) -> Iterator[Path]:

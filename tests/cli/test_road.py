@@ -9,6 +9,12 @@ from jepa_speech.cli.road import Road
 from jepa_speech.errors import UserError
 
 
+def put(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return {}
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with data (a manifest and its recording), and a verb that writes DIR/out from it."""
@@ -16,6 +22,12 @@ def place(tmp_path, monkeypatch):
     data.mkdir()
     (data / "a.wav").write_text("audio")
     (data / "in.manifest.jsonl").write_text(json.dumps({"audio_path": "a.wav"}) + "\nno json\n" + "[" * 100_000 + "\n")
+
+    for name in ("data/train/b.wav", "data/train/metadata.csv", "corpus/c.wav", "elsewhere/d.wav"):
+        put(tmp_path / name, "audio")
+    put(data / "dev" / "wav.scp", "c c.wav\n")  # whose recordings are below the root
+    (data / "test").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
 
     def execute(command, results):
         if command[0] == "second":
@@ -29,7 +41,7 @@ def place(tmp_path, monkeypatch):
 
 def go(place, *more, after=(), **options):
     """Two steps; returns the road."""
-    way = Road(place / "work", after)
+    way = Road(place / "work", after, str(place / "corpus"))
     way.go("first", *more, reads=[place / "data"], makes=lambda results: [place / "out"], **options)
     way.go("second", makes=lambda results: [])
     return way
@@ -42,6 +54,12 @@ CHANGES = {
     "input": lambda place: (place / "data" / "in.manifest.jsonl").write_text("{}\n") and {},
     "new input": lambda place: (place / "data" / "other.jsonl").write_text("{}\n") and {},
     "recording": lambda place: (place / "data" / "a.wav").write_text("other audio") and {},
+    "recording of a split's folder": lambda place: put(place / "data" / "train" / "b.wav", "other audio"),
+    "metadata of a split's folder": lambda place: put(place / "data" / "train" / "metadata.csv", "file_name\n"),
+    "recording of a recipe": lambda place: put(place / "corpus" / "c.wav", "other audio"),
+    "member of a link's folder": lambda place: put(place / "elsewhere" / "d.wav", "other audio"),
+    "other folder": lambda place: put(place / "data" / "runs" / "x.json", "{}"),
+    "hidden": lambda place: put(place / "data" / ".cache" / "x.json", "{}"),
     "output gone": lambda place: (place / "out").unlink() or {},
     "output changed": lambda place: (place / "out").write_text("x") and {},
 }
@@ -55,8 +73,8 @@ def test_a_step_is_done_again_where_anything_changed(place, change, capsys):
     options = CHANGES[change](place)
     before = capsys.readouterr().out.count("done before")
     again = go(place, *options.pop("more", ()), **options)
-    assert (before, again.changed) == (2, change != "nothing")
-    assert capsys.readouterr().out.count("done before") == (2 if change == "nothing" else 0)
+    assert (before, again.changed) == (2, change not in ("nothing", "hidden", "other folder"))
+    assert capsys.readouterr().out.count("done before") == (0 if again.changed else 2)
 
 
 def test_a_step_that_does_not_say_what_it_makes_is_always_run_and_counts_as_done_if_it_finds_the_same(place, capsys):
