@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from tones import write_tones
+from writers import tar_of
 
 from jepa_speech.cli import road
 from jepa_speech.cli.road import Road
@@ -63,6 +65,13 @@ CHANGES = {
     "output gone": lambda place: (place / "out").unlink() or {},
     "output changed": lambda place: (place / "out").write_text("x") and {},
 }
+
+
+def test_the_members_of_an_archive_are_not_listed_one_by_one(tmp_path):
+    """It may have a million, all of one size and time: its own."""
+    wav = write_tones(tmp_path, 1)[0].read_bytes()
+    archive = tar_of(tmp_path / "x.tar", {f"{i}.wav": wav for i in range(3)})
+    assert list(road.files_of([archive])) == [archive]
 
 
 @pytest.mark.parametrize("change", CHANGES)
