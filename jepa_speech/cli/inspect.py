@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jepa_speech.cli.prepare import print_figures
+from jepa_speech.cli.prepare import in_words, print_figures
 from jepa_speech.cli.recognised import other_than_a_store
 from jepa_speech.data.inputs.passed_over import sentences
 from jepa_speech.data.inspection import describe, verify
@@ -129,7 +129,8 @@ def _print(found: dict[str, Any]) -> None:
         "rejected": f"{found['rejected']} {_counts(found['reasons'])}",
         "left out": "\n             ".join(sentences(found["passed_over"])),
         "duplicates": f"{found['duplicates']} with the same samples as another",
-        "labels": ", ".join(found["labels"]) or "none",
+        "labels": in_words(found["fields"]),
+        "label sets": ", ".join(found["labels"]) or "none",
         "decoder": f"{found['decoder']}" + (f": {_outdated(found)}" if found["outdated"] else ""),
         "fingerprint": found["fingerprint"],
     }

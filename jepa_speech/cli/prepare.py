@@ -9,12 +9,16 @@ from jepa_speech.data.audio import CODECS
 from jepa_speech.data.checking import check
 from jepa_speech.data.chunks import SHARD_MB
 from jepa_speech.data.inputs.passed_over import sentences
+from jepa_speech.data.inspection import fields_of
 from jepa_speech.data.prepare import prepare
+from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.files import printable
 from jepa_speech.wording import counted, duration
 
 HELP = "turn folders, manifests and archives of recordings into a store"
 EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
+SHOWN = 12  # names of labels printed; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +97,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         done = f"part {results['part']} is written: {held}"
         print(f"{results['store']}: {done}; once all are, run `jepa-speech inspect {results['store']} --merge`")
         return results
+    results["fields"] = fields_of(Store(results["store"]))
     print_figures(results)
+    print(f"labels: {in_words(results['fields'])}")
     return results
 
 
@@ -109,6 +115,13 @@ def check_only(args: argparse.Namespace) -> dict[str, Any]:
     if results["first_bad"]:
         raise UserError(results["first_bad"], results)
     return results
+
+
+def in_words(fields: dict[str, int]) -> str:
+    """Returns how many recordings have each of the first labels, or "none"."""
+    shown = [f"{printable(name)} {count}" for name, count in list(fields.items())[:SHOWN]]
+    more = [f"and {len(fields) - SHOWN} more"] if len(fields) > SHOWN else []
+    return ", ".join(shown + more) or "none"
 
 
 def print_figures(results: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from jepa_speech import checked
 from jepa_speech.data.checksums import content_hash, file_crc
 from jepa_speech.data.feature_means import load_means, means_path
+from jepa_speech.data.inputs.entry import NAMES, STORE_KEYS
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.data.parallel import cores
 from jepa_speech.data.store import Store, shard_path
@@ -29,11 +30,12 @@ def describe(store: Store) -> dict[str, Any]:
     counts, _ = np.histogram(seconds, EDGES)
     sums, _ = np.histogram(seconds, EDGES, weights=seconds)
     sizes = store.info["shard_bytes"]
-    suffixes, rates = Counter(), Counter()
-    for row in tqdm(store.records(), "read", len(store), unit=" rows", disable=None, mininterval=0.5, leave=False):
+    suffixes, rates, fields = Counter(), Counter(), Counter()
+    for row in _rows(store):
         suffixes[Path(row["source"]).suffix.lower() or "none"] += 1
         if "rate" in row:
             rates[str(row["rate"])] += 1
+        fields.update(row.keys() - STORE_KEYS)
     return {
         "store": str(store.path),
         "records": len(store),
@@ -59,12 +61,29 @@ def describe(store: Store) -> dict[str, Any]:
         "suffixes": dict(suffixes.most_common()),
         "rates": dict(rates.most_common()),
         "sources": store.sources,
+        "fields": _sorted(fields),
         "duplicates": store.info["duplicates"],
         "rejected": store.info["rejected"],
         "passed_over": store.info.get("passed_over", {}),
         "reasons": dict(Counter(row["reason"] for row in store.rejects()).most_common()),
         "labels": sorted(meta.parent.name for meta in (store.path / "labels").glob("[!.]*/meta.json")),
     }
+
+
+def fields_of(store: Store) -> dict[str, int]:
+    """Returns how many recordings have each label (text, speaker, ...), the most frequent first."""
+    fields = Counter()
+    for row in _rows(store):
+        fields.update(row.keys() - STORE_KEYS)
+    return _sorted(fields)
+
+
+def _rows(store: Store) -> Iterator[dict[str, Any]]:
+    return tqdm(store.records(), "read", len(store), unit=" rows", disable=None, mininterval=0.5, leave=False)
+
+
+def _sorted(fields: Counter) -> dict[str, int]:
+    return dict(sorted(fields.items(), key=lambda item: (-item[1], item[0] not in NAMES, item[0])))
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float]:

@@ -41,6 +41,7 @@ def test_a_store_is_shown_and_verified(place, capsys):
         ".wav 6",
         "duplicates   1",
         "labels       none",
+        "label sets   none",
         "sound:",
     ):
         assert piece in out, piece
