@@ -9,6 +9,7 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.objectives.gmm_jepa import GmmJepa
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe.analysis import Subject, anchor_posteriors
 
@@ -38,26 +39,26 @@ def wired(model: Pretrained, anchor: Anchor | None, seed: int) -> Subject:
     def masked(wave: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         return model.masked_cluster_probs(wave, SAMPLE_RATE, APART * seed + number)
 
-    hides = model.has_clusters and model.objective.mask.fill != "random"
+    head = model.cluster_head
     return Subject(
         represent=lambda wave: model.represent(wave, SAMPLE_RATE).layers,
-        model=(lambda wave: model.cluster_probs(wave, SAMPLE_RATE)) if model.has_clusters else None,
+        model=(lambda wave: model.cluster_probs(wave, SAMPLE_RATE)) if head else None,
         targets=anchor_posteriors(anchor) if anchor is not None else None,
-        masked=masked if hides else None,
+        masked=masked if head and head.mask.fill != "random" else None,
         frame_rate=model.objective.frame_rate,
     )
 
 
 def missing(model: Pretrained) -> list[str]:
     """What the model's own figures lack or mean otherwise, a line each."""
-    config = model.config
-    if not model.has_clusters:
-        without = "without an anchor" if hasattr(model.objective, "targets") else "which has none"
+    config, head = model.config, model.cluster_head
+    if head is None:
+        without = "without an anchor" if isinstance(model.objective, GmmJepa) else "which has none"
         trained = f"trained by {config['objective']['name']}, {without}"
         why = "only its encoder was imported" if "imported" in config else trained
         return [f"no head over an anchor's clusters ({why}): its own cluster figures are –"]
-    if model.objective.mask.fill == "random":
+    if head.mask.fill == "random":
         return ["mask.fill = random: what stands at hidden frames is drawn only in training; their figures are –"]
-    if model.objective.mask.site == "pre_predictor":
+    if head.mask.site == "pre_predictor":
         return ["mask.site = pre_predictor: nothing is hidden from its head, so hidden frames are as easy as visible"]
     return []

@@ -18,6 +18,7 @@ from jepa_speech.data.plan import DataConfig, Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.objectives.contract import HasTexts
 from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.wording import counted
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """One epoch over the store, with the masks of training and its last schedules."""
     model = load_pretrained(options.checkpoint, options.step)
-    if "data" not in model.config and hasattr(model.objective, "emissions"):
+    if "data" not in model.config and isinstance(model.objective, HasTexts):
         raise UserError(
             f"{options.checkpoint}: an imported model, which has no config section data; score its texts with "
             f"`jepa-speech transcribe {options.checkpoint} --manifest FILE`"

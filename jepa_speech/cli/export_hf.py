@@ -9,6 +9,7 @@ from jepa_speech.export.ctc_layer import CtcLayer, with_ctc
 from jepa_speech.export.hf_folder import to_huggingface, write_folder
 from jepa_speech.export.model_card import model_card
 from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.objectives.contract import HasTexts
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -22,7 +23,7 @@ EXAMPLE = "jepa-speech export hf runs/hubert --out hubert-mine"
 def run(options: argparse.Namespace) -> dict[str, Any]:
     model = load_pretrained(options.checkpoint, options.step)
     exported = to_huggingface(model.config, model.params["encoder"])
-    if hasattr(model.objective, "emissions"):
+    if isinstance(model.objective, HasTexts):
         exported = with_ctc(exported, CtcLayer(model.params["head"], model.objective.vocabulary))
     files = write_folder(options.out, exported, model_card(options.checkpoint, model.config, model.step, exported))
     results = {

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -89,7 +89,7 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
             f"{grid.FRAME_RATE:g} Hz"
         )
     fingerprint = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
-    single = replace(model, objective=OneLayer(model.objective, layer))
+    single = replace(model, objective=cast(Objective, OneLayer(model.objective, layer)))
 
     def of(wave: np.ndarray) -> np.ndarray:
         return single.represent(wave, grid.SAMPLE_RATE).layers[0]

@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     listed, names, rows = recordings(options)
     before = written(Path(options.out)) if options.out else []
     model = load_pretrained(options.checkpoint, options.step, best=True)
-    model.check_writes()
-    search = WordBeam(beam, model.objective.vocabulary) if beam else None
+    vocabulary = model.writer.vocabulary
+    search = WordBeam(beam, vocabulary) if beam else None
     newest = ", the newest" if options.step in (None, "latest") else ""
     which = f", the best in {model.best}" if model.best else newest
     print(f"{options.checkpoint}: step {model.step}{which}", file=sys.stderr)  # texts alone go to stdout

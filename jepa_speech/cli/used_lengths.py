@@ -1,24 +1,27 @@
 """Which lengths of recordings a run trains on and is evaluated on: the config's, and what its objective needs."""
 
 from bisect import bisect_left
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jepa_speech.data.lengths import Lengths
 from jepa_speech.data.plan import DataConfig, bucket_lengths
 from jepa_speech.errors import UsageError
 
+if TYPE_CHECKING:
+    from jepa_speech.objectives.contract import Objective
 
-def training_lengths(objective: Any, data: DataConfig) -> Lengths:
+
+def training_lengths(objective: "Objective", data: DataConfig) -> Lengths:
     """Raises UsageError if the objective cannot be trained even on the longest crops."""
     return data.lengths(shortest_clip(objective, int(bucket_lengths(data.buckets)[-1])))
 
 
-def heldout_lengths(objective: Any, data: DataConfig) -> Lengths:
+def heldout_lengths(objective: "Objective", data: DataConfig) -> Lengths:
     """As in training, but whatever the encoder takes is evaluated: masks are defined for every length."""
     return data.lengths(objective.min_samples)
 
 
-def shortest_clip(objective: Any, longest: int) -> int:
+def shortest_clip(objective: "Objective", longest: int) -> int:
     """Returns the fewest samples of a clip on which the objective trains, if crops have up to `longest` samples.
 
     Raises UsageError (of `objective.check`) if `longest` samples are too few.

@@ -123,7 +123,7 @@ def check_only(encoder: Wav2Vec2Config, only: Mapping[str, Any], model: str, giv
 
 def their_config(kind: str, encoder: Any) -> dict[str, Any]:
     """What transformers' config.json says of an encoder, a typed config section, of model type `kind`."""
-    theirs = {"architectures": [FAMILIES[kind].architecture], "model_type": kind, "dtype": "float32"}
+    theirs: dict[str, Any] = {"architectures": [FAMILIES[kind].architecture], "model_type": kind, "dtype": "float32"}
     theirs |= {name: getattr(encoder, ours) for ours, name, _ in FAMILIES[kind].keys}
     if kind == "wav2vec2-conformer":
         return theirs | their_conformers.conformer_config(encoder)

@@ -18,7 +18,7 @@ from jepa_speech.export.families import FAMILIES, OWN
 from jepa_speech.export.huggingface import Imported, from_huggingface, split
 from jepa_speech.export.their_weights import read_folder
 from jepa_speech.objectives import build
-from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.objectives.contract import HasTeacher, Objective, Tree
 from jepa_speech.wording import counted
 
 CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published files leave the head out
@@ -109,7 +109,7 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
     kind = theirs["model_type"]
     family = FAMILIES[kind]
     section, name = family.section(theirs), family.objective
-    config = {
+    config: dict[str, Any] = {
         "imported": {"folder": str(folder), "model_type": kind},
         "seed": 0,
         "encoder": section,
@@ -166,7 +166,10 @@ def with_imported(objective: Objective, imported: Imported, folder: str | Path) 
     params = taken | fresh
     if shapes(params) != shapes(wanted):
         raise UserError(f"{folder}: its heads are not of the sizes that its config.json tells")
-    return params, slow | ({"teacher": objective.teacher(params)} if "teacher" in wanted_slow else {})
+    if "teacher" not in wanted_slow:
+        return params, slow
+    assert isinstance(objective, HasTeacher)
+    return params, slow | {"teacher": objective.teacher(params)}
 
 
 def shapes(tree: Tree) -> Tree:

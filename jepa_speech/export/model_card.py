@@ -165,8 +165,8 @@ def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[li
     if first := config.get("init_from"):
         rows.append(["started from", Path(first).name])
     if imported := config.get("imported"):
-        folder, kind = Path(imported.get("folder", "")).name, imported.get("model_type", "unknown")
-        rows.append(["imported from", f"{folder}, a {kind} checkpoint"])
+        name, kind = Path(imported.get("folder", "")).name, imported.get("model_type", "unknown")
+        rows.append(["imported from", f"{name}, a {kind} checkpoint"])
     return rows
 
 

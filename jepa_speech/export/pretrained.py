@@ -19,7 +19,7 @@ from jepa_speech.export.imported import imported_model
 from jepa_speech.export.windows import layers_of
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
-from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.objectives.contract import HasClusters, HasTexts, Objective, Tree
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.train.checkpoint import arranged, read_weights
 from jepa_speech.train.compiled import compiler_options
@@ -67,9 +67,12 @@ class Pretrained:
     best: str = ""
 
     @property
-    def has_clusters(self) -> bool:
-        """Whether a cluster head was trained: not without an anchor, nor where the encoder alone was imported."""
-        return "head" in self.params and hasattr(self.objective, "clusters") and "imported" not in self.config
+    def cluster_head(self) -> HasClusters | None:
+        """The objective, where a head over an anchor's clusters was trained: not without an anchor, nor where the
+        encoder alone was imported.
+        """
+        trained = "head" in self.params and "imported" not in self.config
+        return self.objective if trained and isinstance(self.objective, HasClusters) else None
 
     def represent(self, wave: np.ndarray, sample_rate: int) -> Representation:
         """The layers of one recording of any level, (S,) samples.
@@ -112,7 +115,7 @@ class Pretrained:
         Spans are drawn from `seed` by the run's own mask config; nothing else of training's randomness is on.
         Raises UsageError where noise stands at hidden frames (`mask.fill = random`), which only training draws.
         """
-        if self.objective.mask.fill == "random":
+        if self._heads.mask.fill == "random":
             raise UsageError("mask.fill = random: what stands at hidden frames is drawn only in training")
         function = partial(self._masked_clusters, jax.random.key(seed))
         probs, hidden = self._layers(function, [self._checked(wave, sample_rate)])[0]
@@ -126,22 +129,23 @@ class Pretrained:
 
         Raises UserError where the run was not fine-tuned to write.
         """
-        self.check_writes()
+        decode = search or self.writer.vocabulary.greedy
         emissions = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0]  # (T, V)
-        decode = search or self.objective.vocabulary.greedy
         return decode(emissions)
 
-    def check_writes(self) -> None:
-        """Raises UserError where the run was not fine-tuned to write."""
-        if not hasattr(self.objective, "emissions"):
-            if why := self.config.get("imported", {}).get("no_texts"):
-                raise UserError(why)
-            name = self.config["objective"]["name"]
-            raise UserError(f"a run of the objective {name} writes no texts: fine-tune it with configs/finetune_ctc.py")
+    @property
+    def writer(self) -> HasTexts:
+        """The objective, if it writes texts. Raises UserError where the run was not fine-tuned to write."""
+        if isinstance(self.objective, HasTexts):
+            return self.objective
+        if why := self.config.get("imported", {}).get("no_texts"):
+            raise UserError(why)
+        name = self.config["objective"]["name"]
+        raise UserError(f"a run of the objective {name} writes no texts: fine-tune it with configs/finetune_ctc.py")
 
     @cached_property
     def _emissions(self) -> Any:
-        return jax.jit(self.objective.emissions, compiler_options=compiler_options())
+        return jax.jit(self.writer.emissions, compiler_options=compiler_options())
 
     @cached_property
     def _represent(self) -> Any:
@@ -149,15 +153,22 @@ class Pretrained:
 
     @cached_property
     def _clusters(self) -> Any:
-        return jax.jit(self.objective.clusters, compiler_options=compiler_options())
+        return jax.jit(self._heads.clusters, compiler_options=compiler_options())
+
+    @property
+    def _heads(self) -> HasClusters:
+        """The objective, if it has heads over clusters or codes, trained or not."""
+        if isinstance(self.objective, HasClusters):
+            return self.objective
+        raise UserError(f"a run of the objective {self.config['objective']['name']} has no head over clusters")
 
     @cached_property
     def _masked_clusters(self) -> Any:
         @jax.jit
         def run(key: jax.Array, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
-            frames = self.objective.system.frames
-            mask = self.objective.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
-            found, frame_lengths = self.objective.clusters(params, slow, wave, lengths, mask)
+            frames = self._heads.system.frames
+            mask = self._heads.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
+            found, frame_lengths = self._heads.clusters(params, slow, wave, lengths, mask)
             return [*found, mask], frame_lengths
 
         return run
@@ -245,7 +256,8 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     params, slow = arranged(saved, like, str(folder))
     judged = (figure or HELDOUT) if step == "best" else ""
-    return Pretrained(config, objective, *jax.tree.map(jnp.asarray, (params, slow)), number, judged)
+    params, slow = jax.tree.map(jnp.asarray, (params, slow))
+    return Pretrained(config, objective, params, slow, number, judged)
 
 
 def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], path: Path) -> None:
@@ -281,4 +293,5 @@ def untrained(config: Mapping[str, Any], seed: int) -> Pretrained:
     """The same architecture as it was before its first step, from another seed."""
     objective = build(config)
     with drawn_by_kernel(wanted=jax.default_backend() == "gpu"):
-        return Pretrained(config, objective, *jax.jit(objective.init)(jax.random.PRNGKey(seed)), 0)
+        params, slow = jax.jit(objective.init)(jax.random.PRNGKey(seed))
+    return Pretrained(config, objective, params, slow, 0)

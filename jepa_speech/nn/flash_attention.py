@@ -65,11 +65,10 @@ def attend(
     # What has no channels is filled up to whole tiles; every block of an encoder does it to the same bias: XLA once.
     more, kept = (0, -frames % TILE), (0, 0)
     draws = jnp.pad(draws[0], (kept, kept, more)), jnp.pad(draws[1], (kept, more))
-    biases: tuple[jax.Array, ...] = ()
-    if bias is not None:
-        assert gate is not None  # both or neither
-        biases = jnp.pad(bias, (kept, more, more)), jnp.pad(gate, (kept, kept, more))
-    return _attend(options, query, key, value, lengths, *draws, *biases)
+    padded = (
+        () if bias is None or gate is None else (jnp.pad(bias, (kept, more, more)), jnp.pad(gate, (kept, kept, more)))
+    )
+    return _attend(options, query, key, value, lengths, *draws, *padded)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -130,6 +130,7 @@ def _tile(elements: int, channels: int, options: Options) -> int:
 
 
 def _outputs_kernel(x_ref: Any, scale_ref: Any, bias_ref: Any, out_ref: Any, *, options: Options) -> None:
+    assert options.samples is not None
     count, channel = _tile(OUT, x_ref.shape[1], options), _channel(x_ref)
     frame = (pl.program_id(1) * count + jnp.arange(count))[:, None]
     scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
@@ -145,6 +146,8 @@ def _outputs_kernel(x_ref: Any, scale_ref: Any, bias_ref: Any, out_ref: Any, *, 
 
 def _gradients_kernel(*refs: Any, options: Options, turns: int) -> None:
     x_ref, scale_ref, bias_ref, g_ref, dx_ref, dscale_ref, dbias_ref = refs
+    samples = options.samples
+    assert samples is not None
     first, channel = pl.program_id(1) * turns, _channel(x_ref)
     count = _tile(BACK, x_ref.shape[1], options)
     scale, bias = _load(scale_ref, (channel,)), _load(bias_ref, (channel,))
@@ -156,7 +159,7 @@ def _gradients_kernel(*refs: Any, options: Options, turns: int) -> None:
             sample, dy = frame * options.stride + part, jnp.zeros((count, channel.shape[1]), jnp.float32)
             for i, window, there in _windows_of(frame, part, frames_of(options), options):
                 dy += _load(g_ref, (window, i, channel), there)
-            x = _load(x_ref, (sample, channel), sample < options.samples)
+            x = _load(x_ref, (sample, channel), sample < samples)
             normed, spread = _normed(x, channel, x_ref, options.epsilon)
             if options.gelu:
                 y = normed * scale + bias

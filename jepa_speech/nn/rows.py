@@ -5,6 +5,7 @@ micro-batches, or on the batch mates.
 """
 
 import math
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,10 @@ def row_keys(key: jax.Array, record_id: jax.Array, epoch: jax.Array) -> jax.Arra
     return jax.vmap(lambda record, e: jax.random.fold_in(jax.random.fold_in(key, record), e))(record_id, epoch)
 
 
+@overload
+def fold(keys: jax.Array, tag: int | jax.Array) -> jax.Array: ...
+@overload
+def fold(keys: jax.Array | None, tag: int | jax.Array) -> jax.Array | None: ...
 def fold(keys: jax.Array | None, tag: int | jax.Array) -> jax.Array | None:
     """Row keys for one named use of randomness; None (evaluation) stays None."""
     return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, tag))(keys)

@@ -58,10 +58,18 @@ class AnchorTargets:
         if not self.online:
             return {}
         if self.anchor is not None:
+            assert isinstance(self.anchor, Anchor)  # labels of an ensemble are stored
             return {"anchor": self.anchor.arrays()}
         blank = np.ones((self.config.components, DIMS[self.config.features]), np.float32)
-        parts = {"means": blank, "variances": blank, "weights": blank[:, 0], "shift": blank[0], "scale": blank[0]}
-        return {"anchor": DiagonalGMM(**parts, features=self.config.features).arrays()}
+        mixture = DiagonalGMM(
+            means=blank,
+            variances=blank,
+            weights=blank[:, 0],
+            shift=blank[0],
+            scale=blank[0],
+            features=self.config.features,
+        )
+        return {"anchor": mixture.arrays()}
 
     def __call__(
         self, slow: Tree, batch: Batch, clean: jax.Array, frame_lengths: jax.Array, size: int

@@ -18,9 +18,9 @@ HEALTHY = {
 
 
 class Moments(NamedTuple):
-    """Count (), sum (D,) and sum of outer products (D, D) of the frames chosen by a weight."""
+    """Number (), sum (D,) and sum of outer products (D, D) of the frames chosen by a weight."""
 
-    count: jax.Array
+    frames: jax.Array
     first: jax.Array
     second: jax.Array
 
@@ -36,8 +36,8 @@ def moments(x: jax.Array, weight: jax.Array) -> Moments:
 
 
 def covariance(m: Moments) -> jax.Array:
-    mean = m.first / jnp.maximum(m.count, 1)
-    return m.second / jnp.maximum(m.count, 1) - jnp.outer(mean, mean)  # (D, D)
+    mean = m.first / jnp.maximum(m.frames, 1)
+    return m.second / jnp.maximum(m.frames, 1) - jnp.outer(mean, mean)  # (D, D)
 
 
 def variance(m: Moments) -> jax.Array:

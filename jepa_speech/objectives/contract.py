@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax
+
+if TYPE_CHECKING:
+    from jepa_speech.nn.masks import MaskConfig
+    from jepa_speech.nn.module import System
+    from jepa_speech.text.tokens import Tokens
 
 Tree = Any
 Batch = Mapping[str, jax.Array]
@@ -33,17 +38,23 @@ class Term:
 class Objective(Protocol):
     """`slow` is all that moves without a gradient: teacher, codebooks, a frozen anchor; {} where there is none."""
 
-    spec: frozenset[str]
-    """What a batch must hold beside the audio: `mix`, `context`, `anchor`, `anchor_mean`, `text` (data/pipeline.py)."""
+    @property
+    def spec(self) -> frozenset[str]:
+        """What a batch must hold beside the audio: `mix`, `context`, `anchor`, `anchor_mean`, `text`
+        (data/pipeline.py).
+        """
 
-    batch_statistics: bool
-    """Whether training normalises over the batch, so that rows and micro-batches depend on each other."""
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether training normalises over the batch, so that rows and micro-batches depend on each other."""
 
-    frame_rate: float
-    """Frames per second of `represent`."""
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second of `represent`."""
 
-    min_samples: int
-    """The shortest wave, at 16 kHz, that `represent` takes."""
+    @property
+    def min_samples(self) -> int:
+        """The shortest wave, at 16 kHz, that `represent` takes."""
 
     def check(self, shortest: int, longest: int) -> None:
         """Raises UsageError if clips of that many samples cannot be trained on; a longer clip never makes it raise."""
@@ -74,3 +85,42 @@ class Objective(Protocol):
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> layers [(B, T, D)] and frame lengths (B,)."""
+
+
+@runtime_checkable
+class HasClusters(Protocol):
+    """What an objective has beside `Objective` if it predicts the cluster of each frame."""
+
+    mask: "MaskConfig"
+    system: "System"
+
+    def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
+        """The frames to predict, (B, T) True where hidden."""
+
+    def clusters(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """Each head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
+
+        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        """
+
+
+@runtime_checkable
+class HasTexts(Protocol):
+    """What an objective has beside `Objective` if it writes texts."""
+
+    vocabulary: "Tokens"
+
+    def emissions(
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
+
+
+@runtime_checkable
+class HasTeacher(Protocol):
+    """What an objective has beside `Objective` if `slow` holds a copy of the student."""
+
+    def teacher(self, params: Tree) -> Tree:
+        """A new teacher, a copy of the student with buffers of its own."""

@@ -9,7 +9,7 @@ none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class ContrastiveObjective(MaskedObjective):
     final_proj: Pure
     project_q: Pure
 
-    heads = ("quantizer", "final_proj", "project_q")  # fields, and names in params
+    heads: ClassVar[tuple[str, ...]] = ("quantizer", "final_proj", "project_q")  # fields, and names in params
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, len(self.heads) + 1)

@@ -7,7 +7,7 @@ IN: instance normalisation over time. The loss is the released code's: squared e
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments, variance
 from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.masked import ENCODER, masked_parts
+from jepa_speech.objectives.masked import ENCODER, View, masked_parts
 from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
 
 
@@ -50,8 +50,8 @@ class Data2Vec(SelfDistilled):
         figures = {"context": z, "prediction": prediction, "target": target}
         return terms, {name: moments(x, view.hidden) for name, x in figures.items()}
 
-    def target(self, params: Tree, slow: Tree, view: Any) -> jax.Array:
-        return sum(self.block_targets(params, slow, view)) / self.config.top_blocks
+    def target(self, params: Tree, slow: Tree, view: View) -> jax.Array:
+        return cast(jax.Array, sum(self.block_targets(params, slow, view))) / self.config.top_blocks
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
         return {

@@ -19,6 +19,7 @@ from jepa_speech.config import section_of
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
+from jepa_speech.nn.system import heard
 from jepa_speech.objectives.collapse import effective_rank, moments
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.contrastive import code_perplexity
@@ -41,6 +42,7 @@ class DinoSRConfig(TeacherConfig):
 
 @dataclass(frozen=True)
 class DinoSR(SelfDistilled):
+    config: DinoSRConfig
     heads: Pure
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
@@ -93,13 +95,16 @@ class DinoSR(SelfDistilled):
         }
 
     def clusters(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
-        """Each head's code probabilities for every frame, nothing hidden: [(B, T, V)] and frame lengths (B,)."""
-        layers, frame_lengths = self.represent(params, slow, wave, lengths)
-        shape = (*layers[-1].shape[:2], self.config.top_blocks, self.config.codes)
-        p = jax.nn.softmax(self.heads.apply(params["heads"], layers[-1]).astype(jnp.float32).reshape(shape))
-        return [p[:, :, k] for k in range(self.config.top_blocks)], frame_lengths
+        """Each head's code probabilities for every frame: [(B, T, V)] and frame lengths (B,).
+
+        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        """
+        encoded = self.encode(params, heard(self.system, wave, lengths), lengths, mask, None)
+        shape = (*encoded.z.shape[:2], self.config.top_blocks, self.config.codes)
+        p = jax.nn.softmax(self.heads.apply(params["heads"], encoded.z).astype(jnp.float32).reshape(shape))
+        return [p[:, :, k] for k in range(self.config.top_blocks)], encoded.frame_lengths
 
 
 def nearest(codewords: jax.Array, x: jax.Array) -> jax.Array:

@@ -92,7 +92,7 @@ class GmmJepa(MaskedObjective):
         view = self.view(batch, key)
         hidden, visible = view.hidden, view.visible  # (B, T)
         z = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER)).z  # (B, T, D)
-        stats = {"context": moments(z, hidden)}
+        stats: dict[str, Any] = {"context": moments(z, hidden)}
         terms = {}
         if self.latent:
             prediction = self.predictor.apply(

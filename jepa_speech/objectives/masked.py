@@ -14,7 +14,7 @@ from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, System
 from jepa_speech.nn.rows import fold, row_keys, valid
 from jepa_speech.nn.system import heard, system
-from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.objectives.contract import Batch, Objective, Term, Tree
 
 MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective's own uses are OWN[0], OWN[1], ...
 
@@ -34,7 +34,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MaskedObjective:
+class MaskedObjective(Objective):
     mask: MaskConfig
     mixing: MixingConfig
     steps: int
@@ -90,7 +90,7 @@ class MaskedObjective:
         return span_masks(keys, frame_lengths, size, self.mask)
 
     def encode(
-        self, params: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array, keys: jax.Array | None
+        self, params: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None, keys: jax.Array | None
     ) -> Encoded:
         """The student; with `pre_context` it never saw the hidden frames. keys: of rows, None without dropout."""
         before = mask if self.mask.site == "pre_context" else None

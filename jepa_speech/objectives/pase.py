@@ -151,7 +151,8 @@ class Pase:
         inside = valid(frame_lengths[:, 0], z.shape[2]) * batch["weight"][:, None]  # (B, T)
         chunk = jnp.where(inside[..., None] > 0, z[:, 0], 0)
 
-        terms, seen = {}, {}
+        terms: dict[str, Term] = {}
+        seen: dict[str, Sums] = {}
         for name in self.workers:
             if name in DISCRIMINATORS:
                 *pairs, weight = self.pairs(name, z, frame_lengths, batch, fold(keys, SPC))

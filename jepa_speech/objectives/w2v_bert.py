@@ -11,7 +11,7 @@ With β = 0 nothing holds the codebook: its usage collapses, and the accuracy of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,10 @@ class W2vBertConfig(ContrastiveConfig):
 
 @dataclass(frozen=True)
 class W2vBert(ContrastiveObjective):
+    config: W2vBertConfig
     head: Pure
 
-    heads = (*ContrastiveObjective.heads, "head")
+    heads: ClassVar[tuple[str, ...]] = (*ContrastiveObjective.heads, "head")
 
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array

@@ -35,6 +35,8 @@ class Wav2Vec2Config(ContrastiveConfig):
 
 @dataclass(frozen=True)
 class Wav2Vec2(ContrastiveObjective):
+    config: Wav2Vec2Config
+
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:

@@ -20,7 +20,7 @@ def without_torch() -> Iterator[None]:
     """
     hidden = "torch" not in sys.modules
     if hidden:
-        sys.modules["torch"] = None  # None in sys.modules: the import fails
+        sys.modules["torch"] = None  # type: ignore[assignment]  # None in sys.modules: the import fails
     try:
         yield
     finally:

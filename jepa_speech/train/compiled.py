@@ -78,23 +78,28 @@ class Cost(NamedTuple):
         )
 
 
-def compile_step(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.stages.Compiled, Cost]:
+def compile_step(
+    step: Any, state: Any, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct]
+) -> tuple[jax.stages.Compiled, Cost]:
     """The jitted `step` for exactly these shapes and shardings (arrays or jax.ShapeDtypeStruct), and its cost."""
     traced = step.trace(state, batch)
     options = compiler_options()
     compiled = traced.lower().compile(options)
     rows, samples = batch["audio"].shape
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
-    sizes = [getattr(memory, f"{what}_size_in_bytes", 0) for what in ("argument", "output", "temp", "alias")]
+    arguments, outputs, temporaries, aliases = (
+        getattr(memory, f"{what}_size_in_bytes", 0) for what in ("argument", "output", "temp", "alias")
+    )
     if isinstance(analysis, list):  # some versions of jax give one for each partition, all alike
         analysis = analysis[0] if analysis else None
     flops = (analysis or {}).get("flops")
     jaxpr = as_it_is_written(step, state, batch) if options else traced.jaxpr.jaxpr
     every, once = (product_flops(jaxpr, once) for once in (False, True))
-    return compiled, Cost(*sizes, every, flops, rows * samples / SAMPLE_RATE, every - once)
+    seconds = rows * samples / SAMPLE_RATE
+    return compiled, Cost(arguments, outputs, temporaries, aliases, every, flops, seconds, every - once)
 
 
-def as_it_is_written(step: Any, state: Any, batch: Mapping[str, jax.Array]) -> Any:
+def as_it_is_written(step: Any, state: Any, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> Any:
     """The jaxpr of the jitted `step` in plain forms, whatever device is at hand: what of it is the model's work."""
     with as_written():
         return jax.make_jaxpr(step.__wrapped__)(state, batch).jaxpr
@@ -110,7 +115,8 @@ def compilation_cache_of(workdir: Path) -> Iterator[None]:
     several pretended devices of a CPU: programs that are loaded there run collectives in any order, and hang (jax
     0.10.2). Nothing is done where JAX_COMPILATION_CACHE_DIR is set (empty: no cache).
     """
-    chosen = CACHE_VARIABLE in os.environ or jax.config.jax_compilation_cache_dir
+    configured = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax adds its options later
+    chosen = CACHE_VARIABLE in os.environ or configured
     if chosen or jax.process_count() > 1 or (jax.default_backend() == "cpu" and jax.device_count() > 1):
         yield
         return
@@ -149,15 +155,20 @@ def product_flops(jaxpr: Any, once: bool = False) -> int:
             total += max(inner)
         elif name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
-            lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            lhs, out = shape_of(equation.invars[0]), shape_of(equation.outvars[0])
             total += 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
         elif name == "conv_general_dilated":
-            rhs, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
+            rhs, out = shape_of(equation.invars[1]), shape_of(equation.outvars[0])
             taps = math.prod(rhs[axis] for axis in parameters["dimension_numbers"].rhs_spec[1:])
             total += 2 * math.prod(out) * taps // math.prod(parameters["lhs_dilation"])
         else:
             total += sum(inner)
     return total
+
+
+def shape_of(variable: Any) -> tuple[int, ...]:
+    """The shape of a variable or constant of a jaxpr that is an array."""
+    return variable.aval.shape
 
 
 def inner_jaxprs(parameters: Mapping[str, Any]) -> Iterator[Any]:
@@ -222,11 +233,11 @@ def collectives(text: str) -> list[Collective]:
                 continue  # the start has called it
             called = [inner for _, inner in CALLED.findall(line)]
             called += [inner.strip(" %") for group in CALLED_LIST.findall(line) for inner in group.split(",")]
-            times, inside = 1, ()
-            if " while(" in line:
-                trips = TRIPS.search(line)
-                times, inside = (int(trips.group(1)), ()) if trips else (1, (label(line),))
-            elif " conditional(" in line:
+            times = 1
+            inside: tuple[str, ...] = ()
+            if " while(" in line and (trips := TRIPS.search(line)):
+                times = int(trips.group(1))
+            elif " while(" in line or " conditional(" in line:
                 inside = (label(line),)
             for inner in called:
                 for c in of(inner):
@@ -267,7 +278,7 @@ def shape_bytes(shape: tuple[str, str]) -> int:
     kind, sizes = shape
     if kind == "token":
         return 0
-    width = BYTES.get(kind) or int(re.search(r"\d+", kind).group()) // 8
+    width = BYTES.get(kind) or int(re.findall(r"\d+", kind)[0]) // 8
     return width * math.prod(int(size) for size in sizes.split(",") if size)
 
 

@@ -16,9 +16,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import jax
 
@@ -32,13 +32,14 @@ COORDINATOR, PROCESSES, PROCESS = (f"JEPA_SPEECH_{name}" for name in ("COORDINAT
 PATIENCE, HEARTBEAT, SHUTDOWN = 50, 30, 60
 
 
-class Peers(NamedTuple):
+@dataclass(frozen=True)
+class Peers:
     """Where this process stands among all."""
 
     coordinator: str  # HOST:PORT of process 0
     count: int
     index: int
-    local_devices: list[int] | None = None  # None: all that this machine has
+    local_devices: Sequence[int] | None = None  # None: all that this machine has
 
     @property
     def awaited(self) -> str:
@@ -117,14 +118,18 @@ def detected(environment: Mapping[str, str]) -> Peers | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # "the package kubernetes is not installed", say
-            found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, PATIENCE)
+            coordinator, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
+                None, None, None, None, None, PATIENCE
+            )
     except Exception as error:  # whatever the cluster's client, which jax asks, may raise
         reason = " ".join(str(error).split())
         raise UserError(
             f"this looks like a job of several processes, but not everything about it could be found out "
             f"({type(error).__name__}: {reason}); set {COORDINATOR}, {PROCESSES} and {PROCESS}, or {PROCESSES}=1"
         ) from error
-    return None if found[0] is None else Peers(*found)
+    if coordinator is None or count is None or index is None:  # it says nothing, or all
+        return None
+    return Peers(coordinator, count, index, devices)
 
 
 def join(peers: Peers) -> None:

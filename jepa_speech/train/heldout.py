@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jepa_speech.objectives.contract import Objective
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.state import Tree
 from jepa_speech.train.step import total_loss, value
@@ -15,7 +16,7 @@ Batch = Mapping[str, Any]
 Evaluate = Callable[[Tree, Tree, Any, Iterable[Batch]], dict[str, float]]
 
 
-def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Evaluate:
+def make_evaluate(objective: Objective, key: jax.Array, shardings: Any = None) -> Evaluate:
     """The function (params, slow, step, batches) -> figures of all batches together, as if they were one.
 
     Masks are drawn as in training, from `key`: the same ones every time. Schedules are those of `step`. Sums are added
@@ -34,6 +35,7 @@ def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Eval
             terms, stats = jax.tree.map(np.float64, jax.device_get(jitted(params, slow, batch, step)))
             parts = {name: (term.total, term.weight) for name, term in terms.items()}, stats
             sums = parts if sums is None else jax.tree.map(np.add, sums, parts)
+        assert sums is not None  # of one batch at least
         for name, (total, weight) in sums[0].items():
             terms[name] = replace(terms[name], total=total, weight=weight)
         return figures(objective, terms, sums[1])
@@ -41,7 +43,7 @@ def make_evaluate(objective: Any, key: jax.Array, shardings: Any = None) -> Eval
     return evaluate
 
 
-def figures(objective: Any, terms: dict, stats: Tree) -> dict[str, float]:
+def figures(objective: Objective, terms: dict, stats: Tree) -> dict[str, float]:
     with jax.transfer_guard("allow"):  # numbers of the host, once an evaluation
         found = {"loss": total_loss(terms)} | {name: value(term) for name, term in terms.items()}
         found |= objective.report(jax.tree.map(lambda x: x.astype(np.float32), stats))

@@ -7,7 +7,7 @@ where the last whole checkpoint stands, and ends bit-identical to a run that was
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from jepa_speech.config import READERS, from_section
 from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.objectives.contract import Objective
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
@@ -40,6 +41,7 @@ from jepa_speech.train.stop import Stop
 from jepa_speech.train.watchdog import Watchdog
 
 Batch = dict[str, np.ndarray]
+Batches = Generator[Batch, None, None]
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ SECTIONS = {"data": DataConfig, "train": TrainConfig, "optim": OptimConfig, "mes
 
 def train(
     config: Mapping[str, Any],
-    objective: Any,
-    batches: Callable[[int, int], Iterator[Batch]],
+    objective: Objective,
+    batches: Callable[[int, int], Batches],
     workdir: str | Path,
-    heldout: Callable[[], Iterator[Batch]] | None = None,
+    heldout: Callable[[], Batches] | None = None,
     weights: Weights = read_weights,
     from_step: int | None = None,
     header: str = "",

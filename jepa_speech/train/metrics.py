@@ -30,7 +30,8 @@ class RunLog:
 
     def __init__(self, workdir: Path, step: int, process: int = 0) -> None:
         self.path, self.step = workdir / "metrics.jsonl", step
-        self.lost_steps, self.alive, self.written = 0, None, hashlib.sha256()
+        self.lost_steps, self.written = 0, hashlib.sha256()
+        self.alive: float | None = None
         self.metrics = self.board = None
         kept = 0
         for line in whole_rows(self.path, step):

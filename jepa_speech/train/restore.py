@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jepa_speech.errors import UserError
+from jepa_speech.objectives.contract import Objective
 from jepa_speech.train.checkpoint import Checkpoints, by_path
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.state import TrainState, init_state, path_name
@@ -18,7 +19,7 @@ Weights = Callable[[str], tuple[int, dict[str, np.ndarray]]]  # of what init_fro
 
 
 def first_state(
-    objective: Any,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     seed: int,
     init_from: str,

@@ -16,7 +16,7 @@ from jepa_speech.wording import counted
 PATIENCE = 3  # reports in a row that show a collapse, after which `train.collapse = stop` ends the run
 
 
-def check_trained(skipped: int, steps: int) -> None:
+def check_trained(skipped: float, steps: int) -> None:
     """Raises UserError if more than half of the steps of a run were skipped: it has ended, but is hardly trained."""
     if 2 * skipped > steps:
         raise UserError(

@@ -79,11 +79,11 @@ def array_sharding(mesh: Mesh | AbstractMesh, shape: tuple[int, ...], axis: int 
     fsdp = mesh.shape["fsdp"]
     if len(shape) < 2 or axis == COPY:
         return replicated(mesh)
-    if axis == LARGEST:
-        axes = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+    if isinstance(axis, str):  # LARGEST
+        axes = [number for number, size in enumerate(shape) if size % fsdp == 0]
         if not axes:
             return replicated(mesh)
-        axis = max(axes, key=lambda axis: shape[axis])
+        axis = max(axes, key=lambda number: shape[number])
     elif not -len(shape) <= axis < len(shape):
         raise ValueError(f"it has no axis {axis}")
     elif shape[axis] % fsdp:

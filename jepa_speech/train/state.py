@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
+from jepa_speech.objectives.contract import Objective
 from jepa_speech.train.sharding import MeshConfig, by_rules
 
 Tree = Any
@@ -29,7 +30,7 @@ class TrainState:
     skipped_in_row: jax.Array  # () int32: those since the last good one
 
 
-def make_state(objective: Any, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def make_state(objective: Objective, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step. Run it through `jax.jit`, or `jax.eval_shape` for shapes only."""
     key = jax.random.PRNGKey(seed)
     params, slow = objective.init(key)
@@ -38,7 +39,7 @@ def make_state(objective: Any, optimizer: optax.GradientTransformation, seed: in
 
 
 def abstract_state(
-    objective: Any,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     seed: int,
     mesh: Mesh | AbstractMesh,
@@ -53,7 +54,9 @@ def abstract_state(
     )
 
 
-def init_state(objective: Any, optimizer: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
+def init_state(
+    objective: Objective, optimizer: optax.GradientTransformation, seed: int, abstract: TrainState
+) -> TrainState:
     """Initialises straight into shards. Inside jit, a teacher copied from params gets buffers of its own."""
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     with drawn_by_kernel(wanted=jax.default_backend() == "gpu" and len(abstract.step.sharding.device_set) == 1):
@@ -66,7 +69,7 @@ def drawn_by_kernel(wanted: bool) -> Iterator[None]:
     parameters, they take longer to compile than a step. Several devices would not know how to share it out.
     """
     # 2026-11: not announced for removal. Without it the numbers are the same, and compiling takes longer.
-    before = jax.config.jax_threefry_gpu_kernel_lowering
+    before = jax.config.jax_threefry_gpu_kernel_lowering  # type: ignore[attr-defined]  # jax adds its options later
     jax.config.update("jax_threefry_gpu_kernel_lowering", wanted or before)
     try:
         yield

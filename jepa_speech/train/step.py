@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
+from jepa_speech.objectives.contract import Objective
 from jepa_speech.train.compiled import BEFOREHAND
 from jepa_speech.train.sharding import replicated
 from jepa_speech.train.state import TrainState, Tree, path_name
@@ -21,7 +23,7 @@ TINY = 1e-6  # a term without weight (no valid masked frame in the whole batch) 
 
 
 def make_step(
-    objective: Any,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     schedule: Callable[[jax.Array], jax.Array],
     report_due: Callable[[jax.Array], jax.Array],
@@ -45,7 +47,7 @@ def make_step(
     def gathered(state: TrainState) -> TrainState:
         if shardings is None:
             return state
-        everywhere = replicated(shardings.step.mesh)
+        everywhere = replicated(cast(NamedSharding, shardings.step).mesh)
         weights = jax.lax.with_sharding_constraint((state.params, state.slow), everywhere)
         return replace(state, params=weights[0], slow=weights[1])
 

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from jepa_speech.features.grid import frames
 from jepa_speech.features.spectral import DIMS
-from jepa_speech.objectives.contract import Objective
+from jepa_speech.objectives.contract import HasTexts, Objective
 
 ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # where the config leaves it to the file
+Shapes = dict[str, tuple[tuple[int, ...], Any]]  # of one row, and the type
 CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # where it leaves them to the store's texts
 
 
@@ -30,9 +31,9 @@ def abstract_batch(config: Mapping[str, Any], objective: Objective, rows: int, s
     """The shapes of a batch, as data/pipeline.py makes it for the objective."""
     anchor, f32, i32 = config["anchor"], jnp.float32, jnp.int32
     wave, row, labels = (samples,), (), (frames(samples), anchor["top_k"])
-    shapes = {"audio": (wave, f32), "lengths": (row, i32), "level": (row, f32), "weight": (row, f32)}
+    shapes: Shapes = {"audio": (wave, f32), "lengths": (row, i32), "level": (row, f32), "weight": (row, f32)}
     shapes |= {"record_id": (row, jnp.uint32), "epoch": (row, i32)}
-    extras = {
+    extras: dict[str, Shapes] = {
         "mix": {"mix": (wave, f32), "mix_lengths": (row, i32), "mix_level": (row, f32)},
         "context": {"context": (wave, f32), "context_lengths": (row, i32)},
         "anchor": {"anchor_ids": (labels, i32), "anchor_probs": (labels, f32)},
@@ -67,6 +68,7 @@ def noise_batch(
             array = -np.sort(-rng.uniform(0.1, 1, shape.shape), -1)
             array *= 0.9 / array.sum(-1, keepdims=True)
         elif name == "text_ids":
+            assert isinstance(objective, HasTexts)
             classes = objective.vocabulary.encode("".join(objective.vocabulary.symbols))
             array = classes[rng.integers(len(classes), size=shape.shape)]
             array[:, characters_of(samples) :] = 0

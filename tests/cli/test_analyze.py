@@ -74,13 +74,11 @@ def stand_in(folder, frame_rate=50.0, **changes):
     every = round(50 / frame_rate)
     parts = {
         "config": {"anchor": {"path": "GMM.npz"}, "objective": {"name": "gmm_jepa"}},
-        "has_clusters": True,
+        "cluster_head": SimpleNamespace(mask=SimpleNamespace(fill="learned", site="pre_context")),
         "represent": lambda wave, rate: SimpleNamespace(layers=[x[::every] for x in truth(wave, rate)]),
         "cluster_probs": lambda wave, rate: posteriors(wave),
         "masked_cluster_probs": masked,
-        "objective": SimpleNamespace(
-            frame_rate=frame_rate, min_samples=400, mask=SimpleNamespace(fill="learned", site="pre_context")
-        ),
+        "objective": SimpleNamespace(frame_rate=frame_rate, min_samples=400),
     }
     return SimpleNamespace(**parts | changes)
 
@@ -111,8 +109,8 @@ def test_several_side_by_side(run, undrawn, tmp_path, capsys):
     """Two of one rate, one of another, one without a head or targets: all that can be had, and why the rest is not."""
     plain = {"anchor": {"path": ""}, "objective": {"name": "wav2vec2"}}
     others["a/OTHER"] = stand_in(tmp_path / "DIR")
-    others["b/OTHER"] = stand_in(tmp_path / "DIR", config=plain, has_clusters=False)
-    others["SLOW"] = stand_in(tmp_path / "DIR", 25.0, config=plain, has_clusters=False)
+    others["b/OTHER"] = stand_in(tmp_path / "DIR", config=plain, cluster_head=None)
+    others["SLOW"] = stand_in(tmp_path / "DIR", 25.0, config=plain, cluster_head=None)
     command = ["analyze", "--checkpoint", "RUN", "a/OTHER", "b/OTHER", "SLOW", "--store", "STORE", "--data", "DIR"]
     assert main([*command, "--out", "out", "--utterances", "3", "--seed", "1"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
@@ -147,7 +145,7 @@ def test_without_anchor_and_without_head(run, undrawn, capsys):
     assert main(command) == 0
     assert "--anchor GMM.npz brings them back" in capsys.readouterr().out
     assert set(json.loads(Path("out/analysis.json").read_text())["store"]["figures"]) == {"model", "random"}
-    run.has_clusters = False
+    run.cluster_head = None
     assert main([*command, "--anchor", "moved.npz"]) == 0
     assert set(json.loads(Path("out/analysis.json").read_text())["store"]["figures"]) == {"targets", "random"}
     assert "RUN: no head over" in capsys.readouterr().out

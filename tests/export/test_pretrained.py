@@ -133,7 +133,7 @@ def test_other_sample_rates_are_resampled(model):
 
 
 def test_cluster_probabilities(model):
-    assert model.has_clusters
+    assert model.cluster_head
     probs = model.cluster_probs(wave(1), 16_000)
     assert probs.shape == (frames(16_000), toys.K)
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)

@@ -1,6 +1,7 @@
 """What every objective must do, found by listing the folder: its published config, on the toy encoder."""
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from train.several import run
 
 from jepa_speech.objectives import build
 from jepa_speech.objectives.build import names
-from jepa_speech.objectives.contract import Term
+from jepa_speech.objectives.contract import HasClusters, HasTeacher, HasTexts, Objective, Term
 from jepa_speech.objectives.contrastive import diversity
 from jepa_speech.objectives.data2vec import Data2Vec
 from jepa_speech.objectives.dinosr import DinoSR
@@ -71,6 +72,15 @@ def trained(tmp_path_factory) -> Callable[..., training.Course]:
         return training.course_of(folders[place] / name)
 
     return on
+
+
+@pytest.mark.parametrize("protocol", [Objective, HasClusters, HasTexts, HasTeacher])
+def test_methods_take_what_the_protocol_says(system, protocol):
+    if protocol is Objective or isinstance(system.objective, protocol):
+        for method, wanted in inspect.getmembers(protocol, inspect.isfunction):
+            if not method.startswith("_"):
+                found = getattr(type(system.objective), method)
+                assert list(inspect.signature(found).parameters) == list(inspect.signature(wanted).parameters)
 
 
 def test_learning_and_restoring(system, step):
