@@ -118,7 +118,8 @@ def with_weight_norm(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     is what removing the norm leaves.
     """
     plain = ours.get(f"{POSITIONS}weight")
-    if plain is None or plain.ndim != 3 or {GAIN, DIRECTION} & ours.keys():
+    others = {GAIN, DIRECTION, f"{BATCH_NORM}weight"}  # with a batch norm, the weight is plain in training, too
+    if plain is None or plain.ndim != 3 or others & ours.keys():
         return ours
     direction = np.asarray(plain, np.float32)
     gain = np.sqrt(np.square(direction).sum((0, 1), keepdims=True))  # (1, 1, K)

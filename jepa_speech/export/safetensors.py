@@ -29,6 +29,7 @@ DTYPES = {
 }
 LARGEST_HEADER = 100_000_000  # bytes, as in the format's own library
 MOST_AXES = 64  # of a numpy array
+POINTER = b"version https://git-lfs"
 AGAIN = "the file is damaged or of another format: download it again"
 
 
@@ -44,6 +45,8 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # an empty file cannot be mapped
         raise UserError(f"{path}: not a safetensors file (it is empty)") from error
+    if data[: len(POINTER)].tobytes() == POINTER:
+        raise UserError(f"{path}: a pointer of Git LFS, not the file itself: run `git lfs pull` in its folder")
     size = int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or size > min(len(data) - 8, LARGEST_HEADER):
         raise UserError(f"{path}: not a whole safetensors file (its header is cut off); {AGAIN}")

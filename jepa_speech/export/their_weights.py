@@ -19,6 +19,7 @@ from jepa_speech.files import read_json, read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+OF_WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".pt", ".ckpt")
 ADAPTERS = "adapter.*.safetensors"  # of MMS, one for each language
 
 
@@ -57,7 +58,14 @@ def read_weights(folder: Path) -> dict[str, np.ndarray]:
             f"from safetensors.torch import save_file; save_file({{name: x.clone().contiguous() for name, x in "
             f"torch.load('{old}', map_location='cpu', weights_only=True).items()}}, '{folder / WEIGHTS}')\""
         )
-    raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} in it; save the model with safe_serialization=True")
+    others = sorted(path.name for path in folder.iterdir() if path.name.endswith(OF_WEIGHTS))
+    there = f" (there: {', '.join(others[:4])}{', ...' if others[4:] else ''})" if others else ""
+    if any(name.endswith(".safetensors") and not name.startswith("adapter") for name in others):
+        raise UserError(f"{folder}: neither {WEIGHTS} nor {INDEX} in it{there}: rename the weights to {WEIGHTS}")
+    raise UserError(
+        f"{folder}: neither {WEIGHTS} nor {INDEX} in it{there}; load the model with transformers, and save it with "
+        "save_pretrained"
+    )
 
 
 def read_adapter(folder: Path, adapter: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

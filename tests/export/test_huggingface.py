@@ -75,6 +75,10 @@ def test_positions_whose_weight_norm_was_removed_are_the_same(kind):
     norms = np.sqrt(np.square(ours["v"]).sum((1, 2)))
     np.testing.assert_allclose(ours["v"] * (ours["g"] / norms)[:, None, None], arrays[f"{name}weight"].T, atol=1e-6)
     assert (imported.not_taken, imported.ignored) == ([], [])
+    if kind == "hubert":  # with a batch norm, and without the config's key for it, the weight is no removed norm
+        mixed = toy_arrays(config | {"conv_pos_batch_norm": True})
+        with pytest.raises(UserError, match=r"the weights lack encoder\.pos_conv_embed\.conv\.param"):
+            from_huggingface(config, mixed)
     del arrays[f"{name}weight"]
     with pytest.raises(UserError, match=r"the weights lack encoder\.pos_conv_embed\.conv\.param"):
         from_huggingface(config, arrays)

@@ -118,6 +118,14 @@ def test_what_has_no_header_is_refused(data, tmp_path):
         read_safetensors(tmp_path / "x")
 
 
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    """As `git clone` leaves where Git LFS is not installed."""
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n")
+    with pytest.raises(UserError, match=rf"^{path}: a pointer of Git LFS, not the file itself: run `git lfs pull`"):
+        read_safetensors(path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.safetensors: cannot be read"):
         read_safetensors(tmp_path / "none.safetensors")

@@ -148,6 +148,14 @@ def test_folders_that_cannot_be_read(tmp_path, arrays):
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json in it"):
         read_folder(folder)
+    (folder / "pytorch_model-00001-of-00002.bin").write_bytes(b"never opened")
+    with pytest.raises(UserError, match=r"it \(there: pytorch_model-00001-of-00002\.bin\); load .* save_pretrained$"):
+        read_folder(folder)
+    (folder / "model.fp16.safetensors").write_bytes(b"never opened")
+    with pytest.raises(
+        UserError, match=r"\(there: model\.fp16\.safetensors, .*: rename the weights to model\.safetensors"
+    ):
+        read_folder(folder)
     (folder / "pytorch_model.bin").write_bytes(b"never opened")
     with pytest.raises(UserError, match=r"a pickle.*save_file.*weights_only=True") as error:
         read_folder(folder)
