@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from jepa_speech.data.inputs.passed_over import PassedOver, sentences
-from jepa_speech.data.manifest import Entry, entries, nothing_there
+from jepa_speech.data.manifest import Entry, entries, is_manifest, nothing_there
 from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
 
@@ -15,7 +15,7 @@ def named(names: Iterable[str], root: str | None = None) -> list[Entry]:
     """Returns each named file, and the recordings that `prepare` would find in each folder, without repeats.
 
     An entry's `source` is its name as given, or the folder's name and its own. root: see `data.manifest.entries`.
-    Raises UserError for a missing file, a folder without recordings, and a file that cannot be a recording.
+    Raises UserError for a missing file, a manifest, a folder without recordings, and a file that cannot be a recording.
     """
     names = list(dict.fromkeys(names))
     if missing := [name for name in names if not is_there(name)]:
@@ -46,5 +46,10 @@ def within(folder: str, root: str | None) -> list[Entry]:
 
 
 def alone(name: str) -> Entry:
+    if is_manifest(Path(name)):
+        raise UserError(
+            f"{name}: a manifest or an archive, not a recording; name its recordings or their folder "
+            "(`transcribe` reads it with --manifest)"
+        )
     path = os.fspath(Path(name).absolute())
     return Entry(source=name, path=path, stamp=stamp_of(Path(path).stat()))

@@ -20,7 +20,7 @@ from jepa_speech.data.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_
 from jepa_speech.data.inputs.unknown import KNOWN, looks_like
 from jepa_speech.errors import UserError
 
-__all__ = ["Entry", "entries", "nothing_there"]
+__all__ = ["Entry", "entries", "is_manifest", "nothing_there"]
 
 HEAD = 4096  # bytes of an input by which its kind is told
 TSV = re.compile(rb"[^\t\n]*\r?\n[^\t\n]+\t\d+\r?(\n|$)")  # a root line, then a path and a number of samples
@@ -60,6 +60,14 @@ def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError
         f"{', '.join(map(str, inputs))}: no recordings there ({looked}){there}",
         {"read": 0, "passed_over": passed.found},
     )
+
+
+def is_manifest(file: Path) -> bool:
+    """Returns whether a file is a manifest or an archive, by its contents; False for a recording and an empty file."""
+    try:
+        return file.stat().st_size > 0 and bool(_kind(file.absolute()))
+    except UserError:
+        return False
 
 
 def _kind(name: Path):

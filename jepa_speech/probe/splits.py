@@ -11,10 +11,11 @@ NAMES = {"train": "train", "valid": "valid|dev|validation|val", "test": "test"}
 SUFFIXES = r"\.(?:(?:jsonl|ndjson|json|tsv|csv|list)(?:\.gz)?|tar|parquet)"
 OF_A_SET = r"-\d+-of-(\d+)(?:-[0-9a-f]+)?\.parquet"  # older versions of datasets end each name with a hash
 SHARDS, FOLDER = r"{name}" + OF_A_SET, r"{name}"
-# In order of precedence: our names, plain ones, Lhotse's, the shards of Hugging Face (all of which are the split), a
-# folder.
+# In order of precedence: our names, plain ones, NeMo's, Lhotse's, the shards of Hugging Face (all of which are the
+# split), a folder.
 LHOTSE = (r"(?:.*_)?cuts_{name}\.jsonl(?:\.gz)?", r"(?:.*_)?supervisions_{name}\.jsonl(?:\.gz)?")
-FORMS = (r"{name}\.manifest" + SUFFIXES, r"{name}" + SUFFIXES, *LHOTSE, SHARDS, FOLDER)
+NEMO = r"{name}_manifest" + SUFFIXES
+FORMS = (r"{name}\.manifest" + SUFFIXES, r"{name}" + SUFFIXES, NEMO, *LHOTSE, SHARDS, FOLDER)
 
 
 def manifests_of(folder: Path, split: str, prefix: str = "") -> list[Path]:
@@ -32,7 +33,9 @@ def manifests_of(folder: Path, split: str, prefix: str = "") -> list[Path]:
     except OSError as error:
         raise UserError(f"{first}: no such file ({folder}: {error.strerror})") from error
     if not found:
-        others = f"{prefix}{split} with .tsv, .csv, .json, .list, .tar or .parquet, or a folder {prefix}{split}"
+        also = NAMES[split].split("|")[1:]
+        or_dev = f" (also {', '.join(also)})" if also else ""
+        others = f"{prefix}{split}{or_dev} with .tsv, .csv, .json, .list, .tar or .parquet, or a folder {prefix}{split}"
         raise UserError(f"{first}: no such file, nor {others}")
     return found
 

@@ -48,6 +48,8 @@ def test_each_file_gets_the_frames_that_python_gives(run, tmp_path, monkeypatch)
         (["a.wav", "--layer", "-1"], 2, "--layer -1: this encoder has the layers 0 to 2"),
         (["gone.wav", "a.wav", "lost.wav"], 1, "gone.wav: no such file, and 1 more"),
         (["a.wav", "text.wav"], 1, "text.wav: "),
+        (["a.wav", "m.json"], 1, "m.json: a manifest or an archive, not a recording; name its recordings"),
+        (["a.wav", "cv.tsv"], 1, "cv.tsv: a manifest or an archive, not a recording; name its recordings"),
         (["a.wav", "short.wav"], 1, "short.wav: "),
     ],
 )
@@ -56,6 +58,8 @@ def test_what_cannot_be_is_one_line_and_leaves_no_file(options, code, says, run,
     soundfile.write("a.wav", tone(0.3), 16_000)
     soundfile.write("short.wav", tone(0.01), 16_000)
     (tmp_path / "text.wav").write_text("no sound")
+    (tmp_path / "m.json").write_text('{"audio_filepath": "a.wav", "text": "x"}\n')
+    (tmp_path / "cv.tsv").write_text("client_id\tpath\tsentence\nab\ta.wav\tx\n")
     assert main(["embed", *options, "--checkpoint", run, "--out", "out.npz"]) == code
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jepa-speech embed: ")]
     assert says in line

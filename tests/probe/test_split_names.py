@@ -10,6 +10,7 @@ SPLIT_NAMES = {
     "train.manifest.csv": ["train.manifest.csv", "train.csv"],
     "train.tsv": ["train.tsv", "train.wrd", "train.ltr", "dev.tsv", "validated.tsv", "train/"],
     "train.jsonl.gz": ["train.jsonl.gz", "train.txt"],
+    "train_manifest.json": ["train_manifest.json", "dev_manifest.json", "train_clean_manifest.json"],
     "x_cuts_train.jsonl.gz": ["x_cuts_train.jsonl.gz", "x_supervisions_train.jsonl.gz", "x_recordings_train.jsonl.gz"],
     "train-00000-of-00001.parquet": ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"],
     "train-00000-of-00001-a09b74b3ef9c3b56.parquet": ["train-00000-of-00001-a09b74b3ef9c3b56.parquet", "train.txt"],
@@ -41,8 +42,12 @@ def test_where_a_split_is(wanted, tmp_path):
     if wanted == "none":
         with pytest.raises(UserError, match=r"train.manifest.jsonl: no such file, nor train with .tsv"):
             manifests_of(tmp_path, "train")
+        with pytest.raises(UserError, match=r"nor valid \(also dev, validation, val\) with .tsv"):
+            manifests_of(tmp_path, "valid")
         assert manifests_of(tmp_path, "train", "sid.") == [tmp_path / "sid.train.manifest.jsonl"]
     else:
         assert manifests_of(tmp_path, "train") == [tmp_path / wanted]
     if wanted == "train.tsv":
         assert manifests_of(tmp_path, "valid") == [tmp_path / "dev.tsv"]
+    if wanted == "train_manifest.json":
+        assert manifests_of(tmp_path, "valid") == [tmp_path / "dev_manifest.json"]
