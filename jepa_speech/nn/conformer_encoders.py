@@ -4,7 +4,7 @@ Front-end → projection → mask embedding → conformer blocks (nn/conformer_b
 own conformer; these two exist to read the published checkpoints, and to train on from them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import jax
@@ -83,8 +83,8 @@ class ConformerConfig:
             )
 
     def block_sizes(self) -> BlockSizes:
-        names = BlockSizes.__dataclass_fields__.keys() - {"dtype"}
-        return BlockSizes(**{name: getattr(self, name) for name in names}, dtype=jnp.dtype(self.dtype))
+        found = {field.name: getattr(self, field.name) for field in fields(BlockSizes)}
+        return BlockSizes(**found | {"dtype": jnp.dtype(self.dtype)})
 
 
 @dataclass(frozen=True)

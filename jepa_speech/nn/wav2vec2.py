@@ -62,7 +62,8 @@ class Wav2Vec2Config:
     # layer norms before attention and feed-forward (Large), not after them (Base) [fairseq: layer_norm_first]
     pre_norm: bool = False
     adapter: int = 0  # width inside the adapters that MMS has after each block; 0: no adapters
-    epsilon: float = 1e-5  # of all layer norms, except between convolutions and in stacked positions, which have 1e-5
+    # of all layer norms, except between convolutions, in stacked positions and in adapters, which have 1e-5
+    epsilon: float = 1e-5
     # `conv`: one weight-normalised convolution; `scaled`: HuBERT with `conv_pos_batch_norm`; `stacked`: data2vec
     positions: Literal["conv", "scaled", "stacked"] = "conv"
     # frames of the positional convolution, or of all stacked ones together [fairseq: conv_pos]

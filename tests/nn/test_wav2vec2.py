@@ -95,9 +95,8 @@ def test_positions_stand_under_their_names():
 def test_padding_does_not_leak(extra, waves):
     made = pure(replace(TINY, **extra))
     params, apply = jax.jit(made.init)(jax.random.key(0)), jax.jit(made.apply)
-    params = jax.tree.map(
-        lambda x: x + 0.1 * (x.ndim == 1), params
-    )  # biases and shifts are 0 at first, and would hide a leak
+    # Biases and shifts are 0 at first, and would hide a leak.
+    params = jax.tree.map(lambda x: x + 0.1 * (x.ndim == 1), params)
     wave, lengths = waves
     padded = apply(params, wave.at[1, 4_500:].set(3.0), lengths)  # loud padding, which no caller sends
     alone = apply(params, wave[1:, :4_500], lengths[1:])

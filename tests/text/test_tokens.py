@@ -1,5 +1,7 @@
 """Tokens of a CTC layer: which classes a text has, and which text a path of classes is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,7 +67,6 @@ def test_a_text_becomes_classes(tokens, text, expected):
     ],
 )
 def test_a_path_becomes_a_text(settings, path, text):
-    fields = {name: getattr(PUBLISHED, name) for name in PUBLISHED.__dataclass_fields__}
-    tokens = Tokens(**(fields | settings))
+    tokens = replace(PUBLISHED, **settings)
     assert tokens.text_of(np.array(path, int)) == text
     assert tokens.greedy(np.eye(len(tokens))[np.array(path, int)]) == text
