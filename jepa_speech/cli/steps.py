@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jepa_speech.train.steps import Step, at_step
 
-MEANINGS = "its step, latest, or best (the lowest train.best or held-out loss)"
+MEANINGS = "its step, latest, or best (the lowest train.best or held-out loss, see docs/training.md)"
 
 
 def add_step(parser: argparse.ArgumentParser, default: str = "latest") -> None:

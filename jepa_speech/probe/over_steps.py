@@ -70,7 +70,8 @@ def probe_figure(task: str, steps: Sequence[int], curves: Mapping[str, Any]) -> 
         if "chance" in one:
             axes.axhline(100 * one["chance"], color=TARGET, ls=":", label="without listening")
         axes.set_ylabel(f"{figure} on test, %\n({one['better']} is better)")
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        handles, labels = axes.get_legend_handles_labels()  # the chosen head first
+        axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
     grid[0, 0].set_title(f"{task} over the steps of training (bars: 95% intervals over utterances)")
     of_steps(grid[-1, 0], steps)
     return drawn

@@ -11,7 +11,6 @@ from jepa_speech.train.checksums import damage
 from jepa_speech.train.configfile import config_of_a_run
 
 Step = int | Literal["latest", "best"]
-HELDOUT = "heldout_loss"  # the figure of the best checkpoint, unless the run's train.best is another one
 
 
 def located(source: str | Path) -> tuple[Path, int | None]:
@@ -53,10 +52,11 @@ def check_there(run: Path, step: int, there: list[int]) -> None:
 def at_step(source: str | Path, step: Step) -> Path:
     """RUN/checkpoints/STEP of RUN: of the step of this number, of the newest ("latest"), or of the best one ("best").
 
-    source: RUN, or RUN/checkpoints/STEP of that same step. The best is the checkpoint with the lowest figure
-    `train.best` of the run's config, or heldout_loss where it names none; of equal ones it is the newest. Figures are
-    those of metrics.jsonl. Raises UserError, which lists the steps there are, if there is no such checkpoint, and
-    UsageError if `step` is none of these or `source` names another one.
+    source: RUN, or RUN/checkpoints/STEP of that same step. The best is the checkpoint that is lowest in `best_figure`
+    by metrics.jsonl, the newest of equal ones.
+
+    Raises UserError, which lists the steps there are, if there is no such checkpoint, and UsageError if `step` is none
+    of these or `source` names another one.
     """
     if step not in ("latest", "best") and (type(step) is not int or step < 0):
         raise UsageError(f'step {step!r}: the number of a step, "latest" or "best"')
@@ -73,10 +73,21 @@ def at_step(source: str | Path, step: Step) -> Path:
     return run / "checkpoints" / str(number)
 
 
-def _best_of(run: Path, there: list[int]) -> int:
+def best_figure(run: Path) -> str:
+    """The figure in which the best checkpoint is the lowest: the run's `train.best`, or else a held-out loss.
+
+    That is heldout_loss, or heldout_cluster if λ, which weighs the terms of the loss, changed between the checkpoints
+    (objective gmm_jepa): a loss falls with λ, whatever the model learns.
+    """
     path = run / "config.json"
     train = checked.field(config_of_a_run(path), "train", dict, str(path), default={})
-    figure = checked.field(train, "best", str, f"{path}: train", default="") or HELDOUT
+    if best := checked.field(train, "best", str, f"{path}: train", default=""):
+        return best
+    return "heldout_cluster" if len(set(figures_of(run, "heldout_lambda").values())) > 1 else "heldout_loss"
+
+
+def _best_of(run: Path, there: list[int]) -> int:
+    figure = best_figure(run)
     if (step := best_step(run, figure)) is None:
         raise UserError(
             f"{run}: no checkpoint is known as the best, because metrics.jsonl has no {figure} at their steps (train "

@@ -10,7 +10,7 @@ from train.test_checkpoint import small_state
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import write_json, write_jsonl
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
-from jepa_speech.train.steps import at_step, best_step, name_of
+from jepa_speech.train.steps import at_step, best_figure, best_step, name_of
 
 HELDOUT = {2: 3.0, 4: 1.0, 6: 1.0, 8: 2.0}
 
@@ -79,6 +79,16 @@ def test_the_best_is_that_of_train_best_where_the_run_has_one(tmp_path):
     assert best_step(run, "heldout_loss") == 6 and best_step(run, "loss") == 8
     (run / "metrics.jsonl").unlink()
     assert at_step(run, "best").name == "2" and best_step(run, "loss") is None
+
+
+def test_a_loss_that_falls_with_its_weights_does_not_choose(tmp_path):
+    """Objective gmm_jepa: its λ falls, and so does the loss, while the model gets worse."""
+    run = write_run(tmp_path / "run")
+    rows = [{"step": s, "heldout_loss": 10.0 - s, "heldout_cluster": 1.0 + s, "heldout_lambda": 1 / s} for s in HELDOUT]
+    write_jsonl(run / "metrics.jsonl", rows)
+    assert best_figure(run) == "heldout_cluster" and at_step(run, "best").name == "2"
+    write_jsonl(run / "metrics.jsonl", [row | {"heldout_lambda": 0.5} for row in rows])
+    assert best_figure(run) == "heldout_loss" and at_step(run, "best").name == "8"
 
 
 def test_without_held_out_figures_none_is_the_best(run, tmp_path):
