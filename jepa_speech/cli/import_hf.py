@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     sizes = ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in results["parameters"].items())
     print(f"{options.out}: {results['model_type']} of {options.folder}, objective {results['objective']}")
     print(f"taken        {sizes}")
-    print(f"fresh        {', '.join(results['fresh']) or 'nothing'} (not in the checkpoint: train before use)")
+    advice = " (not in the checkpoint: train before use)" if results["fresh"] else ""
+    print(f"fresh        {', '.join(results['fresh']) or 'nothing'}{advice}")
     print(f"not taken    {', '.join(results['not_taken']) or 'nothing'}")
     if why := config["imported"].get("no_texts"):
         results["no_texts"] = why

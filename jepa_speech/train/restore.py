@@ -1,6 +1,6 @@
 """Where a run begins: at its newest checkpoint, at another run's weights, or at fresh ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,8 +41,10 @@ def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> Tra
     fresh = {"params": state.params, "slow": state.slow}
     arrays = by_path(fresh)
     taken = {path for path, leaf in arrays.items() if path in weights and weights[path].shape == leaf.shape}
+    other = other_shapes(arrays, weights)
     if not taken:
-        raise UserError(f"init_from: no array of {run} has the name and shape of one in this model")
+        none = f"init_from: no array of {run} has the name and shape of one in this model"
+        raise UserError(f"{none}: {other}" if other else none)
 
     def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
         name = path_name(path)
@@ -54,4 +56,17 @@ def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> Tra
         f"init_from {run}, step {step}: {counted(len(taken), 'array')} taken, {len(missing)} of this model stay fresh, "
         f"{len(unused)} of that run are not used (events.jsonl names them)"
     )
+    if other:
+        print(f"init_from {run}: {other}")
     return replace(state, **jax.tree_util.tree_map_with_path(choose, fresh))
+
+
+def other_shapes(arrays: Mapping[str, jax.Array], weights: Mapping[str, np.ndarray]) -> str:
+    """Returns how many arrays have another shape in a run than in this model, and the first of them; "" if none has."""
+    names = sorted(name for name in arrays.keys() & weights.keys() if arrays[name].shape != weights[name].shape)
+    if not names:
+        return ""
+    first = f"{names[0]} is {weights[names[0]].shape} there and {arrays[names[0]].shape} here"
+    sizes = "; set --config.encoder.KEY to the values of `encoder` in config.json of that run"
+    encoder = any("/encoder/" in name for name in names)
+    return f"{counted(len(names), 'array')} of another shape, the first: {first}{sizes if encoder else ''}"

@@ -28,7 +28,7 @@ def test_an_imported_run_is_read_as_any_other(folder, tmp_path, capsys):
     said = json.loads((tmp_path / "out.json").read_text())
     assert (said["objective"], said["fresh"], said["not_taken"]) == ("hubert", ["head"], ["lm_head.weight"])
     shown = capsys.readouterr().out
-    assert "fresh        head" in shown
+    assert "fresh        head (not in the checkpoint: train before use)\n" in shown
     assert "not taken    lm_head.weight" in shown
     assert json.loads((run / "config.json").read_text())["imported"]["model_type"] == "hubert"
 

@@ -1,8 +1,10 @@
 """A run that was killed and went on is bit-identical to one that was not."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
 from jepa_speech.train.loop import train
 from jepa_speech.train.optim import OptimConfig, make_optimizer
+from jepa_speech.train.restore import take_weights
 from jepa_speech.train.sharding import MeshConfig, make_mesh
 from jepa_speech.train.state import abstract_state
 
@@ -118,4 +121,16 @@ def test_init_from_takes_what_fits(whole, tmp_path, capsys):
     np.testing.assert_array_equal(weights["params/in/kernel"], final_state(whole)["params/in/kernel"])
     assert "7 arrays taken, 0 of this model stay fresh, 0 of that run" in capsys.readouterr().out
     train(config, ToyObjective(width=5), toy_batches(config), tmp_path / "narrow")
-    assert "1 array taken, 6 of this model stay fresh, 6 of that run" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 array taken, 6 of this model stay fresh, 6 of that run" in out
+    assert re.search(r"whole: 6 arrays of another shape, the first: params/\S+ is \(.*\) there and \(.*\) here\n", out)
+
+
+def test_a_run_of_another_size_is_named_by_its_shapes():
+    state = SimpleNamespace(params={"encoder": {"kernel": np.zeros((2, 8))}, "head": np.zeros(3)}, slow={})
+    weights = {"params/encoder/kernel": np.zeros((2, 5)), "params/head": np.zeros(4)}
+    with pytest.raises(UserError, match=r"2 arrays of another shape, the first: params/encoder/kernel is") as error:
+        take_weights(state, "there", None, lambda run: (0, weights))
+    assert "(2, 5) there and (2, 8) here; set --config.encoder.KEY to the values of `encoder`" in str(error.value)
+    with pytest.raises(UserError, match=r"one in this model$"):
+        take_weights(state, "there", None, lambda run: (0, {"other": np.zeros(3)}))
