@@ -31,7 +31,7 @@ from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
 from jepa_speech.export.imported import run_config
-from jepa_speech.export.their_config import checked_config
+from jepa_speech.export.their_weights import read_config
 from jepa_speech.train.configfile import config_of_a_run
 
 
@@ -73,7 +73,7 @@ def take_encoder(config: ConfigDict, run: str) -> dict:
     theirs = config_of_a_run(path)
     config.init_from = run
     if "model_type" in theirs:
-        theirs = run_config(run, checked_config(theirs, str(path)))
+        theirs = run_config(run, read_config(run))
     elif "encoder" not in theirs:
         raise UsageError(f"{path}: neither the config of a run nor of a model (no encoder, no model_type)")
     config.encoder = ConfigDict(theirs["encoder"])

@@ -29,20 +29,24 @@ def has_weights(folder: str | Path) -> bool:
 
 
 def read_folder(path: str | Path, adapter: str = "") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns (checked config, arrays by name, not yet read from disk). Raises UserError.
-
-    The config has a key of preprocessor_config.json, too: `do_normalize`.
+    """Returns (config as `read_config` does, arrays by name, not yet read from disk). Raises UserError.
 
     adapter: the language whose adapters, adapter.LANG.safetensors, replace those in the weights; "" for none.
     """
+    path = Path(path)
+    config, arrays = read_config(path), read_weights(path)
+    return config, arrays | read_adapter(path, adapter, arrays) if adapter else arrays
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """Returns a folder's checked config, with `do_normalize` of preprocessor_config.json. Raises UserError."""
     path = Path(path)
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
     config = checked_config(read_json(file), str(file))
     config[NORMALISED] = heard_normalised(path, config)
-    arrays = read_weights(path)
-    return config, arrays | read_adapter(path, adapter, arrays) if adapter else arrays
+    return config
 
 
 def read_weights(folder: Path) -> dict[str, np.ndarray]:

@@ -175,6 +175,9 @@ def test_fine_tuning_begins_from_a_config_of_which_most_keys_are_missing(kind, t
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 48, "num_attention_heads": 3}))
     encoder = load_config(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
     assert (encoder.width, encoder.heads) == (48, 3)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    encoder = load_config(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
+    assert encoder.get("level") == (None if kind == "wav2vec2-bert" else "own")
 
 
 def test_keys_that_change_nothing_are_not_looked_at():
