@@ -29,8 +29,8 @@ def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Itera
 def along(
     items: Iterable[Any], what: str, total: int, unit: str, shown: bool = True, delay: float = 0
 ) -> Iterable[Any]:
-    """Yields the items, under a bar. delay: seconds before it appears, for what is seldom long."""
-    return tqdm(items, what, total, unit=unit, delay=delay, **look(shown))
+    """Yields the items, under a bar, if there are any. delay: seconds before it appears, for what is seldom long."""
+    return tqdm(items, what, total, unit=unit, delay=delay, **look(shown and total > 0))
 
 
 def look(shown: bool) -> dict[str, Any]:
