@@ -46,7 +46,7 @@ def looks_like(head: bytes) -> str:
         return "a list of shards, as WeNet has them: name the archives themselves, unpacked"
     shown = first.decode("utf-8", "replace")
     if first.lower().endswith(AUDIO) and not re.search(rb"\t|: ", first):
-        return f"a list of files without a header: put a first line audio_path, in a file named .csv ({_short(shown)})"
+        return f"a list of files without a header: put a first line audio_path ({_short(shown)})"
     for separator, name in (("\t", "tabs"), (",", "commas"), (";", "semicolons"), ("|", "bars")):
         if separator in shown:
             fields = ", ".join(field.strip() for field in shown.split(separator))

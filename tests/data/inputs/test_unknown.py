@@ -26,7 +26,7 @@ UNKNOWN = {
     "train.json": (json.dumps({"utts": {"a": {"input": [{"feat": "x.ark:1"}]}}}, indent=2), "one JSON object over sev"),
     "array.json": (json.dumps(["a.wav", "b.wav"], indent=1), "a JSON array of other values than objects"),
     "line.json": (json.dumps([["a.wav", "x"]] * 3), "a JSON array of other values than objects"),
-    "files.lst": ("a.wav\nb.wav\n", "a list of files without a header: put a first line audio_path"),
+    "files.lst": ("a.wav\nb.wav\n", "a list of files without a header: put a first line audio_path (a.wav)"),
     "data.list": (
         "/x/shards_000000000.tar\n/x/shards_000000001.tar\n",
         "a list of shards, as WeNet has them: name the",
@@ -95,3 +95,11 @@ def test_folders_without_audio_files_are_named(words, tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match=words):
         next(entries([tmp_path]))
+
+
+@pytest.mark.parametrize("name", ["files.lst", "wavs.txt", "list"])
+@pytest.mark.parametrize(("header", "rest"), [("audio_path", ""), ("audio_path|text", "|hello")])
+def test_the_first_line_that_messages_ask_for_is_enough(name, header, rest, tmp_path):
+    write_tones(tmp_path, 2)
+    (tmp_path / name).write_text(f"{header}\ntone000.wav{rest}\ntone001.wav{rest}\n")
+    assert [(one.source, one.reason) for one in entries([tmp_path / name])] == [(f"tone00{i}.wav", "") for i in (0, 1)]
