@@ -13,8 +13,8 @@ from jepa_speech.anchors.sparse import storage_loss, top_k
 from jepa_speech.data.extractors import Extractor, Spectral
 from jepa_speech.data.feature_means import load_means, means_path, save_means
 from jepa_speech.data.label_codec import LEAST, LEVELS, MOST, expand
-from jepa_speech.data.label_parts import FIGURES, LabelParts, Part, chunks, join, labelling
-from jepa_speech.data.labels import MAX_COMPONENTS
+from jepa_speech.data.label_parts import LabelParts, Part, chunks, join, labelling
+from jepa_speech.data.labels import FIGURES, MAX_COMPONENTS
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid

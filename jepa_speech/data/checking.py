@@ -39,7 +39,8 @@ def check(
     """
     check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
     lengths = Lengths.of(min_seconds, max_seconds)
-    reasons, seconds, first, read = Counter(), 0.0, None, 0
+    reasons: Counter[str] = Counter()
+    seconds, first, read = 0.0, None, 0
     rejects: list[dict[str, Any]] = []
     passed = PassedOver()
     listed = tqdm(entries(inputs, root, passed), "list", unit=" files", disable=None, mininterval=0.5)

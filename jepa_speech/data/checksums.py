@@ -26,12 +26,12 @@ def file_crc(path: str | Path) -> int:
 
 def content_hash(wave: np.ndarray) -> bytes:
     """The hash of a standardised waveform, int16 (S,): the same whatever codec it is stored in."""
-    return hashlib.sha256(np.ascontiguousarray(wave, "<i2")).digest()[:DIGEST_BYTES]
+    return hashlib.sha256(np.ascontiguousarray(wave, "<i2").data).digest()[:DIGEST_BYTES]
 
 
 def fingerprint(digest: np.ndarray) -> str:
     """The hash of recordings in their order, from the hashes of each, (N, 16) uint8."""
-    return hashlib.sha256(np.ascontiguousarray(digest)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(digest).data).hexdigest()
 
 
 def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:

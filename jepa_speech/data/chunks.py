@@ -38,7 +38,8 @@ def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[st
     A chunk is [byte offset in the file, number of entries]. It ends with the entry that brings the bytes to read to
     `shard_bytes`, or with the CHUNK_RECORDS-th. Recordings listed twice become rejects.
     """
-    digest, chunks, offset, room = hashlib.sha256(), [], 0, 0
+    chunks: list[list[int]] = []
+    digest, offset, room = hashlib.sha256(), 0, 0
     for line, weight in listed_once(listed, Path(file.name).parent):
         if not chunks or chunks[-1][1] == CHUNK_RECORDS or room <= 0:
             chunks.append([offset, 0])
@@ -116,7 +117,7 @@ def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
 
     def one_of_them(name: str) -> bool:
         found = re.fullmatch(r"part-(\d{5,})\.(array_record|jsonl)", name)
-        return bool(found) and int(found[1]) in chunks
+        return found is not None and int(found[1]) in chunks
 
     for folder in (store / "shards", store / "work"):
         ownership.remove_temporaries(folder, one_of_them)
@@ -134,7 +135,9 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, le
 
     Segments of one file are decoded together. Records that are ready early wait in memory, at most those of the chunk.
     """
-    shard, rows, early, stored = shard_path(store, chunk), [], {}, 0
+    rows: list[dict[str, Any]] = []
+    early: dict[int, tuple[dict[str, Any], bytes | None]] = {}
+    shard, stored = shard_path(store, chunk), 0
     temporary = temporary_name(shard)
     with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
         file.seek(offset)

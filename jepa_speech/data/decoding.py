@@ -145,7 +145,7 @@ def _blocks(sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
     frames = 0
     for block in sound.blocks(size, kind):
         frames += len(block)
-        digest.update(block.astype("<i2", copy=False) if kind == "int16" else _low_bytes(block, promise.bits))
+        digest.update(block.astype("<i2", copy=False).data if kind == "int16" else _low_bytes(block, promise.bits))
         yield block.astype(np.float32) / np.float32(1 << (15 if kind == "int16" else 31))
     if frames == promise.frames and digest.digest() != promise.md5:  # another number is `_kept`'s to name
         raise Rejected("damaged", "its samples are not those whose MD5 its FLAC header gives")

@@ -8,6 +8,7 @@ speech. Filters and rooms keep a row's energy, and ratios in decibels hold over 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ def distort(
     config: DistortionConfig,
 ) -> jax.Array:
     """clean and other (B, S), silent behind their lengths (B,); keys (B,) -> (B, S)."""
-    return jax.vmap(lambda *row: _chain(*row, config))(keys, clean, lengths, other, other_lengths)
+    return jax.vmap(partial(_chain, config=config))(keys, clean, lengths, other, other_lengths)
 
 
 def _chain(

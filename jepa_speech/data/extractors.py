@@ -50,9 +50,12 @@ class FeatureBatch:
 class Extractor(Protocol):
     """Where features come from. `name`: what an anchor calls them; `key`: their means' file in a store; dim: D."""
 
-    name: str
-    key: str
-    dim: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
 
     def __call__(self, store: Store, records: Iterable[int]) -> Iterator[FeatureBatch]:
         """Every frame of the recordings once, on the frame grid; batches of few shapes, recordings in any order."""

@@ -27,7 +27,8 @@ from jepa_speech.wording import counted
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
     """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
     # Rejects by length that were asked for are no sign of bad inputs: they are named only if there is nothing else.
-    rejects, bad, first_bad, first, number, shards = Counter(), 0, None, None, 0, []
+    rejects: Counter[str] = Counter()
+    bad, first_bad, first, number, shards = 0, None, None, 0, []
     lengths = lengths_of(plan)
     chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=None, mininterval=0.5)
     with (
@@ -57,6 +58,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
     if not number or bad > max_reject_fraction * read:
         first = first_bad or first
         others = "; or accept them with a larger --max-reject-fraction" if number else ""
+        assert first is not None  # nothing was stored, so all were rejected, or some were
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()
         raise UserError(

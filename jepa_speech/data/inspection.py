@@ -30,7 +30,9 @@ def describe(store: Store) -> dict[str, Any]:
     counts, _ = np.histogram(seconds, EDGES)
     sums, _ = np.histogram(seconds, EDGES, weights=seconds)
     sizes = store.info["shard_bytes"]
-    suffixes, rates, fields = Counter(), Counter(), Counter()
+    suffixes: Counter[str] = Counter()
+    rates: Counter[str] = Counter()
+    fields: Counter[str] = Counter()
     for row in _rows(store):
         suffixes[Path(row["source"]).suffix.lower() or "none"] += 1
         if "rate" in row:
@@ -72,7 +74,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 def fields_of(store: Store) -> dict[str, int]:
     """Returns how many recordings have each label (text, speaker, ...), the most frequent first."""
-    fields = Counter()
+    fields: Counter[str] = Counter()
     for row in _rows(store):
         fields.update(row.keys() - STORE_KEYS)
     return _sorted(fields)

@@ -12,16 +12,19 @@ names a block that was damaged.
 """
 
 import zlib
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import jax
 
 BLOCK = 256  # frames: 5 s
 LEAST = 2e-5
 LEVELS = 127
 MOST = 255  # components of a frame
 
-Array = TypeVar("Array")  # of NumPy or jax
+Array = TypeVar("Array", np.ndarray, "jax.Array")
 
 
 def masses(levels: Array) -> Array:
@@ -65,7 +68,7 @@ def decode(block: bytes, frames: int, k: int) -> tuple[np.ndarray, np.ndarray, n
     steps, levels = np.zeros((frames, k), np.int32), np.zeros((frames, k), np.uint8)
     steps[held] = low.astype(np.int32) + (high.astype(np.int32) << 8) + 1
     levels[held] = codes
-    ids = np.cumsum(steps, axis=1) - 1
     order = np.argsort(-levels.astype(np.int16), axis=1, kind="stable")
-    ids, levels = (np.take_along_axis(x, order, axis=1) for x in (ids, levels))
+    ids = np.take_along_axis(np.cumsum(steps, axis=1) - 1, order, axis=1)
+    levels = np.take_along_axis(levels, order, axis=1)
     return np.where(levels > 0, ids, ids[:, :1]).astype(np.uint16), levels, pool

@@ -140,7 +140,7 @@ class Labels:
         if name == "first_block.npy":
             wrong = not np.array_equal(array, np.cumsum([0, *(-(-self._frames // BLOCK))]))
         else:
-            wrong = len(array) != self._first_block[-1] + 1 or array[0] != 0 or (np.diff(array) <= 0).any()
+            wrong = bool(len(array) != self._first_block[-1] + 1 or array[0] != 0 or (np.diff(array) <= 0).any())
         if wrong:
             raise UserError(f"{path}: does not fit the recordings of the store")
         if "crc" in self.meta:

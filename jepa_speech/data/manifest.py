@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from jepa_speech.data.inputs import fairseq, folder, jsonl, kaldi, lhotse_pairs, objects, parquet, tables, tar
 from jepa_speech.data.inputs.entry import Entry
@@ -62,6 +63,12 @@ def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError
     )
 
 
+class Kind(Protocol):
+    """A module that lists inputs of one kind."""
+
+    def listed(self, path: Path, reading: Reading, /) -> Iterator[Entry]: ...
+
+
 def is_manifest(file: Path) -> bool:
     """Returns whether a file is a manifest or an archive, by its contents; False for a recording and an empty file."""
     try:
@@ -70,7 +77,7 @@ def is_manifest(file: Path) -> bool:
         return False
 
 
-def _kind(name: Path):
+def _kind(name: Path) -> Kind:
     """The module that lists this input."""
     if name.is_dir():
         return _kind_of_folder(name)
@@ -109,7 +116,7 @@ def _kind(name: Path):
     return jsonl
 
 
-def _kind_of_folder(name: Path):
+def _kind_of_folder(name: Path) -> Kind:
     if (name / "wav.scp").is_file():
         return kaldi
     if lhotse_pairs.in_folder(name):

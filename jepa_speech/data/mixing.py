@@ -5,6 +5,7 @@ whatever the crop and the padding; the teacher and the anchors always get the cl
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def student_view(
     config: MixingConfig,
 ) -> jax.Array:
     """clean and other (B, S), both at level 1; lengths, other_lengths (B,); keys (B,) -> (B, S) at level about 1."""
-    return jax.vmap(lambda *row: _mix(*row, config))(keys, clean, lengths, other, other_lengths)
+    return jax.vmap(partial(_mix, config=config))(keys, clean, lengths, other, other_lengths)
 
 
 def _mix(

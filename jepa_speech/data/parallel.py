@@ -4,8 +4,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.sharedctypes import Synchronized
@@ -20,7 +20,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work_through(steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], workers: int) -> Iterator[int]:
+def work_through(
+    steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], workers: int
+) -> Generator[int, None, None]:
     """Runs `steps(*task)` for every task; yields again and again how many more steps are done.
 
     `workers`: processes (1: this one). `steps` must be a function of a module, so that processes find it. Raises what
@@ -34,7 +36,8 @@ def work_through(steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], w
     context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
     stop, done, told = context.Event(), context.Value("q", 0), 0
     with ProcessPoolExecutor(workers, context, _start_worker, (stop, done)) as pool:
-        pending, rest = set(), iter(tasks)
+        pending: set[Future[None]] = set()
+        rest = iter(tasks)
         try:
             while True:
                 # A few at a time: a hundred thousand waiting would take memory.
@@ -53,16 +56,21 @@ def work_through(steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], w
             pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(stop: Event, done: Synchronized) -> None:
-    _run.stop, _run.done = stop, done  # they reach a process only when it starts
+_stop: Event
+_done: "Synchronized[int]"
+
+
+def _start_worker(stop: Event, done: "Synchronized[int]") -> None:
+    global _stop, _done
+    _stop, _done = stop, done  # they reach a process only when it starts
     be_a_worker()
 
 
 def _run(steps: Callable[..., Iterator[None]], task: tuple[Any, ...]) -> None:
     for _ in steps(*task):
-        with _run.done.get_lock():
-            _run.done.value += 1
-        if _run.stop.is_set():
+        with _done.get_lock():
+            _done.value += 1
+        if _stop.is_set():
             raise UserError("stopped; run the same command again to go on")
 
 
@@ -73,5 +81,7 @@ def be_a_worker() -> None:
 
 
 def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()  # a killed parent cannot tell its workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()  # a killed parent cannot tell its workers
     os._exit(1)

@@ -1,6 +1,6 @@
 """From plan to batches: reads the crops of this process's rows, pads them, and looks ahead."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,11 +19,22 @@ Batch = dict[str, np.ndarray]
 EXTRAS = frozenset({"mix", "context", "anchor", "anchor_mean", "text"})
 
 
+class Batches(Iterator[Batch], Protocol):
+    """Batches, and an end to the threads and processes that make them."""
+
+    def close(self) -> None: ...
+
+
 class Recordings(Protocol):
     """What the pipeline asks of a store."""
 
-    samples: np.ndarray  # (N,)
-    level: np.ndarray | Joined  # (N,) RMS of each whole recording
+    @property
+    def samples(self) -> np.ndarray:
+        """(N,)"""
+
+    @property
+    def level(self) -> np.ndarray | Joined:
+        """(N,) RMS of each whole recording."""
 
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray: ...
 
@@ -51,7 +62,7 @@ class Span(Sequence[PlanItem]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __getitem__(self, i: int) -> PlanItem:
+    def __getitem__(self, i: int) -> PlanItem:  # type: ignore[override]  # no slices
         return self.plan[self.start + int(i)]
 
 
@@ -90,8 +101,10 @@ class Reader:
         if "anchor" in self.spec:
             batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
         if "anchor_mean" in self.spec:
+            assert self.means is not None
             batch["anchor_mean"] = np.asarray(self.means[records], np.float32)
         if "text" in self.spec:
+            assert self.texts is not None
             batch["text_ids"], batch["text_lengths"] = self.texts.text_ids(records, item.bucket_samples)
         return batch
 
@@ -110,6 +123,7 @@ class Reader:
         self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray, item: PlanItem
     ) -> tuple[np.ndarray, np.ndarray]:
         """The stored labels of each crop, zero beyond its length."""
+        assert self.labels is not None
         crops = [
             self.labels.slice(record, start // HOP, frames(length))
             for record, start, length in zip(records.tolist(), starts.tolist(), lengths.tolist(), strict=True)
@@ -134,7 +148,7 @@ def batches(
     labels: StoredLabels | None = None,
     means: np.ndarray | Joined | None = None,
     texts: Texts | None = None,
-) -> Iterator[Batch]:
+) -> Batches:
     """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
 
     Each is a dict of numpy arrays with this process's share of the rows:
@@ -165,7 +179,7 @@ def batches(
     return freed_when_closed(iter(stream.mp_prefetch(options, worker_init_fn=start_worker)))
 
 
-def freed_when_closed(stream: grain.DatasetIterator) -> Iterator[Batch]:
+def freed_when_closed(stream: grain.DatasetIterator) -> Generator[Batch, None, None]:
     """Yields the batches of worker processes. Once closed, their shared memory is free, except arrays still in use.
 
     A thread of grain frees it. If the process exits earlier, Python warns about "leaked shared_memory objects".

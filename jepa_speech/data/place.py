@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from jepa_speech.data.cells import cell_bytes
 
@@ -31,7 +32,7 @@ class Place:
     channel: int | None = None  # None: the mean of all
     frames: int | None = None  # of the whole file at its own rate, as its manifest claims
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("stamp", "span", "cell"):  # lists, where they come from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -45,7 +46,8 @@ class Window(io.RawIOBase):
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int):
         super().__init__()
-        self.size, self.error = size, None
+        self.size = size
+        self.error: OSError | None = None
         self._read_at, self._position = read_at, 0
         self._head, self._skipped = b"", 0
 
@@ -78,7 +80,7 @@ class Window(io.RawIOBase):
         self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         try:
             data = self.at(self._position, len(buffer))
         except OSError as error:  # the decoder that calls could not pass it on; `opened` raises it in the end

@@ -153,7 +153,7 @@ class Plan(Sequence[PlanItem]):
     def __iter__(self) -> Iterator[PlanItem]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, i: int) -> PlanItem:
+    def __getitem__(self, i: int) -> PlanItem:  # type: ignore[override]  # no slices
         epoch, place = divmod(int(i), self.batches_per_epoch)
         order, schedule = self._epoch(epoch)
         slot = int(schedule[place])  # slots 0, 1, ... number the batches of bucket 0, then of bucket 1, ...
@@ -276,7 +276,8 @@ class _Group(NamedTuple):
 
 def _where(samples: np.ndarray) -> Any:
     """A memory map of a whole file as what it takes to open it anew; any other array as it is."""
-    if isinstance(samples, np.memmap) and isinstance(samples.base, mmap.mmap):
+    base: Any = samples.base  # NumPy's types know only of arrays
+    if isinstance(samples, np.memmap) and isinstance(base, mmap.mmap):
         return {"filename": samples.filename, "dtype": samples.dtype, "offset": samples.offset, "shape": samples.shape}
     return np.asarray(samples)
 

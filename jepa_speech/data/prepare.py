@@ -124,6 +124,7 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
         return summary(store)
     with writing(store), locked(store / LOCK, "inspect --merge"):
         found = find(store)
+        assert found is not None
         if found.name != "store.json":
             plan = read_plan(found)
             if "chunks" not in plan:

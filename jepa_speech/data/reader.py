@@ -118,9 +118,10 @@ def reader_of(whole: Place, file: Window, start: float) -> Iterator[Reader]:
     Segments of one file that are read one after another, in order of their starts, share a reader where seeks are not
     exact; a file is then decoded once for all of them. `whole` identifies the file, with its stamp.
     """
-    before, reader = getattr(_last, "read", (None, None))
-    _last.read = (None, None)  # stays None if an error ends this segment
-    if before == whole and reader.continues_at(start):
+    last: tuple[Place, Reader] | None = getattr(_last, "read", None)
+    _last.read = None  # stays None if an error ends this segment
+    if last is not None and last[0] == whole and last[1].continues_at(start):
+        reader = last[1]
         reader.follow(file)
     else:
         reader = Reader(file)

@@ -25,7 +25,7 @@ def recording(entry: Entry, codec: str, lengths: Lengths = EVERY) -> tuple[dict[
     row = {
         "samples": len(wave),
         "level": audio.level(wave),
-        "digest": hashlib.sha256(wave).hexdigest(),
+        "digest": hashlib.sha256(wave.data).hexdigest(),
         "record": {"source": entry.source, **start, "duration": round(seconds, 4), "rate": rate, **entry.labels},
     }
     return row, audio.encode(wave, codec)

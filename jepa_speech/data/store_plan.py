@@ -88,7 +88,9 @@ def begin(
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-    before = read_plan(find(store))
+    found = find(store)
+    assert found is not None
+    before = read_plan(found)
     differs = [key for key, value in identity.items() if before.get(key, LATER.get(key)) != value]
     if differs and not (store / "store.json").is_file() and emptied(before):
         # In this order, so that a kill leaves a plan whose next start comes here again.

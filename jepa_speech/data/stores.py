@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from jepa_speech.data.plan import Share
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.path_lists import weighted_paths
+
+if TYPE_CHECKING:
+    from jepa_speech.data.transcripts import Transcribed
 
 
 def open_stores(text: str, where: str = "data.store") -> "Store | Stores":
@@ -92,7 +96,7 @@ def stored_means(store: Store | Stores, kind: str) -> np.ndarray | Joined:
     return Joined([load_means(part, kind) for part, _ in store.parts])
 
 
-def shares(store: Store | Stores) -> list[Share]:
+def shares(store: "Store | Stores | Transcribed") -> list[Share]:
     """What a plan wants to know of the weights."""
     return [(len(store), 1.0)] if isinstance(store, Store) else store.shares
 

@@ -47,8 +47,9 @@ class Transcribed:
         self.samples = np.asarray(store.samples)[self._chosen]
         self.level = np.asarray(store.level[self._chosen])
         self.hours = float(self.samples.sum()) / SAMPLE_RATE / 3600
-        numbers = [vocabulary.encode(written[i]) for i in self._chosen]
-        self.unknown = Counter(piece for i in self._chosen for piece in vocabulary.unknown(written[i]))
+        chosen = [written[i] or "" for i in self._chosen]
+        numbers = [vocabulary.encode(text) for text in chosen]
+        self.unknown = Counter(piece for text in chosen for piece in vocabulary.unknown(text))
         self._ends = np.cumsum([0, *map(len, numbers)])
         self._numbers = np.concatenate(numbers)
         contents = sha256_arrays({"chosen": self._chosen, "ends": self._ends, "numbers": self._numbers})

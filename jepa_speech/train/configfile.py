@@ -116,7 +116,7 @@ def own_names() -> list[str]:
 def imported(path: Path) -> Any:
     """The config file as a module; configs import each other by name (`from base import ...`)."""
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise UsageError(f"{path}: a config is a Python file, whose name ends with .py")
     module = importlib.util.module_from_spec(spec)
     with users_code(path):

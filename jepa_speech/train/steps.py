@@ -113,7 +113,7 @@ def figures_of(run: Path, figure: str) -> dict[int, float]:
     metrics.jsonl. Steps without it, or where it is not finite, are left out.
     """
     there = steps_of(run)
-    found = {step: saved_figures(run, step).get(figure) for step in there}
+    found: dict[int, Any] = {step: saved_figures(run, step).get(figure) for step in there}
     path = run / "metrics.jsonl"
     if None in found.values() and path.is_file():
         with path.open("rb") as lines:

@@ -34,7 +34,9 @@ def is_it(file: Window) -> bool:
 def check(file: Window) -> Promise:
     """Raises Rejected: truncated (the last frame is cut, or there are fewer than counted), bad_length, damaged."""
     begin = at = id3.end(file)
-    stream, size = _frame(file.at(at, 4))
+    begins = _frame(file.at(at, 4))
+    assert begins is not None  # is_it
+    stream, size = begins
     first = file.at(at, max(size, 64))
     promised = _promised_frames(first)
     found = 0 if promised is None else -1  # the frame with the count is none of those counted
@@ -80,7 +82,9 @@ def _missing_count(file: Window, at: int) -> bytes:
     Without it, libsndfile guesses the length from the bit rate of the first frame and reads no further.
     """
     first = file.at(at, 64)
-    (version, layer, _), _ = _frame(first)
+    begins = _frame(first)
+    assert begins is not None  # is_it
+    version, layer, _ = begins[0]
     if layer != 3 or any(name in first[:48] for name in (b"Xing", b"Info")):
         return b""
     count, codes = 0, set()
@@ -97,7 +101,9 @@ def _counting_frame(head: bytes, first_version: bool, count: int) -> bytes:
     head = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]])  # no checksum, code 9 of bit rates, no padding
     mono = head[3] >> 6 == 3
     side = bytes((17 if mono else 32) if first_version else (9 if mono else 17))
-    _, size = _frame(head)
+    frame = _frame(head)
+    assert frame is not None
+    size = frame[1]
     return (head + side + b"Xing" + struct.pack(">II", 1, count)).ljust(size, b"\0")
 
 

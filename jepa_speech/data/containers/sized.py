@@ -21,7 +21,9 @@ def is_it(file: Window) -> bool:
 
 def check(file: Window) -> Promise:
     """Raises Rejected: truncated."""
-    for end in _ends_of(file)(file):
+    ends = _ends_of(file)
+    assert ends is not None  # is_it
+    for end in ends(file):
         if end > file.size:
             raise Rejected("truncated", f"{end - file.size} bytes that its header promises are not there")
     return Promise()

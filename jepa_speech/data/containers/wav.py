@@ -27,6 +27,7 @@ def complete(file: Window) -> None:
     """Presents a WAV whose sizes are 0 as one of unknown size, because libsndfile would find no samples in it."""
     if _is_piped(file):
         at, _, _ = _samples(file)
+        assert at is not None
         file.replace_head(file.at(0, at - 4) + UNKNOWN_SIZE, at)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from jepa_speech.data.place import Place, stamp_of
 
@@ -17,7 +17,7 @@ STORE_KEYS = frozenset(
     ("id", "source", "start", "duration", "rate", "samples", "level", "digest", "crc", "shard", "position")
 )
 # Our names of a transcript and a speaker, others' names for them in order of precedence, and the types of such a value.
-NAMES = {
+NAMES: dict[str, tuple[tuple[str, ...], type | tuple[type, ...]]] = {
     "text": (("txt", "sentence", "transcription", "transcript", "wrd", "words", "normalized_text"), str),
     "speaker": (("spk_id", "speaker_id", "client_id", "spk"), (str, int)),
 }
@@ -176,6 +176,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
-def is_positive(seconds: Any) -> bool:
+def is_positive(seconds: Any) -> TypeGuard[float]:
     """Whether `seconds` is a plausible number above 0."""
     return is_number(seconds) and seconds > 0

@@ -39,6 +39,7 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
         is_cut = (folder / "segments").is_file()
         recordings = index("wav.scp") if is_cut else None
         utterances = index("segments" if is_cut else "wav.scp")
+        assert utterances is not None  # a folder with neither is no directory of Kaldi's
         for number, line in lines(utterances.path):
             name, _, rest = decoded(line.strip()).replace("\t", " ", 1).partition(" ")
             entry = Entry(source=name, line=number, manifest=str(utterances.path), labels={"manifest_id": name})

@@ -99,7 +99,7 @@ def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[
     texts = [said["text"] for said in inside if said.get("text")]
     if any(said.get("text") for said in in_part):
         texts = []
-        passed.add("text", Path(entry.manifest).name, f"{entry.manifest}:{entry.line}")
+        passed.add("text", Path(entry.manifest or "").name, f"{entry.manifest}:{entry.line}")
     labels = {"id": row.get("id"), "text": " ".join(texts) or None}
     for key in LABELS:
         values = {said.get(key) for said in inside + in_part} - {None, ""}

@@ -63,6 +63,8 @@ def listed(path: Path, reading: Reading) -> Iterator[Entry]:
     """
     path = in_folder(path) or path
     other = partner(path)
+    recordings: Path | None
+    supervisions: Path | None
     if _is_recording(_first_row(path)):
         recordings, supervisions = path, other
     else:

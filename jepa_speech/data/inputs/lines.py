@@ -80,7 +80,7 @@ def whole(path: Path) -> str:
         raise UserError(f"{path}:{line}: {not_utf8(error)}") from error
 
 
-def refuse_utf16(head: bytes, path: Path) -> None:
+def refuse_utf16(head: bytes | bytearray, path: Path) -> None:
     """Raises UserError for a text that begins like UTF-16 or UTF-32, whose lines do not end with a single byte."""
     for name, marks in WIDE.items():
         for mark in marks:

@@ -42,7 +42,7 @@ class Mls:
     def labels(self, folder: Path, stems: Collection[str]) -> dict[str, dict[str, str]]:
         """The labels of a book's recordings; {} for any other folder."""
         speaker, book = folder.parent.name, folder.name
-        if self._split is None or folder.parent.parent != self._split / AUDIO:
+        if self._split is None or self._texts is None or folder.parent.parent != self._split / AUDIO:
             return {}
         found = {}
         for stem in stems:

@@ -80,7 +80,9 @@ def members(path: Path) -> Iterator[tuple[int, str | None, Any]]:
 
 
 def _past_space(text: str, at: int) -> int:
-    return SPACE.match(text, at).end()
+    found = SPACE.match(text, at)
+    assert found is not None  # none is enough
+    return found.end()
 
 
 def _expected(text: str, at: int, mark: str) -> int:

@@ -21,7 +21,8 @@ Samples = int | None
 def entry(entry: Entry, row: dict[str, Any]) -> tuple[Entry, Samples, Samples]:
     """Returns the entry of a row, and the first sample and the end of its segment, None where it has none."""
     key = next((key for key in WAV if row.get(key)), "wav")
-    wav, times = row.get(key), row
+    wav: Any = row.get(key)
+    times = row
     if isinstance(wav, dict):  # {"file", "start", "stop"}; the fields of the row mean something else then
         wav, times = wav.get("file", wav.get("files")), wav
     if isinstance(wav, list):

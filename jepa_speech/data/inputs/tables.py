@@ -102,7 +102,7 @@ def _rows(
                 raise _open_quote(table, taken[0][0])
             yield line.decode("utf-8", "surrogateescape") + "\n"
 
-    form = {"delimiter": mark, "quoting": quoting, "skipinitialspace": mark != "\t"}
+    form: dict[str, Any] = {"delimiter": mark, "quoting": quoting, "skipinitialspace": mark != "\t"}
     try:
         for fields in csv.reader(text(), **form):
             number, row = taken[0][0], b"\n".join(line for _, line in taken)

@@ -4,7 +4,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.data.inputs.folder import is_hidden, is_recording
@@ -69,7 +69,7 @@ def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
     """The members; last of all, what is wrong with the archive's end if it does not end as it must."""
     raw.seek(0)
     # "r:" takes no compressed archive: members of one cannot be read by offset.
-    with tarfile.open(fileobj=_Headers(raw), mode="r:") as archive:
+    with tarfile.open(fileobj=cast(BinaryIO, _Headers(raw)), mode="r:") as archive:
         while True:
             try:
                 member = archive.next()
@@ -79,7 +79,8 @@ def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
             if member is None:
                 break
             yield member
-            archive.members.clear()  # tarfile would keep them all
+            # tarfile would keep them all, and its types do not name them.
+            archive.members.clear()  # type: ignore[attr-defined]
             if archive.offset <= member.offset:  # the reader would move backwards and never end
                 yield f"a member of {member.size} bytes, at byte {member.offset}; copy or make it again"
                 return
