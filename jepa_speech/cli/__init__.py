@@ -7,6 +7,7 @@ import argparse
 import errno
 import gc
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     if arguments is None:  # a process of its own
         gc.freeze()  # imported objects stay, so the collector need not scan them
-        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: a terminal may not have every character
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: a terminal may not have every character
     try:
         results = run(options)
         if options.json:

@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     for line in (apart := side_by_side.left_out(looked["store"].found)):
         print(line)
-    out, pictures = Path(args.out), {}
+    out = Path(args.out)
+    pictures: dict[str, Any] = {}
     sections = [
         section for name in ("data", "store") if name in looked for section in shown(name, looked[name], pictures)
     ]
@@ -168,6 +169,7 @@ def with_notes(section: report.Section, notes: Sequence[str]) -> report.Section:
 
 def likeness(looked: Looked, apart: Sequence[str], pictures: dict[str, Any]) -> list[report.Section]:
     """CKA between layers."""
+    assert looked.similar is not None  # of what was compared
     drawn = side_by_side.cka_figures(looked.similar)
     pictures |= drawn
     text = [ALIKE.format(frames=looked.similar["frames"]), *apart]

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-gb", type=float, metavar="G", help="of a device, for --autotune (default: as the device says)"
     )
-    parser.description += "; --config.KEY=VALUE changes a key of the config"
+    parser.description = f"{parser.description}; --config.KEY=VALUE changes a key of the config"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

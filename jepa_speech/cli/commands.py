@@ -1,7 +1,7 @@
 """How a command and its kinds become parsers of one look."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 
@@ -10,8 +10,10 @@ class Command(Protocol):
 
     HELP: str
     EXAMPLE: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], dict[str, Any] | None]
+
+    def add_arguments(self, parser: argparse.ArgumentParser, /) -> None: ...
+
+    def run(self, options: argparse.Namespace, /) -> dict[str, Any] | None: ...
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]", name: str, room: Command) -> argparse.ArgumentParser:
@@ -28,7 +30,7 @@ def add_command(commands: "argparse._SubParsersAction[Any]", name: str, room: Co
     return command
 
 
-def add_kinds(parser: argparse.ArgumentParser, kinds: dict[str, Command]) -> list[argparse.ArgumentParser]:
+def add_kinds(parser: argparse.ArgumentParser, kinds: Mapping[str, Command]) -> list[argparse.ArgumentParser]:
     """Each kind of a verb as a command below it; which one was chosen is the option `kind`."""
     commands = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     return [add_command(commands, name, module) for name, module in kinds.items()]

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each objective (default: 1)")
     parser.add_argument("--out", required=True, metavar="DIR", help="gets compare.json, report.html and all runs")
-    parser.description += "; --config.KEY=VALUE changes a key for every objective"
+    parser.description = f"{parser.description}; --config.KEY=VALUE changes a key for every objective"
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -202,10 +202,10 @@ def probed(
     road: Road, labelled: Sequence[Labelled], name: str, *system: Any, given: Any = None
 ) -> dict[str, dict[str, Any]]:
     """Task -> results of one system."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for folder, tasks in labelled:
-        where = ("--data", folder, "--tasks", ",".join(tasks), "--out", road.folder / "probes")
-        where += (*root.passed_on(road.root),)
+        where: list[Any] = ["--data", folder, "--tasks", ",".join(tasks), "--out", road.folder / "probes"]
+        where += root.passed_on(road.root)
         # With several folders, the file of a system's results is that of the last one.
         makes = partial(probe_files, road.folder / "probes", name if folder == labelled[-1].folder else "")
         results = road.go("probe", *system, *where, reads=[folder], given=given, makes=makes)

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Prints the file as it is; returns its path, or the first line about each config by name."""
     if options.name is None:
-        about = {name: first_line(own_config(name).read_text(encoding="utf-8")) for name in own_names()}
+        paths = {name: own_config(name) for name in own_names()}
+        about = {name: first_line(path.read_text(encoding="utf-8")) for name, path in paths.items() if path}
         print("\n".join(f"{name:<18}{line}" for name, line in about.items()))
         return {"configs": about}
     path = own_config(options.name)

@@ -73,7 +73,10 @@ def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     probes = []
     if tasks:
         options = ("--data", data, *anywhere, "--tasks", ",".join(tasks), "--out", work / "probe")
-        systems = {"ours": (trained, "--name", "ours"), "random": ("random", "--like", trained)}
+        systems: dict[str, tuple[Any, ...]] = {
+            "ours": (trained, "--name", "ours"),
+            "random": ("random", "--like", trained),
+        }
         systems |= {name: (name,) for name in ("logmel", "logmel5")}
         for name, system in systems.items():
             found = partial(probe_files, work / "probe", name)

@@ -103,7 +103,7 @@ def speak(work: Path, todo: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as script:
         for _ in tqdm(script.stdout, desc="speak", total=len(todo), unit="utt"):
             pass
-        reason = script.stderr.read().strip()
+        reason = script.stderr.read().strip() if script.stderr else ""
     if script.returncode:
         raise UserError(f"the demo's voices: {(reason.splitlines() or ['eSpeak NG failed'])[-1]}")
     rows = {row["id"]: row for row in read_jsonl(work / "audio" / "phones.jsonl")}

@@ -22,6 +22,7 @@ import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -97,7 +98,7 @@ class Speaker:
                 return library, rate
         sys.exit("no eSpeak NG here: apt or brew install espeak-ng, or pip install espeakng-loader")
 
-    def _collect(self, wave, samples, events) -> int:
+    def _collect(self, wave: Any, samples: int, events: Any) -> int:
         if wave and samples > 0:
             self.pieces.append(np.ctypeslib.as_array(wave, (samples,)).astype(np.float32) / 32768)
         i = 0
@@ -141,7 +142,9 @@ def main(jobs: str, out: str) -> None:
         soundfile.write(f"{out}/{job['id']}.flac", np.clip(wave, -1, 1), SAMPLE_RATE, subtype="PCM_16")
         duration = len(wave) / SAMPLE_RATE
         marks = [("_", 0.0), *((label, time + offset) for label, time in marks), ("", duration)]
-        phones = [[label, round(start, 4), round(end, 4)] for (label, start), (_, end) in pairwise(marks)]
+        phones: list[list[Any]] = [
+            [label, round(start, 4), round(end, 4)] for (label, start), (_, end) in pairwise(marks)
+        ]
         rows.append({"id": job["id"], "duration": duration, "phones": [p for p in phones if p[2] > p[1]]})
         print(json.dumps({"spoken": len(rows)}), flush=True)
     text = "".join(json.dumps(row) + "\n" for row in rows)

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, fit: Callable[[argparse.Namespace], dict[st
     x = heldout_frames(store, features, options.normalize, hours[-1], options.seed)
     rows = []
     for h in hours:
-        pair = []
+        pair: list[Anchor] = []
         for seed in (options.seed, options.seed + 1):
             out = folder / f"{h:g}h-seed{seed}.npz"
             if not out.is_file():

@@ -62,7 +62,7 @@ def add_hours(parser: argparse.ArgumentParser) -> None:
 
 def unfinished(options: argparse.Namespace, store: Store, fingerprint: str) -> Unfinished:
     """Where the fit of these options is kept until it is done: beside --out. `fingerprint`: of a layer's checkpoint."""
-    names = ("components", "iterations", "features", "normalize", "hours", "seed")
+    names: tuple[str, ...] = ("components", "iterations", "features", "normalize", "hours", "seed")
     names += ("algorithm", "standardize") if options.kind == "kmeans" else ("temperature", "perplexity")
     known = {"kind": options.kind, "store": store.fingerprint[:12], "checkpoint": fingerprint[:12]}
     same = {f"--{name}": str(getattr(options, name)) for name in names}
@@ -109,7 +109,7 @@ def compute_means(store: Store, features: Extractor, normalize: str) -> None:
 
 def identity(options: argparse.Namespace, anchor: Anchor) -> dict[str, str | int]:
     """What --json says first of any anchor."""
-    known = {
+    known: dict[str, str | int] = {
         "anchor": str(options.out),
         "fingerprint": anchor.fingerprint,
         "features": anchor.features,

@@ -84,6 +84,6 @@ def save_checkpoint(out: Path, params: Tree, slow: Tree) -> None:
             raise UserError(
                 f"{out}: this checkpoint has been imported there before; remove it, or choose another --out"
             )
-        zero = np.zeros((), np.int32)
-        key = np.asarray(jax.random.PRNGKey(0))
+        zero: Any = np.zeros((), np.int32)  # NumPy's arrays are saved as jax's are
+        key: Any = np.asarray(jax.random.PRNGKey(0))
         checkpoints.save(0, TrainState(params, slow, {}, zero, key, zero, zero))

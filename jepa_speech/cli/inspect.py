@@ -49,11 +49,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if other := other_than_a_store(Path(path)):
             raise UserError(f"{path}: not a store but {other}")
     if args.merge:
-        results = _merge(args)
-        print_figures(results)
-        for name in results.get("labels", ()):
+        merged = _merge(args)
+        print_figures(merged)
+        for name in merged.get("labels", ()):
             print(f"labels of anchor {name} joined")
-        return results
+        return merged
     if args.out or len(args.stores) > 1:
         raise UsageError("several stores and --out go with --merge")
     store = Store(args.stores[0], damaged=bool(args.verify))

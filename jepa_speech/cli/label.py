@@ -11,8 +11,7 @@ from jepa_speech.cli.layers import source_of
 from jepa_speech.cli.parts import part
 from jepa_speech.cli.steps import add_step
 from jepa_speech.data.anchoring import check_top_k, label, seconds_of
-from jepa_speech.data.label_parts import FIGURES
-from jepa_speech.data.labels import Labels, labels_path
+from jepa_speech.data.labels import FIGURES, Labels, labels_path
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 
@@ -45,9 +44,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     store, anchor, start = Store(options.store), load_anchor(options.anchor), time.monotonic()
     top_k = options.top_k if options.top_k is not None else 1 if anchor.max_top_k == 1 else TOP_K
     check_top_k(anchor, top_k)
-    labels = _existing(store, anchor.fingerprint)
-    done = labels is not None and labels.top_k == top_k
-    if not done:
+    existing = _existing(store, anchor.fingerprint)
+    done = existing is not None and existing.top_k == top_k
+    if existing is not None and done:
+        labels = existing
+    else:
         features = source_of(anchor, options.anchor, options.checkpoint, options.step).extractor
         compute_means(store, features, anchor.normalize)
         with bar("label", seconds_of(store, options.shard or (0, 1))) as progress:

@@ -54,7 +54,7 @@ class Command:
             )
         except FileNotFoundError as error:
             raise UserError(f"{self.arguments[0]}: no such program here; --dry-run prints what it is for") from error
-        handlers = {
+        handlers: dict[int, Any] = {
             signal.SIGINT: signal.SIG_IGN,
             signal.SIGHUP: signal.SIG_IGN,
             signal.SIGTERM: lambda number, _: process.send_signal(number),

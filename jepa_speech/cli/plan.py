@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"mean length of a recording (default: {CONSTANTS['recording'].value}, as in LibriSpeech)",
     )
-    parser.description += "; --config.KEY=VALUE changes a key of the config"
+    parser.description = f"{parser.description}; --config.KEY=VALUE changes a key of the config"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from jepa_speech.cli.plan_links import Bytes
@@ -67,7 +68,7 @@ def step_flops(config: ConfigDict, objective: Objective, state: TrainState, rows
     """Of the matrix products of one step on so many rows: forward, backward, teacher, heads, and all else in it."""
     settings = from_section(TrainConfig, config.train, "train")
     optimizer = make_optimizer(from_section(OptimConfig, config.optim, "optim"))
-    step = jax.jit(make_step(objective, optimizer, lambda _: 1.0, settings.report_due))
+    step = jax.jit(make_step(objective, optimizer, lambda _: jnp.ones(()), settings.report_due))
     return product_flops(as_it_is_written(step, state, abstract_batch(config, objective, rows, samples)))
 
 

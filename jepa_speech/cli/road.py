@@ -38,7 +38,7 @@ class Road:
     def __init__(self, folder: Path, after: Sequence["Road"] = (), root: str | None = None) -> None:
         self.folder, self.done, self.root = folder, folder / "done", root
         self.steps: list[dict[str, Any]] = []
-        self.changed = any(road.changed for road in after)
+        self.changed: bool = any(road.changed for road in after)
 
     def go(
         self,
@@ -91,7 +91,7 @@ def done_before(record: Path) -> dict[str, Any]:
 
 def state(files: Iterable[Path]) -> list[list[Any]]:
     """[path, bytes, time of change in ns] of each file; [path] of one that is not there."""
-    found = []
+    found: list[list[Any]] = []
     for file in sorted(set(files)):
         try:
             about = file.stat()

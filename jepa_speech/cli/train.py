@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from jepa_speech.config import from_section, unknown_key
 from jepa_speech.data.buckets import better_buckets
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.lengths import in_words
-from jepa_speech.data.pipeline import Batch, batches
+from jepa_speech.data.pipeline import Batches, batches
 from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
 from jepa_speech.data.store import Store
 from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
@@ -26,6 +26,7 @@ from jepa_speech.export.imported import read_imported
 from jepa_speech.export.their_weights import has_weights
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
+from jepa_speech.objectives.contract import HasTexts, Objective
 from jepa_speech.objectives.ctc import vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.text.tokens import Tokens
@@ -72,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="go on from checkpoint N, not from the newest; what is newer is kept in RUN/aside (docs/training.md)",
     )
-    parser.description += "; --config.KEY=VALUE changes a key of the config, tuples are written 4.0,8.0"
+    parser.description = (
+        f"{parser.description}; --config.KEY=VALUE changes a key of the config, tuples are written 4.0,8.0"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -90,12 +93,12 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     settings = from_section(TrainConfig, config.train, "train")
     if not data.store:
         raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
-    store = open_stores(data.store)
+    stores = open_stores(data.store)
     anchor = open_anchors(config.anchor.path) if config.anchor.path else None
     fill_in_anchor(config, anchor)
-    fill_in_characters(config, store)
+    fill_in_characters(config, stores)
     objective = build(config, anchor)
-    store = usable(objective, store, data)
+    store = usable(objective, stores, data)
     heldout = usable(objective, open_stores(data.heldout, "data.heldout"), data) if data.heldout else None
     prints = {"store": store.fingerprint, "heldout": heldout.fingerprint if heldout else ""}
     # Written so that the text has the same meaning where no such file exists.
@@ -117,7 +120,7 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     if heldout:
         left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
     read = stream(objective, store, plan, config, config.inputs.anchor, data.workers)
-    judged = heldout and heldout_stream(objective, heldout, data, rows, config)
+    judged = heldout_stream(objective, heldout, data, rows, config) if heldout else None
     first = jax.process_index() == 0
     about = f"{name}: {header(objective, config, store, plan, left_out)}" if first else ""
     notes = {"left_out": left_out} if any(left_out.values()) else {}
@@ -129,17 +132,21 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
 
 
 def stream(
-    objective: Any,
+    objective: Objective,
     store: Store | Stores | Transcribed,
     plan: Plan,
     config: Mapping[str, Any],
     anchor: str,
     workers: int = 0,
-) -> Callable[[int, int], Iterator[Batch]]:
+) -> Callable[[int, int], Batches]:
     """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
 
     anchor: its fingerprint. Raises UserError where the store lacks its labels, or the means that it needs.
     """
+    labels = means = None
+    if not isinstance(store, Transcribed):
+        labels = labels_of(store, anchor, config["anchor"]) if "anchor" in objective.spec else None
+        means = stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None
     return partial(
         batches,
         store,
@@ -148,9 +155,9 @@ def stream(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=workers,
-        labels=labels_of(store, anchor, config["anchor"]) if "anchor" in objective.spec else None,
-        means=stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None,
-        texts=store if "text" in objective.spec else None,
+        labels=labels,
+        means=means,
+        texts=store if isinstance(store, Transcribed) else None,
     )
 
 
@@ -159,6 +166,7 @@ def labels_of(store: Store | Stores, anchor: str, section: Mapping[str, Any]) ->
 
     section: `anchor` of the config.
     """
+
     files = weighted_paths(path, "anchor.path") if (path := section.get("path", "")) else []
     labels = stored_labels(store, anchor, [path for path, _ in files])
     if labels.components != section["components"]:
@@ -184,16 +192,17 @@ def weights_of(source: str, vocabulary: Tokens | None = None) -> tuple[int, dict
     return 0, by_path({"params": {"encoder": imported.encoder} | imported.extra})
 
 
-def usable(objective: Any, store: Store | Stores, data: DataConfig) -> Store | Stores | Transcribed:
+def usable(objective: Objective, store: Store | Stores, data: DataConfig) -> Store | Stores | Transcribed:
     """The recordings that the objective can use: all, or, where it asks for texts, whole ones that have one."""
     if "text" not in objective.spec:
         return store
+    assert isinstance(objective, HasTexts)
     return Transcribed(store, objective.vocabulary, int(bucket_lengths(data.buckets)[-1]))
 
 
 def heldout_stream(
-    objective: Any, store: Store | Stores | Transcribed, data: DataConfig, rows: int, config: ConfigDict
-) -> Callable[[], Iterator[Batch]]:
+    objective: Objective, store: Store | Stores | Transcribed, data: DataConfig, rows: int, config: ConfigDict
+) -> Callable[[], Batches]:
     """() -> this process's rows of one epoch of the held-out recordings, in the order of `jepa-speech evaluate`."""
     lengths = heldout_lengths(objective, data)
     plan = Plan(store.samples, data.buckets, data.batch_seconds, 0, rows, lengths=lengths)
@@ -238,7 +247,7 @@ def fill_in_characters(config: ConfigDict, store: Store | Stores) -> None:
 
 
 def header(
-    objective: Any,
+    objective: Objective,
     config: ConfigDict,
     store: Store | Stores | Transcribed,
     plan: Plan,

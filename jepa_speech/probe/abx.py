@@ -73,7 +73,8 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
     Raises UserError if no name matches, if one matches several recordings or a segment, and for an item beyond the end
     of its recording. One line on stderr counts the names that are in no manifest.
     """
-    items, known, ends = read_items(path), set(), {}
+    items, known = read_items(path), set()
+    ends: dict[str, tuple[float, str]] = {}
     for number, file, end, _ in item_lines(path):
         ends[file] = max(ends.get(file, (0.0, "")), (end, f"{path}:{number}"), key=itemgetter(0))
     for utterance in along(utterances, f"{path.name}: lengths", len(utterances), "file", delay=5):
@@ -81,7 +82,8 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
         if stem in items and (stem in known or utterance.entry.is_segment):
             raise UserError(f"{path}: {stem} is not the name of one whole recording of the manifest: {utterance.key}")
         if stem in items:
-            check_end(*ends[stem], utterance.entry)
+            end, where = ends[stem]
+            check_end(end, where, utterance.entry)
         known.add(stem)
     if unknown := sorted(items.keys() - known):
         line = f"{path}: {len(unknown)} of {counted(len(items), 'recording')} not in the manifest, such as {unknown[0]}"

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
+from jepa_speech.anchors.anchor import Anchor, Arrays
+from jepa_speech.anchors.gmm import frame_posteriors
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import spectral
 from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames
@@ -79,11 +80,11 @@ class Analysis:
         }
 
 
-def anchor_posteriors(anchor: DiagonalGMM) -> Posteriors:
+def anchor_posteriors(anchor: Anchor) -> Posteriors:
     """The target labels of any recording, computed as `label` does."""
 
     @jax.jit
-    def compute(arrays, wave, length, mean):
+    def compute(arrays: Arrays, wave: jax.Array, length: jax.Array, mean: jax.Array) -> jax.Array:
         return frame_posteriors(arrays, anchor.features, wave[None], mean[None], length[None])[0]
 
     arrays = anchor.arrays()
@@ -160,15 +161,17 @@ class Look:
         self.phones: list[np.ndarray] = []
         self.lengths: list[int] = []  # of the labels
         self.frames, self.seconds = 0, 0.0  # of the layers
-        self.sums = self.grams = self.example = None
+        self.sums: np.ndarray = np.zeros(())  # (L, D)
+        self.grams: np.ndarray = np.zeros(())  # (L, D, D)
+        self.example: Recording | None = None
         self.sample: list[np.ndarray] = []  # frames of the last layer, and where they are on the labels' grid
         self.places: list[np.ndarray] = []
 
     def add(self, number: int, recording: Recording) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
         """Returns its layers [(T, D), ...], and its targets and random labels as one-hot vectors [(T, K), ...]."""
         layers = np.stack([np.asarray(layer, np.float64) for layer in self.subject.represent(recording.wave)])
-        self.sums = layers.sum(1) + (0 if self.sums is None else self.sums)  # (L, D)
-        self.grams = layers.swapaxes(1, 2) @ layers + (0 if self.grams is None else self.grams)  # (L, D, D)
+        self.sums = layers.sum(1) + self.sums
+        self.grams = layers.swapaxes(1, 2) @ layers + self.grams
         self.frames += layers.shape[1]
         self.seconds += len(recording.wave) / SAMPLE_RATE
         answers = {labelling: np.asarray(head(recording.wave), np.float64) for labelling, head in self.heads.items()}
@@ -219,6 +222,7 @@ class Look:
                 table[name] |= values
         for name in table.keys() - {"model"}:
             table[name]["effective_rank"] = clusters.label_rank(usage[name])
+        assert self.example is not None  # one recording at least
         covariances = self.grams - self.sums[:, :, None] * self.sums[:, None] / self.frames
         ranks = [clusters.effective_rank(c) for c in covariances]
         if "model" in table:

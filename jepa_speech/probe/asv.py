@@ -70,7 +70,7 @@ def read_trials(path: Path, known: set[str]) -> Trials:
         for key in keys:
             if key not in known:
                 raise UserError(f"{path}:{number}: the manifest lacks {key}")
-        trials.append((label == "1", *keys))
+        trials.append((label == "1", keys[0], keys[1]))
     return trials
 
 

@@ -61,7 +61,8 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
     """Results of one task (see evaluate.py). Targets are {slot: value}; a slot that is left out has the value ''."""
     slots = slots_of(data["train"].targets)
     truth = {split: slots.numbers(part.targets) for split, part in data.items()}  # (U, S)
-    heads, curves, weights = {}, {}, {}
+    heads: dict[str, Any] = {}
+    curves, weights = {}, {}
     for name, view in views(data["train"].features[0].shape[0]).items():
         rate, parameters, curves[name] = fit(data, truth, slots, view, recipe, seed, partial(bar, name))
         weights[name] = jax.nn.softmax(parameters["layers"])
@@ -115,7 +116,7 @@ def fit(
         if len(order) < batch:
             order = np.concatenate([order, generator.permutation(len(train.keys))])
         chosen, order = order[:batch], order[batch:]
-        rates = np.float32(recipe.learning_rates) * (1 - step / recipe.steps)
+        rates = np.array(recipe.learning_rates, np.float32) * (1 - step / recipe.steps)
         inputs = padded([train.features[i][view] for i in chosen], longest)
         parameters, state = _update(parameters, state, *inputs, truth["train"][chosen], rates, recipe.decay)
         if (step + 1) % recipe.watched == 0 or step + 1 == recipe.steps:
@@ -157,20 +158,28 @@ def logits_of(parameters: Parameters, x: jax.Array, lengths: jax.Array) -> jax.A
 
 
 @jax.jit
-def _values(parameters, x, lengths):
+def _values(parameters: Parameters, x: jax.Array, lengths: jax.Array) -> jax.Array:
     return logits_of(parameters, x, lengths).argmax(-1)
 
 
 @partial(jax.jit, donate_argnums=(0, 1))
-def _update(parameters, state, x, lengths, labels, rates, decay):
+def _update(
+    parameters: Parameters,
+    state: Any,
+    x: jax.Array,
+    lengths: jax.Array,
+    labels: jax.Array,
+    rates: jax.Array,
+    decay: float,
+) -> tuple[Parameters, Any]:
     """One step of every learning rate (G,)."""
 
-    def loss(parameters):
+    def loss(parameters: Parameters) -> jax.Array:
         logits = logits_of(parameters, x, lengths)
         crossed = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return crossed + decay * jnp.square(parameters["kernel"]).sum()
 
-    def update(parameters, state, rate):
+    def update(parameters: Parameters, state: Any, rate: jax.Array) -> tuple[Parameters, Any]:
         direction, state = optax.scale_by_adam().update(jax.grad(loss)(parameters), state)
         return jax.tree.map(lambda p, d: p - rate * d, parameters, direction), state
 

@@ -37,7 +37,7 @@ def ratio(counts: np.ndarray, samples: int = SAMPLES, seed: int = 0, linear: boo
     """The ratio of the sums over the utterances, with its interval. counts (U, 2); linear: they are `influences`."""
     counts = np.asarray(counts, np.float64)
     value, drawn = _ratio(counts.sum(0)), _ratio(_draws(len(counts), samples, seed) @ counts)
-    return _estimate(value, _within(drawn, value) if linear else drawn)
+    return _estimate(float(value), _within(drawn, value) if linear else drawn)
 
 
 def figure(keys: Sequence[str], counts: np.ndarray, linear: bool = False) -> dict[str, Any]:

@@ -37,14 +37,13 @@ def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int, bar:
     with bar("classifiers of each layer", total, "head") as shown:
         trained = [heads_of(data, recipe, seed, shown.update) for data in folds]
     valid = {name: float(np.mean([heads[name].model.valid_accuracy for heads in trained])) for name in trained[0]}
-    chosen = max(valid, key=valid.get)
+    chosen = max(valid, key=valid.__getitem__)
     tests = [data["test"] for data in folds]
     keys = [key for test in tests for key in test.keys]
     size = len(tests[0].classes)
-    confusion = sum(
-        np.bincount(test.y * size + heads[chosen].predicted, minlength=size * size)
-        for test, heads in zip(tests, trained, strict=True)
-    )
+    confusion = np.zeros(size * size, int)
+    for test, heads in zip(tests, trained, strict=True):
+        confusion += np.bincount(test.y * size + heads[chosen].predicted, minlength=size * size)
     majority = [(data["test"].y == np.bincount(data["train"].y).argmax()).mean() for data in folds]
     models = [heads[WEIGHTED if WEIGHTED in heads else chosen].model for heads in trained]
     return {

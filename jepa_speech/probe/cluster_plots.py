@@ -162,7 +162,7 @@ def cka_maps(maps: Mapping[tuple[str, str], np.ndarray], layers: Mapping[str, Se
             image = axes.imshow(table.T, origin="lower", cmap="viridis", vmin=0, vmax=1, aspect="auto")
             axes.grid(False)
             for set_ticks, name in ((axes.set_xticks, left), (axes.set_yticks, below)):
-                at = np.arange(0, len(layers[name]), -(-len(layers[name]) // 13))
+                at = range(0, len(layers[name]), -(-len(layers[name]) // 13))
                 set_ticks(at, [str(layers[name][i]) for i in at], fontsize=8)
             if max(table.shape) <= NUMBERED and len(names) <= 3:
                 for (x, y), value in np.ndenumerate(table):

@@ -63,7 +63,7 @@ class Head(nnx.Module):
         """x (B, L, T, D) standardised, lengths (B,); keys (B,) in training -> logits (B, T, V)."""
         z = jnp.einsum("bltd,l->btd", x, jax.nn.softmax(self.scalars[...]))
         inside = valid(lengths, z.shape[1])
-        if augment is not None:
+        if augment is not None and keys is not None:
             z = augment(fold(keys, 0), z, lengths)
         z = self.projection(z)
         for number, directions in enumerate(self.lstms, 1):

@@ -49,7 +49,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         for speakers, cells in part.cells.items():
             if not cells:
                 raise UserError(f"the {split} split has no two phones in one context to compare {speakers} speakers")
-    heads = {}
+    heads: dict[str, Any] = {}
     layers = data["test"].features[0].shape[0]
     with bar("distances in each layer", layers, "layer") as shown:
         for layer in range(layers):
@@ -84,8 +84,8 @@ class Split:
     def error(self, layer: int, speakers: str) -> tuple[float, np.ndarray]:
         """The ABX error, and (U,) what it is without each of the utterances."""
         cells = self.cells[speakers]
-        pairs = [(i, x) for cell in cells for x in cell.x for i in (*cell.a, *cell.b) if i != x]
-        pairs = np.unique(np.sort(np.array(pairs), axis=1), axis=0)
+        every = [(i, x) for cell in cells for x in cell.x for i in (*cell.a, *cell.b) if i != x]
+        pairs = np.unique(np.sort(np.array(every), axis=1), axis=0)
         features = [x[layer] for x in self.data.features]  # (T, D) each
         frames = [features[u][item.start : item.end] for u, item in zip(self.owners, self.items, strict=True)]
         matrix = dict(zip(map(tuple, pairs.tolist()), dtw.distances(frames, pairs), strict=True))

@@ -41,26 +41,29 @@ def on_grid(layers: list[np.ndarray], frame_rate: float, samples: int) -> list[n
 class Kind(Protocol):
     """A kind of head, a module of this room: classification.py, transcription.py, ..."""
 
-    FORM: type[Rows] | type[Sequences]
+    @property
+    def FORM(self) -> type[Rows] | type[Sequences]: ...
 
     def evaluate(self, task: "Task", data: dict[str, Any], recipe: Any, seed: int, bar: Bar) -> dict[str, Any]:
         """Trains on train, chooses on valid, scores on test. data: split -> FORM. Results: see evaluate.py."""
 
 
 class Task(Protocol):
-    """A module of this room: phones.py, pooled.py, ..."""
+    """A module of this room: phones.py, pooled.py, ... It has one of two functions more, by KIND.FORM:
 
-    KIND: Kind
-    RECIPE: Any  # a frozen dataclass: how the head is trained, what is tried
+    Rows: rows(utterance, layers) -> from its layers (L, T, D) inputs (N, L, D) and labels (N,).
+    Sequences: sequence(utterance, layers) -> what is kept of its layers (L, T, D): (L, T', D).
+    """
+
+    @property
+    def KIND(self) -> Kind: ...
+
+    @property
+    def RECIPE(self) -> Any:
+        """A frozen dataclass: how the head is trained, what is tried."""
 
     def read(self, folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
         """The utterances of each split. root: see `data.manifest.entries`."""
-
-    def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where KIND.FORM is Rows. From the layers (L, T, D) of an utterance: inputs (N, L, D) and labels (N,)."""
-
-    def sequence(self, utterance: Utterance, layers: np.ndarray) -> np.ndarray:
-        """Where KIND.FORM is Sequences. From the layers (L, T, D) of an utterance: what is kept of them (L, T', D)."""
 
 
 Listed = dict[str, list[Utterance]]  # split -> its utterances
@@ -88,14 +91,16 @@ def gather(
             check_files(utterances)
             for index, utterance in enumerate(utterances):
                 wanted.setdefault(utterance.entry.identity(), []).append((task, split, index))
-    taken = {task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks}
+    taken: dict[str, dict[str, list[Any]]] = {
+        task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks
+    }
     room = MEMORY
     for readers in along(wanted.values(), "features", len(wanted), "file", progress):
         task, split, index = readers[0]
         layers = layers_of(splits[task][split][index].entry, extract, cache)  # (L, T, D)
         for task, split, index in readers:
             form, utterance = tasks[task].KIND.FORM, splits[task][split][index]
-            part = form.take(tasks[task], utterance, layers)
+            part: Any = form.take(tasks[task], utterance, layers)
             if form is Sequences:
                 if part.nbytes > room:
                     part = OnDemand(partial(again, tasks[task], utterance, extract, cache), part.shape)
@@ -105,7 +110,7 @@ def gather(
     return {task: tasks[task].KIND.FORM.gathered(splits[task], taken.pop(task), f"{folder}: {task}") for task in tasks}
 
 
-def again(task: Task, utterance: Utterance, extract: Extract, cache: Cache | None) -> np.ndarray:
+def again(task: Any, utterance: Utterance, extract: Extract, cache: Cache | None) -> np.ndarray:
     return task.sequence(utterance, layers_of(utterance.entry, extract, cache))
 
 

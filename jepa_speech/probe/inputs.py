@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -46,7 +46,10 @@ class Rows:
         return standardised(rows)
 
 
-def standardised(parts: dict[str, Rows]) -> dict[str, Rows]:
+Part = TypeVar("Part", bound=Rows)
+
+
+def standardised(parts: dict[str, Part]) -> dict[str, Part]:
     """Every layer and dimension with mean 0 and deviation 1 over the rows of the TRAINING split. Changes their x."""
     x = parts["train"].x
     mean, deviation = moments(lambda: (x[i : i + 4096].swapaxes(0, 1) for i in range(0, len(x), 4096)))
@@ -145,7 +148,7 @@ def check_labels(labels: np.ndarray, classes: np.ndarray, where: str, split: str
 def by_moments(layers: np.ndarray | OnDemand, moments: Moments) -> np.ndarray | OnDemand:
     """(L, T, D), less the mean and by the deviation; what is loaded on demand, then."""
     if isinstance(layers, OnDemand):
-        return OnDemand(lambda: by_moments(layers.load(), moments), layers.shape)
+        return OnDemand(lambda: np.asarray(by_moments(layers.load(), moments)), layers.shape)
     mean, deviation = moments
     return (layers - mean[:, None]) / deviation[:, None]
 

@@ -10,7 +10,7 @@ on the same minibatches, and the VALIDATION split chooses.
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ class Recipe:
     batch: int = 1024
 
 
+Head = tuple[jax.Array, jax.Array, jax.Array]  # scalars of the layers, kernel, bias
 RECIPE = Recipe()
 WATCHED = 50  # steps between two looks at valid, for the learning curve
 
@@ -50,17 +51,19 @@ def fit(train: Rows, valid: Rows, recipe: Recipe = RECIPE, seed: int = 0) -> Fit
     """Trains the whole grid on `train` and keeps what is best on `valid` (the first of equals)."""
     grid = list(product(recipe.learning_rates, recipe.decays))
     order = _order(len(train.y), recipe.steps, min(recipe.batch, len(train.y)), seed)
-    rates, decays = np.float32(grid).T
+    rates, decays = np.array(grid, np.float32).T
     splits = train.x, train.y, valid.x, valid.y
     *trained, curves = jax.device_get(_train(*splits, order, rates, decays, len(train.classes)))
     seen = np.flatnonzero(np.isfinite(curves[:, 0]))
-    best = None
+    best: Fitted | None = None
     for number, (parameters, setting) in enumerate(zip(zip(*trained, strict=True), grid, strict=True)):
         curve = np.stack([seen + 1.0, curves[seen, number]], axis=1)
-        model = Fitted(*parameters, *setting, valid_accuracy=0.0, curve=curve)
+        weights, kernel, bias = parameters
+        model = Fitted(weights, kernel, bias, *setting, 0.0, curve)
         model = model._replace(valid_accuracy=float((predict(model, valid.x) == valid.y).mean()))
         if best is None or model.valid_accuracy > best.valid_accuracy:
             best = model
+    assert best is not None  # a recipe has one setting at least
     return best
 
 
@@ -71,7 +74,16 @@ def predict(model: Fitted, x: np.ndarray) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames="classes")
-def _train(x, y, valid_x, valid_y, order, rates, decays, classes):
+def _train(
+    x: jax.Array,
+    y: jax.Array,
+    valid_x: jax.Array,
+    valid_y: jax.Array,
+    order: jax.Array,
+    rates: jax.Array,
+    decays: jax.Array,
+    classes: int,
+) -> tuple[jax.Array, ...]:
     """Layer weights (G, L), kernels (G, D, C) and biases (G, C) of the G settings, after all steps; and (steps, G) the
     accuracy on valid at every WATCHED steps, NaN in between.
     """
@@ -79,20 +91,20 @@ def _train(x, y, valid_x, valid_y, order, rates, decays, classes):
     steps = order.shape[0]
     adam = optax.scale_by_adam()
 
-    def logits_of(parameters, inputs):
+    def logits_of(parameters: Head, inputs: jax.Array) -> jax.Array:
         scalars, kernel, bias = parameters
         mixed = jnp.einsum("bld,l->bd", inputs, jax.nn.softmax(scalars)) if layers > 1 else inputs[:, 0]
         return mixed @ kernel + bias
 
-    def loss(parameters, inputs, labels, decay):
+    def loss(parameters: Head, inputs: jax.Array, labels: jax.Array, decay: jax.Array) -> jax.Array:
         logits, kernel = logits_of(parameters, inputs), parameters[1]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + decay * jnp.square(kernel).sum()
 
-    def step(carry, now):
+    def step(carry: tuple[Head, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Head, Any], jax.Array]:
         (parameters, state), (number, chosen) = carry, now
         inputs, labels = x[chosen], y[chosen]  # (b, L, D), the same for the whole grid
 
-        def update(parameters, state, rate, decay):
+        def update(parameters: Head, state: Any, rate: jax.Array, decay: jax.Array) -> tuple[Head, Any]:
             gradient = jax.grad(loss)(parameters, inputs, labels, decay)
             direction, state = adam.update(gradient, state)
             rate = rate * (1 - number / steps)
@@ -102,10 +114,10 @@ def _train(x, y, valid_x, valid_y, order, rates, decays, classes):
         looked = (number + 1) % WATCHED == 0
         return (parameters, state), jax.lax.cond(looked, on_valid, unknown, parameters)
 
-    def on_valid(parameters):
+    def on_valid(parameters: Head) -> jax.Array:
         return jax.vmap(lambda p: (logits_of(p, valid_x).argmax(-1) == valid_y).mean(dtype=jnp.float32))(parameters)
 
-    def unknown(parameters):
+    def unknown(parameters: Head) -> jax.Array:
         return jnp.full(len(rates), jnp.nan)
 
     settings = len(rates)

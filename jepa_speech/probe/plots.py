@@ -1,9 +1,10 @@
 """The pictures. Every function returns a Figure of its own; nothing here keeps state or opens a window."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import color_sequences, colormaps, rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -12,7 +13,7 @@ from jepa_speech.features.grid import FRAME_RATE
 # One colour for one thing, in every picture: the model, its targets, random labels, a second quantity.
 MODEL, TARGET, RANDOM, SECOND = "#2f5d9b", "#e08a3c", "#9aa0a6", "#4b9a72"
 KINDS = {"model": MODEL, "targets": TARGET, "random": RANDOM}
-STYLE = {
+STYLE: Any = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -34,7 +35,9 @@ SHOWN = 4.0  # seconds of a spectrogram: more, and the phones cannot be read
 styled = rc_context(STYLE)  # the decorator of every picture
 
 
-def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 3.6), **kw) -> tuple[Figure, np.ndarray]:
+def canvas(
+    rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 3.6), **kw: Any
+) -> tuple[Figure, np.ndarray]:
     """A figure and its axes (rows, columns)."""
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
@@ -205,7 +208,7 @@ def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
     axes.scatter(*xy[rest].T, s=5, color="#d5d8dc", lw=0, label="others" if rest.any() else None)
     if not of:
         axes.scatter(*xy.T, s=9, color=MODEL, lw=0, alpha=0.5)
-    for name, colour in zip(common if of else (), colormaps["tab10"].colors, strict=False):
+    for name, colour in zip(common if of else (), color_sequences["tab10"], strict=False):
         chosen = labels == name
         axes.scatter(*xy[chosen].T, s=9, color=colour, lw=0, alpha=0.8, label=str(name))
         axes.text(

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -106,6 +107,11 @@ def png(figure: Figure) -> bytes:
     return drawn[figure]
 
 
+def readable(names: FuncFormatter, x: float, place: int | None) -> str:
+    """A tick's text as `names` gives it, cut and escaped."""
+    return escaped(cut(names(x, place)))
+
+
 def literal(figure: Figure) -> None:
     """Makes a figure draw every text as written, since names of classes, tasks and checkpoints may hold anything.
 
@@ -115,7 +121,7 @@ def literal(figure: Figure) -> None:
     ticks = {id(text) for axis in both for text in axis.get_ticklabels(which="both")}
     for axis in both:
         if isinstance(names := axis.get_major_formatter(), FuncFormatter):  # what set_xticks makes of labels
-            axis.set_major_formatter(lambda x, place, names=names: escaped(cut(names(x, place))))
+            axis.set_major_formatter(FuncFormatter(partial(readable, names)))
     for text in figure.findobj(Text):
         if id(text) not in ticks:  # ticks of a logarithmic axis stay formulas
             text.set_text(escaped(text.get_text()))

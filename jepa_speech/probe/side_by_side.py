@@ -104,7 +104,8 @@ def shared_figures(found: Mapping[str, Analysis]) -> dict[str, Figure]:
 def similarities(ckas: Sequence[LinearCka], found: Mapping[str, Analysis]) -> dict[str, Any]:
     """CKA as plain values: `pairs`: {"of", "with", "cka": a row for each layer of the one, a column for each of the
     other}, layers counted from 0; `labels`: checkpoint -> labelling -> of each layer; `layers`: which were compared."""
-    pairs, labels, layers = [], {}, {}
+    pairs, labels = [], {}
+    layers: dict[str, Any] = {}
     for cka in ckas:
         for a, b in cka.pairs:
             if a in found and b in found:

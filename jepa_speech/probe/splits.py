@@ -59,5 +59,6 @@ def _found(folder: Path, name: str, best: str) -> list[Path]:
 
 def _set_of(shard: Path) -> tuple[str, int]:
     """Returns the name and the number of the shards among which this one is."""
-    stem, count = re.fullmatch("(.*)" + OF_A_SET, shard.name).groups()
-    return stem, int(count)
+    found = re.fullmatch("(.*)" + OF_A_SET, shard.name)
+    assert found is not None  # the form of the name was SHARDS
+    return found[1], int(found[2])

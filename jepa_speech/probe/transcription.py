@@ -54,7 +54,8 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         for rate in recipe.learning_rates
     ]
     best = (min if first_figure(task)[1] == "lower" else max)(fitted, key=lambda one: one.valid)
-    counts, figures = {}, {}
+    counts: dict[str, np.ndarray] = {}
+    figures: dict[str, str] = {}
     for suffix, decode in decoders.items():
         with bar(f"test{suffix}", len(test.keys), "utterance") as shown:
             hypotheses = transcribe(model, best.params, padding, test, decode, shown.update)
@@ -92,7 +93,8 @@ def fit(
     recipe, (figure, way) = model.recipe, first_figure(task)
     key = jax.random.PRNGKey(seed)
     params, state = model.init(key)
-    best, curve = None, []
+    best: Fitted | None = None
+    curve: list[list[float]] = []
     batches = padding.epochs(data["train"], recipe.batch, seed)
     for number in stepped(recipe.steps, bar, first=1):
         batch = next(batches)
@@ -103,6 +105,7 @@ def fit(
             curve.append([number, float(errors / length)])
             if best is None or (curve[-1][1] < best.valid if way == "lower" else curve[-1][1] > best.valid):
                 best = Fitted(params, rate, curve[-1][1], curve)
+    assert best is not None  # the last step looks
     return best
 
 
@@ -113,7 +116,7 @@ def check_references(task: Any, data: Mapping[str, Sequences]) -> None:
     """
     if not any(map(len, data["train"].targets)):
         raise UserError("the train split has only empty references: there is nothing to learn")
-    nothing = [()] * len(data["valid"].keys)
+    nothing: Hypotheses = [()] * len(data["valid"].keys)
     if not scores(task, data["valid"], nothing)[first_figure(task)[0]][:, 1].sum():
         raise UserError(f"the valid split has only empty references: there is no {first_figure(task)[0]} to choose by")
 
@@ -165,7 +168,8 @@ class Padding:
         while True:
             groups = list(self.grouped(split, random.permutation(len(split.keys)), batch))
             for number in random.permutation(len(groups)):
-                yield self.batch(split, *groups[number], batch)
+                rows, size = groups[number]
+                yield self.batch(split, rows, size, batch)
 
     def in_order(self, split: Sequences, batch: int) -> Iterator[tuple[np.ndarray, Batch]]:
         """Every utterance once: which ones, and their batch."""

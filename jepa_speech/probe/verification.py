@@ -33,7 +33,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
         with bar("weights of layers", 1, "head") as shown:
             weights[WEIGHTED] = learned_weights(vectors["train"], data["train"], recipe, seed)
             shown.update()
-    heads = {}
+    heads: dict[str, Any] = {}
     with bar("trials of each layer", len(weights), "head") as shown:
         for name, weight in weights.items():
             valid, _ = rates(vectors["valid"], weight, data["valid"])

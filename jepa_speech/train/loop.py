@@ -7,12 +7,12 @@ where the last whole checkpoint stands, and ends bit-identical to a run that was
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -40,8 +40,10 @@ from jepa_speech.train.step import make_step
 from jepa_speech.train.stop import Stop
 from jepa_speech.train.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from jepa_speech.data.pipeline import Batches  # which loads grain
+
 Batch = dict[str, np.ndarray]
-Batches = Generator[Batch, None, None]
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ SECTIONS = {"data": DataConfig, "train": TrainConfig, "optim": OptimConfig, "mes
 def train(
     config: Mapping[str, Any],
     objective: Objective,
-    batches: Callable[[int, int], Batches],
+    batches: "Callable[[int, int], Batches]",
     workdir: str | Path,
-    heldout: Callable[[], Batches] | None = None,
+    heldout: "Callable[[], Batches] | None" = None,
     weights: Weights = read_weights,
     from_step: int | None = None,
     header: str = "",

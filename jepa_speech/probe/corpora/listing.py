@@ -50,12 +50,13 @@ def write(name: str, root: Path, out: Path) -> dict[str, int]:
 
 def text_of(rows: Rows | list[str], out: Path) -> bytes:
     """A manifest with paths relative to `out`, or a list of lines."""
-    if all(isinstance(row, Mapping) for row in rows):
-        rows = [
-            json.dumps(row | {"audio_path": os.path.relpath(row["audio_path"], out)}, ensure_ascii=False)
-            for row in rows
-        ]
-    return "".join(f"{line}\n" for line in rows).encode("utf-8")
+    lines = [
+        row
+        if isinstance(row, str)
+        else json.dumps(row | {"audio_path": os.path.relpath(row["audio_path"], out)}, ensure_ascii=False)
+        for row in rows
+    ]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8")
 
 
 def lines(path: Path) -> Iterator[str]:
