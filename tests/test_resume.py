@@ -80,7 +80,7 @@ def test_killed_three_times_at_random_steps(command, tmp_path):
     [("importing", signal.SIGTERM), ("importing", signal.SIGINT), ("compiling", signal.SIGTERM)],
 )
 def test_a_signal_before_the_first_step_ends_with_75(command, tmp_path, when, number):
-    """As soon as the process can notice it; and once the header tells that the step is compiled next."""
+    """As soon as the process can notice it; and once events.jsonl has the start, after which the step is compiled."""
     whole = [*command, "--workdir", str(tmp_path / "run")]
     with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         if when == "importing":
@@ -88,7 +88,9 @@ def test_a_signal_before_the_first_step_ends_with_75(command, tmp_path, when, nu
             while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> signal.SIGTERM - 1 & 1:
                 time.sleep(0.001)
         else:
-            assert any(" steps on " in line for line in process.stdout)
+            events = tmp_path / "run" / "events.jsonl"
+            while not (events.exists() and '"start"' in events.read_text()) and process.poll() is None:
+                time.sleep(0.001)
         process.send_signal(number)
         shown = process.communicate()[1].splitlines()
     assert process.returncode == 75

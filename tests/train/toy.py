@@ -102,10 +102,13 @@ class Blocked(ToyObjective):
         def block(number):
             if number == self.at:
                 os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(600)
+                time.sleep(HANG)
 
         jax.debug.callback(block, step)
         return super().loss(params, slow, batch, key, step)
+
+
+HANG = 90  # seconds: long after any limit of a test, and no more, so that a test of a run that stays hung ends, too
 
 
 def toy_config(**train) -> dict:
@@ -150,7 +153,7 @@ def main(workdir: str, kill_before: int = -1, *what: str) -> None:
             if i == kill_before and jax.process_index() == jax.process_count() - 1:
                 for name in signals:
                     if name == "HANG":
-                        time.sleep(600)
+                        time.sleep(HANG)
                     elif name == "NAN":
                         batch["audio"] = np.full_like(batch["audio"], np.nan)
                     elif name != "BLOCK":
