@@ -21,6 +21,17 @@ def begun(path, pieces=PIECES, job="job"):
     return path.read_bytes()
 
 
+def test_a_piece_is_in_the_file_once_it_is_added(tmp_path):
+    """A kill closes no file."""
+    left = [begun(tmp_path / str(count), PIECES[:count]) for count in range(1, len(PIECES) + 1)]
+    path, now = tmp_path / "out.partial", []
+    with partial.kept(path, "job") as kept:
+        for piece in PIECES:
+            kept.add(*piece)
+            now.append(path.read_bytes())
+    assert now == left
+
+
 def found(path):
     with pytest.raises(KeyboardInterrupt), partial.kept(path, "job") as kept:
         names = kept.names()

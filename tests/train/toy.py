@@ -101,6 +101,7 @@ class Blocked(ToyObjective):
     def loss(self, params, slow, batch, key, step):
         def block(number):
             if number == self.at:
+                time.sleep(3)  # until the main thread waits for the device, too
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(HANG)
 
