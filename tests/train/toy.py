@@ -1,8 +1,10 @@
 """The smallest things that train: a store in memory and an objective that learns to predict loudness."""
 
+import hashlib
 import os
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 
@@ -101,7 +103,6 @@ class Blocked(ToyObjective):
     def loss(self, params, slow, batch, key, step):
         def block(number):
             if number == self.at:
-                time.sleep(3)  # until the main thread waits for the device, too
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(HANG)
 
@@ -139,8 +140,9 @@ def toy_batches(config: dict, rows_multiple: int = 4):
 
 
 def main(workdir: str, kill_before: int = -1, *what: str) -> None:
-    """Trains the toy. When batch `kill_before` is asked for, it sends itself the signals in `what`, hangs (HANG), or
-    finds the batch not finite (NAN); of several processes the last one does. BLOCK: see `Blocked`.
+    """Trains the toy. When batch `kill_before` is asked for, it sends itself the signals in `what`, hangs (HANG), gets
+    SIGTERM within one long call (SPIN), or finds the batch not finite (NAN); of several processes the last one does.
+    BLOCK: see `Blocked`.
 
     what may also hold key=value: whole numbers for the section train.
     """
@@ -155,6 +157,9 @@ def main(workdir: str, kill_before: int = -1, *what: str) -> None:
                 for name in signals:
                     if name == "HANG":
                         time.sleep(HANG)
+                    elif name == "SPIN":
+                        threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+                        hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
                     elif name == "NAN":
                         batch["audio"] = np.full_like(batch["audio"], np.nan)
                     elif name != "BLOCK":
