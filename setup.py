@@ -45,7 +45,7 @@ setup(
             "safetensors>=0.4",
             "setuptools>=68",
         ],
-        "lint": ["ruff>=0.9"],
+        "lint": ["ruff>=0.9", "mypy==2.4.1"],
         "parity": [
             "torch==2.13.0",
             "transformers>=5.0",
