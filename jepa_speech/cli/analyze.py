@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jepa_speech.probe import evaluate, over_steps, plots, report, result_plots,
 from jepa_speech.probe.analysis import Analysis, Subject, analyse
 from jepa_speech.probe.recordings import Listed, from_manifest, from_store
 from jepa_speech.probe.saved import read_results
+from jepa_speech.train.compiled import compiled_once
 from jepa_speech.train.steps import located, name_of
 from jepa_speech.wording import counted, duration
 
@@ -74,10 +76,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for note in notes:
         print(note)
     shortest = max(model.objective.min_samples for model in models.values())
-    looked = {
-        name: looked_at(where, Listed(source, shortest), subjects, args.seed, compared=name == "store")
-        for name, (where, source) in lists.items()
-    }
+    with compiled_once() if len(models) > 1 else nullcontext():
+        looked = {
+            name: looked_at(where, Listed(source, shortest), subjects, args.seed, compared=name == "store")
+            for name, (where, source) in lists.items()
+        }
 
     for line in (apart := side_by_side.left_out(looked["store"].found)):
         print(line)

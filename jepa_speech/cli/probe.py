@@ -23,6 +23,7 @@ from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
+from jepa_speech.train.compiled import compiled_once
 from jepa_speech.train.configfile import file_and_variant, load_config, own_config
 from jepa_speech.train.steps import located, name_of
 
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for task, kind in product(tasks, result_plots.KINDS):
             claim(folder / name / f"{task}_{kind}.png", mark("picture"))
     with ExitStack() as until_all_are_done:
+        if len(checkpoints) > 1:
+            until_all_are_done.enter_context(compiled_once())
         results = []
         for checkpoint, name in names.items():
             found = system(checkpoint, args.like, args.seed)

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,14 +116,27 @@ def compilation_cache_of(workdir: Path) -> Iterator[None]:
     several pretended devices of a CPU: programs that are loaded there run collectives in any order, and hang (jax
     0.10.2). Nothing is done where JAX_COMPILATION_CACHE_DIR is set (empty: no cache).
     """
-    configured = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax adds its options later
-    chosen = CACHE_VARIABLE in os.environ or configured
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    run = hashlib.sha256(os.fsencode(workdir.resolve())).hexdigest()[:12]
+    with _cached_in(str(home / "jepa-speech" / "compiled" / run)):
+        yield
+
+
+@contextmanager
+def compiled_once() -> Iterator[None]:
+    """Inside, checkpoints of one architecture share what is compiled, in a temporary folder that no training uses."""
+    with tempfile.TemporaryDirectory(prefix="jepa-speech-") as folder, _cached_in(folder):
+        yield
+
+
+@contextmanager
+def _cached_in(folder: str) -> Iterator[None]:
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax adds its options later
+    chosen = chosen or CACHE_VARIABLE in os.environ
     if chosen or jax.process_count() > 1 or (jax.default_backend() == "cpu" and jax.device_count() > 1):
         yield
         return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    run = hashlib.sha256(os.fsencode(workdir.resolve())).hexdigest()[:12]
-    use_cache(str(home / "jepa-speech" / "compiled" / run))
+    use_cache(folder)
     try:
         yield
     finally:

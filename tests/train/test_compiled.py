@@ -180,6 +180,28 @@ def test_what_is_compiled_is_kept_in_the_users_cache_unless_they_say_otherwise(t
     assert not (tmp_path / "run").exists()
 
 
+ONCE = """
+import jax
+from jepa_speech.train.compiled import compiled_once
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+with compiled_once():
+    for _ in range(3):  # each a function of its own, as of one checkpoint after the other
+        jax.jit(lambda x: x * 3)(1.0)
+jax.jit(lambda x: x * 3)(1.0)
+print(events.count("/jax/compilation_cache/cache_hits"))
+"""
+
+
+def test_checkpoints_of_one_architecture_are_compiled_once(tmp_path):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"):
+        environment.pop(name)
+    done = subprocess.run([sys.executable, "-c", ONCE], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "2\n" and not any(tmp_path.iterdir())
+
+
 def test_the_tests_load_no_program_from_a_cache():
     """Two pytest workers shared one of jax's and one of numba's, which a program of several devices must not."""
     assert len(jax.devices()) > 1 and not jax.config.jax_compilation_cache_dir
