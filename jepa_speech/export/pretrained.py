@@ -25,7 +25,7 @@ from jepa_speech.train.checkpoint import arranged, read_weights
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.configfile import config_of_a_run
 from jepa_speech.train.state import drawn_by_kernel
-from jepa_speech.train.steps import Step, at_step, best_figure, best_step, located
+from jepa_speech.train.steps import Step, at_step, best_figure, located, was_kept
 
 Waves = Sequence[np.ndarray] | np.ndarray
 # What is read of a run's config beside what its objective checks: the type, and what a missing key means; None: needed.
@@ -248,7 +248,7 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
         )
     objective = built(config, path)
-    if best and step is None and named is None and best_step(run, config["train"].get("best", "")) is not None:
+    if best and step is None and named is None and was_kept(run, config["train"].get("best", "")):
         step = "best"
     number, saved = read_weights(folder if step is None else at_step(folder, step))
     check_blocks(config, saved, path)

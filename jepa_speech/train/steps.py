@@ -108,6 +108,17 @@ def best_step(run: str | Path, figure: str) -> int | None:
     return min(found, key=lambda step: (found[step], -step), default=None)
 
 
+def was_kept(run: Path, figure: str) -> bool:
+    """Whether `train.best` = figure chose among the checkpoints when they were saved.
+
+    Raises UserError if the figures of a checkpoint are damaged.
+    """
+    if not figure:
+        return False
+    check_figures(run)
+    return any(figure in saved_figures(run, step) for step in steps_of(run))
+
+
 def figures_of(run: Path, figure: str) -> dict[int, float]:
     """A figure by the steps of a run's checkpoints: what was saved with them (`train.best`), or else the one of
     metrics.jsonl. Steps without it, or where it is not finite, are left out.

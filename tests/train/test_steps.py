@@ -10,7 +10,7 @@ from train.test_checkpoint import small_state
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import write_json, write_jsonl
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
-from jepa_speech.train.steps import at_step, best_figure, best_step, name_of
+from jepa_speech.train.steps import at_step, best_figure, best_step, name_of, was_kept
 
 HELDOUT = {2: 3.0, 4: 1.0, 6: 1.0, 8: 2.0}
 
@@ -77,6 +77,7 @@ def test_the_best_is_that_of_train_best_where_the_run_has_one(tmp_path):
     run = write_run(tmp_path / "run", "heldout_cer", saved)
     assert at_step(run, "best").name == "2"
     assert best_step(run, "heldout_loss") == 6 and best_step(run, "loss") == 8
+    assert was_kept(run, "heldout_cer") and not was_kept(run, "heldout_loss") and not was_kept(run, "")
     (run / "metrics.jsonl").unlink()
     assert at_step(run, "best").name == "2" and best_step(run, "loss") is None
 
