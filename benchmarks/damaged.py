@@ -34,8 +34,7 @@ from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
 from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.configfile import config_of_a_run
-from jepa_speech.train.loop import train
+from jepa_speech.train.run_json import config_of_a_run
 
 FAILURES = ("wrong", "traceback", "lost")
 ENDS = ("same", "refused", *FAILURES)
@@ -76,7 +75,7 @@ def make(work: Path, corpus: Callable[[Path], None]) -> None:
 def gone_on(folder: Path) -> dict[str, Any]:
     """The run after it was resumed and finished."""
     sys.path.insert(0, str(TOY.parent))
-    from toy import ToyObjective, toy_batches, toy_config
+    from toy import ToyObjective, toy_batches, toy_config, train
 
     config = toy_config(**STEPS)
     train(config, ToyObjective(), toy_batches(config), folder / "run")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ HERE = Path(__file__).parent
 TURNS, WARMUP, TOGETHER = 10, 2, 5  # of so many steps, one dispatched after the other, as training does
 SETTLE = 0.2  # seconds until the device has done what was sent to it before
 OTHERS, STARTS = ("features", "anchors"), ("cold start", "warm start")
-CHANGES = {"": {}, "online": {"anchor.source": "online"}}
+CHANGES = {"": [], "online": ["anchor.source=online"]}
 
 
 class Size(NamedTuple):
@@ -32,10 +33,11 @@ class Size(NamedTuple):
     def device(self) -> str:
         return "cpu" if self.toy else "cuda"
 
-    def config(self, name: str) -> Any:
+    def config(self, name: str, *overrides: str) -> Any:
         from jepa_speech.train.configfile import load_config
 
-        return load_config(str(HERE.parent / "configs" / (f"tiny.py:{name}" if self.toy else f"{name}.py")))
+        file = f"tiny.py:{name}" if self.toy else f"{name}.py"
+        return load_config(str(HERE.parent / "configs" / file), overrides)
 
 
 class Device:
@@ -99,15 +101,12 @@ def matmul(device: Device, size: Size) -> dict[str, Any]:
 def ours(device: Device, name: str, size: Size, matmul_flops: float, trace: str) -> dict[str, Any]:
     import jax
 
-    from jepa_speech.train.configfile import set_key
     from jepa_speech.train.speed import measure_step
 
     config_name, _, change = name.partition(":")
-    config = size.config(config_name)
-    for key, value in CHANGES[change].items():
-        set_key(config, key, value)
-    if "layerdrop" in config.encoder:
-        config.encoder.layerdrop = 0.0
+    config = size.config(config_name, *CHANGES[change])
+    if hasattr(config.encoder, "layerdrop"):
+        config = replace(config, encoder=replace(config.encoder, layerdrop=0.0))
     folder = Path(trace, name.replace(":", "-")) if trace else None
     how = matmul_flops, device.alone(), folder, TOGETHER
     found = measure_step(config, size.rows, size.seconds, TURNS, WARMUP, *how)

@@ -1,13 +1,14 @@
-"""Every key with its default. An experiment starts from here and changes what it is about.
+"""GMM-anchored JEPA at the published size, with every key. An experiment starts from here and changes what it is about.
 
-A config is Python code that runs on your machine: read one before you use it.
+Values are the defaults (docs/configuration.md), except encoder.dtype, mixing.utterance and mixing.noise: that training
+is in bfloat16 and mixes. A config is Python code that runs on your machine: read one before you use it.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """The GMM-anchored JEPA at the published size, clean wiring (see docs of each section's dataclass)."""
+    """The GMM-anchored JEPA at the published size, clean wiring."""
     return ConfigDict(
         {
             "seed": 0,

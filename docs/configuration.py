@@ -7,7 +7,6 @@ in `# of the blocks [fairseq: encoder_embed_dim]`.
 """
 
 import dataclasses
-import importlib
 import inspect
 import re
 import types
@@ -15,21 +14,11 @@ import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jepa_speech.data.distortions import DistortionConfig
-from jepa_speech.data.mixing import MixingConfig
-from jepa_speech.data.plan import DataConfig
-from jepa_speech.nn.masks import MaskConfig
-from jepa_speech.nn.pase import PaseEncoderConfig
-from jepa_speech.nn.predictor import HeadConfig
-from jepa_speech.nn.quantizer import QuantizerConfig
 from jepa_speech.nn.system import ENCODERS
-from jepa_speech.objectives.anchored import AnchorConfig
-from jepa_speech.objectives.build import names
-from jepa_speech.text.tokens import Tokens
-from jepa_speech.train.loop import TrainConfig
-from jepa_speech.train.optim import OptimConfig
-from jepa_speech.train.sharding import MeshConfig
+from jepa_speech.objectives.build import module_of, names
+from jepa_speech.settings.run_config import KINDS, RunConfig
 
+OF_RUNS = ("inputs", "imported")  # that `train` and `import hf` write, and no config file has
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Configuration
 
@@ -37,32 +26,24 @@ Every key of a config, made by `python docs/configuration.py` from the comments 
 `--config.SECTION.KEY=VALUE` changes one. `jepa-speech config base` prints a config with all keys of GMM-anchored JEPA.
 The configs of `configs/` set many keys to the values of their papers. *Elsewhere* is the key's name in fairseq, in
 another released code, or in the method's paper. Where it is empty, we know of no counterpart.
-
-Besides the sections, a config has two keys. `seed` (0) seeds weights, masks, crops and the order of recordings
-(fairseq: `seed`). `init_from` (empty) is a run, or a folder that transformers wrote, whose weights training starts
-from; all else is fresh (fairseq: `finetune_from_model`).
 """
 
 
 def sections() -> Iterator[tuple[str, type]]:
     """Each section by its heading, with the dataclass that reads it."""
-    yield from {"data": DataConfig, "anchor": AnchorConfig}.items()
-    encoders = {kind: [name for name in ENCODERS if ENCODERS[name][0] is kind] for kind, _ in ENCODERS.values()}
-    for kind, known in (encoders | {PaseEncoderConfig: ["pase"]}).items():
-        yield f"encoder, name {' or '.join(f'`{name}`' for name in known)}", kind
-    yield from {"head": HeadConfig, "mask": MaskConfig, "mixing": MixingConfig}.items()
-    yield "mixing of the objective `pase`", DistortionConfig
-    yield "quantizer", QuantizerConfig
-    for name in names():
-        yield f"objective, name `{name}`", objective_config(name)
-    yield from {"vocabulary": Tokens, "optim": OptimConfig, "train": TrainConfig, "mesh": MeshConfig}.items()
-
-
-def objective_config(name: str) -> type:
-    """The dataclass of section `objective` in the module of that name."""
-    module = importlib.import_module(f"jepa_speech.objectives.{name}")
-    kinds = [kind for kind in vars(module).values() if dataclasses.is_dataclass(kind)]
-    return next(kind for kind in kinds if getattr(kind, "name", "") == name and kind.__module__ == module.__name__)
+    own = {name: module_of(name).SECTIONS for name in names()}
+    encoders: dict[type, list[str]] = {}
+    for name, (kind, _) in ENCODERS.items():
+        encoders.setdefault(kind, []).append(f"`{name}`")
+    for section in (field.name for field in dataclasses.fields(RunConfig)):
+        if section == "encoder":
+            for kind, known in encoders.items():
+                yield f"encoder, where `encoder.name` is {' or '.join(known)}", kind
+        elif dataclasses.is_dataclass(KINDS.get(section)) and section not in OF_RUNS:
+            yield section, KINDS[section]
+        for name in names():
+            if section in own[name]:
+                yield f"{section}, where `objective.name` is `{name}`", own[name][section]
 
 
 def comments(kind: type) -> dict[str, str]:
@@ -112,17 +93,19 @@ def row(field: dataclasses.Field, kind: typing.Any, comment: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def table(kind: type) -> Iterable[str]:
+def table(kind: type, only: Iterable[str] = ()) -> Iterable[str]:
+    """The lines of the table of a dataclass, or of those of its fields; `name` is the first."""
     known, kinds = comments(kind), typing.get_type_hints(kind)
     yield "| key | type | default | meaning | elsewhere |"
     yield "|---|---|---|---|---|"
     for field in sorted(dataclasses.fields(kind), key=lambda field: field.name != "name"):
-        yield row(field, kinds[field.name], known[field.name])
+        if not only or field.name in only:
+            yield row(field, kinds[field.name], known[field.name])
 
 
 def page() -> str:
     """Raises KeyError for a field without a comment."""
-    parts = [HEAD]
+    parts = [HEAD, "\n".join(["## Keys outside sections\n", *table(RunConfig, ("seed", "init_from"))]) + "\n"]
     for heading, kind in sections():
         about = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[2]
         parts.append("\n".join([f"## {heading}\n", *([about + "\n"] if about else []), *table(kind)]) + "\n")

@@ -14,7 +14,6 @@ if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-READERS: dict[str, type] = {}  # of each config section, the dataclass that read it last
 
 
 def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
@@ -26,7 +25,6 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
         raise UsageError(
             f"config key {where} = {section!r}: a section with keys is needed, as `jepa-speech config base` prints it"
         )
-    READERS[where] = cls
     kinds = typing.get_type_hints(cls)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}
     for key in section:
@@ -43,16 +41,25 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     return cls(**values)
 
 
-def section_of(cls: type[T], config: Mapping[str, Any], name: str) -> T:
-    """Builds the dataclass `cls` from the section `name` of a whole config.
+def present(section: T | None, name: str) -> T:
+    """The section called `name`; raises UsageError where the config has none."""
+    if section is None:
+        raise missing_section(name)
+    return section
 
-    Raises UsageError if there is no such section, and as `from_section` does.
-    """
-    if name not in config:
-        raise UsageError(
-            f"config section {name} is missing; `jepa-speech config base`, or the objective's config, shows its keys"
-        )
-    return from_section(cls, config[name], name)
+
+def of_kind(section: object, kind: type[T]) -> T:
+    """The section, which in a parsed config is of this dataclass. Raises UsageError if it is of another."""
+    if not isinstance(section, kind):
+        raise UsageError(f"a config section is a {type(section).__name__}, and {kind.__name__} is needed")
+    return section
+
+
+def missing_section(name: str) -> UsageError:
+    """The error for a section that a config lacks."""
+    return UsageError(
+        f"config section {name} is missing; `jepa-speech config base`, or the objective's config, shows its keys"
+    )
 
 
 LARGEST = 2**17  # of a width, a kernel or a codebook

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from toys import CONFIGS
+from toys import CONFIGS, build
 
 from jepa_speech.cli.import_hf import save
-from jepa_speech.objectives import build
-from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.settings.run_config import plain
+from jepa_speech.train.configfile import config_dict
 
 SMALL = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "position_groups": 4, "dtype": "float32"}
 KERNELS = {"conv": 8, "stacked": 15}  # frames of positions
@@ -20,9 +20,9 @@ ENCODERS = ["wav2vec2:large", "hubert", "wavlm:large", "data2vec", "gmm_jepa"]
 def small_config(name: str) -> dict[str, Any]:
     """configs/NAME.py with a small encoder: gmm_jepa on wav2vec 2.0's, and without an embedding for hidden frames."""
     file, _, variant = name.partition(":")
-    config = load_config(f"{CONFIGS}/{file}.py" + (f":{variant}" if variant else ""))
+    config = config_dict(f"{CONFIGS}/{file}.py" + (f":{variant}" if variant else ""))
     if name == "gmm_jepa":
-        config.encoder = load_config(f"{CONFIGS}/wavlm.py").encoder
+        config.encoder = config_dict(f"{CONFIGS}/wavlm.py").encoder
         config.encoder.update(relative_bias=False, norm="layer")
         config.mask.fill = "random"
     config.encoder.update(SMALL, position_kernel=KERNELS[config.encoder.positions])
@@ -36,14 +36,14 @@ def small_config(name: str) -> dict[str, Any]:
 
 def own_config(frontend: str) -> dict[str, Any]:
     """configs/tiny.py:pure_jepa, our own encoder, on `conv` or `logmel`."""
-    config = load_config(f"{CONFIGS}/tiny.py:pure_jepa")
+    config = config_dict(f"{CONFIGS}/tiny.py:pure_jepa")
     config.encoder.update(frontend=frontend, channels=8)
     return plain(config)
 
 
 def ctc_config(encoder: dict[str, Any], characters: str = " 'abc") -> dict[str, Any]:
     """configs/finetune_ctc.py on an encoder of the functions above."""
-    config = load_config(f"{CONFIGS}/finetune_ctc.py")
+    config = config_dict(f"{CONFIGS}/finetune_ctc.py")
     config.encoder = ConfigDict(encoder["encoder"])
     config.mask.fill = encoder["mask"].get("fill", "learned")
     config.objective.update(characters=characters, channel_span=4)

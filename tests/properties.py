@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import toys
+from toys import build
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.objectives import build
 from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.configfile import plain
 from jepa_speech.train.loop import train
 from jepa_speech.train.state import TrainState
 from jepa_speech.train.step import make_step
@@ -263,10 +262,10 @@ def resume(folder: Path, batches: Callable[[int, int], Iterator[dict]], steps: i
         yield from itertools.islice(batches(start, stop), 3)
         raise Killed
 
-    train(plain(config), objective, batches, folder / "whole")
+    train(toys.typed(config), objective, batches, folder / "whole")
     with contextlib.suppress(Killed):
-        train(plain(config), objective, dying, folder / "cut")
-    train(plain(config), objective, batches, folder / "cut")
+        train(toys.typed(config), objective, dying, folder / "cut")
+    train(toys.typed(config), objective, batches, folder / "cut")
     states = [read_weights(folder / name)[1] for name in ("whole", "cut")]
     assert states[0].keys() == states[1].keys()
     for name in states[0]:

@@ -1,5 +1,6 @@
 """Every file in configs/ builds, in all its variants; the small ones trace, and published sizes are as published."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -9,14 +10,19 @@ import jax.numpy as jnp
 import pytest
 import toys
 from flax import nnx
+from toys import build
 
-from jepa_speech.config import READERS
+from jepa_speech.data.checksums import sealed
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, WINDOW
-from jepa_speech.objectives import build
-from jepa_speech.train import configfile
-from jepa_speech.train.configfile import MAY_DIFFER, load_config, plain
-from jepa_speech.train.loop import SECTIONS
+from jepa_speech.nn.encoder import EncoderConfig
+from jepa_speech.nn.predictor import HeadConfig
+from jepa_speech.objectives import parsed
+from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
+from jepa_speech.settings.run_config import RunConfig, flat, kinds_of, plain
+from jepa_speech.train import configfile, run_json
+from jepa_speech.train.configfile import config_dict, load_config
+from jepa_speech.train.run_json import MAY_DIFFER
 from jepa_speech.train.state import count_params
 
 SMALL = [
@@ -39,7 +45,7 @@ PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2"]
 
 def built(name: str):
     file, _, variant = name.partition(":")
-    config = load_config(str(toys.CONFIGS / f"{file}.py") + (f":{variant}" if variant else ""), [])
+    config = config_dict(str(toys.CONFIGS / f"{file}.py") + (f":{variant}" if variant else ""), [])
     if config.objective.get("lambda_start", 1) and config.objective.name in ("gmm_jepa", "hubert"):
         config.anchor.update(
             components=1024 if config.objective.name == "gmm_jepa" else 504, features="logmel", normalize="level"
@@ -61,14 +67,31 @@ def test_config_builds(name):
 def test_a_config_alone_in_another_folder_is_the_same(name, tmp_path, monkeypatch):
     path, before = tmp_path / "mine.py", sys.path.copy()
     shutil.copy(toys.CONFIGS / f"{name}.py", path)
-    assert plain(load_config(str(path))) == plain(load_config(f"{toys.CONFIGS}/{name}.py"))
+    assert plain(config_dict(str(path))) == plain(config_dict(f"{toys.CONFIGS}/{name}.py"))
     assert sys.path == before and "base" not in sys.modules
     if name != "base":  # a package that has lost its configs
         monkeypatch.setattr(configfile, "OURS", tmp_path / "configs")
         with pytest.raises(
             UsageError, match=r"mine.py:\d+: ModuleNotFoundError: .* copy the configs that this one imports"
         ):
-            load_config(str(path))
+            config_dict(str(path))
+
+
+def test_base_is_the_defaults_but_for_what_the_published_training_has():
+    published = {"encoder.dtype": "bfloat16", "mixing.utterance": 0.25, "mixing.noise": 0.25}
+    defaults = RunConfig(encoder=EncoderConfig(), head=HeadConfig(), objective=GmmJepaConfig())
+    assert dict(flat(plain(config_dict("base")))) == dict(flat(plain(defaults))) | published
+
+
+def test_a_config_is_frozen_and_no_key_of_it_is_unread():
+    config = load_config("smoke:hubert")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.encoder.width = 3
+    with pytest.raises(UsageError, match=r"unknown config key encodre: did you mean encoder"):
+        parsed(plain(config) | {"encodre": {}})
+    with pytest.raises(UsageError, match=r"unknown config key head.widht: did you mean head.width"):
+        parsed(plain(config) | {"head": {"widht": 3}})  # hubert has no use for this section
+    assert parsed(plain(config)) == config
 
 
 @pytest.mark.parametrize("name", ["tiny", "smoke:hubert", "finetune_ctc"])
@@ -76,7 +99,7 @@ def test_a_name_means_the_config_of_the_package_wherever_one_stands(name, tmp_pa
     file, colon, variant = name.partition(":")
     monkeypatch.chdir(tmp_path)
     (tmp_path / file).mkdir()  # a run of this name, say
-    assert plain(load_config(name)) == plain(load_config(f"{toys.CONFIGS}/{file}.py{colon}{variant}"))
+    assert plain(config_dict(name)) == plain(config_dict(f"{toys.CONFIGS}/{file}.py{colon}{variant}"))
 
 
 @pytest.mark.parametrize(
@@ -91,20 +114,19 @@ def test_a_name_means_the_config_of_the_package_wherever_one_stands(name, tmp_pa
 def test_a_name_that_no_config_has(name, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=says):
-        load_config(name)
+        config_dict(name)
 
 
 def test_a_run_older_than_any_key_of_its_config_goes_on(tmp_path):
-    config = load_config(f"{toys.CONFIGS}/tiny.py")
+    config = config_dict(f"{toys.CONFIGS}/tiny.py")
     config.anchor.components = 8
-    build(config)
-    sections = SECTIONS | READERS
-    for key, value in configfile.defaults(sections).items():
+    sections = kinds_of(toys.typed(config))
+    for key, value in run_json.defaults(sections).items():
         section, _, name = key.partition(".")
         if name in config.get(section, {}):
             config[section][name] = tuple(value) if isinstance(value, list) else value
     config.inputs = {"store": "abc", "heldout": "", "anchor": ""}
-    keys = {key for key, _ in configfile.flat(config)} - {"seed", "inputs.store"}
+    keys = {key for key, _ in flat(config)} - {"seed", "inputs.store"}
     assert {"data.min_seconds", "init_from", "inputs.heldout", "encoder.dropout", "mesh.fsdp"} < keys
     (tmp_path / "checkpoints" / "20").mkdir(parents=True)
     for key in sorted(keys):
@@ -112,8 +134,22 @@ def test_a_run_older_than_any_key_of_its_config_goes_on(tmp_path):
         section, _, name = key.rpartition(".")
         del (old[section] if section else old)[name]
         (tmp_path / "config.json").write_text(json.dumps(old))
-        line = configfile.claim_workdir(tmp_path, config, sections)
+        line = run_json.claim_workdir(tmp_path, config, sections)
         assert f"is older than the config keys {key}: the run continues" in line or key in MAY_DIFFER
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", "hubert", "wav2vec2:conformer", "pase_plus", "gmm_jepa_released", "finetune_ctc"]
+)
+def test_a_run_that_wrote_only_the_keys_of_its_file_opens_and_goes_on(name, tmp_path):
+    """As `train` did before it wrote every key."""
+    old, config = plain(config_dict(name)), load_config(name)
+    (tmp_path / "config.json").write_text(json.dumps(sealed(old)))
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    more = sorted(dict(flat(plain(config))).keys() - dict(flat(old)).keys())
+    line = run_json.claim_workdir(tmp_path, config, kinds_of(config))
+    assert f"is older than the config keys {', '.join(more)}: the run continues" in line if more else line == ""
+    assert parsed(run_json.config_of_a_run(tmp_path / "config.json")) == config
 
 
 NONE = ("encoder.recurrent", "head.blocks", "objective.predictor_blocks")  # may be 0
@@ -133,7 +169,7 @@ NONE = ("encoder.recurrent", "head.blocks", "objective.predictor_blocks")  # may
 def test_a_size_that_cannot_be_is_refused_before_anything_is_built(name, sections, monkeypatch):
     """At 10^9 blocks building would never end; by 0 heads a width cannot be divided."""
     monkeypatch.setattr(nnx, "List", None)
-    config = plain(load_config(f"{toys.CONFIGS}/{name}.py"))
+    config = plain(config_dict(f"{toys.CONFIGS}/{name}.py"))
     config["anchor"] |= {"components": 8, "features": "logmel", "normalize": "level"}
     sizes = {  # all whole numbers of these sections
         f"{section}.{key}": value
@@ -152,7 +188,7 @@ def test_a_size_that_cannot_be_is_refused_before_anything_is_built(name, section
 
 def test_every_variant_of_smoke_is_tried():
     with pytest.raises(UsageError) as error:
-        load_config(str(toys.CONFIGS / "smoke.py") + ":none", [])
+        config_dict(str(toys.CONFIGS / "smoke.py") + ":none", [])
     assert str(error.value).split(": ")[1] == ", ".join(SMALL)
 
 

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOMS = ["features", "text", "anchors", "data", "nn", "objectives", "train", "probe", "export", "cli"]
+ROOMS = ["features", "text", "anchors", "data", "nn", "settings", "objectives", "train", "probe", "export", "cli"]
 PACKAGE = Path(__file__).parents[1] / "jepa_speech"
 
 

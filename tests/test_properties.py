@@ -13,13 +13,13 @@ import optax
 import properties
 import pytest
 import toys
+from toys import build
 
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
 from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn import blocks
 from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
 from jepa_speech.nn.module import Pure
-from jepa_speech.objectives import build
 from jepa_speech.objectives.collapse import collapsed
 from jepa_speech.objectives.gmm_jepa import GmmJepa
 from jepa_speech.train.step import total_loss

@@ -14,10 +14,10 @@ from babble import babble_store
 from toys import CONFIGS, toy_anchor
 
 from jepa_speech.cli import main
-from jepa_speech.config import from_section
-from jepa_speech.objectives import build
+from jepa_speech.objectives import build, parsed
 from jepa_speech.train.checkpoint import Checkpoints, by_path
-from jepa_speech.train.optim import OptimConfig, make_optimizer
+from jepa_speech.train.optim import make_optimizer
+from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.sharding import MeshConfig, make_mesh
 from jepa_speech.train.state import abstract_state
 
@@ -43,9 +43,9 @@ def rows(run: Path) -> int:
 
 
 def final_state(run: Path) -> dict[str, np.ndarray]:
-    config = json.loads((run / "config.json").read_text())
-    optimizer = make_optimizer(from_section(OptimConfig, config["optim"], "optim"))
-    abstract = abstract_state(build(config), optimizer, config["seed"], make_mesh(MeshConfig()))
+    config = parsed(config_of_a_run(run / "config.json"))
+    optimizer = make_optimizer(config.optim)
+    abstract = abstract_state(build(config), optimizer, config.seed, make_mesh(MeshConfig()))
     with Checkpoints(run, keep=2) as checkpoints:
         assert checkpoints.latest == STEPS
         return {path: np.asarray(leaf) for path, leaf in by_path(checkpoints.restore(abstract)).items()}

@@ -18,7 +18,7 @@ from babble import babble_store
 from spoken import write_spoken
 
 from jepa_speech import cli
-from jepa_speech.train.configfile import config_of_a_run
+from jepa_speech.train.run_json import config_of_a_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TOY = {

@@ -2,18 +2,22 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from jepa_speech import objectives
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS, extract
+from jepa_speech.objectives import parsed
+from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.vocabulary import FIRST
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import config_dict
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 K, TOP = 8, 4
@@ -64,7 +68,7 @@ PUBLISHED = {"ctc": "finetune_ctc"}  # the config of an objective, where it has 
 
 def toy_objective(name: str, **sections: dict) -> ConfigDict:
     """configs/NAME.py of an objective, on a toy encoder: the one of `toy_config`, but for PASE, which has its own."""
-    config, toy = load_config(str(CONFIGS / f"{PUBLISHED.get(name, name)}.py"), []), toy_config()
+    config, toy = config_dict(str(CONFIGS / f"{PUBLISHED.get(name, name)}.py"), []), toy_config()
     if config.encoder.name == "pase":
         config.encoder.update(maps=(6, 6, 8, 8, 8, 8, 12, 12), embedding=10)
         config.objective.update(hidden=24, decoder=(8, 8, 8), workers=("waveform", "mfcc", "lim", "spc"))
@@ -82,6 +86,16 @@ def toy_objective(name: str, **sections: dict) -> ConfigDict:
     for section, values in sections.items():
         config[section].update(values)
     return config
+
+
+def typed(config: Any) -> RunConfig:
+    """The config as `load_config` gives it."""
+    return config if isinstance(config, RunConfig) else parsed(plain(config))
+
+
+def build(config: Any, anchor: Any = None) -> Any:
+    """`objectives.build` of a config that may still be a dict."""
+    return objectives.build(typed(config), anchor)
 
 
 def toy_anchor(features: str = "logmel", components: int = K, seed: int = 0) -> DiagonalGMM:

@@ -17,8 +17,9 @@ OBJECTIVES = ("gmm_jepa", "hubert")
 def pair(objective: str, quick: bool) -> tuple[made.Stepper, Peer]:
     """Ours and theirs with the same weights, batch and masks: same output, loss and gradient, or AssertionError."""
     count, seconds = (2, 0.5) if quick else (4, 4.0)
-    config = made.config_of(f"{'tiny' if quick else 'smoke'}.py:{objective}", components=16 if quick else 256)
-    config.encoder.dropout = 0.0
+    config = made.config_of(
+        f"{'tiny' if quick else 'smoke'}.py:{objective}", "encoder.dropout=0", components=16 if quick else 256
+    )
     mixture = made.anchor(config.anchor.components)
     given = made.batch(config, count, seconds, mixture)
     ours = made.Stepper(config, given, mixture)

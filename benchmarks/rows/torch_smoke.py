@@ -97,7 +97,7 @@ class Peer:
 
     def __init__(self, config: Any, objective: Any, params: dict[str, Any], given: dict[str, Any], mask: np.ndarray):
         clusters, self.objective, self.settings = config.anchor.components, config.objective, objective.config
-        theirs, arrays = to_torch(config, params["encoder"])
+        theirs, arrays = to_torch(config.encoder, params["encoder"])
         shape = JepaSpeechConfig(**theirs)
         self.parts = nn.ModuleDict({"encoder": loaded(JepaSpeechModel(shape), arrays)})
         if config.objective.name == "gmm_jepa":

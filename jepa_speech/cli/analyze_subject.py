@@ -1,7 +1,6 @@
 """A checkpoint as `analyze` looks at it: as functions of a wave, and in words what it does not have."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,14 +11,15 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives.gmm_jepa import GmmJepa
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe.analysis import Subject, anchor_posteriors
+from jepa_speech.settings.run_config import RunConfig
 
 APART = 1_000_003  # between the seeds of two lists, so that their recordings' masks differ
 
 
-def open_anchor(config: Any, path: str | None) -> tuple[Anchor | None, str]:
+def open_anchor(config: RunConfig, path: str | None) -> tuple[Anchor | None, str]:
     """The anchor of the run's targets and "", or None and why it, or what it needs, is not at hand."""
     if path is None:
-        found = weighted_paths(text, "anchor.path") if (text := config.get("anchor", {}).get("path", "")) else []
+        found = weighted_paths(text, "anchor.path") if (text := config.anchor.path) else []
         if not found:
             return None, "the config names no anchor, so targets are left out; --anchor GMM.npz adds those of an anchor"
         if len(found) > 1:
@@ -54,8 +54,8 @@ def missing(model: Pretrained) -> list[str]:
     config, head = model.config, model.cluster_head
     if head is None:
         without = "without an anchor" if isinstance(model.objective, GmmJepa) else "which has none"
-        trained = f"trained by {config['objective']['name']}, {without}"
-        why = "only its encoder was imported" if "imported" in config else trained
+        trained = f"trained by {config.objective.name}, {without}"
+        why = "only its encoder was imported" if config.imported else trained
         return [f"no head over an anchor's clusters ({why}): its own cluster figures are –"]
     if head.mask.fill == "random":
         return ["mask.fill = random: what stands at hidden frames is drawn only in training; their figures are –"]

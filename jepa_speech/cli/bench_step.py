@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 
-from jepa_speech.config import from_section
-from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.configfile import load_config
@@ -56,7 +54,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.memory_gb is not None and not (options.autotune and options.memory_gb > 0):
         raise UsageError(f"--memory-gb {options.memory_gb:g}: above 0, and with --autotune")
     config = load_config(options.config, options.overrides)
-    lengths = options.seconds or sorted(from_section(DataConfig, config.data, "data").buckets)
+    lengths = options.seconds or sorted(config.data.buckets)
     setting = make_setting(config)
     for seconds in lengths:
         crop_samples(setting, seconds)  # whatever is wrong is told before anything takes time

@@ -8,21 +8,19 @@ import argparse
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
 
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.cli import root
 from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
 from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
-from jepa_speech.cli.train import fill_in_anchor
+from jepa_speech.cli.train import with_anchor
 from jepa_speech.cli.used_lengths import training_lengths
-from jepa_speech.config import from_section
-from jepa_speech.data.plan import DataConfig, Plan
+from jepa_speech.data.plan import Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
@@ -30,7 +28,8 @@ from jepa_speech.objectives import build
 from jepa_speech.ownership import claim, mark
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.probe import evaluate
-from jepa_speech.train.configfile import config_path, flat, imported, load_config, plain
+from jepa_speech.settings.run_config import RunConfig, plain
+from jepa_speech.train.configfile import config_path, imported, load_config
 
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"
 EXAMPLE = (
@@ -85,7 +84,7 @@ def compared(
     out: Path,
     labelled: Sequence[Labelled],
     fits: Mapping[str, tuple[str, ...]],
-    configs: Mapping[str, ConfigDict],
+    configs: Mapping[str, RunConfig],
 ) -> dict[str, Any]:
     """Runs all steps and returns their results. fits and configs: by the names of the objectives."""
     names = list(configs)
@@ -154,7 +153,7 @@ def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(fits[name]) for name in names}
 
 
-def check(args: argparse.Namespace, configs: Mapping[str, ConfigDict]) -> None:
+def check(args: argparse.Namespace, configs: Mapping[str, RunConfig]) -> None:
     """Raises UsageError for a budget or seeds that are none, and where encoders or data differ."""
     if not BUDGET.fullmatch(args.budget) or float(args.budget.removesuffix("FLOP")) <= 0 or args.seeds < 1:
         raise UsageError(
@@ -163,7 +162,7 @@ def check(args: argparse.Namespace, configs: Mapping[str, ConfigDict]) -> None:
     first = next(iter(configs))
     for name, config in configs.items():
         for section in ("encoder", "data"):
-            theirs, ours = dict(flat(config[section])), dict(flat(configs[first][section]))
+            theirs, ours = asdict(getattr(config, section)), asdict(getattr(configs[first], section))
             if different := [key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)]:
                 raise UsageError(
                     f"{args.config}: {name} has another {section} than {first} ({', '.join(sorted(different))}): "
@@ -181,12 +180,11 @@ def anchored(out: Path, store: Path, fit: tuple[str, ...], before: Road) -> tupl
     return path, road
 
 
-def budgeted(config: ConfigDict, store: Path, anchor: str | Path, budget: str) -> dict[str, float]:
+def budgeted(config: RunConfig, store: Path, anchor: str | Path, budget: str) -> dict[str, float]:
     """Steps of a run, and its work in TFLOP: all matrix products, those of teacher and heads too."""
     opened = open_anchors(str(anchor)) if anchor else None
-    config.anchor.path = str(anchor)
-    fill_in_anchor(config, opened)
-    data = from_section(DataConfig, config.data, "data")
+    config = with_anchor(replace(config, anchor=replace(config.anchor, path=str(anchor))), opened)
+    data = config.data
     objective = build(config, opened)
     layout = data.buckets, data.batch_seconds, config.seed
     lengths = training_lengths(objective, data)

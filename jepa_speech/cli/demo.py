@@ -18,7 +18,8 @@ from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probe import evaluate, report, result_plots
-from jepa_speech.train.configfile import load_config, plain
+from jepa_speech.settings.run_config import plain
+from jepa_speech.train.configfile import load_config
 
 HELP = "go the whole road on synthetic voices, or on --data DIR, to runs/demo/report.html"
 EXAMPLE = "jepa-speech demo"

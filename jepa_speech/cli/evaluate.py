@@ -12,9 +12,8 @@ from tqdm import tqdm
 from jepa_speech.cli.steps import add_step
 from jepa_speech.cli.train import stream, usable
 from jepa_speech.cli.used_lengths import heldout_lengths
-from jepa_speech.config import from_section
 from jepa_speech.data.lengths import in_words
-from jepa_speech.data.plan import DataConfig, Plan
+from jepa_speech.data.plan import Plan
 from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.export.pretrained import load_pretrained
@@ -38,24 +37,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """One epoch over the store, with the masks of training and its last schedules."""
     model = load_pretrained(options.checkpoint, options.step)
-    if "data" not in model.config and isinstance(model.objective, HasTexts):
+    if model.config.imported and isinstance(model.objective, HasTexts):
         raise UserError(
             f"{options.checkpoint}: an imported model, which has no config section data; score its texts with "
             f"`jepa-speech transcribe {options.checkpoint} --manifest FILE`"
         )
-    if "data" not in model.config:
+    if model.config.imported:
         raise UserError(
             f"{options.checkpoint}: an imported encoder, whose heads were never trained here, so it has no loss; "
             "evaluate a run that was trained from it (--config.init_from), or probe it"
         )
-    data = from_section(DataConfig, model.config["data"], "data")
+    data = model.config.data
     store = usable(model.objective, Store(options.store), data)
     lengths = heldout_lengths(model.objective, data)
     plan = Plan(store.samples, data.buckets, data.batch_seconds, options.seed, lengths=lengths)
     for found in lengths.left_out(store.samples, store.named):
         print(in_words(found))
-    anchor = model.config.get("inputs", {}).get("anchor", "")
-    batches = stream(model.objective, store, plan, model.config, anchor)
+    anchor = model.config.inputs.anchor if model.config.inputs else ""
+    batches = stream(model.objective, store, plan, model.config.anchor, anchor)
     evaluate = make_evaluate(model.objective, jax.random.PRNGKey(options.seed))
     count = plan.batches_per_epoch
     bar = tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr)

@@ -13,7 +13,7 @@ from jepa_speech.train.checkpoint import by_path
 def of_model(model: Pretrained) -> str:
     """A digest of its weights, its config and this version."""
     weights = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
-    return of_values(jepa_speech.__version__, model.config, weights)
+    return of_values(jepa_speech.__version__, model.written, weights)
 
 
 def of_values(*values: Any) -> str:

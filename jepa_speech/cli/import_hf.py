@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from jepa_speech.config import present
 from jepa_speech.errors import UserError
 from jepa_speech.export.families import OWN
 from jepa_speech.export.imported import imported_model
 from jepa_speech.objectives.contract import Tree
 from jepa_speech.train.checkpoint import Checkpoints
-from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.run_folder import refuse_foreign, run_folder
+from jepa_speech.train.run_json import claim_workdir
 from jepa_speech.train.state import TrainState, count_params
 
 HELP = (
@@ -36,13 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     refuse_foreign(Path(options.out))
-    config, _, params, slow, imported = imported_model(options.folder, options.adapter)
-    save(Path(options.out), config, params, slow)
+    config, written, _, params, slow, imported = imported_model(options.folder, options.adapter)
+    save(Path(options.out), written, params, slow)
+    source = present(config.imported, "imported")
     taken = {"encoder": imported.encoder} | imported.extra
     results = {
         "run": options.out,
-        "model_type": config["imported"]["model_type"],
-        "objective": config["objective"]["name"],
+        "model_type": source.model_type,
+        "objective": config.objective.name,
         "parameters": {name: count_params(tree) for name, tree in taken.items()},
         "fresh": sorted(params.keys() - taken.keys()),
         "not_taken": imported.not_taken,
@@ -54,11 +56,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     advice = " (not in the checkpoint: train before use)" if results["fresh"] else ""
     print(f"fresh        {', '.join(results['fresh']) or 'nothing'}{advice}")
     print(f"not taken    {', '.join(results['not_taken']) or 'nothing'}")
-    if why := config["imported"].get("no_texts"):
+    if why := source.no_texts:
         results["no_texts"] = why
         print(f"no texts     the CTC layer is left out: {why}")
-    if "vocabulary" in config:
-        results["classes"] = len(config["vocabulary"]["tokens"])
+    if config.vocabulary:
+        results["classes"] = len(config.vocabulary)
         print(
             f"texts        {results['classes']} classes: `jepa-speech transcribe {options.out}` writes texts, and "
             f"`--config configs/finetune_ctc.py:{options.out}` trains on with this vocabulary"
@@ -72,7 +74,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def save(out: Path, config: dict[str, Any], params: Tree, slow: Tree) -> None:
-    """Writes a run at step 0. Raises UserError if the folder holds a run or another program's files."""
+    """Writes a run at step 0; config: as JSON has it. Raises UserError if the folder holds a run or files of another
+    program.
+    """
     with run_folder(out, "import hf"):
         claim_workdir(out, config)
         save_checkpoint(out, params, slow)

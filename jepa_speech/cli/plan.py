@@ -5,19 +5,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
 from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
 from jepa_speech.cli.plan_model import step_on_paper
-from jepa_speech.config import from_section
-from jepa_speech.data.plan import DataConfig
 from jepa_speech.data.store_info import INDEX
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.chips import CHIPS
 from jepa_speech.train.configfile import load_config
-from jepa_speech.train.loop import TrainConfig
-from jepa_speech.train.sharding import MeshConfig, mesh_sizes
+from jepa_speech.train.sharding import mesh_sizes
 from jepa_speech.train.synthetic import ANCHOR
 from jepa_speech.wording import counted
 
@@ -88,12 +84,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if hosts < 1 or options.devices % hosts:
         raise UsageError(f"{options.devices} devices on {hosts} hosts: as many on each needed; pass --hosts")
     config = load_config(options.config, options.overrides)
-    assumed = {key: value for key, value in ANCHOR.items() if not config.anchor[key]}
-    steps = from_section(TrainConfig, config.train, "train").steps
+    assumed = {key: value for key, value in ANCHOR.items() if not getattr(config.anchor, key)}
+    steps = config.train.steps
     run_figures = of_a_run(config, options, steps)
     rate = options.steps_per_second or run_figures.get("steps_per_second_without_overlap", 1.0)
     figures = on_paper(
-        batch_seconds=from_section(DataConfig, config.data, "data").batch_seconds,
+        batch_seconds=config.data.batch_seconds,
         steps=steps,
         hours=options.hours,
         devices=options.devices,
@@ -126,9 +122,9 @@ def show(figures: Mapping[str, float]) -> None:
         )
 
 
-def of_a_run(config: ConfigDict, options: argparse.Namespace, steps: int) -> dict[str, float]:
+def of_a_run(config: RunConfig, options: argparse.Namespace, steps: int) -> dict[str, float]:
     """Memory and work of a step, what it sends, and with --chip what the run takes."""
-    data, fsdp = mesh_sizes(from_section(MeshConfig, config.mesh, "mesh"), options.devices)
+    data, fsdp = mesh_sizes(config.mesh, options.devices)
     figures, model = step_on_paper(config, options.devices)
     figures |= {f"{name.replace(' ', '_')}_MB": sent / 1e6 for name, sent in traffic(model, data, fsdp).items()}
     if not options.chip:

@@ -6,34 +6,32 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from jepa_speech.cli.plan_links import Bytes
-from jepa_speech.config import from_section
-from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
+from jepa_speech.data.plan import Plan, bucket_lengths
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective
+from jepa_speech.settings.run_config import RunConfig
+from jepa_speech.settings.training import MeshConfig
 from jepa_speech.train.compiled import as_it_is_written, product_flops
-from jepa_speech.train.loop import TrainConfig
-from jepa_speech.train.optim import OptimConfig, make_optimizer
-from jepa_speech.train.sharding import MeshConfig, mesh_on_paper
+from jepa_speech.train.optim import make_optimizer
+from jepa_speech.train.sharding import mesh_on_paper
 from jepa_speech.train.state import TrainState, abstract_state, count_params
 from jepa_speech.train.step import make_step, total_loss
 from jepa_speech.train.synthetic import abstract_batch, filled_in
 
 
-def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], Bytes]:
+def step_on_paper(config: RunConfig, devices: int) -> tuple[dict[str, float], Bytes]:
     """The figures of a step of so many devices, GB for each of them; and the bytes of its model that travel.
 
     Of the buckets the longest is taken, in which attention costs most. Raises UsageError where the devices do not form
     the config's mesh.
     """
-    data, settings = from_section(DataConfig, config.data, "data"), from_section(TrainConfig, config.train, "train")
-    layout = from_section(MeshConfig, config.mesh, "mesh")
+    data, settings, layout = config.data, config.train, config.mesh
     mesh = mesh_on_paper(layout, devices)
     config = filled_in(config)
-    objective, optimizer = build(config), make_optimizer(from_section(OptimConfig, config.optim, "optim"))
+    objective, optimizer = build(config), make_optimizer(config.optim)
     state = abstract_state(objective, optimizer, config.seed, mesh, layout.rules)
     samples, parts = int(bucket_lengths(data.buckets)[-1]), devices * settings.accumulate
     rows = -(-max(1, int(data.batch_seconds / max(data.buckets))) // parts) * parts
@@ -64,17 +62,16 @@ def step_on_paper(config: ConfigDict, devices: int) -> tuple[dict[str, float], B
     )
 
 
-def step_flops(config: ConfigDict, objective: Objective, state: TrainState, rows: int, samples: int) -> int:
+def step_flops(config: RunConfig, objective: Objective, state: TrainState, rows: int, samples: int) -> int:
     """Of the matrix products of one step on so many rows: forward, backward, teacher, heads, and all else in it."""
-    settings = from_section(TrainConfig, config.train, "train")
-    optimizer = make_optimizer(from_section(OptimConfig, config.optim, "optim"))
-    step = jax.jit(make_step(objective, optimizer, lambda _: jnp.ones(()), settings.report_due))
+    optimizer = make_optimizer(config.optim)
+    step = jax.jit(make_step(objective, optimizer, lambda _: jnp.ones(()), config.train.report_due))
     return product_flops(as_it_is_written(step, state, abstract_batch(config, objective, rows, samples)))
 
 
-def mean_step_flops(config: ConfigDict, objective: Objective, plan: Plan) -> float:
+def mean_step_flops(config: RunConfig, objective: Objective, plan: Plan) -> float:
     """The mean over the batches of an epoch, on one device."""
-    optimizer = make_optimizer(from_section(OptimConfig, config.optim, "optim"))
+    optimizer = make_optimizer(config.optim)
     mesh = mesh_on_paper(MeshConfig(data=1, fsdp=1), 1)
     state = abstract_state(objective, optimizer, config.seed, mesh)
     bare = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), state)

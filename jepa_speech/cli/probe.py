@@ -1,7 +1,6 @@
 """jepa-speech probe: what does a frozen representation know, as far as a linear classifier can tell?"""
 
 import argparse
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import product
@@ -23,6 +22,7 @@ from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.compiled import compiled_once
 from jepa_speech.train.configfile import file_and_variant, load_config, own_config
 from jepa_speech.train.steps import located, name_of
@@ -178,8 +178,8 @@ def system(checkpoint: str, like: str | None, seed: int) -> System:
     return System(extract, fingerprint.of_model(model), step)
 
 
-def architecture(like: str) -> Mapping[str, Any]:
+def architecture(like: str) -> RunConfig:
     """The config of a run folder, or of what `train --config` takes (configs/x.py, configs/x.py:NAME, x:NAME)."""
     file = file_and_variant(like)[0]
     is_config = not Path(like).is_dir() and (Path(file).suffix == ".py" or own_config(file) is not None)
-    return load_config(like).to_dict() if is_config else load_pretrained(like).config
+    return load_config(like) if is_config else load_pretrained(like).config

@@ -7,7 +7,7 @@ from jepa_speech.data.inputs.folder import MANIFESTS
 from jepa_speech.data.inputs.suffixes import SUFFIXES
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
-from jepa_speech.train.configfile import config_of_a_run
+from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.steps import steps_of
 
 OF_STORES = ("store.json", "shards", "index", "work")

@@ -3,16 +3,16 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble, open_anchors
 from jepa_speech.cli.used_lengths import heldout_lengths, training_lengths
-from jepa_speech.config import from_section, unknown_key
+from jepa_speech.config import present
 from jepa_speech.data.buckets import better_buckets
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.lengths import in_words
@@ -25,15 +25,17 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import read_imported
 from jepa_speech.export.their_weights import has_weights
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.objectives import build
+from jepa_speech.objectives import build, parsed
 from jepa_speech.objectives.contract import HasTexts, Objective
 from jepa_speech.objectives.ctc import vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
+from jepa_speech.settings.run_config import AnchorConfig, Inputs, RunConfig
 from jepa_speech.text.tokens import Tokens
 from jepa_speech.train.checkpoint import by_path, read_weights
-from jepa_speech.train.configfile import config_of_a_run, load_config, plain
+from jepa_speech.train.configfile import load_config
 from jepa_speech.train.distributed import connected
-from jepa_speech.train.loop import TrainConfig, train
+from jepa_speech.train.loop import train
+from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.state import count_params
 from jepa_speech.train.steps import located
 from jepa_speech.wording import counted, duration
@@ -42,20 +44,6 @@ HELP = "train an encoder, or go on with a run"
 EXAMPLE = (
     "jepa-speech train --config configs/smoke.py --workdir runs/smoke "
     "--config.data.store=STORE --config.anchor.path=GMM.npz"
-)
-SECTIONS = (
-    "data",
-    "anchor",
-    "encoder",
-    "head",
-    "mask",
-    "mixing",
-    "quantizer",
-    "objective",
-    "vocabulary",
-    "optim",
-    "train",
-    "mesh",
 )
 
 
@@ -80,36 +68,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     config = load_config(args.config, args.overrides)
-    for key in config:
-        if key not in ("seed", "init_from", *SECTIONS):
-            raise unknown_key(key, SECTIONS)
     with connected():  # before jax looks for devices
         return run_config(config, args.workdir, args.from_step, name=args.config)
 
 
-def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: str) -> dict[str, Any]:
+def run_config(config: RunConfig, workdir: str, from_step: int | None, name: str) -> dict[str, Any]:
     """Trains by the config called `name`; returns what `train` does."""
-    data = from_section(DataConfig, config.data, "data")
-    settings = from_section(TrainConfig, config.train, "train")
+    data, settings = config.data, config.train
     if not data.store:
         raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
     stores = open_stores(data.store)
     anchor = open_anchors(config.anchor.path) if config.anchor.path else None
-    fill_in_anchor(config, anchor)
-    fill_in_characters(config, stores)
+    config = with_characters(with_anchor(config, anchor), stores)
     objective = build(config, anchor)
     store = usable(objective, stores, data)
     heldout = usable(objective, open_stores(data.heldout, "data.heldout"), data) if data.heldout else None
-    prints = {"store": store.fingerprint, "heldout": heldout.fingerprint if heldout else ""}
-    # Written so that the text has the same meaning where no such file exists.
-    for section, key in (("data", "store"), ("data", "heldout"), ("anchor", "path")):
-        if text := config[section][key]:
-            paths = weighted_paths(text, f"{section}.{key}")
-            config[section][key] = as_text(paths)
-            if len(paths) == 1 and paths[0][1] != 1 and '"' not in text and jax.process_index() == 0:
-                path, weight = paths[0]
-                print(f"{section}.{key} = {text!r} is read as the path {path} with weight {weight:g}", file=sys.stderr)
-    config.inputs = prints | {"anchor": anchor.fingerprint if anchor else ""}
+    inputs = Inputs(
+        store=store.fingerprint,
+        heldout=heldout.fingerprint if heldout else "",
+        anchor=anchor.fingerprint if anchor else "",
+    )
+    # Paths are written so that the text has the same meaning where no such file exists.
+    config = replace(
+        config,
+        data=replace(data, store=exact(data.store, "data.store"), heldout=exact(data.heldout, "data.heldout")),
+        anchor=replace(config.anchor, path=exact(config.anchor.path, "anchor.path")),
+        inputs=inputs,
+    )
 
     devices = jax.device_count()
     rows = devices * settings.accumulate
@@ -119,13 +104,13 @@ def run_config(config: ConfigDict, workdir: str, from_step: int | None, name: st
     left_out = {"store": lengths.left_out(store.samples, store.named)}
     if heldout:
         left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
-    read = stream(objective, store, plan, config, config.inputs.anchor, data.workers)
+    read = stream(objective, store, plan, config.anchor, inputs.anchor, data.workers)
     judged = heldout_stream(objective, heldout, data, rows, config) if heldout else None
     first = jax.process_index() == 0
     about = f"{name}: {header(objective, config, store, plan, left_out)}" if first else ""
     notes = {"left_out": left_out} if any(left_out.values()) else {}
     weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None))
-    results = train(plain(config), objective, read, workdir, judged, weights, from_step, about, notes)
+    results = train(config, objective, read, workdir, judged, weights, from_step, about, notes)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results
@@ -135,18 +120,19 @@ def stream(
     objective: Objective,
     store: Store | Stores | Transcribed,
     plan: Plan,
-    config: Mapping[str, Any],
+    section: AnchorConfig,
     anchor: str,
     workers: int = 0,
 ) -> Callable[[int, int], Batches]:
     """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
 
-    anchor: its fingerprint. Raises UserError where the store lacks its labels, or the means that it needs.
+    section: `anchor` of the config; anchor: its fingerprint. Raises UserError where the store lacks its labels, or the
+    means that it needs.
     """
     labels = means = None
     if not isinstance(store, Transcribed):
-        labels = labels_of(store, anchor, config["anchor"]) if "anchor" in objective.spec else None
-        means = stored_means(store, config["anchor"]["features"]) if "anchor_mean" in objective.spec else None
+        labels = labels_of(store, anchor, section) if "anchor" in objective.spec else None
+        means = stored_means(store, section.features) if "anchor_mean" in objective.spec else None
     return partial(
         batches,
         store,
@@ -161,17 +147,17 @@ def stream(
     )
 
 
-def labels_of(store: Store | Stores, anchor: str, section: Mapping[str, Any]) -> Any:
+def labels_of(store: Store | Stores, anchor: str, section: AnchorConfig) -> Any:
     """The stored labels by an anchor's fingerprint. Raises UserError for those of another number of components.
 
     section: `anchor` of the config.
     """
 
-    files = weighted_paths(path, "anchor.path") if (path := section.get("path", "")) else []
+    files = weighted_paths(path, "anchor.path") if (path := section.path) else []
     labels = stored_labels(store, anchor, [path for path, _ in files])
-    if labels.components != section["components"]:
+    if labels.components != section.components:
         raise UserError(
-            f"{store!r}: labels of {labels.components} components, and the anchor has {section['components']}; "
+            f"{store!r}: labels of {labels.components} components, and the anchor has {section.components}; "
             "remove them, and run `jepa-speech label` again"
         )
     return labels
@@ -184,8 +170,8 @@ def weights_of(source: str, vocabulary: Tokens | None = None) -> tuple[int, dict
     """
     if not has_weights(source):
         step, arrays = read_weights(source)
-        theirs = config_of_a_run(located(source)[0] / "config.json")
-        if vocabulary and theirs["objective"]["name"] == "ctc" and vocabulary_of(theirs) != vocabulary:
+        theirs = parsed(config_of_a_run(located(source)[0] / "config.json"))
+        if vocabulary and theirs.objective.name == "ctc" and vocabulary_of(theirs) != vocabulary:
             arrays = {name: x for name, x in arrays.items() if not name.startswith("params/head/")}
         return step, arrays
     _, imported = read_imported(source)
@@ -201,54 +187,69 @@ def usable(objective: Objective, store: Store | Stores, data: DataConfig) -> Sto
 
 
 def heldout_stream(
-    objective: Objective, store: Store | Stores | Transcribed, data: DataConfig, rows: int, config: ConfigDict
+    objective: Objective, store: Store | Stores | Transcribed, data: DataConfig, rows: int, config: RunConfig
 ) -> Callable[[], Batches]:
     """() -> this process's rows of one epoch of the held-out recordings, in the order of `jepa-speech evaluate`."""
     lengths = heldout_lengths(objective, data)
     plan = Plan(store.samples, data.buckets, data.batch_seconds, 0, rows, lengths=lengths)
-    read = stream(objective, store, plan, config, config.inputs.anchor)
+    read = stream(objective, store, plan, config.anchor, present(config.inputs, "inputs").anchor)
     return lambda: read(0, plan.batches_per_epoch)
 
 
-def fill_in_anchor(config: ConfigDict, anchor: Anchor | Ensemble | None) -> None:
-    """Takes from the anchor's file what the config leaves open; raises UsageError where they disagree."""
+def with_anchor(config: RunConfig, anchor: Anchor | Ensemble | None) -> RunConfig:
+    """The config with what it leaves open taken from the anchor's file; raises UsageError where they disagree."""
     section = config.anchor
     if anchor is None:
         if section.components:
             raise UsageError("anchor.components is set without an anchor: pass --config.anchor.path=GMM.npz")
-        return
+        return config
     for key in ("components", "features", "normalize"):
         found = getattr(anchor, key)
-        if section[key] and section[key] != found:
+        asked = getattr(section, key)
+        if asked and asked != found:
             raise UsageError(
-                f"anchor.{key} = {section[key]!r}, but {section.path} has {found!r}: "
+                f"anchor.{key} = {asked!r}, but {section.path} has {found!r}: "
                 f"leave anchor.{key} out, or fit an anchor with it"
             )
-        section[key] = found
+        section = replace(section, **{key: found})
     if isinstance(anchor, Ensemble):
         if section.source == "online":
             raise UsageError("anchor.source = online takes one anchor: label the store by each, or name one of them")
-        return  # how much is kept of a posterior, the labels say
+        return replace(config, anchor=section)  # how much is kept of a posterior, the labels say
     if anchor.checkpoint_fingerprint and section.source == "online":
         raise UsageError(
             f"anchor.source = online, but {section.path} lives in {anchor.features} of a checkpoint: "
             "label the store, and set anchor.source = stored"
         )
     if anchor.max_top_k == 1:
-        section.top_k = 1  # k-means: there is nothing to choose
+        section = replace(section, top_k=1)  # k-means: there is nothing to choose
     if section.top_k > anchor.max_top_k:
         raise UsageError(f"anchor.top_k = {section.top_k}, but {section.path} has {anchor.components} components")
+    return replace(config, anchor=section)
 
 
-def fill_in_characters(config: ConfigDict, store: Store | Stores) -> None:
-    """An objective that writes and is not told its characters learns those of the store's texts."""
-    if config.objective.get("characters") == "" and "vocabulary" not in config:
-        config.objective.characters = characters(store)
+def with_characters(config: RunConfig, store: Store | Stores) -> RunConfig:
+    """The config with the characters of the store's texts, where its objective writes and it leaves them open."""
+    objective: Any = config.objective
+    if getattr(objective, "characters", None) != "" or config.vocabulary:
+        return config
+    return replace(config, objective=replace(objective, characters=characters(store)))
+
+
+def exact(text: str, key: str) -> str:
+    """The paths and weights of a key, written so that the text has the same meaning where no such file exists."""
+    if not text:
+        return ""
+    paths = weighted_paths(text, key)
+    if len(paths) == 1 and paths[0][1] != 1 and '"' not in text and jax.process_index() == 0:
+        path, weight = paths[0]
+        print(f"{key} = {text!r} is read as the path {path} with weight {weight:g}", file=sys.stderr)
+    return as_text(paths)
 
 
 def header(
     objective: Objective,
-    config: ConfigDict,
+    config: RunConfig,
     store: Store | Stores | Transcribed,
     plan: Plan,
     left_out: Mapping[str, list[dict[str, Any]]],

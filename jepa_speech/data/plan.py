@@ -24,7 +24,7 @@ Share = tuple[int, float]  # so many records, one store's, and how often each of
 class DataConfig:
     """Config section `data`: what is read, and how it is put into batches."""
 
-    store: str  # path of a store, or several with weights: a:1,b:0.5
+    store: str = ""  # path of a store, or several with weights: a:1,b:0.5
     heldout: str = ""  # a store, or several, whose loss is measured at every checkpoint; empty: none
     # seconds of audio in one step, over all devices and micro-batches [fairseq: max_tokens, samples of one GPU]
     batch_seconds: float = 480.0

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export import own_encoder, their_conformers
 from jepa_speech.export.families import FAMILIES, OWN
@@ -24,9 +23,9 @@ from jepa_speech.nn.conformer_encoders import Wav2Vec2ConformerConfig
 from jepa_speech.nn.conv_stack import CONVOLUTIONS
 from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.module import Params
-from jepa_speech.nn.system import encoder_config
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.settings.run_config import RunConfig
 
 CONFORMERS = {"wav2vec2_conformer": "wav2vec2-conformer", "wav2vec2_bert": "wav2vec2-bert"}
 
@@ -42,14 +41,14 @@ class Exported(NamedTuple):
     normalised: bool = True
 
 
-def to_huggingface(config: Mapping[str, Any], encoder: Params) -> Exported:
+def to_huggingface(config: RunConfig, encoder: Params) -> Exported:
     """The encoder of a run, from its config and the encoder's parameters.
 
     Raises UserError where neither transformers nor the torch code here has such an architecture.
     """
-    section, _ = encoder_config(config["encoder"])
+    section = config.encoder
     if isinstance(section, EncoderConfig):
-        return Exported(*own_encoder.to_torch(config, encoder))
+        return Exported(*own_encoder.to_torch(section, encoder))
     kind = model_type(config)
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(encoder):
@@ -76,12 +75,12 @@ def statistics(width: int) -> dict[str, np.ndarray]:
     }
 
 
-def model_type(config: Mapping[str, Any]) -> str:
+def model_type(config: RunConfig) -> str:
     """Returns the type of an encoder: what it is built of decides, or what trained it, where two are alike.
 
     Raises UserError for an encoder that is none of them.
     """
-    name = config["encoder"]["name"]
+    encoder, name = config.encoder, config.encoder.name
     if name in CONFORMERS:
         return CONFORMERS[name]
     works = (
@@ -91,7 +90,6 @@ def model_type(config: Mapping[str, Any]) -> str:
     )
     if name != "wav2vec2":
         raise UserError(f"encoder.name = {name}: transformers has no such architecture; {works}")
-    encoder = from_section(Wav2Vec2Config, config["encoder"], "encoder")
     if encoder.frontend != "conv":
         raise UserError(f"encoder.frontend = {encoder.frontend}: transformers has no such architecture; {works}")
     if encoder.positions == "stacked":
@@ -104,7 +102,7 @@ def model_type(config: Mapping[str, Any]) -> str:
         return "wavlm"
     if encoder.adapter:
         check_only(encoder, {"pre_norm": True}, "Wav2Vec2", f"encoder.adapter = {encoder.adapter}")
-    trained = config.get("imported", {}).get("model_type", config["objective"]["name"])
+    trained = config.imported.model_type if config.imported else config.objective.name
     hubert = encoder.positions == "scaled" or not encoder.feature_norm or trained == "hubert"
     return "hubert" if hubert else "wav2vec2"
 

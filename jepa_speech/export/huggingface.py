@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech import checked
+from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.export.families import FAMILIES
 from jepa_speech.export.family import Family
@@ -21,7 +22,7 @@ from jepa_speech.export.their_names import BATCH_NORM, DIRECTION, GAIN, OLDER, P
 from jepa_speech.nn.batch_norm import EPSILON
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Params
-from jepa_speech.nn.system import system
+from jepa_speech.nn.system import encoder_kind, system
 
 LANDMARK = "feature_projection.projection.weight"  # every encoder has it, and nothing else
 TRAINING = {"masked_spec_embed"}  # parameters that only training with masks uses
@@ -169,8 +170,9 @@ def by_group(vectors: jax.Array, config: Mapping[str, Any], where: str) -> jax.A
 
 
 def encoder_shapes(section: Mapping[str, Any]) -> Params:
-    """The parameters of an encoder, as shapes."""
-    return jax.eval_shape(system(section, MaskConfig()).encoder.init, jax.random.key(0))
+    """The parameters of the encoder of a config section, as shapes."""
+    config: Any = from_section(encoder_kind(section["name"]), section, "encoder")
+    return jax.eval_shape(system(config, MaskConfig()).encoder.init, jax.random.key(0))
 
 
 def fitted(name: str, array: np.ndarray, where: str, shape: tuple[int, ...] | None = None) -> jax.Array:

@@ -17,19 +17,21 @@ from jepa_speech.export.ctc_layer import BIAS, OWN_PREFIX, WEIGHT, ctc_sections,
 from jepa_speech.export.families import FAMILIES, OWN
 from jepa_speech.export.huggingface import Imported, from_huggingface, split
 from jepa_speech.export.their_weights import read_folder
-from jepa_speech.objectives import build
+from jepa_speech.objectives import build, parsed
 from jepa_speech.objectives.contract import HasTeacher, Objective, Tree
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.wording import counted
 
 CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published files leave the head out
 
 
 class ImportedModel(NamedTuple):
-    """What a run of the folder would be, at step 0. config: of the run. imported: what came of the folder, the rest of
-    params and slow being fresh, or a copy of it.
+    """What a run of the folder would be, at step 0. config: of the run; written: what its config.json would hold.
+    imported: what came of the folder, the rest of params and slow being fresh, or a copy of it.
     """
 
-    config: dict[str, Any]
+    config: RunConfig
+    written: dict[str, Any]
     objective: Objective
     params: Tree
     slow: Tree
@@ -78,19 +80,19 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
     """
     theirs, arrays = read_folder(folder, adapter)
     imported, others = imported_of(folder, theirs, arrays)
-    config = run_config(folder, theirs)
+    written = run_config(folder, theirs)
     if adapter:
-        config["imported"]["adapter"] = adapter
+        written["imported"]["adapter"] = adapter
     if WEIGHT in others:
-        width = config["encoder"]["width"]
+        width = written["encoder"]["width"]
         try:
             if any(name.startswith("adapter.") for name in imported.not_taken):
                 raise UserError(f"{folder}: its CTC layer is on an adapter behind the encoder (add_adapter): not read")
             layer = read_ctc(folder, others, width, adapter)
         except UserError as error:
-            config["imported"]["no_texts"] = str(error)
+            written["imported"]["no_texts"] = str(error)
         else:
-            config |= ctc_sections(layer.tokens, width)
+            written |= ctc_sections(layer.tokens, width)
             blank = layer.tokens.blank
             if (number := theirs.get("pad_token_id", blank)) not in (blank, None):
                 print(
@@ -100,8 +102,9 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
                 )
             left = [name for name in imported.not_taken if name not in (WEIGHT, BIAS)]
             imported = imported._replace(extra={"head": layer.head}, not_taken=left)
+    config = parsed(written)
     objective = build(config)
-    return ImportedModel(config, objective, *with_imported(objective, imported, folder), imported)
+    return ImportedModel(config, written, objective, *with_imported(objective, imported, folder), imported)
 
 
 def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:

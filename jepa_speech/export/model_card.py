@@ -10,10 +10,10 @@ from typing import Any
 import jepa_speech
 from jepa_speech.export.hf_folder import Exported, own, takes_padding
 from jepa_speech.files import read_json
-from jepa_speech.nn.wav2vec2 import Wav2Vec2Config
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.probe import evaluate
 from jepa_speech.probe.saved import read_results
+from jepa_speech.settings.run_config import Inputs, RunConfig
 from jepa_speech.train.steps import located, name_of
 
 JOINERS = "\u200c\u200d"  # joiners: not printable alone, but needed in words and emoji
@@ -85,7 +85,7 @@ CAUSES = {
 }
 
 
-def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: Exported) -> str:
+def model_card(run: str | Path, config: RunConfig, step: int, exported: Exported) -> str:
     """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
     name, remote = exported.config["architectures"][0], own(exported.config)
     code, option = ("the torch code beside it" if remote else "transformers"), REMOTE if remote else ""
@@ -102,7 +102,7 @@ def model_card(run: str | Path, config: Mapping[str, Any], step: int, exported: 
     parts = [
         HEADER.format(task=task),
         f"# {escaped(name_of(run))}\n",
-        f"The {what} of a {config['objective']['name']} run of jepa_speech {jepa_speech.__version__}{at}, "
+        f"The {what} of a {config.objective.name} run of jepa_speech {jepa_speech.__version__}{at}, "
         f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}.{left}\n",
         f"## How to run it\n\n{use}",
         advice(exported.config),
@@ -143,29 +143,29 @@ def exactness(theirs: Mapping[str, Any]) -> str:
     )
 
 
-def provenance(run: str | Path, config: Mapping[str, Any], step: int) -> list[list[str]]:
+def provenance(run: str | Path, config: RunConfig, step: int) -> list[list[str]]:
     """Rows (what, value): enough to tell which run it was, and on which data; of paths only the last part."""
     folder, _ = located(run)
     rows = [
-        ["objective", config["objective"]["name"]],
+        ["objective", config.objective.name],
         [
             "SHA-256 of the run's config.json",
             hashlib.sha256((folder / "config.json").read_bytes()).hexdigest(),
         ],
-        ["checkpoint", f"step {step} of {config['train']['steps']}, seed {config['seed']}"],
-        ["arithmetic in training", config["encoder"].get("dtype", Wav2Vec2Config.dtype)],
+        ["checkpoint", f"step {step} of {config.train.steps}, seed {config.seed}"],
+        ["arithmetic in training", getattr(config.encoder, "dtype", "float32")],
     ]
-    inputs = config.get("inputs", {})
-    if store := config.get("data", {}).get("store"):
+    inputs = config.inputs or Inputs()
+    if store := config.data.store:
         parts = weighted_paths(store, "data.store")
         shares = [Path(path).name + (f" (weight {weight:g})" if len(parts) > 1 else "") for path, weight in parts]
-        rows.append(["data", f"{', '.join(shares)}; store fingerprint {inputs.get('store', 'unknown')}"])
-    if inputs.get("anchor"):
-        rows.append(["anchor", f"fingerprint {inputs['anchor']}"])
-    if first := config.get("init_from"):
-        rows.append(["started from", Path(first).name])
-    if imported := config.get("imported"):
-        name, kind = Path(imported.get("folder", "")).name, imported.get("model_type", "unknown")
+        rows.append(["data", f"{', '.join(shares)}; store fingerprint {inputs.store or 'unknown'}"])
+    if inputs.anchor:
+        rows.append(["anchor", f"fingerprint {inputs.anchor}"])
+    if config.init_from:
+        rows.append(["started from", Path(config.init_from).name])
+    if config.imported:
+        name, kind = Path(config.imported.folder).name, config.imported.model_type or "unknown"
         rows.append(["imported from", f"{name}, a {kind} checkpoint"])
     return rows
 

@@ -23,12 +23,11 @@ from jepa_speech.nn.module import Params, Pure
 MODULE = "modeling_jepa_speech"  # the file that is copied beside the weights
 
 
-def to_torch(config: Mapping[str, Any], encoder: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(config.json, arrays by their names in their layout) of the encoder of a run.
+def to_torch(section: EncoderConfig, encoder: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(config.json, arrays by their names in their layout) of an encoder, from its config section and parameters.
 
     Raises UserError for w2v-BERT's front-end.
     """
-    section = from_section(EncoderConfig, config["encoder"], "encoder")
     if section.frontend == "subsampled":
         raise UserError(
             "encoder.frontend = subsampled: there is no torch code of it; what works is encoder.frontend = conv or "

@@ -3,7 +3,7 @@ the config file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export.imported import imported_model
 from jepa_speech.export.windows import layers_of
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.objectives import build
+from jepa_speech.objectives import build, parsed
 from jepa_speech.objectives.contract import HasClusters, HasTexts, Objective, Tree
+from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.train.checkpoint import arranged, read_weights
 from jepa_speech.train.compiled import compiler_options
-from jepa_speech.train.configfile import config_of_a_run
+from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.state import drawn_by_kernel
 from jepa_speech.train.steps import Step, at_step, best_figure, located, was_kept
 
@@ -54,24 +55,27 @@ class Representation:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """An objective with its parameters. `config` is the resolved config of the run, `step` the checkpoint's; of a
-    folder of transformers it is the config that a run of it would have, and step 0. `best`: the figure in which this
-    checkpoint is the best, if it was taken for that, else "".
+    """An objective with its parameters.
+
+    config: of the run; step: the checkpoint's. Of a folder of transformers, the config that a run of it would have, and
+    step 0. best: the figure in which this checkpoint is the best, if it was taken for that, else "". written: what
+    config.json holds, of which the fingerprint is made.
     """
 
-    config: Mapping[str, Any]
+    config: RunConfig
     objective: Objective
     params: Tree
     slow: Tree
     step: int
     best: str = ""
+    written: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cluster_head(self) -> HasClusters | None:
         """The objective, where a head over an anchor's clusters was trained: not without an anchor, nor where the
         encoder alone was imported.
         """
-        trained = "head" in self.params and "imported" not in self.config
+        trained = "head" in self.params and not self.config.imported
         return self.objective if trained and isinstance(self.objective, HasClusters) else None
 
     def represent(self, wave: np.ndarray, sample_rate: int) -> Representation:
@@ -138,9 +142,9 @@ class Pretrained:
         """The objective, if it writes texts. Raises UserError where the run was not fine-tuned to write."""
         if isinstance(self.objective, HasTexts):
             return self.objective
-        if why := self.config.get("imported", {}).get("no_texts"):
-            raise UserError(why)
-        name = self.config["objective"]["name"]
+        if self.config.imported and self.config.imported.no_texts:
+            raise UserError(self.config.imported.no_texts)
+        name = self.config.objective.name
         raise UserError(f"a run of the objective {name} writes no texts: fine-tune it with configs/finetune_ctc.py")
 
     @cached_property
@@ -160,7 +164,7 @@ class Pretrained:
         """The objective, if it has heads over clusters or codes, trained or not."""
         if isinstance(self.objective, HasClusters):
             return self.objective
-        raise UserError(f"a run of the objective {self.config['objective']['name']} has no head over clusters")
+        raise UserError(f"a run of the objective {self.config.objective.name} has no head over clusters")
 
     @cached_property
     def _masked_clusters(self) -> Any:
@@ -237,18 +241,18 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
             f"{folder}: not a run folder, nor one of transformers (no config.json); `jepa-speech train --workdir "
             f"{folder}` makes one, and nothing is downloaded"
         )
-    config = config_of_a_run(path)
-    if "model_type" in config:
+    written = config_of_a_run(path)
+    if "model_type" in written:
         if step is not None:
             raise UserError(f"{folder}: a folder of transformers, which has no steps: leave out step {step}")
         model = imported_model(folder)
-        return Pretrained(model.config, model.objective, model.params, model.slow, 0)
-    if "objective" not in config:
+        return Pretrained(model.config, model.objective, model.params, model.slow, 0, written=model.written)
+    if "objective" not in written:
         raise UserError(
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
         )
-    objective = built(config, path)
-    if best and step is None and named is None and was_kept(run, config["train"].get("best", "")):
+    config, objective = built(written, path)
+    if best and step is None and named is None and was_kept(run, config.train.best):
         step = "best"
     number, saved = read_weights(folder if step is None else at_step(folder, step))
     check_blocks(config, saved, path)
@@ -256,17 +260,17 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
     params, slow = arranged(saved, like, str(folder))
     judged = best_figure(run) if step == "best" else ""
     params, slow = jax.tree.map(jnp.asarray, (params, slow))
-    return Pretrained(config, objective, params, slow, number, judged)
+    return Pretrained(config, objective, params, slow, number, judged, written)
 
 
-def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], path: Path) -> None:
+def check_blocks(config: RunConfig, saved: Mapping[str, np.ndarray], path: Path) -> None:
     """Raises UserError if config.json gives another number of blocks than the checkpoint has.
 
     This check precedes building, which takes time for each block.
     """
     prefix = "params/encoder/blocks/"
     count = len({name[len(prefix) :].partition("/")[0] for name in saved if name.startswith(prefix)})
-    blocks = config["encoder"].get("blocks", count)
+    blocks = getattr(config.encoder, "blocks", count)
     if count and blocks != count:
         raise UserError(
             f"{path}: encoder.blocks = {blocks}, and the checkpoint has {count}: restore the config.json that the run "
@@ -274,23 +278,24 @@ def check_blocks(config: Mapping[str, Any], saved: Mapping[str, np.ndarray], pat
         )
 
 
-def built(config: Mapping[str, Any], path: Path) -> Objective:
-    """The objective of a run's config.json; raises UserError, naming the file, for a key that is missing or wrong."""
+def built(written: Mapping[str, Any], path: Path) -> tuple[RunConfig, Objective]:
+    """The config of a run's config.json, and its objective. Raises UserError, naming the file, for a key that is wrong
+    or missing.
+    """
     for key, (kind, default) in READ.items():
         section, _, name = key.rpartition(".")
-        row = checked.field(config, section, dict, str(path), default={}) if section else config
+        row = checked.field(written, section, dict, str(path), default={}) if section else written
         checked.field(row, name, kind, f"{path}: {section}" if section else str(path), default=default)
     try:
-        return build(config)
+        config = parsed(written)
+        return config, build(config)
     except UsageError as error:
         raise UserError(f"{path}: {error}") from error
-    except KeyError as error:
-        raise UserError(f"{path}: it lacks {error}: restore the config.json that the run was trained with") from error
 
 
-def untrained(config: Mapping[str, Any], seed: int) -> Pretrained:
+def untrained(config: RunConfig, seed: int) -> Pretrained:
     """The same architecture as it was before its first step, from another seed."""
     objective = build(config)
     with drawn_by_kernel(wanted=jax.default_backend() == "gpu"):
         params, slow = jax.jit(objective.init)(jax.random.PRNGKey(seed))
-    return Pretrained(config, objective, params, slow, 0)
+    return Pretrained(config, objective, params, slow, 0, written=plain(config))

@@ -5,7 +5,6 @@ compiler folds hundreds of megabytes of constants, and other weights of the same
 """
 
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.nn.gpu import as_written
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.steps import name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -108,7 +108,7 @@ def to_stablehlo(objective: Objective, params: Tree, slow: Tree) -> Program:
 
 
 def write_folder(
-    folder: str | Path, program: Program, run: str | Path, config: Mapping[str, Any], objective: Objective, step: int
+    folder: str | Path, program: Program, run: str | Path, config: RunConfig, objective: Objective, step: int
 ) -> dict[str, Any]:
     """Writes the folder, export.json last, and returns what that one says.
 
@@ -119,7 +119,7 @@ def write_folder(
     rows = [["what", "value"], *provenance(run, config, step)]
     *layers, _ = program.exported.out_avals
     said = {
-        "objective": config["objective"]["name"],
+        "objective": config.objective.name,
         "step": step,
         "sample_rate": SAMPLE_RATE,
         "frame_rate": objective.frame_rate,

@@ -1,13 +1,13 @@
 """Encoders by `encoder.name`, and the predictor and head that go with each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.config import from_section, section_of
+from jepa_speech.config import present
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.conformer_encoders import ConformerEncoder, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
@@ -32,9 +32,9 @@ ENCODERS: dict[str, tuple[type, Make]] = {
 }
 
 
-def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
-    """The encoder of config section `encoder`; raises UsageError for an unknown name."""
-    config, make = encoder_config(section)
+def system(config: Any, mask: MaskConfig) -> System:
+    """The encoder of a typed config section `encoder`, one of ENCODERS."""
+    make = ENCODERS[config.name][1]
     if isinstance(config, ReleasedConfig):
         check_mask_site(mask.site)
     return System(
@@ -49,28 +49,24 @@ def system(section: Mapping[str, Any], mask: MaskConfig) -> System:
     )
 
 
-def encoder_config(section: Mapping[str, Any]) -> tuple[Any, Make]:
-    """The checked config section of an encoder, and what builds the encoder from it."""
-    if not hasattr(section, "keys"):
-        raise UsageError(
-            f"config key encoder = {section!r}: a section with keys is needed, as `jepa-speech config base` prints it"
-        )
-    name = section["name"]
+def encoder_kind(name: Any) -> type:
+    """The dataclass of the config section `encoder` of this name; raises UsageError for an unknown one."""
     if not isinstance(name, str) or name not in ENCODERS:
         raise UsageError(f"config key encoder.name = {name!r}: known are {', '.join(ENCODERS)}")
-    kind, make = ENCODERS[name]
-    return from_section(kind, section, "encoder"), make
+    return ENCODERS[name][0]
 
 
-def predictor_and_head(config: Mapping[str, Any], clusters: int, blocks: int) -> tuple[Pure, Pure]:
-    """The predictor of latents, predictor(z, mask, frame lengths, keys), and the cluster head, head(z, keys)."""
-    encoder, _ = encoder_config(config["encoder"])
+def predictor_and_head(encoder: Any, head: HeadConfig | None, clusters: int, blocks: int) -> tuple[Pure, Pure]:
+    """The predictor of latents, predictor(z, mask, frame lengths, keys), and the cluster head, head(z, keys).
+
+    encoder: a typed config section. Raises UsageError without `head`, which only a released encoder does not need.
+    """
     if isinstance(encoder, ReleasedConfig):
         predictor = Pure(lambda rngs: ReleasedPredictor(encoder, rngs))
         return predictor, Pure(lambda rngs: ReleasedHead(encoder.width, clusters, encoder.dropout, rngs))
-    head, dtype = section_of(HeadConfig, config, "head"), jnp.dtype(encoder.dtype)
+    sizes, dtype = present(head, "head"), jnp.dtype(encoder.dtype)
     predictor = Pure(lambda rngs: Predictor(predictor_config(encoder), blocks, rngs))
-    return predictor, Pure(lambda rngs: ClusterHead(encoder.width, clusters, head, dtype, rngs))
+    return predictor, Pure(lambda rngs: ClusterHead(encoder.width, clusters, sizes, dtype, rngs))
 
 
 def predictor_config(config: Any) -> EncoderConfig:

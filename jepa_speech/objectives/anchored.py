@@ -1,8 +1,6 @@
 """Frozen targets: the anchor's labels of each frame, read from the store or computed in the step."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,27 +10,13 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.gmm import DiagonalGMM, frame_posteriors
 from jepa_speech.anchors.sparse import top_k
-from jepa_speech.config import section_of
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE, WINDOW
 from jepa_speech.features.spectral import DIMS, delta_edge
 from jepa_speech.nn.module import System
 from jepa_speech.nn.rows import valid
 from jepa_speech.objectives.contract import Batch, Tree
-
-
-@dataclass(frozen=True)
-class AnchorConfig:
-    """Config section `anchor`: the frozen mixture or k-means whose labels are predicted."""
-
-    path: str = ""  # the file of `jepa-speech fit`, or several with weights: a.npz:1,b.npz:0.5
-    # `stored`: labels of the store; `online`: labels computed in the step
-    source: Literal["stored", "online"] = "stored"
-    components: int = 0  # number of components; 0: as the file at `path` has. Otherwise both must agree [paper: K]
-    features: str = ""  # features that the anchor takes; empty: as the file has
-    normalize: str = ""  # normalisation of these features; empty: as the file has
-    # of `online`: components kept of each posterior; the rest is one pooled class, as in `jepa-speech label`
-    top_k: int = 16
+from jepa_speech.settings.run_config import AnchorConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -86,24 +70,22 @@ class AnchorTargets:
         return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
 
 
-def anchor_targets(
-    config: Mapping[str, Any], anchor: Anchor | Ensemble | None, system: System, why: str
-) -> AnchorTargets:
+def anchor_targets(config: RunConfig, anchor: Anchor | Ensemble | None, system: System, why: str) -> AnchorTargets:
     """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
-    section = section_of(AnchorConfig, config, "anchor")
+    section = config.anchor
     if section.components == 0:
         raise UsageError(f"{why} needs an anchor: set anchor.path to what `jepa-speech fit` wrote")
     if section.source == "online" and section.features not in DIMS:
         raise UsageError(f"config key anchor.features = {section.features!r}: expected {' or '.join(DIMS)}")
     if system.frame_rate != FRAME_RATE:
         raise UsageError(
-            f"{why} has labels at {FRAME_RATE:g} Hz, but encoder.name = {config['encoder']['name']} has frames at "
+            f"{why} has labels at {FRAME_RATE:g} Hz, but encoder.name = {config.encoder.name} has frames at "
             f"{system.frame_rate:g} Hz: choose another encoder"
         )
     if system.min_samples != WINDOW:
         raise UsageError(
             f"{why} has a label for every frame that {WINDOW} samples fill, but a frame of encoder.name = "
-            f"{config['encoder']['name']} takes {system.min_samples}: choose another encoder or an objective without "
+            f"{config.encoder.name} takes {system.min_samples}: choose another encoder or an objective without "
             "an anchor"
         )
     return AnchorTargets(section, anchor)

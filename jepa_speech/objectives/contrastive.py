@@ -7,14 +7,13 @@ Distractors are targets of other hidden frames of the same recording; one with t
 none.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind, present
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
@@ -23,6 +22,7 @@ from jepa_speech.nn.rows import fold
 from jepa_speech.nn.similarity import cosine
 from jepa_speech.objectives.contract import Term, Tree
 from jepa_speech.objectives.masked import OWN, MaskedObjective, View, masked_parts
+from jepa_speech.settings.run_config import RunConfig
 
 NEGATIVES, GUMBEL = OWN[:2]
 
@@ -83,9 +83,10 @@ class ContrastiveObjective(MaskedObjective):
         return terms | {"temperature": Term(temperature, jnp.ones(()), 0.0)}, stats, quantized
 
 
-def contrastive_parts(config: Mapping[str, Any], objective: ContrastiveConfig) -> dict[str, Any]:
-    """The fields of ContrastiveObjective, from the whole config."""
-    parts, codes = masked_parts(config), section_of(QuantizerConfig, config, "quantizer")
+def contrastive_parts(config: RunConfig) -> dict[str, Any]:
+    """The fields of ContrastiveObjective."""
+    parts, codes = masked_parts(config), present(config.quantizer, "quantizer")
+    objective = of_kind(config.objective, ContrastiveConfig)
     width, inputs = parts["system"].width, parts["system"].features
     return parts | {
         "config": objective,

@@ -10,14 +10,13 @@ the projection. What held-out recordings are judged by hides nothing, and tells 
 greedy decoding beside the loss.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
 from jepa_speech.nn.linear import Linear
@@ -27,6 +26,7 @@ from jepa_speech.nn.rows import fold, valid
 from jepa_speech.nn.system import heard
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.text.tokens import Tokens
 
 CHANNELS = OWN[0]
@@ -133,9 +133,12 @@ class Ctc(MaskedObjective):
         return [jax.nn.log_softmax(logits)], encoded.frame_lengths
 
 
-def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
+SECTIONS = {"objective": CtcConfig}
+
+
+def build(config: RunConfig, anchor: None = None) -> Ctc:
     """From the whole config; raises UsageError for masks that do not fit."""
-    objective, parts = section_of(CtcConfig, config, "objective"), masked_parts(config)
+    objective, parts = of_kind(config.objective, CtcConfig), masked_parts(config)
     width = parts["system"].width
     if parts["mask"].site != "pre_context":
         raise UsageError(f"config key mask.site = {parts['mask'].site}: CTC has no predictor, set pre_context")
@@ -149,11 +152,11 @@ def build(config: Mapping[str, Any], anchor: None = None) -> Ctc:
     return Ctc(**parts, config=objective, head=head, vocabulary=vocabulary)
 
 
-def vocabulary_of(config: Mapping[str, Any]) -> Tokens:
+def vocabulary_of(config: RunConfig) -> Tokens:
     """The tokens of the CTC layer of a run; raises UsageError if the blank is none of them."""
-    if "vocabulary" not in config:
-        return Tokens.of(section_of(CtcConfig, config, "objective").characters)
-    tokens = section_of(Tokens, config, "vocabulary")
+    tokens = config.vocabulary
+    if tokens is None:
+        return Tokens.of(of_kind(config.objective, CtcConfig).characters)
     if not tokens.blank_token or tokens.blank_token not in tokens.tokens:
         raise UsageError(
             f"config key vocabulary.blank_token = {tokens.blank_token!r}: expected one of vocabulary.tokens"

@@ -5,14 +5,13 @@
 IN: instance normalisation over time. The loss is the released code's: squared error, summed over D, over √D.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -20,6 +19,7 @@ from jepa_speech.objectives.collapse import effective_rank, moments, variance
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, View, masked_parts
 from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+from jepa_speech.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,12 @@ class Data2Vec(SelfDistilled):
         }
 
 
-def build(config: Mapping[str, Any], anchor: None = None) -> Data2Vec:
+SECTIONS = {"objective": Data2VecConfig}
+
+
+def build(config: RunConfig, anchor: None = None) -> Data2Vec:
     """From the whole config."""
-    objective, parts = section_of(Data2VecConfig, config, "objective"), masked_parts(config)
-    check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
+    objective, parts = of_kind(config.objective, Data2VecConfig), masked_parts(config)
+    check_top_blocks(objective.top_blocks, config.encoder.blocks)
     width = parts["system"].width
     return Data2Vec(**parts, config=objective, head=Pure(lambda rngs: Linear(width, width, rngs=rngs)))

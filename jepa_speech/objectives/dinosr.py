@@ -8,14 +8,13 @@ Codes are those of the codebooks before the update; codewords without a frame st
 batch, and codebooks move once for each step of the optimiser.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -25,6 +24,7 @@ from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.contrastive import code_perplexity
 from jepa_speech.objectives.masked import ENCODER, masked_parts
 from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+from jepa_speech.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,13 @@ def nearest(codewords: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.argmin(jnp.square(codewords).sum(-1)[:, None, None] - 2 * cross, -1)
 
 
-def build(config: Mapping[str, Any], anchor: None = None) -> DinoSR:
+SECTIONS = {"objective": DinoSRConfig}
+
+
+def build(config: RunConfig, anchor: None = None) -> DinoSR:
     """From the whole config."""
-    objective, parts = section_of(DinoSRConfig, config, "objective"), masked_parts(config)
-    check_top_blocks(objective.top_blocks, config["encoder"]["blocks"])
+    objective, parts = of_kind(config.objective, DinoSRConfig), masked_parts(config)
+    check_top_blocks(objective.top_blocks, config.encoder.blocks)
     outputs = objective.top_blocks * objective.codes
     heads = Pure(lambda rngs: Linear(parts["system"].width, outputs, rngs=rngs))
     return DinoSR(**parts, config=objective, heads=heads)

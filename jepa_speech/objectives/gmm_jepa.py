@@ -14,7 +14,6 @@ The paper's released code masks after its encoder: `mask.site = "pre_predictor"`
 targets without normalisation, labels beside the frames.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
-from jepa_speech.config import DEEPEST, section_of
+from jepa_speech.config import DEEPEST, of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.rows import fold
@@ -33,6 +32,7 @@ from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy, variance
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, linear_schedule, masked_parts
+from jepa_speech.settings.run_config import RunConfig
 
 PREDICTOR, HEAD = OWN[:2]
 
@@ -178,12 +178,15 @@ def sparse_entropy(q: jax.Array) -> jax.Array:
     return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12)), -1)
 
 
-def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> GmmJepa:
+SECTIONS = {"objective": GmmJepaConfig}
+
+
+def build(config: RunConfig, anchor: Anchor | Ensemble | None = None) -> GmmJepa:
     """From the whole config; raises UsageError where its sections contradict each other."""
-    objective, parts = section_of(GmmJepaConfig, config, "objective"), masked_parts(config)
+    objective, parts = of_kind(config.objective, GmmJepaConfig), masked_parts(config)
     targets = None
     if objective.lambda_start > 0 or objective.lambda_end > 0:
         targets = anchor_targets(config, anchor, parts["system"], "objective.lambda_start > 0")
     clusters = targets.config.components if targets else 1
-    predictor, head = predictor_and_head(config, clusters, objective.predictor_blocks)
+    predictor, head = predictor_and_head(config.encoder, config.head, clusters, objective.predictor_blocks)
     return GmmJepa(**parts, config=objective, predictor=predictor, head=head, targets=targets)

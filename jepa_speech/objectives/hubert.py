@@ -9,9 +9,7 @@ WavLM (arXiv 2110.13900) is the same objective with a gated relative position bi
 laid over what the student hears (`configs/wavlm.py`); labels are those of the clean recording.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +17,7 @@ from flax import nnx
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
@@ -30,6 +28,7 @@ from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, MaskedObjective, masked_parts
+from jepa_speech.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,12 @@ class Hubert(MaskedObjective):
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 
-def build(config: Mapping[str, Any], anchor: Anchor | Ensemble | None = None) -> Hubert:
+SECTIONS = {"objective": HubertConfig}
+
+
+def build(config: RunConfig, anchor: Anchor | Ensemble | None = None) -> Hubert:
     """From the whole config; raises UsageError where there is no anchor to take clusters from."""
-    objective, parts = section_of(HubertConfig, config, "objective"), masked_parts(config)
+    objective, parts = of_kind(config.objective, HubertConfig), masked_parts(config)
     if isinstance(anchor, Ensemble):
         raise UsageError("objective.name = hubert predicts the units of one anchor: name one in anchor.path")
     targets = anchor_targets(config, anchor, parts["system"], "objective.name = hubert")

@@ -1,13 +1,11 @@
 """What all masked objectives share: the views of a batch, the encoder on the masked one, defaults of the contract."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
 from jepa_speech.data.mixing import MixingConfig, student_view
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.masks import MaskConfig, span_masks
@@ -15,6 +13,7 @@ from jepa_speech.nn.module import Encoded, System
 from jepa_speech.nn.rows import fold, row_keys, valid
 from jepa_speech.nn.system import heard, system
 from jepa_speech.objectives.contract import Batch, Objective, Term, Tree
+from jepa_speech.settings.run_config import RunConfig
 
 MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective's own uses are OWN[0], OWN[1], ...
 
@@ -114,14 +113,13 @@ class MaskedObjective(Objective):
         return encoded.layers, encoded.frame_lengths
 
 
-def masked_parts(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of MaskedObjective, from the whole config."""
-    mask = section_of(MaskConfig, config, "mask")
+def masked_parts(config: RunConfig) -> dict[str, Any]:
+    """The fields of MaskedObjective."""
     return {
-        "mask": mask,
-        "mixing": section_of(MixingConfig, config, "mixing"),
-        "steps": config["train"]["steps"],
-        "system": system(config["encoder"], mask),
+        "mask": config.mask,
+        "mixing": config.mixing,
+        "steps": config.train.steps,
+        "system": system(config.encoder, config.mask),
     }
 
 

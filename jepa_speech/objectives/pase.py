@@ -13,7 +13,6 @@ of all views of the whole batch, on however many devices, without padding and fi
 normalised by itself. `represent` uses running statistics, which live in `slow`, and depends on the row alone.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind
 from jepa_speech.data.distortions import DistortionConfig, distort
 from jepa_speech.errors import UsageError
 from jepa_speech.features.centred import HOP
@@ -34,6 +33,7 @@ from jepa_speech.nn.system import standardise
 from jepa_speech.nn.workers import NEARBY, SPC_FRAMES, STRIDES, Mlp, WaveDecoder, neighbours, spc_pairs
 from jepa_speech.objectives import collapse
 from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.settings.run_config import RunConfig
 
 DISTORT, SPC = range(2)  # one use of a row's key each
 DISCRIMINATORS = {"lim": 2, "gim": 2, "spc": 1 + NEARBY}  # name -> embeddings that it looks at
@@ -256,10 +256,13 @@ def binary(name: str, positive: jax.Array, negative: jax.Array, weight: jax.Arra
     }
 
 
-def build(config: Mapping[str, Any], anchor: None = None) -> Pase:
+SECTIONS = {"objective": PaseConfig, "encoder": PaseEncoderConfig, "mixing": DistortionConfig}
+
+
+def build(config: RunConfig, anchor: None = None) -> Pase:
     """From the whole config; section `mixing` holds the distortions."""
     return Pase(
-        config=section_of(PaseConfig, config, "objective"),
-        encoder_config=section_of(PaseEncoderConfig, config, "encoder"),
-        distortions=section_of(DistortionConfig, config, "mixing"),
+        config=of_kind(config.objective, PaseConfig),
+        encoder_config=of_kind(config.encoder, PaseEncoderConfig),
+        distortions=of_kind(config.mixing, DistortionConfig),
     )

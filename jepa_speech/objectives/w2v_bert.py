@@ -9,14 +9,13 @@ code of the frame, a hard choice, through which no gradient of L_m reaches the q
 With β = 0 nothing holds the codebook: its usage collapses, and the accuracy of L_m goes to 1 (the paper's ablation).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import section_of
+from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
@@ -30,6 +29,7 @@ from jepa_speech.objectives.contrastive import (
     contrastive_parts,
 )
 from jepa_speech.objectives.masked import ENCODER
+from jepa_speech.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class W2vBert(ContrastiveObjective):
         }
 
 
-def build(config: Mapping[str, Any], anchor: None = None) -> W2vBert:
+SECTIONS = {"objective": W2vBertConfig}
+
+
+def build(config: RunConfig, anchor: None = None) -> W2vBert:
     """From the whole config; raises UsageError where the contrastive blocks are not among the encoder's."""
-    objective = section_of(W2vBertConfig, config, "objective")
-    parts = contrastive_parts(config, objective)
-    codes, width, blocks = parts["quantizer_config"], parts["system"].width, config["encoder"]["blocks"]
+    objective, parts = of_kind(config.objective, W2vBertConfig), contrastive_parts(config)
+    codes, width, blocks = parts["quantizer_config"], parts["system"].width, config.encoder.blocks
     if codes.groups != 1:
         raise UsageError(f"config key quantizer.groups = {codes.groups}: w2v-BERT predicts one code a frame, set 1")
     if not 0 < objective.contrastive_blocks < blocks:

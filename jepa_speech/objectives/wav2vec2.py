@@ -5,13 +5,10 @@
 L_w, L_d: objectives/contrastive.py. The quantiser sees the front-end's features of the clean wave, nothing hidden.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 
-from jepa_speech.config import section_of
 from jepa_speech.nn.rows import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
 from jepa_speech.objectives.contract import Batch, Term, Tree
@@ -22,6 +19,7 @@ from jepa_speech.objectives.contrastive import (
     contrastive_parts,
 )
 from jepa_speech.objectives.masked import ENCODER
+from jepa_speech.settings.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ class Wav2Vec2(ContrastiveObjective):
         }
 
 
-def build(config: Mapping[str, Any], anchor: None = None) -> Wav2Vec2:
+SECTIONS = {"objective": Wav2Vec2Config}
+
+
+def build(config: RunConfig, anchor: None = None) -> Wav2Vec2:
     """From the whole config."""
-    objective = section_of(Wav2Vec2Config, config, "objective")
-    return Wav2Vec2(**contrastive_parts(config, objective))
+    return Wav2Vec2(**contrastive_parts(config))

@@ -1,13 +1,12 @@
 """Configs: from a Python file and overrides to one resolved, typed, written-down dict."""
 
-import dataclasses
 import importlib.util
 import inspect
 import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,42 +14,28 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jepa_speech.config import unknown_key
-from jepa_speech.data.checksums import compare_seal, sealed
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import read_object, write_json
+from jepa_speech.objectives.build import parsed
 from jepa_speech.path_lists import path_and_rest
+from jepa_speech.settings.run_config import RunConfig, flat
+from jepa_speech.train.run_json import config_of_a_run
+
+__all__ = ["config_of_a_run", "load_config"]  # what configs import
 
 PREFIX = "--config."
-# What may change when a run goes on: no batch and no update depends on it, but for rounding, where a block is compiled
-# otherwise or sums are taken in another order. Stores and anchors may move: their fingerprints stand in `inputs`.
-MAY_DIFFER = (
-    "data.workers",
-    "data.store",
-    "data.heldout",
-    "anchor.path",
-    "encoder.scan",
-    "encoder.remat",
-    "train.keep",
-    "train.keep_every",
-    "train.best",
-    "train.accumulate",
-    "train.collapse",
-    "train.watchdog_seconds",
-    "train.stop_seconds",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.rules",
-)
-
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
 PACKAGE = Path(__file__).parents[1]
 # The package's own configs: of a checkout, top-level configs/; of a wheel, the copy that setup.py puts into it.
 OURS = (PACKAGE.parent if (PACKAGE.parent / "setup.py").is_file() else PACKAGE) / "configs"
-ELSEWHERE = "restore it, or use another --workdir"
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The typed config of what `config_dict` reads. Raises UsageError as that does, and as `objectives.parsed` does."""
+    return parsed(config_dict(name, overrides).to_dict())
+
+
+def config_dict(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with `--config.key=value` overrides.
 
     `x` and `x:NAME` mean the package's own configs, wherever it is installed. An override takes its type from the value
@@ -207,89 +192,3 @@ def parse(text: str, old: Any, key: str) -> Any:
         return type(old)(text)
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"config key {key} = {text!r}: expected {type(old).__name__}") from error
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
-    for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON has it: dicts, lists, numbers, strings."""
-    return json.loads(json.dumps(config.to_dict() if isinstance(config, ConfigDict) else config))
-
-
-def claim_workdir(
-    workdir: Path, config: Mapping[str, Any], sections: Mapping[str, type] | None = None, writes: bool = True
-) -> str:
-    """Writes config.json, with a checksum; returns a line to print when the run begins, or "".
-
-    sections: name -> dataclass of config sections. A key that one side lacks, since it is older than the key, counts
-    as the default there, as does any other key that names nothing (""); the line says so. writes: whether this process
-    is the one of several that writes. Raises UserError if the folder holds checkpoints of a run with another config, or
-    with none.
-    """
-    path, ours = workdir / "config.json", dict(flat(plain(config)))
-    if any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
-        theirs = dict(flat(config_of_a_run(path, ELSEWHERE)))
-        known = {key: "" for key in ours if key.partition(".")[0] not in (sections or {})} | defaults(sections or {})
-        new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
-        kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
-        for key in sorted(ours.keys() | theirs.keys()):
-            if key not in kept and ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
-                raise UserError(
-                    f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
-                    "use another --workdir, or that run's config"
-                )
-        older = ", ".join(key for key in kept if key in ours)
-        return (
-            f"{workdir} is older than the config keys {older}: the run continues with their defaults" if older else ""
-        )
-    if not writes:
-        return ""
-    try:
-        write_json(path, sealed(plain(config)))
-    except OSError as error:
-        raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error
-    return ""
-
-
-def config_of_a_run(path: Path, mend: str = "restore it") -> dict[str, Any]:
-    """Returns what a run's config.json holds, without its checksum; of another program's config.json, all of it.
-
-    Runs of earlier versions have no checksum. Raises UserError, with `mend`, if the file is missing or damaged.
-    """
-    if not path.exists():
-        raise UserError(f"{path} is missing, so the config of the checkpoints beside it is unknown; {mend}")
-    try:
-        found = read_object(path)
-    except UserError as error:
-        raise UserError(f"{error}; {mend}") from error
-    config = {key: value for key, value in found.items() if key != "crc"}
-    if "crc" in found or is_run(found):
-        older = {key for key in found if key == "seed" or type(found[key]) is not int}  # no checksum of another name
-        try:
-            compare_seal(found, older, str(path))
-        except UserError as error:
-            edited = f'if you edited it on purpose, set "crc": {sealed(config)["crc"]} in it'
-            raise UserError(f"{error}; {mend}; {edited}") from error
-    return config
-
-
-def is_run(config: Mapping[str, Any]) -> bool:
-    """Whether this is what a run's config.json says."""
-    return "seed" in config and isinstance(config.get("train"), Mapping)
-
-
-def defaults(sections: Mapping[str, type]) -> dict[str, Any]:
-    """Dotted key -> default, as JSON has it, of the fields of dataclasses that have one."""
-    return {
-        f"{name}.{field.name}": plain({"": field.default})[""]
-        for name, kind in sections.items()
-        for field in dataclasses.fields(kind)
-        if field.default is not dataclasses.MISSING
-    }

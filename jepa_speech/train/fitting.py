@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from jepa_speech.errors import UsageError
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.speed import Setting, crop_samples, make_setting, measure_step, rows_of
 from jepa_speech.wording import counted
 
@@ -26,7 +26,7 @@ def memory_of_a_device() -> float:
 
 
 def fill_memory(
-    config: ConfigDict,
+    config: RunConfig,
     seconds: float,
     memory: float | None = None,
     steps: int = 20,

@@ -12,29 +12,29 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from jepa_speech.config import READERS, from_section
-from jepa_speech.data.plan import DataConfig
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives.contract import Objective
+from jepa_speech.settings.run_config import RunConfig, kinds_of
+from jepa_speech.settings.training import TrainConfig
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
-from jepa_speech.train.configfile import claim_workdir
 from jepa_speech.train.from_step import go_back
 from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
-from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
+from jepa_speech.train.optim import learning_rate, make_optimizer
 from jepa_speech.train.restore import Weights, first_state
 from jepa_speech.train.run_folder import run_folder
+from jepa_speech.train.run_json import claim_workdir
 from jepa_speech.train.sentinel import Sentinel, check_trained
-from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch, replicated
+from jepa_speech.train.sharding import make_mesh, place_batch, replicated
 from jepa_speech.train.state import abstract_state
 from jepa_speech.train.step import make_step
 from jepa_speech.train.stop import Stop
@@ -46,46 +46,8 @@ if TYPE_CHECKING:
 Batch = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Config section `train`."""
-
-    steps: int = 50_000  # of the whole run [fairseq: max_update]
-    checkpoint_every: int = 1000  # steps between checkpoints [fairseq: save_interval_updates]
-    keep: int = 2  # newest checkpoints that are kept [fairseq: keep_interval_updates]
-    keep_every: int = 0  # checkpoints whose step this divides are kept for ever; 0: none
-    # a figure of metrics.jsonl: the checkpoint where it was lowest is kept as well [fairseq: best_checkpoint_metric]
-    best: str = ""
-    report_every: int = 50  # steps between plots, and between figures that cost more, such as effective rank
-    accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory [fairseq: update_freq]
-    max_skipped: int = 10  # steps in a row with a non-finite loss after which the run ends
-    collapse: Literal["warn", "stop"] = "warn"  # after three reports in a row that show a collapse
-    watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
-    stop_seconds: float = 60  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"config key train.{name} = {getattr(self, name)}: at least 1 needed")
-        for name in ("keep_every", "watchdog_seconds", "stop_seconds"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"config key train.{name} = {getattr(self, name)}: 0 or more needed")
-        if self.keep_every % self.checkpoint_every:
-            raise UsageError(
-                f"config key train.keep_every = {self.keep_every}: checkpoints come every {self.checkpoint_every} "
-                "steps (train.checkpoint_every), choose a multiple"
-            )
-
-    def report_due(self, number: Any) -> Any:
-        """Whether step `number` (1, 2, ...) reports; a jax array or an int."""
-        return (number % self.report_every == 0) | (number == 1) | (number == self.steps)
-
-
-SECTIONS = {"data": DataConfig, "train": TrainConfig, "optim": OptimConfig, "mesh": MeshConfig}
-
-
 def train(
-    config: Mapping[str, Any],
+    config: RunConfig,
     objective: Objective,
     batches: "Callable[[int, int], Batches]",
     workdir: str | Path,
@@ -97,7 +59,7 @@ def train(
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
 
-    config: resolved; seed, init_from, optim, train and mesh are read here, all of it is written down.
+    config: seed, init_from, optim, train and mesh are read here; all of it is written to config.json.
     batches(start, stop): this process's rows of those items of the plan.
     heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
     weights: how to read what `init_from` names.
@@ -110,18 +72,15 @@ def train(
     `train.collapse` is stop, or when `workdir` is another run's, another program's, or another process writes there.
     """
     workdir, process = Path(workdir), jax.process_index()
-    settings = from_section(TrainConfig, config["train"], "train")
-    optim = from_section(OptimConfig, config["optim"], "optim")
-    layout = from_section(MeshConfig, config["mesh"], "mesh")
-    mesh = make_mesh(layout)
-    optimizer = make_optimizer(optim)
-    abstract = abstract_state(objective, optimizer, config["seed"], mesh, layout.rules)
+    settings, mesh = config.train, make_mesh(config.mesh)
+    optimizer = make_optimizer(config.optim)
+    abstract = abstract_state(objective, optimizer, config.seed, mesh, config.mesh.rules)
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
     step = jax.jit(
         make_step(
             objective,
             optimizer,
-            learning_rate(optim, settings.steps),
+            learning_rate(config.optim, settings.steps),
             settings.report_due,
             settings.accumulate,
             shardings,
@@ -132,7 +91,7 @@ def train(
 
     with ExitStack() as stack:
         stack.enter_context(run_folder(workdir, "train", writes=process == 0))
-        older = claim_workdir(workdir, config, SECTIONS | READERS, writes=process == 0)
+        older = claim_workdir(workdir, config, kinds_of(config), writes=process == 0)
         if from_step is not None:
             go_back(workdir, from_step)
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
@@ -145,9 +104,7 @@ def train(
             check_trained(log.skipped, start)
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
-        state = first_state(
-            objective, optimizer, config["seed"], config["init_from"], abstract, checkpoints, log, weights
-        )
+        state = first_state(objective, optimizer, config.seed, config.init_from, abstract, checkpoints, log, weights)
         if process == 0 and (lines := [line for line in (older, header) if line]):
             print("\n".join(lines), flush=True)
 

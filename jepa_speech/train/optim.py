@@ -1,34 +1,12 @@
 """AdamW with warm-up; the learning rate is a function of the step, never of Python state."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_speech.errors import UsageError
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """Config section `optim`: AdamW, and its learning rate over the steps."""
-
-    learning_rate: float = 5e-4  # the peak [fairseq: lr]
-    warmup_steps: int = 4000  # linear from 0 [fairseq: warmup_updates, warmup_steps]
-    hold_steps: int = 0  # at the peak, before the schedule sets in [fairseq: hold_steps]
-    # from the peak to 0 at train.steps; `exponential`: to 1% of it; `inverse_sqrt`: peak * sqrt(warm-up / step)
-    # [fairseq: lr_scheduler]
-    schedule: Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt"] = "cosine"
-    betas: tuple[float, float] = (0.9, 0.98)  # of Adam [fairseq: adam_betas]
-    epsilon: float = 1e-6  # of Adam [fairseq: adam_eps]
-    weight_decay: float = 0.01  # not on biases, gains and other vectors [fairseq: weight_decay]
-    clip: float = 1.0  # largest global gradient norm; 0: no clipping [fairseq: clip_norm]
-
-    def __post_init__(self) -> None:
-        if min(self.learning_rate, self.warmup_steps, self.hold_steps, self.clip) < 0:
-            raise UsageError("config keys optim.learning_rate, warmup_steps, hold_steps, clip: not below 0")
+from jepa_speech.settings.training import OptimConfig
 
 
 def make_optimizer(config: OptimConfig) -> optax.GradientTransformation:

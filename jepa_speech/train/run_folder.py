@@ -9,7 +9,7 @@ from pathlib import Path
 from jepa_speech.errors import UserError
 from jepa_speech.files import printable
 from jepa_speech.lock import LOCK, locked
-from jepa_speech.train.configfile import ELSEWHERE, config_of_a_run, is_run
+from jepa_speech.train.run_json import ELSEWHERE, config_of_a_run, is_run
 
 # The files of a run, and files that identify a folder as a model, an export or a store.
 WRITTEN = re.compile(r"checkpoints|tensorboard|(metrics|events|events-\d+)\.jsonl|stacks-\d+\.txt")

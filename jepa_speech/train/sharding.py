@@ -1,8 +1,6 @@
 """Where arrays live: a mesh (data, fsdp), the same code for one device and for many."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import jax
@@ -11,37 +9,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jepa_speech.errors import UsageError
-
-LARGEST, COPY = "largest", "copy"
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    """Config section `mesh`. Batches are split over data x fsdp, the state over fsdp.
-
-    The first of `rules` whose glob fits the path of an array in the state holds (`*` fits slashes too), such as
-    `slow/teacher/*: copy` or `*/ff*/up/kernel: -1`. What no rule fits is copied, and vectors always are. AXIS: a
-    number, `largest` (of those that fsdp divides; none: copied), or `copy`.
-    """
-
-    data: int = -1  # devices that split only the batch; -1: all that fsdp leaves
-    fsdp: int = 1  # devices that also split the state
-    # `GLOB: AXIS`, by path in the state: the axis that is split, `largest` or `copy` (train/sharding.py)
-    rules: tuple[str, ...] = ("*: largest",)
-
-    def __post_init__(self) -> None:
-        for rule in self.rules:
-            parsed(rule)
-
-
-def parsed(rule: str) -> tuple[str, int | str]:
-    """The glob and the axis of a rule; raises UsageError where it is none."""
-    glob, _, axis = (part.strip() for part in rule.rpartition(":"))
-    if glob and axis in (LARGEST, COPY):
-        return glob, axis
-    if glob and re.fullmatch(r"-?\d+", axis):
-        return glob, int(axis)
-    raise UsageError(f"config key mesh.rules: {rule!r}; write GLOB: AXIS, the axis a whole number, {LARGEST} or {COPY}")
+from jepa_speech.settings.training import COPY, LARGEST, MeshConfig, parsed
 
 
 def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, int]:

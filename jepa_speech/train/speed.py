@@ -9,7 +9,6 @@ takes is hidden there: here it counts, unless several steps are dispatched `toge
 import math
 import statistics
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from jepa_speech.config import from_section
 from jepa_speech.data.plan import bucket_lengths
 from jepa_speech.errors import UsageError
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective
+from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import Cost, compile_step
-from jepa_speech.train.loop import TrainConfig
-from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
-from jepa_speech.train.sharding import MeshConfig, batch_sharding, make_mesh, place_batch, replicated
+from jepa_speech.train.optim import learning_rate, make_optimizer
+from jepa_speech.train.sharding import batch_sharding, make_mesh, place_batch, replicated
 from jepa_speech.train.state import TrainState, abstract_state, count_params, init_state
 from jepa_speech.train.step import Step, make_step
 from jepa_speech.train.synthetic import abstract_batch, filled_in, noise_batch
@@ -44,7 +41,7 @@ PATIENCE = 0.2  # seconds that one product may take
 class Setting:
     """All that a step is made of, as train/loop.py makes it; no memory of a device is used."""
 
-    config: ConfigDict
+    config: RunConfig
     objective: Objective
     optimizer: optax.GradientTransformation
     mesh: Mesh
@@ -61,16 +58,15 @@ class Setting:
         return compile_step(self.step, self.state, self.batch(rows, samples))
 
 
-def make_setting(config: ConfigDict) -> Setting:
+def make_setting(config: RunConfig) -> Setting:
     """What the config leaves to an anchor's file or to texts is assumed (`filled_in`). Raises UsageError as training
     does: for what the config has wrong, and where the devices at hand do not form its mesh.
     """
     config = filled_in(config)
-    settings, layout = from_section(TrainConfig, config.train, "train"), from_section(MeshConfig, config.mesh, "mesh")
-    optim, mesh = from_section(OptimConfig, config.optim, "optim"), make_mesh(layout)
-    objective, optimizer = build(config), make_optimizer(optim)
-    state = abstract_state(objective, optimizer, config.seed, mesh, layout.rules)
-    shardings, rate = jax.tree.map(lambda s: s.sharding, state), learning_rate(optim, settings.steps)
+    settings, mesh = config.train, make_mesh(config.mesh)
+    objective, optimizer = build(config), make_optimizer(config.optim)
+    state = abstract_state(objective, optimizer, config.seed, mesh, config.mesh.rules)
+    shardings, rate = jax.tree.map(lambda s: s.sharding, state), learning_rate(config.optim, settings.steps)
     step = jax.jit(
         make_step(objective, optimizer, rate, settings.report_due, settings.accumulate, shardings),
         donate_argnums=0,
@@ -98,7 +94,7 @@ def check_rows(setting: Setting, rows: int) -> None:
 
 
 def measure_step(
-    config: ConfigDict,
+    config: RunConfig,
     rows: int,
     seconds: float,
     steps: int = 20,
@@ -188,9 +184,9 @@ def measure_step(
     return found
 
 
-def dtype_of(config: Mapping[str, Any]) -> str:
-    """Of the encoder's arithmetic."""
-    return config["encoder"].get("dtype", "float32")
+def dtype_of(config: RunConfig) -> str:
+    """Of the encoder's arithmetic; that of a released encoder is float32."""
+    return getattr(config.encoder, "dtype", "float32")
 
 
 def chips() -> int:

@@ -11,7 +11,8 @@ import optax
 from jax.sharding import AbstractMesh, Mesh
 
 from jepa_speech.objectives.contract import Objective
-from jepa_speech.train.sharding import MeshConfig, by_rules
+from jepa_speech.settings.training import MeshConfig
+from jepa_speech.train.sharding import by_rules
 
 Tree = Any
 

@@ -8,7 +8,7 @@ from jepa_speech import checked
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import parse_row, read_json, read_object
 from jepa_speech.train.checksums import damage
-from jepa_speech.train.configfile import config_of_a_run
+from jepa_speech.train.run_json import config_of_a_run
 
 Step = int | Literal["latest", "best"]
 

@@ -98,8 +98,7 @@ def test_the_torch_peer_has_our_loss(load):
     from jepa_speech.train.step import total_loss
 
     made, peer = load("rows.made"), load("rows.torch_smoke").Peer
-    config, mixture = made.config_of("tiny.py:gmm_jepa", components=16), made.anchor(16)
-    config.encoder.dropout = 0.0
+    config, mixture = made.config_of("tiny.py:gmm_jepa", "encoder.dropout=0", components=16), made.anchor(16)
     given, objective = made.batch(config, 2, 0.5, mixture), build(config, mixture)
     key = jax.random.PRNGKey(0)
     params, slow = jax.jit(objective.init)(key)

@@ -21,7 +21,7 @@ from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor  # noqa: E402
 from jepa_speech.nn.released_head import ReleasedHead  # noqa: E402
 from jepa_speech.objectives.build import build  # noqa: E402
-from jepa_speech.train.configfile import load_config  # noqa: E402
+from jepa_speech.train.configfile import config_dict  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -57,7 +57,7 @@ def size(module) -> int:
 
 
 def our_parameters(system: str, toy: bool = False) -> int:
-    config = load_config(str(CONFIGS / f"{system}.py"), [])
+    config = config_dict(str(CONFIGS / f"{system}.py"), [])
     components = 1024 if system == "gmm_jepa_released" else 500
     config.anchor.update(components=8 if toy else components, features="logmel", normalize="level")
     if toy:

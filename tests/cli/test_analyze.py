@@ -17,8 +17,12 @@ from jepa_speech.cli import main
 from jepa_speech.data.prepare import prepare
 from jepa_speech.errors import UsageError
 from jepa_speech.files import write_json, write_jsonl
+from jepa_speech.nn.encoder import EncoderConfig
+from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
+from jepa_speech.objectives.wav2vec2 import Wav2Vec2Config
 from jepa_speech.ownership import mark
 from jepa_speech.probe import analysis, report
+from jepa_speech.settings.run_config import AnchorConfig, RunConfig
 from jepa_speech.train.steps import located
 
 PROBED = {
@@ -73,7 +77,7 @@ def stand_in(folder, frame_rate=50.0, **changes):
 
     every = round(50 / frame_rate)
     parts = {
-        "config": {"anchor": {"path": "GMM.npz"}, "objective": {"name": "gmm_jepa"}},
+        "config": RunConfig(anchor=AnchorConfig("GMM.npz"), encoder=EncoderConfig(), objective=GmmJepaConfig()),
         "cluster_head": SimpleNamespace(mask=SimpleNamespace(fill="learned", site="pre_context")),
         "represent": lambda wave, rate: SimpleNamespace(layers=[x[::every] for x in truth(wave, rate)]),
         "cluster_probs": lambda wave, rate: posteriors(wave),
@@ -107,7 +111,7 @@ def test_the_commands_of_the_docs(run, undrawn, capsys):
 
 def test_several_side_by_side(run, undrawn, tmp_path, capsys):
     """Two of one rate, one of another, one without a head or targets: all that can be had, and why the rest is not."""
-    plain = {"anchor": {"path": ""}, "objective": {"name": "wav2vec2"}}
+    plain = RunConfig(encoder=EncoderConfig(), objective=Wav2Vec2Config())
     others["a/OTHER"] = stand_in(tmp_path / "DIR")
     others["b/OTHER"] = stand_in(tmp_path / "DIR", config=plain, cluster_head=None)
     others["SLOW"] = stand_in(tmp_path / "DIR", 25.0, config=plain, cluster_head=None)

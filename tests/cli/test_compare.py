@@ -17,12 +17,12 @@ from jepa_speech.probe.linear import Recipe
 from jepa_speech.train.configfile import imported, load_config
 
 CONFIG = """
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import config_dict
 
 ANCHORS = {{"gmm_jepa": ("gmm", "--components", "16", "--features", "logmel"), "pure_jepa": (), "wavlm": ()}}
 
 def get_config(variant):
-    config = load_config({tiny!r} + ":" + variant)
+    config = config_dict({tiny!r} + ":" + variant)
     config.train.update(checkpoint_every=3)
     config.data.update(buckets=(1.0,))
     return config

@@ -17,10 +17,10 @@ from jepa_speech.probe import phones
 from jepa_speech.probe.linear import Recipe
 
 TINY = """
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import config_dict
 
 def get_config():
-    config = load_config({smoke!r})
+    config = config_dict({smoke!r})
     config.data.update(batch_seconds=2.0, buckets=(1.0,))
     config.encoder.update(width=16, blocks=1, heads=2, hidden=32)
     config.head.update(width=16)

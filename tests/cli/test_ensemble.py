@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from babble import babble_store
 from toys import toy_anchor
 
@@ -16,6 +17,7 @@ from jepa_speech.cli import main
 from jepa_speech.cli.analyze_subject import open_anchor
 from jepa_speech.data.joined_labels import stored_labels
 from jepa_speech.data.labels import Labels
+from jepa_speech.settings.run_config import RunConfig
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
 KINDS = {"logmel": 8, "mfcc": 6}  # components
@@ -110,14 +112,18 @@ def test_a_store_without_the_labels_of_a_member(made, tmp_path, capsys):
     assert "no labels of anchor" in capsys.readouterr().err
 
 
+def anchored_by(path: str) -> RunConfig:
+    return toys.typed(toys.toy_config(anchor={"path": path}))
+
+
 def test_analyze_finds_an_anchor_whose_path_has_a_colon_or_a_comma(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("v:2", "a,b"):
         Path(folder).mkdir()
         toy_anchor().save(Path(folder, "g.npz"))
         for text in (f'"{folder}/g.npz"', f"{folder}/g.npz", f"{folder}/g.npz:1"):
-            anchor, why = open_anchor({"anchor": {"path": text}}, None)
+            anchor, why = open_anchor(anchored_by(text), None)
             assert anchor is not None and why == ""
-    assert "an ensemble of anchors" in open_anchor({"anchor": {"path": "v:2/g.npz:1,a,b/g.npz:1"}}, None)[1]
-    assert "the config names no anchor" in open_anchor({"anchor": {"path": ""}}, None)[1]
-    assert "nowhere.npz is not there" in open_anchor({"anchor": {"path": "v:2/g.npz"}}, "nowhere.npz")[1]
+    assert "an ensemble of anchors" in open_anchor(anchored_by("v:2/g.npz:1,a,b/g.npz:1"), None)[1]
+    assert "the config names no anchor" in open_anchor(anchored_by(""), None)[1]
+    assert "nowhere.npz is not there" in open_anchor(anchored_by("v:2/g.npz"), "nowhere.npz")[1]

@@ -11,16 +11,17 @@ import pytest
 from arpa import uniform
 from exported import small_config, small_run
 from melodies import melodies
-from toys import CONFIGS
+from toys import CONFIGS, build
 
 from jepa_speech.cli import main
 from jepa_speech.cli.train import weights_of
 from jepa_speech.data.prepare import prepare
 from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.files import write_jsonl
-from jepa_speech.objectives import build
+from jepa_speech.settings.run_config import plain
 from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
-from jepa_speech.train.configfile import config_of_a_run, load_config, plain
+from jepa_speech.train.configfile import config_dict
+from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.state import TrainState
 
 TOY = {
@@ -201,7 +202,7 @@ def test_a_language_model_lets_it_write_only_words(made, trained, tmp_path):
 def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tmp_path, capsys):
     """Beside a newer one whose head has unlearnt everything."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    like = jax.eval_shape(build(json.loads((run / "config.json").read_text())).init, jax.random.PRNGKey(0))
+    like = jax.eval_shape(build(config_of_a_run(run / "config.json")).init, jax.random.PRNGKey(0))
     params, slow = arranged(read_weights(run)[1], like, str(run))
     params["head"] = jax.tree.map(np.zeros_like, params["head"])
     zero = np.zeros((), np.int32)
@@ -231,7 +232,7 @@ def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tm
 def test_encoder_and_weights_come_from_the_run(tmp_path):
     """Also where it has no embedding for hidden frames."""
     run = small_run(tmp_path / "pretrained", small_config("gmm_jepa"))
-    config = load_config(f"{CONFIGS}/finetune_ctc.py:{run}")
+    config = config_dict(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert config.init_from == str(run) and config.encoder.layerdrop == 0.1
     fresh = by_path({"params": jax.eval_shape(build(config).init, jax.random.PRNGKey(0))[0]})
     _, theirs = weights_of(str(run))
@@ -241,10 +242,10 @@ def test_encoder_and_weights_come_from_the_run(tmp_path):
 
 @pytest.mark.parametrize("name", ["hubert", "pure_jepa"])  # transformers' own, and ours with its torch code
 def test_encoder_and_weights_come_from_a_folder_of_transformers(name, tmp_path):
-    config = plain(load_config(f"{CONFIGS}/tiny.py:{name}")) if name == "pure_jepa" else small_config(name)
+    config = plain(config_dict(f"{CONFIGS}/tiny.py:{name}")) if name == "pure_jepa" else small_config(name)
     run, folder = small_run(tmp_path / "run", config), tmp_path / "hf"
     assert main(["export", "hf", str(run), "--out", str(folder)]) == 0
-    ours, theirs = (load_config(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (run, folder))
+    ours, theirs = (config_dict(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (run, folder))
     assert build(ours).system.width == build(theirs).system.width == theirs.encoder.width == 16
     (_, before), (_, after) = weights_of(str(run)), weights_of(str(folder))
     encoder = [path for path in before if path.startswith("params/encoder/")]

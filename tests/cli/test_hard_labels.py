@@ -6,17 +6,18 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from babble import babble_store
-from ml_collections import ConfigDict
 
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
-from jepa_speech.cli.train import fill_in_anchor
+from jepa_speech.cli.train import with_anchor
 from jepa_speech.data.labels import Labels
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import delta_edge
-from jepa_speech.objectives.anchored import AnchorConfig, AnchorTargets
+from jepa_speech.objectives.anchored import AnchorTargets
+from jepa_speech.settings.run_config import AnchorConfig
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
 SMALL = {"data.buckets": "1.0", "train.steps": "2"}
@@ -34,9 +35,7 @@ def made(tmp_path_factory):
 
 def section(anchor, **keys):
     keys = {"path": "km.npz", "source": "stored", "components": 0, "features": "", "normalize": "", "top_k": 16} | keys
-    config = ConfigDict({"anchor": keys})
-    fill_in_anchor(config, anchor)
-    return config.anchor
+    return with_anchor(toys.typed(toys.toy_config(anchor=keys)), anchor).anchor
 
 
 def test_the_config_is_filled_in_from_the_centroids(made):

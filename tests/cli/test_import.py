@@ -80,7 +80,7 @@ def test_training_goes_on_from_every_model_type(kind, tmp_path, capsys):
     assert capsys.readouterr().err == line
     model = jepa_speech.load_pretrained(tmp_path / "run")
     assert capsys.readouterr().err == ""  # the run has the vector
-    assert model.config["objective"]["name"] == name and model.params.keys() == fresh | {"encoder"}
+    assert model.config.objective.name == name and model.params.keys() == fresh | {"encoder"}
     same = read_imported(folder)[1].encoder
     assert capsys.readouterr().err == line
     jax.tree.map(np.testing.assert_array_equal, model.params["encoder"], same)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import toys
 from babble import babble_store
+from toys import build
 
 from jepa_speech import load_pretrained
 from jepa_speech.anchors.kmeans import assign
@@ -18,8 +19,6 @@ from jepa_speech.data import fitting
 from jepa_speech.data.labels import Labels, labels_path
 from jepa_speech.errors import UserError
 from jepa_speech.export import pretrained, windows
-from jepa_speech.objectives import build
-from jepa_speech.train.configfile import plain
 from jepa_speech.train.loop import train
 
 
@@ -34,7 +33,7 @@ def run(tmp_path_factory):
     folder, anchor = tmp_path_factory.mktemp("run") / "run", toys.toy_anchor()
     config = toys.toy_config(train={"steps": 1, "checkpoint_every": 1}, anchor={"source": "online"})
     batch = {name: np.asarray(x) for name, x in toys.toy_batch(anchor=anchor, rows=4).items()}
-    train(plain(config), build(config, anchor), lambda start, stop: (b for b in [batch]), folder)
+    train(toys.typed(config), build(config, anchor), lambda start, stop: (b for b in [batch]), folder)
     return folder
 
 

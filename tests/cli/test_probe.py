@@ -32,7 +32,7 @@ def corpus(tmp_path, monkeypatch):
 
     def model(extract, step=0):
         return SimpleNamespace(
-            config={},
+            written={},
             params={"w": np.float32(step)},
             slow={},
             step=step,
@@ -121,7 +121,7 @@ def test_wrong_command_lines(corpus, capsys, options, code, words):
 
 
 def test_a_random_encoder_may_be_that_of_a_config_file():
-    assert verb.architecture(f"{CONFIGS / 'smoke.py'}:pure_jepa")["encoder"]["width"] == 128
+    assert verb.architecture(f"{CONFIGS / 'smoke.py'}:pure_jepa").encoder.width == 128
 
 
 def test_baselines_on_real_speech(speech_data):

@@ -16,7 +16,7 @@ from jepa_speech import cli
 from jepa_speech.errors import UserError
 from jepa_speech.files import write_jsonl
 from jepa_speech.train.checkpoint import Checkpoints
-from jepa_speech.train.configfile import claim_workdir
+from jepa_speech.train.run_json import claim_workdir
 from jepa_speech.train.state import TrainState
 
 OPEN_RUNS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from exported import ctc_config, ctc_run, small_config
-from toys import CONFIGS
+from toys import CONFIGS, build
 
 import jepa_speech
 from jepa_speech.cli import main
@@ -18,9 +18,9 @@ from jepa_speech.cli.train import weights_of
 from jepa_speech.errors import UserError
 from jepa_speech.export.safetensors import read_safetensors, write_safetensors
 from jepa_speech.export.their_tokenizer import read_tokens
-from jepa_speech.objectives import build
 from jepa_speech.text.tokens import Tokens
-from jepa_speech.train.configfile import config_of_a_run, load_config
+from jepa_speech.train.configfile import config_dict
+from jepa_speech.train.run_json import config_of_a_run
 
 LETTERS = {"a": 0, "|": 1, "[UNK]": 2, "[PAD]": 3}
 NAMES = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
@@ -137,7 +137,7 @@ def test_folder_and_imported_run_write_what_the_run_writes(run, tmp_path, capsys
     jax.tree.map(np.testing.assert_array_equal, theirs.params, ours.params)
 
     # Fine-tuning goes on with vocabulary and layer of a run, and draws its own layer on a folder.
-    theirs, fresh = (load_config(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (tmp_path / "run", folder))
+    theirs, fresh = (config_dict(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (tmp_path / "run", folder))
     assert theirs.init_from == str(tmp_path / "run")
     assert theirs.objective.freeze_steps == 0 < fresh.objective.freeze_steps
     tokens = build(theirs).vocabulary
@@ -147,7 +147,7 @@ def test_folder_and_imported_run_write_what_the_run_writes(run, tmp_path, capsys
     other = dataclasses.replace(tokens, tokens=(*tokens.tokens[:-1], "z"))  # as many, with another meaning
     assert "params/head/kernel" not in weights_of(str(tmp_path / "run"), other)[1]
     assert "params/head/kernel" not in weights_of(str(folder))[1]
-    again = load_config(f"{CONFIGS}/finetune_ctc.py:{run}")
+    again = config_dict(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert build(again).vocabulary == ours.objective.vocabulary and "vocabulary" not in again
 
 
@@ -158,7 +158,7 @@ def test_a_layer_without_a_usable_vocabulary_leaves_the_encoder(run, tmp_path, c
     assert "no texts     the CTC layer is left out" in capsys.readouterr().out
     for place in (folder, tmp_path / "run"):
         model = jepa_speech.load_pretrained(place)
-        assert model.config["objective"]["name"] == "wav2vec2" and "head" not in model.params
+        assert model.config.objective.name == "wav2vec2" and "head" not in model.params
         with pytest.raises(UserError, match=r"vocab.json: no such file"):
             _ = model.writer
 

@@ -9,6 +9,7 @@ import pages
 import pytest
 from checkpoints import TINY, toy_arrays, write_folder
 from exported import small_config, small_run
+from toys import typed
 
 from jepa_speech.cli import main
 from jepa_speech.errors import UserError
@@ -19,6 +20,8 @@ from jepa_speech.export.model_card import escaped, exactness, model_card
 from jepa_speech.export.stablehlo import README
 from jepa_speech.export.their_config import checked_config
 from jepa_speech.export.their_weights import read_folder
+from jepa_speech.objectives import parsed
+from jepa_speech.settings.run_config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +48,17 @@ def test_an_imported_folder_comes_back_byte_for_byte(tmp_path):
     assert section(written) == section(checked_config(config, "config.json"))
 
 
+def run_of(section: dict) -> RunConfig:
+    """The config of a run of data2vec, or of PASE, with this encoder."""
+    name = "pase" if section["name"] == "pase" else "data2vec"
+    return parsed({"encoder": section, "objective": {"name": name}, "mask": {}, "mixing": {}, "train": {}})
+
+
 def test_a_batch_norm_comes_back_as_one_that_computes_the_same():
     config = TINY | {"conv_pos_batch_norm": True, "feat_proj_layer_norm": False}
     arrays = toy_arrays(config)
     section, encoder, *_ = from_huggingface(config, arrays)
-    written = to_huggingface({"encoder": section, "objective": {"name": "data2vec"}}, encoder)
+    written = to_huggingface(run_of(section), encoder)
     assert written.config.items() >= config.items()
     assert {name: x.size for name, x in written.arrays.items()} == {name: x.size for name, x in arrays.items()}
     again = from_huggingface(written.config, written.arrays)
@@ -145,7 +154,7 @@ def test_every_text_from_elsewhere_is_escaped_in_a_card(tmp_path):
     (run / "probe" / "ours.json").write_text(json.dumps(results))
     theirs = {"model_type": "hubert", "architectures": ["HubertModel"], "feat_extract_norm": "group"}
     exported = Exported(theirs, {"a": np.zeros(1, np.float32)})
-    card = model_card(run, config, 1, exported)
+    card = model_card(run, typed(config), 1, exported)
     assert card.count("&lt;b&gt;x") >= 9
     assert not any(piece in card for piece in ("<b>", "<i>", "[a](b)", "`c`"))
 
@@ -177,15 +186,16 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys):
     ],
 )
 def test_what_transformers_does_not_have_is_refused(name, change, says):
-    config = small_config(name)
-    config["encoder"] |= change
+    encoder = small_config(name)["encoder"] | change
+    if change.get("name"):
+        encoder = change
     with pytest.raises(UserError, match=says) as error:
-        model_type(config)
+        model_type(run_of(encoder))
     assert "\n" not in str(error.value)
 
 
 def test_the_front_end_of_w2v_bert_is_refused():
-    config = {"encoder": {"name": "conformer", "frontend": "subsampled"}}
+    config = run_of({"name": "conformer", "frontend": "subsampled"})
     with pytest.raises(UserError, match=r"encoder\.frontend = subsampled: .*stablehlo") as error:
         to_huggingface(config, {})
     assert "\n" not in str(error.value)

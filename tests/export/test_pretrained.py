@@ -13,8 +13,8 @@ import jepa_speech
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.export import pretrained, windows
 from jepa_speech.features.grid import HOP, frames
-from jepa_speech.train.configfile import config_of_a_run, plain
 from jepa_speech.train.loop import train
+from jepa_speech.train.run_json import config_of_a_run
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     config = toys.toy_config(train={"steps": 1, "checkpoint_every": 1}, anchor={"source": "online"})
     batch = {name: np.asarray(x) for name, x in toys.toy_batch(anchor=anchor, rows=4).items()}
     first = tmp_path_factory.mktemp("first") / "run"
-    train(plain(config), pretrained.build(config, anchor), lambda start, stop: (b for b in [batch]), first)
+    train(toys.typed(config), toys.build(config, anchor), lambda start, stop: (b for b in [batch]), first)
     return shutil.move(first, tmp_path_factory.mktemp("second") / "run")
 
 
@@ -76,8 +76,8 @@ def test_rows_of_an_array_end_at_their_lengths(model):
 
 def test_a_batch_for_a_front_end_that_normalises_over_time():
     """Over the row's own frames, here: so batch mates of other lengths change nothing, as they do in transformers."""
-    base = pretrained.untrained(small_config("hubert"), 0)
-    assert base.config["encoder"]["norm"] == "group"
+    base = pretrained.untrained(toys.typed(small_config("hubert")), 0)
+    assert base.config.encoder.norm == "group"
     check_batch(base, [wave(1)[:samples] for samples in (400, 719, 9_000, 16_000)])
 
 
@@ -146,7 +146,7 @@ def test_cluster_probabilities_where_frames_are_hidden(model):
     again, same = model.masked_cluster_probs(x, 16_000, seed=1)
     _, other = model.masked_cluster_probs(x, 16_000, seed=2)
     assert (hidden == same).all() and (probs == again).all() and (hidden != other).any()
-    low, high = model.config["mask"]["ratio"]
+    low, high = model.config.mask.ratio
     assert low - 0.02 <= hidden.mean() <= high + 0.02 and len(hidden) == len(probs) == frames(16_000)
     assert np.abs(probs - model.cluster_probs(x, 16_000)).max() > 1e-3
     edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden, [0]])))

@@ -9,7 +9,7 @@ from exported import own_config, small_run
 import jepa_speech
 from jepa_speech.errors import UserError
 from jepa_speech.nn.module import Pure
-from jepa_speech.train.configfile import claim_workdir, config_of_a_run
+from jepa_speech.train.run_json import claim_workdir, config_of_a_run
 
 
 def test_a_config_of_neither_kind(tmp_path):
@@ -30,7 +30,7 @@ def test_a_config_of_neither_kind(tmp_path):
         ("objective", "gmm_jepa", "config key objective = 'gmm_jepa'"),
         ("train", None, "train: the field steps is missing"),
         ("mask", None, "config section mask is missing"),
-        ("encoder", None, "it lacks 'encoder'"),
+        ("encoder", None, "config section encoder is missing"),
     ],
 )
 def test_a_config_that_was_changed_is_one_line(tmp_path, section, value, says):

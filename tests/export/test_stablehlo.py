@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exported import random_weights, small_config, small_run
-from toys import CONFIGS
+from toys import CONFIGS, build
 
 from jepa_speech.cli import main
 from jepa_speech.export.stablehlo import to_stablehlo
 from jepa_speech.files import read_json
 from jepa_speech.nn.rows import valid
-from jepa_speech.objectives import build
-from jepa_speech.train.configfile import imported, load_config, plain
+from jepa_speech.settings.run_config import plain
+from jepa_speech.train.configfile import config_dict, imported
 
 TOLERANCE = 1e-4
 ANCHOR = ["anchor.components=8", "anchor.features=logmel", "anchor.normalize=level", "anchor.source=online"]
@@ -23,7 +23,7 @@ TINY = ["gmm_jepa", "wavlm", "w2v_bert", "pase", "pase_plus"]
 
 
 def tiny(name: str) -> dict:
-    return plain(load_config(f"{CONFIGS}/tiny.py:{name}", ANCHOR))
+    return plain(config_dict(f"{CONFIGS}/tiny.py:{name}", ANCHOR))
 
 
 def section(name: str) -> dict:

@@ -16,10 +16,11 @@ from jepa_speech.export.imported import read_imported
 from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.export.their_config import checked_config
 from jepa_speech.export.their_weights import read_folder
+from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.system import system
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import config_dict
 
 OWN = {
     "model_type": "jepa_speech",
@@ -71,9 +72,9 @@ def folders(tmp_path_factory):
     place, found = tmp_path_factory.mktemp("hf"), {}
     for kind, config in CONFIGS.items():
         if kind == "jepa_speech":
-            section = own_section(checked_config(config, "config.json"))
+            section = EncoderConfig(**own_section(checked_config(config, "config.json")))
             encoder = system(section, MaskConfig()).encoder
-            _, arrays = own_encoder.to_torch({"encoder": section}, encoder.init(jax.random.key(0)))
+            _, arrays = own_encoder.to_torch(section, encoder.init(jax.random.key(0)))
         else:
             arrays = toy_arrays(config)
         found[kind] = write_folder(place / kind, config, arrays)
@@ -173,10 +174,10 @@ def test_what_is_not_implemented_is_refused_by_the_key_that_says_so(kind, change
 @pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "jepa_speech"])
 def test_fine_tuning_begins_from_a_config_of_which_most_keys_are_missing(kind, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "hidden_size": 48, "num_attention_heads": 3}))
-    encoder = load_config(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
+    encoder = config_dict(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
     assert (encoder.width, encoder.heads) == (48, 3)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
-    encoder = load_config(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
+    encoder = config_dict(f"{CONFIG_FILES}/finetune_ctc.py:{tmp_path}").encoder
     assert encoder.get("level") == (None if kind == "wav2vec2-bert" else "own")
 
 

@@ -133,7 +133,7 @@ def test_adapters_of_a_language_replace_those_in_the_weights(tmp_path):
     (folder / "tokenizer_config.json").write_text(json.dumps({"target_lang": "eng", "unk_token": "<pad>"}))
     for adapter, language in (("", "eng"), ("spa", "spa")):
         model = imported_model(folder, adapter)
-        assert model.config["vocabulary"]["tokens"] == letters[language]
+        assert model.config.vocabulary.tokens == tuple(letters[language])
         assert (model.params["head"]["kernel"] == (adapter != "")).all()
     with pytest.raises(UserError, match=r"cym\.safetensors: 11 arrays of adapters, where .* have 12, of which 11"):
         read_folder(folder, "cym")

@@ -1,5 +1,6 @@
 """The released model on the chassis: its sizes, its frame grid, and the faults that it is kept to show."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -11,6 +12,7 @@ import toys
 from flax import nnx
 from golden import layers
 from ml_collections import ConfigDict
+from toys import build
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
@@ -20,7 +22,6 @@ from jepa_speech.nn.released import ReleasedConfig, bucket
 from jepa_speech.nn.released_conv import AdaptiveAttention
 from jepa_speech.nn.released_head import HeadBlock
 from jepa_speech.nn.system import predictor_and_head, system
-from jepa_speech.objectives import build
 from jepa_speech.train.configfile import load_config
 
 AFTER = MaskConfig(site="pre_predictor")
@@ -61,10 +62,10 @@ def test_parameter_counts(relative: bool, adaptive: bool) -> None:
     """Published: online 46.58M, encoder 32.12M; within 0.2% for every choice of options, and exact to the last
     digit with relative positions, once the predictor's own table (the release shares one) is taken off.
     """
-    section = load_config(str(toys.CONFIGS / "gmm_jepa_released.py"), []).encoder.to_dict()
-    section |= {"relative_positions": relative, "adaptive_attention": adaptive}
+    section = load_config("gmm_jepa_released").encoder
+    section = dataclasses.replace(section, relative_positions=relative, adaptive_attention=adaptive)
     encoder = system(section, AFTER).encoder
-    online = size(encoder, *predictor_and_head({"encoder": section}, 1024, 1))
+    online = size(encoder, *predictor_and_head(section, None, 1024, 1))
     encoder = size(encoder)
     assert encoder == pytest.approx(32.12e6, rel=2e-3)
     assert online == pytest.approx(46.58e6, rel=2e-3)
@@ -76,7 +77,7 @@ def test_parameter_counts(relative: bool, adaptive: bool) -> None:
 
 @pytest.mark.parametrize("samples", [400, 640, 719, 720, 16_000, 16_079, 16_080, 16_320])
 def test_frames_are_those_of_the_grid(samples: int) -> None:
-    whole = system(TINY, AFTER)
+    whole = system(ReleasedConfig(**TINY), AFTER)
 
     def encode(wave: jax.Array, lengths: jax.Array) -> tuple:
         return whole.encoder.make(nnx.Rngs(0))(wave, lengths)

@@ -10,11 +10,11 @@ import properties
 import pytest
 import toys
 import training
+from toys import build
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.rows import row_keys
 from jepa_speech.nn.system import standardise
-from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Term
 from jepa_speech.text.errors import character_errors
 from jepa_speech.text.vocabulary import FIRST

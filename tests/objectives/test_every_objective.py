@@ -14,9 +14,9 @@ import properties
 import pytest
 import toys
 import training
+from toys import build
 from train.several import run
 
-from jepa_speech.objectives import build
 from jepa_speech.objectives.build import names
 from jepa_speech.objectives.contract import HasClusters, HasTeacher, HasTexts, Objective, Term
 from jepa_speech.objectives.contrastive import diversity

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 import toys
+from toys import build
 
 from jepa_speech.errors import UsageError
-from jepa_speech.objectives import build
-from jepa_speech.train.configfile import load_config
+from jepa_speech.train.configfile import config_dict
 from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch
 from jepa_speech.train.state import TrainState, count_params
 from jepa_speech.train.step import make_step
@@ -21,7 +21,7 @@ MAPS = (6, 6, 8, 8, 8, 8, 12, 12)
 
 
 def toy_pase(plus: bool = False, **objective):
-    config = load_config(str(toys.CONFIGS / ("pase_plus.py" if plus else "pase.py")), [])
+    config = config_dict(str(toys.CONFIGS / ("pase_plus.py" if plus else "pase.py")), [])
     config.encoder.update(maps=MAPS, embedding=10)
     if plus:
         config.encoder.recurrent = 8
@@ -159,7 +159,7 @@ def test_a_batch_brings_only_what_the_workers_need():
 def test_published_sizes():
     """Encoders to 0.2%; workers as their configs give them."""
     for name, size in (("pase", 5.81e6), ("pase_plus", 7.83e6)):
-        objective = build(load_config(str(toys.CONFIGS / f"{name}.py"), []))
+        objective = build(config_dict(str(toys.CONFIGS / f"{name}.py"), []))
         params, _ = jax.eval_shape(objective.init, KEY)
         assert count_params(params["encoder"]) == pytest.approx(size, rel=0.002)
         assert set(params["workers"]) == set(objective.config.workers)

@@ -102,7 +102,7 @@ def unread(name):
 def test_an_import_trains_on_and_is_written_back_bit_for_bit(case):
     """What transformers computes with. The rest is there, too, so that its class loads all arrays and misses none."""
     positions, model, folder = case
-    config, objective, params, slow, imported = imported_model(folder)
+    config, _, objective, params, slow, imported = imported_model(folder)
     assert not [
         name for name in imported.not_taken if "pos_conv" not in name and "inv_freq" not in name and "num_b" not in name
     ]

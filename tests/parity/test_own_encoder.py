@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from jepa_speech.cli import main  # noqa: E402
 from jepa_speech.export.own_encoder import from_torch  # noqa: E402
 from jepa_speech.export.their_weights import read_folder  # noqa: E402
 from jepa_speech.files import read_json  # noqa: E402
-from jepa_speech.train.configfile import load_config, plain  # noqa: E402
+from jepa_speech.settings.run_config import plain  # noqa: E402
+from jepa_speech.train.configfile import config_dict  # noqa: E402
 
 # Of hidden states of order 1, on noise: float32 sums in another order leave 4e-6 at 35 s. Windows, filters and
 # frequencies of the rotation come with the weights, so that only sums and the FFT differ.
@@ -36,7 +38,7 @@ SYSTEMS = {"gmm_jepa": ("transformer", "logmel"), "pure_jepa": ("conformer", "co
 
 
 def export(objective: str, folder):
-    config = plain(load_config(f"{CONFIGS}/tiny.py:{objective}", ANCHOR))
+    config = plain(config_dict(f"{CONFIGS}/tiny.py:{objective}", ANCHOR))
     name, frontend = SYSTEMS[objective]
     config["encoder"] |= {"name": name, "frontend": frontend, "channels": 8}
     run = small_run(folder / "run", config)
@@ -131,7 +133,7 @@ def test_the_folder_comes_back_to_the_last_bit(pair):
     ours, _, folder = pair
     config, arrays = read_folder(folder)
     section, encoder = from_torch(config, arrays)
-    assert section.items() <= ours.config["encoder"].items()
+    assert section.items() <= dataclasses.asdict(ours.config.encoder).items()
     jax.tree.map(np.testing.assert_array_equal, encoder, dict(ours.params["encoder"]))
     assert read_json(folder / "preprocessor_config.json")["do_normalize"] is False
     wave = np.random.default_rng(0).normal(0, 0.1, 4_000)

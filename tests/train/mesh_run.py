@@ -11,9 +11,8 @@ from pathlib import Path
 
 import jax
 import toys
+from toys import build
 
-from jepa_speech.objectives import build
-from jepa_speech.train.configfile import plain
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import train
 
@@ -33,7 +32,7 @@ def main(folder: str, data: str, fsdp: str, *names: str) -> None:
             config.mesh.update(data=int(data), fsdp=int(fsdp))
             made = [{key: x[mine] for key, x in batch.items()} for batch in training.toy_batches(name, objective)]
             train(
-                plain(config),
+                toys.typed(config),
                 objective,
                 lambda start, stop, made=made: (b for b in made[start:stop]),
                 Path(folder) / name,

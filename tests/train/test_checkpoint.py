@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from train.test_resume import assert_same_run
-from train.toy import ToyObjective, main, toy_batches, toy_config
+from train.toy import ToyObjective, main, toy_batches, toy_config, train
 
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.settings.training import TrainConfig
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
-from jepa_speech.train.loop import TrainConfig, train
 from jepa_speech.train.state import TrainState
 
 

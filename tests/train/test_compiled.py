@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from train.test_step import rows
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.train.compiled import GPU_OPTIONS, Cost, collectives, product_flops, sent_by_kind
-from jepa_speech.train.loop import train
 from jepa_speech.train.state import drawn_by_kernel
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 import pytest
 
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.train.configfile import claim_workdir, config_of_a_run, load_config
+from jepa_speech.train.configfile import config_dict
+from jepa_speech.train.run_json import claim_workdir, config_of_a_run
 
 BASE = """
 from ml_collections import ConfigDict
@@ -34,10 +35,10 @@ def folder(tmp_path):
 
 def test_variants_and_typed_overrides(folder):
     changes = ["--config.seed=3", "--config.data.buckets=2,5.5", "--config.data.shuffle=false", "--config.rate=1e-3"]
-    config = load_config(f"{folder}/child.py:other", changes)
+    config = config_dict(f"{folder}/child.py:other", changes)
     assert config.data.store == "other" and config.seed == 3 and config.rate == 1e-3
     assert config.data.buckets == (2.0, 5.5) and config.data.shuffle is False
-    assert load_config(f"{folder}/child.py").data.store == "plain"
+    assert config_dict(f"{folder}/child.py").data.store == "plain"
 
 
 @pytest.mark.parametrize(
@@ -52,12 +53,12 @@ def test_variants_and_typed_overrides(folder):
 )
 def test_wrong_overrides(folder, override, message):
     with pytest.raises(UsageError, match=message):
-        load_config(f"{folder}/base.py", [override])
+        config_dict(f"{folder}/base.py", [override])
 
 
 def test_a_missing_file_names_those_there(folder):
     with pytest.raises(UsageError, match=r"smok.py: no such config file; found: .*base.py, .*child.py"):
-        load_config(f"{folder}/smok.py")
+        config_dict(f"{folder}/smok.py")
 
 
 WRONG = {  # what stands in a config of one's own, where the line points, and what it says
@@ -108,22 +109,22 @@ def test_a_wrong_config_is_one_line_with_file_and_place(folder, text, tmp_path_f
     (folder / "typo.py").write_text("def get_config() return 1\n")
     where, what = (part.format(path=path, folder=folder) for part in WRONG[text])
     with pytest.raises(UsageError) as caught:
-        load_config(str(path))
+        config_dict(str(path))
     assert str(caught.value).startswith(f"{where}: ") and what in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_no_python(folder):
     (folder / "mine.toml").write_text("seed = 0")
     with pytest.raises(UsageError, match=r"mine.toml: a config is a Python file"):
-        load_config(f"{folder}/mine.toml")
+        config_dict(f"{folder}/mine.toml")
     (folder / "mine.py").write_bytes(b"x = '\xff\x00'")
     with pytest.raises(UsageError, match=r"mine.py:?\d*: "):
-        load_config(f"{folder}/mine.py")
+        config_dict(f"{folder}/mine.py")
 
 
 def test_a_run_folder_belongs_to_its_config(folder):
-    config = load_config(f"{folder}/child.py")
-    claim_workdir(folder / "run", load_config(f"{folder}/base.py"))
+    config = config_dict(f"{folder}/child.py")
+    claim_workdir(folder / "run", config_dict(f"{folder}/base.py"))
     claim_workdir(folder / "run", config)  # nothing was trained yet
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
     config.data.store = "moved"
@@ -142,7 +143,7 @@ class Data:
 
 
 def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder):
-    config = load_config(f"{folder}/base.py")
+    config = config_dict(f"{folder}/base.py")
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
     before = (folder / "run" / "config.json").read_bytes()
@@ -162,7 +163,7 @@ def test_a_run_older_than_a_key_goes_on_with_its_default_alone(folder):
     "lacking", [["inputs.heldout"], ["init_from"], ["inputs.anchor", "inputs.heldout", "init_from"]]
 )
 def test_a_run_older_than_a_key_outside_sections_goes_on(folder, lacking):
-    config = load_config(f"{folder}/base.py")
+    config = config_dict(f"{folder}/base.py")
     config.inputs = {"store": "abc", "heldout": "", "anchor": ""}
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
@@ -180,7 +181,7 @@ def test_a_run_older_than_a_key_outside_sections_goes_on(folder, lacking):
 
 
 def test_a_config_older_than_a_key_goes_on_too(folder):
-    config = load_config(f"{folder}/base.py")
+    config = config_dict(f"{folder}/base.py")
     config.data.weights = (1.0, 2.0)
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
@@ -203,7 +204,7 @@ def test_a_config_older_than_a_key_goes_on_too(folder):
 )
 @pytest.mark.parametrize("writes", [True, False])
 def test_checkpoints_without_a_whole_config_are_refused(folder, damage, message, writes):
-    config = load_config(f"{folder}/base.py")
+    config = config_dict(f"{folder}/base.py")
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
     path = folder / "run" / "config.json"
@@ -226,7 +227,7 @@ def test_checkpoints_without_a_whole_config_are_refused(folder, damage, message,
 )
 def test_a_config_with_a_changed_value_is_refused(folder, change):
     """It is still JSON, and may still agree with the command in all that `train` compares."""
-    config = load_config(f"{folder}/child.py:x")
+    config = config_dict(f"{folder}/child.py:x")
     claim_workdir(folder / "run", config)
     (folder / "run" / "checkpoints" / "20").mkdir(parents=True)
     path = folder / "run" / "config.json"
@@ -241,5 +242,5 @@ def test_a_config_with_a_changed_value_is_refused(folder, change):
 
 
 def test_one_of_several_processes_writes(folder):
-    claim_workdir(folder / "run", load_config(f"{folder}/base.py"), writes=False)
+    claim_workdir(folder / "run", config_dict(f"{folder}/base.py"), writes=False)
     assert not (folder / "run").exists()

@@ -5,12 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.loop import train
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.sentinel import Sentinel

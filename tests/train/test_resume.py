@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from train.toy import ToyObjective, main, toy_batches, toy_config
+from train.toy import ToyObjective, main, toy_batches, toy_config, train
 
 from jepa_speech.errors import UserError
 from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
-from jepa_speech.train.loop import train
 from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.restore import take_weights
 from jepa_speech.train.sharding import MeshConfig, make_mesh

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from folders import contents
 from train.test_resume import assert_same_run
-from train.toy import ToyObjective, main, toy_batches, toy_config
+from train.toy import ToyObjective, main, toy_batches, toy_config, train
 
 from jepa_speech.cli import main as cli_main
 from jepa_speech.errors import UserError
-from jepa_speech.train.loop import train
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.run_files import had_checkpoint
 

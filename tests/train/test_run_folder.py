@@ -5,13 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.loop import train
 from jepa_speech.train.run_folder import run_folder
 
 FOREIGN = {

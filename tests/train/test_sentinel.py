@@ -6,12 +6,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 from train.test_step import rows
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.errors import UserError
 from jepa_speech.objectives.collapse import HEALTHY, collapsed, moments, variance
 from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.loop import train
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from toys import CONFIGS
 from train.test_step import rows
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
-from jepa_speech.train.configfile import claim_workdir, load_config
-from jepa_speech.train.loop import train
+from jepa_speech.train.configfile import config_dict
 from jepa_speech.train.optim import OptimConfig, make_optimizer
+from jepa_speech.train.run_json import claim_workdir
 from jepa_speech.train.sharding import MeshConfig, array_sharding, by_rules, mesh_on_paper
 from jepa_speech.train.state import abstract_state
 
@@ -61,10 +61,10 @@ def test_a_rule_is_a_glob_and_an_axis(rule):
 
 
 def test_rules_are_given_on_the_command_line():
-    config = load_config(str(CONFIGS / "gmm_jepa.py"), ["--config.mesh.rules=slow/*: copy,*/up/kernel: -1,*: largest"])
+    config = config_dict(str(CONFIGS / "gmm_jepa.py"), ["--config.mesh.rules=slow/*: copy,*/up/kernel: -1,*: largest"])
     mesh = from_section(MeshConfig, config.mesh, "mesh")
     assert mesh.rules == ("slow/*: copy", "*/up/kernel: -1", "*: largest")
-    assert from_section(MeshConfig, load_config(str(CONFIGS / "base.py")).mesh, "mesh") == MeshConfig()
+    assert from_section(MeshConfig, config_dict(str(CONFIGS / "base.py")).mesh, "mesh") == MeshConfig()
 
 
 def test_the_state_lives_where_the_rules_say():

@@ -7,18 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toys
+from toys import build
 from train.test_step import rows as rows_of_file
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.data.plan import Plan
 from jepa_speech.errors import UsageError
-from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Term
 from jepa_speech.text.vocabulary import FIRST
 from jepa_speech.train import fitting, loop, metrics, speed
 from jepa_speech.train.chips import CHIPS, KINDS, chip_of
 from jepa_speech.train.compiled import Cost, product_flops
-from jepa_speech.train.loop import train
 from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.state import make_state
 from jepa_speech.train.step import make_step
@@ -50,7 +49,7 @@ def hubert_by_hand() -> tuple[int, int]:
 def counted(**encoder: bool) -> tuple[int, int, float]:
     """Of the same step: all of it, without what is done twice, and XLA's figure before it optimises."""
     shape = {"width": WIDTH, "hidden": HIDDEN, "blocks": BLOCKS}
-    setting = speed.make_setting(toys.toy_objective("hubert", encoder=shape | encoder))
+    setting = speed.make_setting(toys.typed(toys.toy_objective("hubert", encoder=shape | encoder)))
     assert setting.config.objective.projection == PROJECTION and setting.config.encoder.frontend == "logmel"
     traced = setting.step.trace(setting.state, setting.batch(ROWS, SAMPLES))
     every, once = (product_flops(traced.jaxpr.jaxpr, once) for once in (False, True))
@@ -84,7 +83,7 @@ class Curved(ToyObjective):
 def test_a_first_pass_over_micro_batches_is_no_work_of_the_model():
     optimizer = make_optimizer(OptimConfig())
     state = jax.eval_shape(lambda: make_state(Curved(), optimizer, 0))
-    batch = abstract_batch({"anchor": {"top_k": 1, "features": ""}}, Curved(), 8, 800)
+    batch = abstract_batch(toys.typed(toys.toy_config(anchor={"top_k": 1})), Curved(), 8, 800)
 
     def counts(accumulate: int) -> list[int]:
         step = make_step(Curved(), optimizer, lambda _: 1.0, lambda _: False, accumulate)
@@ -104,7 +103,7 @@ def test_noise_is_a_valid_batch(name):
     if name == "ctc":
         config.objective.characters = ""
     config.anchor.update(components=0, features="", normalize="")
-    config = filled_in(config)
+    config = filled_in(toys.typed(config))
     objective = build(config)
     batch, shapes = noise_batch(config, objective, 3, 16_080), abstract_batch(config, objective, 3, 16_080)
     assert {key: (x.shape, x.dtype) for key, x in batch.items()} == {

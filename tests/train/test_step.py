@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from train.toy import ToyObjective, toy_batches, toy_config
+from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
-from jepa_speech.train.loop import TrainConfig, train
+from jepa_speech.settings.training import TrainConfig
 from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
 from jepa_speech.train.sharding import MeshConfig, array_sharding, make_mesh, place_batch
 from jepa_speech.train.state import abstract_state, init_state, make_state

@@ -1,0 +1,93 @@
+"""Config sections of the training loop: `optim`, `train` and `mesh`."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jepa_speech.errors import UsageError
+
+LARGEST, COPY = "largest", "copy"  # axes of rules of the mesh, beside numbers
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Config section `optim`: AdamW, and its learning rate over the steps."""
+
+    learning_rate: float = 5e-4  # the peak [fairseq: lr]
+    warmup_steps: int = 4000  # linear from 0 [fairseq: warmup_updates, warmup_steps]
+    hold_steps: int = 0  # at the peak, before the schedule sets in [fairseq: hold_steps]
+    # from the peak to 0 at train.steps; `exponential`: to 1% of it; `inverse_sqrt`: peak * sqrt(warm-up / step)
+    # [fairseq: lr_scheduler]
+    schedule: Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.98)  # of Adam [fairseq: adam_betas]
+    epsilon: float = 1e-6  # of Adam [fairseq: adam_eps]
+    weight_decay: float = 0.01  # not on biases, gains and other vectors [fairseq: weight_decay]
+    clip: float = 1.0  # largest global gradient norm; 0: no clipping [fairseq: clip_norm]
+
+    def __post_init__(self) -> None:
+        if min(self.learning_rate, self.warmup_steps, self.hold_steps, self.clip) < 0:
+            raise UsageError("config keys optim.learning_rate, warmup_steps, hold_steps, clip: not below 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Config section `train`."""
+
+    steps: int = 50_000  # of the whole run [fairseq: max_update]
+    checkpoint_every: int = 1000  # steps between checkpoints [fairseq: save_interval_updates]
+    keep: int = 2  # newest checkpoints that are kept [fairseq: keep_interval_updates]
+    keep_every: int = 0  # checkpoints whose step this divides are kept for ever; 0: none
+    # a figure of metrics.jsonl: the checkpoint where it was lowest is kept as well [fairseq: best_checkpoint_metric]
+    best: str = ""
+    report_every: int = 50  # steps between plots, and between figures that cost more, such as effective rank
+    accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory [fairseq: update_freq]
+    max_skipped: int = 10  # steps in a row with a non-finite loss after which the run ends
+    collapse: Literal["warn", "stop"] = "warn"  # after three reports in a row that show a collapse
+    watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
+    stop_seconds: float = 60  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"config key train.{name} = {getattr(self, name)}: at least 1 needed")
+        for name in ("keep_every", "watchdog_seconds", "stop_seconds"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"config key train.{name} = {getattr(self, name)}: 0 or more needed")
+        if self.keep_every % self.checkpoint_every:
+            raise UsageError(
+                f"config key train.keep_every = {self.keep_every}: checkpoints come every {self.checkpoint_every} "
+                "steps (train.checkpoint_every), choose a multiple"
+            )
+
+    def report_due(self, number: Any) -> Any:
+        """Whether step `number` (1, 2, ...) reports; a jax array or an int."""
+        return (number % self.report_every == 0) | (number == 1) | (number == self.steps)
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Config section `mesh`. Batches are split over data x fsdp, the state over fsdp.
+
+    The first of `rules` whose glob fits the path of an array in the state holds (`*` fits slashes too), such as
+    `slow/teacher/*: copy` or `*/ff*/up/kernel: -1`. What no rule fits is copied, and vectors always are. AXIS: a
+    number, `largest` (of those that fsdp divides; none: copied), or `copy`.
+    """
+
+    data: int = -1  # devices that split only the batch; -1: all that fsdp leaves
+    fsdp: int = 1  # devices that also split the state
+    # `GLOB: AXIS`, by path in the state: the axis that is split, `largest` or `copy` (train/sharding.py)
+    rules: tuple[str, ...] = ("*: largest",)
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            parsed(rule)
+
+
+def parsed(rule: str) -> tuple[str, int | str]:
+    """The glob and the axis of a rule; raises UsageError where it is none."""
+    glob, _, axis = (part.strip() for part in rule.rpartition(":"))
+    if glob and axis in (LARGEST, COPY):
+        return glob, axis
+    if glob and re.fullmatch(r"-?\d+", axis):
+        return glob, int(axis)
+    raise UsageError(f"config key mesh.rules: {rule!r}; write GLOB: AXIS, the axis a whole number, {LARGEST} or {COPY}")
