@@ -32,6 +32,7 @@ def corpus(tmp_path, monkeypatch):
 
     def model(extract, step=0):
         return SimpleNamespace(
+            config={},
             written={},
             params={"w": np.float32(step)},
             slow={},
