@@ -279,9 +279,7 @@ def check_blocks(config: RunConfig, saved: Mapping[str, np.ndarray], path: Path)
 
 
 def built(written: Mapping[str, Any], path: Path) -> tuple[RunConfig, Objective]:
-    """The config of a run's config.json, and its objective. Raises UserError, naming the file, for a key that is wrong
-    or missing.
-    """
+    """The config of a run's config.json, and its objective. Raises UserError, naming the file, for a wrong key."""
     for key, (kind, default) in READ.items():
         section, _, name = key.rpartition(".")
         row = checked.field(written, section, dict, str(path), default={}) if section else written
