@@ -36,8 +36,8 @@ from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.data.store import Store
 from jepa_speech.files import write_json, write_text
+from jepa_speech.store.store import Store
 from jepa_speech.train.checkpoint import by_path
 
 RATE = 16_000

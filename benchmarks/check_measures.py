@@ -58,10 +58,10 @@ def loading(work: Path) -> Callable[[], object]:
     """Batches of 16 s out of a store that this code has made."""
     from rows import made
 
-    from jepa_speech.data.pipeline import batches
-    from jepa_speech.data.plan import Plan
-    from jepa_speech.data.prepare import prepare
-    from jepa_speech.data.store import Store
+    from jepa_speech.batches.batch_plan import Plan
+    from jepa_speech.batches.pipeline import batches
+    from jepa_speech.store.prepare import prepare
+    from jepa_speech.store.store import Store
 
     prepare([made.recordings(work / "recordings", 20, (2.0, 6.0))], work / "store", "flac", workers=1)
     store = Store(work / "store")

@@ -28,11 +28,11 @@ from tqdm import tqdm
 
 from jepa_speech import cli
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.data.inspection import verify
-from jepa_speech.data.labels import Labels
-from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
+from jepa_speech.store.inspection import verify
+from jepa_speech.store.labels import Labels
+from jepa_speech.store.store import Store
 from jepa_speech.train.checkpoint import read_weights
 from jepa_speech.train.run_json import config_of_a_run
 

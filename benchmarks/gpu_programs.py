@@ -92,7 +92,7 @@ def send_all(what: signal.Signals) -> None:
 
 def matmul(device: Device, size: Size) -> dict[str, Any]:
     """What this GPU reaches in products of matrices, which MFU is a share of."""
-    from jepa_speech.train.speed import matmul_rate
+    from jepa_speech.costs.speed import matmul_rate
 
     with device.alone():
         return matmul_rate("bfloat16", sizes=(64 if size.toy else 8192,))
@@ -101,7 +101,7 @@ def matmul(device: Device, size: Size) -> dict[str, Any]:
 def ours(device: Device, name: str, size: Size, matmul_flops: float, trace: str) -> dict[str, Any]:
     import jax
 
-    from jepa_speech.train.speed import measure_step
+    from jepa_speech.costs.speed import measure_step
 
     config_name, _, change = name.partition(":")
     config = size.config(config_name, *CHANGES[change])
@@ -203,10 +203,10 @@ def features(device: Device, size: Size) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
+    from jepa_speech.costs.synthetic import filled_in
     from jepa_speech.objectives import build
     from jepa_speech.train.compiled import compiler_options
     from jepa_speech.train.state import drawn_by_kernel
-    from jepa_speech.train.synthetic import filled_in
 
     objective = build(filled_in(size.config("hubert")))
     with drawn_by_kernel(wanted=not size.toy):
@@ -242,8 +242,8 @@ def an_hour(device: Device, batch: Callable[[], Any], size: Size) -> dict[str, A
 
 def start(device: Device, size: Size) -> dict[str, Any]:
     """From the process's start to the end of its first step, and of that what the compiler took."""
+    from jepa_speech.costs.speed import measure_step
     from jepa_speech.train.ledger import process_began
-    from jepa_speech.train.speed import measure_step
 
     began = time.monotonic()
     with device.alone():

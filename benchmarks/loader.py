@@ -28,11 +28,11 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
-from jepa_speech.data.pipeline import batches
-from jepa_speech.data.plan import DataConfig, Plan, PlanItem
-from jepa_speech.data.store import Store, shard_path
+from jepa_speech.batches.batch_plan import DataConfig, Plan, PlanItem
+from jepa_speech.batches.pipeline import batches
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import write_json, write_text
+from jepa_speech.store.store import Store, shard_path
 
 ENDLESS = 2**40
 PACKAGES = ("grain", "array_record", "numpy", "soundfile", "torch", "lhotse")

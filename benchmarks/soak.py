@@ -27,11 +27,11 @@ import numpy as np
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from jepa_speech.data.pipeline import batches
-from jepa_speech.data.plan import Plan
-from jepa_speech.data.store import Store
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.batches.pipeline import batches
 from jepa_speech.files import write_json
 from jepa_speech.memory import anonymous, family
+from jepa_speech.store.store import Store
 
 RATE = 16_000
 PER_FOLDER = 1000

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from jepa_speech.data import audio
-from jepa_speech.data.checksums import file_crc
-from jepa_speech.data.finish import make_whole
-from jepa_speech.data.index_files import index_writer
-from jepa_speech.data.inspection import verify
-from jepa_speech.data.store import Store, shard_path
-from jepa_speech.data.writing import shard_writer
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import write_json
+from jepa_speech.ingest import audio
+from jepa_speech.store.checksums import file_crc
+from jepa_speech.store.finalize import make_whole
+from jepa_speech.store.index_files import index_writer
+from jepa_speech.store.inspection import verify
+from jepa_speech.store.store import Store, shard_path
+from jepa_speech.store.writing import shard_writer
 
 PER_SHARD = 125
 TURNS = 5

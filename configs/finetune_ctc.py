@@ -30,8 +30,8 @@ from ml_collections import ConfigDict
 from wav2vec2 import get_config as wav2vec2
 
 from jepa_speech.errors import UsageError
-from jepa_speech.export.imported import run_config
-from jepa_speech.export.their_weights import read_config
+from jepa_speech.huggingface.imported import run_config
+from jepa_speech.huggingface.weights import read_config
 from jepa_speech.train.configfile import config_of_a_run
 
 

@@ -14,7 +14,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jepa_speech.nn.system import ENCODERS
+from jepa_speech.nn.build_encoder import ENCODERS
 from jepa_speech.objectives.build import module_of, names
 from jepa_speech.settings.run_config import KINDS, RunConfig
 

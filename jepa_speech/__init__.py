@@ -13,7 +13,7 @@ __all__ = ["load_pretrained"]
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import jepa_speech` (and a data worker) does not import jax.
     if name == "load_pretrained":
-        from jepa_speech.export.pretrained import load_pretrained
+        from jepa_speech.pretrained.load import load_pretrained
 
         return load_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from compile_fast import COMPILE_FAST
+from support.compile_fast import COMPILE_FAST
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Before jax wakes its backend: four pretend devices, so that sharding is exercised everywhere, and programs that

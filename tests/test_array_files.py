@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from damages import KINDS, damage
+from support.damage import KINDS, damage
 
 from jepa_speech.array_files import read_npy, read_npz, write_npy
 from jepa_speech.errors import UserError

@@ -8,11 +8,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-import toys
 from flax import nnx
-from toys import build
+from support import toys
+from support.toys import build
 
-from jepa_speech.data.checksums import sealed
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, WINDOW
 from jepa_speech.nn.encoder import EncoderConfig
@@ -20,6 +19,7 @@ from jepa_speech.nn.predictor import HeadConfig
 from jepa_speech.objectives import parsed
 from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
 from jepa_speech.settings.run_config import RunConfig, flat, kinds_of, plain
+from jepa_speech.store.checksums import sealed
 from jepa_speech.train import configfile, run_json
 from jepa_speech.train.configfile import config_dict, load_config
 from jepa_speech.train.run_json import MAY_DIFFER

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-import pages
 import pytest
+from support import pages
 
 from jepa_speech.settings.run_config import flat, plain
 from jepa_speech.train.configfile import load_config, own_names

@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import properties
 import pytest
-import toys
-from toys import build
+from support import properties, toys
+from support.toys import build
 
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
 from jepa_speech.features.spectral import log_mel

@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from babble import babble_store
-from toys import CONFIGS, toy_anchor
+from support.clustered_audio import babble_store
+from support.toys import CONFIGS, toy_anchor
 
 from jepa_speech.cli import main
 from jepa_speech.objectives import build, parsed

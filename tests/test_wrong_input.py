@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from babble import babble_store
-from spoken import write_spoken
+from support.clustered_audio import babble_store
+from support.labelled_corpus import write_spoken
 
 from jepa_speech import cli
 from jepa_speech.train.run_json import config_of_a_run

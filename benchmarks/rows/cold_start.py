@@ -10,7 +10,7 @@ from pathlib import Path
 from rows import made
 from rows.race import Row
 
-from jepa_speech.data.prepare import prepare
+from jepa_speech.store.prepare import prepare
 from jepa_speech.train.compiled import CACHE_VARIABLE
 
 PEERS = ()

@@ -10,9 +10,9 @@ from rows import made
 from rows.race import Row, alternate
 
 from jepa_speech.config import from_section
-from jepa_speech.export.huggingface import from_huggingface
+from jepa_speech.huggingface.parameters import from_huggingface
+from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.system import standardise
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 
 PEERS = ("torch", "transformers")

@@ -13,10 +13,10 @@ from rows import made
 from rows.race import Row, alternate, seconds
 from store import PER_SHARD, many_shards
 
-from jepa_speech.data.pipeline import batches
-from jepa_speech.data.plan import Plan
-from jepa_speech.data.store import Store
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.batches.pipeline import batches
 from jepa_speech.memory import anonymous
+from jepa_speech.store.store import Store
 
 PEERS = ()
 

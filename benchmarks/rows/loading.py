@@ -7,8 +7,8 @@ import loader
 from rows import made
 from rows.race import Row
 
-from jepa_speech.data.prepare import prepare
-from jepa_speech.data.store import Store
+from jepa_speech.store.prepare import prepare
+from jepa_speech.store.store import Store
 
 PEERS = ("torch", "soundfile")
 WORKERS = 2

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from jepa_speech.export.modeling_jepa_speech import (
+from jepa_speech.huggingface.modeling_jepa_speech import (
     EPSILON,
     JepaSpeechConfig,
     JepaSpeechModel,
     TransformerBlock,
 )
-from jepa_speech.export.own_encoder import their_name, to_torch, turned
+from jepa_speech.huggingface.own_encoder import their_name, to_torch, turned
 
 Batch = dict[str, torch.Tensor]
 

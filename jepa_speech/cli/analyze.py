@@ -7,20 +7,21 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa_speech.cli import root
+from jepa_speech.analysis import over_steps, report, side_by_side
+from jepa_speech.analysis.collect import Analysis, Subject, analyse
+from jepa_speech.analysis.recordings import Listed, from_manifest, from_store
+from jepa_speech.cli import root_option as root
 from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
-from jepa_speech.cli.steps import add_steps, each
-from jepa_speech.data.store import Store
+from jepa_speech.cli.step_option import add_steps, each
 from jepa_speech.errors import UsageError
-from jepa_speech.export.pretrained import load_pretrained
 from jepa_speech.files import read_jsonl
 from jepa_speech.ownership import claim, mark, write_results
-from jepa_speech.probe import evaluate, over_steps, plots, report, result_plots, side_by_side
-from jepa_speech.probe.analysis import Analysis, Subject, analyse
-from jepa_speech.probe.recordings import Listed, from_manifest, from_store
+from jepa_speech.pretrained.load import load_pretrained
+from jepa_speech.probe import evaluate, plots, result_plots
 from jepa_speech.probe.saved import read_results
+from jepa_speech.store.store import Store
+from jepa_speech.train.checkpoint_steps import located, name_of
 from jepa_speech.train.compiled import compiled_once
-from jepa_speech.train.steps import located, name_of
 from jepa_speech.wording import counted, duration
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from jepa_speech.analysis.collect import Subject, anchor_posteriors
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives.gmm_jepa import GmmJepa
 from jepa_speech.path_lists import weighted_paths
-from jepa_speech.probe.analysis import Subject, anchor_posteriors
+from jepa_speech.pretrained.load import Pretrained
 from jepa_speech.settings.run_config import RunConfig
 
 APART = 1_000_003  # between the seeds of two lists, so that their recordings' masks differ

@@ -6,12 +6,12 @@ import time
 from contextlib import closing
 from typing import Any
 
-from jepa_speech.data.pipeline import Batch, batches
-from jepa_speech.data.plan import DataConfig, Plan
-from jepa_speech.data.store import Store
+from jepa_speech.batches.batch_plan import DataConfig, Plan
+from jepa_speech.batches.pipeline import Batch, batches
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.memory import proportional
+from jepa_speech.store.store import Store
 from jepa_speech.wording import counted, duration
 
 HELP = "read batches of a store as training does, as fast as they come"

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
+from jepa_speech.costs.batch_autotune import batch_seconds, fill_memory, memory_of_a_device, unless_out_of_memory
+from jepa_speech.costs.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.configfile import load_config
-from jepa_speech.train.fitting import batch_seconds, fill_memory, memory_of_a_device, unless_out_of_memory
-from jepa_speech.train.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
 from jepa_speech.wording import counted
 
 HELP = "run the compiled train step of a config on noise: speed, work, memory, and what share of the chip that is"

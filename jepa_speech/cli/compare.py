@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jepa_speech.anchors.ensemble import open_anchors
-from jepa_speech.cli import root
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.cli import root_option as root
 from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
-from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
 from jepa_speech.cli.train import with_anchor
 from jepa_speech.cli.used_lengths import training_lengths
-from jepa_speech.data.plan import Plan
-from jepa_speech.data.store import Store
+from jepa_speech.cli.workflow import Road, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.objectives import build
@@ -29,6 +28,7 @@ from jepa_speech.ownership import claim, mark
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.probe import evaluate
 from jepa_speech.settings.run_config import RunConfig, plain
+from jepa_speech.store.store import Store
 from jepa_speech.train.configfile import config_path, imported, load_config
 
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa_speech.cli.road import Road
+from jepa_speech.analysis import report
+from jepa_speech.cli.workflow import Road
 from jepa_speech.ownership import write_results
-from jepa_speech.probe import evaluate, report, result_plots
+from jepa_speech.probe import evaluate, result_plots
 
 INTERVALS = "Mean over the runs [95% interval over utterances and runs]; differences are paired over utterances."
 

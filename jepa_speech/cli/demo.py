@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jepa_speech.cli import root
+from jepa_speech.analysis import report
+from jepa_speech.cli import root_option as root
 from jepa_speech.cli.demo_corpus import write_corpus
-from jepa_speech.cli.road import Road, labels_of, probe_files, run_files
+from jepa_speech.cli.workflow import Road, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe import evaluate, report, result_plots
+from jepa_speech.probe import evaluate, result_plots
 from jepa_speech.settings.run_config import plain
 from jepa_speech.train.configfile import load_config
 

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jepa_speech.cli.steps import add_step
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.cli.step_option import add_step
 from jepa_speech.cli.train import stream, usable
 from jepa_speech.cli.used_lengths import heldout_lengths
-from jepa_speech.data.lengths import in_words
-from jepa_speech.data.plan import Plan
-from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
-from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.ingest.lengths import in_words
 from jepa_speech.objectives.contract import HasTexts
+from jepa_speech.pretrained.load import load_pretrained
+from jepa_speech.store.store import Store
 from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.wording import counted
 

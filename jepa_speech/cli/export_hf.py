@@ -5,11 +5,11 @@ import sys
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
-from jepa_speech.export.ctc_layer import CtcLayer, with_ctc
-from jepa_speech.export.hf_folder import to_huggingface, write_folder
-from jepa_speech.export.model_card import model_card
-from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.exporters.model_card import model_card
+from jepa_speech.huggingface.ctc_layer import CtcLayer, with_ctc
+from jepa_speech.huggingface.export_folder import to_huggingface, write_folder
 from jepa_speech.objectives.contract import HasTexts
+from jepa_speech.pretrained.load import load_pretrained
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
-from jepa_speech.export.hf_folder import to_huggingface
-from jepa_speech.export.model_card import model_card
-from jepa_speech.export.onnx import INPUTS, OUTPUTS, write_onnx
-from jepa_speech.export.pretrained import load_pretrained
+from jepa_speech.exporters.model_card import model_card
+from jepa_speech.exporters.onnx import INPUTS, OUTPUTS, write_onnx
 from jepa_speech.files import write_text
+from jepa_speech.huggingface.export_folder import to_huggingface
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.pretrained.load import load_pretrained
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 

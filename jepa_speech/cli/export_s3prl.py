@@ -4,10 +4,10 @@ import argparse
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
-from jepa_speech.export.hf_folder import to_huggingface
-from jepa_speech.export.model_card import model_card
-from jepa_speech.export.pretrained import load_pretrained
-from jepa_speech.export.s3prl import write_upstream
+from jepa_speech.exporters.model_card import model_card
+from jepa_speech.exporters.s3prl import write_upstream
+from jepa_speech.huggingface.export_folder import to_huggingface
+from jepa_speech.pretrained.load import load_pretrained
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 

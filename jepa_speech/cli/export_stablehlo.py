@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.cli.run_to_folder import add_arguments
-from jepa_speech.export.pretrained import load_pretrained
-from jepa_speech.export.stablehlo import FILES, to_stablehlo, write_folder
+from jepa_speech.exporters.stablehlo import FILES, to_stablehlo, write_folder
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.wording import counted
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]

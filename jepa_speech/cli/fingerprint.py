@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import jepa_speech
-from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.files import sha256_arrays
+from jepa_speech.pretrained.load import Pretrained
 from jepa_speech.train.checkpoint import by_path
 
 

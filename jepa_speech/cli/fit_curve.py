@@ -17,18 +17,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import linear_sum_assignment
 
+from jepa_speech.analysis.report import save_figure
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.frames import batches
 from jepa_speech.anchors.gmm import log_joint
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.cli.layers import source
-from jepa_speech.data.fitting import heldout_frames
-from jepa_speech.data.store import Store
+from jepa_speech.cli.feature_source import source
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_object, write_json, write_jsonl
+from jepa_speech.labelling.fit_frames import heldout_frames
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probe.plots import MODEL, TARGET, canvas, styled
-from jepa_speech.probe.report import save_figure
+from jepa_speech.store.store import Store
 
 Row = dict[str, float]
 

@@ -11,14 +11,14 @@ from jepa_speech.anchors.anchor import Arrays
 from jepa_speech.anchors.frames import usage_entropy
 from jepa_speech.anchors.gmm import DiagonalGMM
 from jepa_speech.anchors.temperature import sharpness, temperature_for
+from jepa_speech.cli.feature_source import source
 from jepa_speech.cli.fit_metrics import draw_history, write_history
 from jepa_speech.cli.fit_shared import add_hours, bar, compute_means, identity, print_head, unfinished
-from jepa_speech.cli.layers import source
-from jepa_speech.data.anchoring import seconds_of
-from jepa_speech.data.fitting import Passes, fitting_passes
-from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+from jepa_speech.labelling.anchoring import seconds_of
+from jepa_speech.labelling.fit_frames import Passes, fitting_passes
+from jepa_speech.store.store import Store
 from jepa_speech.wording import counted
 
 HELP = "a diagonal Gaussian mixture: every frame's label is its posteriors"

@@ -11,16 +11,16 @@ from tqdm import tqdm
 
 from jepa_speech.anchors.anchor import NORMALIZE, SAVED, Anchor
 from jepa_speech.anchors.unfinished import Unfinished
+from jepa_speech.cli.feature_source import FEATURES, feature_name
 from jepa_speech.cli.fit_metrics import claim_beside
-from jepa_speech.cli.layers import FEATURES, feature_name
-from jepa_speech.cli.steps import add_step
-from jepa_speech.data.anchoring import feature_means, seconds_of
-from jepa_speech.data.extractors import Extractor
-from jepa_speech.data.feature_means import means_path
-from jepa_speech.data.store import Store
+from jepa_speech.cli.step_option import add_step
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
+from jepa_speech.labelling.anchoring import feature_means, seconds_of
+from jepa_speech.labelling.extractors import Extractor
 from jepa_speech.ownership import claim
+from jepa_speech.store.feature_means import means_path
+from jepa_speech.store.store import Store
 from jepa_speech.wording import counted, duration
 
 HOURS = 100.0

@@ -9,8 +9,8 @@ import numpy as np
 
 from jepa_speech.config import present
 from jepa_speech.errors import UserError
-from jepa_speech.export.families import OWN
-from jepa_speech.export.imported import imported_model
+from jepa_speech.huggingface.families import OWN
+from jepa_speech.huggingface.imported import imported_model
 from jepa_speech.objectives.contract import Tree
 from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.run_folder import refuse_foreign, run_folder

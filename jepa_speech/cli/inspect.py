@@ -8,13 +8,13 @@ from tqdm import tqdm
 
 from jepa_speech.cli.prepare import in_words, print_figures
 from jepa_speech.cli.recognised import other_than_a_store
-from jepa_speech.data.inputs.passed_over import sentences
-from jepa_speech.data.inspection import describe, verify
-from jepa_speech.data.joining import join
-from jepa_speech.data.label_parts import merge_label_parts
-from jepa_speech.data.prepare import merge
-from jepa_speech.data.store import Store
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.ingest.inputs.passed_over import sentences
+from jepa_speech.labelling.parts import merge_label_parts
+from jepa_speech.store.inspection import describe, verify
+from jepa_speech.store.joining import join
+from jepa_speech.store.prepare import merge
+from jepa_speech.store.store import Store
 from jepa_speech.wording import counted, duration
 
 HELP = "show what a store holds, verify it, or merge parts or whole stores into one"

@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 from jepa_speech.anchors.load import load_anchor
+from jepa_speech.cli.feature_source import source_of
 from jepa_speech.cli.fit_shared import bar, compute_means
-from jepa_speech.cli.layers import source_of
-from jepa_speech.cli.parts import part
-from jepa_speech.cli.steps import add_step
-from jepa_speech.data.anchoring import check_top_k, label, seconds_of
-from jepa_speech.data.labels import FIGURES, Labels, labels_path
-from jepa_speech.data.store import Store
+from jepa_speech.cli.part_option import part
+from jepa_speech.cli.step_option import add_step
 from jepa_speech.errors import UserError
+from jepa_speech.labelling.anchoring import check_top_k, label, seconds_of
+from jepa_speech.store.labels import FIGURES, Labels, labels_path
+from jepa_speech.store.store import Store
 
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"

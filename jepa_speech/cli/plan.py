@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
 from jepa_speech.cli.plan_model import step_on_paper
-from jepa_speech.data.store_info import INDEX
+from jepa_speech.costs.synthetic import ANCHOR
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE
 from jepa_speech.settings.run_config import RunConfig
+from jepa_speech.store.description import INDEX
 from jepa_speech.train.chips import CHIPS
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.sharding import mesh_sizes
-from jepa_speech.train.synthetic import ANCHOR
 from jepa_speech.wording import counted
 
 HELP = "on paper: bytes, passes and read rates of a corpus; memory, work and days of a run on so many devices"

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jepa_speech.batches.batch_plan import Plan, bucket_lengths
 from jepa_speech.cli.plan_links import Bytes
-from jepa_speech.data.plan import Plan, bucket_lengths
+from jepa_speech.costs.synthetic import abstract_batch, filled_in
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives import build
 from jepa_speech.objectives.contract import Objective
@@ -19,7 +20,6 @@ from jepa_speech.train.optim import make_optimizer
 from jepa_speech.train.sharding import mesh_on_paper
 from jepa_speech.train.state import TrainState, abstract_state, count_params
 from jepa_speech.train.step import make_step, total_loss
-from jepa_speech.train.synthetic import abstract_batch, filled_in
 
 
 def step_on_paper(config: RunConfig, devices: int) -> tuple[dict[str, float], Bytes]:

@@ -3,17 +3,17 @@
 import argparse
 from typing import Any
 
-from jepa_speech.cli import root
-from jepa_speech.cli.parts import part
-from jepa_speech.data.audio import CODECS
-from jepa_speech.data.checking import check
-from jepa_speech.data.chunks import SHARD_MB
-from jepa_speech.data.inputs.passed_over import sentences
-from jepa_speech.data.inspection import fields_of
-from jepa_speech.data.prepare import prepare
-from jepa_speech.data.store import Store
+from jepa_speech.cli import root_option as root
+from jepa_speech.cli.part_option import part
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import printable
+from jepa_speech.ingest.audio import CODECS
+from jepa_speech.ingest.inputs.passed_over import sentences
+from jepa_speech.store.checking import check
+from jepa_speech.store.chunks import SHARD_MB
+from jepa_speech.store.inspection import fields_of
+from jepa_speech.store.prepare import prepare
+from jepa_speech.store.store import Store
 from jepa_speech.wording import counted, duration
 
 HELP = "turn folders, manifests and archives of recordings into a store"

@@ -11,21 +11,23 @@ import numpy as np
 
 import jepa_speech
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint, language_model, root
-from jepa_speech.cli.steps import add_steps, each
+from jepa_speech.analysis import over_steps, report
+from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli import root_option as root
+from jepa_speech.cli.step_option import add_steps, each
 from jepa_speech.errors import UsageError
-from jepa_speech.export.pretrained import load_pretrained, untrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.ownership import claim, mark, write_results
-from jepa_speech.probe import evaluate, over_steps, report, result_plots
+from jepa_speech.pretrained.load import load_pretrained, untrained
+from jepa_speech.probe import evaluate, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
 from jepa_speech.settings.run_config import RunConfig
+from jepa_speech.train.checkpoint_steps import located, name_of
 from jepa_speech.train.compiled import compiled_once
 from jepa_speech.train.configfile import file_and_variant, load_config, own_config
-from jepa_speech.train.steps import located, name_of
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from jepa_speech.data.inputs.passed_over import PassedOver, sentences
-from jepa_speech.data.manifest import Entry, entries, is_manifest, nothing_there
-from jepa_speech.data.place import stamp_of
 from jepa_speech.errors import UserError
+from jepa_speech.ingest.audio_source import stamp_of
+from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences
+from jepa_speech.ingest.manifest import Entry, entries, is_manifest, nothing_there
 
 
 def named(names: Iterable[str], root: str | None = None) -> list[Entry]:

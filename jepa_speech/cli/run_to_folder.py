@@ -2,7 +2,7 @@
 
 import argparse
 
-from jepa_speech.cli.steps import add_step
+from jepa_speech.cli.step_option import add_step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

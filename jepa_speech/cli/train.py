@@ -11,33 +11,33 @@ import jax
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble, open_anchors
+from jepa_speech.batches.batch_plan import DataConfig, Plan, bucket_lengths
+from jepa_speech.batches.buckets import better_buckets
+from jepa_speech.batches.joined_labels import stored_labels
+from jepa_speech.batches.pipeline import Batches, batches
+from jepa_speech.batches.transcripts import Transcribed, characters
+from jepa_speech.batches.weighted_stores import Stores, open_stores, shares, stored_means
 from jepa_speech.cli.used_lengths import heldout_lengths, training_lengths
 from jepa_speech.config import present
-from jepa_speech.data.buckets import better_buckets
-from jepa_speech.data.joined_labels import stored_labels
-from jepa_speech.data.lengths import in_words
-from jepa_speech.data.pipeline import Batches, batches
-from jepa_speech.data.plan import DataConfig, Plan, bucket_lengths
-from jepa_speech.data.store import Store
-from jepa_speech.data.stores import Stores, open_stores, shares, stored_means
-from jepa_speech.data.transcripts import Transcribed, characters
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.export.imported import read_imported
-from jepa_speech.export.their_weights import has_weights
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.huggingface.imported import read_imported
+from jepa_speech.huggingface.weights import has_weights
+from jepa_speech.ingest.lengths import in_words
 from jepa_speech.objectives import build, parsed
 from jepa_speech.objectives.contract import HasTexts, Objective
 from jepa_speech.objectives.ctc import vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.settings.run_config import AnchorConfig, Inputs, RunConfig
+from jepa_speech.store.store import Store
 from jepa_speech.text.tokens import Tokens
 from jepa_speech.train.checkpoint import by_path, read_weights
+from jepa_speech.train.checkpoint_steps import located
 from jepa_speech.train.configfile import load_config
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import train
 from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.state import count_params
-from jepa_speech.train.steps import located
 from jepa_speech.wording import counted, duration
 
 HELP = "train an encoder, or go on with a run"

@@ -11,15 +11,16 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint, language_model, root
+from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli import root_option as root
 from jepa_speech.cli.recordings import named
-from jepa_speech.cli.steps import add_step
-from jepa_speech.data.manifest import Entry
-from jepa_speech.data.place import stamp_of
+from jepa_speech.cli.step_option import add_step
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.export.pretrained import Pretrained, load_pretrained
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, read_jsonl, write_jsonl
+from jepa_speech.ingest.audio_source import stamp_of
+from jepa_speech.ingest.manifest import Entry
+from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.asr import text_if_any
 from jepa_speech.probe.dataset import check_files, read_manifest, wave_of

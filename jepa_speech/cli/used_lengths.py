@@ -3,9 +3,9 @@
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from jepa_speech.data.lengths import Lengths
-from jepa_speech.data.plan import DataConfig, bucket_lengths
+from jepa_speech.batches.batch_plan import DataConfig, bucket_lengths
 from jepa_speech.errors import UsageError
+from jepa_speech.ingest.lengths import Lengths
 
 if TYPE_CHECKING:
     from jepa_speech.objectives.contract import Objective

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.nn import flash_attention
-from jepa_speech.nn.rows import table_dropout
+from jepa_speech.nn.row_random import table_dropout
 
 
 def attend(

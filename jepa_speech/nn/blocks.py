@@ -10,7 +10,7 @@ from flax import nnx
 from jepa_speech.nn.attention import attend
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.rows import dropout, fold
+from jepa_speech.nn.row_random import dropout, fold
 
 Activation = Callable[[jax.Array], jax.Array]
 

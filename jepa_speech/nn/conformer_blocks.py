@@ -14,7 +14,7 @@ from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear, joined
-from jepa_speech.nn.rows import dropout, fold
+from jepa_speech.nn.row_random import dropout, fold
 from jepa_speech.nn.wav2vec2_blocks import linear
 
 ACTIVATIONS = {"gelu": gelu, "silu": jax.nn.silu}

@@ -24,7 +24,7 @@ from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
-from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
 from jepa_speech.nn.wav2vec2 import skipped
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jepa_speech.nn.rows import valid
+from jepa_speech.nn.row_random import valid
 from jepa_speech.text.vocabulary import BLANK
 
 

@@ -1,6 +1,6 @@
 """Attention that never holds its (B, H, T, T) weights, on a GPU: FlashAttention-2 (arXiv 2307.08691, algorithms 1, 2).
 
-Beyond the paper: dropout of weights by the draws of nn/rows.py, computed where they are needed, forward and backward,
+Beyond the paper: dropout of weights by the draws of nn/row_random.py, computed where needed, forward and backward,
 so that they are those of plain attention, bit for bit; and a bias that rows share (WavLM's), with a gate a query, whose
 product (B, H, T, T) is never held: only the gradient of the bias is written out by rows, as precise as the queries are,
 and summed. A kernel instance sees one block of queries or of keys. Devices share out rows, and send nothing.
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from jepa_speech.nn.by_rows import by_rows
+from jepa_speech.nn.batch_sharding import by_rows
 from jepa_speech.nn.gpu import kernels_wanted
-from jepa_speech.nn.rows import draw, table_draws, threshold
+from jepa_speech.nn.row_random import draw, table_draws, threshold
 
 NEVER = -1e30  # a logit that gets no weight
 LOG2_E = 1.4426950408889634

@@ -13,7 +13,7 @@ from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn.conv_stack import EPSILON, convolutions, convolve
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.rows import valid
+from jepa_speech.nn.row_random import valid
 
 # Frame t of the subsampled front-end sees the samples [640t, 640t + 1360): seven log-mel frames at 100 Hz.
 SUBSAMPLED_WINDOW, SUBSAMPLED_HOP = 1360, 640

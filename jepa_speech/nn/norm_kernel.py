@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton  # 2026-11: to be removed; see nn/flash_attention.py
 from jax.typing import DTypeLike
 
-from jepa_speech.nn.by_rows import by_rows
+from jepa_speech.nn.batch_sharding import by_rows
 from jepa_speech.nn.gelu import normal
 from jepa_speech.nn.gpu import kernels_wanted
 

@@ -23,7 +23,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.nn.batch_norm import BatchNorm, Running, Sums
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.qrnn import QRNN
-from jepa_speech.nn.rows import valid
+from jepa_speech.nn.row_random import valid
 from jepa_speech.nn.sinc import SincFilters
 
 KERNELS, STRIDES = (251, 20, 11, 11, 11, 11, 11, 11), (1, 10, 2, 1, 2, 1, 2, 2)

@@ -11,7 +11,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.encoder import EncoderConfig, block
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.row_random import dropout, fold, valid
 
 
 class Predictor(nnx.Module):

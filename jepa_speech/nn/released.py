@@ -20,7 +20,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.released_conv import Stage, conv, kernel_init, linear
-from jepa_speech.nn.rows import dropout, fold
+from jepa_speech.nn.row_random import dropout, fold
 
 KERNEL = 31  # frames of a block's depthwise convolution
 BUCKETS, MAX_DISTANCE = 320, 800  # of the relative positions; distance in frames

@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.rows import dropout, fold
+from jepa_speech.nn.row_random import dropout, fold
 
 
 def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

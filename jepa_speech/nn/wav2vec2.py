@@ -22,7 +22,7 @@ from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import fill_hidden, hide_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.relative_bias import RelativeBias
-from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
 from jepa_speech.nn.wav2vec2_blocks import Block, BlockSizes
 

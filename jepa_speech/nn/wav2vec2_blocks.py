@@ -12,7 +12,7 @@ from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear, joined
 from jepa_speech.nn.relative_bias import BiasGate
-from jepa_speech.nn.rows import dropout, fold
+from jepa_speech.nn.row_random import dropout, fold
 
 
 @dataclass(frozen=True)

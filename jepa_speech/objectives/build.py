@@ -11,7 +11,7 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.config import convert, from_section, missing_section, unknown_key
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.system import encoder_kind
+from jepa_speech.nn.build_encoder import encoder_kind
 from jepa_speech.objectives.contract import Objective
 from jepa_speech.settings.run_config import KINDS, RunConfig
 

@@ -40,8 +40,8 @@ class Objective(Protocol):
 
     @property
     def spec(self) -> frozenset[str]:
-        """What a batch must hold beside the audio: `mix`, `context`, `anchor`, `anchor_mean`, `text`
-        (data/pipeline.py).
+        """What a batch holds beside the audio: `mix`, `context`, `anchor`, `anchor_mean`, `text`
+        (batches/pipeline.py).
         """
 
     @property

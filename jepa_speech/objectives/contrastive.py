@@ -18,7 +18,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
-from jepa_speech.nn.rows import fold
+from jepa_speech.nn.row_random import fold
 from jepa_speech.nn.similarity import cosine
 from jepa_speech.objectives.contract import Term, Tree
 from jepa_speech.objectives.masked import OWN, MaskedObjective, View, masked_parts

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 
 from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.build_encoder import heard
 from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import fold, valid
-from jepa_speech.nn.system import heard
+from jepa_speech.nn.row_random import fold, valid
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
 from jepa_speech.settings.run_config import RunConfig

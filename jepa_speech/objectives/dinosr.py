@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.config import of_kind
+from jepa_speech.nn.build_encoder import heard
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import fold
-from jepa_speech.nn.system import heard
+from jepa_speech.nn.row_random import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.contrastive import code_perplexity

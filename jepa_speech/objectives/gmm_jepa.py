@@ -25,9 +25,9 @@ from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.config import DEEPEST, of_kind
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.build_encoder import heard, predictor_and_head
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import fold
-from jepa_speech.nn.system import heard, predictor_and_head
+from jepa_speech.nn.row_random import fold
 from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy, variance
 from jepa_speech.objectives.contract import Batch, Term, Tree

@@ -19,11 +19,11 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.build_encoder import heard
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import fold
+from jepa_speech.nn.row_random import fold
 from jepa_speech.nn.similarity import cosine
-from jepa_speech.nn.system import heard
 from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
 from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy
 from jepa_speech.objectives.contract import Batch, Term, Tree

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.data.mixing import MixingConfig, student_view
+from jepa_speech.augment.mixing import MixingConfig, student_view
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.build_encoder import heard, system
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, System
-from jepa_speech.nn.rows import fold, row_keys, valid
-from jepa_speech.nn.system import heard, system
+from jepa_speech.nn.row_random import fold, row_keys, valid
 from jepa_speech.objectives.contract import Batch, Objective, Term, Tree
 from jepa_speech.settings.run_config import RunConfig
 

@@ -20,17 +20,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jepa_speech.augment.distortions import DistortionConfig, distort
 from jepa_speech.config import of_kind
-from jepa_speech.data.distortions import DistortionConfig, distort
 from jepa_speech.errors import UsageError
 from jepa_speech.features.centred import HOP
 from jepa_speech.features.targets import TARGETS, target, width
 from jepa_speech.nn.batch_norm import Sums, fresh_pool, fresh_running, moments, pool, update_running
+from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.pase import PaseEncoder, PaseEncoderConfig
-from jepa_speech.nn.rows import fold, row_keys, valid
-from jepa_speech.nn.system import standardise
-from jepa_speech.nn.workers import NEARBY, SPC_FRAMES, STRIDES, Mlp, WaveDecoder, neighbours, spc_pairs
+from jepa_speech.nn.pase_heads import NEARBY, SPC_FRAMES, STRIDES, Mlp, WaveDecoder, neighbours, spc_pairs
+from jepa_speech.nn.row_random import fold, row_keys, valid
 from jepa_speech.objectives import collapse
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.settings.run_config import RunConfig

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.rows import valid
+from jepa_speech.nn.row_random import valid
 from jepa_speech.objectives.contract import Tree
 from jepa_speech.objectives.masked import MaskedObjective, View, linear_schedule
 

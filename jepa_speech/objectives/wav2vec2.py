@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax
 
-from jepa_speech.nn.rows import fold
+from jepa_speech.nn.row_random import fold
 from jepa_speech.objectives.collapse import effective_rank, moments
 from jepa_speech.objectives.contract import Batch, Term, Tree
 from jepa_speech.objectives.contrastive import (

@@ -13,9 +13,9 @@ import numpy as np
 
 from jepa_speech import checked
 from jepa_speech.array_files import read_npy, write_npy
-from jepa_speech.data.decoder import VERSION, changed_contents
-from jepa_speech.data.place import Place, Rejected, opened
 from jepa_speech.errors import UserError
+from jepa_speech.ingest.audio_source import Place, Rejected, opened
+from jepa_speech.ingest.decoder import VERSION, changed_contents
 
 LIMIT = 32 * 2**30  # bytes of a folder; what does not fit is computed whenever it is needed
 

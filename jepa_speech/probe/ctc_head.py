@@ -19,7 +19,7 @@ from jepa_speech.nn.ctc import ctc_loss
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.lstm import Lstm
 from jepa_speech.nn.module import Params, Pure
-from jepa_speech.nn.rows import dropout, fold, valid
+from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.probe.spec_augment import SpecAugment
 from jepa_speech.text.beam import Beam
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from jepa_speech import checked
-from jepa_speech.data import recording
-from jepa_speech.data.decoding import probe, slack
-from jepa_speech.data.inputs.entry import Entry
-from jepa_speech.data.inputs.lines import lines
-from jepa_speech.data.inputs.passed_over import PassedOver, sentences
-from jepa_speech.data.manifest import entries
-from jepa_speech.data.place import Rejected, system_errors_as_verdicts
 from jepa_speech.errors import UserError
+from jepa_speech.ingest import recording
+from jepa_speech.ingest.audio_source import Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.decoding import probe, slack
+from jepa_speech.ingest.inputs.entry import Entry
+from jepa_speech.ingest.inputs.lines import lines
+from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences
+from jepa_speech.ingest.manifest import entries
 from jepa_speech.probe.splits import manifests_of
 
 OF_THE_FILE = ("missing", "unreadable")  # reasons of a row that is well-formed

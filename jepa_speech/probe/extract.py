@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jepa_speech.data.inputs.entry import Entry
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE, HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.ingest.inputs.entry import Entry
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.dataset import Utterance, check_files, wave_of, where_of
 from jepa_speech.probe.inputs import OnDemand, Rows, Sequences

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech import checked
-from jepa_speech.data.manifest import Entry, entries
 from jepa_speech.errors import UserError
+from jepa_speech.ingest.manifest import Entry, entries
 from jepa_speech.probe.dataset import OF_THE_FILE, Utterance, check_end, where_of
 from jepa_speech.probe.progress import along
 from jepa_speech.wording import counted

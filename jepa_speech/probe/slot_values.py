@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from jepa_speech import checked
-from jepa_speech.data.manifest import entries
 from jepa_speech.errors import UserError
+from jepa_speech.ingest.manifest import entries
 from jepa_speech.probe import attention as KIND
 from jepa_speech.probe.attention import RECIPE
 from jepa_speech.probe.dataset import Utterance, check_seen, read_split

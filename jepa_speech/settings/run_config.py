@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, Literal, Protocol, get_args, get_type_hints
 
-from jepa_speech.data.distortions import DistortionConfig
-from jepa_speech.data.mixing import MixingConfig
-from jepa_speech.data.plan import DataConfig
+from jepa_speech.augment.distortions import DistortionConfig
+from jepa_speech.augment.mixing import MixingConfig
+from jepa_speech.batches.batch_plan import DataConfig
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.predictor import HeadConfig
 from jepa_speech.nn.quantizer import QuantizerConfig
@@ -68,7 +68,7 @@ class RunConfig:
     init_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     anchor: AnchorConfig = field(default_factory=AnchorConfig)
-    encoder: Any  # a dataclass of nn/system.py, or the objective's own
+    encoder: Any  # a dataclass of nn/build_encoder.py, or the objective's own
     head: HeadConfig | None = None
     mask: MaskConfig = field(default_factory=MaskConfig)
     mixing: MixingConfig | DistortionConfig = field(default_factory=MixingConfig)

@@ -14,11 +14,11 @@ from orbax.checkpoint import v1 as ocp
 
 from jepa_speech import checked
 from jepa_speech.errors import UserError
+from jepa_speech.train.checkpoint_steps import check_figures, check_there, known_steps, located, steps_of
 from jepa_speech.train.checksums import MARK, complete_checksums, damage, has_checksums, write_checksums
 from jepa_speech.train.quiet import quiet_orbax
 from jepa_speech.train.run_folder import check_name
 from jepa_speech.train.state import TrainState, Tree, path_name
-from jepa_speech.train.steps import check_figures, check_there, known_steps, located, steps_of
 
 # Copies of an array on several devices are written a piece each, and each piece is a program of its own that is
 # compiled at the first save: worth it for large ones alone.

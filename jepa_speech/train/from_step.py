@@ -10,8 +10,8 @@ from jax.experimental import multihost_utils  # 2026-11: experimental, no remova
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
 from jepa_speech.train.checkpoint import check_undamaged
+from jepa_speech.train.checkpoint_steps import steps_of
 from jepa_speech.train.checksums import damage
-from jepa_speech.train.steps import steps_of
 
 
 def go_back(run: Path, step: int) -> None:

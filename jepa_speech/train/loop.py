@@ -41,7 +41,7 @@ from jepa_speech.train.stop import Stop
 from jepa_speech.train.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from jepa_speech.data.pipeline import Batches  # which loads grain
+    from jepa_speech.batches.pipeline import Batches  # which loads grain
 
 Batch = dict[str, np.ndarray]
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jepa_speech.data.checksums import compare_seal, sealed
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_object, write_json
 from jepa_speech.settings.run_config import RunConfig, flat, plain
+from jepa_speech.store.checksums import compare_seal, sealed
 
 # What may change when a run goes on: no batch and no update depends on it, but for rounding, where a block is compiled
 # otherwise or sums are taken in another order. Stores and anchors may move: their fingerprints stand in `inputs`.

@@ -1,9 +1,9 @@
 import jax
 import numpy as np
 import pytest
-from made_anchors import make_gmm
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
+from support.random_anchors import make_gmm
 
 from jepa_speech.anchors import gmm
 from jepa_speech.anchors.load import load_anchor

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.cluster
-from made_anchors import make_kmeans
+from support.random_anchors import make_kmeans
 
 from jepa_speech.anchors import gmm, kmeans, sparse
 

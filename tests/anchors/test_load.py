@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from damages import KINDS, damage
-from made_anchors import make_gmm, make_kmeans
+from support.damage import KINDS, damage
+from support.random_anchors import make_gmm, make_kmeans
 
 from jepa_speech.anchors.gmm import DiagonalGMM
 from jepa_speech.anchors.kmeans import KMeans

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 import pytest
-from damages import KINDS, damage
-from folders import contents
+from support.damage import KINDS, damage
+from support.folder_contents import contents
 
 
 @pytest.mark.parametrize("kind", KINDS)

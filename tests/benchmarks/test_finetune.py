@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from exported import small_config, small_run
-from melodies import BEAT, melodies
+from support.exported_runs import small_config, small_run
+from support.tone_language import BEAT, melodies
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "finetune.py"
 

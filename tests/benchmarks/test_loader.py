@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from babble import babble_store
+from support.clustered_audio import babble_store
 
-from jepa_speech.data.prepare import prepare
+from jepa_speech.store.prepare import prepare
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loader.py"
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from babble import babble_store
+from support.clustered_audio import babble_store
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "store.py"
 

@@ -4,8 +4,8 @@ import json
 import re
 import shutil
 
-import pages
-from babble import babble_store
+from support import pages
+from support.clustered_audio import babble_store
 
 import jepa_speech.objectives
 from jepa_speech import cli

@@ -7,23 +7,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pages
 import pytest
-from spoken import knowing, write_spoken
-from toys import toy_anchor
+from support import pages
+from support.labelled_corpus import knowing, write_spoken
+from support.toys import toy_anchor
 
+from jepa_speech.analysis import collect as analysis
+from jepa_speech.analysis import report
 from jepa_speech.cli import analyze as verb
 from jepa_speech.cli import main
-from jepa_speech.data.prepare import prepare
 from jepa_speech.errors import UsageError
 from jepa_speech.files import write_json, write_jsonl
 from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
 from jepa_speech.objectives.wav2vec2 import Wav2Vec2Config
 from jepa_speech.ownership import mark
-from jepa_speech.probe import analysis, report
 from jepa_speech.settings.run_config import AnchorConfig, RunConfig
-from jepa_speech.train.steps import located
+from jepa_speech.store.prepare import prepare
+from jepa_speech.train.checkpoint_steps import located
 
 PROBED = {
     "name": "ours",

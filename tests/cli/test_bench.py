@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from babble import babble_store
+from support.clustered_audio import babble_store
 
 from jepa_speech import cli
 

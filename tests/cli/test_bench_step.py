@@ -7,7 +7,7 @@ from train.toy import ToyObjective
 
 from jepa_speech import cli
 from jepa_speech.cli import bench_step
-from jepa_speech.train import fitting, speed
+from jepa_speech.costs import batch_autotune, speed
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "tiny.py")
 STEP = ["bench", "step", "--config", f"{CONFIG}:pure_jepa"]
@@ -68,9 +68,9 @@ def test_autotune_fills_memory_and_no_more(toy, tmp_path, capsys):
     assert long["rows"] % 4 == 0 == short["rows"] % 4 and short["rows"] > long["rows"] > 4
     setting = speed.make_setting(bench_step.load_config(f"{CONFIG}:pure_jepa"))
     for run in found["runs"]:
-        most = fitting.SHARE * found["memory_bytes"]
-        assert fitting.compiled_peak(setting, run["rows"], run["samples"]) <= most
-        assert fitting.compiled_peak(setting, run["rows"] + 4, run["samples"]) > most
+        most = batch_autotune.SHARE * found["memory_bytes"]
+        assert batch_autotune.compiled_peak(setting, run["rows"], run["samples"]) <= most
+        assert batch_autotune.compiled_peak(setting, run["rows"] + 4, run["samples"]) > most
     assert found["batch_seconds"] == min(long["rows"], short["rows"] / 2)
     shown = capsys.readouterr()
     assert f"config.data.batch_seconds = {found['batch_seconds']:g}\n" in shown.out

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from spoken import write_spoken
-from toys import CONFIGS
+from support.labelled_corpus import write_spoken
+from support.toys import CONFIGS
 
 from jepa_speech import cli
-from jepa_speech.cli import compare, road
+from jepa_speech.cli import compare, workflow
 from jepa_speech.errors import UsageError
 from jepa_speech.files import read_json
 from jepa_speech.probe import phones
@@ -41,7 +41,7 @@ def verbs(monkeypatch):
         assert cli.main([*command, "--json", str(results)]) == 0
         return {"seconds": 0.0, "results": read_json(results)}
 
-    monkeypatch.setattr(road, "execute", here)
+    monkeypatch.setattr(workflow, "execute", here)
     monkeypatch.setattr(phones, "RECIPE", Recipe(steps=20))
     return ran
 
@@ -92,7 +92,7 @@ def test_two_objectives_then_the_other_one_first(config, verbs, tmp_path, capsys
     ],
 )
 def test_wrong_input_is_one_line(config, monkeypatch, tmp_path, capsys, change, message):
-    monkeypatch.setattr(road, "execute", lambda command, results: pytest.fail(f"{command} was run"))
+    monkeypatch.setattr(workflow, "execute", lambda command, results: pytest.fail(f"{command} was run"))
     data = tmp_path / "spoken"
     data.mkdir()
     options = {"objectives": "gmm_jepa", "budget": "3", "data": ["DATA"]} | change

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from spoken import write_spoken
+from support.labelled_corpus import write_spoken
 
 from jepa_speech import cli
-from jepa_speech.cli import demo, road
+from jepa_speech.cli import demo, workflow
 from jepa_speech.files import read_json
 from jepa_speech.probe import phones
 from jepa_speech.probe.linear import Recipe
@@ -43,7 +43,7 @@ def commands(monkeypatch, tmp_path):
     config = tmp_path / "tiny.py"
     config.write_text(TINY.format(smoke=demo.CONFIG))
     monkeypatch.setattr(demo, "CONFIG", str(config))
-    monkeypatch.setattr(road, "execute", here)
+    monkeypatch.setattr(workflow, "execute", here)
     monkeypatch.setattr(phones, "RECIPE", Recipe(steps=20))
     return ran
 
@@ -76,7 +76,7 @@ def test_a_bare_folder_is_trained_on_and_said_to_be_unprobed(monkeypatch, tmp_pa
         ran.append(command[0])
         return {"seconds": 0.0, "results": {}}
 
-    monkeypatch.setattr(road, "execute", noted)
+    monkeypatch.setattr(workflow, "execute", noted)
     assert cli.main(arguments(tmp_path, tmp_path / "out")) == 0
     assert ran == ["prepare", "fit", "label", "train", "analyze"]
     assert "No probes: they need labels" in capsys.readouterr().out
@@ -107,4 +107,4 @@ def test_a_verb_that_saves_is_waited_for(stop, seconds, code):
     with subprocess.Popen([sys.executable, "-c", SAVES.format(seconds=seconds)], stdout=subprocess.PIPE) as verb:
         verb.stdout.readline()
         threading.Timer(0.2, os.kill, (os.getpid(), stop)).start()
-        assert road.outlast(verb) == code
+        assert workflow.outlast(verb) == code

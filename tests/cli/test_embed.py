@@ -5,14 +5,14 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
-from exported import small_config, small_run
-from tones import tone, write_tones
+from support.audio_files import tone, write_tones
+from support.exported_runs import small_config, small_run
 
 import jepa_speech
 from jepa_speech.cli import embed as verb
 from jepa_speech.cli import main
-from jepa_speech.data.audio import FULL_SCALE, load
 from jepa_speech.features.grid import frames
+from jepa_speech.ingest.audio import FULL_SCALE, load
 
 
 @pytest.fixture(scope="module")

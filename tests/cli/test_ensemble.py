@@ -7,17 +7,17 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toys
-from babble import babble_store
-from toys import toy_anchor
+from support import toys
+from support.clustered_audio import babble_store
+from support.toys import toy_anchor
 
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.anchors.sparse import kl_to_sparse
+from jepa_speech.batches.joined_labels import stored_labels
 from jepa_speech.cli import main
 from jepa_speech.cli.analyze_subject import open_anchor
-from jepa_speech.data.joined_labels import stored_labels
-from jepa_speech.data.labels import Labels
 from jepa_speech.settings.run_config import RunConfig
+from jepa_speech.store.labels import Labels
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
 KINDS = {"logmel": 8, "mfcc": 6}  # components

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from babble import babble_store
-from toys import CONFIGS, toy_anchor
+from support.clustered_audio import babble_store
+from support.toys import CONFIGS, toy_anchor
 
 from jepa_speech import cli
 

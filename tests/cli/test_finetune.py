@@ -8,17 +8,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from arpa import uniform
-from exported import small_config, small_run
-from melodies import melodies
-from toys import CONFIGS, build
+from support.exported_runs import small_config, small_run
+from support.language_models import uniform
+from support.tone_language import melodies
+from support.toys import CONFIGS, build
 
 from jepa_speech.cli import main
 from jepa_speech.cli.train import weights_of
-from jepa_speech.data.prepare import prepare
-from jepa_speech.export.pretrained import Pretrained
 from jepa_speech.files import write_jsonl
+from jepa_speech.pretrained.load import Pretrained
 from jepa_speech.settings.run_config import plain
+from jepa_speech.store.prepare import prepare
 from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
 from jepa_speech.train.configfile import config_dict
 from jepa_speech.train.run_json import config_of_a_run

@@ -3,16 +3,16 @@ import json
 import numpy as np
 import pytest
 import sklearn.cluster
-from babble import babble_store
+from support.clustered_audio import babble_store
 
 from jepa_speech.anchors import gmm, unfinished
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
-from jepa_speech.data import fitting
-from jepa_speech.data.extractors import Spectral
-from jepa_speech.data.feature_means import load_means
-from jepa_speech.data.labels import Labels
 from jepa_speech.features import spectral
+from jepa_speech.labelling import fit_frames
+from jepa_speech.labelling.extractors import Spectral
+from jepa_speech.store.feature_means import load_means
+from jepa_speech.store.labels import Labels
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +59,11 @@ def test_fit_writes_an_anchor_and_says_what_it_is(store, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["gmm", "kmeans"])
 def test_an_interrupted_fit_goes_on_to_the_same_anchor(store, tmp_path, capsys, monkeypatch, kind):
-    monkeypatch.setattr(fitting, "CHUNK_BYTES", 50 * 39 * 4)
+    monkeypatch.setattr(fit_frames, "CHUNK_BYTES", 50 * 39 * 4)
     monkeypatch.setattr(unfinished, "SECONDS", 0.0)
     options = ["fit", kind, "--store", str(store.path), "--components", "8", "--features", "mfcc", "--iterations", "3"]
     assert main([*options, "--out", str(tmp_path / "whole.npz")]) == 0
-    out, chunk, left = tmp_path / "cut" / "anchor.npz", fitting._Chunks.__getitem__, [4]
+    out, chunk, left = tmp_path / "cut" / "anchor.npz", fit_frames._Chunks.__getitem__, [4]
 
     def interrupted(self, number):
         left[0] -= 1
@@ -72,7 +72,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_anchor(store, tmp_path, capsys, 
         return chunk(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting._Chunks, "__getitem__", interrupted)
+        patch.setattr(fit_frames._Chunks, "__getitem__", interrupted)
         assert main([*options, "--out", str(out)]) == 130
     assert not out.exists()
     capsys.readouterr()
@@ -171,7 +171,7 @@ def test_fit_kmeans_writes_centroids_and_says_what_they_are(store, tmp_path, cap
 
     assert fit_kmeans(store, tmp_path / "again.npz", "--algorithm", algorithm) == 0
     assert load_anchor(tmp_path / "again.npz").fingerprint == anchor.fingerprint
-    monkeypatch.setattr(fitting, "HELD_BYTES", 0)  # nothing is held, all is computed anew in each pass
+    monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)  # nothing is held, all is computed anew in each pass
     assert fit_kmeans(store, tmp_path / "streamed.npz", "--algorithm", algorithm) == 0
     assert inertia(store, load_anchor(tmp_path / "streamed.npz")) == pytest.approx(inertia(store, anchor), rel=1e-3)
 

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from babble import babble_store
-from made_anchors import make_gmm
+from support.clustered_audio import babble_store
+from support.random_anchors import make_gmm
 
 from jepa_speech.anchors.kmeans import KMeans
 from jepa_speech.anchors.load import load_anchor

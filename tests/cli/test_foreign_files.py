@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from babble import babble, babble_store
-from checkpoints import TINY, toy_arrays, write_folder
 from matplotlib.figure import Figure
-from toys import CONFIGS, toy_anchor
+from support.clustered_audio import babble, babble_store
+from support.public_checkpoints import TINY, toy_arrays, write_folder
+from support.toys import CONFIGS, toy_anchor
 
 from jepa_speech import ownership
+from jepa_speech.analysis import report
 from jepa_speech.cli import main
-from jepa_speech.data.label_parts import LabelParts
-from jepa_speech.data.store import Store
 from jepa_speech.errors import UserError
-from jepa_speech.probe import report
+from jepa_speech.labelling.parts import LabelParts
+from jepa_speech.store.store import Store
 
 THEIRS = "by another program: jepa-speech did not write this\n"
 LEFT = (".x.tmp", ".records.jsonl.0123456789ab.tmp", "x.partial", "README.md")

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from babble import babble_store
-from toys import toy_anchor
+from support.clustered_audio import babble_store
+from support.toys import toy_anchor
 
 from jepa_speech.cli import main
 

@@ -4,15 +4,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import toys
-from babble import babble_store
-from checkpoints import TINY, toy_arrays, write_folder
-from exported import own_config, small_run
+from support import toys
+from support.clustered_audio import babble_store
+from support.exported_runs import own_config, small_run
+from support.public_checkpoints import TINY, toy_arrays, write_folder
 
 import jepa_speech
 from jepa_speech.cli import main
-from jepa_speech.export.imported import read_imported
 from jepa_speech.features.grid import frames
+from jepa_speech.huggingface.imported import read_imported
 from jepa_speech.train.checkpoint import read_weights
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import TINY, write_folder
-from exported import own_config, small_run
-from made_anchors import make_gmm
-from tones import write_tones
+from support.audio_files import write_tones
+from support.exported_runs import own_config, small_run
+from support.public_checkpoints import TINY, write_folder
+from support.random_anchors import make_gmm
 
 from jepa_speech.cli import main
 
@@ -17,7 +17,7 @@ from jepa_speech.cli import main
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jepa_speech.data.chunks.CHUNK_RECORDS", 2)
+    monkeypatch.setattr("jepa_speech.store.chunks.CHUNK_RECORDS", 2)
     write_tones(tmp_path / "audio", 5)
     (tmp_path / "audio" / "tone000.wav").rename(tmp_path / "audio" / "x.wav")
     (tmp_path / "audio" / "y.wav").write_bytes((tmp_path / "audio" / "x.wav").read_bytes())

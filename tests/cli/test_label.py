@@ -1,13 +1,13 @@
 import json
 
 import pytest
-from babble import babble_store
+from support.clustered_audio import babble_store
 
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli import main
-from jepa_speech.data import label_parts
-from jepa_speech.data.labels import Labels
 from jepa_speech.errors import UserError
+from jepa_speech.labelling import parts as label_parts
+from jepa_speech.store.labels import Labels
 
 
 @pytest.fixture(scope="module")

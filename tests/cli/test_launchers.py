@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import pytest
-from babble import babble_store
+from support.clustered_audio import babble_store
 
 from jepa_speech.cli import main
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from babble import babble_store
-from made_anchors import make_gmm
+from support.clustered_audio import babble_store
+from support.random_anchors import make_gmm
 
 from jepa_speech import cli
 

@@ -2,7 +2,7 @@
 
 import json
 
-from tones import write_tones
+from support.audio_files import write_tones
 
 from jepa_speech.cli import main
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pages
 import pytest
-from arpa import uniform
-from spoken import knowing, write_spoken
+from support import pages
+from support.labelled_corpus import knowing, write_spoken
+from support.language_models import uniform
 
 from jepa_speech.cli import main
 from jepa_speech.cli import probe as verb
 from jepa_speech.probe import classification, evaluate, phones, pooled
 from jepa_speech.probe.linear import Recipe
-from jepa_speech.train.steps import located
+from jepa_speech.train.checkpoint_steps import located
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

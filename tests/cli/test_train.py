@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from babble import babble_store
-from toys import toy_anchor
+from support.clustered_audio import babble_store
+from support.toys import toy_anchor
 
 from jepa_speech.cli import main
-from jepa_speech.data.checksums import sealed
+from jepa_speech.store.checksums import sealed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {"train.steps": "4", "train.checkpoint_every": "2"}

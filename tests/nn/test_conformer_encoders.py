@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
+from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.conformer_blocks import FrozenBatchNorm
 from jepa_speech.nn.conformer_encoders import ConformerEncoder, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.system import standardise
 
 SIZES = {"width": 12, "blocks": 2, "heads": 2, "hidden": 16, "kernel": 5}
 CONFORMER = Wav2Vec2ConformerConfig(channels=8, **SIZES)

@@ -6,10 +6,10 @@ import pytest
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
 from jepa_speech.nn.blocks import rotate
+from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import dropout
-from jepa_speech.nn.system import standardise
+from jepa_speech.nn.row_random import dropout
 
 TINY = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "kernel": 5}
 

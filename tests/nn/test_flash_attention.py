@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretended import pretended_gpu
+from support.fake_devices import pretended_gpu
 
 from jepa_speech.nn import flash_attention
-from jepa_speech.nn.rows import table_dropout, valid
+from jepa_speech.nn.row_random import table_dropout, valid
 
 ROWS, FRAMES, HEADS, CHANNELS = 2, 140, 2, 16
 LENGTHS = jnp.array([FRAMES, 61])

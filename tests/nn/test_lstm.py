@@ -6,7 +6,7 @@ import pytest
 
 from jepa_speech.nn.lstm import Lstm
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import valid
+from jepa_speech.nn.row_random import valid
 
 
 def by_loop(params: dict, x: np.ndarray) -> np.ndarray:

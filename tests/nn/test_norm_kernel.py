@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from pretended import pretended_gpu
+from support.fake_devices import pretended_gpu
 
 from jepa_speech.nn import conv_stack, layer_norm, norm_kernel
 from jepa_speech.nn.conv_stack import CONVOLUTIONS, TimeNorm, convolutions, convolve

@@ -6,22 +6,21 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
-import properties
 import pytest
-import toys
 from flax import nnx
 from golden import layers
 from ml_collections import ConfigDict
-from toys import build
+from support import properties, toys
+from support.toys import build
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
+from jepa_speech.nn.build_encoder import predictor_and_head, system
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import System
 from jepa_speech.nn.released import ReleasedConfig, bucket
 from jepa_speech.nn.released_conv import AdaptiveAttention
 from jepa_speech.nn.released_head import HeadBlock
-from jepa_speech.nn.system import predictor_and_head, system
 from jepa_speech.train.configfile import load_config
 
 AFTER = MaskConfig(site="pre_predictor")

@@ -11,11 +11,11 @@ from flax import nnx
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn import flash_attention
+from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.conv_features import scale_gradient
 from jepa_speech.nn.conv_positions import ConvPositions
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.relative_bias import BiasGate, RelativeBias, buckets
-from jepa_speech.nn.system import standardise
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder, skipped
 
 TINY = Wav2Vec2Config(

@@ -6,15 +6,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import properties
 import pytest
-import toys
-import training
-from toys import build
+from support import properties, toys, training
+from support.toys import build
 
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.rows import row_keys
-from jepa_speech.nn.system import standardise
+from jepa_speech.nn.build_encoder import standardise
+from jepa_speech.nn.row_random import row_keys
 from jepa_speech.objectives.contract import Term
 from jepa_speech.text.errors import character_errors
 from jepa_speech.text.vocabulary import FIRST

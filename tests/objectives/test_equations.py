@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toys
 from scipy.special import log_softmax, logsumexp, softmax
-from toys import build
+from support import toys
+from support.toys import build
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
-from jepa_speech.nn.rows import fold
+from jepa_speech.nn.row_random import fold
 from jepa_speech.objectives.collapse import collapsed
 from jepa_speech.objectives.contrastive import code_perplexity, contrastive_terms, distractors, diversity
 from jepa_speech.objectives.masked import ENCODER

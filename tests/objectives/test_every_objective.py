@@ -10,11 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import properties
 import pytest
-import toys
-import training
-from toys import build
+from support import properties, toys, training
+from support.toys import build
 from train.several import run
 
 from jepa_speech.objectives.build import names

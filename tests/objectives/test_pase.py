@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toys
-from toys import build
+from support import toys
+from support.toys import build
 
 from jepa_speech.errors import UsageError
 from jepa_speech.train.configfile import config_dict

@@ -8,10 +8,10 @@ import numpy as np
 import sklearn.cluster
 from anchors import test_em, test_gmm, test_lloyd
 from features.test_spectral import librosa_log_mel, librosa_mfcc
-from made_anchors import make_gmm
 from parity.oracles import Difference
 from sklearn.exceptions import ConvergenceWarning
-from toys import toy_audio
+from support.random_anchors import make_gmm
+from support.toys import toy_audio
 
 from jepa_speech.anchors import em, gmm, lloyd
 from jepa_speech.features import spectral

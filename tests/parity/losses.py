@@ -16,8 +16,8 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
 )
 
 from jepa_speech.config import from_section
-from jepa_speech.export.huggingface import from_huggingface
 from jepa_speech.features.grid import frames
+from jepa_speech.huggingface.parameters import from_huggingface
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder

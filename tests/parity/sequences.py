@@ -9,7 +9,7 @@ from parity.oracles import Difference
 from jepa_speech.nn.ctc import ctc_loss
 from jepa_speech.nn.lstm import Lstm
 from jepa_speech.nn.module import Pure
-from jepa_speech.nn.rows import valid
+from jepa_speech.nn.row_random import valid
 
 
 def ctc() -> list[Difference]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from published import PUBLISHED, REDUCED
+from support.public_models import PUBLISHED, REDUCED
 
 TINY = {
     "hidden_size": 32,

@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import soundfile  # noqa: E402
-from exported import ctc_config, ctc_run, own_config  # noqa: E402
 from parity.oracles import randomised  # noqa: E402
 from parity.sizes import PRE_NORM, TINY  # noqa: E402
+from support.exported_runs import ctc_config, ctc_run, own_config  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.their_tokenizer import read_tokens, tokenizer_files  # noqa: E402
+from jepa_speech.huggingface.tokenizer import read_tokens, tokenizer_files  # noqa: E402
 
 LETTERS = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "E": 5, "T": 6, "'": 7, "S": 8, ".": 9}
 ENDING = {"a": 0, "b": 1, "|": 2, "[UNK]": 3, "[PAD]": 4, "ch": 5}  # the blank is not the first class

@@ -1,20 +1,20 @@
 """Runs, exported, and loaded by transformers' own classes: the same hidden states as ours."""
 
 import numpy as np
-import pages
 import pytest
+from support import pages
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from exported import ENCODERS, small_config, small_run  # noqa: E402
 from parity.oracles import MODELS, TOLERANCE, their_model  # noqa: E402
 from parity.sizes import PRE_NORM, TINY  # noqa: E402
+from support.exported_runs import ENCODERS, small_config, small_run  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.hf_folder import takes_padding  # noqa: E402
 from jepa_speech.files import read_json  # noqa: E402
+from jepa_speech.huggingface.export_folder import takes_padding  # noqa: E402
 
 CLASSES = dict(zip(ENCODERS, ["wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2"], strict=True))
 SHORT = [400, 719, 5_000, 16_000]  # samples, from the shortest input up

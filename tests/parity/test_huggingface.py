@@ -11,10 +11,10 @@ from parity.sizes import PRE_NORM, TINY, TINY_CODES, TINY_ENCODERS  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.huggingface import from_huggingface  # noqa: E402
-from jepa_speech.export.pretrained import load_pretrained  # noqa: E402
+from jepa_speech.huggingface.parameters import from_huggingface  # noqa: E402
 from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig  # noqa: E402
+from jepa_speech.pretrained.load import load_pretrained  # noqa: E402
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")  # torch's, of WavLM's code

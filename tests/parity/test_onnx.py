@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from exported import ENCODERS, own_config, small_config, small_run  # noqa: E402
+from support.exported_runs import ENCODERS, own_config, small_config, small_run  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.onnx import REGISTRATION, standardised, without_torchvision  # noqa: E402
+from jepa_speech.exporters.onnx import REGISTRATION, standardised, without_torchvision  # noqa: E402
 
 TOLERANCE = 1e-4  # 3e-6 were seen; on log-mel beside near silence 3e-5
 PADDED = ("conv", "logmel", "wav2vec2:large", "wavlm:large", "gmm_jepa")  # of the others, rows must not be padded

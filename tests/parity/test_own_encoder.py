@@ -8,21 +8,21 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import pages
 import pytest
 import soundfile
+from support import pages
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from exported import small_run  # noqa: E402
-from toys import CONFIGS  # noqa: E402
+from support.exported_runs import small_run  # noqa: E402
+from support.toys import CONFIGS  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.export.own_encoder import from_torch  # noqa: E402
-from jepa_speech.export.their_weights import read_folder  # noqa: E402
 from jepa_speech.files import read_json  # noqa: E402
+from jepa_speech.huggingface.own_encoder import from_torch  # noqa: E402
+from jepa_speech.huggingface.weights import read_folder  # noqa: E402
 from jepa_speech.settings.run_config import plain  # noqa: E402
 from jepa_speech.train.configfile import config_dict  # noqa: E402
 

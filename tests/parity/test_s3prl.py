@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from exported import ENCODERS, own_config, small_config, small_run  # noqa: E402
+from support.exported_runs import ENCODERS, own_config, small_config, small_run  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402

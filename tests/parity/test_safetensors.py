@@ -5,7 +5,7 @@ import pytest
 
 numpy = pytest.importorskip("safetensors.numpy")
 
-from jepa_speech.export.safetensors import read_safetensors, write_safetensors  # noqa: E402
+from jepa_speech.huggingface.safetensors import read_safetensors, write_safetensors  # noqa: E402
 
 
 @pytest.fixture

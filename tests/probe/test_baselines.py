@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tones import tone
+from support.audio_files import tone
 
 from jepa_speech.errors import UserError
 from jepa_speech.features import spectral

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from damages import damage
-from spoken import write_spoken
+from support.damage import damage
+from support.labelled_corpus import write_spoken
 
 from jepa_speech.features.grid import frames
 from jepa_speech.probe import extract as room

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
-from tones import tone
-from writers import jsonl, tar_of
+from support.audio_files import tone
+from support.input_writers import jsonl, tar_of
 
+from jepa_speech.batches.transcripts import texts
 from jepa_speech.cli import transcribe
-from jepa_speech.data.audio import FULL_SCALE
-from jepa_speech.data.prepare import prepare
-from jepa_speech.data.store import Store
-from jepa_speech.data.transcripts import texts
+from jepa_speech.ingest.audio import FULL_SCALE
 from jepa_speech.probe import asr
 from jepa_speech.probe.dataset import wave_of
+from jepa_speech.store.prepare import prepare
+from jepa_speech.store.store import Store
 
 CUT = {"id": "c", "type": "MonoCut", "start": 0.5, "duration": 0.75, "channel": 0,
        "supervisions": [{"start": 0.0, "duration": 0.75, "text": "a Cut", "speaker": "s2"}],

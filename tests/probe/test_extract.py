@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from spoken import SIZES, SPEAKERS, knowing, write_spoken
+from support.labelled_corpus import SIZES, SPEAKERS, knowing, write_spoken
 
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid

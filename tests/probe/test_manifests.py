@@ -7,12 +7,10 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
-from tones import tone
-from writers import tar_of
+from support.audio_files import tone
+from support.input_writers import tar_of
 
-from jepa_speech.data.prepare import prepare
-from jepa_speech.data.store import Store
-from jepa_speech.data.transcripts import texts
+from jepa_speech.batches.transcripts import texts
 from jepa_speech.errors import UserError
 from jepa_speech.files import write_jsonl
 from jepa_speech.probe import abx, asr, asv, evaluate
@@ -21,6 +19,8 @@ from jepa_speech.probe.dataset import read_manifest, wave_of
 from jepa_speech.probe.extract import layers_of
 from jepa_speech.probe.phones import frame_phones
 from jepa_speech.probe.segments import Phones, segments, within
+from jepa_speech.store.prepare import prepare
+from jepa_speech.store.store import Store
 
 CUT = {"id": "c", "type": "MonoCut", "start": 0.5, "duration": 0.75, "channel": 0,
        "supervisions": [{"start": 0.0, "duration": 0.75, "text": "a Cut"}],

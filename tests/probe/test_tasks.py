@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from jepa_speech.data import audio
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import frames
 from jepa_speech.files import read_jsonl, write_jsonl
+from jepa_speech.ingest import audio
 from jepa_speech.probe import asv, attention, bootstrap, classification, discrimination, evaluate, folds, linear
 from jepa_speech.probe.extract import gather
 from jepa_speech.probe.phones import frame_phones

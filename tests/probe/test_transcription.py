@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arpa import uniform
+from support.language_models import uniform
 
 from jepa_speech.errors import UserError
 from jepa_speech.probe import asr, pr, slots, transcription

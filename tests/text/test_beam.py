@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arpa import arpa
+from support.language_models import arpa
 
 from jepa_speech.errors import UserError
 from jepa_speech.text.beam import Beam, WordBeam, words

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import jax
-import toys
-from toys import build
+from support import toys
+from support.toys import build
 
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.loop import train

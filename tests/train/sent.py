@@ -10,14 +10,14 @@ from pathlib import Path
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from compile_fast import COMPILE_FAST
+from support.compile_fast import COMPILE_FAST
 
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {COMPILE_FAST}"
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from toys import TOP, build, toy_config
+from support.toys import TOP, build, toy_config
 
 from jepa_speech.cli.plan_model import kept_bytes
 from jepa_speech.features.grid import frames

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from compile_fast import COMPILE_FAST
+from support.compile_fast import COMPILE_FAST
 
 from jepa_speech.train.distributed import COORDINATOR, PROCESS, PROCESSES
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damages import KINDS, damage
+from support.damage import KINDS, damage
 from train.test_checkpoint import small_state, there
 from train.test_resume import assert_same_run
 from train.toy import ToyObjective, main, toy_batches, toy_config, train
@@ -14,8 +14,8 @@ from train.toy import ToyObjective, main, toy_batches, toy_config, train
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.train import checkpoint, checksums
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
+from jepa_speech.train.checkpoint_steps import best_step
 from jepa_speech.train.from_step import go_back
-from jepa_speech.train.steps import best_step
 
 METADATA = "_CHECKPOINT_METADATA"
 

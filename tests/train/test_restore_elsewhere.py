@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from babble import babble_store
-from toys import CONFIGS, toy_anchor
+from support.clustered_audio import babble_store
+from support.toys import CONFIGS, toy_anchor
 from train.several import run
 
+from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.cli import main
-from jepa_speech.data.plan import Plan
-from jepa_speech.data.store import Store
+from jepa_speech.store.store import Store
 
 STEPS, EVERY = 12, 3
 SECONDS = np.linspace(0.3, 1.4, 11)

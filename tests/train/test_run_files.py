@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from folders import contents
+from support.folder_contents import contents
 from train.test_resume import assert_same_run
 from train.toy import ToyObjective, main, toy_batches, toy_config, train
 

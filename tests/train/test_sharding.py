@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from toys import CONFIGS
+from support.toys import CONFIGS
 from train.test_step import rows
 from train.toy import ToyObjective, toy_batches, toy_config, train
 

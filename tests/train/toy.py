@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.data.pipeline import batches
-from jepa_speech.data.plan import Plan
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.batches.pipeline import batches
 from jepa_speech.errors import UserError
 from jepa_speech.objectives import parsed
 from jepa_speech.objectives.contract import Term

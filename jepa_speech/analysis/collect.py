@@ -1,0 +1,255 @@
+"""A look inside checkpoints over one fixed list of recordings: their clusters beside targets and random labels, their
+layers' ranks, and how alike their layers are."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jepa_speech.analysis import clusters
+from jepa_speech.analysis.cka import LinearCka, Pair
+from jepa_speech.analysis.hesitation import Hesitation, entropy
+from jepa_speech.analysis.recordings import Recording
+from jepa_speech.anchors.anchor import Anchor, Arrays
+from jepa_speech.anchors.gmm import frame_posteriors
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.features import spectral
+from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames
+from jepa_speech.probe.baselines import baseline, pad, standardise
+from jepa_speech.probe.phones import frame_phones
+
+KEPT_FRAMES = 4000  # for the 2-d picture
+FRAMES_EACH = 200  # of a recording, evenly spaced: neighbours say much the same, and the products cost the most here
+
+Posteriors = Callable[[np.ndarray], np.ndarray]  # wave (S,) at 16 kHz -> (T, K)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint as functions of a wave (S,) at 16 kHz; None where it has no such thing.
+
+    represent: the layers [(T, D), ...], at `frame_rate`. model: its cluster head; masked: (wave, number of the
+    recording) -> the head's answers (T, K) with frames hidden, and which were (T,). targets: the anchor it was trained
+    with. These three are at 50 frames a second.
+    """
+
+    represent: Callable[[np.ndarray], Sequence[np.ndarray]]
+    model: Posteriors | None = None
+    targets: Posteriors | None = None
+    masked: Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]] | None = None
+    frame_rate: float = FRAME_RATE
+
+    @property
+    def labelled(self) -> bool:
+        return self.model is not None or self.targets is not None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """`table`: figure -> of "model", "targets", "random" (those there are). Labels: (T,) per recording."""
+
+    recordings: int
+    seconds: float
+    frame_rate: float
+    clusters: int
+    table: dict[str, dict[str, Any]]
+    ranks: list[float]
+    width: int
+    usage: dict[str, np.ndarray]  # (K,)
+    followed: dict[str, np.ndarray]  # (K, K) co-occurrence
+    hesitation: Hesitation | None
+    sample: np.ndarray  # (N, D) frames of the last layer
+    sample_labels: np.ndarray  # (N,) their phones, or their clusters where no phones are known
+    example: Recording
+    example_labels: dict[str, np.ndarray]  # (T,)
+    example_features: np.ndarray  # (T, D) of the last layer
+
+    def summary(self) -> dict[str, Any]:
+        """What results files hold: plain JSON values."""
+        return {
+            "recordings": self.recordings,
+            "seconds": round(self.seconds, 2),
+            "frame_rate": self.frame_rate,
+            "clusters": self.clusters,
+            "figures": self.table,
+            "effective_rank": self.ranks,
+            "width": self.width,
+        }
+
+
+def anchor_posteriors(anchor: Anchor) -> Posteriors:
+    """The target labels of any recording, computed as `label` does."""
+
+    @jax.jit
+    def compute(arrays: Arrays, wave: jax.Array, length: jax.Array, mean: jax.Array) -> jax.Array:
+        return frame_posteriors(arrays, anchor.features, wave[None], mean[None], length[None])[0]
+
+    arrays = anchor.arrays()
+    features = baseline(anchor.features)
+
+    def posteriors(wave: np.ndarray) -> np.ndarray:
+        mean = np.zeros(spectral.DIMS[anchor.features], np.float32)
+        if anchor.normalize == "mean":
+            mean = features(wave, SAMPLE_RATE)[0].mean(0)
+        level = standardise(wave, SAMPLE_RATE)
+        found = compute(arrays, pad(level), np.int32(len(wave)), jnp.asarray(mean))
+        return np.asarray(found)[: frames(len(wave))]
+
+    return posteriors
+
+
+def analyse(
+    recordings: Iterable[Recording], subjects: Mapping[str, Subject], seed: int = 0, compared: bool = True
+) -> tuple[dict[str, Analysis], list[LinearCka]]:
+    """Runs every recording once through every subject and its anchor.
+
+    compared: also CKA, one for each frame rate, of every subject with itself, with each other one of its rate, and with
+    its labels, which stand there as one-hot vectors of a system `labels_of(name)`, its "layers" being the labellings
+    `labels_of` a subject that are no model's: targets and random, or random alone.
+    Raises UsageError where the targets have another number of clusters than the head.
+    """
+    looks = {name: Look(name, subject, seed) for name, subject in subjects.items()}
+    rates: dict[float, list[str]] = {}
+    for name, subject in subjects.items():
+        rates.setdefault(subject.frame_rate, []).append(name)
+    ckas = {rate: LinearCka(cka_pairs(names, subjects)) for rate, names in rates.items()} if compared else {}
+    for number, recording in enumerate(recordings):
+        features: dict[str, Sequence[np.ndarray]] = {}
+        for name, look in looks.items():
+            features[name], features[labels_of(name)] = look.add(number, recording)
+        for cka in ckas.values():
+            cka.add(same_frames({name: features[name] for pair in cka.pairs for name in pair}))
+    if not any(look.lengths for look in looks.values()):
+        raise UserError("there are no recordings to look at")
+    return {name: look.done() for name, look in looks.items()}, list(ckas.values())
+
+
+def labels_of(name: str) -> str:
+    return f"labels of {name}"
+
+
+def cka_pairs(names: Sequence[str], subjects: Mapping[str, Subject]) -> list[Pair]:
+    """Every pair of `names`, of one frame rate, each with itself among them; each with its labels, if it has any."""
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i:]]
+    labelled = [name for name in names if subjects[name].labelled and subjects[name].frame_rate == FRAME_RATE]
+    return pairs + [(name, labels_of(name)) for name in labelled]
+
+
+def same_frames(features: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """At most FRAMES_EACH frames, evenly spaced, the same of all systems (they begin together; the end may differ)."""
+    count = min(len(layers[0]) for layers in features.values())
+    at = np.linspace(0, count - 1, min(count, FRAMES_EACH)).round().astype(int)
+    return {name: [layer[at] for layer in layers] for name, layers in features.items()}
+
+
+class Look:
+    """What is gathered of one subject while recordings go by."""
+
+    def __init__(self, name: str, subject: Subject, seed: int):
+        self.name, self.subject, self.seed = name, subject, seed
+        found = {"model": subject.model, "targets": subject.targets}
+        self.heads = {labelling: head for labelling, head in found.items() if head is not None}
+        self.labels: dict[str, list[np.ndarray]] = {labelling: [] for labelling in self.heads}
+        if self.heads:
+            self.labels["random"] = []
+        self.entropy = dict.fromkeys(self.heads, 0.0)
+        self.clusters = 0
+        self.hesitation: Hesitation | None = None
+        self.phones: list[np.ndarray] = []
+        self.lengths: list[int] = []  # of the labels
+        self.frames, self.seconds = 0, 0.0  # of the layers
+        self.sums: np.ndarray = np.zeros(())  # (L, D)
+        self.grams: np.ndarray = np.zeros(())  # (L, D, D)
+        self.example: Recording | None = None
+        self.sample: list[np.ndarray] = []  # frames of the last layer, and where they are on the labels' grid
+        self.places: list[np.ndarray] = []
+
+    def add(self, number: int, recording: Recording) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
+        """Returns its layers [(T, D), ...], and its targets and random labels as one-hot vectors [(T, K), ...]."""
+        layers = np.stack([np.asarray(layer, np.float64) for layer in self.subject.represent(recording.wave)])
+        self.sums = layers.sum(1) + self.sums
+        self.grams = layers.swapaxes(1, 2) @ layers + self.grams
+        self.frames += layers.shape[1]
+        self.seconds += len(recording.wave) / SAMPLE_RATE
+        answers = {labelling: np.asarray(head(recording.wave), np.float64) for labelling, head in self.heads.items()}
+        length = len(next(iter(answers.values()))) if answers else frames(len(recording.wave))
+        self._label(number, recording, answers, length)
+        if recording.segments is not None:
+            self.phones.append(frame_phones(recording.segments, length))
+        if self.example is None:
+            self.example, self.example_features = recording, layers[-1].astype(np.float32)
+        at = np.random.default_rng([self.seed, number]).permutation(layers.shape[1])[:FRAMES_EACH]
+        self.sample.append(layers[-1, at].astype(np.float32))
+        nearest = np.round(at * FRAME_RATE / self.subject.frame_rate).astype(int)
+        self.places.append(sum(self.lengths) + np.minimum(nearest, length - 1))
+        self.lengths.append(length)
+        one_hot = [
+            np.eye(self.clusters, dtype=np.float32)[ids[-1]] for name, ids in self.labels.items() if name != "model"
+        ]
+        return list(layers), one_hot
+
+    def _label(self, number: int, recording: Recording, answers: Mapping[str, np.ndarray], length: int) -> None:
+        if not answers:
+            return
+        if len(sizes := {p.shape[1] for p in answers.values()}) > 1:
+            raise UsageError(
+                f"{self.name}: its cluster head has {answers['model'].shape[1]} clusters, the anchor "
+                f"{answers['targets'].shape[1]}: give --anchor the one that the run was trained with"
+            )
+        self.clusters = sizes.pop()
+        for labelling, p in answers.items():
+            self.labels[labelling].append(p.argmax(1))
+            self.entropy[labelling] += float(entropy(p).sum())
+        self.labels["random"] += clusters.random_labels([length], self.clusters, [self.seed, number])
+        if self.subject.masked is not None:
+            self.hesitation = self.hesitation or Hesitation(self.clusters)
+            p, hidden = self.subject.masked(recording.wave, number)
+            self.hesitation.add(hidden, np.asarray(p, np.float64), answers.get("targets"))
+
+    def done(self) -> Analysis:
+        known = self.phones if len(self.phones) == len(self.lengths) else None
+        table = {name: clusters.figures(ids, self.clusters, known) for name, ids in self.labels.items()}
+        usage = {name: clusters.usage(ids, self.clusters) for name, ids in self.labels.items()}
+        for name, total in self.entropy.items():
+            table[name]["posterior_perplexity"] = float(np.exp(total / sum(self.lengths)))
+        if self.labels:
+            table["random"]["posterior_perplexity"] = float(self.clusters)  # the even chance that they were drawn by
+        if self.hesitation is not None:
+            for name, values in self.hesitation.figures().items():
+                table[name] |= values
+        for name in table.keys() - {"model"}:
+            table[name]["effective_rank"] = clusters.label_rank(usage[name])
+        assert self.example is not None  # one recording at least
+        covariances = self.grams - self.sums[:, :, None] * self.sums[:, None] / self.frames
+        ranks = [clusters.effective_rank(c) for c in covariances]
+        if "model" in table:
+            table["model"]["effective_rank"] = ranks[-1]
+        colours = known or next(iter(self.labels.values()), [np.zeros(n, int) for n in self.lengths])
+        sample, sample_labels = self._thinned(np.concatenate(colours))
+        return Analysis(
+            recordings=len(self.lengths),
+            seconds=self.seconds,
+            frame_rate=self.subject.frame_rate,
+            clusters=self.clusters,
+            table=table,
+            ranks=ranks,
+            width=covariances.shape[-1],
+            usage=usage,
+            followed={name: clusters.cooccurrence(ids, self.clusters) for name, ids in self.labels.items()},
+            hesitation=self.hesitation,
+            sample=sample,
+            sample_labels=sample_labels,
+            example=self.example,
+            example_labels={name: self.labels[name][0] for name in self.heads},
+            example_features=self.example_features,
+        )
+
+    def _thinned(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At most KEPT_FRAMES frames, silence left out where phones are known. labels (T,) of all recordings."""
+        features, labels = np.concatenate(self.sample), labels[np.concatenate(self.places)]
+        chosen = np.flatnonzero(labels != "") if labels.dtype.kind == "U" else np.arange(len(labels))
+        chosen = np.random.default_rng(self.seed).permutation(chosen)[:KEPT_FRAMES]
+        return features[chosen], labels[chosen]

@@ -1,0 +1,202 @@
+"""From plan to batches: reads the crops of this process's rows, pads them, and looks ahead."""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grain
+import numpy as np
+from absl import flags
+from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
+
+from jepa_speech.batches.batch_plan import Plan, PlanItem
+from jepa_speech.batches.weighted_stores import Joined
+from jepa_speech.errors import UsageError
+from jepa_speech.features.grid import HOP, frames
+from jepa_speech.ingest.parallel import be_a_worker
+
+Batch = dict[str, np.ndarray]
+EXTRAS = frozenset({"mix", "context", "anchor", "anchor_mean", "text"})
+
+
+class Batches(Iterator[Batch], Protocol):
+    """Batches, and an end to the threads and processes that make them."""
+
+    def close(self) -> None: ...
+
+
+class Recordings(Protocol):
+    """What the pipeline asks of a store."""
+
+    @property
+    def samples(self) -> np.ndarray:
+        """(N,)"""
+
+    @property
+    def level(self) -> np.ndarray | Joined:
+        """(N,) RMS of each whole recording."""
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray: ...
+
+
+class StoredLabels(Protocol):
+    """What the pipeline asks of stored anchor labels."""
+
+    def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class Texts(Protocol):
+    """What the pipeline asks of transcripts."""
+
+    def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Span(Sequence[PlanItem]):
+    """Items start ... stop-1 of the plan: going on in the middle costs nothing."""
+
+    plan: Plan
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, i: int) -> PlanItem:  # type: ignore[override]  # no slices
+        return self.plan[self.start + int(i)]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns a plan item into the batch of one process. Shapes: see `batches`."""
+
+    store: Recordings
+    spec: frozenset[str]
+    labels: StoredLabels | None
+    means: np.ndarray | Joined | None
+    texts: Texts | None
+    process_index: int
+    process_count: int
+
+    def __call__(self, item: PlanItem) -> Batch:
+        rows = len(item.records) // self.process_count
+        mine = slice(self.process_index * rows, (self.process_index + 1) * rows)
+        records, starts = item.records[mine], item.starts[mine]
+        audio, lengths = self._crops(records, starts, item.bucket_samples)
+        batch = {
+            "audio": audio,
+            "lengths": lengths,
+            "record_id": (records + len(self.store.samples) * item.copies[mine]).astype(np.uint32),
+            "epoch": np.full(rows, item.epoch, np.int32),
+            "level": np.asarray(self.store.level[records], np.float32),
+            "weight": item.weight[mine],
+        }
+        if "mix" in self.spec:
+            partners = item.mix[mine]
+            batch["mix"], batch["mix_lengths"] = self._crops(partners, item.mix_starts[mine], item.bucket_samples)
+            batch["mix_level"] = np.where(partners < 0, 1, self.store.level[partners]).astype(np.float32)
+        if "context" in self.spec:
+            context = self._crops(records, item.context_starts[mine], item.bucket_samples)
+            batch["context"], batch["context_lengths"] = context
+        if "anchor" in self.spec:
+            batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
+        if "anchor_mean" in self.spec:
+            assert self.means is not None
+            batch["anchor_mean"] = np.asarray(self.means[records], np.float32)
+        if "text" in self.spec:
+            assert self.texts is not None
+            batch["text_ids"], batch["text_lengths"] = self.texts.text_ids(records, item.bucket_samples)
+        return batch
+
+    def _crops(self, records: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Zero-padded crops and how much of each is valid; record -1 is silence of no length."""
+        audio = np.zeros((len(records), length), np.float32)
+        lengths = np.zeros(len(records), np.int32)
+        for row, (record, start) in enumerate(zip(records.tolist(), starts.tolist(), strict=True)):
+            if record >= 0:
+                valid = min(int(self.store.samples[record]) - start, length)
+                audio[row, :valid] = self.store.read(record, start, valid)
+                lengths[row] = valid
+        return audio, lengths
+
+    def _labels(
+        self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray, item: PlanItem
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The stored labels of each crop, zero beyond its length."""
+        assert self.labels is not None
+        crops = [
+            self.labels.slice(record, start // HOP, frames(length))
+            for record, start, length in zip(records.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+        ]
+        shape = (len(records), frames(item.bucket_samples), crops[0][0].shape[-1])
+        ids, probs = np.zeros(shape, np.int32), np.zeros(shape, np.float32)  # (B, T, k)
+        for row, (crop_ids, crop_probs) in enumerate(crops):
+            ids[row, : len(crop_ids)] = crop_ids
+            probs[row, : len(crop_probs)] = crop_probs
+        return ids, probs
+
+
+def batches(
+    store: Recordings,
+    plan: Plan,
+    spec: frozenset[str],
+    start: int,
+    stop: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+    labels: StoredLabels | None = None,
+    means: np.ndarray | Joined | None = None,
+    texts: Texts | None = None,
+) -> Batches:
+    """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
+
+    Each is a dict of numpy arrays with this process's share of the rows:
+        audio (B, S) float32 as stored, zero padded · lengths (B,) int32
+        record_id (B,) uint32: the record, and N more for each further time that it stands in an epoch (other masks!)
+        epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
+        with "mix" in `spec`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
+        with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer
+        with "anchor": anchor_ids (B, T, k) int32, anchor_probs (B, T, k) float32 from `labels`
+        with "anchor_mean": anchor_mean (B, F) float32 from `means` (N, F)
+        with "text": text_ids (B, U) int32, zero padded, text_lengths (B,) int32 from `texts`; U goes with the bucket
+
+    Raises UsageError if `spec` asks for something unknown or not given.
+    """
+    unknown = spec - EXTRAS
+    given = {"anchor": labels, "anchor_mean": means, "text": texts}
+    if unknown or any(name in spec and source is None for name, source in given.items()):
+        wanted = ", ".join(sorted(unknown or spec))
+        raise UsageError(f"the objective asks for {wanted} in a batch, which nothing here delivers")
+    reader = Reader(store, spec, labels, means, texts, process_index, process_count)
+    dataset = grain.MapDataset.source(Span(plan, start, stop)).map(reader)
+    if workers == 0:
+        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags, which nobody else uses
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return freed_when_closed(iter(stream.mp_prefetch(options, worker_init_fn=start_worker)))
+
+
+def freed_when_closed(stream: grain.DatasetIterator) -> Generator[Batch, None, None]:
+    """Yields the batches of worker processes. Once closed, their shared memory is free, except arrays still in use.
+
+    A thread of grain frees it. If the process exits earlier, Python warns about "leaked shared_memory objects".
+    """
+    try:
+        yield from stream
+    finally:
+        stream.close()
+        _wait_until_freed()
+
+
+def _wait_until_freed() -> None:
+    # 2026-11, grain 0.2.18: nothing public waits for this thread (tests/test_jax_api.py).
+    if pool := SharedMemoryArray._del_thread_pool:
+        pool.apply(len, ((),))  # the pool has one thread, so its earlier tasks are done by then
+
+
+def start_worker(worker: int, workers: int) -> None:
+    """The loop saves first, then ends its workers; after a kill nobody would."""
+    be_a_worker()

@@ -1,0 +1,106 @@
+"""Several stores as one, each with a weight: training on a mixture of corpora."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jepa_speech.batches.batch_plan import Share
+from jepa_speech.errors import UsageError
+from jepa_speech.path_lists import weighted_paths
+from jepa_speech.store.feature_means import load_means
+from jepa_speech.store.store import Store
+
+if TYPE_CHECKING:
+    from jepa_speech.batches.transcripts import Transcribed
+
+
+def open_stores(text: str, where: str = "data.store") -> "Store | Stores":
+    """Returns what the config key `where` names.
+
+    Raises UsageError (see `weighted_paths`), UserError for a store that is not whole.
+    """
+    (first, *others) = found = weighted_paths(text, where)
+    return Store(first[0]) if not others and first[1] == 1 else Stores(found)
+
+
+class Stores:
+    """Stores one after the other, with the numbers of their records running on; open for reading as one store is.
+
+    Attributes, as those of a store: `samples` (N,) int64, `level` (N,), `hours`, `fingerprint` (of the stores and their
+    weights); and `parts`, the stores with their weights, and `shares`, what a plan wants to know of them.
+    """
+
+    def __init__(self, paths: Sequence[tuple[str | Path, float]]) -> None:
+        self.parts = [(Store(path), float(weight)) for path, weight in paths]
+        stores = [store for store, _ in self.parts]
+        prints = [store.fingerprint for store in stores]
+        for i, store in enumerate(stores):
+            if prints[i] in prints[:i]:
+                before = stores[prints.index(prints[i])].path
+                raise UsageError(f"config key data.store: {store.path} holds what {before} holds; name one of them")
+        self.samples = np.concatenate([store.samples for store in stores])  # (N,)
+        self.level = Joined([store.level for store in stores])
+        self.hours = sum(store.hours for store in stores)
+        self.shares: list[Share] = [(len(store), weight) for store, weight in self.parts]
+        identity = [[store.fingerprint, weight] for store, weight in self.parts]
+        self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        self._first = _firsts(stores)
+
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[Path, float]]]]:
+        return Stores, ([(store.path, weight) for store, weight in self.parts],)
+
+    def __repr__(self) -> str:
+        return " + ".join(f"{weight:g} x {store!r}" for store, weight in self.parts)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """As `Store.read`, of recording i of them all."""
+        part, number = self.find(i)
+        return self.parts[part][0].read(number, start, samples)
+
+    def named(self, i: int) -> str:
+        """As `Store.named`, of recording i of them all."""
+        part, number = self.find(i)
+        return self.parts[part][0].named(number)
+
+    def find(self, i: int) -> tuple[int, int]:
+        """Which part recording i is in, and its number there."""
+        part = int(np.searchsorted(self._first, i, side="right")) - 1
+        return part, i - int(self._first[part])
+
+
+class Joined:
+    """Arrays (N_i, ...) as one of (N, ...), indexed by record numbers; memory maps stay on disk."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self._arrays, self._first = list(arrays), _firsts(arrays)
+
+    def __getitem__(self, records: np.ndarray) -> np.ndarray:
+        """(B,) -> (B, ...)."""
+        records = np.asarray(records)
+        part = np.searchsorted(self._first, records, side="right") - 1  # (B,)
+        rows = [self._arrays[p][i - self._first[p]] for p, i in zip(part.tolist(), records.tolist(), strict=True)]
+        return np.array(rows)
+
+
+def stored_means(store: Store | Stores, kind: str) -> np.ndarray | Joined:
+    """(N, F), looked up by record. Raises UserError where a store has no means of this kind."""
+    if isinstance(store, Store):
+        return load_means(store, kind)
+    return Joined([load_means(part, kind) for part, _ in store.parts])
+
+
+def shares(store: "Store | Stores | Transcribed") -> list[Share]:
+    """What a plan wants to know of the weights."""
+    return [(len(store), 1.0)] if isinstance(store, Store) else store.shares
+
+
+def _firsts(parts: Sequence) -> np.ndarray:
+    """Each part's first record number."""
+    return np.cumsum([0, *(len(part) for part in parts)])[:-1]

@@ -1,0 +1,55 @@
+"""`--step`, for verbs that open a run: which of its checkpoints."""
+
+import argparse
+from collections.abc import Sequence
+
+from jepa_speech.train.checkpoint_steps import Step, at_step
+
+MEANINGS = "its step, latest, or best (the lowest train.best or held-out loss, see docs/training.md)"
+
+
+def add_step(parser: argparse.ArgumentParser, default: str = "latest") -> None:
+    parser.add_argument(
+        "--step",
+        type=step,
+        metavar="N|latest|best",
+        help=f"which checkpoint of the run: {MEANINGS} (default: {default})",
+    )
+
+
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--step",
+        type=steps,
+        action="extend",
+        metavar="N|latest|best[,...]",
+        help=f"which checkpoint of the run: {MEANINGS} (default: latest). Several, separated by commas or by a further "
+        "--step, of one run: every figure is also plotted against the step",
+    )
+
+
+def steps(text: str) -> list[Step]:
+    """For argparse: what `step` takes, separated by commas."""
+    return [step(part) for part in text.split(",")]
+
+
+def step(text: str) -> Step:
+    """For argparse: a number, latest or best."""
+    if text in ("latest", "best"):
+        return text  # type: ignore[return-value]  # mypy does not narrow a str to two
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: the number of a step, latest or best")
+
+
+def chosen(checkpoint: str, wanted: Step | None) -> str:
+    """RUN/checkpoints/STEP of --checkpoint and --step; --checkpoint as it is without --step."""
+    return checkpoint if wanted is None else str(at_step(checkpoint, wanted))
+
+
+def each(checkpoint: str, wanted: Sequence[Step] | None) -> list[str]:
+    """As `chosen`, of several steps: in ascending order, each once."""
+    if not wanted:
+        return [checkpoint]
+    paths = {at_step(checkpoint, step) for step in wanted}
+    return [str(path) for path in sorted(paths, key=lambda path: int(path.name))]

@@ -1,0 +1,230 @@
+"""From the bytes of a recording to mono at 16 kHz, by blocks, with every promise of its container held against them."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+import soundfile
+import soxr
+
+from jepa_speech.features.grid import SAMPLE_RATE, WINDOW
+from jepa_speech.ingest.audio_source import Place, Rejected, Window, opened, stamp_of
+from jepa_speech.ingest.containers import check
+from jepa_speech.ingest.containers.foreign import named
+from jepa_speech.ingest.containers.promise import Promise
+from jepa_speech.ingest.reader import Reader, reader_of
+
+MAX_SECONDS = 2 * 3600.0  # a recording is held whole in memory: 230 MB an hour, and as much again to encode it
+RATES = (1_000, 1_000_000)  # Hz; a header outside this is broken, whatever its samples are
+BLOCK = 1 << 18  # samples of all channels decoded at a time
+LOUDEST = 1e30  # times full scale: beyond it, sums of float32 samples (means of channels, resampling) may overflow
+UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream that does not say how long it is
+END_SLACK = 0.01  # s: a segment that ends so close to the file's end was rounded, and means it
+DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
+
+
+def decode(place: Place) -> tuple[np.ndarray, int]:
+    """Mono float32 at 16 kHz (S,), and the rate that it was recorded at (Hz).
+
+    Decoded by blocks, so that only the result is ever whole in memory.
+
+    Raises Rejected with the reasons of docs/data.md; OSError and ValueError where the system cannot read the file.
+    """
+    if place.is_segment and (verdict := _verdict_on_all(_whole(place), True)):
+        raise Rejected(*verdict.args)
+    with _sound(place) as (sound, promise):
+        if place.is_segment:
+            first, count = _stretch(place, sound)
+            blocks = _limited(sound.segment(first, count, BLOCK // sound.channels), sound)
+        else:
+            _within_limits(sound.frames / sound.samplerate if sound.frames < UNKNOWN_FRAMES else 0)
+            blocks = _kept(_limited(_blocks(sound, promise), sound), place, sound, promise)
+        rate = sound.samplerate
+        wave = _mono_16k(blocks, rate, _channel(place, sound))
+    if len(wave) < WINDOW:
+        raise _too_short(len(wave))
+    return wave, rate
+
+
+def probe(place: Place) -> float | None:
+    """The duration of a recording (s) as its headers tell it, without decoding; None if they do not.
+
+    Raises as `decode` does, for what shows without decoding.
+    """
+    if place.is_segment and (verdict := _verdict_on_all(_whole(place), False)):
+        raise Rejected(*verdict.args)
+    with _sound(place) as (sound, _):
+        _channel(place, sound)
+        if sound.frames >= UNKNOWN_FRAMES and not place.is_segment:
+            return None
+        if place.is_segment:
+            frames = min(_stretch(place, sound)[1], sound.frames)
+        else:
+            frames = sound.frames
+            _compare_frames(frames, place, sound)
+        if not frames:
+            raise Rejected("empty", "a header without samples")
+        seconds = frames / sound.samplerate
+        _within_limits(seconds)
+        if seconds * SAMPLE_RATE < WINDOW - 1:  # resampling rounds
+            raise _too_short(round(seconds * SAMPLE_RATE))
+        return seconds
+
+
+def rate_of(place: Place) -> int:
+    """Returns the rate (Hz) in the header of a recording's file, without a check of its container.
+
+    Raises Rejected, OSError and ValueError as `decode` does.
+    """
+    with _contents(place) as file, Reader(file) as sound:
+        return sound.samplerate
+
+
+def slack(seconds: float) -> float:
+    """By how much (s) a manifest's duration may be off from the measured one."""
+    return max(DURATION_TOLERANCE[0], DURATION_TOLERANCE[1] * seconds)
+
+
+@contextmanager
+def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
+    with _contents(place) as file:
+        promise = Promise() if place.is_segment else check(file)
+        with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
+            if not RATES[0] <= sound.samplerate <= RATES[1]:
+                raise Rejected("bad_rate", f"its header says {sound.samplerate} Hz")
+            yield sound, promise
+
+
+@contextmanager
+def _contents(place: Place) -> Iterator[Window]:
+    """Yields the bytes of a recording's file; an error of libsndfile becomes Rejected (unreadable)."""
+    head = b""
+    try:
+        with opened(place) as file:
+            head = file.at(0, 1024)
+            yield file
+    except soundfile.LibsndfileError as error:
+        detail = named(head) or f"{error.error_string} (is it whole, and of a type that docs/manifests.md lists?)"
+        raise Rejected("unreadable", detail) from error
+
+
+def _whole(place: Place) -> Place:
+    """Returns the identity of a segment's file, with a stamp, so that changed contents count as another file."""
+    stamp = place.stamp or stamp_of(os.stat(place.path))  # noqa: PTH116
+    return Place(path=place.path, stamp=stamp, span=place.span, cell=place.cell)
+
+
+@lru_cache(maxsize=16)
+def _verdict_on_all(place: Place, decoded: bool) -> Rejected | None:
+    """What is wrong with a whole file, of which some segment is wanted; found once for all its segments.
+
+    Of the formats only FLAC promises (an MD5) what neither a look through the file nor a segment of it can show; so it
+    is decoded, if that is wanted.
+    """
+    try:
+        with _sound(place) as (sound, promise):
+            if decoded and promise.md5:
+                for _ in _kept(_blocks(sound, promise), place, sound, promise):
+                    pass
+    except Rejected as verdict:
+        return verdict
+    return None
+
+
+def _blocks(sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
+    """All samples, float32 (S, channels), by blocks; raises after the last one if their MD5 is another one."""
+    size = BLOCK // sound.channels
+    if promise.md5 is None:
+        yield from sound.blocks(size)
+        return
+    # Integers, which are what is hashed: 16 bits as they are, others scaled to 32. Float32 holds either exactly.
+    digest, kind = hashlib.md5(usedforsecurity=False), "int16" if promise.bits == 16 else "int32"
+    frames = 0
+    for block in sound.blocks(size, kind):
+        frames += len(block)
+        digest.update(block.astype("<i2", copy=False).data if kind == "int16" else _low_bytes(block, promise.bits))
+        yield block.astype(np.float32) / np.float32(1 << (15 if kind == "int16" else 31))
+    if frames == promise.frames and digest.digest() != promise.md5:  # another number is `_kept`'s to name
+        raise Rejected("damaged", "its samples are not those whose MD5 its FLAC header gives")
+
+
+def _low_bytes(block: np.ndarray, bits: int) -> bytes:
+    """Integers scaled to 32 bits → the bytes of the original ones, of `bits` each, rounded up to whole bytes."""
+    original = (block >> (32 - bits)).astype("<i4", copy=False)
+    return original.view(np.uint8).reshape(-1, 4)[:, : (bits + 7) // 8].tobytes()
+
+
+def _limited(blocks: Iterable[np.ndarray], sound: Reader) -> Iterator[np.ndarray]:
+    """The same blocks, if they are numbers and no more than a recording may have."""
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        # Estimated lengths (mp3) may be off, so the limit is held on what is read as well as on what is promised.
+        _within_limits(frames / sound.samplerate)
+        if not (np.abs(block) < LOUDEST).all():  # not of NaN either
+            raise Rejected(
+                "not_finite", f"NaN, infinite or senselessly large samples before {frames / sound.samplerate:.2f} s"
+            )
+        yield block
+    if not frames:
+        raise Rejected("empty", "a header without samples")
+
+
+def _kept(blocks: Iterable[np.ndarray], place: Place, sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
+    """The same blocks of a whole file; raises after the last one if there are not as many samples as promised."""
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        yield block
+    promised = promise.frames if promise.seconds is None else round(promise.seconds * sound.samplerate)
+    if promised is not None and abs(frames - promised) > (promise.seconds is not None):  # rounded: 1 off
+        reason = "truncated" if frames < promised else "bad_length"
+        raise Rejected(reason, f"{frames} samples, its header promises {promised}")
+    _compare_frames(frames, place, sound)
+
+
+def _compare_frames(frames: int, place: Place, sound: Reader) -> None:
+    seconds = frames / sound.samplerate
+    if place.frames is not None and abs(place.frames / sound.samplerate - seconds) > slack(seconds):
+        raise Rejected("duration_mismatch", f"{frames} samples long, its manifest says {place.frames}")
+
+
+def _stretch(place: Place, sound: Reader) -> tuple[int, int]:
+    """(first sample, number of samples) of a segment, at the file's own rate."""
+    first = round(place.start * sound.samplerate)
+    left = sound.frames - first
+    wanted = left if place.seconds is None else round(place.seconds * sound.samplerate)
+    if first < 0 or wanted <= 0 or (wanted - left) / sound.samplerate > slack(wanted / sound.samplerate):
+        end = "" if place.seconds is None else f" to {place.start + place.seconds:g} s"
+        long = sound.frames / sound.samplerate
+        raise Rejected("duration_mismatch", f"the segment from {place.start:g}{end} is not in its file of {long:.2f} s")
+    return first, left if abs(wanted - left) <= END_SLACK * sound.samplerate else min(wanted, left)
+
+
+def _channel(place: Place, sound: Reader) -> int | None:
+    if place.channel is not None and not 0 <= place.channel < sound.channels:
+        raise Rejected("bad_channel", f"channel {place.channel} of a file that has {sound.channels}")
+    return place.channel
+
+
+def _mono_16k(blocks: Iterable[np.ndarray], rate: int, channel: int | None) -> np.ndarray:
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+    pieces = []
+    for block in blocks:
+        mono = block.mean(axis=1) if channel is None else block[:, channel]  # (S,)
+        pieces.append(resampler.resample_chunk(mono) if resampler else mono)
+    if resampler:
+        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    return np.concatenate(pieces)
+
+
+def _within_limits(seconds: float) -> None:
+    if seconds > MAX_SECONDS:
+        raise Rejected("too_long", f"over {MAX_SECONDS / 3600:g} h; split it first")
+
+
+def _too_short(samples: int) -> Rejected:
+    return Rejected("too_short", f"{samples} samples at 16 kHz; one frame needs {WINDOW}")

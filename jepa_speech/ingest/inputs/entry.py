@@ -1,0 +1,181 @@
+"""One recording as listed, and the folders that it must lie in."""
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from jepa_speech.ingest.audio_source import Place, stamp_of
+
+# Names of what the store measures or counts: a manifest's field of such a name is kept as manifest_NAME.
+STORE_KEYS = frozenset(
+    ("id", "source", "start", "duration", "rate", "samples", "level", "digest", "crc", "shard", "position")
+)
+# Our names of a transcript and a speaker, others' names for them in order of precedence, and the types of such a value.
+NAMES: dict[str, tuple[tuple[str, ...], type | tuple[type, ...]]] = {
+    "text": (("txt", "sentence", "transcription", "transcript", "wrd", "words", "normalized_text"), str),
+    "speaker": (("spk_id", "speaker_id", "client_id", "spk"), (str, int)),
+}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # as text
+LABEL_LEVELS = 100  # levels of nested lists and objects: json writes only some hundreds, and reads more
+PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Place):
+    """One recording as listed. `reason` is empty unless it is already known that it cannot be used."""
+
+    source: str  # relative to the folder, or as its manifest writes it
+    real: str = ""  # where the path leads if links are followed; "" if that is itself
+    line: int | None = None  # of the manifest
+    manifest: str | None = None
+    size: int | None = None  # bytes that hold it, if they are not the whole file
+    duration: float | None = None  # s, as the manifest claims of the whole recording
+    labels: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    detail: str = ""
+
+    def refused(self, reason: str, detail: str) -> "Entry":
+        return self.but(reason=reason, detail=detail)
+
+    def labelled(self, row: Mapping[str, Any], used: Collection[str] = ()) -> "Entry":
+        """The entry with the labels that a manifest's row gives; refused (bad_label) if they are nested too deep."""
+        if not _is_shallow(row, 1 + LABEL_LEVELS):
+            return self.refused("bad_label", f"lists and objects more than {LABEL_LEVELS} deep")
+        return self.but(labels=self.labels | kept_labels(row, used))
+
+    def but(self, **fields: Any) -> "Entry":
+        """A copy with other values in some fields: as dataclasses.replace, in a tenth of its time."""
+        copy = object.__new__(Entry)
+        copy.__dict__.update(self.__dict__, **fields)
+        return copy
+
+    def row(self) -> dict[str, Any]:
+        """The fields that say something, for JSON."""
+        return {name: value for name, default in DEFAULTS if (value := getattr(self, name)) != default}
+
+    def weight(self) -> int:
+        """About how many bytes are to be decoded."""
+        whole = self.stamp[0] if self.stamp else 0
+        if self.seconds is not None:
+            return min(whole, int(PCM_BYTES * self.seconds))
+        return whole if self.size is None else self.size
+
+    def key(self) -> bytes:
+        """What two entries share only if they are the same recording (8 bytes: to be confirmed by `identity`)."""
+        return hashlib.blake2b(self.identity(), digest_size=8).digest()
+
+    def identity(self) -> bytes:
+        stretch = (self.span, self.cell, float(self.start), self.seconds, self.channel)
+        place = self.real or os.path.normpath(self.path)
+        return (
+            place.encode("utf-8", "surrogatepass") + repr(stretch).encode()
+        )  # a name in a manifest may be impossible for a file
+
+
+DEFAULTS = [
+    (one.name, one.default_factory() if one.default_factory is not MISSING else one.default) for one in fields(Entry)
+]
+
+
+class Bounds:
+    """The folders that recordings must lie in, links followed: an input's own, and --root."""
+
+    def __init__(self, *folders: str | Path | None):
+        self._folders = tuple(_closed(os.path.realpath(folder)) for folder in folders if folder)
+        self._real = lru_cache(1 << 12)(os.path.realpath)
+
+    def real(self, path: str) -> str:
+        """The path with all links followed. A folder's own are looked up once."""
+        folder, name = os.path.split(path)
+        if name in ("", ".", ".."):
+            return os.path.realpath(path)
+        real = _closed(self._real(folder)) + name
+        return os.path.realpath(real) if Path(real).is_symlink() else real
+
+    def hold(self, real: str) -> bool:
+        return _closed(real).startswith(self._folders)
+
+    def located(self, entry: Entry) -> Entry:
+        """The entry with its stamp, or refused: outside_root, missing, unreadable."""
+        try:
+            real = self.real(entry.path)
+            if not self.hold(real):
+                return self.outside(entry)
+            entry = entry.but(real=real) if real != os.path.normpath(entry.path) else entry
+            return entry.but(stamp=stamp_of(Path(entry.path).stat()))
+        except FileNotFoundError:
+            return entry.refused("missing", f"{entry.path}: no such file")
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            return entry.refused("unreadable", str(error))
+
+    def outside(self, entry: Entry) -> Entry:
+        within = " and ".join(self._folders)
+        return entry.refused("outside_root", f"leads out of {within}")
+
+
+def _closed(folder: str) -> str:
+    """With a slash at the end, so that /data/a does not hold /data/ab."""
+    return folder if folder.endswith(os.sep) else folder + os.sep
+
+
+def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the labels of a manifest's row: all keys but `used`, a transcript as `text` and a speaker as `speaker`.
+
+    NaN and infinity, which JSON does not have, count as null. A field that is null is absent. Within a list or an
+    object null is kept, so that other values keep their places.
+    """
+    finite = _renamed({key: _finite(value) for key, value in row.items() if key not in used})
+    return {_label_name(key, row): value for key, value in finite.items() if value is not None}
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns the row with the first of others' names for a text, or a speaker, in place of ours if that is absent."""
+    new = {}
+    for ours, (theirs, kind) in NAMES.items():
+        if row.get(ours) is None:
+            found = (key for key in theirs if isinstance(row.get(key), kind) and not isinstance(row[key], bool))
+            if key := next(found, ""):
+                new[key] = ours
+    if not new:
+        return row
+    return {new.get(key, key): value for key, value in row.items() if key not in new.values()}
+
+
+def _finite(value: Any) -> Any:
+    """Returns the value of a label with None in place of every NaN and infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _label_name(key: str, row: Mapping[str, Any]) -> str:
+    name = f"manifest_{key}" if key in STORE_KEYS else key
+    while name != key and name in row:  # a manifest that has both id and manifest_id
+        name = f"manifest_{name}"
+    return name
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested at most `levels` deep."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a finite number of plausible size for seconds."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
+
+
+def is_positive(seconds: Any) -> TypeGuard[float]:
+    """Whether `seconds` is a plausible number above 0."""
+    return is_number(seconds) and seconds > 0

@@ -1,0 +1,1 @@
+"""A trained encoder ready to use: a run folder, a folder of transformers, a released checkpoint."""

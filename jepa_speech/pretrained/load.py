@@ -1,0 +1,299 @@
+"""A trained encoder, ready to use: a run folder, or one of transformers, is all it needs, neither the training data nor
+the config file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import soxr
+
+from jepa_speech import checked
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.huggingface.imported import imported_model
+from jepa_speech.objectives import build, parsed
+from jepa_speech.objectives.contract import HasClusters, HasTexts, Objective, Tree
+from jepa_speech.pretrained.windows import layers_of
+from jepa_speech.settings.run_config import RunConfig, plain
+from jepa_speech.text.beam import WordBeam
+from jepa_speech.train.checkpoint import arranged, read_weights
+from jepa_speech.train.checkpoint_steps import Step, at_step, best_figure, located, was_kept
+from jepa_speech.train.compiled import compiler_options
+from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.train.state import drawn_by_kernel
+
+Waves = Sequence[np.ndarray] | np.ndarray
+# What is read of a run's config beside what its objective checks: the type, and what a missing key means; None: needed.
+READ = {
+    "seed": (int, None),
+    "init_from": (str, ""),
+    "train.steps": (int, None),
+    "train.best": (str, ""),
+    "data.store": (str, ""),
+    "inputs.store": (str, ""),
+    "inputs.anchor": (str, ""),
+    "anchor.path": (str, ""),
+    "imported.folder": (str, ""),
+    "imported.model_type": (str, ""),
+    "imported.no_texts": (str, ""),
+}
+
+
+@dataclass(frozen=True)
+class Representation:
+    """layers: one (T, D) float32 array per layer, the first is the input of the first block."""
+
+    layers: list[np.ndarray]
+    frame_rate: float
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An objective with its parameters.
+
+    config: of the run; step: the checkpoint's. Of a folder of transformers, the config that a run of it would have, and
+    step 0. best: the figure in which this checkpoint is the best, if it was taken for that, else "". written: what
+    config.json holds, of which the fingerprint is made.
+    """
+
+    config: RunConfig
+    objective: Objective
+    params: Tree
+    slow: Tree
+    step: int
+    best: str = ""
+    written: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cluster_head(self) -> HasClusters | None:
+        """The objective, where a head over an anchor's clusters was trained: not without an anchor, nor where the
+        encoder alone was imported.
+        """
+        trained = "head" in self.params and not self.config.imported
+        return self.objective if trained and isinstance(self.objective, HasClusters) else None
+
+    def represent(self, wave: np.ndarray, sample_rate: int) -> Representation:
+        """The layers of one recording of any level, (S,) samples.
+
+        Up to 60 s it is taken whole; a longer one in windows of 60 s that overlap by 10 s, each standardised by
+        itself, of which the frames nearest to a window's middle are kept. Raises UserError for a wave that is
+        shorter than the system's shortest input, not one-dimensional, or not finite.
+        """
+        return self._represented([self._checked(wave, sample_rate)])[0]
+
+    def represent_batch(
+        self, waves: Waves, sample_rate: int, lengths: Sequence[int] | np.ndarray | None = None
+    ) -> list[Representation]:
+        """What `represent` gives for each of several recordings, whatever stands beside it, to 1e-5.
+
+        waves: a list of (S,) arrays, or an array (B, S). lengths: how many samples of each are its recording, counted
+        at sample_rate (default: all). Waves of like length are computed together, in at most 15 shapes. Raises
+        UserError, naming the wave, for one that `represent` does not take, for an empty batch, and for lengths that do
+        not fit.
+        """
+        rows = rows_of(waves, lengths)
+        checked = []
+        for i, wave in enumerate(rows):
+            try:
+                checked.append(self._checked(wave, sample_rate))
+            except UserError as error:
+                raise UserError(f"wave {i} of 0 to {len(rows) - 1}: {error}") from error
+        return self._represented(checked)
+
+    def _represented(self, waves: Sequence[np.ndarray]) -> list[Representation]:
+        return [Representation(layers, self.objective.frame_rate) for layers in self._layers(self._represent, waves)]
+
+    def cluster_probs(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
+        """The cluster head's probabilities, nothing hidden: (T, K)."""
+        return self._layers(self._clusters, [self._checked(wave, sample_rate)])[0][0]
+
+    def masked_cluster_probs(self, wave: np.ndarray, sample_rate: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The cluster head's probabilities (T, K) where frames are hidden, and which were, (T,) bool.
+
+        Spans are drawn from `seed` by the run's own mask config; nothing else of training's randomness is on.
+        Raises UsageError where noise stands at hidden frames (`mask.fill = random`), which only training draws.
+        """
+        if self._heads.mask.fill == "random":
+            raise UsageError("mask.fill = random: what stands at hidden frames is drawn only in training")
+        function = partial(self._masked_clusters, jax.random.key(seed))
+        probs, hidden = self._layers(function, [self._checked(wave, sample_rate)])[0]
+        return probs, hidden > 0
+
+    def transcribe(self, wave: np.ndarray, sample_rate: int, search: WordBeam | None = None) -> str:
+        """What is said, by the likeliest token of each frame, or by a search with a language model for this model's
+        vocabulary (`objective.vocabulary`); waves as `represent` takes them.
+
+        Case and spaces are as the vocabulary writes them; `text.vocabulary.normal` gives what scores are counted on.
+
+        Raises UserError where the run was not fine-tuned to write.
+        """
+        decode = search or self.writer.vocabulary.greedy
+        emissions = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0]  # (T, V)
+        return decode(emissions)
+
+    @property
+    def writer(self) -> HasTexts:
+        """The objective, if it writes texts. Raises UserError where the run was not fine-tuned to write."""
+        if isinstance(self.objective, HasTexts):
+            return self.objective
+        if self.config.imported and self.config.imported.no_texts:
+            raise UserError(self.config.imported.no_texts)
+        name = self.config.objective.name
+        raise UserError(f"a run of the objective {name} writes no texts: fine-tune it with configs/finetune_ctc.py")
+
+    @cached_property
+    def _emissions(self) -> Any:
+        return jax.jit(self.writer.emissions, compiler_options=compiler_options())
+
+    @cached_property
+    def _represent(self) -> Any:
+        return jax.jit(self.objective.represent, compiler_options=compiler_options())
+
+    @cached_property
+    def _clusters(self) -> Any:
+        return jax.jit(self._heads.clusters, compiler_options=compiler_options())
+
+    @property
+    def _heads(self) -> HasClusters:
+        """The objective, if it has heads over clusters or codes, trained or not."""
+        if isinstance(self.objective, HasClusters):
+            return self.objective
+        raise UserError(f"a run of the objective {self.config.objective.name} has no head over clusters")
+
+    @cached_property
+    def _masked_clusters(self) -> Any:
+        @jax.jit
+        def run(key: jax.Array, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
+            frames = self._heads.system.frames
+            mask = self._heads.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
+            found, frame_lengths = self._heads.clusters(params, slow, wave, lengths, mask)
+            return [*found, mask], frame_lengths
+
+        return run
+
+    def _layers(self, function: Any, waves: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """The arrays that `function` gives for each of the checked waves; raises UserError if one is not finite."""
+        hop = round(SAMPLE_RATE / self.objective.frame_rate)
+        found = layers_of(partial(function, self.params, self.slow), waves, hop)
+        if not all(np.isfinite(array).all() for arrays in found for array in arrays):
+            raise UserError(
+                "the encoder's output holds NaN or infinite values: its weights are too large, or training "
+                "diverged; use another checkpoint"
+            )
+        return found
+
+    def _checked(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
+        wave = np.asarray(wave, np.float32)
+        if wave.ndim != 1:
+            raise UserError(f"a wave of shape (S,) was expected, not {wave.shape}: pass one channel at a time")
+        if not np.isfinite(wave).all():
+            raise UserError("the wave holds NaN or infinite samples: clean it first")
+        if sample_rate <= 0:
+            raise UserError(f"sample_rate = {sample_rate}: pass how many samples a second has")
+        if sample_rate != SAMPLE_RATE and len(wave):
+            wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
+        if len(wave) < self.objective.min_samples:
+            raise UserError(
+                f"the wave has {len(wave)} samples at {SAMPLE_RATE} Hz; this system needs {self.objective.min_samples}"
+            )
+        return wave
+
+
+def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np.ndarray]:
+    """The waves of a batch, each up to its length; raises UserError where there are none, or lengths do not fit."""
+    if getattr(waves, "ndim", 2) != 2:
+        raise UserError(f"a batch is a list of waves (S,) or an array (B, S), not {np.shape(waves)}: see `represent`")
+    rows = [np.asarray(wave) for wave in waves]
+    if not rows:
+        raise UserError("the batch is empty: pass at least one wave")
+    if lengths is None:
+        return rows
+    found = np.asarray(lengths)
+    if found.shape != (len(rows),) or not np.issubdtype(found.dtype, np.integer):
+        raise UserError(f"lengths of {len(rows)} waves are as many whole numbers, not {found.dtype} of {found.shape}")
+    for i, (row, length) in enumerate(zip(rows, found, strict=True)):
+        if not 0 <= length <= len(row):
+            raise UserError(f"lengths[{i}] = {length}, and wave {i} has {len(row)} samples")
+    return [row[:length] for row, length in zip(rows, found, strict=True)]
+
+
+def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:
+    """A checkpoint of a run folder, or a folder of one of the model types that docs/import.md lists, written by
+    transformers or by `jepa-speech export hf`, as `jepa-speech import hf` would make a run of it (step 0).
+
+    folder: RUN, or RUN/checkpoints/STEP.
+    step: the number of a checkpoint's step, "latest" or "best" (see `at_step`). Default: the step that `folder` names,
+    or else the newest; with `best`, the one that the run's `train.best` kept, if it did, comes before the newest.
+
+    Raises UserError if the folder is neither, if the checkpoint is missing (the message lists the steps there are),
+    damaged or of another architecture.
+    """
+    run, named = located(folder)
+    path = run / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder}: not a run folder, nor one of transformers (no config.json); `jepa-speech train --workdir "
+            f"{folder}` makes one, and nothing is downloaded"
+        )
+    written = config_of_a_run(path)
+    if "model_type" in written:
+        if step is not None:
+            raise UserError(f"{folder}: a folder of transformers, which has no steps: leave out step {step}")
+        model = imported_model(folder)
+        return Pretrained(model.config, model.objective, model.params, model.slow, 0, written=model.written)
+    if "objective" not in written:
+        raise UserError(
+            f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
+        )
+    config, objective = built(written, path)
+    if best and step is None and named is None and was_kept(run, config.train.best):
+        step = "best"
+    number, saved = read_weights(folder if step is None else at_step(folder, step))
+    check_blocks(config, saved, path)
+    like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
+    params, slow = arranged(saved, like, str(folder))
+    judged = best_figure(run) if step == "best" else ""
+    params, slow = jax.tree.map(jnp.asarray, (params, slow))
+    return Pretrained(config, objective, params, slow, number, judged, written)
+
+
+def check_blocks(config: RunConfig, saved: Mapping[str, np.ndarray], path: Path) -> None:
+    """Raises UserError if config.json gives another number of blocks than the checkpoint has.
+
+    This check precedes building, which takes time for each block.
+    """
+    prefix = "params/encoder/blocks/"
+    count = len({name[len(prefix) :].partition("/")[0] for name in saved if name.startswith(prefix)})
+    blocks = getattr(config.encoder, "blocks", count)
+    if count and blocks != count:
+        raise UserError(
+            f"{path}: encoder.blocks = {blocks}, and the checkpoint has {count}: restore the config.json that the run "
+            "was trained with"
+        )
+
+
+def built(written: Mapping[str, Any], path: Path) -> tuple[RunConfig, Objective]:
+    """The config of a run's config.json, and its objective. Raises UserError, naming the file, for a wrong key."""
+    for key, (kind, default) in READ.items():
+        section, _, name = key.rpartition(".")
+        row = checked.field(written, section, dict, str(path), default={}) if section else written
+        checked.field(row, name, kind, f"{path}: {section}" if section else str(path), default=default)
+    try:
+        config = parsed(written)
+        return config, build(config)
+    except UsageError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def untrained(config: RunConfig, seed: int) -> Pretrained:
+    """The same architecture as it was before its first step, from another seed."""
+    objective = build(config)
+    with drawn_by_kernel(wanted=jax.default_backend() == "gpu"):
+        params, slow = jax.jit(objective.init)(jax.random.PRNGKey(seed))
+    return Pretrained(config, objective, params, slow, 0, written=plain(config))

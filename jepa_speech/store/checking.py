@@ -1,0 +1,91 @@
+"""Looks through inputs as `prepare` would, and writes nothing."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from jepa_speech.errors import one_line
+from jepa_speech.ingest.audio_source import Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.decoding import probe
+from jepa_speech.ingest.fixes import FIXES
+from jepa_speech.ingest.inputs.passed_over import PassedOver
+from jepa_speech.ingest.lengths import Lengths, check_seconds
+from jepa_speech.ingest.manifest import Entry, entries, nothing_there
+from jepa_speech.ingest.recording import compare_duration, recording, rejected_row
+from jepa_speech.store.duplicates import listed_once
+
+LISTED = 10_000  # rejects that a check lists; more are only counted
+
+
+def check(
+    inputs: Sequence[str | Path],
+    root: str | Path | None = None,
+    full: bool = False,
+    min_seconds: float = 0.0,
+    max_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad",
+    "passed_over"}.
+
+    Checks containers and reads headers; `full` also decodes everything, which takes as long as
+    `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
+    of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix. `passed_over` counts what was left out, by
+    kind (inputs/passed_over.py). Recordings below `min_seconds` or above `max_seconds` (0: any length) count as
+    rejects, but not as bad. Raises UserError if there are no recordings.
+    """
+    check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
+    lengths = Lengths.of(min_seconds, max_seconds)
+    reasons: Counter[str] = Counter()
+    seconds, first, read = 0.0, None, 0
+    rejects: list[dict[str, Any]] = []
+    passed = PassedOver()
+    listed = tqdm(entries(inputs, root, passed), "list", unit=" files", disable=None, mininterval=0.5)
+    for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=None, mininterval=0.5):
+        entry, read = Entry(**json.loads(line)), read + 1
+        try:
+            seconds += _duration(entry, full, lengths) or 0.0
+        except Rejected as verdict:
+            reasons[verdict.reason] += 1
+            if not lengths.asked_for(verdict.reason):
+                first = first or _bad_line(entry, verdict)
+            if len(rejects) < LISTED:
+                rejects.append(rejected_row(entry, verdict))
+    if not read:
+        raise nothing_there(inputs, passed)
+    return {
+        "read": read,
+        "good": read - reasons.total(),
+        "hours": seconds / 3600,
+        "decoded": full,
+        "reasons": dict(reasons),
+        "rejects": rejects,
+        "first_bad": first,
+        "passed_over": passed.found,
+    }
+
+
+def _duration(entry: Entry, full: bool, lengths: Lengths) -> float | None:
+    if entry.reason:
+        raise Rejected(entry.reason, entry.detail)
+    if full:
+        row, record = recording(entry, "pcm16", lengths)
+        if record is None:
+            raise Rejected(row["reason"], row["detail"])
+        return row["record"]["duration"]
+    with system_errors_as_verdicts():
+        seconds = probe(entry)
+    if seconds is not None:
+        compare_duration(seconds, entry)
+        lengths.check(seconds)
+    return seconds
+
+
+def _bad_line(entry: Entry, verdict: Rejected) -> str:
+    where = entry.path if entry.manifest is None else entry.manifest
+    where += f":{entry.line}" if entry.line else ""
+    name = f" {entry.source}:" if entry.manifest and entry.source else ""
+    return one_line(f"{where}:{name} {verdict.reason}: {verdict.detail}; {FIXES[verdict.reason]}")

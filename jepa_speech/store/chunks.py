@@ -1,0 +1,163 @@
+"""The work of `prepare` in chunks: each becomes one shard, and is finished or not begun.
+
+A chunk is finished when its shard and then its sidecar (work/part-*.jsonl) have their final names, unless an earlier
+version of the decoder may have decoded its recordings wrongly. The sidecar has a row per entry, then one of the shard
+itself. Any process may write any chunk; two that write the same one write the same bytes under names of their own.
+"""
+
+import errno
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from array_record.python.array_record_module import ArrayRecordReader
+
+from jepa_speech import ownership
+from jepa_speech.errors import UserError
+from jepa_speech.files import parse_row, read_jsonl, replacing, temporary_name
+from jepa_speech.ingest.decoder import VERSION, outdated
+from jepa_speech.ingest.lengths import Lengths
+from jepa_speech.ingest.manifest import Entry
+from jepa_speech.ingest.recording import recording
+from jepa_speech.store.checksums import compare_seal, file_crc, sealed
+from jepa_speech.store.duplicates import listed_once
+from jepa_speech.store.store import shard_path
+from jepa_speech.store.writing import json_line, shard_writer, writing
+
+CHUNK_RECORDS = 1024  # at most: a million short recordings are a thousand shards
+SHARD_MB = 64  # of the files as they come: a kill costs no more work than this for each worker
+
+
+def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[str, list[list[int]]]:
+    """Writes entries as JSON lines, so that none stays in memory; returns their hash and the chunks to work in.
+
+    A chunk is [byte offset in the file, number of entries]. It ends with the entry that brings the bytes to read to
+    `shard_bytes`, or with the CHUNK_RECORDS-th. Recordings listed twice become rejects.
+    """
+    chunks: list[list[int]] = []
+    digest, offset, room = hashlib.sha256(), 0, 0
+    for line, weight in listed_once(listed, Path(file.name).parent):
+        if not chunks or chunks[-1][1] == CHUNK_RECORDS or room <= 0:
+            chunks.append([offset, 0])
+            room = shard_bytes
+        digest.update(line)
+        offset += file.write(line)
+        chunks[-1][1] += 1
+        room -= weight
+    return digest.hexdigest(), chunks
+
+
+def check_entries(store: Path, digest: str) -> None:
+    """Raises UserError unless the list in STORE/work has the hash that the plan gives."""
+    path = store / "work" / "entries.jsonl"
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        found = ""
+    if found != digest:
+        raise UserError(f"{path}: missing or damaged; remove {store} and prepare it again")
+
+
+def sidecar(store: Path, chunk: int) -> Path:
+    return store / "work" / f"part-{chunk:05d}.jsonl"
+
+
+def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
+    """Those of `chunks` that are still to be written."""
+    return [c for c in chunks if not (shard_path(store, c).is_file() and _is_current(sidecar(store, c)))]
+
+
+def remove_empty(store: Path, plan: dict[str, Any]) -> bool:
+    """Removes all chunks of an unfinished store if no recording is in them; returns whether that is so.
+
+    Only for a process that holds the store's lock alone.
+    """
+    if "chunks" not in plan:  # stores are being joined there
+        return False
+    files = [(sidecar(store, chunk), shard_path(store, chunk)) for chunk in range(len(plan["chunks"]))]
+    try:
+        if any("record" in row for rows, _ in files if rows.is_file() for row in read_jsonl(rows)):
+            return False
+    except UserError:  # damaged, so it may have had some
+        return False
+    for rows, shard in files:
+        rows.unlink(missing_ok=True)
+        shard.unlink(missing_ok=True)
+    return True
+
+
+def _is_current(path: Path) -> bool:
+    """Whether a sidecar is there and whole, and its recordings are decoded as they are now."""
+    if not path.is_file():
+        return False
+    try:
+        return not outdated(_last_row(path), (row["record"] for row in read_jsonl(path) if "record" in row))
+    except UserError:  # damaged: the chunk is written again
+        return False
+
+
+def _last_row(path: Path) -> dict[str, Any]:
+    """The row of a sidecar that is about its shard. Raises UserError if that or any row before it is damaged."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n", 0, -1) + 1
+    last = parse_row(data[end:], str(path))
+    compare_seal(last, ("shard", "decoder"), str(path))
+    if "shard" not in last or last.get("rows_crc", crc := zlib.crc32(data[:end])) != crc:
+        raise UserError(f"{path}: damaged")
+    return last
+
+
+def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
+    """Removes what a killed process left of `chunks`. Those of other parts may be being written just now."""
+
+    def one_of_them(name: str) -> bool:
+        found = re.fullmatch(r"part-(\d{5,})\.(array_record|jsonl)", name)
+        return found is not None and int(found[1]) in chunks
+
+    for folder in (store / "shards", store / "work"):
+        ownership.remove_temporaries(folder, one_of_them)
+
+
+def _file_by_file(entries: Sequence[Entry]) -> list[int]:
+    """The numbers of entries in their order, except that all segments of a file follow its first, by their starts."""
+    first: dict[tuple, int] = {}
+    places = [(first.setdefault((e.path, e.span, e.cell), i), e.start) for i, e in enumerate(entries)]
+    return sorted(range(len(entries)), key=places.__getitem__)
+
+
+def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, lengths: Lengths) -> Iterator[None]:
+    """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry.
+
+    Segments of one file are decoded together. Records that are ready early wait in memory, at most those of the chunk.
+    """
+    rows: list[dict[str, Any]] = []
+    early: dict[int, tuple[dict[str, Any], bytes | None]] = {}
+    shard, stored = shard_path(store, chunk), 0
+    temporary = temporary_name(shard)
+    with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
+        file.seek(offset)
+        entries = [Entry(**json.loads(file.readline())) for _ in range(count)]
+        with shard_writer(temporary) as writer:
+            for number in _file_by_file(entries):
+                early[number] = recording(entries[number], codec, lengths)
+                while (following := early.pop(len(rows), None)) is not None:
+                    row, record = following
+                    if record is not None:
+                        row |= {"position": stored, "crc": zlib.crc32(record)}
+                        stored += 1
+                        writer.write(record)
+                    rows.append(row)
+                yield
+        if ArrayRecordReader(str(temporary)).num_records() != stored:
+            raise OSError(errno.EIO, "a shard reads back shorter than it was written")
+        whole: dict[str, Any] = {"shard": {"bytes": temporary.stat().st_size, "crc": file_crc(temporary)}}
+        lines = b"".join(map(json_line, rows))
+        whole |= {"decoder": VERSION, "rows_crc": zlib.crc32(lines)}
+        temporary.replace(shard)
+        with replacing(sidecar(store, chunk)) as about:
+            about.write(lines + json_line(sealed(whole)))

@@ -1,0 +1,196 @@
+"""Writes a store from recordings: in parallel, on many machines, and so that a killed run goes on where it stopped.
+
+The inputs are listed into STORE/work/entries.jsonl and cut into chunks (chunks.py), each of which becomes one shard:
+STORE/work/plan.json says which. When all are finished, the index is written, and store.json last of all (finalize.py).
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.files import replacing
+from jepa_speech.ingest import audio
+from jepa_speech.ingest.inputs.passed_over import PassedOver
+from jepa_speech.ingest.lengths import check_seconds
+from jepa_speech.ingest.manifest import Entry, entries, nothing_there
+from jepa_speech.ingest.parallel import cores, work_through
+from jepa_speech.lock import LOCK, locked
+from jepa_speech.store.chunks import (
+    SHARD_MB,
+    check_entries,
+    remove_empty,
+    remove_left_overs,
+    sidecar,
+    spool,
+    unfinished,
+    write_chunk,
+)
+from jepa_speech.store.description import FORMAT, store_info
+from jepa_speech.store.finalize import finish
+from jepa_speech.store.store import Store, checked_rows, shard_path
+from jepa_speech.store.unfinished import Plan, begin, find, lengths_of, new_work, read_plan, tidy, untidy
+from jepa_speech.store.writing import writing
+from jepa_speech.wording import counted
+
+Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
+
+
+def prepare(
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    codec: str = "flac",
+    workers: int | None = None,
+    max_reject_fraction: float = 0.01,
+    *,
+    shard_mb: float = SHARD_MB,
+    part: Part | None = None,
+    root: str | Path | None = None,
+    min_seconds: float = 0.0,
+    max_seconds: float = 0.0,
+) -> dict[str, Any]:
+    """Makes the store `out` of all recordings in `inputs` (folders, JSON-lines manifests); returns its figures.
+
+    The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
+    default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
+    n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
+    `root`: recordings may lie anywhere in it, too; by default only in their own input's folder.
+    `min_seconds`, `max_seconds`: shorter and longer recordings are rejected (too_short, too_long; 0: any length). Those
+    do not count towards `max_reject_fraction`.
+
+    Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
+    `out` holds something else, another process writes the same part, or the disk is full; `out` is then no whole store.
+    """
+    if codec not in audio.CODECS:
+        raise UsageError(f"codec {codec!r}: choose {' or '.join(audio.CODECS)}")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers {workers}: at least 1")
+    if not 0 <= max_reject_fraction <= 1:
+        raise UsageError(f"max reject fraction {max_reject_fraction}: between 0 and 1")
+    if not 0 < shard_mb < 1e6:
+        raise UsageError(f"shard size {shard_mb} MB: a positive number")
+    if part is not None and not 0 <= part[0] < part[1]:
+        raise UsageError(f"part {part[0]}/{part[1]}: i/n with 0 <= i < n")
+    check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
+    store = Path(out)
+    settings = {"codec": codec, "shard_mb": float(shard_mb)}
+    settings |= {"min_seconds": float(min_seconds), "max_seconds": float(max_seconds)}
+    with writing(store):
+        find(store)  # raises if another program made the folder
+        passed = PassedOver()
+        listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
+        first = next(listing, None)
+        if first is None:
+            raise nothing_there(inputs, passed)
+        i, n = part or (0, 1)
+        with locked(store / LOCK, "prepare", shared=bool(part)):
+            notes = {"parts": n, "max_rejects": max_reject_fraction}
+            plan = _plan(chain([first], listing), passed, store, settings, notes, alone=part is None)
+            if not (store / "store.json").is_file():
+                mine = range(i, len(plan["chunks"]), n)
+                with locked(store / "work" / f".part-{i}-of-{n}.jepa-speech.lock", f"prepare, part {i}/{n}"):
+                    _write_chunks(store, plan, mine, workers or cores())
+                if part:
+                    done = sum(plan["chunks"][chunk][1] for chunk in mine)
+                    return {"store": str(store), "part": f"{i}/{n}", "shards": len(mine), "read": done, "whole": False}
+                finish(store, plan, max_reject_fraction)
+            elif count := Store(store).outdated():
+                raise UserError(
+                    f"{store}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of "
+                    f"compressed files ({counted(count, 'recording')} here); remove it or choose another folder for "
+                    "--out"
+                )
+            if not part:
+                tidy(store)
+            return summary(store)
+
+
+def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str, Any]:
+    """Makes a whole store of parts that `prepare` wrote; returns its figures. Does nothing if it is whole.
+
+    `max_reject_fraction`: by default that of the first part. Raises UserError naming the parts that are missing.
+    """
+    store = Path(out)
+    found = find(store)
+    if found is None:
+        raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
+    if found.name == "store.json" and not untidy(store):
+        return summary(store)
+    with writing(store), locked(store / LOCK, "inspect --merge"):
+        found = find(store)
+        assert found is not None
+        if found.name != "store.json":
+            plan = read_plan(found)
+            if "chunks" not in plan:
+                raise UserError(f"{store}: stores are being joined there; run the same command again")
+            if missing := unfinished(store, range(len(plan["chunks"]))):
+                raise UserError(_what_is_missing(store, plan, missing))
+            finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction)
+        tidy(store)
+        return summary(store)
+
+
+def summary(store: Path) -> dict[str, Any]:
+    """The figures of a whole store."""
+    info = store_info(store)
+    rejects = checked_rows(store / "rejects.jsonl", info["files_crc"]["rejects.jsonl"])
+    reasons = Counter(row["reason"] for row in rejects)
+    keys = ("records", "rejected", "hours", "codec", "fingerprint", "duplicates")
+    return {"store": str(store), **{key: info[key] for key in keys}, "reasons": dict(reasons)} | {
+        "passed_over": info.get("passed_over", {}),  # missing in stores of earlier versions
+        "read": info["records"] + info["rejected"],
+        "bytes": sum(info["shard_bytes"]),
+        "shards": len(info["shard_bytes"]),
+        "whole": True,
+    }
+
+
+def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: Plan, notes: Plan, alone: bool) -> Plan:
+    """Writes down the list; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} & more.
+
+    Settings must be those of the plan that is there; notes are for `merge`. Refuses a folder that holds anything else
+    than a store, whole or not, of just these inputs; but an unfinished store that holds no recording yet, since all
+    were rejected, is begun anew if this process is `alone`.
+    """
+    emptied = partial(remove_empty, store) if alone else lambda plan: False
+    with new_work(store) as work:
+        bar = tqdm(listing, "list", unit=" files", disable=None, mininterval=0.5)
+        with bar, replacing(work / "entries.jsonl") as file:
+            digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
+        read = sum(count for _, count in chunks)
+        identity = {"format": FORMAT, "inputs": digest, **settings}
+        rest = {"read": read, "chunks": chunks, "passed_over": passed.found} | notes
+        return begin(store, work, identity, rest, emptied)
+
+
+def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) -> None:
+    """Writes those chunks that are not finished yet, by `workers` processes."""
+    (store / "shards").mkdir(exist_ok=True)
+    remove_left_overs(store, mine)
+    to_do = unfinished(store, mine)
+    if to_do:
+        check_entries(store, plan["inputs"])
+    total, left = (sum(plan["chunks"][chunk][1] for chunk in chunks) for chunks in (mine, to_do))
+    settings = plan["codec"], lengths_of(plan)
+    tasks = [(store, chunk, *plan["chunks"][chunk], *settings) for chunk in to_do]
+    bar = tqdm(total=total, initial=total - left, desc="prepare", unit=" files", disable=None, mininterval=0.5)
+    with bar, closing(work_through(write_chunk, tasks, min(workers, len(tasks)))) as progress:
+        for more in progress:
+            bar.update(more)
+
+
+def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
+    shards = f"{len(missing)} of {counted(len(plan['chunks']), 'shard')} not written"
+    if old := sum(sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in missing):
+        shards += f" ({old} of them only by an earlier version, which gave wrong samples of MP3 and of segments)"
+    n = plan["parts"]
+    if n == 1:
+        return f"{store}: {shards}; run the same prepare command again"
+    parts = ", ".join(f"{i}/{n}" for i in sorted({chunk % n for chunk in missing}))
+    return f"{store}: {shards}; run the same prepare command again with --shard {parts}"

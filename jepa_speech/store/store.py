@@ -1,0 +1,213 @@
+"""The store: recordings ready to crop. Written by `prepare`, read by everything else.
+
+STORE/store.json        written last: its presence means that the store is whole
+STORE/shards/           ArrayRecord, one encoded recording per record
+STORE/index/            one row per record: shard.npy, position.npy and crc.npy uint32, samples.npy int64,
+                        level.npy float32, digest.npy uint8 (N, 16)
+STORE/records.jsonl     id, source, duration (s) and the labels found, one line per record
+STORE/rejects.jsonl     what could not be used, and why
+STORE/duplicates.jsonl  ids of recordings with the same samples
+"""
+
+import math
+import os
+import resource
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+
+from jepa_speech.array_files import read_npy
+from jepa_speech.errors import UserError
+from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.files import parse_row
+from jepa_speech.ingest import audio
+from jepa_speech.ingest.decoder import outdated
+from jepa_speech.store.checksums import file_crc, fingerprint
+from jepa_speech.store.description import AGAIN, INDEX, store_info
+from jepa_speech.wording import counted, duration
+
+# Shards kept open at a time: half of the files that this process may have, which is 512 of the usual 1,024. With 128 of
+# 977 open, random reads were a third as fast as with all of them, and each takes some 8 kB.
+OPEN_SHARDS = min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
+def shard_path(store: Path, shard: int) -> Path:
+    return store / "shards" / _shard_name(shard)
+
+
+def _shard_name(shard: int) -> str:
+    return f"part-{shard:05d}.array_record"
+
+
+class Store:
+    """A whole store, open for reading. Threads may share it; pickled, it opens its files anew.
+
+    store.json and the index are compared with their checksums at opening, a record whenever it is read, and
+    records.jsonl and rejects.jsonl when their last row is read. `damaged`: open the store even if shards or the index
+    are damaged, to find out what is left. Raises UserError if it is missing, unfinished or broken.
+
+    Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital
+    silence; `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`; `fingerprint`, a hash of all
+    samples in their order, whatever the codec; `index`, all columns; `info`, what store.json says.
+    """
+
+    def __init__(self, path: str | Path, damaged: bool = False):
+        self.path = Path(path)
+        self.info = store_info(self.path)
+        self.codec: str = self.info["codec"]
+        self.hours: float = self.info["hours"]
+        self.fingerprint: str = self.info["fingerprint"]
+        self.index = {name: self._open(name, self.info["records"]) for name in INDEX}
+        self.samples, self.level, self.digest = (self.index[name] for name in ("samples", "level", "digest"))
+        self._shard, self._position, self._crc = (self.index[name] for name in ("shard", "position", "crc"))
+        if not damaged:
+            self._compare_index()
+        if not damaged and (wrong := self.wrong_shards()):
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            found = shard_path(self.path, wrong[0])
+            raise UserError(f"{found}{more}: missing or of another size than prepare wrote; copy or prepare it again")
+        self._readers: OrderedDict[int, ArrayRecordReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """The stores that it was joined of, in order: name, records, hours, fingerprint of each; else itself."""
+        itself = {"name": self.path.absolute().name, "records": len(self), "hours": self.hours}
+        return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
+
+    def outdated(self) -> int:
+        """Returns how many recordings an earlier version may have decoded wrongly; if any, prepare the store again."""
+        return outdated(self.info, self.records())
+
+    def wrong_shards(self) -> list[int]:
+        """Shards that are not there, or not of the size that was written."""
+        folder, sizes = self.path / "shards", self.info["shard_bytes"]
+        # Plain strings: with thousands of shards, a Path of each takes longer than asking for its size.
+        return [shard for shard, size in enumerate(sizes) if _size(f"{folder}/{_shard_name(shard)}") != size]
+
+    def _open(self, name: str, records: int) -> np.ndarray:
+        path = self.path / "index" / f"{name}.npy"
+        try:
+            array = read_npy(path, AGAIN)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: missing; {AGAIN}") from error
+        kind, row = INDEX[name]
+        if array.shape != (records, *row) or array.dtype != kind:
+            raise UserError(f"{path}: does not fit store.json; {AGAIN}")
+        return array
+
+    def _compare_index(self) -> None:
+        for name in INDEX:
+            path = self.path / "index" / f"{name}.npy"
+            if file_crc(path) != self.info["files_crc"][f"index/{name}.npy"]:
+                raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
+        if "crc" not in self.info:  # an earlier version: only the index can confirm store.json
+            hours = float(self.samples.sum() / SAMPLE_RATE / 3600)
+            if self.fingerprint != fingerprint(self.digest) or not math.isclose(self.hours, hours, rel_tol=1e-6):
+                path = self.path / "store.json"
+                raise UserError(f"{path}: its fingerprint or hours are not those of the index; {AGAIN}")
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return Store, (self.path,)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}: {counted(len(self), 'recording')}, {duration(self.hours)})"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """Recording i from sample `start` on, float32 in [-1, 1]: `samples` of it, or all that is left if fewer.
+
+        Raises IndexError outside the recording, UserError where the shard is damaged.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"recording {i} of {len(self)}")
+        length = int(self.samples[i])
+        if not 0 <= start <= length:
+            raise IndexError(f"sample {start} of recording {i}, which has {length}")
+        wanted = length - start if samples is None else min(samples, length - start)
+        if wanted <= 0:
+            return np.zeros(0, np.float32)
+        record = self.record(i)
+        try:
+            wave = audio.crop(record, self.codec, start, wanted)
+        except (RuntimeError, ValueError) as error:  # soundfile's are RuntimeErrors
+            raise self._damaged(i) from error
+        if len(wave) != wanted:
+            raise self._damaged(i)
+        return wave
+
+    def record(self, i: int) -> bytes:
+        """Recording i as it is encoded. Raises UserError unless it is the bytes that were written."""
+        try:
+            record = self._reader(int(self._shard[i])).read([int(self._position[i])])[0]
+        except (RuntimeError, ValueError, IndexError) as error:  # array_record's, one for each kind of damage
+            raise self._damaged(i) from error
+        if zlib.crc32(record) != self._crc[i]:
+            raise self._damaged(i)
+        return record
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One dict per recording, in order: id, source, duration (s) and the labels found."""
+        return self._rows("records.jsonl")
+
+    def named(self, i: int) -> str:
+        """Recording i as a message names it: number, store and source."""
+        row = next(islice(self.records(), i, None))
+        return f"recording {i} of {self.path} ({row.get('source', 'unknown source')})"
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """One dict per input that was rejected: source, manifest and line if it comes from one, reason, detail."""
+        return self._rows("rejects.jsonl")
+
+    def _rows(self, name: str) -> Iterator[dict[str, Any]]:
+        return checked_rows(self.path / name, self.info["files_crc"][name])
+
+    def _damaged(self, i: int) -> UserError:
+        return UserError(
+            f"{shard_path(self.path, int(self._shard[i]))}: recording {i} is damaged; copy or prepare it again"
+        )
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        with self._lock:
+            if shard not in self._readers:
+                # One record per read: no read-ahead and no threads of its own.
+                options = "readahead_buffer_size:0,max_parallelism:0"
+                self._readers[shard] = ArrayRecordReader(str(shard_path(self.path, shard)), options)
+            self._readers.move_to_end(shard)
+            if len(self._readers) > OPEN_SHARDS:
+                self._readers.popitem(last=False)  # a thread that still reads it keeps it alive
+            return self._readers[shard]
+
+
+def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON-lines file whose CRC-32 is `crc`.
+
+    Raises UserError for a line that is not a row, and after the last row if the CRC-32 differs. Results of the rows
+    must then not be used.
+    """
+    found = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                found = zlib.crc32(line, found)
+                yield parse_row(line, f"{path}:{number}")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+    if found != crc:
+        raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:
+        return -1

@@ -1,0 +1,123 @@
+"""What an unfinished store is to become: STORE/work/plan.json, there from the first moment or not at all.
+
+`work` is filled under another name and appears by one rename, which fails if another process was first; that one's plan
+then holds for both.
+"""
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jepa_speech import ownership
+from jepa_speech.errors import UserError
+from jepa_speech.files import read_object, write_json
+from jepa_speech.ingest.lengths import Lengths
+from jepa_speech.lock import LOCK
+from jepa_speech.store.checksums import compare_seal, sealed
+from jepa_speech.store.description import store_info
+
+Plan = dict[str, Any]
+# The fields of plans in earlier versions, which wrote no `crc`.
+OLDER = ("format", "codec", "inputs", "shard_mb", "read", "chunks", "parts", "max_rejects", "passed_over")
+
+LATER = {"min_seconds": 0.0, "max_seconds": 0.0}  # fields that plans of earlier versions lack, and their meaning
+
+# What this package writes into a working folder.
+NAMES = ("plan.json", "entries.jsonl", "part-*.jsonl", ".part-*-of-*.jepa-speech.lock")
+NEW_WORK = re.compile(r"work\.[0-9a-f]{12}")
+
+
+def find(store: Path) -> Path | None:
+    """store.json if the store is whole, the plan if it is begun, else None.
+
+    Raises UserError if the folder holds anything else.
+    """
+    # In this order: another process may begin the store between the two.
+    names = sorted(path.name for path in store.iterdir()) if store.exists() else []
+    found = next((path for path in (store / "store.json", store / "work" / "plan.json") if path.is_file()), None)
+    strange = [name for name in names if name != LOCK and not NEW_WORK.fullmatch(name)]
+    if strange and not found:
+        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
+    return found
+
+
+@contextmanager
+def new_work(store: Path) -> Iterator[Path]:
+    """A folder of this process's own, to be given to `begin`; removed if it was not needed."""
+    folder = ownership.make(store / f"work.{secrets.token_hex(6)}")
+    try:
+        yield folder
+    finally:
+        ownership.remove(folder, NAMES)
+
+
+def tidy(store: Path) -> None:
+    """Removes the working folders of a whole store. Only for a process that holds the store's lock alone."""
+    for folder in _working(store):
+        ownership.remove(folder, NAMES)
+
+
+def untidy(store: Path) -> bool:
+    """Whether `tidy` has something to remove or to report, in a store that can be written."""
+    return os.access(store, os.W_OK) and bool(_working(store))
+
+
+def _working(store: Path) -> list[Path]:
+    names = sorted(store.glob("work*"))
+    return [path for path in names if path.name == "work" or NEW_WORK.fullmatch(path.name)]
+
+
+def begin(
+    store: Path, work: Path, identity: Plan, rest: Plan, emptied: Callable[[Plan], bool] = lambda plan: False
+) -> Plan:
+    """Begins the store with `work`, or goes on with what is there; returns the plan, or store.json if it is whole.
+
+    A plan that is there must be of the same identity, UserError otherwise; its rest is kept. emptied: for a plan of
+    another identity, removes its chunks if they hold no recording, and returns whether it did. Then the new plan
+    replaces that one.
+    """
+    if find(store) is None:
+        write_json(work / "plan.json", sealed(identity | rest))
+        try:
+            work.rename(store / "work")
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    found = find(store)
+    assert found is not None
+    before = read_plan(found)
+    differs = [key for key, value in identity.items() if before.get(key, LATER.get(key)) != value]
+    if differs and not (store / "store.json").is_file() and emptied(before):
+        # In this order, so that a kill leaves a plan whose next start comes here again.
+        (work / "entries.jsonl").replace(store / "work" / "entries.jsonl")
+        write_json(store / "work" / "plan.json", sealed(identity | rest))
+        return identity | rest
+    if differs:
+        what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
+        what |= {"min_seconds": "another --min-seconds", "max_seconds": "another --max-seconds"}
+        was = what.get(differs[0], f"another {differs[0]}")
+        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
+    return before
+
+
+def lengths_of(plan: Plan) -> Lengths:
+    """The lengths of the recordings that are stored."""
+    found = LATER | plan
+    return Lengths.of(found["min_seconds"], found["max_seconds"])
+
+
+def read_plan(path: Path) -> Plan:
+    """Returns the plan that `find` found. Raises UserError if it is damaged."""
+    if path.name == "store.json":
+        return store_info(path.parent)
+    try:
+        plan = read_object(path)
+        compare_seal(plan, OLDER, str(path))
+    except UserError as error:
+        raise UserError(f"{error}; remove {path.parent.parent} and prepare it again") from error
+    return plan

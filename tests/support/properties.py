@@ -1,0 +1,274 @@
+"""Properties that every system must have. Each is a function of a system, so that broken twins can fail it.
+
+The numbers are those of the list in the issue: 1 leak, 2 padding, 3 deterministic targets, 4 a predictor that uses
+time, 5 EMA, 6 dtypes of the loss, 7 micro-batches, 8 alignment, 9 resume, 10 special mixtures, 11 collapse, 12 one
+compilation.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from support import toys
+from support.toys import build
+
+from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.train.checkpoint import read_weights
+from jepa_speech.train.loop import train
+from jepa_speech.train.state import TrainState
+from jepa_speech.train.step import make_step
+
+KEY = jax.random.PRNGKey(0)
+
+
+@dataclass
+class System:
+    """An objective at toy size with its parameters and a batch; `step` is how it is trained."""
+
+    objective: Any
+    batch: dict[str, jax.Array]
+    step: Callable = make_step
+    params: Any = field(init=False)
+    slow: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.params, self.slow = jax.jit(self.objective.init)(KEY)
+
+    def terms(self, batch: dict[str, jax.Array] | None = None, key: jax.Array = KEY) -> dict:
+        return jax.jit(self.objective.loss)(self.params, self.slow, batch or self.batch, key, 0)[0]
+
+
+def toy_system(config: Any = None, objective: Callable = build, **kwargs: Any) -> System:
+    anchor = toys.toy_anchor()
+    config = config or toys.toy_config()
+    return System(objective(config, anchor), toys.toy_batch(anchor=anchor), **kwargs)
+
+
+def hidden_samples(objective: Any, mask: np.ndarray, samples: int) -> np.ndarray:
+    """Samples that no visible frame sees: (B, T) -> (B, S). A frame sees as many as the shortest input has."""
+    hop, seen = round(SAMPLE_RATE / objective.frame_rate), np.zeros((len(mask), samples), bool)
+    for row, t in np.argwhere(~mask):
+        seen[row, t * hop : t * hop + objective.min_samples] = True
+    return ~seen
+
+
+def leak(system: System) -> None:
+    """1. What is under the mask changes nothing that the student computes, neither at visible nor at hidden frames."""
+    o, lengths = system.objective, system.batch["lengths"]
+    wave = system.batch["audio"] / system.batch["level"][:, None]
+    count = wave.shape[1]
+    size, keys = o.system.frames(count), jax.random.split(KEY, len(wave))
+    mask = o.hide(keys, o.system.frames(lengths), size)
+    noise = jax.random.normal(KEY, wave.shape) * hidden_samples(o, np.asarray(mask), count)
+    assert jnp.abs(noise).sum(1).min() > 0
+
+    @jax.jit
+    def student(wave: jax.Array) -> list[jax.Array]:
+        z = o.encode(system.params, wave, lengths, mask, keys).z
+        if "predictor" not in system.params:
+            return [z]
+        prediction = o.predictor.apply(system.params["predictor"], z, mask, o.system.frames(lengths))
+        return [z, prediction, o.head.apply(system.params["head"], z)]
+
+    inside = np.arange(size) < np.asarray(o.system.frames(lengths))[:, None]
+    for before, after in zip(student(wave), student(wave + noise), strict=True):
+        np.testing.assert_array_equal(np.asarray(before)[inside], np.asarray(after)[inside])
+
+
+def padding_invariance(system: System) -> None:
+    """2. Neither the amount of padding nor the batch mates change a valid frame, or the loss, by more than 1e-5."""
+    o, batch = system.objective, system.batch
+    represent = jax.jit(lambda wave, lengths: o.represent(system.params, system.slow, wave, lengths))
+    alone, length = batch["audio"][-1:], int(batch["lengths"][-1])
+    assert length < alone.shape[1]
+    expected, frame_lengths = represent(alone[:, :length], jnp.array([length]))
+    mates, _ = represent(batch["audio"], batch["lengths"])
+    for layer, exact in zip(mates, expected, strict=True):
+        count = int(frame_lengths[0]) * layer.shape[1] // mates[-1].shape[1]
+        np.testing.assert_allclose(layer[-1:, :count], exact[:, :count], atol=1e-5)
+
+    def lengthened(x: jax.Array) -> jax.Array:
+        extra = {batch["audio"].shape[1]: 32 * HOP, frames(batch["audio"].shape[1]): 32}
+        more = extra.get(x.shape[1], 0) if x.ndim > 1 else 0
+        return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2)) if more else x
+
+    if o.batch_statistics:
+        return
+    short, long = system.terms(), system.terms({name: lengthened(x) for name, x in batch.items()})
+    for name in short:
+        a, b = short[name].total / short[name].weight, long[name].total / long[name].weight
+        np.testing.assert_allclose(b, a, atol=1e-5, err_msg=name)
+
+
+def fix(objective: Any, hide: Callable) -> Any:
+    """The objective with a mask that a test gives it."""
+    kind = type(objective)
+    twin = type(kind.__name__, (kind,), {"hide": lambda self, *args: hide(*args)})
+    return twin(**{name: getattr(objective, name) for name in kind.__dataclass_fields__})
+
+
+def deterministic_target(system: System) -> None:
+    """3. With the mask held, another key changes the student (dropout) and not one bit of the target."""
+    fixed = jnp.tile(jnp.arange(frames(system.batch["audio"].shape[1])) % 2 == 0, (len(system.batch["audio"]), 1))
+    o = fix(system.objective, lambda *_: fixed)
+    loss = jax.jit(o.loss)
+    (first, one), (second, two) = (
+        loss(system.params, system.slow, system.batch, jax.random.PRNGKey(seed), 0) for seed in (0, 1)
+    )
+    assert first["jepa"].total != second["jepa"].total, "dropout is off: the check would show nothing"
+    jax.tree.map(np.testing.assert_array_equal, one["target"], two["target"])
+
+
+def predictor_uses_time(system: System) -> None:
+    """4. Predictions differ between hidden frames, and L_JEPA teaches the encoder."""
+    o, lengths = system.objective, system.batch["lengths"]
+    wave = system.batch["audio"] / system.batch["level"][:, None]
+    mask = o.hide(jax.random.split(KEY, len(wave)), frames(lengths), frames(wave.shape[1]))
+    z = o.encode(system.params, wave, lengths, mask, None).z
+    prediction = np.asarray(o.predictor.apply(system.params["predictor"], z, mask, frames(lengths)))
+    spread = np.stack([row[hidden].std(0).mean() for row, hidden in zip(prediction, np.asarray(mask), strict=True)])
+    assert spread.min() > 1e-4
+
+    def jepa(params: Any) -> jax.Array:
+        term = o.loss(params, system.slow, system.batch, KEY, 0)[0]["jepa"]
+        return term.total / term.weight
+
+    gradient = jax.jit(jax.grad(jepa))(system.params)
+    assert optax.tree.norm(gradient["encoder"]["blocks"]) > 1e-4
+
+
+def ema(system: System) -> None:
+    """5. After n updates from a known gap the teacher is where the closed form says, in float32."""
+    o = system.objective
+    apart = jax.tree.map(lambda p: 1.02 * p + 1e-3, system.params["encoder"])
+    slow = system.slow | {"teacher": apart}
+    update = jax.jit(lambda slow: o.update_slow(slow, system.params, {}, 0))
+    for _ in range(100):
+        slow = update(slow)
+    left = float(o.decay(0)) ** 100
+    expected = jax.tree.map(lambda s, t: s + left * (t - s), system.params["encoder"], apart)
+    for teacher, exact in zip(jax.tree.leaves(slow["teacher"]), jax.tree.leaves(expected), strict=True):
+        assert teacher.dtype == jnp.float32
+        np.testing.assert_allclose(teacher, exact, rtol=1e-4, atol=1e-6)
+
+
+def loss_dtype(system: System, reference: System) -> None:
+    """6. `system` computes in bfloat16: its loss is that of float32 to 1e-2, and its sums are float32 at any size."""
+    low, high = system.terms(), reference.terms()
+    for name in low:
+        a, b = low[name].total / low[name].weight, high[name].total / high[name].weight
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2, err_msg=name)
+    large = {name: jax.ShapeDtypeStruct((64, *x.shape[1:]), x.dtype) for name, x in system.batch.items()}
+    samples = 1500 * HOP + WINDOW - HOP
+    large["audio"] = jax.ShapeDtypeStruct((64, samples), jnp.float32)
+    for name in ("anchor_ids", "anchor_probs"):
+        large[name] = jax.ShapeDtypeStruct((64, 1500, large[name].shape[2]), large[name].dtype)
+    terms = jax.eval_shape(system.objective.loss, system.params, system.slow, large, KEY, 0)[0]
+    for name, term in terms.items():
+        assert term.total.dtype == term.weight.dtype == jnp.float32, name
+
+
+def micro_batches(system: System) -> None:
+    """7. A batch in 1, 2 or 4 parts gives one loss and gradient, though the parts hide different counts."""
+    o = system.objective
+    optimizer = optax.sgd(1.0)
+    gradients, losses = [], []
+    for parts in (1, 2, 4):
+        step = system.step(o, optimizer, lambda _: 1.0, lambda _: False, parts)
+        state = train_state(system, optimizer)
+        after, metrics = jax.jit(step)(state, system.batch)
+        losses.append(float(metrics["loss"]))
+        gradients.append(jax.tree.map(jnp.subtract, after.params, state.params))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+    size = optax.tree.norm(gradients[0])
+    for gradient in gradients[1:]:
+        assert optax.tree.norm(jax.tree.map(jnp.subtract, gradient, gradients[0])) <= 1e-5 * size
+
+
+def train_state(system: System, optimizer: optax.GradientTransformation) -> Any:
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(system.params, system.slow, optimizer.init(system.params), zero, KEY, zero, zero)
+
+
+def alignment(frontend: Callable[[jax.Array], jax.Array], features: Callable[[jax.Array], jax.Array]) -> None:
+    """8. A click at a sample moves exactly those frames of the front-end whose label frames it moves."""
+    samples = 40 * HOP + WINDOW - HOP
+    quiet = 1e-3 * jax.random.normal(KEY, (1, samples))
+    for sample in (3 * HOP + 10, 20 * HOP + 50, 31 * HOP + 200):
+        click = quiet.at[0, sample].add(1.0)
+        moved = [
+            set(np.flatnonzero(np.abs(np.asarray(f(click) - f(quiet))[0]).max(-1) > 1e-6)) for f in (frontend, features)
+        ]
+        expected = {t for t in range(40) if t * HOP <= sample < t * HOP + WINDOW}
+        assert moved == [expected, expected]
+
+
+def special_mixtures(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> None:
+    """10. KL to a uniform posterior has no gradient at a uniform prediction; KL to a one-hot one is cross-entropy.
+
+    divergence(posteriors (N, K), logits (N, K)) -> (N,).
+    """
+    uniform = jnp.full((3, toys.K), 1 / toys.K)
+    np.testing.assert_allclose(jax.grad(lambda x: divergence(uniform, x).sum())(jnp.zeros((3, toys.K))), 0, atol=1e-6)
+    logits = 3 * jax.random.normal(KEY, (5, toys.K))
+    one_hot = jax.nn.one_hot(jnp.arange(5), toys.K)
+    expected = optax.softmax_cross_entropy(logits, one_hot)
+    np.testing.assert_allclose(divergence(one_hot, logits), expected, rtol=1e-5)
+    gradient = jax.grad(lambda x: divergence(one_hot, x).sum())(logits)
+    np.testing.assert_allclose(gradient, jax.nn.softmax(logits) - one_hot, atol=1e-5)
+
+
+def collapse_shows(system: System, detector: Callable[[dict[str, float]], str]) -> None:
+    """11. The detector is quiet on a fresh system and fires on an encoder that maps everything to one vector."""
+
+    def figures(params: Any) -> dict[str, float]:
+        stats = system.objective.loss(params, system.slow | {"teacher": params["encoder"]}, system.batch, KEY, 0)[1]
+        return {name: float(x) for name, x in system.objective.report(stats).items()}
+
+    assert detector(figures(system.params)) == ""
+    dead = jax.tree.map(jnp.zeros_like, system.params["encoder"]["norm"])
+    constant = system.params | {"encoder": system.params["encoder"] | {"norm": dead}}
+    assert detector(figures(constant)) != ""
+
+
+def one_compilation(system: System) -> None:
+    """12. Batches of one bucket, whatever their lengths and masks, run one compiled step."""
+    loss = jax.jit(system.objective.loss)
+    anchor = toys.toy_anchor()
+    for seed in range(3):
+        loss(system.params, system.slow, toys.toy_batch(seed=seed, anchor=anchor, full=seed == 2), KEY, seed)
+    assert loss._cache_size() == 1
+
+
+def resume(folder: Path, batches: Callable[[int, int], Iterator[dict]], steps: int = 4) -> None:
+    """9. A run that dies and goes on ends with the very state and the very metrics of one that did not.
+
+    batches(start, stop) is how the loop reads its data.
+    """
+    config = toys.toy_config(train={"steps": steps, "checkpoint_every": 2, "report_every": 2})
+    objective = build(config, toys.toy_anchor())
+
+    class Killed(Exception):
+        pass
+
+    def dying(start: int, stop: int) -> Iterator[dict]:
+        yield from itertools.islice(batches(start, stop), 3)
+        raise Killed
+
+    train(toys.typed(config), objective, batches, folder / "whole")
+    with contextlib.suppress(Killed):
+        train(toys.typed(config), objective, dying, folder / "cut")
+    train(toys.typed(config), objective, batches, folder / "cut")
+    states = [read_weights(folder / name)[1] for name in ("whole", "cut")]
+    assert states[0].keys() == states[1].keys()
+    for name in states[0]:
+        np.testing.assert_array_equal(states[0][name], states[1][name], err_msg=name)
+    metrics = [(folder / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut")]
+    assert metrics[0] == metrics[1]
