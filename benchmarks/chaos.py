@@ -94,7 +94,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def steps_of(work: Path, variant: str) -> dict[str, Step]:
-    """The steps of the road by the names of trials; the undisturbed ones' folders are work/NAME."""
+    """The steps of the workflow by the names of trials; the undisturbed ones' folders are work/NAME."""
     program = [sys.executable, "-m", "jepa_speech"]
     store, anchor = work / "prepare" / "store", work / "fit" / "gmm.npz"
     keys = {"data.store": store, "anchor.path": anchor, "train.steps": STEPS}

@@ -32,7 +32,7 @@ def from_manifest(
 ) -> Iterable[Recording]:
     """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none.
 
-    root: see `data.manifest.entries`.
+    root: see `ingest.manifest.entries`.
     """
     listed = read_split(folder, split, root=root)  # first, because its messages name what a wrong folder lacks
     utterances = Phones(folder, root).of(listed)

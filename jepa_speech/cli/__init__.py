@@ -1,4 +1,4 @@
-"""The command line: one file per verb. Only this room wires other rooms together.
+"""The command line: one file per verb. Only this folder connects the others.
 
 Exit codes: 0 done, 1 failed, 2 usage, 75 saved (or a peer was lost): run the same command again.
 """
@@ -51,8 +51,8 @@ def parser(verbs: Sequence[str] = VERBS) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="jepa-speech", description="Train self-supervised speech encoders.")
     commands = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in verbs:
-        room = importlib.import_module(f"jepa_speech.cli.{verb}")
-        add_command(commands, verb, room).set_defaults(run=room.run, json="")
+        module = importlib.import_module(f"jepa_speech.cli.{verb}")
+        add_command(commands, verb, module).set_defaults(run=module.run, json="")
     return top
 
 

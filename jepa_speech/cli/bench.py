@@ -1,4 +1,4 @@
-"""`jepa-speech bench`: how fast a part of the road is by itself, on this machine."""
+"""`jepa-speech bench`: the speed of one part of the pipeline, on this machine."""
 
 import argparse
 from typing import Any

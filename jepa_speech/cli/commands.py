@@ -16,16 +16,16 @@ class Command(Protocol):
     def run(self, options: argparse.Namespace, /) -> dict[str, Any] | None: ...
 
 
-def add_command(commands: "argparse._SubParsersAction[Any]", name: str, room: Command) -> argparse.ArgumentParser:
-    """A parser with the room's options; every command also takes --json, wherever on the line it stands."""
+def add_command(commands: "argparse._SubParsersAction[Any]", name: str, module: Command) -> argparse.ArgumentParser:
+    """A parser with the module's options; every command also takes --json, wherever on the line it stands."""
     command = commands.add_parser(
         name,
-        help=room.HELP,
-        description=room.HELP,
-        epilog=f"example:\n  {room.EXAMPLE}",
+        help=module.HELP,
+        description=module.HELP,
+        epilog=f"example:\n  {module.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    room.add_arguments(command)
+    module.add_arguments(command)
     command.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
     return command
 

@@ -20,7 +20,7 @@ from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
 from jepa_speech.cli.train import with_anchor
 from jepa_speech.cli.used_lengths import training_lengths
-from jepa_speech.cli.workflow import Road, labels_of, probe_files, run_files
+from jepa_speech.cli.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.objectives import build
@@ -88,11 +88,11 @@ def compared(
 ) -> dict[str, Any]:
     """Runs all steps and returns their results. fits and configs: by the names of the objectives."""
     names = list(configs)
-    shared = Road(out / "data")
+    shared = Workflow(out / "data")
     store = out / "data" / "store"
     shared.go("prepare", "--input", args.input, *root.passed_on(args.root), "--out", store)
     anchors = {fit: anchored(out, store, fit, shared) for fit in dict.fromkeys(fits.values()) if fit}
-    roads, systems = [shared, *(road for _, road in anchors.values())], []
+    flows, systems = [shared, *(flow for _, flow in anchors.values())], []
     for name in names:
         anchor, before = anchors.get(fits[name], ("", shared))
         training = budgeted(configs[name], store, anchor, args.budget)
@@ -100,26 +100,26 @@ def compared(
         changes = [*args.overrides, *(f"--config.{key}={value}" for key, value in keys.items())]
         runs = []
         for seed in range(args.seeds):
-            road = Road(out / "runs" / f"{name}-{seed}", [shared, before], args.root)
-            workdir = ("--workdir", road.folder / "run", f"--config.seed={seed}")
+            flow = Workflow(out / "runs" / f"{name}-{seed}", [shared, before], args.root)
+            workdir = ("--workdir", flow.folder / "run", f"--config.seed={seed}")
             train = ("train", "--config", f"{args.config}:{name}", *workdir, *changes)
-            road.go(*train, given=plain(configs[name]), makes=partial(run_files, road.folder / "run"))
-            system = ("--checkpoint", road.folder / "run", "--name", f"{name}-{seed}")
-            runs.append(probed(road, labelled, f"{name}-{seed}", *system))
-            roads.append(road)
+            flow.go(*train, given=plain(configs[name]), makes=partial(run_files, flow.folder / "run"))
+            system = ("--checkpoint", flow.folder / "run", "--name", f"{name}-{seed}")
+            runs.append(probed(flow, labelled, f"{name}-{seed}", *system))
+            flows.append(flow)
         systems.append(System(name, training, by_task(runs)))
 
-    road = Road(out / "baselines", [shared], args.root)
-    roads.append(road)
-    beside = [System(name, {}, by_task([probed(road, labelled, name, "--checkpoint", name)])) for name in BESIDE]
+    flow = Workflow(out / "baselines", [shared], args.root)
+    flows.append(flow)
+    beside = [System(name, {}, by_task([probed(flow, labelled, name, "--checkpoint", name)])) for name in BESIDE]
     random = ("--checkpoint", "random", "--like", out / "runs" / f"{names[0]}-0" / "run")
     like = plain(configs[names[0]])
     untrained = [
-        probed(road, labelled, f"random-{seed}", *random, "--name", f"random-{seed}", "--seed", seed, given=like)
+        probed(flow, labelled, f"random-{seed}", *random, "--name", f"random-{seed}", "--seed", seed, given=like)
         for seed in range(args.seeds)
     ]
     systems += [System("random init", {}, by_task(untrained)), *beside]
-    return written(out, systems, roads, " ".join([f"--budget {args.budget}", *args.overrides]))
+    return written(out, systems, flows, " ".join([f"--budget {args.budget}", *args.overrides]))
 
 
 def labelled_of(texts: Sequence[str]) -> list[Labelled]:
@@ -170,14 +170,14 @@ def check(args: argparse.Namespace, configs: Mapping[str, RunConfig]) -> None:
                 )
 
 
-def anchored(out: Path, store: Path, fit: tuple[str, ...], before: Road) -> tuple[Path, Road]:
+def anchored(out: Path, store: Path, fit: tuple[str, ...], before: Workflow) -> tuple[Path, Workflow]:
     """An anchor, and the store labelled by it."""
-    road = Road(out / "anchors" / f"{fit[0]}-{hashlib.sha256(' '.join(fit).encode()).hexdigest()[:6]}", [before])
-    path = road.folder / "anchor.npz"
+    flow = Workflow(out / "anchors" / f"{fit[0]}-{hashlib.sha256(' '.join(fit).encode()).hexdigest()[:6]}", [before])
+    path = flow.folder / "anchor.npz"
     named = [Path(word) for word in fit if Path(word).exists()]  # a checkpoint, say
-    road.go("fit", *fit, "--store", store, "--out", path, reads=named, makes=lambda results: [path])
-    road.go("label", "--store", store, "--anchor", path, makes=labels_of)
-    return path, road
+    flow.go("fit", *fit, "--store", store, "--out", path, reads=named, makes=lambda results: [path])
+    flow.go("label", "--store", store, "--anchor", path, makes=labels_of)
+    return path, flow
 
 
 def budgeted(config: RunConfig, store: Path, anchor: str | Path, budget: str) -> dict[str, float]:
@@ -197,16 +197,16 @@ def budgeted(config: RunConfig, store: Path, anchor: str | Path, budget: str) ->
 
 
 def probed(
-    road: Road, labelled: Sequence[Labelled], name: str, *system: Any, given: Any = None
+    flow: Workflow, labelled: Sequence[Labelled], name: str, *system: Any, given: Any = None
 ) -> dict[str, dict[str, Any]]:
     """Task -> results of one system."""
     found: dict[str, dict[str, Any]] = {}
     for folder, tasks in labelled:
-        where: list[Any] = ["--data", folder, "--tasks", ",".join(tasks), "--out", road.folder / "probes"]
-        where += root.passed_on(road.root)
+        where: list[Any] = ["--data", folder, "--tasks", ",".join(tasks), "--out", flow.folder / "probes"]
+        where += root.passed_on(flow.root)
         # With several folders, the file of a system's results is that of the last one.
-        makes = partial(probe_files, road.folder / "probes", name if folder == labelled[-1].folder else "")
-        results = road.go("probe", *system, *where, reads=[folder], given=given, makes=makes)
+        makes = partial(probe_files, flow.folder / "probes", name if folder == labelled[-1].folder else "")
+        results = flow.go("probe", *system, *where, reads=[folder], given=given, makes=makes)
         found |= dict.fromkeys(tasks, results)
     return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jepa_speech.analysis import report
-from jepa_speech.cli.workflow import Road
+from jepa_speech.cli.workflow import Workflow
 from jepa_speech.ownership import write_results
 from jepa_speech.probe import evaluate, result_plots
 
@@ -20,7 +20,7 @@ class System(NamedTuple):
     probes: dict[str, list[dict[str, Any]]]  # task -> results of `jepa-speech probe`, one for each run
 
 
-def written(out: Path, systems: Sequence[System], roads: Sequence[Road], settings: str) -> dict[str, Any]:
+def written(out: Path, systems: Sequence[System], flows: Sequence[Workflow], settings: str) -> dict[str, Any]:
     """Prints the tables; writes compare.json and report.html. The first system is the one that others are held to."""
     table, differences = scores(systems), minus_others(systems)
     results = {
@@ -30,7 +30,7 @@ def written(out: Path, systems: Sequence[System], roads: Sequence[Road], setting
         "differences": differences,
     }
     write_results(out / "compare.json", results)
-    done = [step for road in roads for step in road.steps]
+    done = [step for flow in flows for step in flow.steps]
     commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in done)]
     sections = [
         report.Section("Result", f"{settings}\n{INTERVALS}", table, pictures(systems)),

@@ -1,4 +1,4 @@
-"""jepa-speech demo: the whole road, from recordings to a probed and analysed encoder, at a small size.
+"""jepa-speech demo: every step from recordings to a probed and analysed encoder, at a small size.
 
 Each step is a verb of this program, run in a process of its own by the command that is printed: whatever the demo
 does can be done by hand. A step whose command was done before is not done again.
@@ -14,7 +14,7 @@ from typing import Any
 from jepa_speech.analysis import report
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.demo_corpus import write_corpus
-from jepa_speech.cli.workflow import Road, labels_of, probe_files, run_files
+from jepa_speech.cli.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark
@@ -22,13 +22,13 @@ from jepa_speech.probe import evaluate, result_plots
 from jepa_speech.settings.run_config import plain
 from jepa_speech.train.configfile import load_config
 
-HELP = "go the whole road on synthetic voices, or on --data DIR, to runs/demo/report.html"
+HELP = "run every step on synthetic voices, or on --data DIR, and write runs/demo/report.html"
 EXAMPLE = "jepa-speech demo"
 
 CONFIG = "smoke"
 SPLITS = ("train", "valid", "test")
 SYNTHETIC = (
-    "These are synthetic voices, and few: the table shows that the road works, not how good the method is on speech."
+    "These are synthetic voices, and few: the table shows that the commands work, not how good the method is on speech."
 )
 GPL = (
     "eSpeak NG, a GPL-3.0 tool, speaks the demo's corpus: a script runs it in its own process, and this package "
@@ -57,21 +57,21 @@ def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     if not data.is_dir():
         raise UsageError(f"{data}: no such folder; --data takes a folder of recordings")
     work = out / name_of(data) if args.data else out / "voices"
-    road, tasks = Road(work, root=args.root), probe_tasks(data)
+    flow, tasks = Workflow(work, root=args.root), probe_tasks(data)
     anywhere = root.passed_on(args.root)
 
     pretrain = data / "pretrain.manifest.jsonl"
     source = pretrain if pretrain.is_file() else data
     store, anchor, trained, analysis = work / "store", work / "gmm.npz", work / "run", work / "analysis"
-    road.go("prepare", "--input", source, *anywhere, "--out", store, "--max-reject-fraction", 0.1)
+    flow.go("prepare", "--input", source, *anywhere, "--out", store, "--max-reject-fraction", 0.1)
     mixture = ("--components", args.components, "--features", "mfcc", "--normalize", "mean")
-    road.go("fit", "gmm", "--store", store, "--out", anchor, *mixture, makes=lambda results: [anchor])
-    road.go("label", "--store", store, "--anchor", anchor, makes=labels_of)
+    flow.go("fit", "gmm", "--store", store, "--out", anchor, *mixture, makes=lambda results: [anchor])
+    flow.go("label", "--store", store, "--anchor", anchor, makes=labels_of)
     settings = {"data.store": store, "anchor.path": anchor, "train.steps": args.steps}
     overrides = [f"--config.{key}={value}" for key, value in settings.items()]
     resolved = plain(load_config(CONFIG, overrides))
     train = ("train", "--config", CONFIG, "--workdir", trained, *overrides)
-    road.go(*train, given=resolved, makes=partial(run_files, trained))
+    flow.go(*train, given=resolved, makes=partial(run_files, trained))
     probes = []
     if tasks:
         options = ("--data", data, *anywhere, "--tasks", ",".join(tasks), "--out", work / "probe")
@@ -82,21 +82,21 @@ def whole(args: argparse.Namespace, out: Path) -> dict[str, Any]:
         systems |= {name: (name,) for name in ("logmel", "logmel5")}
         for name, system in systems.items():
             found = partial(probe_files, work / "probe", name)
-            probes.append(road.go("probe", "--checkpoint", *system, *options, reads=[data], makes=found))
+            probes.append(flow.go("probe", "--checkpoint", *system, *options, reads=[data], makes=found))
     labelled = ("--data", data, *anywhere, "--probe", work / "probe" / "ours.json") if tasks else ()
     look = ("analyze", "--checkpoint", trained, "--store", store, "--out", analysis, *labelled)
     reads = [data] if tasks else []
-    inside = road.go(*look, reads=reads, makes=lambda results: [analysis / "report.html", *analysis.glob("*.png")])
+    inside = flow.go(*look, reads=reads, makes=lambda results: [analysis / "report.html", *analysis.glob("*.png")])
 
     notes = [SYNTHETIC] if not args.data else [] if tasks else [unprobed(data)]
     notes += differences(probes, tasks)
     table = evaluate.table(probes) if probes else []
-    write_report(out / "report.html", table, notes, probes, analysis, road)
+    write_report(out / "report.html", table, notes, probes, analysis, flow)
     print("\n" + "\n".join([*([evaluate.text(table), ""] if table else []), *notes, f"report: {out / 'report.html'}"]))
     return {
         "report": str(out / "report.html"),
         "notes": notes,
-        "seconds": {step["name"]: step["seconds"] for step in road.steps},
+        "seconds": {step["name"]: step["seconds"] for step in flow.steps},
         "probe": {probe["name"]: probe for probe in probes},
         "analyze": inside,
     }
@@ -145,14 +145,14 @@ def write_report(
     notes: Sequence[str],
     probes: Sequence[dict[str, Any]],
     analysis: Path,
-    road: Road,
+    flow: Workflow,
 ) -> None:
     """The table and how the systems compare, every plot of `analyze`, and the commands that made them."""
     compared = []
     for task in probes[0]["tasks"] if probes else ():
         scores = {probe["name"]: evaluate.estimate(probe, task) for probe in probes}
         compared.append(result_plots.systems(scores, probes[0]["tasks"][task], task))
-    commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in road.steps)]
+    commands = [("command", "seconds"), *((step["command"], f"{step['seconds']:.0f}") for step in flow.steps)]
     sections = [
         report.Section("Result", "\n".join(notes), table, compared),
         report.Section("Inside the encoder", figures=sorted(analysis.glob("*.png"))),

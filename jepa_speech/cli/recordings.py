@@ -14,7 +14,7 @@ from jepa_speech.ingest.manifest import Entry, entries, is_manifest, nothing_the
 def named(names: Iterable[str], root: str | None = None) -> list[Entry]:
     """Returns each named file, and the recordings that `prepare` would find in each folder, without repeats.
 
-    An entry's `source` is its name as given, or the folder's name and its own. root: see `data.manifest.entries`.
+    An entry's `source` is its name as given, or the folder's name and its own. root: see `ingest.manifest.entries`.
     Raises UserError for a missing file, a manifest, a folder without recordings, and a file that cannot be a recording.
     """
     names = list(dict.fromkeys(names))

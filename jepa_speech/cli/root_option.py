@@ -6,7 +6,7 @@ HELP = "recordings may be anywhere in DIR, not just in their input's own folder;
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds the option, for `data.manifest.entries`."""
+    """Adds the option, for `ingest.manifest.entries`."""
     parser.add_argument("--root", metavar="DIR", help=HELP)
 
 

@@ -27,18 +27,18 @@ SPLIT = re.compile(rf"(?:.*\.)?(?:{'|'.join(NAMES.values())})")
 Results = dict[str, Any]
 
 
-class Road:
+class Workflow:
     """Runs verbs by the commands that it prints; FOLDER/done remembers which are done, and their results.
 
     A step is done again if its command, what it reads or what it wrote is not as it was, if a step before it was done
-    again with other results, or one of the roads that this one comes `after`. `steps` holds what was gone so far: name,
-    command, seconds and results of each. root: see `data.manifest.entries`.
+    again with other results, or one of the workflows in `after`. `steps` holds the steps so far: name, command,
+    seconds and results of each. root: see `ingest.manifest.entries`.
     """
 
-    def __init__(self, folder: Path, after: Sequence["Road"] = (), root: str | None = None) -> None:
+    def __init__(self, folder: Path, after: Sequence["Workflow"] = (), root: str | None = None) -> None:
         self.folder, self.done, self.root = folder, folder / "done", root
         self.steps: list[dict[str, Any]] = []
-        self.changed: bool = any(road.changed for road in after)
+        self.changed: bool = any(flow.changed for flow in after)
 
     def go(
         self,
@@ -49,8 +49,8 @@ class Road:
     ) -> Results:
         """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails.
 
-        reads: files and folders that no step of a road makes. given: what else the results depend on, as JSON. makes:
-        what the step writes, by its results. Without it the verb is always run, because nothing here can tell whether
+        reads: files and folders that no step makes. given: what else the results depend on, as JSON. makes: what the
+        step writes, by its results. Without it the verb is always run, because nothing here can tell whether
         it is done: leave it out for verbs that find that out themselves.
         """
         command = [str(argument) for argument in arguments]

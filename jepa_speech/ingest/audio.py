@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.ingest.audio_source import Place, Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_verdicts
 from jepa_speech.ingest.decoding import decode
 
 __all__ = ["CODECS", "FULL_SCALE", "Rejected", "crop", "encode", "level", "load", "load_with_rate", "standardise"]
@@ -22,15 +22,15 @@ BLOCK = 1 << 18  # samples at a time
 FULL_SCALE = 32_768
 
 
-def load(place: str | Path | Place) -> np.ndarray:
+def load(place: str | Path | AudioSource) -> np.ndarray:
     """The standardised waveform of a file, or of what an entry of a listing names, int16 (S,) at 16 kHz.
 
     Raises Rejected, with the reasons of docs/data.md.
     """
-    return load_with_rate(place if isinstance(place, Place) else Place(path=str(place)))[0]
+    return load_with_rate(place if isinstance(place, AudioSource) else AudioSource(path=str(place)))[0]
 
 
-def load_with_rate(place: Place) -> tuple[np.ndarray, int]:
+def load_with_rate(place: AudioSource) -> tuple[np.ndarray, int]:
     """As `load`, and the rate that it was recorded at (Hz)."""
     with system_errors_as_verdicts():
         wave, rate = decode(place)

@@ -20,7 +20,7 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class AudioSource:
     """A recording's file, and what of it is the recording."""
 
     path: str = ""  # absolute
@@ -91,7 +91,7 @@ class Window(io.RawIOBase):
 
 
 @contextmanager
-def opened(place: Place) -> Iterator[Window]:
+def opened(place: AudioSource) -> Iterator[Window]:
     """The bytes of a place to read.
 
     Raises Rejected: not_a_file, changed (since it was listed, or while it was being read), damaged (a parquet file);
@@ -133,7 +133,7 @@ def stamp_of(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _window(file: int, place: Place, size: int) -> Window:
+def _window(file: int, place: AudioSource, size: int) -> Window:
     if place.cell:
         try:
             data = cell_bytes(place.path, place.stamp, *place.cell)

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 
 from jepa_speech.features.grid import SAMPLE_RATE, WINDOW
-from jepa_speech.ingest.audio_source import Place, Rejected, Window, opened, stamp_of
+from jepa_speech.ingest.audio_source import AudioSource, Rejected, Window, opened, stamp_of
 from jepa_speech.ingest.containers import check
 from jepa_speech.ingest.containers.foreign import named
 from jepa_speech.ingest.containers.promise import Promise
@@ -26,7 +26,7 @@ END_SLACK = 0.01  # s: a segment that ends so close to the file's end was rounde
 DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
 
 
-def decode(place: Place) -> tuple[np.ndarray, int]:
+def decode(place: AudioSource) -> tuple[np.ndarray, int]:
     """Mono float32 at 16 kHz (S,), and the rate that it was recorded at (Hz).
 
     Decoded by blocks, so that only the result is ever whole in memory.
@@ -49,7 +49,7 @@ def decode(place: Place) -> tuple[np.ndarray, int]:
     return wave, rate
 
 
-def probe(place: Place) -> float | None:
+def probe(place: AudioSource) -> float | None:
     """The duration of a recording (s) as its headers tell it, without decoding; None if they do not.
 
     Raises as `decode` does, for what shows without decoding.
@@ -74,7 +74,7 @@ def probe(place: Place) -> float | None:
         return seconds
 
 
-def rate_of(place: Place) -> int:
+def rate_of(place: AudioSource) -> int:
     """Returns the rate (Hz) in the header of a recording's file, without a check of its container.
 
     Raises Rejected, OSError and ValueError as `decode` does.
@@ -89,7 +89,7 @@ def slack(seconds: float) -> float:
 
 
 @contextmanager
-def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
+def _sound(place: AudioSource) -> Iterator[tuple[Reader, Promise]]:
     with _contents(place) as file:
         promise = Promise() if place.is_segment else check(file)
         with reader_of(_whole(place), file, place.start) if place.is_segment else Reader(file) as sound:
@@ -99,7 +99,7 @@ def _sound(place: Place) -> Iterator[tuple[Reader, Promise]]:
 
 
 @contextmanager
-def _contents(place: Place) -> Iterator[Window]:
+def _contents(place: AudioSource) -> Iterator[Window]:
     """Yields the bytes of a recording's file; an error of libsndfile becomes Rejected (unreadable)."""
     head = b""
     try:
@@ -111,14 +111,14 @@ def _contents(place: Place) -> Iterator[Window]:
         raise Rejected("unreadable", detail) from error
 
 
-def _whole(place: Place) -> Place:
+def _whole(place: AudioSource) -> AudioSource:
     """Returns the identity of a segment's file, with a stamp, so that changed contents count as another file."""
     stamp = place.stamp or stamp_of(os.stat(place.path))  # noqa: PTH116
-    return Place(path=place.path, stamp=stamp, span=place.span, cell=place.cell)
+    return AudioSource(path=place.path, stamp=stamp, span=place.span, cell=place.cell)
 
 
 @lru_cache(maxsize=16)
-def _verdict_on_all(place: Place, decoded: bool) -> Rejected | None:
+def _verdict_on_all(place: AudioSource, decoded: bool) -> Rejected | None:
     """What is wrong with a whole file, of which some segment is wanted; found once for all its segments.
 
     Of the formats only FLAC promises (an MD5) what neither a look through the file nor a segment of it can show; so it
@@ -173,7 +173,7 @@ def _limited(blocks: Iterable[np.ndarray], sound: Reader) -> Iterator[np.ndarray
         raise Rejected("empty", "a header without samples")
 
 
-def _kept(blocks: Iterable[np.ndarray], place: Place, sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
+def _kept(blocks: Iterable[np.ndarray], place: AudioSource, sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
     """The same blocks of a whole file; raises after the last one if there are not as many samples as promised."""
     frames = 0
     for block in blocks:
@@ -186,13 +186,13 @@ def _kept(blocks: Iterable[np.ndarray], place: Place, sound: Reader, promise: Pr
     _compare_frames(frames, place, sound)
 
 
-def _compare_frames(frames: int, place: Place, sound: Reader) -> None:
+def _compare_frames(frames: int, place: AudioSource, sound: Reader) -> None:
     seconds = frames / sound.samplerate
     if place.frames is not None and abs(place.frames / sound.samplerate - seconds) > slack(seconds):
         raise Rejected("duration_mismatch", f"{frames} samples long, its manifest says {place.frames}")
 
 
-def _stretch(place: Place, sound: Reader) -> tuple[int, int]:
+def _stretch(place: AudioSource, sound: Reader) -> tuple[int, int]:
     """(first sample, number of samples) of a segment, at the file's own rate."""
     first = round(place.start * sound.samplerate)
     left = sound.frames - first
@@ -204,7 +204,7 @@ def _stretch(place: Place, sound: Reader) -> tuple[int, int]:
     return first, left if abs(wanted - left) <= END_SLACK * sound.samplerate else min(wanted, left)
 
 
-def _channel(place: Place, sound: Reader) -> int | None:
+def _channel(place: AudioSource, sound: Reader) -> int | None:
     if place.channel is not None and not 0 <= place.channel < sound.channels:
         raise Rejected("bad_channel", f"channel {place.channel} of a file that has {sound.channels}")
     return place.channel

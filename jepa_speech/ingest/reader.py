@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import soundfile
 
-from jepa_speech.ingest.audio_source import Place, Window
+from jepa_speech.ingest.audio_source import AudioSource, Window
 from jepa_speech.ingest.containers import complete
 
 # Encodings in which a seek is exact. Some others, such as GSM, cannot seek at all.
@@ -112,13 +112,13 @@ _last = threading.local()  # the reader of the last segment, which the next segm
 
 
 @contextmanager
-def reader_of(whole: Place, file: Window, start: float) -> Iterator[Reader]:
+def reader_of(whole: AudioSource, file: Window, start: float) -> Iterator[Reader]:
     """A reader for the segment of `file` that begins at `start` (s).
 
     Segments of one file that are read one after another, in order of their starts, share a reader where seeks are not
     exact; a file is then decoded once for all of them. `whole` identifies the file, with its stamp.
     """
-    last: tuple[Place, Reader] | None = getattr(_last, "read", None)
+    last: tuple[AudioSource, Reader] | None = getattr(_last, "read", None)
     _last.read = None  # stays None if an error ends this segment
     if last is not None and last[0] == whole and last[1].continues_at(start):
         reader = last[1]

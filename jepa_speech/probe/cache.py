@@ -14,7 +14,7 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.array_files import read_npy, write_npy
 from jepa_speech.errors import UserError
-from jepa_speech.ingest.audio_source import Place, Rejected, opened
+from jepa_speech.ingest.audio_source import AudioSource, Rejected, opened
 from jepa_speech.ingest.decoder import VERSION, changed_contents
 
 LIMIT = 32 * 2**30  # bytes of a folder; what does not fit is computed whenever it is needed
@@ -27,7 +27,7 @@ class Cache:
         self.folder = Path(folder) / fingerprint
         self.room = limit - sum(path.stat().st_size for path in Path(folder).glob("*/*.npy"))
 
-    def layers(self, recording: Place, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def layers(self, recording: AudioSource, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The layers (L, T, D) of a recording, from disk or else from `compute()`, and then kept if there is room.
 
         A damaged file of the cache is replaced, and a line on stderr says so.

@@ -50,7 +50,7 @@ def no_target(labels: Mapping[str, Any], where: str) -> None:
 def read_split(
     folder: Path, split: str, read: Read = no_target, root: str | Path | None = None, prefix: str = ""
 ) -> list[Utterance]:
-    """Returns the utterances of a split of a folder (splits.py). root: see `data.manifest.entries`."""
+    """Returns the utterances of a split of a folder (splits.py). root: see `ingest.manifest.entries`."""
     return read_manifest(manifests_of(folder, split, prefix), read, root)
 
 

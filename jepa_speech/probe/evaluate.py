@@ -79,7 +79,7 @@ def probe(
     """Probes one system on the recordings of `folder`; returns plain JSON values, by task (see above).
 
     `recipes`, by task, stand in for the tasks' own; `cache` keeps the features of this system, `kept` the results of
-    each task once it is done (of one system, seed and recipes); `root`: see `data.manifest.entries`. Raises UserError
+    each task once it is done (of one system, seed and recipes); `root`: see `ingest.manifest.entries`. Raises UserError
     for bad data, UsageError for an unknown task.
     """
     chosen = chosen_tasks(tasks)

@@ -39,7 +39,7 @@ def on_grid(layers: list[np.ndarray], frame_rate: float, samples: int) -> list[n
 
 
 class Kind(Protocol):
-    """A kind of head, a module of this room: classification.py, transcription.py, ..."""
+    """A kind of head, a module of this folder: classification.py, transcription.py, ..."""
 
     @property
     def FORM(self) -> type[Rows] | type[Sequences]: ...
@@ -49,7 +49,7 @@ class Kind(Protocol):
 
 
 class Task(Protocol):
-    """A module of this room: phones.py, pooled.py, ... It has one of two functions more, by KIND.FORM:
+    """A module of this folder: phones.py, pooled.py, ... It has one of two functions more, by KIND.FORM:
 
     Rows: rows(utterance, layers) -> from its layers (L, T, D) inputs (N, L, D) and labels (N,).
     Sequences: sequence(utterance, layers) -> what is kept of its layers (L, T, D): (L, T', D).
@@ -63,7 +63,7 @@ class Task(Protocol):
         """A frozen dataclass: how the head is trained, what is tried."""
 
     def read(self, folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-        """The utterances of each split. root: see `data.manifest.entries`."""
+        """The utterances of each split. root: see `ingest.manifest.entries`."""
 
 
 Listed = dict[str, list[Utterance]]  # split -> its utterances

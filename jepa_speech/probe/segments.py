@@ -23,7 +23,7 @@ SLACK = 1e-3  # s by which neighbours may overlap: times are rounded
 class Phones:
     """The contents of FOLDER/phones.jsonl: for each recording its phones in order of time, without overlaps.
 
-    root: see `data.manifest.entries`. Raises UserError, with file and line, for rows of another form.
+    root: see `ingest.manifest.entries`. Raises UserError, with file and line, for rows of another form.
     """
 
     def __init__(self, folder: Path, root: str | Path | None = None) -> None:

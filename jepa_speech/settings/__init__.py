@@ -1,1 +1,1 @@
-"""The typed config of a run, and those of its sections that no other room owns."""
+"""The typed config of a run, and those of its sections that no other folder owns."""

@@ -47,10 +47,10 @@ def run(kind, path, left=10**9, **options):
     z = blobs(count=1_000)
     chunks = Dying([z[start : start + 300] for start in range(0, 1_000, 300)])
     chunks.left = left
-    room, settings = SETTINGS[kind]
+    module, settings = SETTINGS[kind]
     heard = []
     keeper = Unfinished(path, {"kind": kind} | options) if path else None
-    fit = room.fit(chunks, z[:400], z[:50], settings, lambda fit: heard.append(fit.history[-1]["pass"]), keeper)
+    fit = module.fit(chunks, z[:400], z[:50], settings, lambda fit: heard.append(fit.history[-1]["pass"]), keeper)
     return numbers(fit), heard, 10**9 - chunks.left
 
 

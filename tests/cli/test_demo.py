@@ -1,4 +1,4 @@
-"""The demo's road at a toy size: all its steps, its report, and that finished steps are not done again."""
+"""The demo at a toy size: all its steps, its report, and that finished steps are not done again."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""road.py: a step is done before only if its command, its inputs and its outputs are as they were."""
+"""workflow.py: a step is done before only if its command, its inputs and its outputs are as they were."""
 
 import json
 
@@ -7,7 +7,7 @@ from support.audio_files import write_tones
 from support.input_writers import tar_of
 
 from jepa_speech.cli import workflow
-from jepa_speech.cli.workflow import Road
+from jepa_speech.cli.workflow import Workflow
 from jepa_speech.errors import UserError
 
 
@@ -42,8 +42,8 @@ def place(tmp_path, monkeypatch):
 
 
 def go(place, *more, after=(), **options):
-    """Two steps; returns the road."""
-    way = Road(place / "work", after, str(place / "corpus"))
+    """Two steps; returns the workflow."""
+    way = Workflow(place / "work", after, str(place / "corpus"))
     way.go("first", *more, reads=[place / "data"], makes=lambda results: [place / "out"], **options)
     way.go("second", makes=lambda results: [])
     return way
@@ -88,7 +88,7 @@ def test_a_step_is_done_again_where_anything_changed(place, change, capsys):
 
 def test_a_step_that_does_not_say_what_it_makes_is_always_run_and_counts_as_done_if_it_finds_the_same(place, capsys):
     def steps():
-        way = Road(place / "work")
+        way = Workflow(place / "work")
         way.go("prepare")
         way.go("second", makes=lambda results: [])
         return way.changed, capsys.readouterr().out.count("done before")

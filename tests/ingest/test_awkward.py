@@ -12,7 +12,7 @@ from support.audio_files import tone, write_tones
 
 from jepa_speech.ingest import audio_source, decoding
 from jepa_speech.ingest.audio import Rejected, load
-from jepa_speech.ingest.audio_source import Place
+from jepa_speech.ingest.audio_source import AudioSource
 from jepa_speech.ingest.decoding import probe
 from jepa_speech.ingest.inputs.entry import Entry
 from jepa_speech.ingest.manifest import entries
@@ -33,9 +33,9 @@ def test_eight_channels_at_192_khz(tmp_path):
     soundfile.write(tmp_path / "mean.wav", wave.mean(axis=1), 192_000, subtype="DOUBLE")
     assert verdict(tmp_path / "x.wav") == "stored 8000"
     np.testing.assert_allclose(load(tmp_path / "x.wav"), load(tmp_path / "mean.wav"), atol=2)
-    one = Place(path=str(tmp_path / "x.wav"), channel=7)
+    one = AudioSource(path=str(tmp_path / "x.wav"), channel=7)
     assert abs(np.corrcoef(load(one), load(tmp_path / "x.wav"))[0, 1]) < 0.8
-    assert verdict(Place(path=one.path, channel=8)) == "bad_channel"
+    assert verdict(AudioSource(path=one.path, channel=8)) == "bad_channel"
 
 
 def five_hours(path: Path) -> Path:
@@ -54,10 +54,10 @@ def test_five_hours_are_too_long_and_their_segments_are_not(tmp_path):
     path = str(five_hours(tmp_path / "x.wav"))
     assert verdict(path) == "too_long"
     with pytest.raises(Rejected, match="too_long"):
-        probe(Place(path=path))
-    assert verdict(Place(path=path, start=0.25, seconds=0.5)) == "stored 8000"
-    assert verdict(Place(path=path, start=4.9 * 3600, seconds=1.0)) == "stored 16000"
-    assert probe(Place(path=path, start=3600, seconds=2.0)) == 2.0
+        probe(AudioSource(path=path))
+    assert verdict(AudioSource(path=path, start=0.25, seconds=0.5)) == "stored 8000"
+    assert verdict(AudioSource(path=path, start=4.9 * 3600, seconds=1.0)) == "stored 16000"
+    assert probe(AudioSource(path=path, start=3600, seconds=2.0)) == 2.0
 
 
 def flac_without_a_length(path: Path, seconds: float) -> Path:
@@ -121,10 +121,10 @@ def test_a_wav_from_a_pipe_in_segments_and_without_samples(tmp_path):
     samples = (8000 * np.random.default_rng(0).normal(size=2000)).astype("<i2")
     piped = riff(samples.tobytes(), 0, 0).replace(b"fmt ", b"LIST\4\0\0\0INFOfmt ")  # another chunk in front
     (tmp_path / "x.wav").write_bytes(piped)
-    np.testing.assert_allclose(decoding.decode(Place(path=str(tmp_path / "x.wav")))[0] * 32_768, samples)
-    part = Place(path=str(tmp_path / "x.wav"), start=0.05, seconds=0.05)
+    np.testing.assert_allclose(decoding.decode(AudioSource(path=str(tmp_path / "x.wav")))[0] * 32_768, samples)
+    part = AudioSource(path=str(tmp_path / "x.wav"), start=0.05, seconds=0.05)
     np.testing.assert_allclose(decoding.decode(part)[0] * 32_768, samples[800:1600])
-    assert probe(part) == 0.05 and probe(Place(path=part.path)) == 2000 / 16_000
+    assert probe(part) == 0.05 and probe(AudioSource(path=part.path)) == 2000 / 16_000
     for after in (b"", b"LIST\4\0\0\0INFO"):
         (tmp_path / "x.wav").write_bytes(riff(b"", 0, 0, after))
         assert verdict(tmp_path / "x.wav") == "empty"
@@ -157,7 +157,7 @@ def test_samples_that_are_not_those_of_the_md5(tmp_path):
     assert verdict(path) == "stored 16000"
     path.write_bytes(parts[0][:42] + parts[1][42:])
     assert verdict(path) == "damaged"
-    assert verdict(Place(path=str(path), start=0.1, seconds=0.2)) == "damaged"  # nor is a segment of it used
+    assert verdict(AudioSource(path=str(path), start=0.1, seconds=0.2)) == "damaged"  # nor is a segment of it used
 
 
 def test_what_cannot_be_read(tmp_path):

@@ -13,7 +13,7 @@ from support.clustered_audio import babble
 from support.input_writers import jsonl, lhotse_cut
 
 from jepa_speech.ingest import audio, audio_source, decoding
-from jepa_speech.ingest.audio_source import Place, Rejected
+from jepa_speech.ingest.audio_source import AudioSource, Rejected
 from jepa_speech.ingest.containers import mp3
 from jepa_speech.ingest.inputs.entry import Entry
 from jepa_speech.ingest.manifest import entries
@@ -79,7 +79,7 @@ def samples(path: Path, rate: int, monkeypatch, rng, **stretch) -> np.ndarray:
     """What `decode` gives before it resamples, read in blocks of a random size."""
     monkeypatch.setattr(decoding, "SAMPLE_RATE", rate)
     monkeypatch.setattr(decoding, "BLOCK", int(rng.integers(600, 20_000)))
-    wave, found = decoding.decode(Place(path=str(path), **stretch))
+    wave, found = decoding.decode(AudioSource(path=str(path), **stretch))
     assert found == rate
     return wave
 
@@ -164,7 +164,7 @@ def test_what_is_kept_for_overlapping_segments_is_bounded(long_mp3, decoded, mon
     path, whole = long_mp3
     monkeypatch.setattr("jepa_speech.ingest.reader.KEPT", 2 * 16_000)  # a second
     for start in (0.0, 2.0, 2.2, 10.0):
-        found, _ = decoding.decode(Place(path=str(path), start=start, seconds=3.0))
+        found, _ = decoding.decode(AudioSource(path=str(path), start=start, seconds=3.0))
         expected = whole[round(16_000 * start) : round(16_000 * (start + 3))].mean(axis=1)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert sum(decoded) == pytest.approx(16_000 * (5 + 13), abs=12_000)  # from the start once, at 2.2 s
@@ -175,7 +175,7 @@ def test_a_file_that_changes_between_two_segments(speech, tmp_path):
     for seed in (0, 1):
         whole = write(path, np.roll(speech[: 16_000 * 5], 16_000 * seed), "mp3", 16_000)[:, 0]
         for start in (1.0, 2.0):
-            found, _ = decoding.decode(Place(path=str(path), start=start, seconds=0.5))
+            found, _ = decoding.decode(AudioSource(path=str(path), start=start, seconds=0.5))
             at = int(16_000 * start)
             np.testing.assert_allclose(found, whole[at : at + 8000], rtol=0, atol=1e-6)
 
@@ -189,14 +189,14 @@ def test_an_error_within_a_segment_spoils_no_later_one(long_mp3, monkeypatch):
             raise OSError(5, "Input/output error")
         return pread(file, count, offset)
 
-    decoding.decode(Place(path=str(path), start=0.0, seconds=1.0))  # looked through while it can be read
+    decoding.decode(AudioSource(path=str(path), start=0.0, seconds=1.0))  # looked through while it can be read
     monkeypatch.setattr(audio_source.os, "pread", failing)
-    first = Place(path=str(path), start=1.0, seconds=1.0)
+    first = AudioSource(path=str(path), start=1.0, seconds=1.0)
     np.testing.assert_allclose(decoding.decode(first)[0], whole[16_000:32_000].mean(axis=1), atol=1e-6)
     with pytest.raises(Rejected, match="Input/output error"):
-        audio.load(Place(path=str(path), start=25.0, seconds=1.0))
+        audio.load(AudioSource(path=str(path), start=25.0, seconds=1.0))
     monkeypatch.undo()
-    after = Place(path=str(path), start=26.0, seconds=1.0)
+    after = AudioSource(path=str(path), start=26.0, seconds=1.0)
     np.testing.assert_allclose(decoding.decode(after)[0], whole[416_000:432_000].mean(axis=1), atol=1e-6)
 
 
@@ -207,7 +207,7 @@ def test_threads_do_not_share_a_reader(long_mp3):
     def decode(offset: float) -> None:
         for i in range(12):
             at = offset + 2 * i
-            found, _ = decoding.decode(Place(path=str(path), start=at, seconds=0.5))
+            found, _ = decoding.decode(AudioSource(path=str(path), start=at, seconds=0.5))
             if np.abs(found - whole[int(at * 16_000) :][:8000].mean(axis=1)).max() > 1e-6:
                 wrong.append(at)
 
@@ -244,7 +244,7 @@ def test_an_mp3_that_does_not_count_its_frames(rate, how, speech, tmp_path, monk
             assert 0 <= len(found) - delay - len(expected) < 1152
             np.testing.assert_allclose(found[delay : delay + len(expected)], expected, rtol=0, atol=1e-6)
             monkeypatch.setattr(decoding, "SAMPLE_RATE", 16_000)
-            assert decoding.probe(Place(path=str(path))) == pytest.approx(len(found) / rate, abs=0.1)
+            assert decoding.probe(AudioSource(path=str(path))) == pytest.approx(len(found) / rate, abs=0.1)
             for start in (2.0, 9.0, 0.5):
                 part = samples(path, rate, monkeypatch, rng, start=start, seconds=0.5)
                 np.testing.assert_array_equal(part, found[round(start * rate) :][: len(part)])
@@ -272,7 +272,7 @@ def test_soundfile_still_asks_whether_a_file_can_seek(long_mp3, monkeypatch):
     seeks = []
     monkeypatch.setattr(soundfile.SoundFile, "seek", lambda self, *args: seeks.append(args))
     path, whole = long_mp3
-    with audio_source.opened(Place(path=str(path))) as file:
+    with audio_source.opened(AudioSource(path=str(path))) as file:
         read = np.concatenate(list(Reader(file).blocks(3000)))
     assert not seeks and len(read) == len(whole)
 

@@ -6,8 +6,7 @@ from support.damage import damage
 from support.labelled_corpus import write_spoken
 
 from jepa_speech.features.grid import frames
-from jepa_speech.probe import extract as room
-from jepa_speech.probe import phones, pooled, slot_values
+from jepa_speech.probe import extract, phones, pooled, slot_values
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import gather
 from jepa_speech.probe.inputs import OnDemand
@@ -88,13 +87,13 @@ def test_an_array_that_cannot_be_layers_is_made_again(corpus, tmp_path, capsys):
 def test_sequences_beyond_memory_are_the_same(corpus, monkeypatch):
     monkeypatch.setattr(slot_values, "read", lambda folder: phones.read(folder))
     kept = gather({"slot_values": slot_values}, corpus, Counting(), False)["slot_values"]
-    monkeypatch.setattr(room, "MEMORY", 5 * kept["train"].features[0].nbytes)
-    extract = Counting()
-    found = gather({"slot_values": slot_values}, corpus, extract, False)["slot_values"]
+    monkeypatch.setattr(extract, "MEMORY", 5 * kept["train"].features[0].nbytes)
+    counting = Counting()
+    found = gather({"slot_values": slot_values}, corpus, counting, False)["slot_values"]
     assert sum(isinstance(x, OnDemand) for part in found.values() for x in part.features) == 18 - 5
     for split, part in found.items():
         for ours, theirs in zip(part.features, kept[split].features, strict=True):
             assert ours.shape == theirs.shape
             np.testing.assert_array_equal(ours, theirs)
             np.testing.assert_array_equal(ours[1:], theirs[1:])
-    assert extract.calls > 18
+    assert counting.calls > 18

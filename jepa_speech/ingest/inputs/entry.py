@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from jepa_speech.ingest.audio_source import Place, stamp_of
+from jepa_speech.ingest.audio_source import AudioSource, stamp_of
 
 # Names of what the store measures or counts: a manifest's field of such a name is kept as manifest_NAME.
 STORE_KEYS = frozenset(
@@ -27,7 +27,7 @@ PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Place):
+class Entry(AudioSource):
     """One recording as listed. `reason` is empty unless it is already known that it cannot be used."""
 
     source: str  # relative to the folder, or as its manifest writes it

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from jepa_speech.checked import shown
-from jepa_speech.ingest.audio_source import Place, Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_verdicts
 from jepa_speech.ingest.decoding import rate_of
 from jepa_speech.ingest.inputs.entry import Entry, is_number, is_positive
 
@@ -64,7 +64,7 @@ def cut(entry: Entry, start: Samples, stop: Samples) -> Entry:
 
 @lru_cache(maxsize=1024)
 def _rate(path: str, stamp: tuple[int, ...]) -> int:
-    return rate_of(Place(path=path, stamp=stamp))
+    return rate_of(AudioSource(path=path, stamp=stamp))
 
 
 def _is_samples(value: Any) -> bool:
