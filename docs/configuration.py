@@ -22,10 +22,11 @@ OF_RUNS = ("inputs", "imported")  # that `train` and `import hf` write, and no c
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Configuration
 
-Every key of a config, made by `python docs/configuration.py` from the comments beside the defaults in the code.
-`--config.SECTION.KEY=VALUE` changes one. `jepa-speech config base` prints a config with all keys of GMM-anchored JEPA.
-The configs of `configs/` set many keys to the values of their papers. *Elsewhere* is the key's name in fairseq, in
-another released code, or in the method's paper. Where it is empty, we know of no counterpart.
+Every key of a config. The line above each table names the dataclass that holds the defaults.
+`--config.SECTION.KEY=VALUE` changes one key. A file of `configs/` sets many keys to the values of its paper;
+`jepa-speech config base` prints one with all keys of GMM-anchored JEPA. `config.json` in a run folder has the values
+that the run uses. *Elsewhere* is the key's name in fairseq, in another released code, or in the method's paper. Where
+it is empty, we know of no counterpart. `python docs/configuration.py` writes this page from the comments in the code.
 """
 
 
@@ -93,6 +94,12 @@ def row(field: dataclasses.Field, kind: typing.Any, comment: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+def source(kind: type) -> str:
+    """Names a dataclass, with a link to its file."""
+    file = kind.__module__.replace(".", "/") + ".py"
+    return f"`{kind.__name__}` in [{file}](../{file})"
+
+
 def table(kind: type, only: Iterable[str] = ()) -> Iterable[str]:
     """The lines of the table of a dataclass, or of those of its fields; `name` is the first."""
     known, kinds = comments(kind), typing.get_type_hints(kind)
@@ -105,10 +112,12 @@ def table(kind: type, only: Iterable[str] = ()) -> Iterable[str]:
 
 def page() -> str:
     """Raises KeyError for a field without a comment."""
-    parts = [HEAD, "\n".join(["## Keys outside sections\n", *table(RunConfig, ("seed", "init_from"))]) + "\n"]
+    outside = [f"## Keys outside sections\n\n{source(RunConfig)}\n", *table(RunConfig, ("seed", "init_from"))]
+    parts = [HEAD, "\n".join(outside) + "\n"]
     for heading, kind in sections():
         about = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[2]
-        parts.append("\n".join([f"## {heading}\n", *([about + "\n"] if about else []), *table(kind)]) + "\n")
+        above = [f"## {heading}\n", f"{source(kind)}\n", *([about + "\n"] if about else [])]
+        parts.append("\n".join([*above, *table(kind)]) + "\n")
     return "\n".join(parts)
 
 

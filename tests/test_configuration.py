@@ -34,6 +34,14 @@ def test_the_page_lists_every_key_of_every_config():
         assert {key for key, _ in flat(plain(load_config(name)))} - known == set(), name
 
 
+def test_each_table_names_the_dataclass_that_holds_its_defaults():
+    parts = re.split(r"^## .*\n\n", pages.text("configuration.md"), flags=re.M)[1:]
+    assert len(parts) > 20
+    for part in parts:
+        name, file = re.match(r"`(\w+)` in \[.*\]\(\.\./(.*)\)\n", part).groups()
+        assert f"\nclass {name}" in (pages.DOCS.parent / file).read_text(encoding="utf-8")
+
+
 @dataclass
 class Shared:
     """A section."""

@@ -17,18 +17,19 @@ from jepa_speech.errors import UsageError
 class MaskConfig:
     """Config section `mask`: which frames are hidden, and from what."""
 
-    # `pre_context`: hidden from the encoder; `pre_predictor`: only from the predictor, as in the released code
+    # `pre_context`: masked before the encoder; `pre_predictor`: only before the predictor, as in the released code
     site: Literal["pre_context", "pre_predictor"] = "pre_context"
-    # `exact`: spans up to a share of the frames; `spans`: wav2vec 2.0's; `bernoulli`: each frame may start a span
+    # how spans are drawn: `exact`: until the share `ratio` of the frames is masked; `spans`: a number of them that
+    # `probability` sets, as in wav2vec 2.0; `bernoulli`: each frame starts one with `probability`
     policy: Literal["exact", "spans", "bernoulli"] = "exact"
-    ratio: tuple[float, float] = (0.4, 0.65)  # of `exact`: each row hides a share of its frames drawn from U(low, high)
-    # shortest and longest span in frames, which are equal unless policy is `exact` [fairseq: mask_length]
+    ratio: tuple[float, float] = (0.4, 0.65)  # of `exact`: the masked share of a row's frames, drawn from U(low, high)
+    # shortest and longest span in frames; equal unless `policy` is `exact` [fairseq: mask_length]
     span: tuple[int, int] = (10, 25)
-    # of `spans`: about probability * frames / span spans are drawn; of `bernoulli`: a frame starts one [fairseq:
-    # mask_prob]
+    # of `spans`: about probability * frames / span spans are drawn in a row; of `bernoulli`: that a frame starts a
+    # span [fairseq: mask_prob]
     probability: float = 0.65
     min_spans: int = 2  # of `spans`: the fewest spans of a row [fairseq: min_masks]
-    fill: Literal["learned", "random"] = "learned"  # at hidden frames: one `learned` vector, or `random` normal ones
+    fill: Literal["learned", "random"] = "learned"  # at masked frames: one `learned` vector, or `random` normal ones
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio[0] <= self.ratio[1] < 1:
