@@ -1,6 +1,10 @@
-"""data2vec for audio (arXiv 2202.03555, section 4.2), Base.
+"""data2vec for audio, Base.
 
-jepa-speech train --config configs/data2vec.py --workdir runs/data2vec --config.data.store=STORE
+Paper: arXiv 2202.03555. The size is that of its released code (fairseq); its tables are not checked.
+Time: not yet run as a whole, and no step is measured.
+Launch:
+
+    jepa-speech train --config data2vec --workdir runs/data2vec --config.data.store=STORE
 """
 
 from base import get_config as base

@@ -1,6 +1,11 @@
-"""DinoSR (arXiv 2305.10005, section 3.1): data2vec's chassis, online codebooks in place of regression.
+"""DinoSR: the encoder and teacher of data2vec, with online codebooks in place of regression.
 
-jepa-speech train --config configs/dinosr.py --workdir runs/dinosr --config.data.store=STORE
+Paper: arXiv 2305.10005. The size is that of its released code; its tables are not checked.
+Time: not yet run as a whole. One H200 trains on 5,145 s of audio per second (benchmarks/gpu_again.json),
+which extrapolates to 82 h for 400,000 steps of 3,800 s.
+Launch:
+
+    jepa-speech train --config dinosr --workdir runs/dinosr --config.data.store=STORE
 """
 
 from data2vec import get_config as data2vec

@@ -1,7 +1,10 @@
-"""Fine-tuning with CTC on one hour of texts: wav2vec 2.0 (arXiv 2006.11477), Base, as its released `base_1h` does it.
+"""Fine-tuning with CTC on one hour of transcripts: wav2vec 2.0 Base, as in its released `base_1h`.
 
-    jepa-speech train --config configs/finetune_ctc.py:RUN --workdir runs/asr --config.data.store=STORE \
-        --config.data.heldout=VALID
+Paper: arXiv 2006.11477. Size and schedule are those of its released code (fairseq); its tables are not checked.
+Time: not yet run as a whole, and no step is measured.
+Launch:
+
+    jepa-speech train --config finetune_ctc:RUN --workdir runs/asr --config.data.store=STORE --config.data.heldout=VALID
 
 RUN is the run folder of a trained encoder, the folder of a public model that transformers wrote (docs/import.md), or
 what `jepa-speech export hf` wrote: encoder and weights are taken from it. Without it, the encoder is

@@ -1,14 +1,20 @@
-"""GMM-anchored JEPA as its public code wires and trains it (arXiv 2602.09040; published: ASR WER 28.68, emotion
-67.76, slot filling F1 64.7, after 50 kh). For comparison: nothing hidden is hidden from its encoder, so that its
-JEPA and cluster losses can be low without any prediction.
+"""GMM-anchored JEPA as its public code wires and trains it, for comparison: no frame is hidden from its encoder.
+
+Paper: arXiv 2602.09040 (only its abstract was available). The size is that of its released code; its tables
+are not checked.
+Time: not yet run as a whole, and no step is measured.
+Launch:
+
+    jepa-speech train --config gmm_jepa_released --workdir runs/released --config.data.store=STORE \
+        --config.anchor.path=GMM.npz
+
+The encoder sees the masked frames, so the JEPA and cluster losses can be low without any prediction. Published results
+after 50 kh: ASR WER 28.68, emotion 67.76, slot filling F1 64.7.
 
 Online model 46.59M parameters (46.58M where encoder and predictor share one relative-position table, as in the
 public code), encoder 32.12M. The public model class has relative positions on and adaptive attention off; its
-training script turns both off unless asked. What stays ours here: a teacher without dropout, in float32, whose
+training script turns both off unless asked. Differences that remain here: a teacher without dropout, in float32, whose
 targets are layer-normalised; audio at level 1; labels on the frame grid.
-
-    jepa-speech train --config configs/gmm_jepa_released.py --workdir runs/gmm_jepa_released \
-        --config.data.store=STORE --config.anchor.path=GMM.npz
 """
 
 from base import get_config as base

@@ -1,7 +1,12 @@
-"""HuBERT (arXiv 2106.07447, table 1): `configs/hubert.py` is Base, `:large` and `:xlarge` the others.
+"""HuBERT: Base by default, with the variants `:large` and `:xlarge`.
 
-    jepa-speech train --config configs/hubert.py --workdir runs/hubert --config.data.store=STORE \
-        --config.anchor.path=KMEANS.npz
+Paper: arXiv 2106.07447. Sizes and schedules are those of its released code (fairseq), except that `:xlarge` has
+the batch of Large, 7,200 s, not 5,760 s. The paper's tables are not checked.
+Time: not yet run as a whole. One H200 trains on 6,485 s of audio per second (benchmarks/gpu_again.json),
+which extrapolates to 48 h for 400,000 steps of 2,800 s. The variants are not measured.
+Launch:
+
+    jepa-speech train --config hubert --workdir runs/hubert --config.data.store=STORE --config.anchor.path=KMEANS.npz
 
 KMEANS.npz holds 100 clusters of MFCC (`jepa-speech fit kmeans --features mfcc100`), and in the second iteration 500 of
 the first one's layer 6 (`--features layer:6 --checkpoint runs/hubert --components 500`).

@@ -1,10 +1,14 @@
-"""PASE (arXiv 1904.03416, table 1): SincNet, seven convolutions, 100 dimensions at 100 Hz, seven workers.
+"""PASE: SincNet, seven convolutions, 100 dimensions at 100 Hz, seven workers.
 
-Encoder 5.82M parameters. Batches of 32 chunks of 1 s, Adam at 5e-4, as in the paper; its 150 epochs of 15 s of each
-LibriSpeech speaker (10 h) are some 170 000 steps. The learning rate falls linearly, where the paper halves it every
-30 epochs.
+Paper: arXiv 1904.03416. The size is that of its released code; its tables are not checked.
+Time: not yet run as a whole, and no step is measured.
+Launch:
 
-    jepa-speech train --config configs/pase.py --workdir runs/pase --config.data.store=STORE
+    jepa-speech train --config pase --workdir runs/pase --config.data.store=STORE
+
+Encoder 5.82M parameters. Batches of 32 chunks of 1 s, Adam at 5e-4, as in the released code. Its 150 epochs of 15 s of
+each LibriSpeech speaker (10 h; from memory of the paper) are some 170,000 steps. The learning rate falls linearly,
+where the authors halve it every 30 epochs.
 """
 
 from base import get_config as base

@@ -1,6 +1,11 @@
 """Pure JEPA: GMM-anchored JEPA with λ ≡ 0, so without an anchor or a cluster head (the paper's ablation).
 
-jepa-speech train --config configs/pure_jepa.py --workdir runs/pure_jepa --config.data.store=STORE
+Paper: arXiv 2602.09040 (only its abstract was available). The size is that of `gmm_jepa`; the paper's tables
+are not checked.
+Time: not yet run as a whole, and no step is measured.
+Launch:
+
+    jepa-speech train --config pure_jepa --workdir runs/pure_jepa --config.data.store=STORE
 """
 
 from base import get_config as base

@@ -1,9 +1,14 @@
-"""w2v-BERT (arXiv 2108.06209, table 1): `configs/w2v_bert.py` is XL (0.6B), `:xxl` XXL (1.0B), and `:v2` has the
-encoder of `facebook/w2v-bert-2.0` (0.6B), to train on from it with `--config.init_from=DIR`.
+"""w2v-BERT: XL (0.6B) by default, with the variants `:xxl` (1.0B) and `:v2`, the encoder of w2v-BERT 2.0 (0.6B).
 
-    jepa-speech train --config configs/w2v_bert.py --workdir runs/w2v_bert --config.data.store=STORE
+Paper: arXiv 2108.06209. Its code was never released: sizes and schedule are from memory and others' notes, and the
+paper's tables are not checked. The encoder of `:v2` is that of the public `facebook/w2v-bert-2.0`.
+Time: not yet run as a whole, and no step is measured.
+Launch:
 
-The paper gives a transformer schedule with a peak of 2e-3 and 25k steps of warm-up over batches of 2048 utterances.
+    jepa-speech train --config w2v_bert --workdir runs/w2v_bert --config.data.store=STORE
+
+`:v2` with `--config.init_from=DIR` continues from the public weights. The schedule is a transformer's, with a peak of
+2e-3 after 25k steps, over batches of 2048 utterances. Their length is unknown, and 24,000 s is our choice.
 """
 
 from dataclasses import asdict

@@ -1,9 +1,15 @@
-"""wav2vec 2.0 (arXiv 2006.11477, section 4.2): `configs/wav2vec2.py` is Base, `:large` Large, `:conformer` Large on the
-conformer of `facebook/wav2vec2-conformer-rel-pos-large` (`--config.encoder.positions=rotary`: that of `-rope-large`).
+"""wav2vec 2.0: Base by default, with the variants `:large` and `:conformer`.
 
-    jepa-speech train --config configs/wav2vec2.py --workdir runs/wav2vec2 --config.data.store=STORE
+Paper: arXiv 2006.11477. Sizes are those of its released code (fairseq), and `:conformer` that of the public
+`facebook/wav2vec2-conformer-rel-pos-large` (`--config.encoder.positions=rotary`: `-rope-large`). Sources disagree about
+the schedule of Large, which has Base's steps and batch here; the paper's tables are not checked.
+Time: not yet run as a whole. One H200 trains on 6,141 s of audio per second (benchmarks/gpu.json),
+which extrapolates to 101 h for 400,000 steps of 5,600 s. The variants are not measured.
+Launch:
 
-`--config.init_from=DIR` trains on from an imported run, or from the folder of a model that transformers wrote.
+    jepa-speech train --config wav2vec2 --workdir runs/wav2vec2 --config.data.store=STORE
+
+`--config.init_from=DIR` continues from an imported run, or from the folder of a model that transformers wrote.
 """
 
 from dataclasses import asdict

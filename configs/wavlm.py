@@ -1,9 +1,14 @@
-"""WavLM (arXiv 2110.13900): HuBERT with a gated relative position bias and other voices over what the student hears.
+"""WavLM: HuBERT with a gated relative position bias, and other voices and noise mixed into the student's input.
 
-    jepa-speech train --config configs/wavlm.py --workdir runs/wavlm --config.data.store=STORE \
-        --config.anchor.path=KMEANS.npz
+Paper: arXiv 2110.13900. The size is that of its released code (unilm), `:large` for Large. Steps, batch and mixing are
+from memory of the paper; its tables are not checked. Large has HuBERT Large's schedule.
+Time: not yet run as a whole. One H200 trains on 5,456 s of audio per second (benchmarks/gpu.json),
+which extrapolates to 57 h for 400,000 steps of 2,800 s. The variants are not measured.
+Launch:
 
-`configs/wavlm.py:large` is Large. KMEANS.npz as in the second iteration of HuBERT.
+    jepa-speech train --config wavlm --workdir runs/wavlm --config.data.store=STORE --config.anchor.path=KMEANS.npz
+
+KMEANS.npz is that of HuBERT's second iteration (configs/hubert.py).
 """
 
 from hubert import get_config as hubert

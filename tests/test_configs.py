@@ -1,7 +1,9 @@
 """Every file in configs/ builds, in all its variants; the small ones trace, and published sizes are as published."""
 
+import ast
 import dataclasses
 import json
+import re
 import shutil
 import sys
 
@@ -41,6 +43,7 @@ SMALL = [
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
 PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2"]
+OF_PAPERS = [name for name in NAMES if name not in ("smoke", "tiny", "compare_small")]
 
 
 def built(name: str):
@@ -61,6 +64,34 @@ def sizes(name: str) -> dict[str, float]:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_config_builds(name):
     assert built(name).frame_rate in (25.0, 50.0, 100.0)
+
+
+@pytest.mark.parametrize("name", OF_PAPERS)
+def test_a_published_config_states_its_paper_its_time_and_its_launch_line(name):
+    """tests/test_docs.py parses the launch line."""
+    text = ast.get_docstring(ast.parse((toys.CONFIGS / f"{name}.py").read_text(encoding="utf-8")))
+    parts = re.search(r"\n\nPaper: (.+?)\nTime: (.+?)\nLaunch:\n\n    jepa-speech train --config (\w+)", text, re.S)
+    assert parts, "the docstring needs the lines Paper:, Time: and Launch:, in this order"
+    paper, time, launched = (" ".join(part.split()) for part in parts.groups())
+    assert re.match(r"arXiv \d{4}\.\d{5}", paper)
+    assert re.search(r"tables are not checked|table \d|section \d", paper)
+    assert launched == name
+    says = extrapolated(name)
+    assert time.startswith("not yet run as a whole" + (f". {says}" if says else ", and no step is measured."))
+
+
+def extrapolated(name: str) -> str:
+    """The time that a config's steps take at the newest measured rate of a step; empty if there is none."""
+    for file in ("benchmarks/gpu_again.json", "benchmarks/gpu.json"):
+        measured = json.loads((toys.CONFIGS.parent / file).read_text(encoding="utf-8"))["programs"].get(f"ours {name}")
+        if measured:
+            config, rate = config_dict(name), measured["audio_seconds_per_second"]
+            steps, seconds = config.train.steps, config.data.batch_seconds
+            hours = steps * seconds / rate / 3600
+            duration = f"{hours:.0f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+            says = f"One H200 trains on {rate:,.0f} s of audio per second ({file}), which extrapolates to {duration}"
+            return f"{says} for {steps:,} steps of {seconds:,.0f} s."
+    return ""
 
 
 @pytest.mark.parametrize("name", [*NAMES, "base"])

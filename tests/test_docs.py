@@ -1,4 +1,4 @@
-"""Every command that README and docs show is one that this program takes.
+"""Every command that README, docs and configs show is one that this program takes.
 
 Here each is parsed by the real parser, its config file is loaded with its overrides, and each make target must be
 there. Parsing is less than running: the tests of tests/cli run the commands of some pages, and say which.
@@ -16,7 +16,8 @@ from jepa_speech.train.configfile import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = re.compile(r"\[(--[^\]]*|[A-Z]+=[^\]]*)\]|(?<=finetune_ctc\.py):RUN")  # [--optional] parts; a run
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+PLACEHOLDERS = re.compile(r"\[(--[^\]]*|[A-Z]+=[^\]]*)\]|(?<=[a-z]):RUN(?= )")  # [--optional] parts; a run
 
 
 def code_lines(page: Path) -> list[str]:
@@ -30,14 +31,14 @@ def code_lines(page: Path) -> list[str]:
 def commands(program: str) -> list[tuple[str, str]]:
     return [
         (page.name, line.split("  #")[0].strip())
-        for page in PAGES
+        for page in [*PAGES, *CONFIGS]
         for line in code_lines(page)
         if line.startswith(f"{program} ")
     ]
 
 
 def test_there_are_commands_to_check():
-    assert {"README.md", "probing.md", "data.md"} <= {page for page, _ in commands("jepa-speech")}
+    assert {"README.md", "probing.md", "data.md", "hubert.py"} <= {page for page, _ in commands("jepa-speech")}
 
 
 @pytest.mark.parametrize(("page", "line"), commands("jepa-speech"))
