@@ -2,8 +2,8 @@
 
 next(data) → dispatch step N → write row N-1 → at a save step: held-out loss, write row N, fsync, save → asked to stop?
 
-State N is the state after N updates, and the plan position saved with it is N. The same command goes on
-where the last whole checkpoint stands, and ends bit-identical to a run that was never stopped.
+State N is the state after N updates, and the plan position saved with it is N. The same command resumes from the newest
+whole checkpoint (`first_state` in restore.py) and ends bit-identical to a run that was never stopped.
 """
 
 import time
@@ -57,14 +57,15 @@ def train(
     header: str = "",
     notes: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Trains until step `train.steps`, or goes on from the newest checkpoint in `workdir`.
+    """Trains until step `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
     config: seed, init_from, optim, train and mesh are read here; all of it is written to config.json.
     batches(start, stop): this process's rows of those items of the plan.
     heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
     weights: how to read what `init_from` names.
-    from_step: go on from this checkpoint rather than the newest (see `go_back`).
-    header: printed once the first step can begin, so that a refusal is the only thing that is printed.
+    from_step: resume from this checkpoint rather than the newest (see `go_back`).
+    header: printed once the first step can begin, so that a refusal is the only thing that is printed. A resumed run
+        prints its step as well.
     notes: further fields of the first event of this attempt in events.jsonl.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
@@ -105,7 +106,8 @@ def train(
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
         state = first_state(objective, optimizer, config.seed, config.init_from, abstract, checkpoints, log, weights)
-        if process == 0 and (lines := [line for line in (older, header) if line]):
+        resumed = f"resumes from step {start} of {settings.steps}" if start else ""
+        if process == 0 and (lines := [line for line in (older, header, resumed) if line]):
             print("\n".join(lines), flush=True)
 
         bar = stack.enter_context(closing(Bar(start, settings.steps)))

@@ -28,7 +28,10 @@ def first_state(
     log: RunLog,
     weights: Weights,
 ) -> TrainState:
-    """The state to go on from, laid out as `abstract` says; raises UserError where what is saved does not fit."""
+    """Returns the state of the newest checkpoint, else a fresh one, with the weights of `init_from` where it is set.
+
+    abstract: the shapes and shardings of the state. Raises UserError if what is saved does not fit them.
+    """
     if checkpoints.latest:
         return checkpoints.restore(abstract)
     state = init_state(objective, optimizer, seed, abstract)

@@ -79,10 +79,12 @@ def test_rows_lost_for_good_may_be_named_as_such(whole, tmp_path):
     assert [row["step"] for row in rows] == list(range(1, 13)) and rows[7].keys() == {"step"} and rows[8]["loss"] > 0
 
 
-def test_going_on_from_an_older_checkpoint_writes_the_same_rows(whole, tmp_path):
+def test_going_on_from_an_older_checkpoint_writes_the_same_rows(whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "12")
+    capsys.readouterr()
     go_on(run)
+    assert capsys.readouterr().out == "resumes from step 8 of 12\n"
     assert_same_run(whole, run)
 
 
