@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import soundfile
+from support.audio_files import tone
 from support.exported_runs import ctc_config, ctc_run, small_config
 from support.toys import CONFIGS, build
 
@@ -106,6 +107,17 @@ def run(tmp_path_factory) -> Path:
     ctc_run(folder / "run", ctc_config(small_config("wav2vec2:large")))
     assert main(["export", "hf", str(folder / "run"), "--out", str(folder / "hf")]) == 0
     return folder / "run"
+
+
+def test_a_folder_transcribes_a_table_of_common_voice_as_it_is_published(run, tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    soundfile.write(tmp_path / "clips" / "common_voice_en_1.mp3", tone(0.5, rate=32_000), 32_000)
+    (tmp_path / "test.tsv").write_text("client_id\tpath\tsentence\nab\tcommon_voice_en_1.mp3\tHello there,\n")
+    command = ["transcribe", str(run.with_name("hf")), "--manifest", str(tmp_path / "test.tsv")]
+    assert main([*command, "--out", str(tmp_path / "texts.jsonl")]) == 0
+    row = json.loads((tmp_path / "texts.jsonl").read_text())
+    assert row["text"] == "hello there," and row["hypothesis"]
+    assert "WER " in capsys.readouterr().out
 
 
 def test_an_export_of_a_ctc_run_says_that_it_lacks_the_optimizer_alone(run, tmp_path, capsys):
