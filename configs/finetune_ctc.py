@@ -15,6 +15,9 @@ The CTC layer is new, also if a folder of transformers has one. If RUN is itself
 `jepa-speech import hf` made of a folder with a CTC layer, its characters or its vocabulary and its layer are taken, and
 the encoder learns from the first step.
 
+w2v-BERT 2.0 is usually fine-tuned with an adapter, which halves the frames: `--config.objective.adapter_layers=1`.
+Like the CTC layer, it is new and learns from the first step. If RUN is a CTC run, its adapter is taken with its layer.
+
 The learning rate rises for a tenth of the steps, stays for four tenths and falls exponentially (to 1% of the peak; in
 the released code to 5%); the encoder learns after 10/13 of the steps. Both follow `--config.train.steps`, spans of
 channels `--config.encoder.width`.
@@ -55,10 +58,15 @@ def get_config(run: str = "") -> ConfigDict:
             "freeze_frontend": True,
             "channel_probability": 0.25,
             "channel_span": config.encoder.get_ref("width") // 12,
+            "adapter_layers": 0,
+            "adapter_kernel": 3,
+            "adapter_stride": 2,
+            "adapter_activation": "relu",
         }
     )
     if theirs.get("objective", {}).get("name") == "ctc":  # its layer has learnt, so the encoder may learn at once
         config.objective.update(characters=theirs["objective"].get("characters", ""), freeze_steps=0)
+        config.objective.update({key: x for key, x in theirs["objective"].items() if key.startswith("adapter_")})
         if "vocabulary" in theirs:
             config.vocabulary = ConfigDict(theirs["vocabulary"])
     config.optim.update(learning_rate=5e-5, schedule="exponential", epsilon=1e-8, weight_decay=0.0, clip=0.0)

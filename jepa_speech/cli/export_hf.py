@@ -9,6 +9,7 @@ from jepa_speech.exporters.model_card import model_card
 from jepa_speech.huggingface.ctc_layer import CtcLayer, with_ctc
 from jepa_speech.huggingface.export_folder import to_huggingface, write_folder
 from jepa_speech.objectives.contract import HasTexts
+from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.pretrained.load import load_pretrained
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
@@ -24,7 +25,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     model = load_pretrained(options.checkpoint, options.step)
     exported = to_huggingface(model.config, model.params["encoder"])
     if isinstance(model.objective, HasTexts):
-        exported = with_ctc(exported, CtcLayer(model.params["head"], model.objective.vocabulary))
+        keys = model.config.objective
+        adapter = (model.params["adapter"], keys) if isinstance(keys, CtcConfig) and keys.adapter else None
+        exported = with_ctc(exported, CtcLayer(model.params["head"], model.objective.vocabulary, adapter))
     files = write_folder(options.out, exported, model_card(options.checkpoint, model.config, model.step, exported))
     results = {
         "out": options.out,

@@ -26,7 +26,7 @@ from jepa_speech.huggingface.weights import has_weights
 from jepa_speech.ingest.lengths import in_words
 from jepa_speech.objectives import build, parsed
 from jepa_speech.objectives.contract import HasTexts, Objective
-from jepa_speech.objectives.ctc import vocabulary_of
+from jepa_speech.objectives.ctc import CtcConfig, vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.settings.run_config import AnchorConfig, Inputs, RunConfig
 from jepa_speech.store.store import Store
@@ -109,7 +109,8 @@ def run_config(config: RunConfig, workdir: str, from_step: int | None, name: str
     first = jax.process_index() == 0
     about = f"{name}: {header(objective, config, store, plan, left_out)}" if first else ""
     notes = {"left_out": left_out} if any(left_out.values()) else {}
-    weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None))
+    adapter = getattr(config.objective, "adapter", None)
+    weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None), adapter=adapter)
     results = train(config, objective, read, workdir, judged, weights, from_step, about, notes)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
@@ -163,15 +164,23 @@ def labels_of(store: Store | Stores, anchor: str, section: AnchorConfig) -> Any:
     return labels
 
 
-def weights_of(source: str, vocabulary: Tokens | None = None) -> tuple[int, dict[str, Any]]:
+def weights_of(
+    source: str, vocabulary: Tokens | None = None, adapter: tuple[Any, ...] | None = None
+) -> tuple[int, dict[str, Any]]:
     """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote.
 
-    vocabulary: of a model that writes texts; a run's CTC layer for another one is left out.
+    vocabulary, adapter: of a model that writes texts (`CtcConfig.adapter`). A run's CTC layer for another vocabulary or
+    on another adapter is left out.
     """
     if not has_weights(source):
         step, arrays = read_weights(source)
         theirs = parsed(config_of_a_run(located(source)[0] / "config.json"))
-        if vocabulary and theirs.objective.name == "ctc" and vocabulary_of(theirs) != vocabulary:
+        objective = theirs.objective
+        if (
+            vocabulary
+            and isinstance(objective, CtcConfig)
+            and (vocabulary_of(theirs), objective.adapter) != (vocabulary, adapter)
+        ):
             arrays = {name: x for name, x in arrays.items() if not name.startswith("params/head/")}
         return step, arrays
     _, imported = read_imported(source)

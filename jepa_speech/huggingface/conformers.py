@@ -58,7 +58,8 @@ CONFORMER_ONLY = (
         "layer_norm_eps": Only((1e-5,), CHOOSE.format("this epsilon")),
     }
 )
-BERT_ONLY = ADAPTER | {
+BERT_ONLY = {
+    "add_adapter": Only((False, True, None), "set it to true or false"),  # read with a CTC layer: bert_adapter.py
     "hidden_act": Only(("swish", "silu", "gelu", "gelu_python"), CHOOSE.format("one of these activations")),
     "position_embeddings_type": Only(
         ("relative_key", "relative", "rotary", None), CHOOSE.format("one of these types of positions")

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech.errors import UserError
-from jepa_speech.huggingface import own_encoder
+from jepa_speech.huggingface import bert_adapter, own_encoder
 from jepa_speech.huggingface.export_folder import Exported, own
 from jepa_speech.huggingface.families import FAMILIES
 from jepa_speech.huggingface.names import turned
 from jepa_speech.huggingface.parameters import fitted
 from jepa_speech.huggingface.tokenizer import read_tokens, tokenizer_files
 from jepa_speech.nn.module import Params
+from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.text.tokens import Tokens
 
 WEIGHT, BIAS = "lm_head.weight", "lm_head.bias"
@@ -23,10 +24,13 @@ OWN_PREFIX = "jepa_speech."  # of the encoder's names in our own model with a CT
 
 
 class CtcLayer(NamedTuple):
-    """head: parameters of the linear layer. tokens: of its classes."""
+    """head: parameters of the linear layer. tokens: of its classes. adapter: parameters of the adapter below it, and
+    its keys in config section `objective`; None without one.
+    """
 
     head: Params
     tokens: Tokens
+    adapter: tuple[Params, CtcConfig] | None = None
 
 
 def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int, language: str = "") -> CtcLayer:
@@ -44,10 +48,12 @@ def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int, l
     return CtcLayer({"kernel": kernel, "bias": bias}, read_tokens(folder, classes, language))
 
 
-def ctc_sections(tokens: Tokens, width: int) -> dict[str, Any]:
+def ctc_sections(layer: CtcLayer, width: int) -> dict[str, Any]:
     """The config sections of a run that goes on with the layer."""
     objective = {"name": "ctc", "freeze_steps": 0, "channel_span": max(1, width // 12)}
-    return {"objective": objective, "vocabulary": asdict(tokens) | {"tokens": list(tokens.tokens)}}
+    if layer.adapter is not None:
+        objective |= bert_adapter.section(layer.adapter[1])
+    return {"objective": objective, "vocabulary": asdict(layer.tokens) | {"tokens": list(layer.tokens.tokens)}}
 
 
 def with_ctc(encoder: Exported, layer: CtcLayer) -> Exported:
@@ -70,4 +76,8 @@ def with_ctc(encoder: Exported, layer: CtcLayer) -> Exported:
     arrays = {prefix + path: array for path, array in encoder.arrays.items()}
     arrays |= {WEIGHT: turned(WEIGHT, np.asarray(layer.head["kernel"], np.float32))}
     arrays |= {BIAS: np.asarray(layer.head["bias"], np.float32)}
+    if layer.adapter is not None:
+        adapter, keys = layer.adapter
+        config |= bert_adapter.their_config(keys)
+        arrays |= {prefix + name: array for name, array in bert_adapter.their_arrays(adapter).items()}
     return encoder._replace(config=config, arrays=arrays, tokenizer=tokenizer_files(layer.tokens))

@@ -13,6 +13,7 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.huggingface import own_encoder
+from jepa_speech.huggingface.bert_adapter import PREFIX, read_adapter
 from jepa_speech.huggingface.ctc_layer import BIAS, OWN_PREFIX, WEIGHT, ctc_sections, read_ctc
 from jepa_speech.huggingface.families import FAMILIES, OWN
 from jepa_speech.huggingface.parameters import Imported, from_huggingface, split
@@ -51,7 +52,7 @@ def read_imported(folder: str | Path, adapter: str = "") -> tuple[dict[str, Any]
 def imported_of(
     folder: str | Path, theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> tuple[Imported, dict[str, np.ndarray]]:
-    """(what came of the arrays, those outside the encoder), as `read_imported` says."""
+    """(what came of the arrays, those outside the encoder and of an adapter), as `read_imported` says."""
     kind, where = theirs["model_type"], str(Path(folder) / "config.json")
     if kind == OWN:
         ours = {name.removeprefix(OWN_PREFIX): x for name, x in arrays.items() if name not in (WEIGHT, BIAS)}
@@ -68,7 +69,8 @@ def imported_of(
             f"{', '.join(ignored[:3])}{', ...' if ignored[3:] else ''}",
             file=sys.stderr,
         )
-    return imported, split(arrays, kind, where)[1]
+    mine, others = split(arrays, kind, where)
+    return imported, others | {name: x for name, x in mine.items() if name.startswith(PREFIX)}
 
 
 def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
@@ -86,13 +88,16 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
     if WEIGHT in others:
         width = written["encoder"]["width"]
         try:
-            if any(name.startswith("adapter.") for name in imported.not_taken):
-                raise UserError(f"{folder}: its CTC layer is on an adapter behind the encoder (add_adapter): not read")
             layer = read_ctc(folder, others, width, adapter)
+            if theirs["model_type"] == "wav2vec2-bert" and theirs.get("add_adapter"):
+                where = str(Path(folder) / "config.json")
+                layer = layer._replace(adapter=read_adapter(theirs, others, written["encoder"], where))
+            elif any(name.startswith(PREFIX) for name in others):
+                raise UserError(f"{folder}: its CTC layer is on an adapter behind the encoder (add_adapter): not read")
         except UserError as error:
             written["imported"]["no_texts"] = str(error)
         else:
-            written |= ctc_sections(layer.tokens, width)
+            written |= ctc_sections(layer, width)
             blank = layer.tokens.blank
             if (number := theirs.get("pad_token_id", blank)) not in (blank, None):
                 print(
@@ -101,7 +106,11 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
                     file=sys.stderr,
                 )
             left = [name for name in imported.not_taken if name not in (WEIGHT, BIAS)]
-            imported = imported._replace(extra={"head": layer.head}, not_taken=left)
+            extra = {"head": layer.head}
+            if layer.adapter is not None:
+                extra["adapter"] = layer.adapter[0]
+                left = [name for name in left if not name.startswith(PREFIX)]
+            imported = imported._replace(extra=extra, not_taken=left)
     config = parsed(written)
     objective = build(config)
     return ImportedModel(config, written, objective, *with_imported(objective, imported, folder), imported)

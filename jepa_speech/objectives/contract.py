@@ -112,6 +112,10 @@ class HasTexts(Protocol):
 
     vocabulary: "Tokens"
 
+    @property
+    def emission_rate(self) -> float:
+        """Frames a second of `emissions`."""
+
     def emissions(
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:

@@ -8,6 +8,9 @@ no path through its frames weighs nothing; `infeasible` is the share of those.
 Training hides spans of frames from the encoder, and spans of channels in all frames: a SpecAugment on the features of
 the projection. What held-out recordings are judged by hides nothing, and tells the character error rate (`cer`) of
 greedy decoding beside the loss.
+
+With `adapter_layers`, as in the usual fine-tuning of w2v-BERT 2.0, layers that make fewer frames stand between the
+encoder and the linear layer (nn/conformer_adapter.py). They learn from the first step, as the linear layer does.
 """
 
 from dataclasses import dataclass
@@ -16,9 +19,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.config import of_kind
+from jepa_speech.config import DEEPEST, of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.build_encoder import heard
+from jepa_speech.nn.conformer_adapter import Activation, adapter_of
+from jepa_speech.nn.conformer_encoders import Wav2Vec2BertConfig
 from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import MaskConfig, span_masks
@@ -29,7 +34,8 @@ from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.text.tokens import Tokens
 
-CHANNELS = OWN[0]
+CHANNELS, ADAPTER = OWN[:2]
+SLOWEST = 100  # encoder frames that one frame of the adapter may stand for: 2 s
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,32 @@ class CtcConfig:
     # about channel_probability * width / channel_span spans of channels are hidden [fairseq: mask_channel_prob]
     channel_probability: float = 0.25
     channel_span: int = 64  # channels of a hidden span [fairseq: mask_channel_length]
+    # of encoder.name = wav2vec2_bert: layers between the encoder and the linear layer that make fewer frames; 0: none
+    # [transformers: num_adapter_layers, with add_adapter]
+    adapter_layers: int = 0
+    adapter_kernel: int = 3  # frames of the adapter's convolutions [transformers: adapter_kernel_size]
+    adapter_stride: int = 2  # frames that one layer makes one of [transformers: adapter_stride]
+    adapter_activation: Activation = "relu"  # of its feed-forwards [transformers: adapter_act]
+
+    @property
+    def adapter(self) -> tuple[int, int, int, Activation] | None:
+        """Layers, kernel, stride and activation; None without an adapter."""
+        if not self.adapter_layers:
+            return None
+        return self.adapter_layers, self.adapter_kernel, self.adapter_stride, self.adapter_activation
 
 
 @dataclass(frozen=True)
 class Ctc(MaskedObjective):
     config: CtcConfig
     head: Pure
+    adapter: Pure | None
     vocabulary: Tokens
+
+    @property
+    def emission_rate(self) -> float:
+        """Frames a second of `emissions`."""
+        return self.frame_rate / self.config.adapter_stride**self.config.adapter_layers
 
     @property
     def spec(self) -> frozenset[str]:
@@ -61,7 +86,10 @@ class Ctc(MaskedObjective):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         encoder, head = jax.random.split(key)
-        return {"encoder": self.system.encoder.init(encoder), "head": self.head.init(head)}, {}
+        params = {"encoder": self.system.encoder.init(encoder), "head": self.head.init(head)}
+        if self.adapter is not None:
+            params["adapter"] = self.adapter.init(jax.random.fold_in(key, ADAPTER))
+        return params, {}
 
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
@@ -73,19 +101,29 @@ class Ctc(MaskedObjective):
         z = self.system.encoder.apply(encoder, view.heard, view.lengths, view.mask, keys, channels).z
         moving = self.moving(step).astype(z.dtype)
         z = moving * z + (1 - moving) * jax.lax.stop_gradient(z)
-        return self.terms(self.head.apply(params["head"], z), view.frame_lengths, batch), {}
+        return self.terms(*self.logits(params, z, view.frame_lengths, fold(view.keys, ADAPTER)), batch), {}
 
     def judge(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         clean, lengths = batch["audio"] / batch["level"][:, None], batch["lengths"]
         encoded = self.system.encoder.apply(params["encoder"], self.at_level(batch, clean), lengths)
-        logits = self.head.apply(params["head"], encoded.z)
-        terms = self.terms(logits, encoded.frame_lengths, batch)
-        found = best_path(logits, encoded.frame_lengths, self.vocabulary.blank)
+        logits, frame_lengths = self.logits(params, encoded.z, encoded.frame_lengths)
+        terms = self.terms(logits, frame_lengths, batch)
+        found = best_path(logits, frame_lengths, self.vocabulary.blank)
         errors = edit_distance(*found, batch["text_ids"], batch["text_lengths"])
         weight = batch["weight"]
         return terms | {"cer": Term((errors * weight).sum(), (batch["text_lengths"] * weight).sum(), 0.0)}, {}
+
+    def logits(
+        self, params: Tree, z: jax.Array, frame_lengths: jax.Array, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The encoder's output z (B, T, D), frame_lengths (B,), keys (B,) of the adapter's dropout or None -> logits
+        (B, T', V) and their lengths; T' is T without an adapter.
+        """
+        if self.adapter is not None:
+            z, frame_lengths = self.adapter.apply(params["adapter"], z, frame_lengths, keys)
+        return self.head.apply(params["head"], z), frame_lengths
 
     def terms(self, logits: jax.Array, frame_lengths: jax.Array, batch: Batch) -> dict[str, Term]:
         """logits (B, T, V) -> the loss, the share of utterances without a path, that of blanks on the best paths."""
@@ -129,8 +167,8 @@ class Ctc(MaskedObjective):
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
         encoded = self.system.encoder.apply(params["encoder"], heard(self.system, wave, lengths), lengths)
-        logits = self.head.apply(params["head"], encoded.z).astype(jnp.float32)
-        return [jax.nn.log_softmax(logits)], encoded.frame_lengths
+        logits, frame_lengths = self.logits(params, encoded.z, encoded.frame_lengths)
+        return [jax.nn.log_softmax(logits.astype(jnp.float32))], frame_lengths
 
 
 SECTIONS = {"objective": CtcConfig}
@@ -149,7 +187,34 @@ def build(config: RunConfig, anchor: None = None) -> Ctc:
         )
     vocabulary = vocabulary_of(config)
     head = Pure(lambda rngs: Linear(width, len(vocabulary), rngs=rngs))
-    return Ctc(**parts, config=objective, head=head, vocabulary=vocabulary)
+    return Ctc(
+        **parts, config=objective, head=head, adapter=build_adapter(objective, config.encoder), vocabulary=vocabulary
+    )
+
+
+def build_adapter(keys: CtcConfig, encoder: Any) -> Pure | None:
+    """The adapter behind an encoder, a typed config section; None without one. Raises UsageError if it does not fit."""
+    layers, kernel, stride = keys.adapter_layers, keys.adapter_kernel, keys.adapter_stride
+    if not 0 <= layers <= DEEPEST:
+        raise UsageError(f"config key objective.adapter_layers = {layers}: expected 0 to {DEEPEST:,}")
+    if keys.adapter is None:
+        return None
+    if not isinstance(encoder, Wav2Vec2BertConfig):
+        raise UsageError(
+            f"config key objective.adapter_layers = {layers}: encoder.name = {encoder.name} has no adapter, set it to 0"
+        )
+    # Otherwise the convolutions of transformers' adapter make another number of frames than it counts.
+    if not 1 <= stride <= SLOWEST or kernel < 1 or kernel // 2 != stride // 2:
+        raise UsageError(
+            f"config keys objective.adapter_kernel = {kernel}, adapter_stride = {stride}: expected a stride of 1 to "
+            f"{SLOWEST}, and a kernel whose half, rounded down, is that of the stride"
+        )
+    if stride**layers > SLOWEST:
+        raise UsageError(
+            f"config keys objective.adapter_layers = {layers}, adapter_stride = {stride}: one frame would stand for "
+            f"{stride}^{layers} of the encoder; at most {SLOWEST}"
+        )
+    return adapter_of(encoder.block_sizes(), *keys.adapter)
 
 
 def vocabulary_of(config: RunConfig) -> Tokens:

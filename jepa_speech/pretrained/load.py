@@ -134,7 +134,8 @@ class Pretrained:
         Raises UserError where the run was not fine-tuned to write.
         """
         decode = search or self.writer.vocabulary.greedy
-        emissions = self._layers(self._emissions, [self._checked(wave, sample_rate)])[0][0]  # (T, V)
+        rate = self.writer.emission_rate
+        emissions = self._layers(self._emissions, [self._checked(wave, sample_rate)], rate)[0][0]  # (T, V)
         return decode(emissions)
 
     @property
@@ -177,9 +178,13 @@ class Pretrained:
 
         return run
 
-    def _layers(self, function: Any, waves: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """The arrays that `function` gives for each of the checked waves; raises UserError if one is not finite."""
-        hop = round(SAMPLE_RATE / self.objective.frame_rate)
+    def _layers(
+        self, function: Any, waves: Sequence[np.ndarray], frame_rate: float | None = None
+    ) -> list[list[np.ndarray]]:
+        """The arrays that `function` gives for each of the checked waves, of `frame_rate` frames a second (default: the
+        encoder's); raises UserError if one is not finite.
+        """
+        hop = round(SAMPLE_RATE / (frame_rate or self.objective.frame_rate))
         found = layers_of(partial(function, self.params, self.slow), waves, hop)
         if not all(np.isfinite(array).all() for arrays in found for array in arrays):
             raise UserError(

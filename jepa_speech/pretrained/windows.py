@@ -52,7 +52,7 @@ def windows_of(row: int, wave: np.ndarray, hop: int) -> Iterator[Window]:
     if len(wave) <= longest:
         yield Window(row, wave, slice(None))
         return
-    starts = [*range(0, len(wave) - longest, longest - overlap)]
+    starts = [*range(0, len(wave) - longest, (longest - overlap) // hop * hop)]
     starts.append(-(-(len(wave) - longest) // hop) * hop)  # the last window ends with the wave, on the grid
     edges = [0, *(start + overlap // 2 for start in starts[1:]), None]
     for start, first, last in zip(starts, edges[:-1], edges[1:], strict=True):

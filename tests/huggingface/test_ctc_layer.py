@@ -158,6 +158,7 @@ def test_folder_and_imported_run_write_what_the_run_writes(run, tmp_path, capsys
     assert "params/head/kernel" in weights_of(str(tmp_path / "run"), tokens)[1]
     other = dataclasses.replace(tokens, tokens=(*tokens.tokens[:-1], "z"))  # as many, with another meaning
     assert "params/head/kernel" not in weights_of(str(tmp_path / "run"), other)[1]
+    assert "params/head/kernel" not in weights_of(str(tmp_path / "run"), tokens, (1, 3, 2, "relu"))[1]  # on an adapter
     assert "params/head/kernel" not in weights_of(str(folder))[1]
     again = config_dict(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert build(again).vocabulary == ours.objective.vocabulary and "vocabulary" not in again

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from support import properties, toys, training
 from support.toys import build
 
@@ -51,6 +53,51 @@ def test_the_head_learns_first_then_the_encoder_and_never_the_frontend(system):
         assert moved["encoder/projection/kernel"] == (number >= 2)
         assert not any(moved[name] for name in moved if name.startswith("encoder/frontend/"))
     assert any(name.startswith("encoder/frontend/") for name in moved)
+
+
+BERT = {"name": "wav2vec2_bert", "width": 12, "heads": 2, "hidden": 16, "kernel": 3, "blocks": 1}
+
+
+def with_adapter(encoder: dict | None = None, **keys: int) -> Any:
+    config = toys.toy_objective("ctc", objective={"adapter_layers": 1, "channel_span": 4} | keys)
+    config.encoder = ConfigDict(BERT | (encoder or {}))
+    return build(config)
+
+
+def test_an_adapter_learns_from_the_first_step_with_the_head():
+    o, batch = with_adapter(freeze_steps=1), toys.with_text(toys.toy_batch(2, 0.5))
+    step = jnp.asarray(0)
+    loss = jax.jit(jax.grad(lambda p: o.loss(p, {}, batch, properties.KEY, step)[0]["ctc"].total))
+    learns = jax.tree.map(lambda x: bool(np.any(x)), loss(o.init(properties.KEY)[0]))
+    assert learns["head"]["kernel"] and not any(jax.tree.leaves(learns["encoder"]))
+    assert learns["adapter"]["layers"][0]["residual"]["convolution"]["kernel"]
+    assert not any(name.startswith("adapter") for name in o.rates(step))
+
+
+def test_an_adapter_of_two_layers_makes_a_quarter_of_the_frames():
+    """And counts them: a text longer than them has no path."""
+    o, batch = with_adapter(adapter_layers=2), toys.with_text(toys.toy_batch(4, 1.2))
+    params = {"adapter": o.adapter.init(properties.KEY), "head": o.head.init(properties.KEY)}
+    frame_lengths = jnp.array([59, 57, 5, 1])
+    logits, lengths = jax.jit(o.logits)(params, jnp.zeros((4, 59, 12)), frame_lengths)
+    assert logits.shape[1] == 15 and lengths.tolist() == [15, 15, 2, 1]
+    assert o.emission_rate == 12.5 and o.frame_rate == 50
+    batch |= {"text_ids": FIRST + jnp.arange(4 * 16).reshape(4, 16) % 2, "text_lengths": jnp.array([15, 16, 2, 2])}
+    assert o.terms(logits, lengths, batch)["infeasible"].total == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"adapter_layers": -1}, "objective.adapter_layers = -1: expected 0 to 1,000"),
+        ({"adapter_kernel": 5}, "objective.adapter_kernel = 5, adapter_stride = 2: expected a stride of 1 to 100, and"),
+        ({"adapter_layers": 7}, r"adapter_layers = 7, adapter_stride = 2: one frame would stand for 2\^7"),
+        ({"encoder": {"name": "wav2vec2_conformer"}}, "encoder.name = wav2vec2_conformer has no adapter, set it to 0"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_one_line(keys, told):
+    with pytest.raises(UsageError, match=told):
+        with_adapter(**keys)
 
 
 def test_a_text_without_a_path_weighs_nothing_and_is_counted(system, loss):

@@ -41,6 +41,7 @@ def waves():
         ("Data2VecAudio", {"vocab_size": 10, "num_conv_pos_embeddings": 2} | ONE_BLOCK, LETTERS, {}),
         ("Wav2Vec2Conformer", {"vocab_size": 10, "position_embeddings_type": "rotary"} | ONE_BLOCK, LETTERS, {}),
         ("Wav2Vec2Bert", {"vocab_size": 10} | ONE_BLOCK, LETTERS, {}),
+        ("Wav2Vec2Bert", {"vocab_size": 10, "add_adapter": True} | ONE_BLOCK, LETTERS, {}),
     ],
 )
 def test_a_folder_is_transcribed_as_transformers_does(name, wiring, vocabulary, settings, tmp_path, capsys):

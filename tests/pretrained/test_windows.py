@@ -38,6 +38,14 @@ def test_every_wave_gets_its_own_frames_in_its_own_place():
         np.testing.assert_array_equal(two, 2 * one)
 
 
+def test_frames_that_do_not_divide_a_window_are_kept_once():
+    """Of a second and a half, whose grid begins anew with every window: 24,000 samples and 50 s."""
+    hop = 24_000
+    wave = np.arange(200 * 16_000, dtype=np.float32)
+    firsts = windows.layers_of(lambda x, lengths: ([np.asarray(x)[:, ::hop, None]], lengths // hop), [wave], hop)
+    np.testing.assert_array_equal(firsts[0][0][:, 0], wave[::hop][: len(wave) // hop])
+
+
 @pytest.mark.parametrize(
     ("samples", "count", "rows"),
     [(16_000, 37, [16, 16, 4, 1]), (100_000, 9, [4, 4, 1]), (960_000, 2, [1, 1]), (400, 3, [1, 1, 1])],
