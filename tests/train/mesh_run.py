@@ -19,7 +19,8 @@ from jepa_speech.train.loop import train
 
 def main(folder: str, data: str, fsdp: str, *names: str) -> None:
     with connected():
-        import training  # it computes with jax when imported, which several processes may do only once connected
+        # It computes with jax when imported, which several processes may do only once connected.
+        from support import training
 
         rows = training.ROWS // jax.process_count()
         mine = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
