@@ -19,7 +19,7 @@ from jepa_speech.features.spectral import log_mel  # noqa: E402
 from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor  # noqa: E402
 from jepa_speech.nn.released_head import ReleasedHead  # noqa: E402
-from jepa_speech.objectives.build import build  # noqa: E402
+from jepa_speech.objectives import build, parsed  # noqa: E402
 from jepa_speech.pretrained import released as exported  # noqa: E402
 from jepa_speech.train.configfile import config_dict  # noqa: E402
 
@@ -66,7 +66,7 @@ def our_parameters(system: str, toy: bool = False) -> int:
             config.get(section, {}).update(present)
         if config.encoder.positions == "conv":
             config.encoder.position_kernel = 16
-    params, _ = jax.eval_shape(build(config).init, jax.random.PRNGKey(0))
+    params, _ = jax.eval_shape(build(parsed(config)).init, jax.random.PRNGKey(0))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

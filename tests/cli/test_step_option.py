@@ -49,7 +49,7 @@ def test_what_reads_a_checkpoint_reads_the_step_that_was_asked_for():
         for line in path.read_text(encoding="utf-8").splitlines()
         if "load_pretrained(" in line and "step" not in line
     ]
-    assert {name for name, _ in calls} <= {"analyze.py", "layers.py", "probe.py"}  # by `chosen`
+    assert {name for name, _ in calls} <= {"analyze.py", "feature_source.py", "probe.py"}  # by `chosen`
 
 
 @pytest.fixture(scope="module")
