@@ -1,4 +1,4 @@
-"""The plan: which crop of which record stands in which row of batch i, as a pure function of (seed, i)."""
+"""The batch plan: which crop of which recording is in each row of batch i, as a pure function of (seed, i)."""
 
 import math
 import mmap
@@ -66,17 +66,17 @@ class PlanItem(NamedTuple):
 
 
 class Plan(Sequence[PlanItem]):
-    """An endless sequence of batches, each record exactly once per epoch.
+    """An endless sequence of batches, with each record exactly once per epoch.
 
-    A record goes to the smallest bucket that holds it; one longer than all of them is cropped to the
-    largest. A bucket's batch holds as many rows as `batch_seconds` has room for (one at least); the
-    last of an epoch is filled up with rows of weight 0. Batches of all buckets come in one shuffled order.
+    A record goes to the smallest bucket that holds it. A record longer than all buckets is cropped to the largest, at
+    another place in each epoch. A batch of a bucket has as many rows as fit into `batch_seconds`, and at least one. The
+    last batch of a bucket in an epoch is filled with rows of weight 0. Batches of all buckets are shuffled together.
 
     `rows_multiple` only adds filler rows, so that devices divide the batch: it never changes which
     records form batch i, hence a run goes on with the same data on another number of devices.
 
-    `windows`: a record longer than all buckets stands in an epoch once for each of its ⌈samples / largest⌉ equal
-    parts, with a crop that is drawn there.
+    `windows`: a record longer than all buckets has, in each epoch, one row for each of its ⌈samples / largest⌉ equal
+    parts, with a random crop from that part.
 
     `shares`: the stores' (records, weight), one after the other; by default all records have weight 1. A record of
     weight w stands ⌊w⌋ times in every epoch, and a fraction w - ⌊w⌋ of them once more: others in each epoch, as many

@@ -153,7 +153,7 @@ def batches(
 
     Each is a dict of numpy arrays with this process's share of the rows:
         audio (B, S) float32 as stored, zero padded · lengths (B,) int32
-        record_id (B,) uint32: the record, and N more for each further time that it stands in an epoch (other masks!)
+        record_id (B,) uint32: the record, plus a multiple of N if it has several rows in an epoch, so that masks differ
         epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
         with "mix" in `spec`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
         with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer

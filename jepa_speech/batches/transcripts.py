@@ -1,7 +1,7 @@
 """The transcribed recordings of a store, as a store of their own: whole utterances, with their texts as numbers.
 
-A text belongs to all of its recording, so nothing may be cropped: what is longer than the longest bucket is left out,
-and so is what has no text. How many that were is kept, to be told.
+A text belongs to its whole recording, so nothing may be cropped. Recordings longer than the longest bucket and those
+without a text are left out. Their numbers are kept for the header of a run.
 """
 
 import hashlib

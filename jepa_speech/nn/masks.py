@@ -1,6 +1,6 @@
-"""Span masks, drawn per row, with static shapes; and what stands where a frame is hidden.
+"""Span masks, drawn per row, with static shapes; and the values at masked frames.
 
-Draws belong to the row and the frame (or candidate): padding, which adds draws behind the others, moves none.
+Each random number belongs to a row and a frame (or candidate span). Padding adds numbers at the end and changes none.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What every objective is: pure functions over plain pytrees. The train step knows only this."""
+"""The interface of an objective: pure functions over plain pytrees. The train step uses nothing else of it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Term:
 
 
 class Objective(Protocol):
-    """`slow` is all that moves without a gradient: teacher, codebooks, a frozen anchor; {} where there is none."""
+    """`slow` is the auxiliary state: what has no gradient (teacher, codebooks, frozen anchor). {} if there is none."""
 
     @property
     def spec(self) -> frozenset[str]:
@@ -60,20 +60,23 @@ class Objective(Protocol):
         """Raises UsageError if clips of that many samples cannot be trained on; a longer clip never makes it raise."""
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
-        """Fresh (params, slow)."""
+        """Returns fresh (params, slow)."""
 
     def loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
-        """Terms by name, and stats: sums over the batch that feed `update_slow` and `report`."""
+        """Returns the loss terms by name, and stats: sums over the batch, for `update_slow` and `report`.
 
-    def judge(
+        batch: see `batches` in batches/pipeline.py. key: of the run; every row derives its own.
+        """
+
+    def eval_loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
-        """`loss` as held-out recordings are judged by it: itself, where hiding is the task and not only a help."""
+        """The loss on held-out recordings: the same as `loss`, unless masking is only an augmentation (CTC)."""
 
     def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
-        """The new `slow`, after the optimiser's update number `step`."""
+        """Returns the new `slow`, such as the EMA of the teacher. step: the number of updates before this one."""
 
     def rates(self, step: jax.Array) -> dict[str, jax.Array | float]:
         """Multipliers of the learning rate, by path prefix in params ("encoder/frontend"); 0 freezes, {} is usual."""

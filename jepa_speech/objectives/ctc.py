@@ -6,7 +6,7 @@ The mean is over utterances, as in the released code (`sentence_avg`), not over 
 no path through its frames weighs nothing; `infeasible` is the share of those.
 
 Training hides spans of frames from the encoder, and spans of channels in all frames: a SpecAugment on the features of
-the projection. What held-out recordings are judged by hides nothing, and tells the character error rate (`cer`) of
+the projection. The loss on held-out recordings masks nothing, and has the character error rate (`cer`) of
 greedy decoding beside the loss.
 
 With `adapter_layers`, as in the usual fine-tuning of w2v-BERT 2.0, layers that make fewer frames stand between the
@@ -103,7 +103,7 @@ class Ctc(MaskedObjective):
         z = moving * z + (1 - moving) * jax.lax.stop_gradient(z)
         return self.terms(*self.logits(params, z, view.frame_lengths, fold(view.keys, ADAPTER)), batch), {}
 
-    def judge(
+    def eval_loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         clean, lengths = batch["audio"] / batch["level"][:, None], batch["lengths"]

@@ -95,7 +95,7 @@ class MaskedObjective(Objective):
         before = mask if self.mask.site == "pre_context" else None
         return self.system.encoder.apply(params["encoder"], wave, lengths, before, keys)
 
-    def judge(
+    def eval_loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         return self.loss(params, slow, batch, key, step)

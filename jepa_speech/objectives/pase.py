@@ -216,7 +216,7 @@ class Pase:
         weight = jnp.broadcast_to(shared[:, :1], first.shape[:2])
         return side_by_side(first, second), side_by_side(first, other), weight
 
-    def judge(
+    def eval_loss(
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         return self.loss(params, slow, batch, key, step)

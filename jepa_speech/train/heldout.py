@@ -25,7 +25,7 @@ def make_evaluate(objective: Objective, key: jax.Array, shardings: Any = None) -
     """
 
     def sums_of(params: Tree, slow: Tree, batch: Batch, step: jax.Array) -> tuple[Tree, Tree]:
-        return objective.judge(params, slow, batch, key, step)
+        return objective.eval_loss(params, slow, batch, key, step)
 
     jitted = jax.jit(sums_of, out_shardings=shardings, compiler_options=compiler_options())
 

@@ -61,7 +61,7 @@ def train(
 
     config: seed, init_from, optim, train and mesh are read here; all of it is written to config.json.
     batches(start, stop): this process's rows of those items of the plan.
-    heldout(): this process's rows of the batches whose loss stands in the row of every checkpoint, as heldout_loss, ...
+    heldout(): this process's rows of the held-out batches. The row of every checkpoint has their loss as heldout_loss.
     weights: how to read what `init_from` names.
     from_step: resume from this checkpoint rather than the newest (see `go_back`).
     header: printed once the first step can begin, so that a refusal is the only thing that is printed. A resumed run

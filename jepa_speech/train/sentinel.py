@@ -1,6 +1,7 @@
 """Two guards on the figures of a step: a loss that is not finite, and a representation that has collapsed.
 
-What they judge is the same on every process, so all of them stop at the same step.
+`make_step` skips a batch that is not finite. Here the batch is recorded, and too many in a row end the run. The figures
+are the same on every process, so all processes stop at the same step.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +28,7 @@ def check_trained(skipped: float, steps: int) -> None:
 
 
 class Sentinel:
-    """Tells what is wrong in the ledger and above the bar; raises UserError where the run had better end.
+    """Reports skipped batches and collapses in events.jsonl and above the bar; raises UserError to end the run.
 
     max_skipped: steps in a row without a finite loss or gradient. policy: "warn", or "stop" after `PATIENCE` reports
     in a row that show a collapse. past: the rows of metrics.jsonl up to here, so that a run that went on counts as
@@ -49,7 +50,7 @@ class Sentinel:
                 self.in_row = self.in_row + 1 if collapsed(figures) else 0
 
     def finite(self, step: int, skipped_in_row: int, batch: Mapping[str, np.ndarray]) -> None:
-        """Writes down the records of a skipped batch that this process holds."""
+        """Records a skipped batch, with the records of this process; raises UserError after `max_skipped` in a row."""
         if not skipped_in_row:
             return
         records = batch["record_id"][batch["weight"] > 0].tolist()

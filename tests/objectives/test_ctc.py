@@ -111,7 +111,7 @@ def test_a_text_without_a_path_weighs_nothing_and_is_counted(system, loss):
 
 def test_held_out_recordings_are_judged_with_nothing_hidden(system, loss):
     o, batch = system.objective, system.batch
-    judge = jax.jit(o.judge)
+    judge = jax.jit(o.eval_loss)
     first, second = (judge(system.params, {}, batch, jax.random.PRNGKey(seed), 0)[0] for seed in (0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert loss()["ctc"].total != first["ctc"].total

@@ -212,7 +212,7 @@ def test_training_and_inference_give_the_encoder_waves_of_one_level(name):
         o = dataclasses.replace(whole, system=dataclasses.replace(whole.system, encoder=Encoder(), own_level=own_level))
         calls = [
             lambda o=o: o.loss(params, slow, batch, key, 0),
-            lambda o=o: o.judge(params, slow, batch, key, 0),
+            lambda o=o: o.eval_loss(params, slow, batch, key, 0),
             *(
                 lambda call=call: call(params, slow, batch["audio"], batch["lengths"])
                 for call in (getattr(o, what, None) for what in ("represent", "emissions", "clusters"))
