@@ -19,7 +19,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.huggingface.imported import imported_model
 from jepa_speech.objectives import build, parsed
 from jepa_speech.objectives.contract import HasClusters, HasTexts, Objective, Tree
-from jepa_speech.pretrained.windows import layers_of
+from jepa_speech.pretrained.windows import Waves, layers_of, rows_of
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.beam import WordBeam
 from jepa_speech.train.checkpoint import arranged, read_weights
@@ -28,7 +28,6 @@ from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.state import drawn_by_kernel
 
-Waves = Sequence[np.ndarray] | np.ndarray
 # What is read of a run's config beside what its objective checks: the type, and what a missing key means; None: needed.
 READ = {
     "seed": (int, None),
@@ -208,24 +207,6 @@ class Pretrained:
                 f"the wave has {len(wave)} samples at {SAMPLE_RATE} Hz; this system needs {self.objective.min_samples}"
             )
         return wave
-
-
-def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np.ndarray]:
-    """The waves of a batch, each up to its length; raises UserError where there are none, or lengths do not fit."""
-    if getattr(waves, "ndim", 2) != 2:
-        raise UserError(f"a batch is a list of waves (S,) or an array (B, S), not {np.shape(waves)}: see `represent`")
-    rows = [np.asarray(wave) for wave in waves]
-    if not rows:
-        raise UserError("the batch is empty: pass at least one wave")
-    if lengths is None:
-        return rows
-    found = np.asarray(lengths)
-    if found.shape != (len(rows),) or not np.issubdtype(found.dtype, np.integer):
-        raise UserError(f"lengths of {len(rows)} waves are as many whole numbers, not {found.dtype} of {found.shape}")
-    for i, (row, length) in enumerate(zip(rows, found, strict=True)):
-        if not 0 <= length <= len(row):
-            raise UserError(f"lengths[{i}] = {length}, and wave {i} has {len(row)} samples")
-    return [row[:length] for row, length in zip(rows, found, strict=True)]
 
 
 def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech.errors import UserError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
 
 # Padding changes nothing (a property that tests hold), and the longest is the longest that is taken whole.
@@ -16,6 +17,7 @@ OVERLAP_SECONDS = 10  # of the windows that a longer wave is cut into; each keep
 # Rows of a batch: the first of these that are there and make no more audio than this. None is padded.
 ROWS, BATCH_SECONDS = (16, 4, 1), 64
 
+Waves = Sequence[np.ndarray] | np.ndarray  # (S,) each, or (B, S)
 Function = Callable[[Any, Any], tuple[Sequence[Any], Any]]  # waves (B, S), lengths -> [(B, T, D)], frame lengths
 
 
@@ -71,3 +73,21 @@ def layers_of_batch(function: Function, waves: Sequence[np.ndarray], seconds: in
     layers, frame_lengths = function(jnp.asarray(padded), jnp.array([len(wave) for wave in waves]))
     layers = [np.asarray(layer, np.float32) for layer in layers]
     return [[layer[row, :count] for layer in layers] for row, count in enumerate(np.asarray(frame_lengths))]
+
+
+def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np.ndarray]:
+    """The waves of a batch, each up to its length; raises UserError where there are none, or lengths do not fit."""
+    if getattr(waves, "ndim", 2) != 2:
+        raise UserError(f"a batch is a list of waves (S,) or an array (B, S), not {np.shape(waves)}: see `represent`")
+    rows = [np.asarray(wave) for wave in waves]
+    if not rows:
+        raise UserError("the batch is empty: pass at least one wave")
+    if lengths is None:
+        return rows
+    found = np.asarray(lengths)
+    if found.shape != (len(rows),) or not np.issubdtype(found.dtype, np.integer):
+        raise UserError(f"lengths of {len(rows)} waves are as many whole numbers, not {found.dtype} of {found.shape}")
+    for i, (row, length) in enumerate(zip(rows, found, strict=True)):
+        if not 0 <= length <= len(row):
+            raise UserError(f"lengths[{i}] = {length}, and wave {i} has {len(row)} samples")
+    return [row[:length] for row, length in zip(rows, found, strict=True)]
