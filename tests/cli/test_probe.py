@@ -64,6 +64,8 @@ def test_a_language_model_is_for_words(corpus, capsys):
 def test_the_commands_of_the_docs(corpus, capsys):
     lines = pages.commands("probing.md")
     assert len(lines) == 8
+    for step in (1000, 2000, 3000):  # two that the page names, and a later one
+        Path("RUN/checkpoints", f"{step}").mkdir()
     for line in lines:
         assert main(line) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
@@ -92,9 +94,9 @@ def test_the_commands_of_the_docs(corpus, capsys):
             "ours-speaker",
             "seed1",
             "seed2",
-            "RUN-100",
-            "RUN-200",
-            "RUN-300",
+            "RUN-1000",
+            "RUN-2000",
+            "RUN-3000",
         )
     }
 
