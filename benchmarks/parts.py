@@ -47,7 +47,7 @@ def parts(stepper: made.Stepper) -> None:
     view = jax.jit(objective.view)(batch, key)
 
     def z(params: Any) -> jax.Array:
-        return objective.encode(params, view.heard, view.lengths, view.mask, None).z
+        return objective.encode(params, view.mixed, view.lengths, view.mask, None).z
 
     def loss(params: Any, slow: Any) -> jax.Array:
         return total_loss(objective.loss(params, slow, batch, key, 0)[0])

@@ -6,7 +6,7 @@ time, an hour (benchmarks/compare_small/).
         --data SPEECH/librispeech:phones,speaker --budget 800 --seeds 3 --out runs/compare_small
 
 All have the encoder, the batches and the learning rate of configs/smoke.py's gmm_jepa, and masks of their own.
-`gmm_jepa_as_released` hides frames after the encoder, which so hears all of them, and its cluster head reads what
+`gmm_jepa_as_released` masks frames after the encoder, which therefore sees all of them, and its cluster head reads what
 nothing is hidden from, as in the paper's released code. `wavlm` is WavLM in style: HuBERT's objective on mixed
 utterances, without its position bias.
 """

@@ -32,7 +32,7 @@ def kept(path: Path, job: str) -> Iterator["Pieces"]:
         pieces = Pieces(file, path, job)
         try:
             yield pieces
-        except BaseException:
+        except BaseException:  # Ctrl-C too; it is raised again
             if not pieces.names():
                 path.unlink()
                 if is_new and not any(path.parent.iterdir()):

@@ -24,7 +24,7 @@ def pair(objective: str, quick: bool) -> tuple[made.Stepper, Peer]:
     given = made.batch(config, count, seconds, mixture)
     ours = made.Stepper(config, given, mixture)
     view = jax.jit(ours.objective.view)(given, ours.state.key)
-    encode = jax.jit(lambda params, view: ours.objective.encode(params, view.heard, view.lengths, view.mask, None).z)
+    encode = jax.jit(lambda params, view: ours.objective.encode(params, view.mixed, view.lengths, view.mask, None).z)
     z = encode(ours.state.params, view)
     theirs = Peer(config, ours.objective, jax.device_get(ours.state.params), given, np.asarray(view.mask))
     with torch.no_grad():

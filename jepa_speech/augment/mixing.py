@@ -1,4 +1,4 @@
-"""What the student hears: another voice or a noise laid over the clean recording (WavLM, arXiv 2110.13900, alg. 1).
+"""The student's input: another voice or a noise added to the clean recording (WavLM, arXiv 2110.13900, alg. 1).
 
 A pure function of the row's key. Levels are those of whole recordings, so the ratio in decibels holds for valid samples
 whatever the crop and the padding; the teacher and the anchors always get the clean view.
@@ -15,7 +15,7 @@ from jepa_speech.errors import UsageError
 
 @dataclass(frozen=True)
 class MixingConfig:
-    """Config section `mixing`: another recording of the store over what the student hears.
+    """Config section `mixing`: another recording of the store is added to the student's input.
 
     To train with noises, prepare them into the store.
     """

@@ -105,13 +105,13 @@ def run_config(config: RunConfig, workdir: str, from_step: int | None, name: str
     if heldout:
         left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
     read = stream(objective, store, plan, config.anchor, inputs.anchor, data.workers)
-    judged = heldout_stream(objective, heldout, data, rows, config) if heldout else None
+    heldout_batches = heldout_stream(objective, heldout, data, rows, config) if heldout else None
     first = jax.process_index() == 0
     about = f"{name}: {header(objective, config, store, plan, left_out)}" if first else ""
     notes = {"left_out": left_out} if any(left_out.values()) else {}
     adapter = getattr(config.objective, "adapter", None)
     weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None), adapter=adapter)
-    results = train(config, objective, read, workdir, judged, weights, from_step, about, notes)
+    results = train(config, objective, read, workdir, heldout_batches, weights, from_step, about, notes)
     if results["finished_before"] and first:
         print(f"{workdir} is finished: step {results['step']} of {settings.steps}; nothing to do")
     return results

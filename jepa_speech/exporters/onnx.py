@@ -46,7 +46,7 @@ def _translate(folder: Path, made: Path, exported: Exported) -> None:
     from transformers import AutoModel
 
     ours = own(exported.config)
-    heard = standardised if exported.normalised else within
+    scaled = standardised if exported.normalised else within
     turns = torch.arange(WINDOW).outer(torch.arange(WINDOW // 2 + 1)) % WINDOW  # in 400ths: exact
     angle = 2 * torch.pi / WINDOW * turns.double()
     basis = torch.cat([angle.cos(), angle.sin()], 1)  # (400, 402)
@@ -66,7 +66,7 @@ def _translate(folder: Path, made: Path, exported: Exported) -> None:
                     self.model.frontend.power = power
 
         def forward(self, waves: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            waves = waves if ours else heard(waves, mask > 0)
+            waves = waves if ours else scaled(waves, mask > 0)
             out = self.model(waves, attention_mask=mask, output_hidden_states=True)
             return torch.stack([*out.hidden_states[:-1], out.last_hidden_state], 1)
 

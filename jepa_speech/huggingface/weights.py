@@ -45,7 +45,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{path}: no config.json in it; pass a folder that transformers' save_pretrained wrote")
     config = checked_config(read_json(file), str(file))
-    config[NORMALISED] = heard_normalised(path, config)
+    config[NORMALISED] = takes_unit_level(path, config)
     return config
 
 
@@ -117,7 +117,7 @@ def read_shards(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def heard_normalised(folder: Path, config: Mapping[str, Any]) -> bool:
+def takes_unit_level(folder: Path, config: Mapping[str, Any]) -> bool:
     """Returns whether the model takes waves at mean 0 and deviation 1, and not as recorded.
 
     Raises UserError for a model of another sample rate than ours, or of another filter bank.

@@ -17,7 +17,7 @@ FIXES = {
     "truncated": "copy it again from its source",
     "bad_length": "write it anew with a right header",
     "damaged": "copy it again from its source",
-    "changed": "wait until nobody writes to it",
+    "changed": "wait until no program writes to it",
     "empty": "take it out",
     "too_short": "take it out",
     "too_long": "split it, or list segments of it",

@@ -77,8 +77,8 @@ def predictor_config(config: Any) -> EncoderConfig:
     return EncoderConfig(name="transformer", **{key: getattr(config, key) for key in shared})
 
 
-def heard(system: System, wave: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Waves of any level (B, S), lengths (B,) -> what the encoder takes: standardised, or as they are."""
+def encoder_input(system: System, wave: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Waves of any level (B, S), lengths (B,) -> the input of the encoder (B, S): standardised, or as recorded."""
     return jnp.where(valid(lengths, wave.shape[1]), wave, 0) if system.own_level else standardise(wave, lengths)
 
 

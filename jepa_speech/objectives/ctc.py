@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jepa_speech.config import DEEPEST, of_kind
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import heard
+from jepa_speech.nn.build_encoder import encoder_input
 from jepa_speech.nn.conformer_adapter import Activation, adapter_of
 from jepa_speech.nn.conformer_encoders import Wav2Vec2BertConfig
 from jepa_speech.nn.ctc import best_path, ctc_loss, edit_distance
@@ -98,7 +98,7 @@ class Ctc(MaskedObjective):
         channels = self.hide_channels(fold(view.keys, CHANNELS))
         keys = fold(view.keys, ENCODER)
         encoder = self.without_frontend(params["encoder"])
-        z = self.system.encoder.apply(encoder, view.heard, view.lengths, view.mask, keys, channels).z
+        z = self.system.encoder.apply(encoder, view.mixed, view.lengths, view.mask, keys, channels).z
         moving = self.moving(step).astype(z.dtype)
         z = moving * z + (1 - moving) * jax.lax.stop_gradient(z)
         return self.terms(*self.logits(params, z, view.frame_lengths, fold(view.keys, ADAPTER)), batch), {}
@@ -166,7 +166,7 @@ class Ctc(MaskedObjective):
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
-        encoded = self.system.encoder.apply(params["encoder"], heard(self.system, wave, lengths), lengths)
+        encoded = self.system.encoder.apply(params["encoder"], encoder_input(self.system, wave, lengths), lengths)
         logits, frame_lengths = self.logits(params, encoded.z, encoded.frame_lengths)
         return [jax.nn.log_softmax(logits.astype(jnp.float32))], frame_lengths
 

@@ -42,7 +42,7 @@ class Data2Vec(SelfDistilled):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
-        z = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER)).z
+        z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z
         prediction = self.head.apply(params["head"], z).astype(jnp.float32)  # (B, T, D)
         target = self.target(params, slow, view)
         error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (B, T)

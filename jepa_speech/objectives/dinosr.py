@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.config import of_kind
-from jepa_speech.nn.build_encoder import heard
+from jepa_speech.nn.build_encoder import encoder_input
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
@@ -57,7 +57,7 @@ class DinoSR(SelfDistilled):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
-        z = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER)).z
+        z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z
         targets = jnp.stack(self.block_targets(params, slow, view))  # (K, B, T, D)
         codes = nearest(slow["code_sums"] / slow["code_counts"][..., None], targets)  # (K, B, T)
         shape = (*z.shape[:2], self.config.top_blocks, self.config.codes)
@@ -101,7 +101,7 @@ class DinoSR(SelfDistilled):
 
         mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
         """
-        encoded = self.encode(params, heard(self.system, wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, encoder_input(self.system, wave, lengths), lengths, mask, None)
         shape = (*encoded.z.shape[:2], self.config.top_blocks, self.config.codes)
         p = jax.nn.softmax(self.heads.apply(params["heads"], encoded.z).astype(jnp.float32).reshape(shape))
         return [p[:, :, k] for k in range(self.config.top_blocks)], encoded.frame_lengths

@@ -25,7 +25,7 @@ from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.config import DEEPEST, of_kind
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import heard, predictor_and_head
+from jepa_speech.nn.build_encoder import encoder_input, predictor_and_head
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
 from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
@@ -91,7 +91,7 @@ class GmmJepa(MaskedObjective):
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         hidden, visible = view.hidden, view.visible  # (B, T)
-        z = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER)).z  # (B, T, D)
+        z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z  # (B, T, D)
         stats: dict[str, Any] = {"context": moments(z, hidden)}
         terms = {}
         if self.latent:
@@ -167,7 +167,7 @@ class GmmJepa(MaskedObjective):
         """
         if not self.targets:
             raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
-        encoded = self.encode(params, heard(self.system, wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, encoder_input(self.system, wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 

@@ -6,7 +6,7 @@ c_t: the anchor's most likely component (a k-means cluster of MFCC, then of an e
 e_k: learned embeddings of the clusters; τ = 0.1; the second term keeps the convolutions' output small.
 
 WavLM (arXiv 2110.13900) is the same objective with a gated relative position bias in the encoder and other voices
-laid over what the student hears (`configs/wavlm.py`); labels are those of the clean recording.
+added to the student's input (`configs/wavlm.py`); labels are those of the clean recording.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import heard
+from jepa_speech.nn.build_encoder import encoder_input
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
@@ -75,7 +75,7 @@ class Hubert(MaskedObjective):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
-        encoded = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
+        encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z))  # (B, T, K)
         ids, _, labelled = self.targets(slow, batch, view.clean, view.frame_lengths, view.mask.shape[1])
         unit = ids[..., 0]  # (B, T)
@@ -107,7 +107,7 @@ class Hubert(MaskedObjective):
 
         mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
         """
-        encoded = self.encode(params, heard(self.system, wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, encoder_input(self.system, wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 

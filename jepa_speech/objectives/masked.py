@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jepa_speech.augment.mixing import MixingConfig, student_view
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import heard, system
+from jepa_speech.nn.build_encoder import encoder_input, system
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, System
 from jepa_speech.nn.row_random import fold, row_keys, valid
@@ -24,7 +24,7 @@ class View(NamedTuple):
     keys: jax.Array  # (B,) of the rows
     clean: jax.Array  # (B, S) at level 1
     unmixed: jax.Array  # (B, S) clean, at the encoder's level
-    heard: jax.Array  # (B, S) unmixed, or with another recording over it
+    mixed: jax.Array  # (B, S) input of the student: the clean wave, or with another recording added
     lengths: jax.Array  # (B,) samples
     frame_lengths: jax.Array  # (B,)
     mask: jax.Array  # (B, T) bool, True where hidden
@@ -69,12 +69,12 @@ class MaskedObjective(Objective):
         mask = self.hide(fold(keys, MASK), frame_lengths, size)  # (B, T)
         weight = batch["weight"][:, None]
         visible = valid(frame_lengths, size) & ~mask
-        mixed = self.hear(batch, clean, fold(keys, MIX))
+        mixed = self.mix(batch, clean, fold(keys, MIX))
         unmixed, mixed = (self.at_level(batch, wave) for wave in (clean, mixed))
         return View(keys, clean, unmixed, mixed, lengths, frame_lengths, mask, mask * weight, visible * weight)
 
-    def hear(self, batch: Batch, clean: jax.Array, keys: jax.Array) -> jax.Array:
-        """What the student hears: the clean wave with another voice or noise over it, where so configured."""
+    def mix(self, batch: Batch, clean: jax.Array, keys: jax.Array) -> jax.Array:
+        """Returns the input of the student: the clean wave, with another voice or noise added if so configured."""
         if not self.mixing.active:
             return clean
         other = batch["mix"] / batch["mix_level"][:, None]
@@ -109,7 +109,7 @@ class MaskedObjective(Objective):
     def represent(
         self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
-        encoded = self.system.encoder.apply(params["encoder"], heard(self.system, wave, lengths), lengths)
+        encoded = self.system.encoder.apply(params["encoder"], encoder_input(self.system, wave, lengths), lengths)
         return encoded.layers, encoded.frame_lengths
 
 

@@ -53,7 +53,7 @@ class W2vBert(ContrastiveObjective):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view, config = self.view(batch, key), self.config
-        encoded = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
+        encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         lower = encoded.layers[config.contrastive_blocks]
         terms, stats, quantized = self.contrast(params, view, lower, encoded.features, step, config.contrastive_weight)
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z).astype(jnp.float32))  # (B, T, V)

@@ -39,7 +39,7 @@ class Wav2Vec2(ContrastiveObjective):
         self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
-        encoded = self.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
+        encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         terms, stats, _ = self.contrast(params, view, encoded.z, encoded.features, step, 1.0)
         every = view.hidden + view.visible
         terms["feature_penalty"] = Term((encoded.energy * every).sum(), every.sum(), self.config.feature_penalty)

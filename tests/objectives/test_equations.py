@@ -28,7 +28,7 @@ def run(name: str, seconds: float = 1.0, **sections: dict):
     @jax.jit
     def everything(params, slow, step):
         view = o.view(batch, KEY)
-        encoded = o.encode(params, view.heard, view.lengths, view.mask, fold(view.keys, ENCODER))
+        encoded = o.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         return (*o.loss(params, slow, batch, KEY, step), view, encoded)
 
     return o, batch, params, slow, everything

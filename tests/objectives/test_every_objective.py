@@ -237,7 +237,7 @@ def test_teacher_is_deterministic(name):
     @jax.jit
     def both(key: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         view = o.view(system.batch, key)
-        z = o.encode(system.params, view.heard, view.lengths, view.mask & False, view.keys).z
+        z = o.encode(system.params, view.mixed, view.lengths, view.mask & False, view.keys).z
         return z, o.block_targets(system.params, system.slow, view)
 
     (first, one), (second, two) = both(jax.random.PRNGKey(0)), both(jax.random.PRNGKey(1))
