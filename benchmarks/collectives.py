@@ -19,7 +19,7 @@ def table() -> list[str]:
     """Markdown: a line for each number of chips and mesh."""
     config = load_config("configs/gmm_jepa.py", [f"--config.data.batch_seconds={AUDIO}", "--config.mesh.fsdp=8"])
     figures, split = step_on_paper(config, 8)
-    copied = split._replace(split=0, slow=0, whole=split.split + split.whole)
+    copied = split._replace(split=0, aux_state=0, whole=split.split + split.whole)
     flops = 1e9 * figures["GFLOP_per_padded_audio_s"] * AUDIO  # of a chip
     lines = [
         f"{figures['parameters_M']:.1f} M parameters, {figures['GFLOP_per_padded_audio_s']:.1f} GFLOP per second of "

@@ -210,9 +210,9 @@ def features(device: Device, size: Size) -> dict[str, Any]:
 
     objective = build(filled_in(size.config("hubert")))
     with drawn_by_kernel(wanted=not size.toy):
-        params, slow = jax.jit(objective.init)(jax.random.PRNGKey(0))
+        params, aux_state = jax.jit(objective.init)(jax.random.PRNGKey(0))
     wave = jax.random.normal(jax.random.PRNGKey(1), (size.rows, round(size.seconds * 16_000)))
-    given = params, slow, wave, jnp.full(size.rows, wave.shape[1])
+    given = params, aux_state, wave, jnp.full(size.rows, wave.shape[1])
     represent = jax.jit(objective.represent, compiler_options=compiler_options())
     return an_hour(device, lambda: jax.block_until_ready(represent(*given)), size)
 

@@ -43,20 +43,20 @@ def told(what: str, function: Callable[..., Any], *inputs: Any) -> None:
 
 def parts(stepper: made.Stepper) -> None:
     objective, batch, key = stepper.objective, stepper.batch, jax.random.PRNGKey(0)
-    params, slow = jax.jit(objective.init)(key)
+    params, aux_state = jax.jit(objective.init)(key)
     view = jax.jit(objective.view)(batch, key)
 
     def z(params: Any) -> jax.Array:
         return objective.encode(params, view.mixed, view.lengths, view.mask, None).z
 
-    def loss(params: Any, slow: Any) -> jax.Array:
-        return total_loss(objective.loss(params, slow, batch, key, 0)[0])
+    def loss(params: Any, aux_state: Any) -> jax.Array:
+        return total_loss(objective.loss(params, aux_state, batch, key, 0)[0])
 
     told("masks", lambda key: objective.view(batch, key).mask, key)
     told("encoder", z, params)
     told("encoder, with gradient", jax.grad(lambda params: z(params).sum()), params)
-    told("loss", loss, params, slow)
-    told("loss, with gradient", jax.grad(loss), params, slow)
+    told("loss", loss, params, aux_state)
+    told("loss, with gradient", jax.grad(loss), params, aux_state)
     x, inside = jax.random.normal(key, (*view.mask.shape, 128)), jnp.ones(view.mask.shape, bool)
     told("a product, 128 to 512", lambda x, w: x @ w, x.reshape(-1, 128), jnp.ones((128, 512)))
     for name, make, *rest in (

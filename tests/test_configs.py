@@ -226,7 +226,7 @@ def test_every_variant_of_smoke_is_tried():
 @pytest.mark.parametrize("name", ["gmm_jepa_released", *(f"smoke:{name}" for name in SMALL)])
 def test_config_traces(name):
     objective = built(name)
-    params, slow = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
+    params, aux_state = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     samples, frames = 100 * HOP + WINDOW - HOP, 100
     batch = {
         "audio": ((2, samples), jnp.float32),
@@ -244,7 +244,7 @@ def test_config_traces(name):
         "anchor_probs": ((2, frames, 1), jnp.float32),
     }
     batch = {key: jax.ShapeDtypeStruct(*value) for key, value in batch.items()}
-    terms, _ = jax.eval_shape(objective.loss, params, slow, batch, jax.random.PRNGKey(0), 0)
+    terms, _ = jax.eval_shape(objective.loss, params, aux_state, batch, jax.random.PRNGKey(0), 0)
     assert all(term.total.dtype == jnp.float32 for term in terms.values())
     if objective.config.name == "gmm_jepa":
         assert ("jepa" in terms) == objective.latent

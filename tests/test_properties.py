@@ -86,12 +86,12 @@ def test_3_target_is_deterministic():
 def test_3_target_twin_teaches_with_dropout():
     """P4: the released teacher is never put into evaluation mode."""
 
-    def loss(self, params, slow, batch, key, step):
-        return GmmJepa.loss(self, params, slow | {"key": key}, batch, key, step)
+    def loss(self, params, aux_state, batch, key, step):
+        return GmmJepa.loss(self, params, aux_state | {"key": key}, batch, key, step)
 
-    def target(self, slow, clean, lengths):
-        rows = jax.random.split(slow["key"], len(lengths))
-        return self.system.encoder.apply(slow["teacher"], clean, lengths, None, rows).z
+    def target(self, aux_state, clean, lengths):
+        rows = jax.random.split(aux_state["key"], len(lengths))
+        return self.system.encoder.apply(aux_state["teacher"], clean, lengths, None, rows).z
 
     config = toys.toy_config(encoder={"dropout": 0.2})
     fails(properties.deterministic_target, properties.toy_system(config, twin(loss=loss, target=target)))
@@ -113,15 +113,15 @@ def test_5_ema():
 def test_5_ema_twin_averages_in_bfloat16():
     """P5: the teacher is averaged in the type of the compute, and never closes the gap."""
 
-    def update_slow(self, slow, params, stats, step):
+    def update_aux_state(self, aux_state, params, stats, step):
         d = jnp.bfloat16(self.decay(step))
 
         def average(t, s):
             return (d * t.astype(jnp.bfloat16) + (1 - d) * s.astype(jnp.bfloat16)).astype(jnp.float32)
 
-        return slow | {"teacher": jax.tree.map(average, slow["teacher"], params["encoder"])}
+        return aux_state | {"teacher": jax.tree.map(average, aux_state["teacher"], params["encoder"])}
 
-    fails(properties.ema, properties.toy_system(objective=twin(update_slow=update_slow)))
+    fails(properties.ema, properties.toy_system(objective=twin(update_aux_state=update_aux_state)))
 
 
 def test_6_loss_dtype(simple):
@@ -153,7 +153,7 @@ def test_7_micro_batches_twin_averages_the_means():
     def means(objective, optimizer, schedule, report_due, accumulate):
         def step(state, batch):
             def loss(params, part):
-                terms = objective.loss(params, state.slow, part, state.key, state.step)[0]
+                terms = objective.loss(params, state.aux_state, part, state.key, state.step)[0]
                 return total_loss(terms)
 
             parts = [jax.tree.map(lambda x, i=i: x[i::accumulate], batch) for i in range(accumulate)]
@@ -232,10 +232,10 @@ def test_12_one_compilation(simple):
 def test_12_one_compilation_twin_gathers_hidden_frames():
     """A shape that follows the number of hidden frames cannot be compiled once (here: not at all)."""
 
-    def loss(self, params, slow, batch, key, step):
+    def loss(self, params, aux_state, batch, key, step):
         mask = self.hide(jax.random.split(key, len(batch["lengths"])), batch["lengths"] // 320, 50)
         assert not isinstance(mask, jax.core.Tracer), "shapes that depend on data do not trace"
-        return GmmJepa.loss(self, params, slow, batch, key, step)
+        return GmmJepa.loss(self, params, aux_state, batch, key, step)
 
     fails(properties.one_compilation, properties.toy_system(objective=twin(loss=loss)))
 

@@ -71,7 +71,7 @@ class Reader:
     """Turns a plan item into the batch of one process. Shapes: see `batches`."""
 
     store: Recordings
-    spec: frozenset[str]
+    batch_fields: frozenset[str]
     labels: StoredLabels | None
     means: np.ndarray | Joined | None
     texts: Texts | None
@@ -91,19 +91,19 @@ class Reader:
             "level": np.asarray(self.store.level[records], np.float32),
             "weight": item.weight[mine],
         }
-        if "mix" in self.spec:
+        if "mix" in self.batch_fields:
             partners = item.mix[mine]
             batch["mix"], batch["mix_lengths"] = self._crops(partners, item.mix_starts[mine], item.bucket_samples)
             batch["mix_level"] = np.where(partners < 0, 1, self.store.level[partners]).astype(np.float32)
-        if "context" in self.spec:
+        if "context" in self.batch_fields:
             context = self._crops(records, item.context_starts[mine], item.bucket_samples)
             batch["context"], batch["context_lengths"] = context
-        if "anchor" in self.spec:
+        if "anchor" in self.batch_fields:
             batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
-        if "anchor_mean" in self.spec:
+        if "anchor_mean" in self.batch_fields:
             assert self.means is not None
             batch["anchor_mean"] = np.asarray(self.means[records], np.float32)
-        if "text" in self.spec:
+        if "text" in self.batch_fields:
             assert self.texts is not None
             batch["text_ids"], batch["text_lengths"] = self.texts.text_ids(records, item.bucket_samples)
         return batch
@@ -139,7 +139,7 @@ class Reader:
 def batches(
     store: Recordings,
     plan: Plan,
-    spec: frozenset[str],
+    batch_fields: frozenset[str],
     start: int,
     stop: int,
     process_index: int = 0,
@@ -155,20 +155,20 @@ def batches(
         audio (B, S) float32 as stored, zero padded · lengths (B,) int32
         record_id (B,) uint32: the record, plus a multiple of N if it has several rows in an epoch, so that masks differ
         epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
-        with "mix" in `spec`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
+        with "mix" in `batch_fields`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
         with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer
         with "anchor": anchor_ids (B, T, k) int32, anchor_probs (B, T, k) float32 from `labels`
         with "anchor_mean": anchor_mean (B, F) float32 from `means` (N, F)
         with "text": text_ids (B, U) int32, zero padded, text_lengths (B,) int32 from `texts`; U goes with the bucket
 
-    Raises UsageError if `spec` asks for something unknown or not given.
+    Raises UsageError if `batch_fields` asks for something unknown or not given.
     """
-    unknown = spec - EXTRAS
+    unknown = batch_fields - EXTRAS
     given = {"anchor": labels, "anchor_mean": means, "text": texts}
-    if unknown or any(name in spec and source is None for name, source in given.items()):
-        wanted = ", ".join(sorted(unknown or spec))
+    if unknown or any(name in batch_fields and source is None for name, source in given.items()):
+        wanted = ", ".join(sorted(unknown or batch_fields))
         raise UsageError(f"the objective asks for {wanted} in a batch, which nothing here delivers")
-    reader = Reader(store, spec, labels, means, texts, process_index, process_count)
+    reader = Reader(store, batch_fields, labels, means, texts, process_index, process_count)
     dataset = grain.MapDataset.source(Span(plan, start, stop)).map(reader)
     if workers == 0:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     evaluate = make_evaluate(model.objective, jax.random.PRNGKey(options.seed))
     count = plan.batches_per_epoch
     bar = tqdm(batches(0, count), total=count, desc="evaluate", unit="batch", file=sys.stderr)
-    results = evaluate(model.params, model.slow, model.step, bar)
+    results = evaluate(model.params, model.aux_state, model.step, bar)
     used, longest = plan.used_samples, plan.bucket_samples[-1]
     seconds = float(np.minimum(used, longest).sum()) / 16_000
     cropped = int((used > longest).sum())

@@ -19,7 +19,7 @@ EXAMPLE = "jepa-speech export stablehlo runs/mine --out stablehlo-mine"
 def run(options: argparse.Namespace) -> dict[str, Any]:
     refuse_existing(Path(options.out), ["export.json", *FILES])
     model = load_pretrained(options.checkpoint, options.step)
-    program = to_stablehlo(model.objective, model.params, model.slow)
+    program = to_stablehlo(model.objective, model.params, model.aux_state)
     said = write_folder(options.out, program, options.checkpoint, model.config, model.objective, model.step)
     print(
         f"{options.out}: {said['objective']} of step {model.step}, "

@@ -21,7 +21,7 @@ from jepa_speech.files import sha256_arrays
 from jepa_speech.labelling.extractors import Extractor, Spectral, WholeRecordings
 from jepa_speech.objectives.contract import Objective, Tree
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
-from jepa_speech.train.checkpoint import by_path
+from jepa_speech.train.checkpoint import by_path, weights_tree
 from jepa_speech.train.checkpoint_steps import Step, located
 
 FEATURES = f"{', '.join(DIMS)}, or layer:N of --checkpoint (0: the input of its first block)"
@@ -78,7 +78,7 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
     layer = int(features.removeprefix("layer:"))
     samples = max(grid.samples(50), model.objective.min_samples)  # one sample less would hold one frame less
     wave = jax.ShapeDtypeStruct((1, samples), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
-    layers, _ = jax.eval_shape(model.objective.represent, model.params, model.slow, *wave)
+    layers, _ = jax.eval_shape(model.objective.represent, model.params, model.aux_state, *wave)
     if layer >= len(layers):
         raise UsageError(f"--features {features}: {checkpoint} has the layers 0 to {len(layers) - 1}")
     _, frames, width = layers[layer].shape
@@ -88,7 +88,7 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
             f"{grid.frames(samples)}: choose a checkpoint whose encoder has frames of {grid.WINDOW} samples at "
             f"{grid.FRAME_RATE:g} Hz"
         )
-    fingerprint = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
+    fingerprint = sha256_arrays(by_path(weights_tree(model.params, model.aux_state)))
     single = replace(model, objective=cast(Objective, OneLayer(model.objective, layer)))
 
     def of(wave: np.ndarray) -> np.ndarray:
@@ -106,9 +106,9 @@ class OneLayer:
     layer: int
 
     def represent(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
-        layers, frame_lengths = self.objective.represent(params, slow, wave, lengths)
+        layers, frame_lengths = self.objective.represent(params, aux_state, wave, lengths)
         return [layers[self.layer]], frame_lengths
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

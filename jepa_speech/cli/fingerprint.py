@@ -7,12 +7,12 @@ from typing import Any
 import jepa_speech
 from jepa_speech.files import sha256_arrays
 from jepa_speech.pretrained.load import Pretrained
-from jepa_speech.train.checkpoint import by_path
+from jepa_speech.train.checkpoint import by_path, weights_tree
 
 
 def of_model(model: Pretrained) -> str:
     """A digest of its weights, its config and this version."""
-    weights = sha256_arrays(by_path({"params": model.params, "slow": model.slow}))
+    weights = sha256_arrays(by_path(weights_tree(model.params, model.aux_state)))
     return of_values(jepa_speech.__version__, model.written, weights)
 
 

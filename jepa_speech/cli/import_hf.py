@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     refuse_foreign(Path(options.out))
-    config, written, _, params, slow, imported = imported_model(options.folder, options.adapter)
-    save(Path(options.out), written, params, slow)
+    config, written, _, params, aux_state, imported = imported_model(options.folder, options.adapter)
+    save(Path(options.out), written, params, aux_state)
     source = present(config.imported, "imported")
     taken = {"encoder": imported.encoder} | imported.extra
     results = {
@@ -73,16 +73,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def save(out: Path, config: dict[str, Any], params: Tree, slow: Tree) -> None:
+def save(out: Path, config: dict[str, Any], params: Tree, aux_state: Tree) -> None:
     """Writes a run at step 0; config: as JSON has it. Raises UserError if the folder holds a run or files of another
     program.
     """
     with run_folder(out, "import hf"):
         claim_workdir(out, config)
-        save_checkpoint(out, params, slow)
+        save_checkpoint(out, params, aux_state)
 
 
-def save_checkpoint(out: Path, params: Tree, slow: Tree) -> None:
+def save_checkpoint(out: Path, params: Tree, aux_state: Tree) -> None:
     with Checkpoints(out, keep=1) as checkpoints:
         if checkpoints.latest is not None:
             raise UserError(
@@ -90,4 +90,4 @@ def save_checkpoint(out: Path, params: Tree, slow: Tree) -> None:
             )
         zero: Any = np.zeros((), np.int32)  # NumPy's arrays are saved as jax's are
         key: Any = np.asarray(jax.random.PRNGKey(0))
-        checkpoints.save(0, TrainState(params, slow, {}, zero, key, zero, zero))
+        checkpoints.save(0, TrainState(params, aux_state, {}, zero, key, zero, zero))

@@ -9,12 +9,12 @@ MFU = 0.4  # share of the peak that the products of a step reach: an assumption;
 
 
 class Bytes(NamedTuple):
-    """Of a model, as float32. split: parameters that fsdp splits. slow: what else is split and used in the loss, such
-    as a teacher. whole: parameters that are copied, and the sums over the batch that feed figures and codebooks.
+    """Of a model, as float32. split: parameters that fsdp splits. aux_state: what else is split and used in the loss,
+    such as a teacher. whole: parameters that are copied, and the sums over the batch that feed figures and codebooks.
     """
 
     split: int
-    slow: int
+    aux_state: int
     whole: int
 
 
@@ -32,7 +32,7 @@ def traffic(
     devices, twice = data * fsdp, 2 if scatter == "all-reduce" else 1
     within, across, all_over = ((n - 1) / n for n in (fsdp, data, devices))
     return {
-        "gathered": within * (model.split + model.slow),
+        "gathered": within * (model.split + model.aux_state),
         "summed within": twice * within * model.split,
         "summed across": 2 * across * model.split / fsdp + 2 * all_over * model.whole,
     }
@@ -47,6 +47,6 @@ def exchange_seconds(model: Bytes, data: int, fsdp: int, chip: Chip) -> float:
         return payload * ((near - 1) / near / chip.near + (domains - 1) / domains / near / chip.far)
 
     near = min(fsdp, chip.domain)
-    within = one_way(2 * model.split + model.slow, fsdp, near)
+    within = one_way(2 * model.split + model.aux_state, fsdp, near)
     across = 2 * one_way(model.split / fsdp, data, min(data, max(1, chip.domain // fsdp)))
     return within + across + 2 * one_way(model.whole, data * fsdp, min(data * fsdp, chip.domain))

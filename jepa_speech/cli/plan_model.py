@@ -40,17 +40,17 @@ def step_on_paper(config: RunConfig, devices: int) -> tuple[dict[str, float], By
     flops = step_flops(config, objective, bare, rows, samples)
     one, two = (kept_bytes(objective, bare, abstract_batch(config, objective, n, samples)) for n in (1, 2))
     stats = jax.eval_shape(
-        objective.loss, bare.params, bare.slow, abstract_batch(config, objective, 1, samples), bare.key, bare.step
+        objective.loss, bare.params, bare.aux_state, abstract_batch(config, objective, 1, samples), bare.key, bare.step
     )[1]
 
-    split, slow = split_bytes(state.params), split_bytes(state.slow)
+    split, aux_state = split_bytes(state.params), split_bytes(state.aux_state)
     whole = total_bytes(state.params) - split + total_bytes(stats)
     memory = {
         "parameters": device_bytes(state.params),
         "optimiser": device_bytes(state.opt_state),
-        "teacher_and_other_slow": device_bytes(state.slow),
+        "teacher_and_other_slow": device_bytes(state.aux_state),
         "gradients": device_bytes(state.params),
-        "gathered_weights": split + slow,
+        "gathered_weights": split + aux_state,
         "activations_at_most": (two - one) * rows // parts,
     }
     return {
@@ -58,7 +58,7 @@ def step_on_paper(config: RunConfig, devices: int) -> tuple[dict[str, float], By
         "GFLOP_per_padded_audio_s": flops / (rows * samples / SAMPLE_RATE) / 1e9,
         "TFLOP_per_step": flops / 1e12,
     } | {f"{name}_GB": value / 1e9 for name, value in (memory | {"device": sum(memory.values())}).items()}, Bytes(
-        split, slow, whole
+        split, aux_state, whole
     )
 
 
@@ -85,7 +85,7 @@ def kept_bytes(objective: Objective, state: TrainState, batch: Mapping[str, Any]
 
     def kept(state: TrainState, batch: Mapping[str, Any]) -> Any:
         def loss(params: Any) -> jax.Array:
-            return total_loss(objective.loss(params, state.slow, batch, state.key, state.step)[0])
+            return total_loss(objective.loss(params, state.aux_state, batch, state.key, state.step)[0])
 
         return jax.vjp(loss, state.params)[1]
 

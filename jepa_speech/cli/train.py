@@ -132,13 +132,13 @@ def stream(
     """
     labels = means = None
     if not isinstance(store, Transcribed):
-        labels = labels_of(store, anchor, section) if "anchor" in objective.spec else None
-        means = stored_means(store, section.features) if "anchor_mean" in objective.spec else None
+        labels = labels_of(store, anchor, section) if "anchor" in objective.batch_fields else None
+        means = stored_means(store, section.features) if "anchor_mean" in objective.batch_fields else None
     return partial(
         batches,
         store,
         plan,
-        objective.spec,
+        objective.batch_fields,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         workers=workers,
@@ -189,7 +189,7 @@ def weights_of(
 
 def usable(objective: Objective, store: Store | Stores, data: DataConfig) -> Store | Stores | Transcribed:
     """The recordings that the objective can use: all, or, where it asks for texts, whole ones that have one."""
-    if "text" not in objective.spec:
+    if "text" not in objective.batch_fields:
         return store
     assert isinstance(objective, HasTexts)
     return Transcribed(store, objective.vocabulary, int(bucket_lengths(data.buckets)[-1]))

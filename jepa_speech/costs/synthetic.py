@@ -39,7 +39,7 @@ def abstract_batch(config: RunConfig, objective: Objective, rows: int, samples: 
         "anchor_mean": {"anchor_mean": ((DIMS.get(anchor.features, 0),), f32)},
         "text": {"text_ids": ((frames(samples) // 2,), i32), "text_lengths": (row, i32)},  # 25 characters a second
     }
-    for name in objective.spec:
+    for name in objective.batch_fields:
         shapes |= extras[name]
     return {name: jax.ShapeDtypeStruct((rows, *shape), kind) for name, (shape, kind) in shapes.items()}
 

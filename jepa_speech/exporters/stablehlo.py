@@ -65,14 +65,14 @@ class Program(NamedTuple):
     weights: dict[str, np.ndarray]
 
 
-def to_stablehlo(objective: Objective, params: Tree, slow: Tree) -> Program:
+def to_stablehlo(objective: Objective, params: Tree, aux_state: Tree) -> Program:
     """`represent` for any batch of any length from the objective's shortest.
 
     Raises UserError where the package that serialises it is missing.
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError("flatbuffers is missing, without which jax writes no program: pip install flatbuffers")
-    leaves, tree = jax.tree_util.tree_flatten_with_path({"params": params, "slow": slow})
+    leaves, tree = jax.tree_util.tree_flatten_with_path({"params": params, "slow": aux_state})
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     shortest, hop = objective.min_samples, round(SAMPLE_RATE / objective.frame_rate)
 

@@ -28,14 +28,14 @@ CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published file
 
 class ImportedModel(NamedTuple):
     """What a run of the folder would be, at step 0. config: of the run; written: what its config.json would hold.
-    imported: what came of the folder, the rest of params and slow being fresh, or a copy of it.
+    imported: what came of the folder, the rest of params and aux_state being fresh, or a copy of it.
     """
 
     config: RunConfig
     written: dict[str, Any]
     objective: Objective
     params: Tree
-    slow: Tree
+    aux_state: Tree
     imported: Imported
 
 
@@ -164,24 +164,24 @@ def w2v_bert_defaults(blocks: int) -> dict[str, Any]:
 
 
 def with_imported(objective: Objective, imported: Imported, folder: str | Path) -> tuple[Tree, Tree]:
-    """(params, slow): what the checkpoint has, and fresh what it lacks; a teacher is the student's copy."""
+    """(params, aux_state): what the checkpoint has, and fresh what it lacks; a teacher is the student's copy."""
     taken, key = {"encoder": imported.encoder} | imported.extra, jax.random.PRNGKey(0)
 
     def rest(key: jax.Array) -> tuple[Tree, Tree]:
         """Only what is kept, so that no large encoder is drawn for nothing."""
-        params, slow = objective.init(key)
+        params, aux_state = objective.init(key)
         without = {name: tree for name, tree in params.items() if name not in taken}
-        return without, {name: tree for name, tree in slow.items() if name != "teacher"}
+        return without, {name: tree for name, tree in aux_state.items() if name != "teacher"}
 
     wanted, wanted_slow = jax.eval_shape(objective.init, key)
-    fresh, slow = jax.jit(rest)(key)
+    fresh, aux_state = jax.jit(rest)(key)
     params = taken | fresh
     if shapes(params) != shapes(wanted):
         raise UserError(f"{folder}: its heads are not of the sizes that its config.json tells")
     if "teacher" not in wanted_slow:
-        return params, slow
+        return params, aux_state
     assert isinstance(objective, HasTeacher)
-    return params, slow | {"teacher": objective.teacher(params)}
+    return params, aux_state | {"teacher": objective.teacher(params)}
 
 
 def shapes(tree: Tree) -> Tree:

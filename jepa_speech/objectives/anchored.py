@@ -29,13 +29,13 @@ class AnchorTargets:
         return self.config.source == "online"
 
     @property
-    def spec(self) -> frozenset[str]:
+    def batch_fields(self) -> frozenset[str]:
         if not self.online:
             return frozenset({"anchor"})
         return frozenset({"anchor_mean"} if self.config.normalize == "mean" else ())
 
     def init(self) -> Tree:
-        """What `slow` must hold: the frozen anchor where labels are computed in the step.
+        """What `aux_state` must hold: the frozen anchor where labels are computed in the step.
 
         A checkpoint brings its own: then only the shapes matter.
         """
@@ -56,14 +56,16 @@ class AnchorTargets:
         return {"anchor": mixture.arrays()}
 
     def __call__(
-        self, slow: Tree, batch: Batch, clean: jax.Array, frame_lengths: jax.Array, size: int
+        self, aux_state: Tree, batch: Batch, clean: jax.Array, frame_lengths: jax.Array, size: int
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """ids and probabilities (B, T, k) of the posteriors' top k, and the frames (B, T) that have one."""
         if not self.online:
             ids, q = batch["anchor_ids"], batch["anchor_probs"]
             return ids, q, valid(frame_lengths, size)
         kind = self.config.features
-        dense = frame_posteriors(slow["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"])
+        dense = frame_posteriors(
+            aux_state["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"]
+        )
         ids, q = top_k(dense, self.config.top_k)
         edge = delta_edge(kind)  # deltas there would see what lies beyond the crop
         labelled = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)

@@ -36,10 +36,10 @@ class Term:
 
 
 class Objective(Protocol):
-    """`slow` is the auxiliary state: what has no gradient (teacher, codebooks, frozen anchor). {} if there is none."""
+    """`aux_state`, the auxiliary state, has no gradient: teacher, codebooks, frozen anchor. {} if there is none."""
 
     @property
-    def spec(self) -> frozenset[str]:
+    def batch_fields(self) -> frozenset[str]:
         """What a batch holds beside the audio: `mix`, `context`, `anchor`, `anchor_mean`, `text`
         (batches/pipeline.py).
         """
@@ -60,23 +60,23 @@ class Objective(Protocol):
         """Raises UsageError if clips of that many samples cannot be trained on; a longer clip never makes it raise."""
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
-        """Returns fresh (params, slow)."""
+        """Returns fresh (params, aux_state)."""
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
-        """Returns the loss terms by name, and stats: sums over the batch, for `update_slow` and `report`.
+        """Returns the loss terms by name, and stats: sums over the batch, for `update_aux_state` and `report`.
 
         batch: see `batches` in batches/pipeline.py. key: of the run; every row derives its own.
         """
 
     def eval_loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         """The loss on held-out recordings: the same as `loss`, unless masking is only an augmentation (CTC)."""
 
-    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
-        """Returns the new `slow`, such as the EMA of the teacher. step: the number of updates before this one."""
+    def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+        """Returns the new `aux_state`, such as the EMA of the teacher. step: the number of updates before this one."""
 
     def rates(self, step: jax.Array) -> dict[str, jax.Array | float]:
         """Multipliers of the learning rate, by path prefix in params ("encoder/frontend"); 0 freezes, {} is usual."""
@@ -85,7 +85,7 @@ class Objective(Protocol):
         """Figures that are not means, such as effective rank: computed from the summed stats."""
 
     def represent(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> layers [(B, T, D)] and frame lengths (B,)."""
 
@@ -101,7 +101,7 @@ class HasClusters(Protocol):
         """The frames to predict, (B, T) True where hidden."""
 
     def clusters(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
         """Each head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
 
@@ -120,14 +120,14 @@ class HasTexts(Protocol):
         """Frames a second of `emissions`."""
 
     def emissions(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
 
 
 @runtime_checkable
 class HasTeacher(Protocol):
-    """What an objective has beside `Objective` if `slow` holds a copy of the student."""
+    """What an objective has beside `Objective` if `aux_state` holds a copy of the student."""
 
     def teacher(self, params: Tree) -> Tree:
         """A new teacher, a copy of the student with buffers of its own."""

@@ -78,8 +78,8 @@ class Ctc(MaskedObjective):
         return self.frame_rate / self.config.adapter_stride**self.config.adapter_layers
 
     @property
-    def spec(self) -> frozenset[str]:
-        return super().spec | {"text"}
+    def batch_fields(self) -> frozenset[str]:
+        return super().batch_fields | {"text"}
 
     def check(self, shortest: int, longest: int) -> None:
         """Clips of any length will do: hidden frames are no task, so none has to stay visible."""
@@ -92,7 +92,7 @@ class Ctc(MaskedObjective):
         return params, {}
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         channels = self.hide_channels(fold(view.keys, CHANNELS))
@@ -104,7 +104,7 @@ class Ctc(MaskedObjective):
         return self.terms(*self.logits(params, z, view.frame_lengths, fold(view.keys, ADAPTER)), batch), {}
 
     def eval_loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         clean, lengths = batch["audio"] / batch["level"][:, None], batch["lengths"]
         encoded = self.system.encoder.apply(params["encoder"], self.at_level(batch, clean), lengths)
@@ -163,7 +163,7 @@ class Ctc(MaskedObjective):
         return {}
 
     def emissions(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
         encoded = self.system.encoder.apply(params["encoder"], encoder_input(self.system, wave, lengths), lengths)

@@ -39,19 +39,19 @@ class Data2Vec(SelfDistilled):
         return params, {"teacher": self.teacher(params)}
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z
         prediction = self.head.apply(params["head"], z).astype(jnp.float32)  # (B, T, D)
-        target = self.target(params, slow, view)
+        target = self.target(params, aux_state, view)
         error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (B, T)
         terms = {"regression": Term((error * view.hidden).sum(), view.hidden.sum(), 1.0)}
         figures = {"context": z, "prediction": prediction, "target": target}
         return terms, {name: moments(x, view.hidden) for name, x in figures.items()}
 
-    def target(self, params: Tree, slow: Tree, view: View) -> jax.Array:
-        return cast(jax.Array, sum(self.block_targets(params, slow, view))) / self.config.top_blocks
+    def target(self, params: Tree, aux_state: Tree, view: View) -> jax.Array:
+        return cast(jax.Array, sum(self.block_targets(params, aux_state, view))) / self.config.top_blocks
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
         return {

@@ -54,12 +54,12 @@ class DinoSR(SelfDistilled):
         return params, {"teacher": self.teacher(params), "code_sums": codewords, "code_counts": counts}
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z
-        targets = jnp.stack(self.block_targets(params, slow, view))  # (K, B, T, D)
-        codes = nearest(slow["code_sums"] / slow["code_counts"][..., None], targets)  # (K, B, T)
+        targets = jnp.stack(self.block_targets(params, aux_state, view))  # (K, B, T, D)
+        codes = nearest(aux_state["code_sums"] / aux_state["code_counts"][..., None], targets)  # (K, B, T)
         shape = (*z.shape[:2], self.config.top_blocks, self.config.codes)
         log_p = jax.nn.log_softmax(self.heads.apply(params["heads"], z).astype(jnp.float32).reshape(shape))
         surprise = -jnp.take_along_axis(log_p, jnp.moveaxis(codes, 0, -1)[..., None], -1)[..., 0]  # (B, T, K)
@@ -75,12 +75,14 @@ class DinoSR(SelfDistilled):
             "sums": jnp.einsum("kbtv,kbtd->kvd", chosen, targets, precision="highest"),
         }
 
-    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+    def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         tau, active = self.config.code_decay, stats["counts"] > 0  # (K, V)
-        counts = jnp.where(active, tau * slow["code_counts"] + (1 - tau) * stats["counts"], slow["code_counts"])
-        moved = tau * slow["code_sums"] + (1 - tau) * stats["sums"]
-        sums = jnp.where(active[..., None], moved, slow["code_sums"])
-        return super().update_slow(slow, params, stats, step) | {"code_sums": sums, "code_counts": counts}
+        counts = jnp.where(
+            active, tau * aux_state["code_counts"] + (1 - tau) * stats["counts"], aux_state["code_counts"]
+        )
+        moved = tau * aux_state["code_sums"] + (1 - tau) * stats["sums"]
+        sums = jnp.where(active[..., None], moved, aux_state["code_sums"])
+        return super().update_aux_state(aux_state, params, stats, step) | {"code_sums": sums, "code_counts": counts}
 
     def rates(self, step: jax.Array) -> dict[str, Any]:
         if not self.config.freeze_frontend_at:
@@ -95,7 +97,7 @@ class DinoSR(SelfDistilled):
         }
 
     def clusters(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
         """Each head's code probabilities for every frame: [(B, T, V)] and frame lengths (B,).
 

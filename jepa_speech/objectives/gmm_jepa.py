@@ -69,25 +69,25 @@ class GmmJepa(MaskedObjective):
         return self.config.jepa_weight > 0
 
     @property
-    def spec(self) -> frozenset[str]:
-        return super().spec | (self.targets.spec if self.targets else frozenset())
+    def batch_fields(self) -> frozenset[str]:
+        return super().batch_fields | (self.targets.batch_fields if self.targets else frozenset())
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
-        params, slow = {"encoder": self.system.encoder.init(keys[0])}, {}
+        params, aux_state = {"encoder": self.system.encoder.init(keys[0])}, {}
         if self.latent:
             params["predictor"] = self.predictor.init(keys[1])
-            slow["teacher"] = self.teacher(params)
+            aux_state["teacher"] = self.teacher(params)
         if self.targets:
             params["head"] = self.head.init(keys[2])
-            slow |= self.targets.init()
-        return params, slow
+            aux_state |= self.targets.init()
+        return params, aux_state
 
     def teacher(self, params: Tree) -> Tree:
         return jax.tree.map(jnp.copy, params["encoder"])  # its own buffers
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         hidden, visible = view.hidden, view.visible  # (B, T)
@@ -98,13 +98,13 @@ class GmmJepa(MaskedObjective):
             prediction = self.predictor.apply(
                 params["predictor"], z, view.mask, view.frame_lengths, fold(view.keys, PREDICTOR)
             ).astype(jnp.float32)
-            target = self.target(slow, view.unmixed, view.lengths)
+            target = self.target(aux_state, view.unmixed, view.lengths)
             error = jnp.square(prediction - target).mean(-1)  # (B, T)
             terms["jepa"] = Term((error * hidden).sum(), hidden.sum(), self.config.jepa_weight)
             stats |= {"prediction": moments(prediction, hidden), "target": moments(target, hidden)}
         if self.targets:
             log_p = jax.nn.log_softmax(self.head.apply(params["head"], z, fold(view.keys, HEAD)))  # (B, T, K)
-            ids, q, labelled = self.targets(slow, batch, view.clean, view.frame_lengths, z.shape[1])
+            ids, q, labelled = self.targets(aux_state, batch, view.clean, view.frame_lengths, z.shape[1])
             divergence = kl_to_sparse(ids, q, log_p)  # (B, T)
             lam = self.lam(step)
             for name, chosen, scale in (
@@ -122,9 +122,9 @@ class GmmJepa(MaskedObjective):
             stats["labels"] = jnp.zeros(log_p.shape[-1]).at[ids].add(q * chosen[..., None])
         return terms, stats
 
-    def target(self, slow: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
+    def target(self, aux_state: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
         """The teacher's latents of the clean, whole view, without dropout, layer-normalised: (B, T, D) float32."""
-        z = self.system.encoder.apply(slow["teacher"], clean, lengths).z
+        z = self.system.encoder.apply(aux_state["teacher"], clean, lengths).z
         return jax.nn.standardize(jax.lax.stop_gradient(z).astype(jnp.float32), epsilon=1e-5)
 
     def lam(self, step: jax.Array) -> jax.Array:
@@ -135,13 +135,13 @@ class GmmJepa(MaskedObjective):
         """The teacher's EMA decay, linear from ema_start to ema_end over the run."""
         return linear_schedule(self.config.ema_start, self.config.ema_end, self.steps, step)
 
-    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+    def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         """θ_teacher ← d · θ_teacher + (1 − d) · θ_student, in float32."""
         if not self.latent:
-            return slow
+            return aux_state
         d = self.decay(step)
-        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, slow["teacher"], params["encoder"])
-        return slow | {"teacher": teacher}
+        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, aux_state["teacher"], params["encoder"])
+        return aux_state | {"teacher": teacher}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
         """Effective rank and variances over hidden frames, entropy of cluster usage.
@@ -159,7 +159,7 @@ class GmmJepa(MaskedObjective):
         return figures
 
     def clusters(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
         """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
 

@@ -64,20 +64,20 @@ class Hubert(MaskedObjective):
     head: Pure
 
     @property
-    def spec(self) -> frozenset[str]:
-        return super().spec | self.targets.spec
+    def batch_fields(self) -> frozenset[str]:
+        return super().batch_fields | self.targets.batch_fields
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key)
         return {"encoder": self.system.encoder.init(keys[0]), "head": self.head.init(keys[1])}, self.targets.init()
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z))  # (B, T, K)
-        ids, _, labelled = self.targets(slow, batch, view.clean, view.frame_lengths, view.mask.shape[1])
+        ids, _, labelled = self.targets(aux_state, batch, view.clean, view.frame_lengths, view.mask.shape[1])
         unit = ids[..., 0]  # (B, T)
         surprise = -jnp.take_along_axis(log_p, unit[..., None], -1)[..., 0]
         hidden, visible = view.hidden * labelled, view.visible * labelled
@@ -101,7 +101,7 @@ class Hubert(MaskedObjective):
         }
 
     def clusters(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
         """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
 

@@ -42,7 +42,7 @@ class MaskedObjective(Objective):
     batch_statistics = False
 
     @property
-    def spec(self) -> frozenset[str]:
+    def batch_fields(self) -> frozenset[str]:
         return frozenset({"mix"} if self.mixing.active else ())
 
     @property
@@ -96,18 +96,18 @@ class MaskedObjective(Objective):
         return self.system.encoder.apply(params["encoder"], wave, lengths, before, keys)
 
     def eval_loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
-        return self.loss(params, slow, batch, key, step)
+        return self.loss(params, aux_state, batch, key, step)
 
-    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
-        return slow
+    def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+        return aux_state
 
     def rates(self, step: jax.Array) -> dict[str, Any]:
         return {}
 
     def represent(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         encoded = self.system.encoder.apply(params["encoder"], encoder_input(self.system, wave, lengths), lengths)
         return encoded.layers, encoded.frame_lengths

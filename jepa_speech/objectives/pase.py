@@ -3,14 +3,14 @@
     L = Σ over workers of  L1 (waveform),  mean squared error (spectra, cepstra, prosody),  binary cross-entropy
         (lim: same utterance or not, frame by frame; gim: the same of means over time; spc: later frames or earlier)
 
-Nothing is hidden; PASE+ distorts what the encoder hears, while all targets come from the clean chunk. Targets are
-divided by mean and deviation of all training frames so far, this batch included, which live in `slow`: no pass over the
-data before training. So a regression worker below 1 does better than the mean. lim and gim take as positive the batch's
-`context`, another crop of the recording, and as negative its `mix`, a crop of another recording.
+Nothing is masked. PASE+ distorts the input of the encoder; all targets come from the clean chunk. Targets are divided
+by the mean and deviation of all training frames so far, this batch included. These are in `aux_state`, so that no pass
+over the data is needed before training. So a regression worker below 1 does better than the mean. lim and gim take as
+positive the batch's `context`, another crop of the recording, and as negative its `mix`, a crop of another recording.
 
 Batch normalisation makes rows depend on each other in training: `batch_statistics` says so. Its statistics are those
 of all views of the whole batch, on however many devices, without padding and filler rows; each micro-batch is
-normalised by itself. `represent` uses running statistics, which live in `slow`, and depends on the row alone.
+normalised by itself. `represent` uses running statistics, which are in `aux_state`, and depends on the row alone.
 """
 
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class Pase:
         return [name for name in self.config.workers if name in TARGETS]
 
     @cached_property
-    def spec(self) -> frozenset[str]:
+    def batch_fields(self) -> frozenset[str]:
         wanted = {"context": self.compares, "mix": self.compares or self.distortions.voice > 0}
         return frozenset(name for name, needed in wanted.items() if needed)
 
@@ -128,14 +128,14 @@ class Pase:
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 1 + len(self.workers))
         workers = {name: worker.init(k) for (name, worker), k in zip(self.workers.items(), keys[1:], strict=True)}
-        slow = {
+        aux_state = {
             "norms": [fresh_running(maps) for maps in self.encoder_config.norm_widths],
             "targets": {name: fresh_pool(width(name, self.config.deltas)) for name in self.regressed},
         }
-        return {"encoder": self.encoder.init(keys[0]), "workers": workers}, slow
+        return {"encoder": self.encoder.init(keys[0]), "workers": workers}, aux_state
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         keys = row_keys(key, batch["record_id"], batch["epoch"])
         clean = batch["audio"] / batch["level"][:, None]  # (B, S)
@@ -164,7 +164,7 @@ class Pase:
                 wave = clean[:, : output.shape[1]]
                 error = jnp.abs(output - wave).reshape(*inside.shape, HOP).mean(-1)  # (B, T)
             else:
-                wanted, seen[name] = self.target(slow, name, clean, batch["lengths"], inside)
+                wanted, seen[name] = self.target(aux_state, name, clean, batch["lengths"], inside)
                 error = jnp.square(output - wanted).mean(-1)  # (B, T)
             terms[name] = Term((error * inside).sum(), inside.sum(), 1.0)
         return terms, {"norms": embedded.sums, "targets": seen, "embedding": collapse.moments(chunk, inside)}
@@ -177,7 +177,7 @@ class Pase:
         """What the encoder hears, (B, V, S), and its lengths (B, V): the chunk, distorted; its context; another's."""
         lengths, silence = batch["lengths"], jnp.zeros_like(clean)
         other, other_lengths = silence, jnp.zeros_like(lengths)
-        if "mix" in self.spec:
+        if "mix" in self.batch_fields:
             other, other_lengths = batch["mix"] / batch["mix_level"][:, None], batch["mix_lengths"]
         heard = distort(keys, clean, lengths, other, other_lengths, self.distortions)
         if not self.compares:
@@ -187,12 +187,12 @@ class Pase:
         return jnp.stack(waves, 1), jnp.stack(counts, 1)
 
     def target(
-        self, slow: Tree, name: str, clean: jax.Array, lengths: jax.Array, inside: jax.Array
+        self, aux_state: Tree, name: str, clean: jax.Array, lengths: jax.Array, inside: jax.Array
     ) -> tuple[jax.Array, Sums]:
         """What a worker regresses, (B, T, frames * F), with mean 0 and deviation 1 over training; the batch's sums."""
         features = target(name, clean, lengths, self.config.deltas)  # (B, T, F)
         sums = moments(features, inside)[2]
-        known = jax.lax.stop_gradient(pool(slow["targets"][name], sums))
+        known = jax.lax.stop_gradient(pool(aux_state["targets"][name], sums))
         normal = (features - known["mean"]) * jax.lax.rsqrt(known["variance"] + 1e-8)
         return neighbours(jnp.where(inside[..., None] > 0, normal, 0), self.config.frames), sums
 
@@ -217,15 +217,17 @@ class Pase:
         return side_by_side(first, second), side_by_side(first, other), weight
 
     def eval_loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
-        return self.loss(params, slow, batch, key, step)
+        return self.loss(params, aux_state, batch, key, step)
 
-    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
-        norms = [update_running(running, sums) for running, sums in zip(slow["norms"], stats["norms"], strict=True)]
+    def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+        norms = [
+            update_running(running, sums) for running, sums in zip(aux_state["norms"], stats["norms"], strict=True)
+        ]
         return {
             "norms": norms,
-            "targets": {name: pool(slow["targets"][name], stats["targets"][name]) for name in self.regressed},
+            "targets": {name: pool(aux_state["targets"][name], stats["targets"][name]) for name in self.regressed},
         }
 
     def rates(self, step: jax.Array) -> dict[str, Any]:
@@ -235,10 +237,10 @@ class Pase:
         return {"effective_rank": collapse.effective_rank(stats["embedding"])}
 
     def represent(
-        self, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """The embedding alone: the blocks before it have other widths and rates."""
-        encoded = self.encoder.apply(params["encoder"], standardise(wave, lengths), lengths, None, slow["norms"])
+        encoded = self.encoder.apply(params["encoder"], standardise(wave, lengths), lengths, None, aux_state["norms"])
         return [encoded.z], encoded.frame_lengths
 
 

@@ -34,9 +34,9 @@ class SelfDistilled(MaskedObjective):
     def teacher(self, params: Tree) -> Tree:
         return jax.tree.map(jnp.copy, params["encoder"]["blocks"])  # buffers of its own
 
-    def block_targets(self, params: Tree, slow: Tree, view: View) -> list[jax.Array]:
+    def block_targets(self, params: Tree, aux_state: Tree, view: View) -> list[jax.Array]:
         """[(B, T, D)] float32, of the top K blocks, lowest first."""
-        whole = jax.lax.stop_gradient(params["encoder"]) | {"blocks": slow["teacher"]}
+        whole = jax.lax.stop_gradient(params["encoder"]) | {"blocks": aux_state["teacher"]}
         ff = self.system.encoder.apply(whole, view.unmixed, view.lengths).ff[-self.config.top_blocks :]
         inside = valid(view.frame_lengths, view.mask.shape[1])
         return [instance_norm(jax.lax.stop_gradient(x).astype(jnp.float32), inside) for x in ff]
@@ -47,11 +47,11 @@ class SelfDistilled(MaskedObjective):
         d = linear_schedule(c.ema_start, c.ema_end, c.ema_steps, step)
         return jnp.where((c.freeze_teacher_at > 0) & (step >= c.freeze_teacher_at), 1.0, d)
 
-    def update_slow(self, slow: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
+    def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         """θ_teacher ← d · θ_teacher + (1 − d) · θ_student, in float32."""
         d = self.decay(step)
-        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, slow["teacher"], params["encoder"]["blocks"])
-        return slow | {"teacher": teacher}
+        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, aux_state["teacher"], params["encoder"]["blocks"])
+        return aux_state | {"teacher": teacher}
 
 
 def instance_norm(x: jax.Array, inside: jax.Array) -> jax.Array:

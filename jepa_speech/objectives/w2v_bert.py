@@ -50,7 +50,7 @@ class W2vBert(ContrastiveObjective):
     heads: ClassVar[tuple[str, ...]] = (*ContrastiveObjective.heads, "head")
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view, config = self.view(batch, key), self.config
         encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))

@@ -36,7 +36,7 @@ class Wav2Vec2(ContrastiveObjective):
     config: Wav2Vec2Config
 
     def loss(
-        self, params: Tree, slow: Tree, batch: Batch, key: jax.Array, step: jax.Array
+        self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))

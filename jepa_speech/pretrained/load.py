@@ -64,7 +64,7 @@ class Pretrained:
     config: RunConfig
     objective: Objective
     params: Tree
-    slow: Tree
+    aux_state: Tree
     step: int
     best: str = ""
     written: Mapping[str, Any] = field(default_factory=dict)
@@ -169,10 +169,10 @@ class Pretrained:
     @cached_property
     def _masked_clusters(self) -> Any:
         @jax.jit
-        def run(key: jax.Array, params: Tree, slow: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
+        def run(key: jax.Array, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
             frames = self._heads.system.frames
             mask = self._heads.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
-            found, frame_lengths = self._heads.clusters(params, slow, wave, lengths, mask)
+            found, frame_lengths = self._heads.clusters(params, aux_state, wave, lengths, mask)
             return [*found, mask], frame_lengths
 
         return run
@@ -184,7 +184,7 @@ class Pretrained:
         encoder's); raises UserError if one is not finite.
         """
         hop = round(SAMPLE_RATE / (frame_rate or self.objective.frame_rate))
-        found = layers_of(partial(function, self.params, self.slow), waves, hop)
+        found = layers_of(partial(function, self.params, self.aux_state), waves, hop)
         if not all(np.isfinite(array).all() for arrays in found for array in arrays):
             raise UserError(
                 "the encoder's output holds NaN or infinite values: its weights are too large, or training "
@@ -232,7 +232,7 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
         if step is not None:
             raise UserError(f"{folder}: a folder of transformers, which has no steps: leave out step {step}")
         model = imported_model(folder)
-        return Pretrained(model.config, model.objective, model.params, model.slow, 0, written=model.written)
+        return Pretrained(model.config, model.objective, model.params, model.aux_state, 0, written=model.written)
     if "objective" not in written:
         raise UserError(
             f"{path}: neither of a run (no `objective` in it) nor of a model of transformers (no `model_type`)"
@@ -243,10 +243,10 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
     number, saved = read_weights(folder if step is None else at_step(folder, step))
     check_blocks(config, saved, path)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
-    params, slow = arranged(saved, like, str(folder))
+    params, aux_state = arranged(saved, like, str(folder))
     judged = best_figure(run) if step == "best" else ""
-    params, slow = jax.tree.map(jnp.asarray, (params, slow))
-    return Pretrained(config, objective, params, slow, number, judged, written)
+    params, aux_state = jax.tree.map(jnp.asarray, (params, aux_state))
+    return Pretrained(config, objective, params, aux_state, number, judged, written)
 
 
 def check_blocks(config: RunConfig, saved: Mapping[str, np.ndarray], path: Path) -> None:
@@ -281,5 +281,5 @@ def untrained(config: RunConfig, seed: int) -> Pretrained:
     """The same architecture as it was before its first step, from another seed."""
     objective = build(config)
     with drawn_by_kernel(wanted=jax.default_backend() == "gpu"):
-        params, slow = jax.jit(objective.init)(jax.random.PRNGKey(seed))
-    return Pretrained(config, objective, params, slow, 0, written=plain(config))
+        params, aux_state = jax.jit(objective.init)(jax.random.PRNGKey(seed))
+    return Pretrained(config, objective, params, aux_state, 0, written=plain(config))

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from jepa_speech.errors import UsageError
 
 LARGEST, COPY = "largest", "copy"  # axes of rules of the mesh, beside numbers
+# How paths of the auxiliary state begin, and began before December 2026; rules with the older name keep working.
+AUX_STATE, OLDER_AUX_STATE = "aux_state/", "slow/"
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class MeshConfig:
     """Config section `mesh`. Batches are split over data x fsdp, the state over fsdp.
 
     The first of `rules` whose glob fits the path of an array in the state holds (`*` fits slashes too), such as
-    `slow/teacher/*: copy` or `*/ff*/up/kernel: -1`. What no rule fits is copied, and vectors always are. AXIS: a
+    `aux_state/teacher/*: copy` or `*/ff*/up/kernel: -1`. What no rule fits is copied, and vectors always are. AXIS: a
     number, `largest` (of those that fsdp divides; none: copied), or `copy`.
     """
 
@@ -86,6 +88,8 @@ class MeshConfig:
 def parsed(rule: str) -> tuple[str, int | str]:
     """The glob and the axis of a rule; raises UsageError where it is none."""
     glob, _, axis = (part.strip() for part in rule.rpartition(":"))
+    if glob.startswith(OLDER_AUX_STATE):
+        glob = AUX_STATE + glob.removeprefix(OLDER_AUX_STATE)
     if glob and axis in (LARGEST, COPY):
         return glob, axis
     if glob and re.fullmatch(r"-?\d+", axis):

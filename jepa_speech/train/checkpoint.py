@@ -30,7 +30,7 @@ class Checkpoints:
     """Checkpoints of a run, in RUN/checkpoints/<step>/: the newest `keep`; for ever those whose step `keep_every`
     divides; and the one with the lowest figure called `best`. 0 and "" mean none.
 
-    Each has two parts, so that weights load without the optimiser: `weights` (params, slow) and
+    Each has two parts, so that weights load without the optimiser: `weights` (params, aux_state) and
     `progress` (the rest of the state). The step number is also the plan position.
     """
 
@@ -94,7 +94,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, figures: Mapping[str, float] | None = None) -> None:
         """Copies the state to the host, then writes it in the background. figures: among them the one to be best in."""
         parts = {
-            "weights": {"params": state.params, "slow": state.slow},
+            "weights": weights_tree(state.params, state.aux_state),
             "progress": {name: getattr(state, name) for name in PROGRESS},
         }
         figure = (figures or {}).get(self.best, math.nan)
@@ -118,7 +118,7 @@ class Checkpoints:
         """
         step = self.latest
         folder = self.folder / str(step)
-        weights = {"params": abstract.params, "slow": abstract.slow}
+        weights = weights_tree(abstract.params, abstract.aux_state)
         progress = {name: getattr(abstract, name) for name in PROGRESS}
         with reading(folder):
             saved = saved_weights(self.manager.checkpointables_metadata(step))
@@ -127,7 +127,7 @@ class Checkpoints:
             parts = self.manager.load_checkpointables(step, {"weights": weights, "progress": progress})
         if self.primary and has_checksums(folder):
             complete_checksums(folder)  # missing after a kill between the commit and them
-        return TrainState(**parts["weights"], **parts["progress"])
+        return TrainState(*params_and_aux_state(parts["weights"]), **parts["progress"])
 
     def _write_checksums(self) -> None:
         [temporary] = self.folder.glob(f"{self.saving}.orbax-checkpoint-tmp*")
@@ -220,15 +220,27 @@ def read_weights(source: str | Path, step: int | None = None) -> tuple[int, dict
 
 
 def arranged(saved: Mapping[str, np.ndarray], like: tuple[Tree, Tree], where: str) -> tuple[Tree, Tree]:
-    """(params, slow) of what `read_weights` returned, in the structure of `like`.
+    """(params, aux_state) of what `read_weights` returned, in the structure of `like`.
 
-    `like` is (params, slow) of the objective, real or from `jax.eval_shape(objective.init, key)`.
+    `like` is (params, aux_state) of the objective, real or from `jax.eval_shape(objective.init, key)`.
     where: names the run. Raises UserError, naming the first path that differs, if the checkpoint is of another
     architecture.
     """
-    target = {"params": like[0], "slow": like[1]}
+    target = weights_tree(*like)
     check_fit(by_path(target), saved, where)
     weights = jax.tree_util.tree_map_with_path(lambda path, _: saved[path_name(path)], target)
+    return params_and_aux_state(weights)
+
+
+def weights_tree(params: Tree, aux_state: Tree) -> dict[str, Tree]:
+    """The weights as checkpoints and fingerprints have them. There the auxiliary state is named `slow`, its name before
+    December 2026.
+    """
+    return {"params": params, "slow": aux_state}
+
+
+def params_and_aux_state(weights: Mapping[str, Tree]) -> tuple[Tree, Tree]:
+    """The two parts of a `weights_tree`."""
     return weights["params"], weights["slow"]
 
 

@@ -18,6 +18,7 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.objectives.build import parsed
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.settings.run_config import RunConfig, flat
+from jepa_speech.settings.training import AUX_STATE, OLDER_AUX_STATE
 from jepa_speech.train.run_json import config_of_a_run
 
 __all__ = ["config_of_a_run", "load_config"]  # what configs import
@@ -31,8 +32,14 @@ OURS = (PACKAGE.parent if (PACKAGE.parent / "setup.py").is_file() else PACKAGE) 
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The typed config of what `config_dict` reads. Raises UsageError as that does, and as `objectives.parsed` does."""
-    return parsed(config_dict(name, overrides).to_dict())
+    """The typed config of what `config_dict` reads. Raises UsageError as that does, and as `objectives.parsed` does.
+
+    Prints a line about an older name that the config uses.
+    """
+    config = parsed(config_dict(name, overrides).to_dict())
+    if older := [rule for rule in config.mesh.rules if rule.startswith(OLDER_AUX_STATE)]:
+        print(f"config key mesh.rules: {older[0]!r}: {OLDER_AUX_STATE} is named {AUX_STATE} now", file=sys.stderr)
+    return config
 
 
 def config_dict(name: str, overrides: Sequence[str] = ()) -> ConfigDict:

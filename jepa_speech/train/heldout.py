@@ -17,22 +17,22 @@ Evaluate = Callable[[Tree, Tree, Any, Iterable[Batch]], dict[str, float]]
 
 
 def make_evaluate(objective: Objective, key: jax.Array, shardings: Any = None) -> Evaluate:
-    """The function (params, slow, step, batches) -> figures of all batches together, as if they were one.
+    """The function (params, aux_state, step, batches) -> figures of all batches together, as if they were one.
 
     Masks are drawn as in training, from `key`: the same ones every time. Schedules are those of `step`. Sums are added
     up in float64. The figures are "loss", every term's mean by its name, and those of the objective's report.
     shardings: of what comes out of a batch, for arrays over several devices.
     """
 
-    def sums_of(params: Tree, slow: Tree, batch: Batch, step: jax.Array) -> tuple[Tree, Tree]:
-        return objective.eval_loss(params, slow, batch, key, step)
+    def sums_of(params: Tree, aux_state: Tree, batch: Batch, step: jax.Array) -> tuple[Tree, Tree]:
+        return objective.eval_loss(params, aux_state, batch, key, step)
 
     jitted = jax.jit(sums_of, out_shardings=shardings, compiler_options=compiler_options())
 
-    def evaluate(params: Tree, slow: Tree, step: Any, batches: Iterable[Batch]) -> dict[str, float]:
+    def evaluate(params: Tree, aux_state: Tree, step: Any, batches: Iterable[Batch]) -> dict[str, float]:
         sums = None
         for batch in batches:
-            terms, stats = jax.tree.map(np.float64, jax.device_get(jitted(params, slow, batch, step)))
+            terms, stats = jax.tree.map(np.float64, jax.device_get(jitted(params, aux_state, batch, step)))
             parts = {name: (term.total, term.weight) for name, term in terms.items()}, stats
             sums = parts if sums is None else jax.tree.map(np.add, sums, parts)
         assert sums is not None  # of one batch at least

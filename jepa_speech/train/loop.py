@@ -157,7 +157,7 @@ def train(
                     began = time.monotonic()
                     with watchdog.paused(), closing(heldout()) as items:
                         placed_items = (place_batch(mesh, item) for item in items)
-                        found = evaluate(state.params, state.slow, state.step, placed_items)
+                        found = evaluate(state.params, state.aux_state, state.step, placed_items)
                     clock.since("evaluation", began)
                 values = rows.write(*pending, {f"heldout_{name}": figure for name, figure in found.items()})
                 pending = None

@@ -10,7 +10,7 @@ import optax
 
 from jepa_speech.errors import UserError
 from jepa_speech.objectives.contract import Objective
-from jepa_speech.train.checkpoint import Checkpoints, by_path
+from jepa_speech.train.checkpoint import Checkpoints, by_path, params_and_aux_state, weights_tree
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.state import TrainState, init_state, path_name
 from jepa_speech.wording import counted
@@ -41,7 +41,7 @@ def first_state(
 def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> TrainState:
     """The fresh state, with each array replaced that `run` holds at the same path in the same shape."""
     step, weights = read(run)
-    fresh = {"params": state.params, "slow": state.slow}
+    fresh = weights_tree(state.params, state.aux_state)
     arrays = by_path(fresh)
     taken = {path for path, leaf in arrays.items() if path in weights and weights[path].shape == leaf.shape}
     other = other_shapes(arrays, weights)
@@ -61,7 +61,8 @@ def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> Tra
     )
     if other:
         print(f"init_from {run}: {other}")
-    return replace(state, **jax.tree_util.tree_map_with_path(choose, fresh))
+    params, aux_state = params_and_aux_state(jax.tree_util.tree_map_with_path(choose, fresh))
+    return replace(state, params=params, aux_state=aux_state)
 
 
 def other_shapes(arrays: Mapping[str, jax.Array], weights: Mapping[str, np.ndarray]) -> str:

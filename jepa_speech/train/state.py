@@ -23,7 +23,7 @@ class TrainState:
     """`step` updates have been made; the plan position is the same number."""
 
     params: Tree  # float32 masters
-    slow: Tree  # what moves without a gradient: EMA teacher, codebooks, statistics
+    aux_state: Tree  # what moves without a gradient: EMA teacher, codebooks, statistics
     opt_state: Tree
     step: jax.Array  # () int32
     key: jax.Array  # (2,) uint32, constant over the run
@@ -34,9 +34,9 @@ class TrainState:
 def make_state(objective: Objective, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
     """The state before the first step. Run it through `jax.jit`, or `jax.eval_shape` for shapes only."""
     key = jax.random.PRNGKey(seed)
-    params, slow = objective.init(key)
+    params, aux_state = objective.init(key)
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(params, slow, optimizer.init(params), zero, key, zero, zero)
+    return TrainState(params, aux_state, optimizer.init(params), zero, key, zero, zero)
 
 
 def abstract_state(

@@ -1,4 +1,4 @@
-"""One train step for all objectives: terms → loss → gradient → AdamW → slow state."""
+"""One train step for all objectives: terms → loss → gradient → AdamW → auxiliary state."""
 
 import math
 from collections.abc import Callable
@@ -48,14 +48,14 @@ def make_step(
         if shardings is None:
             return state
         everywhere = replicated(cast(NamedSharding, shardings.step).mesh)
-        weights = jax.lax.with_sharding_constraint((state.params, state.slow), everywhere)
-        return replace(state, params=weights[0], slow=weights[1])
+        weights = jax.lax.with_sharding_constraint((state.params, state.aux_state), everywhere)
+        return replace(state, params=weights[0], aux_state=weights[1])
 
     def scattered(grads: Tree) -> Tree:
         return grads if shardings is None else jax.lax.with_sharding_constraint(grads, shardings.params)
 
     def terms_of(params: Tree, state: TrainState, batch: Batch) -> tuple[dict, Tree]:
-        return objective.loss(params, state.slow, batch, state.key, state.step)
+        return objective.loss(params, state.aux_state, batch, state.key, state.step)
 
     def whole(state: TrainState, batch: Batch) -> tuple[Tree, dict, Tree]:
         def loss(params: Tree) -> tuple[jax.Array, tuple[dict, Tree]]:
@@ -108,18 +108,18 @@ def make_step(
         params = jax.tree_util.tree_map_with_path(
             lambda path, p, u: p - rate * multiplier(rates, path_name(path)) * u, state.params, updates
         )
-        slow = objective.update_slow(state.slow, params, stats, state.step)
+        aux_state = objective.update_aux_state(state.aux_state, params, stats, state.step)
 
         good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        params, slow, opt_state = jax.tree.map(
+        params, aux_state, opt_state = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
-            (params, slow, opt_state),
-            (state.params, state.slow, state.opt_state),
+            (params, aux_state, opt_state),
+            (state.params, state.aux_state, state.opt_state),
         )
         after = replace(
             state,
             params=params,
-            slow=slow,
+            aux_state=aux_state,
             opt_state=opt_state,
             step=state.step + 1,
             skipped=state.skipped + ~good,

@@ -24,8 +24,8 @@ MEANS = np.arange(22, dtype=np.float32).reshape(11, 2)
 SOURCES = {"labels": ToyLabels(), "means": MEANS, "texts": ToyTexts()}
 
 
-def read(start=0, stop=6, spec=EXTRAS, **changes) -> list:
-    return list(batches(STORE, PLAN, spec, start, stop, **SOURCES | changes))
+def read(start=0, stop=6, batch_fields=EXTRAS, **changes) -> list:
+    return list(batches(STORE, PLAN, batch_fields, start, stop, **SOURCES | changes))
 
 
 def same(a: list, b: list) -> None:
@@ -123,11 +123,11 @@ def test_a_lone_record_is_mixed_with_silence():
 
 def test_an_extra_that_nobody_delivers_is_refused():
     with pytest.raises(UsageError, match="prosody"):
-        read(spec=frozenset({"prosody"}))
+        read(batch_fields=frozenset({"prosody"}))
     with pytest.raises(UsageError, match="anchor"):
-        read(spec=frozenset({"anchor"}), labels=None)
+        read(batch_fields=frozenset({"anchor"}), labels=None)
     with pytest.raises(UsageError, match="text"):
-        read(spec=frozenset({"text"}), texts=None)
+        read(batch_fields=frozenset({"text"}), texts=None)
 
 
 READS = """

@@ -101,9 +101,9 @@ def test_the_torch_peer_has_our_loss(load):
     config, mixture = made.config_of("tiny.py:gmm_jepa", "encoder.dropout=0", components=16), made.anchor(16)
     given, objective = made.batch(config, 2, 0.5, mixture), build(config, mixture)
     key = jax.random.PRNGKey(0)
-    params, slow = jax.jit(objective.init)(key)
+    params, aux_state = jax.jit(objective.init)(key)
     terms, mask = jax.jit(lambda *state: (objective.loss(*state, given, key, 0)[0], objective.view(given, key).mask))(
-        params, slow
+        params, aux_state
     )
     theirs = peer(config, objective, jax.device_get(params), given, np.asarray(mask))
     expected = float(total_loss(terms))

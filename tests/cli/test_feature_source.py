@@ -112,13 +112,13 @@ def test_layers_that_are_not_there_or_not_at_50_hz_are_refused(store, run, tmp_p
     class Slow:
         min_samples = 400
 
-        def represent(self, params, slow, wave, lengths):
-            layers, frames = model.objective.represent(params, slow, wave, lengths)
+        def represent(self, params, aux_state, wave, lengths):
+            layers, frames = model.objective.represent(params, aux_state, wave, lengths)
             return [layer[:, ::2] for layer in layers], frames // 2
 
-    slow = pretrained.Pretrained(model.config, Slow(), model.params, model.slow, 1)
+    aux_state = pretrained.Pretrained(model.config, Slow(), model.params, model.aux_state, 1)
     with pytest.raises(UserError, match=r"layer:0 has 25 frames in 1.005 s, and labels have 50: .* 50 Hz"):
-        feature_source.layer_source(slow, "layer:0", "run")
+        feature_source.layer_source(aux_state, "layer:0", "run")
 
 
 def test_a_mixture_of_a_layer_less_its_means_streams_or_not(store, run, tmp_path, monkeypatch):

@@ -203,11 +203,11 @@ def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tm
     """Beside a newer one whose head has unlearnt everything."""
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     like = jax.eval_shape(build(config_of_a_run(run / "config.json")).init, jax.random.PRNGKey(0))
-    params, slow = arranged(read_weights(run)[1], like, str(run))
+    params, aux_state = arranged(read_weights(run)[1], like, str(run))
     params["head"] = jax.tree.map(np.zeros_like, params["head"])
     zero = np.zeros((), np.int32)
     with Checkpoints(run, keep=1, best="heldout_cer") as checkpoints:
-        worst = TrainState(params, slow, {}, zero, np.asarray(jax.random.PRNGKey(0)), zero, zero)
+        worst = TrainState(params, aux_state, {}, zero, np.asarray(jax.random.PRNGKey(0)), zero, zero)
         checkpoints.save(151, worst, {"heldout_cer": 1.0})
 
     def told(best: str) -> tuple[dict, str, str]:

@@ -84,11 +84,11 @@ def test_training_goes_on_from_every_model_type(kind, tmp_path, capsys):
     same = read_imported(folder)[1].encoder
     assert capsys.readouterr().err == line
     jax.tree.map(np.testing.assert_array_equal, model.params["encoder"], same)
-    if "teacher" in model.slow:
-        jax.tree.map(np.testing.assert_array_equal, model.slow["teacher"], same["blocks"])
+    if "teacher" in model.aux_state:
+        jax.tree.map(np.testing.assert_array_equal, model.aux_state["teacher"], same["blocks"])
 
     def loss(params):
-        terms, _ = model.objective.loss(params, model.slow, batch, jax.random.key(0), 0)
+        terms, _ = model.objective.loss(params, model.aux_state, batch, jax.random.key(0), 0)
         return sum((term.scale * term.of(term.total / term.weight)).sum() for term in terms.values())
 
     batch = toys.toy_batch(rows=2, seconds=0.5, anchor=toys.toy_anchor())

@@ -35,7 +35,7 @@ def corpus(tmp_path, monkeypatch):
             config={},
             written={},
             params={"w": np.float32(step)},
-            slow={},
+            aux_state={},
             step=step,
             represent=lambda wave, rate: SimpleNamespace(layers=extract(wave, rate), frame_rate=50.0),
         )

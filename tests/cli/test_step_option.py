@@ -56,13 +56,13 @@ def test_what_reads_a_checkpoint_reads_the_step_that_was_asked_for():
 def run(tmp_path_factory) -> Path:
     """Checkpoints 10, 20 and 30 of one architecture; the second has the lowest held-out loss."""
     folder, config = tmp_path_factory.mktemp("steps") / "run", own_config("logmel")
-    params, slow = random_weights(config)
+    params, aux_state = random_weights(config)
     zero, key = np.zeros((), np.int32), np.asarray(jax.random.PRNGKey(0))
     claim_workdir(folder, config)
     with Checkpoints(folder, keep=3) as checkpoints:
         for step in (10, 20, 30):
             weights = jax.tree.map(lambda x, step=step: x * (1 + step / 100), params)
-            checkpoints.save(step, TrainState(weights, slow, {}, zero, key, zero, zero))
+            checkpoints.save(step, TrainState(weights, aux_state, {}, zero, key, zero, zero))
     write_jsonl(
         folder / "metrics.jsonl", [{"step": s, "heldout_loss": x} for s, x in ((10, 3.0), (20, 1.0), (30, 2.0))]
     )

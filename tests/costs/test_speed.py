@@ -75,8 +75,8 @@ def test_what_remat_computes_again_is_no_work_of_the_model():
 class Curved(ToyObjective):
     """A term that is no mean: its value over all micro-batches is needed before any gradient."""
 
-    def loss(self, params, slow, batch, key, step):
-        terms, stats = super().loss(params, slow, batch, key, step)
+    def loss(self, params, aux_state, batch, key, step):
+        terms, stats = super().loss(params, aux_state, batch, key, step)
         hidden = jnp.stack([batch["level"], batch["weight"]], 1) @ params["in"]["kernel"]
         return terms | {"curved": Term(hidden.sum(0), batch["weight"].sum(), 1.0, lambda m: (m**2).sum())}, stats
 

@@ -51,12 +51,12 @@ SLOW = [(name, LONG) for name in [*TINY[1:], "conformer", "wav2vec2", "data2vec"
 @pytest.mark.parametrize(("name", "longest"), [*FAST, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)])
 def test_a_program_gives_the_layers_of_its_run(name, longest):
     objective = build(section(name))
-    params, slow = random_weights(section(name))
-    program = to_stablehlo(objective, params, slow)
+    params, aux_state = random_weights(section(name))
+    program = to_stablehlo(objective, params, aux_state)
     again = jax.export.deserialize(program.exported.serialize())
     waves, lengths = batch(objective.min_samples, longest)
     layers, frame_lengths = again.call(program.weights, waves, lengths)
-    expected, expected_lengths = jax.jit(objective.represent)(params, slow, waves, lengths)
+    expected, expected_lengths = jax.jit(objective.represent)(params, aux_state, waves, lengths)
     np.testing.assert_array_equal(frame_lengths, expected_lengths)
     assert [x.shape for x in layers] == [x.shape for x in expected]
     for layer, exact in zip(layers, expected, strict=True):

@@ -126,8 +126,8 @@ def test_padding_changes_valid_frames(toy: SimpleNamespace) -> None:
 
 def test_loss_on_the_chassis(toy: SimpleNamespace) -> None:
     """Finite, and at the start near ln K less the posterior's entropy."""
-    slow = {"teacher": toy.params["encoder"]}
-    terms, _ = jax.jit(toy.objective.loss)(toy.params, slow, toy.batch, properties.KEY, 0)
+    aux_state = {"teacher": toy.params["encoder"]}
+    terms, _ = jax.jit(toy.objective.loss)(toy.params, aux_state, toy.batch, properties.KEY, 0)
     mean = {name: float(term.total / jnp.maximum(term.weight, 1)) for name, term in terms.items()}
     assert np.isfinite(list(mean.values())).all()
     assert abs(mean["cluster"] - (np.log(toys.K) - mean["posterior_entropy"])) < 0.5

@@ -20,18 +20,18 @@ KEY = jax.random.PRNGKey(3)
 
 
 def run(name: str, seconds: float = 1.0, **sections: dict):
-    """objective, params, slow, terms, stats, view and the student's output of one toy batch."""
+    """objective, params, aux_state, terms, stats, view and the student's output of one toy batch."""
     o = build(toys.toy_objective(name, **sections), toys.toy_anchor())
     batch = toys.toy_batch(seconds=seconds, anchor=toys.toy_anchor())
-    params, slow = jax.jit(o.init)(KEY)
+    params, aux_state = jax.jit(o.init)(KEY)
 
     @jax.jit
-    def everything(params, slow, step):
+    def everything(params, aux_state, step):
         view = o.view(batch, KEY)
         encoded = o.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
-        return (*o.loss(params, slow, batch, KEY, step), view, encoded)
+        return (*o.loss(params, aux_state, batch, KEY, step), view, encoded)
 
-    return o, batch, params, slow, everything
+    return o, batch, params, aux_state, everything
 
 
 def mean(term) -> np.ndarray:
@@ -43,8 +43,8 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def test_hubert():
-    o, batch, params, slow, everything = run("hubert")
-    terms, stats, view, encoded = everything(params, slow, 0)
+    o, batch, params, aux_state, everything = run("hubert")
+    terms, stats, view, encoded = everything(params, aux_state, 0)
     head = jax.tree.map(np.asarray, params["head"])
     hidden = np.asarray(view.hidden) > 0
     x = np.asarray(encoded.z)[hidden] @ head["projection"]["kernel"] + head["projection"]["bias"]
@@ -54,7 +54,9 @@ def test_hubert():
     counts = np.bincount(units, minlength=toys.K) / len(units)
     entropy = -sum(p * np.log(p) for p in counts if p > 0)
     np.testing.assert_allclose(o.report(stats)["label_entropy"], entropy, rtol=1e-4)
-    (p,), _ = jax.jit(o.clusters)(params, slow, batch["audio"], batch["lengths"], view.mask)  # the view of the loss
+    (p,), _ = jax.jit(o.clusters)(
+        params, aux_state, batch["audio"], batch["lengths"], view.mask
+    )  # the view of the loss
     found = -np.log(np.asarray(p)[hidden][np.arange(len(units)), units]).mean()
     np.testing.assert_allclose(found, mean(terms["cluster"]), rtol=1e-3)  # which knows the level from the whole file
 
@@ -135,20 +137,20 @@ def instance_norm(x: np.ndarray, length: int) -> np.ndarray:
     return (x - part.mean(0)) / np.sqrt(part.var(0) + 1e-5)
 
 
-def teacher_layers(o, params, slow, view) -> list[np.ndarray]:
+def teacher_layers(o, params, aux_state, view) -> list[np.ndarray]:
     """The top blocks' feed-forward outputs of the teacher, normalised over each row's valid frames."""
-    whole = params["encoder"] | {"blocks": slow["teacher"]}
+    whole = params["encoder"] | {"blocks": aux_state["teacher"]}
     ff = o.system.encoder.apply(whole, view.clean, view.lengths).ff[-o.config.top_blocks :]
     rows = range(len(view.lengths))
     return [np.stack([instance_norm(np.asarray(x)[b], int(view.frame_lengths[b])) for b in rows]) for x in ff]
 
 
 def test_data2vec():
-    o, _, params, slow, everything = run("data2vec", encoder={"blocks": 2}, objective={"top_blocks": 2})
-    slow = {"teacher": jax.tree.map(lambda x: 1.1 * x, slow["teacher"])}
-    terms, _, view, encoded = everything(params, slow, 0)
+    o, _, params, aux_state, everything = run("data2vec", encoder={"blocks": 2}, objective={"top_blocks": 2})
+    aux_state = {"teacher": jax.tree.map(lambda x: 1.1 * x, aux_state["teacher"])}
+    terms, _, view, encoded = everything(params, aux_state, 0)
     hidden = np.asarray(view.hidden) > 0
-    target = (sum(teacher_layers(o, params, slow, view)) / 2)[hidden]
+    target = (sum(teacher_layers(o, params, aux_state, view)) / 2)[hidden]
     head = params["head"]
     prediction = (np.asarray(encoded.z) @ np.asarray(head["kernel"]) + head["bias"])[hidden]
     expected = ((prediction - target) ** 2).sum(-1).mean() / np.sqrt(target.shape[-1])
@@ -156,15 +158,15 @@ def test_data2vec():
 
 
 def test_dinosr_over_three_steps():
-    o, _, params, slow, everything = run("dinosr", encoder={"blocks": 2}, objective={"top_blocks": 2})
-    sums, counts = np.asarray(slow["code_sums"], np.float64), np.asarray(slow["code_counts"], np.float64)
-    update = jax.jit(o.update_slow)
+    o, _, params, aux_state, everything = run("dinosr", encoder={"blocks": 2}, objective={"top_blocks": 2})
+    sums, counts = np.asarray(aux_state["code_sums"], np.float64), np.asarray(aux_state["code_counts"], np.float64)
+    update = jax.jit(o.update_aux_state)
     np.testing.assert_allclose(sums.mean(1), 0, atol=1e-5)  # each dimension has mean 0 and deviation 1 over the codes
     np.testing.assert_allclose(sums.std(1), 1, atol=1e-3)
     for step in range(3):
-        terms, stats, view, encoded = everything(params, slow, step)
+        terms, stats, view, encoded = everything(params, aux_state, step)
         hidden = np.asarray(view.hidden) > 0
-        layers = teacher_layers(o, params, slow, view)
+        layers = teacher_layers(o, params, aux_state, view)
         heads = params["heads"]
         logits = (np.asarray(encoded.z) @ np.asarray(heads["kernel"]) + heads["bias"])[hidden].reshape(-1, 2, 8)
         losses = []
@@ -178,9 +180,9 @@ def test_dinosr_over_three_steps():
                     counts[k, v] = 0.9 * counts[k, v] + 0.1 * (code == v).sum()
                     sums[k, v] = 0.9 * sums[k, v] + 0.1 * x[code == v].sum(0)
         np.testing.assert_allclose(mean(terms["codes"]), np.mean(losses), rtol=1e-4)
-        slow = update(slow, params, stats, step)
-        np.testing.assert_allclose(slow["code_counts"], counts, rtol=1e-4)
-        np.testing.assert_allclose(slow["code_sums"], sums, rtol=1e-3, atol=1e-3)
+        aux_state = update(aux_state, params, stats, step)
+        np.testing.assert_allclose(aux_state["code_counts"], counts, rtol=1e-4)
+        np.testing.assert_allclose(aux_state["code_sums"], sums, rtol=1e-3, atol=1e-3)
 
 
 def test_dinosr_freezes_teacher_and_front_end():
@@ -191,8 +193,8 @@ def test_dinosr_freezes_teacher_and_front_end():
 
 
 def test_w2v_bert():
-    o, _, params, slow, everything = run("w2v_bert", seconds=2.0)
-    terms, _, view, encoded = everything(params, slow, 0)
+    o, _, params, aux_state, everything = run("w2v_bert", seconds=2.0)
+    terms, _, view, encoded = everything(params, aux_state, 0)
     hidden = np.asarray(view.hidden) > 0
     keys = fold(view.keys, 4)  # of the Gumbel noise
     quantized = o.quantizer.apply(params["quantizer"], encoded.features, 2.0, keys)
@@ -204,10 +206,10 @@ def test_w2v_bert():
 
 
 def test_w2v_bert_prediction_does_not_teach_the_quantiser():
-    o, batch, params, slow, _ = run("w2v_bert", seconds=2.0, objective={"contrastive_weight": 0.0})
+    o, batch, params, aux_state, _ = run("w2v_bert", seconds=2.0, objective={"contrastive_weight": 0.0})
 
     def prediction(params):
-        term = o.loss(params, slow, batch, KEY, 0)[0]["prediction"]
+        term = o.loss(params, aux_state, batch, KEY, 0)[0]["prediction"]
         return term.total / term.weight
 
     gradient = jax.jit(jax.grad(prediction))(params)

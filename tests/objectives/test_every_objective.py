@@ -24,7 +24,7 @@ from jepa_speech.objectives.masked import MaskedObjective
 from jepa_speech.objectives.wav2vec2 import Wav2Vec2
 
 MESH_RUN = Path(__file__).parents[1] / "train" / "mesh_run.py"
-slow = pytest.mark.slow
+aux_state = pytest.mark.slow
 
 
 def toy(name: str, change: Any = None, **sections: dict) -> properties.System:
@@ -90,13 +90,15 @@ def test_micro_batches(system, step):
         training.split(system, step)
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(4, 2), *(pytest.param(*mesh, marks=slow) for mesh in ((8, 1), (1, 8)))])
+@pytest.mark.parametrize(
+    ("data", "fsdp"), [(4, 2), *(pytest.param(*mesh, marks=aux_state) for mesh in ((8, 1), (1, 8)))]
+)
 def test_eight_devices_learn_as_one(name, system, step, trained, data, fsdp):
     """Pretend devices, in a process of their own, by the loop."""
     training.same(trained(name, data, fsdp), training.course(name, system, step))
 
 
-@slow
+@aux_state
 @pytest.mark.parametrize(("data", "fsdp"), [(2, 2), (1, 4)])
 def test_two_processes_learn_as_one(name, trained, data, fsdp):
     """Of two devices each; on (1, 4) even the parameters are split between them."""
@@ -118,11 +120,11 @@ def test_rows_that_hold_nothing(system, step, rows):
     batch["weight"][1 if rows == "some" else slice(None)] = 0  # row 0 of "some" counts, though it is silent
     state, metrics = step(training.train_state(system, training.ADAMW), batch)
     assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["grad_norm"]) and state.skipped == 0, metrics
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves((state.params, state.slow)))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((state.params, state.aux_state)))
 
 
-def test_slow_gets_no_gradient(system):
-    training.no_gradient_into_slow(system)
+def test_aux_state_gets_no_gradient(system):
+    training.no_gradient_into_aux_state(system)
 
 
 def test_padding(system):
@@ -134,26 +136,28 @@ def test_leak(system):
         properties.leak(system)
 
 
-def test_slow_twin_teaches_the_teacher():
+def test_aux_state_twin_teaches_the_teacher():
     """Without a stop, the teacher gets a gradient."""
 
-    def target(self, params, slow, view):
-        whole = params["encoder"] | {"blocks": slow["teacher"]}
+    def target(self, params, aux_state, view):
+        whole = params["encoder"] | {"blocks": aux_state["teacher"]}
         return sum(self.system.encoder.apply(whole, view.clean, view.lengths).ff[-self.config.top_blocks :])
 
     with pytest.raises(AssertionError):
-        training.no_gradient_into_slow(toy("data2vec", twin(Data2Vec, target=target)))
+        training.no_gradient_into_aux_state(toy("data2vec", twin(Data2Vec, target=target)))
 
 
 def test_learning_twin_drops_the_counts():
-    """State that lives beside `slow`, as in the released DinoSR, is gone after a restore."""
+    """State that lives beside `aux_state`, as in the released DinoSR, is gone after a restore."""
 
-    def update_slow(self, slow, params, stats, step):
+    def update_aux_state(self, aux_state, params, stats, step):
         return {
-            name: x for name, x in DinoSR.update_slow(self, slow, params, stats, step).items() if "counts" not in name
+            name: x
+            for name, x in DinoSR.update_aux_state(self, aux_state, params, stats, step).items()
+            if "counts" not in name
         }
 
-    system = toy("dinosr", twin(DinoSR, update_slow=update_slow))
+    system = toy("dinosr", twin(DinoSR, update_aux_state=update_aux_state))
     with pytest.raises((AssertionError, ValueError, KeyError)):
         training.learns(system, training.one_step(system.objective))
 
@@ -161,8 +165,8 @@ def test_learning_twin_drops_the_counts():
 def test_micro_batches_twin_measures_diversity_part_by_part():
     """The released wav2vec 2.0 takes the diversity of each device's share of the batch."""
 
-    def loss(self, params, slow, batch, key, step):
-        terms, stats = Wav2Vec2.loss(self, params, slow, batch, key, step)
+    def loss(self, params, aux_state, batch, key, step):
+        terms, stats = Wav2Vec2.loss(self, params, aux_state, batch, key, step)
         d = terms["diversity"]
         return terms | {"diversity": Term(diversity(d.total / d.weight) * d.weight, d.weight, 5.0)}, stats
 
@@ -174,15 +178,15 @@ def test_micro_batches_twin_measures_diversity_part_by_part():
 def test_devices_twin_updates_codebooks_from_its_own_rows():
     """Codebooks that are not reduced over devices follow the first one's rows."""
 
-    def update_slow(self, slow, params, stats, step):
-        return DinoSR.update_slow(self, slow, params, stats | {"counts": stats["own_counts"]}, step)
+    def update_aux_state(self, aux_state, params, stats, step):
+        return DinoSR.update_aux_state(self, aux_state, params, stats | {"counts": stats["own_counts"]}, step)
 
-    def loss(self, params, slow, batch, key, step):
-        terms, stats = DinoSR.loss(self, params, slow, batch, key, step)
+    def loss(self, params, aux_state, batch, key, step):
+        terms, stats = DinoSR.loss(self, params, aux_state, batch, key, step)
         own = {name: x[:1] for name, x in batch.items()}
-        return terms, stats | {"own_counts": DinoSR.loss(self, params, slow, own, key, step)[1]["counts"]}
+        return terms, stats | {"own_counts": DinoSR.loss(self, params, aux_state, own, key, step)[1]["counts"]}
 
-    whole, share = toy("dinosr"), toy("dinosr", twin(DinoSR, update_slow=update_slow, loss=loss))
+    whole, share = toy("dinosr"), toy("dinosr", twin(DinoSR, update_aux_state=update_aux_state, loss=loss))
     courses = [training.course("dinosr", s, training.one_step(s.objective)) for s in (whole, share)]
     with pytest.raises(AssertionError, match="loss, step 2"):
         training.same(*courses)
@@ -206,22 +210,22 @@ def test_training_and_inference_give_the_encoder_waves_of_one_level(name):
         def apply(self, params: Any, wave: jax.Array, *rest: Any) -> Any:
             raise Reached(wave)
 
-    whole, slow = build(toys.toy_objective(name), toys.toy_anchor()), {"teacher": {}}
+    whole, aux_state = build(toys.toy_objective(name), toys.toy_anchor()), {"teacher": {}}
     batch, params, key = training.toy_batch(name, whole), {"encoder": {}}, jax.random.PRNGKey(0)
     for own_level, scale in ((True, 1.0), (False, batch["level"][:, None])):
         o = dataclasses.replace(whole, system=dataclasses.replace(whole.system, encoder=Encoder(), own_level=own_level))
         calls = [
-            lambda o=o: o.loss(params, slow, batch, key, 0),
-            lambda o=o: o.eval_loss(params, slow, batch, key, 0),
+            lambda o=o: o.loss(params, aux_state, batch, key, 0),
+            lambda o=o: o.eval_loss(params, aux_state, batch, key, 0),
             *(
-                lambda call=call: call(params, slow, batch["audio"], batch["lengths"])
+                lambda call=call: call(params, aux_state, batch["audio"], batch["lengths"])
                 for call in (getattr(o, what, None) for what in ("represent", "emissions", "clusters"))
                 if call
             ),
         ]
         view = o.view(batch, key)
         if name == "data2vec":
-            calls.append(lambda o=o, view=view: o.block_targets(params, slow, view))
+            calls.append(lambda o=o, view=view: o.block_targets(params, aux_state, view))
         np.testing.assert_allclose(view.unmixed, batch["audio"] / scale, atol=1e-5)
         for call in calls:
             heard = reached(call) * scale
@@ -238,7 +242,7 @@ def test_teacher_is_deterministic(name):
     def both(key: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         view = o.view(system.batch, key)
         z = o.encode(system.params, view.mixed, view.lengths, view.mask & False, view.keys).z
-        return z, o.block_targets(system.params, system.slow, view)
+        return z, o.block_targets(system.params, system.aux_state, view)
 
     (first, one), (second, two) = both(jax.random.PRNGKey(0)), both(jax.random.PRNGKey(1))
     assert jnp.abs(first - second).max() > 1e-3

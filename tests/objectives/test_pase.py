@@ -54,14 +54,14 @@ def close(a: dict, b: dict, rtol: float) -> None:
 
 @pytest.mark.parametrize("plus", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["pase", "pase_plus"])
 def test_every_worker_learns(plus):
-    """20 steps on one batch: losses fall, gradients are finite and reach every parameter, `slow` keeps its tree."""
+    """20 steps on one batch: losses fall, gradients are finite and reach every parameter; `aux_state` keeps shape."""
     some = ("waveform", "gammatone_long", "prosody", "lim", "gim")  # one of each kind: quicker to compile
     objective = toy_pase(plus, **({"workers": some} if plus else {}))
-    params, slow = jax.jit(objective.init)(KEY)
+    params, aux_state = jax.jit(objective.init)(KEY)
     optimizer = optax.scale_by_adam()
     step = jax.jit(make_step(objective, optimizer, lambda _: 3e-3, lambda _: False))
     zero = jnp.zeros((), jnp.int32)
-    state, rows = TrainState(params, slow, optimizer.init(params), zero, KEY, zero, zero), []
+    state, rows = TrainState(params, aux_state, optimizer.init(params), zero, KEY, zero, zero), []
     batch = toy_batch()
     for _ in range(20):
         state, metrics = step(state, batch)
@@ -74,18 +74,20 @@ def test_every_worker_learns(plus):
     assert int(state.skipped) == 0 and step._cache_size() == 1
     for name in objective.config.workers:
         assert rows[-1][name] < rows[0][name], name
-    assert jax.tree.structure(state.slow) == jax.tree.structure(slow)
-    jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), state.slow, slow)
+    assert jax.tree.structure(state.aux_state) == jax.tree.structure(aux_state)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)), state.aux_state, aux_state
+    )
     frames = int((batch["lengths"] // 160).sum())
-    assert float(state.slow["targets"]["prosody"]["weight"]) == 20 * frames
+    assert float(state.aux_state["targets"]["prosody"]["weight"]) == 20 * frames
 
 
 @pytest.fixture(scope="module")
 def small():
     """A PASE with one worker of each kind, its first parameters and state, and its compiled loss."""
     objective = toy_pase(workers=("waveform", "prosody", "lim", "gim", "spc"))
-    params, slow = jax.jit(objective.init)(KEY)
-    return objective, params, slow, jax.jit(lambda batch: objective.loss(params, slow, batch, KEY, 0))
+    params, aux_state = jax.jit(objective.init)(KEY)
+    return objective, params, aux_state, jax.jit(lambda batch: objective.loss(params, aux_state, batch, KEY, 0))
 
 
 def test_batch_norm_is_the_same_on_four_devices(small):
@@ -121,8 +123,8 @@ def test_sums_of_halves_add_where_no_normalisation_comes_before(small):
 
 
 def test_representations_depend_on_the_row_alone(small):
-    objective, params, slow, _ = small
-    run = jax.jit(lambda wave, lengths: objective.represent(params, slow, wave, lengths))
+    objective, params, aux_state, _ = small
+    run = jax.jit(lambda wave, lengths: objective.represent(params, aux_state, wave, lengths))
     wave = toys.toy_audio(2, 2000)
     (together,), lengths = run(wave, jnp.array([2000, 1300]))
     (alone,), _ = run(0.01 * wave[1:, :1300], jnp.array([1300]))  # of any level
@@ -145,15 +147,15 @@ def test_what_cannot_be_is_refused():
 def test_sums_are_float32_in_any_arithmetic():
     objective = toy_pase(plus=True)
     low = dataclasses.replace(objective, encoder_config=dataclasses.replace(objective.encoder_config, dtype="bfloat16"))
-    params, slow = jax.eval_shape(low.init, KEY)
-    terms, stats = jax.eval_shape(low.loss, params, slow, toy_batch(), KEY, 0)
-    assert {x.dtype for x in jax.tree.leaves((params, slow, terms, stats))} == {jnp.dtype("float32")}
+    params, aux_state = jax.eval_shape(low.init, KEY)
+    terms, stats = jax.eval_shape(low.loss, params, aux_state, toy_batch(), KEY, 0)
+    assert {x.dtype for x in jax.tree.leaves((params, aux_state, terms, stats))} == {jnp.dtype("float32")}
 
 
 def test_a_batch_brings_only_what_the_workers_need():
-    assert toy_pase().spec == {"context", "mix"}
-    assert toy_pase(workers=("lps",)).spec == frozenset()
-    assert toy_pase(plus=True, workers=("lps",)).spec == {"mix"}
+    assert toy_pase().batch_fields == {"context", "mix"}
+    assert toy_pase(workers=("lps",)).batch_fields == frozenset()
+    assert toy_pase(plus=True, workers=("lps",)).batch_fields == {"mix"}
 
 
 def test_published_sizes():

@@ -20,16 +20,16 @@ def codebook_step(x: np.ndarray, sums: np.ndarray, counts: np.ndarray, decay: fl
 
 def dinosr(steps: int = 3) -> list[Difference]:
     """Two codebooks of a toy over a few updates, relative to the largest entry: float32 sums over some 100 frames."""
-    o, _, params, slow, everything = run("dinosr")
-    sums, counts = np.asarray(slow["code_sums"], np.float64), np.asarray(slow["code_counts"], np.float64)
-    update, targets = jax.jit(o.update_slow), jax.jit(o.block_targets)
+    o, _, params, aux_state, everything = run("dinosr")
+    sums, counts = np.asarray(aux_state["code_sums"], np.float64), np.asarray(aux_state["code_counts"], np.float64)
+    update, targets = jax.jit(o.update_aux_state), jax.jit(o.block_targets)
     for step in range(steps):
-        _, stats, view, _ = everything(params, slow, step)
+        _, stats, view, _ = everything(params, aux_state, step)
         hidden = np.asarray(view.hidden) > 0
-        for k, layer in enumerate(targets(params, slow, view)):
+        for k, layer in enumerate(targets(params, aux_state, view)):
             codebook_step(np.asarray(layer)[hidden], sums[k], counts[k], o.config.code_decay)
-        slow = update(slow, params, stats, step)
+        aux_state = update(aux_state, params, stats, step)
     return [
         Difference(f"DinoSR, {steps} codebook steps", f"{what}, relative", np.abs(a - b).max() / np.abs(b).max(), 1e-4)
-        for what, a, b in (("sums", slow["code_sums"], sums), ("counts", slow["code_counts"], counts))
+        for what, a, b in (("sums", aux_state["code_sums"], sums), ("counts", aux_state["code_counts"], counts))
     ]

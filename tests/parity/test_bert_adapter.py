@@ -65,7 +65,7 @@ def ours(folder, waves):
     model = jepa_speech.load_pretrained(folder)
     batch = np.stack([np.pad(wave, (0, 20_000 - len(wave))) for wave in waves])
     lengths = np.array([len(wave) for wave in waves])
-    (log_p,), counts = jax.jit(model.objective.emissions)(model.params, model.slow, batch, lengths)
+    (log_p,), counts = jax.jit(model.objective.emissions)(model.params, model.aux_state, batch, lengths)
     return [np.asarray(row[:count]) for row, count in zip(log_p, counts, strict=True)]
 
 

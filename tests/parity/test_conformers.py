@@ -102,13 +102,13 @@ def unread(name):
 def test_an_import_trains_on_and_is_written_back_bit_for_bit(case):
     """What transformers computes with. The rest is there, too, so that its class loads all arrays and misses none."""
     positions, model, folder = case
-    config, _, objective, params, slow, imported = imported_model(folder)
+    config, _, objective, params, aux_state, imported = imported_model(folder)
     assert not [
         name for name in imported.not_taken if "pos_conv" not in name and "inv_freq" not in name and "num_b" not in name
     ]
     batch = toy_batch(2, 0.5)
     key = jax.random.key(0)
-    terms, _ = jax.eval_shape(lambda p: objective.loss(p, slow, batch, key, 0), params)
+    terms, _ = jax.eval_shape(lambda p: objective.loss(p, aux_state, batch, key, 0), params)
     assert "contrastive" in terms and ("prediction" in terms) == (positions == "relative_key")
     if positions == "relative":
         assert {"quantizer", "project_q", "final_proj"} <= params.keys() and not imported.drawn

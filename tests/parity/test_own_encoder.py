@@ -57,7 +57,7 @@ def pair(request, tmp_path_factory):
 def difference(ours, theirs, waves, mask):
     """The largest over all layers and own frames of a padded batch."""
     lengths = mask.sum(1)
-    layers, counts = jax.jit(ours.objective.represent)(ours.params, ours.slow, waves, lengths)
+    layers, counts = jax.jit(ours.objective.represent)(ours.params, ours.aux_state, waves, lengths)
     with torch.no_grad():
         out = theirs(torch.tensor(waves), attention_mask=torch.tensor(mask), output_hidden_states=True)
     assert len(out.hidden_states) == len(layers)

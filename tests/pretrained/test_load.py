@@ -41,7 +41,7 @@ def wave(seconds: float) -> np.ndarray:
 @pytest.mark.parametrize("samples", [400, 719, 8_000, 16_000, 30_001])
 def test_layers_are_those_of_the_objective_whatever_the_padding(model, samples):
     x = wave(2)[:samples]
-    expected, _ = model.objective.represent(model.params, model.slow, jnp.asarray(x)[None], jnp.array([samples]))
+    expected, _ = model.objective.represent(model.params, model.aux_state, jnp.asarray(x)[None], jnp.array([samples]))
     got = model.represent(x, 16_000)
     assert got.frame_rate == 50
     assert [layer.shape for layer in got.layers] == [(frames(samples), 16)] * 3
@@ -191,7 +191,7 @@ def test_silence_has_a_finite_representation(model):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_output_that_is_not_finite_is_refused(model, value):
-    def function(params, slow, waves, lengths):
+    def function(params, aux_state, waves, lengths):
         count = frames(int(lengths[0]))
         layers = [np.zeros((1, count, 4)), np.zeros((1, count, 4))]
         layers[1][0, 3, 2] = value

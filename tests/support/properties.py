@@ -36,13 +36,13 @@ class System:
     batch: dict[str, jax.Array]
     step: Callable = make_step
     params: Any = field(init=False)
-    slow: Any = field(init=False)
+    aux_state: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.params, self.slow = jax.jit(self.objective.init)(KEY)
+        self.params, self.aux_state = jax.jit(self.objective.init)(KEY)
 
     def terms(self, batch: dict[str, jax.Array] | None = None, key: jax.Array = KEY) -> dict:
-        return jax.jit(self.objective.loss)(self.params, self.slow, batch or self.batch, key, 0)[0]
+        return jax.jit(self.objective.loss)(self.params, self.aux_state, batch or self.batch, key, 0)[0]
 
 
 def toy_system(config: Any = None, objective: Callable = build, **kwargs: Any) -> System:
@@ -85,7 +85,7 @@ def leak(system: System) -> None:
 def padding_invariance(system: System) -> None:
     """2. Neither the amount of padding nor the batch mates change a valid frame, or the loss, by more than 1e-5."""
     o, batch = system.objective, system.batch
-    represent = jax.jit(lambda wave, lengths: o.represent(system.params, system.slow, wave, lengths))
+    represent = jax.jit(lambda wave, lengths: o.represent(system.params, system.aux_state, wave, lengths))
     alone, length = batch["audio"][-1:], int(batch["lengths"][-1])
     assert length < alone.shape[1]
     expected, frame_lengths = represent(alone[:, :length], jnp.array([length]))
@@ -120,7 +120,7 @@ def deterministic_target(system: System) -> None:
     o = fix(system.objective, lambda *_: fixed)
     loss = jax.jit(o.loss)
     (first, one), (second, two) = (
-        loss(system.params, system.slow, system.batch, jax.random.PRNGKey(seed), 0) for seed in (0, 1)
+        loss(system.params, system.aux_state, system.batch, jax.random.PRNGKey(seed), 0) for seed in (0, 1)
     )
     assert first["jepa"].total != second["jepa"].total, "dropout is off: the check would show nothing"
     jax.tree.map(np.testing.assert_array_equal, one["target"], two["target"])
@@ -137,7 +137,7 @@ def predictor_uses_time(system: System) -> None:
     assert spread.min() > 1e-4
 
     def jepa(params: Any) -> jax.Array:
-        term = o.loss(params, system.slow, system.batch, KEY, 0)[0]["jepa"]
+        term = o.loss(params, system.aux_state, system.batch, KEY, 0)[0]["jepa"]
         return term.total / term.weight
 
     gradient = jax.jit(jax.grad(jepa))(system.params)
@@ -148,13 +148,13 @@ def ema(system: System) -> None:
     """5. After n updates from a known gap the teacher is where the closed form says, in float32."""
     o = system.objective
     apart = jax.tree.map(lambda p: 1.02 * p + 1e-3, system.params["encoder"])
-    slow = system.slow | {"teacher": apart}
-    update = jax.jit(lambda slow: o.update_slow(slow, system.params, {}, 0))
+    aux_state = system.aux_state | {"teacher": apart}
+    update = jax.jit(lambda aux_state: o.update_aux_state(aux_state, system.params, {}, 0))
     for _ in range(100):
-        slow = update(slow)
+        aux_state = update(aux_state)
     left = float(o.decay(0)) ** 100
     expected = jax.tree.map(lambda s, t: s + left * (t - s), system.params["encoder"], apart)
-    for teacher, exact in zip(jax.tree.leaves(slow["teacher"]), jax.tree.leaves(expected), strict=True):
+    for teacher, exact in zip(jax.tree.leaves(aux_state["teacher"]), jax.tree.leaves(expected), strict=True):
         assert teacher.dtype == jnp.float32
         np.testing.assert_allclose(teacher, exact, rtol=1e-4, atol=1e-6)
 
@@ -170,7 +170,7 @@ def loss_dtype(system: System, reference: System) -> None:
     large["audio"] = jax.ShapeDtypeStruct((64, samples), jnp.float32)
     for name in ("anchor_ids", "anchor_probs"):
         large[name] = jax.ShapeDtypeStruct((64, 1500, large[name].shape[2]), large[name].dtype)
-    terms = jax.eval_shape(system.objective.loss, system.params, system.slow, large, KEY, 0)[0]
+    terms = jax.eval_shape(system.objective.loss, system.params, system.aux_state, large, KEY, 0)[0]
     for name, term in terms.items():
         assert term.total.dtype == term.weight.dtype == jnp.float32, name
 
@@ -194,7 +194,7 @@ def micro_batches(system: System) -> None:
 
 def train_state(system: System, optimizer: optax.GradientTransformation) -> Any:
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(system.params, system.slow, optimizer.init(system.params), zero, KEY, zero, zero)
+    return TrainState(system.params, system.aux_state, optimizer.init(system.params), zero, KEY, zero, zero)
 
 
 def alignment(frontend: Callable[[jax.Array], jax.Array], features: Callable[[jax.Array], jax.Array]) -> None:
@@ -229,7 +229,9 @@ def collapse_shows(system: System, detector: Callable[[dict[str, float]], str]) 
     """11. The detector is quiet on a fresh system and fires on an encoder that maps everything to one vector."""
 
     def figures(params: Any) -> dict[str, float]:
-        stats = system.objective.loss(params, system.slow | {"teacher": params["encoder"]}, system.batch, KEY, 0)[1]
+        stats = system.objective.loss(params, system.aux_state | {"teacher": params["encoder"]}, system.batch, KEY, 0)[
+            1
+        ]
         return {name: float(x) for name, x in system.objective.report(stats).items()}
 
     assert detector(figures(system.params)) == ""
@@ -243,7 +245,7 @@ def one_compilation(system: System) -> None:
     loss = jax.jit(system.objective.loss)
     anchor = toys.toy_anchor()
     for seed in range(3):
-        loss(system.params, system.slow, toys.toy_batch(seed=seed, anchor=anchor, full=seed == 2), KEY, seed)
+        loss(system.params, system.aux_state, toys.toy_batch(seed=seed, anchor=anchor, full=seed == 2), KEY, seed)
     assert loss._cache_size() == 1
 
 

@@ -29,9 +29,9 @@ Course = tuple[list[dict[str, Any]], dict[str, np.ndarray]]  # figures of each s
 def toy_batch(name: str, objective: Any, seed: int = 0) -> dict[str, jax.Array]:
     """A batch with all that the objective of this name asks for."""
     batch = toys.toy_batch(ROWS, SECONDS.get(name, 1.0), seed, toys.toy_anchor())
-    if "text" in objective.spec:
+    if "text" in objective.batch_fields:
         batch = toys.with_text(batch, seed + 2)
-    return toys.with_others(batch, seed + 1) if {"mix", "context"} & objective.spec else batch
+    return toys.with_others(batch, seed + 1) if {"mix", "context"} & objective.batch_fields else batch
 
 
 def toy_batches(name: str, objective: Any) -> Iterator[dict[str, np.ndarray]]:
@@ -47,15 +47,15 @@ def one_step(objective: Any, accumulate: int = 1) -> Callable:
     return jax.jit(make_step(objective, ADAMW, learning_rate(OPTIM, STEPS), lambda _: False, accumulate))
 
 
-def no_gradient_into_slow(system: System) -> None:
+def no_gradient_into_aux_state(system: System) -> None:
     """What moves without a gradient gets none."""
-    if not system.slow:
+    if not system.aux_state:
         return
 
-    def loss(slow: Any) -> jax.Array:
-        return total_loss(system.objective.loss(system.params, slow, system.batch, KEY, 0)[0])
+    def loss(aux_state: Any) -> jax.Array:
+        return total_loss(system.objective.loss(system.params, aux_state, system.batch, KEY, 0)[0])
 
-    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(system.slow)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(system.aux_state)):
         assert not np.any(leaf), jax.tree_util.keystr(path)
 
 
@@ -73,7 +73,9 @@ def learns(system: System, step: Callable, steps: int = 12) -> None:
         assert any(
             np.any(a != b) for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(state.params[name]), strict=True)
         )
-    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), slow) for slow in (system.slow, state.slow)]
+    shapes = [
+        jax.tree.map(lambda x: (x.shape, x.dtype), aux_state) for aux_state in (system.aux_state, state.aux_state)
+    ]
     assert shapes[0] == shapes[1]
     again = jax.tree.map(jnp.asarray, saved)
     for _ in range(3):
@@ -88,7 +90,9 @@ def split(system: System, step: Callable) -> None:
     after, measured = one_step(system.objective, accumulate=2)(state, system.batch)
     for name in ("loss", "grad_norm"):
         np.testing.assert_allclose(measured[name], metrics[name], rtol=1e-5, err_msg=name)
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(whole.slow), jax.tree.leaves(after.slow), strict=True):
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(whole.aux_state), jax.tree.leaves(after.aux_state), strict=True
+    ):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5, err_msg=jax.tree_util.keystr(path))
 
 
@@ -99,7 +103,7 @@ def course(name: str, system: System, step: Callable) -> Course:
         state, metrics = step(state, batch)
         metrics = jax.device_get(metrics)
         rows.append({name: metrics[name] for name in ("loss", "grad_norm")} | metrics["terms"])
-    return rows, {f"slow/{path}": np.asarray(x) for path, x in by_path(state.slow).items()}
+    return rows, {f"slow/{path}": np.asarray(x) for path, x in by_path(state.aux_state).items()}
 
 
 def course_of(run: Path) -> Course:

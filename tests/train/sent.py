@@ -56,7 +56,7 @@ def main(name: str) -> dict:
         donate_argnums=0,
         out_shardings=(shardings, replicated(mesh)),
     )
-    _, stats = jax.eval_shape(objective.loss, state.params, state.slow, batch, state.key, state.step)
+    _, stats = jax.eval_shape(objective.loss, state.params, state.aux_state, batch, state.key, state.step)
     sent: dict[str, dict[int, int]] = {}
     compiled, cost = compile_step(step, state, batch)
     for c in collectives(compiled.as_text()):
@@ -72,7 +72,7 @@ def main(name: str) -> dict:
     )
     return {
         "params": sizes(state.params),
-        "slow": sizes(state.slow),
+        "slow": sizes(state.aux_state),
         "stats": sizes(stats),
         "sent": sent,
         "temporaries": [(two - one) * ROWS // 8, cost.temporaries],  # on paper, and as compiled

@@ -96,9 +96,9 @@ def test_another_architecture_is_refused_by_its_first_path(whole):
 def test_weights_load_without_optimiser_and_data(whole):
     like = jax.eval_shape(ToyObjective().init, jax.random.PRNGKey(0))
     step, saved = read_weights(whole)
-    params, slow = arranged(saved, like, str(whole))
+    params, aux_state = arranged(saved, like, str(whole))
     assert step == 12 and isinstance(params["in"]["kernel"], np.ndarray)
-    np.testing.assert_array_equal(slow["teacher"]["in"]["kernel"], final_state(whole)["slow/teacher/in/kernel"])
+    np.testing.assert_array_equal(aux_state["teacher"]["in"]["kernel"], final_state(whole)["slow/teacher/in/kernel"])
 
 
 def test_what_a_kill_left_over_is_no_checkpoint(tmp_path):
@@ -126,7 +126,7 @@ def test_init_from_takes_what_fits(whole, tmp_path, capsys):
 
 
 def test_a_run_of_another_size_is_named_by_its_shapes():
-    state = SimpleNamespace(params={"encoder": {"kernel": np.zeros((2, 8))}, "head": np.zeros(3)}, slow={})
+    state = SimpleNamespace(params={"encoder": {"kernel": np.zeros((2, 8))}, "head": np.zeros(3)}, aux_state={})
     weights = {"params/encoder/kernel": np.zeros((2, 5)), "params/head": np.zeros(4)}
     with pytest.raises(UserError, match=r"2 arrays of another shape, the first: params/encoder/kernel is") as error:
         take_weights(state, "there", None, lambda run: (0, weights))

@@ -19,8 +19,8 @@ class Mortal(ToyObjective):
 
     dies_after: int = 1000
 
-    def loss(self, params, slow, batch, key, step):
-        terms, stats = super().loss(params, slow, batch, key, step)
+    def loss(self, params, aux_state, batch, key, step):
+        terms, stats = super().loss(params, aux_state, batch, key, step)
         gain = jnp.where(step < self.dies_after, 1.0, 0.0)
         mapped = gain * batch["level"][:, None] * params["in"]["kernel"][0]  # (B, D)
         return terms, stats | {"mapped": moments(mapped[:, None], batch["weight"][:, None])}

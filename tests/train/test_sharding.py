@@ -7,9 +7,8 @@ from support.toys import CONFIGS
 from train.test_step import rows
 from train.toy import ToyObjective, toy_batches, toy_config, train
 
-from jepa_speech.config import from_section
 from jepa_speech.errors import UsageError
-from jepa_speech.train.configfile import config_dict
+from jepa_speech.train.configfile import load_config
 from jepa_speech.train.optim import OptimConfig, make_optimizer
 from jepa_speech.train.run_json import claim_workdir
 from jepa_speech.train.sharding import MeshConfig, array_sharding, by_rules, mesh_on_paper
@@ -19,7 +18,7 @@ P = jax.P
 SHAPES = {
     "params/encoder/ff/up/kernel": (6, 8),
     "params/encoder/ff/up/bias": (8,),
-    "slow/teacher/ff/up/kernel": (6, 8),
+    "aux_state/teacher/ff/up/kernel": (6, 8),
     "opt_state/1/mu/encoder/ff/up/kernel": (6, 8),
     "step": (),
 }
@@ -32,7 +31,8 @@ def places(*rules: str, fsdp: int = 2) -> list:
 def test_the_first_rule_that_fits_holds_and_vectors_are_copied():
     largest, rows_of = P(None, "fsdp"), P("fsdp", None)
     assert places(*MeshConfig.rules) == [largest, P(), largest, largest, P()]
-    assert places("slow/*: copy", "*/up/*: 0") == [rows_of, P(), P(), rows_of, P()]
+    for auxiliary in ("aux_state", "slow"):  # the second is its name before December 2026
+        assert places(f"{auxiliary}/*: copy", "*/up/*: 0") == [rows_of, P(), P(), rows_of, P()]
     assert places("params/*: -2", "*: largest") == [rows_of, P(), largest, largest, P()]
     assert places("params/*/kernel: -1") == [largest, P(), P(), P(), P()]  # what no rule fits is copied
     assert set(places(*MeshConfig.rules, fsdp=1)) == {P()}
@@ -41,11 +41,14 @@ def test_the_first_rule_that_fits_holds_and_vectors_are_copied():
 @pytest.mark.parametrize(
     ("rules", "line"),
     [
-        (("slow/*: 0",), r"'slow/\*: 0' fits slow/teacher/ff/up/kernel \(6, 8\), but mesh.fsdp = 4 does not divide"),
+        (
+            ("aux_state/*: 0",),
+            r"'aux_state/\*: 0' fits aux_state/teacher/ff/up/kernel \(6, 8\), but mesh.fsdp = 4 does not divide",
+        ),
         (("*: 2",), r"'\*: 2' fits params/encoder/ff/up/kernel \(6, 8\), but it has no axis 2"),
         (("params/*: -3",), "but it has no axis -3"),
         (("teacher/*: 0", "*: copy"), r"no array is left for 'teacher/\*: 0'; paths look like params/encoder/ff/up"),
-        (("*: copy", "slow/*: 0"), r"no array is left for 'slow/\*: 0'"),
+        (("*: copy", "aux_state/*: 0"), r"no array is left for 'aux_state/\*: 0'"),
     ],
 )
 def test_a_rule_that_cannot_be_applied_is_one_line(rules, line):
@@ -60,11 +63,14 @@ def test_a_rule_is_a_glob_and_an_axis(rule):
         MeshConfig(rules=(rule,))
 
 
-def test_rules_are_given_on_the_command_line():
-    config = config_dict(str(CONFIGS / "gmm_jepa.py"), ["--config.mesh.rules=slow/*: copy,*/up/kernel: -1,*: largest"])
-    mesh = from_section(MeshConfig, config.mesh, "mesh")
-    assert mesh.rules == ("slow/*: copy", "*/up/kernel: -1", "*: largest")
-    assert from_section(MeshConfig, config_dict(str(CONFIGS / "base.py")).mesh, "mesh") == MeshConfig()
+def test_rules_are_given_on_the_command_line(capsys):
+    overrides = ["--config.mesh.rules=aux_state/*: copy,*/up/kernel: -1,*: largest"]
+    config = load_config(str(CONFIGS / "gmm_jepa.py"), overrides)
+    assert config.mesh.rules == ("aux_state/*: copy", "*/up/kernel: -1", "*: largest")
+    assert load_config(str(CONFIGS / "base.py")).mesh == MeshConfig()
+    assert capsys.readouterr().err == ""
+    load_config(str(CONFIGS / "gmm_jepa.py"), ["--config.mesh.rules=slow/*: copy,*: largest"])
+    assert "'slow/*: copy': slow/ is named aux_state/ now" in capsys.readouterr().err
 
 
 def test_the_state_lives_where_the_rules_say():
@@ -74,7 +80,7 @@ def test_the_state_lives_where_the_rules_say():
     state = abstract_state(ToyObjective(), make_optimizer(OptimConfig()), 0, mesh, ("*/mu/*: 0", "params/*: -1"))
     assert state.params["in"]["kernel"].sharding == array_sharding(mesh, (2, 8))
     assert state.opt_state[1].mu["in"]["kernel"].sharding.spec == P("fsdp", None)
-    assert state.slow["teacher"]["in"]["kernel"].sharding.spec == P()
+    assert state.aux_state["teacher"]["in"]["kernel"].sharding.spec == P()
     assert state.opt_state[1].mu["in"]["kernel"].sharding.shard_shape((2, 8)) == (1, 8)
 
 

@@ -36,7 +36,7 @@ def run_steps(mesh, count: int = 3, accumulate: int = 1) -> tuple[dict, list[dic
     for batch in toy_batches(config, rows_multiple=8)(0, count):
         state, metrics = step(state, place_batch(mesh, batch))
         rows.append(jax.device_get(metrics))
-    return jax.device_get({"params": state.params, "slow": state.slow}), rows
+    return jax.device_get({"params": state.params, "slow": state.aux_state}), rows
 
 
 def one_device():

@@ -59,14 +59,14 @@ class ToyObjective:
     """Predicts each row's level from masked statistics, with noise per record, and an EMA of its weights."""
 
     width: int = 8
-    spec: frozenset[str] = frozenset({"mix"})
+    batch_fields: frozenset[str] = frozenset({"mix"})
 
     def init(self, key):
         kernel = jax.random.normal(key, (2, self.width)) * 0.3
         params = {"in": {"kernel": kernel, "bias": jnp.zeros(self.width)}, "out": {"kernel": jnp.ones(self.width)}}
         return params, {"teacher": params, "seen": jnp.zeros(())}
 
-    def loss(self, params, slow, batch, key, step):
+    def loss(self, params, aux_state, batch, key, step):
         valid = jnp.arange(batch["audio"].shape[1]) < batch["lengths"][:, None]  # (B, S)
         power = jnp.sum(jnp.where(valid, batch["audio"], 0) ** 2, 1) / batch["lengths"]
         other = jnp.mean(batch["mix"] ** 2, 1)
@@ -85,9 +85,9 @@ class ToyObjective:
         }
         return terms, {"rows": jnp.sum(batch["weight"]), "sum": jnp.sum(batch["weight"][:, None] * hidden, 0)}
 
-    def update_slow(self, slow, params, stats, step):
-        teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, slow["teacher"], params)
-        return {"teacher": teacher, "seen": slow["seen"] + stats["rows"]}
+    def update_aux_state(self, aux_state, params, stats, step):
+        teacher = jax.tree.map(lambda t, p: 0.9 * t + 0.1 * p, aux_state["teacher"], params)
+        return {"teacher": teacher, "seen": aux_state["seen"] + stats["rows"]}
 
     def rates(self, step):
         return {}
@@ -102,14 +102,14 @@ class Blocked(ToyObjective):
 
     at: int = -1
 
-    def loss(self, params, slow, batch, key, step):
+    def loss(self, params, aux_state, batch, key, step):
         def block(number):
             if number == self.at:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(HANG)
 
         jax.debug.callback(block, step)
-        return super().loss(params, slow, batch, key, step)
+        return super().loss(params, aux_state, batch, key, step)
 
 
 HANG = 90  # seconds: long after any limit of a test, and no more, so that a test of a run that stays hung ends, too
@@ -145,7 +145,7 @@ def toy_batches(config: dict, rows_multiple: int = 4):
 
     def read(start, stop):
         mine = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        return batches(store, plan, ToyObjective.spec, start, stop, **mine)
+        return batches(store, plan, ToyObjective.batch_fields, start, stop, **mine)
 
     return read
 
