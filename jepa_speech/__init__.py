@@ -4,16 +4,28 @@ Shape legend, used by every docstring of the package:
 B batch · S samples · T frames · D width · K clusters · H heads
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is used
+    from jepa_speech.pretrained.load import load_pretrained as load_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["load_pretrained"]
+
+# The functions of the Python API, each with its module. None has the name of a folder or module of this package:
+# importing that would replace the function.
+_MODULES = {
+    "load_pretrained": "jepa_speech.pretrained.load",
+}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `import jepa_speech` (and a data worker) does not import jax.
-    if name == "load_pretrained":
-        from jepa_speech.pretrained.load import load_pretrained
-
-        return load_pretrained
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -22,6 +22,7 @@ FOLDERS = [
     "probe",
     "analysis",
     "exporters",
+    "api",
     "cli",
 ]
 PACKAGE = Path(__file__).parents[1] / "jepa_speech"

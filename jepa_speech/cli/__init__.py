@@ -1,4 +1,4 @@
-"""The command line: one file per verb. Only this folder connects the others.
+"""The command line: one file per verb, with its options and what it prints.
 
 Exit codes: 0 done, 1 failed, 2 usage, 75 saved (or a peer was lost): run the same command again.
 """
