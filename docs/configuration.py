@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jepa_speech.nn.build_encoder import ENCODERS
-from jepa_speech.objectives.build import module_of, names
+from jepa_speech.objectives import module_of, names
 from jepa_speech.settings.run_config import KINDS, RunConfig
 
 OF_RUNS = ("inputs", "imported")  # that `train` and `import hf` write, and no config file has

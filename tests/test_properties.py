@@ -19,7 +19,7 @@ from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn import blocks
 from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
 from jepa_speech.nn.module import Pure
-from jepa_speech.objectives.collapse import collapsed
+from jepa_speech.objective_parts.collapse import collapsed
 from jepa_speech.objectives.gmm_jepa import GmmJepa
 from jepa_speech.train.step import total_loss
 

@@ -15,7 +15,7 @@ from jepa_speech.cli.train import stream, usable
 from jepa_speech.cli.used_lengths import heldout_lengths
 from jepa_speech.errors import UserError
 from jepa_speech.ingest.lengths import in_words
-from jepa_speech.objectives.contract import HasTexts
+from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.store.store import Store
 from jepa_speech.train.heldout import make_evaluate

@@ -8,7 +8,7 @@ from jepa_speech.cli.run_to_folder import add_arguments
 from jepa_speech.exporters.model_card import model_card
 from jepa_speech.huggingface.ctc_layer import CtcLayer, with_ctc
 from jepa_speech.huggingface.export_folder import to_huggingface, write_folder
-from jepa_speech.objectives.contract import HasTexts
+from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.pretrained.load import load_pretrained
 

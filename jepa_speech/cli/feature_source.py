@@ -19,7 +19,7 @@ from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
 from jepa_speech.files import sha256_arrays
 from jepa_speech.labelling.extractors import Extractor, Spectral, WholeRecordings
-from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.train.checkpoint import by_path, weights_tree
 from jepa_speech.train.checkpoint_steps import Step, located

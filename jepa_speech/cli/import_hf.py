@@ -11,7 +11,7 @@ from jepa_speech.config import present
 from jepa_speech.errors import UserError
 from jepa_speech.huggingface.families import OWN
 from jepa_speech.huggingface.imported import imported_model
-from jepa_speech.objectives.contract import Tree
+from jepa_speech.objective_parts.contract import Tree
 from jepa_speech.train.checkpoint import Checkpoints
 from jepa_speech.train.run_folder import refuse_foreign, run_folder
 from jepa_speech.train.run_json import claim_workdir

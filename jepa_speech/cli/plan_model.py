@@ -11,8 +11,8 @@ from jepa_speech.batches.batch_plan import Plan, bucket_lengths
 from jepa_speech.cli.plan_links import Bytes
 from jepa_speech.costs.synthetic import abstract_batch, filled_in
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
-from jepa_speech.objectives.contract import Objective
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.settings.training import MeshConfig
 from jepa_speech.train.compiled import as_it_is_written, product_flops

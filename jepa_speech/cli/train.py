@@ -24,8 +24,8 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.huggingface.imported import read_imported
 from jepa_speech.huggingface.weights import has_weights
 from jepa_speech.ingest.lengths import in_words
+from jepa_speech.objective_parts.contract import HasTexts, Objective
 from jepa_speech.objectives import build, parsed
-from jepa_speech.objectives.contract import HasTexts, Objective
 from jepa_speech.objectives.ctc import CtcConfig, vocabulary_of
 from jepa_speech.path_lists import as_text, weighted_paths
 from jepa_speech.settings.run_config import AnchorConfig, Inputs, RunConfig

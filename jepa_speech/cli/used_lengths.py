@@ -8,7 +8,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.ingest.lengths import Lengths
 
 if TYPE_CHECKING:
-    from jepa_speech.objectives.contract import Objective
+    from jepa_speech.objective_parts.contract import Objective
 
 
 def training_lengths(objective: "Objective", data: DataConfig) -> Lengths:

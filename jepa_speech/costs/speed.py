@@ -23,8 +23,8 @@ from jax.sharding import Mesh
 from jepa_speech.batches.batch_plan import bucket_lengths
 from jepa_speech.costs.synthetic import abstract_batch, filled_in, noise_batch
 from jepa_speech.errors import UsageError
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
-from jepa_speech.objectives.contract import Objective
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import Cost, compile_step

@@ -9,7 +9,7 @@ import numpy as np
 
 from jepa_speech.features.grid import frames
 from jepa_speech.features.spectral import DIMS
-from jepa_speech.objectives.contract import HasTexts, Objective
+from jepa_speech.objective_parts.contract import HasTexts, Objective
 from jepa_speech.settings.run_config import RunConfig
 
 ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # where the config leaves it to the file

@@ -21,7 +21,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.huggingface.safetensors import write_safetensors
 from jepa_speech.nn.gpu import as_written
-from jepa_speech.objectives.contract import Objective, Tree
+from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.ownership import refuse_existing
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.checkpoint_steps import name_of

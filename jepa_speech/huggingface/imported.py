@@ -18,8 +18,8 @@ from jepa_speech.huggingface.ctc_layer import BIAS, OWN_PREFIX, WEIGHT, ctc_sect
 from jepa_speech.huggingface.families import FAMILIES, OWN
 from jepa_speech.huggingface.parameters import Imported, from_huggingface, split
 from jepa_speech.huggingface.weights import read_folder
+from jepa_speech.objective_parts.contract import HasTeacher, Objective, Tree
 from jepa_speech.objectives import build, parsed
-from jepa_speech.objectives.contract import HasTeacher, Objective, Tree
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.wording import counted
 

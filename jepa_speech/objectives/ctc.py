@@ -29,8 +29,8 @@ from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold, valid
-from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.masked import ENCODER, OWN, MaskedObjective, masked_parts
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.masked import ENCODER, OWN, MaskedObjective, masked_parts
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.text.tokens import Tokens
 

@@ -15,10 +15,10 @@ from jepa_speech.config import of_kind
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objectives.collapse import effective_rank, moments, variance
-from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.masked import ENCODER, View, masked_parts
-from jepa_speech.objectives.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+from jepa_speech.objective_parts.collapse import effective_rank, moments, variance
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.masked import ENCODER, View, masked_parts
+from jepa_speech.objective_parts.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
 from jepa_speech.settings.run_config import RunConfig
 
 

@@ -24,10 +24,10 @@ from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
 from jepa_speech.nn.similarity import cosine
-from jepa_speech.objectives.anchored import AnchorTargets, anchor_targets
-from jepa_speech.objectives.collapse import effective_rank, moments, usage_entropy
-from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.masked import ENCODER, MaskedObjective, masked_parts
+from jepa_speech.objective_parts.anchored import AnchorTargets, anchor_targets
+from jepa_speech.objective_parts.collapse import effective_rank, moments, usage_entropy
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.masked import ENCODER, MaskedObjective, masked_parts
 from jepa_speech.settings.run_config import RunConfig
 
 

@@ -31,8 +31,8 @@ from jepa_speech.nn.module import Pure
 from jepa_speech.nn.pase import PaseEncoder, PaseEncoderConfig
 from jepa_speech.nn.pase_heads import NEARBY, SPC_FRAMES, STRIDES, Mlp, WaveDecoder, neighbours, spc_pairs
 from jepa_speech.nn.row_random import fold, row_keys, valid
-from jepa_speech.objectives import collapse
-from jepa_speech.objectives.contract import Batch, Term, Tree
+from jepa_speech.objective_parts import collapse
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.settings.run_config import RunConfig
 
 DISTORT, SPC = range(2)  # one use of a row's key each

@@ -3,8 +3,8 @@
     L = L_c + γ · L_m,   L_c = β · (L_w + 0.1 · L_d)                                                       (eq. 1)
     L_m = mean over hidden frames of CE(y_t, softmax(B z_t))
 
-L_w, L_d: objectives/contrastive.py, read after the lower blocks of the encoder; z_t: the output of all blocks; y_t: the
-code of the frame, a hard choice, through which no gradient of L_m reaches the quantiser. One mask serves both.
+L_w, L_d: objective_parts/contrastive.py, read after the lower blocks of the encoder; z_t: the output of all blocks;
+y_t: the code of the frame, a hard choice, through which no gradient of L_m reaches the quantiser. One mask serves both.
 
 With β = 0 nothing holds the codebook: its usage collapses, and the accuracy of L_m goes to 1 (the paper's ablation).
 """
@@ -20,15 +20,15 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objectives.collapse import effective_rank, moments
-from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.contrastive import (
+from jepa_speech.objective_parts.collapse import effective_rank, moments
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.contrastive import (
     ContrastiveConfig,
     ContrastiveObjective,
     code_perplexity,
     contrastive_parts,
 )
-from jepa_speech.objectives.masked import ENCODER
+from jepa_speech.objective_parts.masked import ENCODER
 from jepa_speech.settings.run_config import RunConfig
 
 

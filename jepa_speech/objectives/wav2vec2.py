@@ -2,7 +2,7 @@
 
     L = L_w + 0.1 · L_d + 10 · mean(features²)                       (eq. 2; the penalty is the released code's)
 
-L_w, L_d: objectives/contrastive.py. The quantiser sees the front-end's features of the clean wave, nothing hidden.
+L_w, L_d: objective_parts/contrastive.py. The quantiser sees the front-end's features of the clean wave, nothing hidden.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import jax
 
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objectives.collapse import effective_rank, moments
-from jepa_speech.objectives.contract import Batch, Term, Tree
-from jepa_speech.objectives.contrastive import (
+from jepa_speech.objective_parts.collapse import effective_rank, moments
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.contrastive import (
     ContrastiveConfig,
     ContrastiveObjective,
     code_perplexity,
     contrastive_parts,
 )
-from jepa_speech.objectives.masked import ENCODER
+from jepa_speech.objective_parts.masked import ENCODER
 from jepa_speech.settings.run_config import RunConfig
 
 

@@ -17,8 +17,8 @@ from jepa_speech import checked
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.huggingface.imported import imported_model
+from jepa_speech.objective_parts.contract import HasClusters, HasTexts, Objective, Tree
 from jepa_speech.objectives import build, parsed
-from jepa_speech.objectives.contract import HasClusters, HasTexts, Objective, Tree
 from jepa_speech.pretrained.windows import Waves, layers_of, rows_of
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.beam import WordBeam

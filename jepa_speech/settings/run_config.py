@@ -1,4 +1,4 @@
-"""The config of a run: parsed once (`objectives.build.parsed`), frozen, and what every function takes."""
+"""The config of a run: parsed once (`objectives.parsed`), frozen, and what every function takes."""
 
 import json
 from collections.abc import Iterator, Mapping

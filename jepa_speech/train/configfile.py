@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from jepa_speech.config import unknown_key
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.objectives.build import parsed
+from jepa_speech.objectives import parsed
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.settings.run_config import RunConfig, flat
 from jepa_speech.settings.training import AUX_STATE, OLDER_AUX_STATE

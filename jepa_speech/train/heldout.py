@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jepa_speech.objectives.contract import Objective
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.state import Tree
 from jepa_speech.train.step import total_loss, value

@@ -19,7 +19,7 @@ import numpy as np
 
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.objectives.contract import Objective
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.settings.run_config import RunConfig, kinds_of
 from jepa_speech.settings.training import TrainConfig
 from jepa_speech.train.checkpoint import Checkpoints, read_weights

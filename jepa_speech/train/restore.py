@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jepa_speech.errors import UserError
-from jepa_speech.objectives.contract import Objective
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.train.checkpoint import Checkpoints, by_path, params_and_aux_state, weights_tree
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.state import TrainState, init_state, path_name

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech.errors import UserError
-from jepa_speech.objectives.collapse import HEALTHY, collapsed
+from jepa_speech.objective_parts.collapse import HEALTHY, collapsed
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.wording import counted
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
 
-from jepa_speech.objectives.contract import Objective
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.settings.training import MeshConfig
 from jepa_speech.train.sharding import by_rules
 

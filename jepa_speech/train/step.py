@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-from jepa_speech.objectives.contract import Objective
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.train.compiled import BEFOREHAND
 from jepa_speech.train.sharding import replicated
 from jepa_speech.train.state import TrainState, Tree, path_name

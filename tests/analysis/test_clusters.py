@@ -6,7 +6,7 @@ from sklearn.metrics import mutual_info_score
 
 from jepa_speech.analysis import clusters
 from jepa_speech.anchors import frames
-from jepa_speech.objectives import collapse
+from jepa_speech.objective_parts import collapse
 
 
 @pytest.fixture(scope="module")

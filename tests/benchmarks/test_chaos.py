@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UserError
-from jepa_speech.objectives.build import names
+from jepa_speech.objectives import names
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 # A program of 20 lines that takes up what a kill left: it writes one row after another, each with a checkpoint.

@@ -9,7 +9,7 @@ from support.clustered_audio import babble_store
 
 import jepa_speech.objectives
 from jepa_speech import cli
-from jepa_speech.objectives.build import names
+from jepa_speech.objectives import names
 
 CONFIGS = pages.DOCS.parent / "configs"
 

@@ -15,7 +15,7 @@ from jepa_speech.cli.train import with_anchor
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import delta_edge
-from jepa_speech.objectives.anchored import AnchorTargets
+from jepa_speech.objective_parts.anchored import AnchorTargets
 from jepa_speech.settings.run_config import AnchorConfig
 from jepa_speech.store.labels import Labels
 

@@ -15,7 +15,7 @@ from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.costs import batch_autotune, speed
 from jepa_speech.costs.synthetic import abstract_batch, filled_in, noise_batch
 from jepa_speech.errors import UsageError
-from jepa_speech.objectives.contract import Term
+from jepa_speech.objective_parts.contract import Term
 from jepa_speech.text.vocabulary import FIRST
 from jepa_speech.train import loop, metrics
 from jepa_speech.train.chips import CHIPS, KINDS, chip_of

@@ -15,7 +15,7 @@ from support.toys import build
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.row_random import row_keys
-from jepa_speech.objectives.contract import Term
+from jepa_speech.objective_parts.contract import Term
 from jepa_speech.text.errors import character_errors
 from jepa_speech.text.vocabulary import FIRST
 

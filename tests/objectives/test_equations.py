@@ -12,9 +12,9 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objectives.collapse import collapsed
-from jepa_speech.objectives.contrastive import code_perplexity, contrastive_terms, distractors, diversity
-from jepa_speech.objectives.masked import ENCODER
+from jepa_speech.objective_parts.collapse import collapsed
+from jepa_speech.objective_parts.contrastive import code_perplexity, contrastive_terms, distractors, diversity
+from jepa_speech.objective_parts.masked import ENCODER
 
 KEY = jax.random.PRNGKey(3)
 

@@ -15,12 +15,12 @@ from support import properties, toys, training
 from support.toys import build
 from train.several import run
 
-from jepa_speech.objectives.build import names
-from jepa_speech.objectives.contract import HasClusters, HasTeacher, HasTexts, Objective, Term
-from jepa_speech.objectives.contrastive import diversity
+from jepa_speech.objective_parts.contract import HasClusters, HasTeacher, HasTexts, Objective, Term
+from jepa_speech.objective_parts.contrastive import diversity
+from jepa_speech.objective_parts.masked import MaskedObjective
+from jepa_speech.objectives import names
 from jepa_speech.objectives.data2vec import Data2Vec
 from jepa_speech.objectives.dinosr import DinoSR
-from jepa_speech.objectives.masked import MaskedObjective
 from jepa_speech.objectives.wav2vec2 import Wav2Vec2
 
 MESH_RUN = Path(__file__).parents[1] / "train" / "mesh_run.py"

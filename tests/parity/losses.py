@@ -21,7 +21,7 @@ from jepa_speech.huggingface.parameters import from_huggingface
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, QuantizerConfig
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
-from jepa_speech.objectives.contrastive import contrastive_terms, diversity, perplexity
+from jepa_speech.objective_parts.contrastive import contrastive_terms, diversity, perplexity
 
 # Hidden states differ by some 1e-5, and a logit is ten times a cosine; but a loss is a mean over frames. In
 # perplexities, ours adds 1e-7 to each probability before the logarithm: 3e-5 of them where there are 320 codes.

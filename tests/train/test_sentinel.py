@@ -9,7 +9,7 @@ from train.test_step import rows
 from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.errors import UserError
-from jepa_speech.objectives.collapse import HEALTHY, collapsed, moments, variance
+from jepa_speech.objective_parts.collapse import HEALTHY, collapsed, moments, variance
 from jepa_speech.train.checkpoint import read_weights
 
 

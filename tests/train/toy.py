@@ -16,8 +16,8 @@ import numpy as np
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.batches.pipeline import batches
 from jepa_speech.errors import UserError
+from jepa_speech.objective_parts.contract import Term
 from jepa_speech.objectives import parsed
-from jepa_speech.objectives.contract import Term
 from jepa_speech.train import loop
 from jepa_speech.train.distributed import connected
 

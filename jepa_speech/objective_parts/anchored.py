@@ -15,7 +15,7 @@ from jepa_speech.features.grid import FRAME_RATE, WINDOW
 from jepa_speech.features.spectral import DIMS, delta_edge
 from jepa_speech.nn.module import System
 from jepa_speech.nn.row_random import valid
-from jepa_speech.objectives.contract import Batch, Tree
+from jepa_speech.objective_parts.contract import Batch, Tree
 from jepa_speech.settings.run_config import AnchorConfig, RunConfig
 
 

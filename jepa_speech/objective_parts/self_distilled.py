@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.row_random import valid
-from jepa_speech.objectives.contract import Tree
-from jepa_speech.objectives.masked import MaskedObjective, View, linear_schedule
+from jepa_speech.objective_parts.contract import Tree
+from jepa_speech.objective_parts.masked import MaskedObjective, View, linear_schedule
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jepa_speech.nn.build_encoder import encoder_input, system
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, System
 from jepa_speech.nn.row_random import fold, row_keys, valid
-from jepa_speech.objectives.contract import Batch, Objective, Term, Tree
+from jepa_speech.objective_parts.contract import Batch, Objective, Term, Tree
 from jepa_speech.settings.run_config import RunConfig
 
 MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective's own uses are OWN[0], OWN[1], ...

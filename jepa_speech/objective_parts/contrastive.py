@@ -20,8 +20,8 @@ from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
 from jepa_speech.nn.row_random import fold
 from jepa_speech.nn.similarity import cosine
-from jepa_speech.objectives.contract import Term, Tree
-from jepa_speech.objectives.masked import OWN, MaskedObjective, View, masked_parts
+from jepa_speech.objective_parts.contract import Term, Tree
+from jepa_speech.objective_parts.masked import OWN, MaskedObjective, View, masked_parts
 from jepa_speech.settings.run_config import RunConfig
 
 NEGATIVES, GUMBEL = OWN[:2]
