@@ -8,6 +8,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is used
+    from jepa_speech.api.inspect import inspect as inspect
+    from jepa_speech.api.inspect import join_stores as join_stores
+    from jepa_speech.api.inspect import merge_parts as merge_parts
+    from jepa_speech.api.prepare import check_inputs as check_inputs
+    from jepa_speech.api.prepare import prepare as prepare
     from jepa_speech.pretrained.load import load_pretrained as load_pretrained
 
 __version__ = "0.1.0"
@@ -15,6 +20,11 @@ __version__ = "0.1.0"
 # The functions of the Python API, each with its module. None has the name of a folder or module of this package:
 # importing that would replace the function.
 _MODULES = {
+    "check_inputs": "jepa_speech.api.prepare",
+    "inspect": "jepa_speech.api.inspect",
+    "join_stores": "jepa_speech.api.inspect",
+    "merge_parts": "jepa_speech.api.inspect",
+    "prepare": "jepa_speech.api.prepare",
     "load_pretrained": "jepa_speech.pretrained.load",
 }
 __all__ = list(_MODULES)

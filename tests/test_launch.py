@@ -50,7 +50,7 @@ def test_an_array_job_writes_its_part(path, parts, written, monkeypatch):
         monkeypatch.setenv(name, value)
     subprocess.run(["bash", str(path), *ARGUMENTS[verb]], check=True)
     options = written()
-    assert options.verb == verb and options.shard == (3, int(parts or 16))
+    assert options.verb == verb and options.part == (3, int(parts or 16))
     assert "my store" in (getattr(options, "out", ""), getattr(options, "store", ""))
     assert getattr(options, "workers", 8) == 8 and getattr(options, "top_k", 4) == 4
 
@@ -67,4 +67,4 @@ def test_an_indexed_job_writes_its_part(path, written, monkeypatch):
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "5")
     subprocess.run([*container["command"], *container["args"]], check=True)
     options = written()
-    assert options.verb == path.name.partition("_")[0] and options.shard == (5, int(parts))
+    assert options.verb == path.name.partition("_")[0] and options.part == (5, int(parts))

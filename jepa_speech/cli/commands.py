@@ -1,7 +1,8 @@
 """How a command and its kinds become parsers of one look."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, Protocol
 
 
@@ -34,3 +35,8 @@ def add_kinds(parser: argparse.ArgumentParser, kinds: Mapping[str, Command]) -> 
     """Each kind of a verb as a command below it; which one was chosen is the option `kind`."""
     commands = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     return [add_command(commands, name, module) for name, module in kinds.items()]
+
+
+def arguments(options: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the options that a function of the API takes, by their names (tests/api/test_defaults.py)."""
+    return {name: value for name, value in vars(options).items() if name in signature(function).parameters}

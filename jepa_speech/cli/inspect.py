@@ -1,26 +1,18 @@
 """`jepa-speech inspect`: what a store holds, whether it is sound, and parts or stores made one."""
 
 import argparse
-from pathlib import Path
+import sys
 from typing import Any
 
-from tqdm import tqdm
-
-from jepa_speech.cli.prepare import in_words, print_figures
-from jepa_speech.cli.recognised import other_than_a_store
+from jepa_speech.api.inspect import inspect, join_stores, merge_parts
+from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.inputs.passed_over import sentences
-from jepa_speech.labelling.parts import merge_label_parts
-from jepa_speech.store.inspection import describe, verify
-from jepa_speech.store.joining import join
-from jepa_speech.store.prepare import merge
-from jepa_speech.store.store import Store
 from jepa_speech.wording import counted, duration
 
 HELP = "show what a store holds, verify it, or merge parts or whole stores into one"
 EXAMPLE = "jepa-speech inspect stores/mine --verify"
 BAR = 40  # characters of the longest bar
-DESCRIBED = ("index/", "records.jsonl", "rejects.jsonl")  # what a description is read from
 SHOWN = 20  # lines of damage printed; --json has them all
 
 
@@ -36,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge",
         action="store_true",
-        help="join the parts that `prepare --shard` or `label --shard` wrote; with --out, several whole stores",
+        help="join the parts that `prepare --part` or `label --part` wrote; with --out, several whole stores",
     )
     parser.add_argument("--out", metavar="STORE", help="with --merge: a new folder for the stores named")
     parser.add_argument(
@@ -44,68 +36,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    for path in args.stores:
-        if other := other_than_a_store(Path(path)):
-            raise UserError(f"{path}: not a store but {other}")
-    if args.merge:
-        merged = _merge(args)
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.merge:
+        merged = _merge(options)
         print_figures(merged)
         for name in merged.get("labels", ()):
             print(f"labels of anchor {name} joined")
         return merged
-    if args.out or len(args.stores) > 1:
+    if options.out or len(options.stores) > 1:
         raise UsageError("several stores and --out go with --merge")
-    store = Store(args.stores[0], damaged=bool(args.verify))
-    damage = _verify(store, args.verify == "decode") if args.verify else []
-    if any(row.get("file", "").startswith(DESCRIBED) for row in damage):
-        results: dict[str, Any] = {"store": str(store.path)}  # its contents are unknown
-    else:
-        results = describe(store)
+    results = inspect(options.stores[0], verify=options.verify, progress=sys.stderr.isatty())
+    if "records" in results:
         _print(results)
-    if args.verify:
-        _print_damage(store, damage, args.verify == "decode")
-        results["damage"] = damage
-    if damage:
-        raise UserError(_in_one_line(store, damage), results)
+    if options.verify:
+        _print_damage(results, options.verify == "decode")
+    if results.get("damage"):
+        raise UserError(_in_one_line(results), results)
     return results
 
 
-def _merge(args: argparse.Namespace) -> dict[str, Any]:
-    if args.verify:
+def _merge(options: argparse.Namespace) -> dict[str, Any]:
+    progress = sys.stderr.isatty()
+    if options.verify:
         raise UsageError("--merge and --verify are two commands")
-    if args.out:
-        return join(args.stores, args.out)
-    if len(args.stores) > 1:
+    if options.out:
+        return join_stores(options.stores, options.out, progress=progress)
+    if len(options.stores) > 1:
         raise UsageError("several stores are merged into a new one: name it with --out")
-    results = merge(args.stores[0], args.max_reject_fraction)
-    labels = merge_label_parts(Store(args.stores[0]))
-    return results | {"labels": [path.name for path in labels]}
+    return merge_parts(options.stores[0], max_reject_fraction=options.max_reject_fraction, progress=progress)
 
 
-def _verify(store: Store, decode: bool) -> list[dict[str, Any]]:
-    total = sum(store.info["shard_bytes"])
-    with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None, mininterval=0.5) as bar:
-        return verify(store, decode, bar.update)
-
-
-def _print_damage(store: Store, damage: list[dict[str, Any]], decode: bool) -> None:
-    total = sum(store.info["shard_bytes"])
+def _print_damage(results: dict[str, Any], decode: bool) -> None:
+    damage = results["damage"]
     for row in damage[:SHOWN]:
         print(row["what"])
     if len(damage) > SHOWN:
         print(f"... and {len(damage) - SHOWN} more (--json FILE lists all)")
     if not damage:
         samples = " and samples" if decode else ""
-        shards = counted(len(store.info["shard_bytes"]), "shard")
-        print(f"sound: {total / 1e6:.1f} MB in {shards}, all bytes{samples} as written")
+        shards = counted(results["shards"]["number"], "shard")
+        print(f"sound: {results['bytes'] / 1e6:.1f} MB in {shards}, all bytes{samples} as written")
 
 
-def _in_one_line(store: Store, damage: list[dict[str, Any]]) -> str:
+def _in_one_line(results: dict[str, Any]) -> str:
+    damage = results["damage"]
     recordings = sum(row["id"] is not None for row in damage)
     files = len({row.get("shard") or row["file"] for row in damage})
     return (
-        f"{store.path}: {counted(files, 'file')} damaged, {counted(recordings, 'recording')} lost; "
+        f"{results['store']}: {counted(files, 'file')} damaged, {counted(recordings, 'recording')} lost; "
         "copy what is damaged again or prepare the store anew"
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.cli.feature_source import source_of
 from jepa_speech.cli.fit_shared import bar, compute_means
-from jepa_speech.cli.part_option import part
+from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.errors import UserError
 from jepa_speech.labelling.anchoring import check_top_k, label, seconds_of
@@ -32,12 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its folder, if it was moved")
     add_step(parser, default="the one that the anchor names, or else the newest")
-    parser.add_argument(
-        "--shard",
-        type=part,
-        metavar="I/N",
-        help="only the I-th of N parts, counted from 0, for array jobs; then `jepa-speech inspect STORE --merge`",
-    )
+    add_part(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -51,10 +46,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     else:
         features = source_of(anchor, options.anchor, options.checkpoint, options.step).extractor
         compute_means(store, features, anchor.normalize)
-        with bar("label", seconds_of(store, options.shard or (0, 1))) as progress:
-            label(store, anchor, top_k, progress.update, features, options.shard)
-        if options.shard:
-            name = "{}/{}".format(*options.shard)
+        with bar("label", seconds_of(store, options.part or (0, 1))) as progress:
+            label(store, anchor, top_k, progress.update, features, options.part)
+        if options.part:
+            name = "{}/{}".format(*options.part)
             print(f"part {name} is written; when all are, `jepa-speech inspect {store.path} --merge` joins them")
             return {"store": str(store.path), "anchor": anchor.fingerprint, "part": name, "whole": False}
         labels = Labels(store, anchor)

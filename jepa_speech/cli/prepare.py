@@ -1,29 +1,28 @@
 """`jepa-speech prepare`: recordings → store."""
 
 import argparse
+import sys
 from typing import Any
 
+from jepa_speech.api.prepare import check_inputs, prepare
 from jepa_speech.cli import root_option as root
-from jepa_speech.cli.part_option import part
+from jepa_speech.cli.commands import arguments
+from jepa_speech.cli.part_option import add_part
+from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import printable
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.ingest.inputs.passed_over import sentences
-from jepa_speech.store.checking import check
 from jepa_speech.store.chunks import SHARD_MB
-from jepa_speech.store.inspection import fields_of
-from jepa_speech.store.prepare import prepare
-from jepa_speech.store.store import Store
 from jepa_speech.wording import counted, duration
 
 HELP = "turn folders, manifests and archives of recordings into a store"
 EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
-SHOWN = 12  # names of labels printed; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
+        dest="inputs",
         nargs="+",
         required=True,
         metavar="INPUT",
@@ -48,12 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MB",
         help=f"size of a shard, in MB of the inputs' files (default: {SHARD_MB})",
     )
-    parser.add_argument(
-        "--shard",
-        type=part,
-        metavar="I/N",
-        help="write only the I-th of N parts (from 0), for an array job; `inspect STORE --merge` joins them",
-    )
+    add_part(parser)
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     parser.add_argument(
         "--max-reject-fraction",
@@ -75,37 +69,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    if args.check:
-        return check_only(args)
-    if not args.out:
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.check:
+        return check_only(options)
+    if not options.out:
         raise UsageError("--out STORE is missing (or ask for --check)")
-    results = prepare(
-        args.input,
-        args.out,
-        args.codec,
-        args.workers,
-        args.max_reject_fraction,
-        shard_mb=args.shard_mb,
-        part=args.shard,
-        root=args.root,
-        min_seconds=args.min_seconds,
-        max_seconds=args.max_seconds,
-    )
+    results = prepare(**arguments(options, prepare), progress=sys.stderr.isatty())
     if not results["whole"]:
         held = f"{counted(results['shards'], 'shard')} of {counted(results['read'], 'recording')}"
         done = f"part {results['part']} is written: {held}"
         print(f"{results['store']}: {done}; once all are, run `jepa-speech inspect {results['store']} --merge`")
         return results
-    results["fields"] = fields_of(Store(results["store"]))
     print_figures(results)
     print(f"labels: {in_words(results['fields'])}")
     return results
 
 
-def check_only(args: argparse.Namespace) -> dict[str, Any]:
+def check_only(options: argparse.Namespace) -> dict[str, Any]:
     """Prints the totals of the inputs; raises UserError, naming the first bad line, if there is one."""
-    results = check(args.input, args.root, args.check == "full", args.min_seconds, args.max_seconds)
+    chosen = arguments(options, check_inputs)
+    results = check_inputs(**chosen, full=options.check == "full", progress=sys.stderr.isatty())
     reasons = "".join(f", {count} {reason}" for reason, count in sorted(results["reasons"].items()))
     decoded = "all decoded" if results["decoded"] else "only headers were read: --check full decodes, too"
     good = f"{results['good']} good ({duration(results['hours'])})"
@@ -115,24 +98,3 @@ def check_only(args: argparse.Namespace) -> dict[str, Any]:
     if results["first_bad"]:
         raise UserError(results["first_bad"], results)
     return results
-
-
-def in_words(fields: dict[str, int]) -> str:
-    """Returns how many recordings have each of the first labels, or "none"."""
-    shown = [f"{printable(name)} {count}" for name, count in list(fields.items())[:SHOWN]]
-    more = [f"and {len(fields) - SHOWN} more"] if len(fields) > SHOWN else []
-    return ", ".join(shown + more) or "none"
-
-
-def print_figures(results: dict[str, Any]) -> None:
-    """What a store holds, and what was rejected, as `prepare` and `inspect --merge` print it."""
-    size = f"{results['bytes'] / 1e6:.1f} MB of {results['codec']}"
-    held = f"{counted(results['records'], 'recording')}, {duration(results['hours'])}"
-    print(f"{results['store']}: {held}, {size}")
-    if results["duplicates"]:
-        print(f"{results['duplicates']} with the same samples as another: see {results['store']}/duplicates.jsonl")
-    if results["rejected"]:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(results["reasons"].items()))
-        print(f"{results['rejected']} rejected ({reasons}): see {results['store']}/rejects.jsonl")
-    for line in sentences(results["passed_over"]):
-        print(line)

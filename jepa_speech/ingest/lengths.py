@@ -52,9 +52,9 @@ class Lengths:
     def check(self, seconds: float) -> None:
         """Raises Rejected (too_short, too_long) for a recording of another length, in words for `prepare`."""
         if round(seconds * SAMPLE_RATE) < self.shortest:
-            raise Rejected("too_short", f"{seconds:.3f} s, and --min-seconds is {self.shortest / SAMPLE_RATE:g}")
+            raise Rejected("too_short", f"{seconds:.3f} s, and min_seconds is {self.shortest / SAMPLE_RATE:g}")
         if self.longest and round(seconds * SAMPLE_RATE) > self.longest:
-            raise Rejected("too_long", f"{seconds:.3f} s, and --max-seconds is {self.longest / SAMPLE_RATE:g}")
+            raise Rejected("too_long", f"{seconds:.3f} s, and max_seconds is {self.longest / SAMPLE_RATE:g}")
 
     def asked_for(self, reason: str) -> bool:
         """Whether recordings are rejected for this reason on request, so that they are no sign of bad inputs."""

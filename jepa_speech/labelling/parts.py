@@ -127,8 +127,8 @@ def _join(store: Store, path: Path) -> Path:
         parts = ", ".join(f"{i}/{plan['parts']}" for i in missing)
         name = plan["meta"]["anchor"][:12]
         raise UserError(
-            f"{store.path}: labels of anchor {name} with --top-k {plan['meta']['top_k']}: part {parts} is unfinished; "
-            f"run `jepa-speech label` with --shard {parts.partition(',')[0]}, or remove {path}"
+            f"{store.path}: labels of anchor {name} with top_k = {plan['meta']['top_k']}: part {parts} is unfinished; "
+            f"run `jepa-speech label` with --part {parts.partition(',')[0]}, or remove {path}"
         )
     joined, final = path.with_name(f"{path.name}.joined"), labels_path(store, plan["meta"]["anchor"])
     old, done = (path.with_name(f"{path.name}.{what}") for what in ("old", "done"))
@@ -170,7 +170,7 @@ def _check_ours(final: Path) -> None:
 
 
 def merge_label_parts(store: Store) -> list[Path]:
-    """Joins what all `jepa-speech label --shard i/n` of this store have written; returns the labels now finished.
+    """Joins what all `jepa-speech label --part i/n` of this store have written; returns the labels now finished.
 
     Raises UserError naming the first parts that are missing. Chunks of another version of the store are removed.
     """

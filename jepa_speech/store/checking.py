@@ -27,6 +27,7 @@ def check(
     full: bool = False,
     min_seconds: float = 0.0,
     max_seconds: float = 0.0,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad",
     "passed_over"}.
@@ -37,14 +38,14 @@ def check(
     kind (inputs/passed_over.py). Recordings below `min_seconds` or above `max_seconds` (0: any length) count as
     rejects, but not as bad. Raises UserError if there are no recordings.
     """
-    check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
+    check_seconds(min_seconds, max_seconds, "min_seconds, max_seconds")
     lengths = Lengths.of(min_seconds, max_seconds)
     reasons: Counter[str] = Counter()
     seconds, first, read = 0.0, None, 0
     rejects: list[dict[str, Any]] = []
     passed = PassedOver()
-    listed = tqdm(entries(inputs, root, passed), "list", unit=" files", disable=None, mininterval=0.5)
-    for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=None, mininterval=0.5):
+    listed = tqdm(entries(inputs, root, passed), "list", unit=" files", disable=not progress, mininterval=0.5)
+    for line, _ in tqdm(listed_once(listed), "check", unit=" files", disable=not progress, mininterval=0.5):
         entry, read = Entry(**json.loads(line)), read + 1
         try:
             seconds += _duration(entry, full, lengths) or 0.0

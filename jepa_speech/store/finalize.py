@@ -24,13 +24,13 @@ from jepa_speech.store.writing import json_line
 from jepa_speech.wording import counted
 
 
-def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> None:
+def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float, progress: bool = False) -> None:
     """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
     # Rejects by length that were asked for are no sign of bad inputs: they are named only if there is nothing else.
     rejects: Counter[str] = Counter()
     bad, first_bad, first, number, shards = 0, None, None, 0, []
     lengths = lengths_of(plan)
-    chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=None, mininterval=0.5)
+    chunks = tqdm(range(len(plan["chunks"])), "index", unit=" shards", disable=not progress, mininterval=0.5)
     with (
         replacing(store / "records.jsonl") as records,
         replacing(store / "rejects.jsonl") as rejected,
@@ -57,7 +57,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float) -> Non
     passed_over = plan.get("passed_over", {})  # missing in plans of earlier versions
     if not number or bad > max_reject_fraction * read:
         first = first_bad or first
-        others = "; or accept them with a larger --max-reject-fraction" if number else ""
+        others = "; or accept them with a larger max_reject_fraction" if number else ""
         assert first is not None  # nothing was stored, so all were rejected, or some were
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()

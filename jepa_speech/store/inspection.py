@@ -24,7 +24,7 @@ EDGES = (0, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600, float("inf"))  # of the hist
 Damage = dict[str, Any]  # {"shard" or "file": path, "id": recording or None, "what": one line}
 
 
-def describe(store: Store) -> dict[str, Any]:
+def describe(store: Store, progress: bool = False) -> dict[str, Any]:
     """The figures of a store: sizes, durations, levels, sources, rejects, duplicates, labels."""
     seconds = store.samples / SAMPLE_RATE
     counts, _ = np.histogram(seconds, EDGES)
@@ -33,7 +33,7 @@ def describe(store: Store) -> dict[str, Any]:
     suffixes: Counter[str] = Counter()
     rates: Counter[str] = Counter()
     fields: Counter[str] = Counter()
-    for row in _rows(store):
+    for row in _rows(store, progress):
         suffixes[Path(row["source"]).suffix.lower() or "none"] += 1
         if "rate" in row:
             rates[str(row["rate"])] += 1
@@ -72,16 +72,16 @@ def describe(store: Store) -> dict[str, Any]:
     }
 
 
-def fields_of(store: Store) -> dict[str, int]:
+def fields_of(store: Store, progress: bool = False) -> dict[str, int]:
     """Returns how many recordings have each label (text, speaker, ...), the most frequent first."""
     fields: Counter[str] = Counter()
-    for row in _rows(store):
+    for row in _rows(store, progress):
         fields.update(row.keys() - STORE_KEYS)
     return _sorted(fields)
 
 
-def _rows(store: Store) -> Iterator[dict[str, Any]]:
-    return tqdm(store.records(), "read", len(store), unit=" rows", disable=None, mininterval=0.5, leave=False)
+def _rows(store: Store, progress: bool) -> Iterator[dict[str, Any]]:
+    return tqdm(store.records(), "read", len(store), unit=" rows", disable=not progress, mininterval=0.5, leave=False)
 
 
 def _sorted(fields: Counter) -> dict[str, int]:

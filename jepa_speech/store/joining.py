@@ -29,7 +29,7 @@ from jepa_speech.store.writing import json_line, writing
 from jepa_speech.wording import counted
 
 
-def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
+def join(parts: Sequence[str | Path], out: str | Path, progress: bool = False) -> dict[str, Any]:
     """Makes the store `out` of whole stores, in their order; returns its figures. Does nothing if that is done.
 
     Recordings are numbered anew; labels and feature means stay behind. Raises UserError if a store is not whole, two
@@ -58,7 +58,7 @@ def join(parts: Sequence[str | Path], out: str | Path) -> dict[str, Any]:
         with new_work(whole) as work:
             begin(whole, work, identity, {})
         if not (whole / "store.json").is_file():
-            _write(stores, whole, identity)
+            _write(stores, whole, identity, progress)
         tidy(whole)
         return summary(whole)
 
@@ -68,11 +68,11 @@ def _inputs(stores: Sequence[Store]) -> str:
     return sha256_arrays({f"{i:09}": np.array([s.info["inputs"], s.fingerprint]) for i, s in enumerate(stores)})
 
 
-def _write(stores: Sequence[Store], whole: Path, identity: Plan) -> None:
+def _write(stores: Sequence[Store], whole: Path, identity: Plan, progress: bool) -> None:
     (whole / "shards").mkdir(exist_ok=True)
     sizes = [len(store.info["shard_bytes"]) for store in stores]
     before = np.cumsum([0, *sizes])  # shards of earlier stores
-    with tqdm(total=sum(sizes), desc="join", unit=" shards", disable=None, mininterval=0.5) as bar:
+    with tqdm(total=sum(sizes), desc="join", unit=" shards", disable=not progress, mininterval=0.5) as bar:
         for store, first in zip(stores, before, strict=False):
             for shard in range(len(store.info["shard_bytes"])):
                 _link_or_copy(shard_path(store.path, shard), shard_path(whole, int(first) + shard))

@@ -54,30 +54,31 @@ def prepare(
     root: str | Path | None = None,
     min_seconds: float = 0.0,
     max_seconds: float = 0.0,
+    progress: bool = False,
 ) -> dict[str, Any]:
-    """Makes the store `out` of all recordings in `inputs` (folders, JSON-lines manifests); returns its figures.
+    """Makes the store `out` of all recordings in `inputs`; returns its figures (see `summary`).
 
     The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
     default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
     n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
     `root`: recordings may lie anywhere in it, too; by default only in their own input's folder.
     `min_seconds`, `max_seconds`: shorter and longer recordings are rejected (too_short, too_long; 0: any length). Those
-    do not count towards `max_reject_fraction`.
+    do not count towards `max_reject_fraction`. `progress`: show bars on stderr.
 
     Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
     `out` holds something else, another process writes the same part, or the disk is full; `out` is then no whole store.
     """
     if codec not in audio.CODECS:
-        raise UsageError(f"codec {codec!r}: choose {' or '.join(audio.CODECS)}")
+        raise UsageError(f"codec = {codec!r}: choose {' or '.join(audio.CODECS)}")
     if workers is not None and workers < 1:
-        raise UsageError(f"workers {workers}: at least 1")
+        raise UsageError(f"workers = {workers}: choose at least 1")
     if not 0 <= max_reject_fraction <= 1:
-        raise UsageError(f"max reject fraction {max_reject_fraction}: between 0 and 1")
+        raise UsageError(f"max_reject_fraction = {max_reject_fraction:g}: choose one from 0 to 1")
     if not 0 < shard_mb < 1e6:
-        raise UsageError(f"shard size {shard_mb} MB: a positive number")
+        raise UsageError(f"shard_mb = {shard_mb:g}: choose one above 0 and below a million")
     if part is not None and not 0 <= part[0] < part[1]:
-        raise UsageError(f"part {part[0]}/{part[1]}: i/n with 0 <= i < n")
-    check_seconds(min_seconds, max_seconds, "--min-seconds, --max-seconds")
+        raise UsageError(f"part = {part}: choose (i, n) with 0 <= i < n")
+    check_seconds(min_seconds, max_seconds, "min_seconds, max_seconds")
     store = Path(out)
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
     settings |= {"min_seconds": float(min_seconds), "max_seconds": float(max_seconds)}
@@ -91,27 +92,26 @@ def prepare(
         i, n = part or (0, 1)
         with locked(store / LOCK, "prepare", shared=bool(part)):
             notes = {"parts": n, "max_rejects": max_reject_fraction}
-            plan = _plan(chain([first], listing), passed, store, settings, notes, alone=part is None)
+            plan = _plan(chain([first], listing), passed, store, settings, notes, progress, alone=part is None)
             if not (store / "store.json").is_file():
                 mine = range(i, len(plan["chunks"]), n)
                 with locked(store / "work" / f".part-{i}-of-{n}.jepa-speech.lock", f"prepare, part {i}/{n}"):
-                    _write_chunks(store, plan, mine, workers or cores())
+                    _write_chunks(store, plan, mine, workers or cores(), progress)
                 if part:
                     done = sum(plan["chunks"][chunk][1] for chunk in mine)
                     return {"store": str(store), "part": f"{i}/{n}", "shards": len(mine), "read": done, "whole": False}
-                finish(store, plan, max_reject_fraction)
+                finish(store, plan, max_reject_fraction, progress)
             elif count := Store(store).outdated():
                 raise UserError(
                     f"{store}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of "
-                    f"compressed files ({counted(count, 'recording')} here); remove it or choose another folder for "
-                    "--out"
+                    f"compressed files ({counted(count, 'recording')} here); remove it or choose another folder"
                 )
             if not part:
                 tidy(store)
             return summary(store)
 
 
-def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str, Any]:
+def merge(out: str | Path, max_reject_fraction: float | None = None, progress: bool = False) -> dict[str, Any]:
     """Makes a whole store of parts that `prepare` wrote; returns its figures. Does nothing if it is whole.
 
     `max_reject_fraction`: by default that of the first part. Raises UserError naming the parts that are missing.
@@ -119,7 +119,7 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
     store = Path(out)
     found = find(store)
     if found is None:
-        raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --shard i/n` first")
+        raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --part i/n` first")
     if found.name == "store.json" and not untidy(store):
         return summary(store)
     with writing(store), locked(store / LOCK, "inspect --merge"):
@@ -131,7 +131,7 @@ def merge(out: str | Path, max_reject_fraction: float | None = None) -> dict[str
                 raise UserError(f"{store}: stores are being joined there; run the same command again")
             if missing := unfinished(store, range(len(plan["chunks"]))):
                 raise UserError(_what_is_missing(store, plan, missing))
-            finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction)
+            finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction, progress)
         tidy(store)
         return summary(store)
 
@@ -151,7 +151,15 @@ def summary(store: Path) -> dict[str, Any]:
     }
 
 
-def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: Plan, notes: Plan, alone: bool) -> Plan:
+def _plan(
+    listing: Iterable[Entry],
+    passed: PassedOver,
+    store: Path,
+    settings: Plan,
+    notes: Plan,
+    progress: bool,
+    alone: bool,
+) -> Plan:
     """Writes down the list; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} & more.
 
     Settings must be those of the plan that is there; notes are for `merge`. Refuses a folder that holds anything else
@@ -160,7 +168,7 @@ def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: P
     """
     emptied = partial(remove_empty, store) if alone else lambda plan: False
     with new_work(store) as work:
-        bar = tqdm(listing, "list", unit=" files", disable=None, mininterval=0.5)
+        bar = tqdm(listing, "list", unit=" files", disable=not progress, mininterval=0.5)
         with bar, replacing(work / "entries.jsonl") as file:
             digest, chunks = spool(bar, file, round(settings["shard_mb"] * (1 << 20)))
         read = sum(count for _, count in chunks)
@@ -169,7 +177,7 @@ def _plan(listing: Iterable[Entry], passed: PassedOver, store: Path, settings: P
         return begin(store, work, identity, rest, emptied)
 
 
-def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) -> None:
+def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int, progress: bool) -> None:
     """Writes those chunks that are not finished yet, by `workers` processes."""
     (store / "shards").mkdir(exist_ok=True)
     remove_left_overs(store, mine)
@@ -179,9 +187,9 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int) 
     total, left = (sum(plan["chunks"][chunk][1] for chunk in chunks) for chunks in (mine, to_do))
     settings = plan["codec"], lengths_of(plan)
     tasks = [(store, chunk, *plan["chunks"][chunk], *settings) for chunk in to_do]
-    bar = tqdm(total=total, initial=total - left, desc="prepare", unit=" files", disable=None, mininterval=0.5)
-    with bar, closing(work_through(write_chunk, tasks, min(workers, len(tasks)))) as progress:
-        for more in progress:
+    bar = tqdm(total=total, initial=total - left, desc="prepare", unit=" files", disable=not progress, mininterval=0.5)
+    with bar, closing(work_through(write_chunk, tasks, min(workers, len(tasks)))) as written:
+        for more in written:
             bar.update(more)
 
 
@@ -193,4 +201,4 @@ def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
     if n == 1:
         return f"{store}: {shards}; run the same prepare command again"
     parts = ", ".join(f"{i}/{n}" for i in sorted({chunk % n for chunk in missing}))
-    return f"{store}: {shards}; run the same prepare command again with --shard {parts}"
+    return f"{store}: {shards}; run the same prepare command again with --part {parts}"

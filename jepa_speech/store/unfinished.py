@@ -42,7 +42,7 @@ def find(store: Path) -> Path | None:
     found = next((path for path in (store / "store.json", store / "work" / "plan.json") if path.is_file()), None)
     strange = [name for name in names if name != LOCK and not NEW_WORK.fullmatch(name)]
     if strange and not found:
-        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder for --out")
+        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder")
     return found
 
 
@@ -98,10 +98,9 @@ def begin(
         write_json(store / "work" / "plan.json", sealed(identity | rest))
         return identity | rest
     if differs:
-        what = {"inputs": "other inputs, or from these before some changed", "shard_mb": "another --shard-mb"}
-        what |= {"min_seconds": "another --min-seconds", "max_seconds": "another --max-seconds"}
-        was = what.get(differs[0], f"another {differs[0]}")
-        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder for --out")
+        changed = "other inputs, or from these before some changed"
+        was = changed if differs[0] == "inputs" else f"another {differs[0]}"
+        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder")
     return before
 
 

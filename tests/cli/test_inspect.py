@@ -73,11 +73,11 @@ def test_damage_is_named_and_the_exit_code_1(place, capsys):
 
 def test_parts_and_stores_are_merged(place, capsys):
     for i in (1, 0):
-        assert main([*PREPARE, "--shard", f"{i}/2"]) == 0
+        assert main([*PREPARE, "--part", f"{i}/2"]) == 0
         assert "`jepa-speech inspect store --merge`" in capsys.readouterr().out
     assert main(["inspect", "store", "--merge"]) == 0
     assert "store: 6 recordings" in capsys.readouterr().out
-    assert main(["prepare", "--input", "more", "--out", "other", "--workers", "1", "--shard", "0/3"]) == 0
+    assert main(["prepare", "--input", "more", "--out", "other", "--workers", "1", "--part", "0/3"]) == 0
     assert main(["inspect", "other", "--merge"]) == 0  # three parts, one shard: the other two have nothing to do
     assert main(["inspect", "store", "other", "--merge", "--out", "both"]) == 0
     capsys.readouterr()
@@ -88,9 +88,9 @@ def test_parts_and_stores_are_merged(place, capsys):
 def test_parts_of_labels_are_merged_once_the_store_is_whole(place, capsys, monkeypatch):
     merged = []
     monkeypatch.setattr(
-        "jepa_speech.cli.inspect.merge_label_parts", lambda store: [merged.append(store) or Path("abc")]
+        "jepa_speech.api.inspect.merge_label_parts", lambda store: [merged.append(store) or Path("abc")]
     )
-    main([*PREPARE, "--shard", "0/1"])
+    main([*PREPARE, "--part", "0/1"])
     for _ in range(2):
         assert main(["inspect", "store", "--merge", "--json", "found.json"]) == 0
         assert "labels of anchor abc joined" in capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_parts_of_labels_are_merged_once_the_store_is_whole(place, capsys, monke
 
 def test_wrong_command_lines(place, capsys):
     main(PREPARE)
-    main(["prepare", "--input", "more", "--out", "other", "--workers", "1", "--shard", "0/2"])
+    main(["prepare", "--input", "more", "--out", "other", "--workers", "1", "--part", "0/2"])
     for arguments, code, message in [
         (["inspect"], 2, "STORE"),
         (["inspect", "nowhere"], 1, "not a whole store"),
@@ -110,9 +110,9 @@ def test_wrong_command_lines(place, capsys):
         (["inspect", "store", "--merge", "--out", "both"], 2, "at least two"),
         (["inspect", "store", "--merge", "--verify"], 2, "two commands"),
         (["inspect", "nowhere", "--merge"], 1, "no parts of a store"),
-        ([*PREPARE, "--shard", "2/2"], 2, "no part"),
-        ([*PREPARE, "--shard", "1"], 2, "no part"),
-        ([*PREPARE, "--shard-mb", "1"], 1, "another --shard-mb"),
+        ([*PREPARE, "--part", "2/2"], 2, "no part"),
+        ([*PREPARE, "--part", "1"], 2, "no part"),
+        ([*PREPARE, "--shard-mb", "1"], 1, "another shard_mb"),
     ]:
         capsys.readouterr()
         assert main(arguments) == code, arguments

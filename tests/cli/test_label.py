@@ -22,15 +22,17 @@ def made(tmp_path_factory):
 def test_parts_for_array_jobs(made, monkeypatch, capsys):
     store, anchor = made
     monkeypatch.setattr(label_parts, "CHUNK_FRAMES", 40)
-    for shard in ("0/2", "1/2"):
-        with pytest.raises(UserError, match="part 1/2 is unfinished" if shard == "1/2" else "no labels of anchor"):
+    for option, part in (("--part", "0/2"), ("--shard", "1/2")):  # the second is its older name
+        with pytest.raises(UserError, match="part 1/2 is unfinished" if part == "1/2" else "no labels of anchor"):
             label_parts.merge_label_parts(store)
             Labels(store, load_anchor(anchor))
         arguments = ["label", "--store", str(store.path), "--anchor", str(anchor), "--top-k", "2"]
-        assert main([*arguments, "--shard", shard]) == 0
-        assert f"part {shard} is written; when all are, `jepa-speech inspect" in capsys.readouterr().out
+        assert main([*arguments, option, part]) == 0
+        shown = capsys.readouterr()
+        assert f"part {part} is written; when all are, `jepa-speech inspect" in shown.out
+        assert ("--shard is named --part now\n" in shown.err) == (option == "--shard")
     assert label_parts.merge_label_parts(store) == [Labels(store, load_anchor(anchor)).path]
-    assert main([*arguments, "--shard", "2/2"]) == 2
+    assert main([*arguments, "--part", "2/2"]) == 2
     assert "'2/2' is no part: I/N with 0 <= I < N" in capsys.readouterr().err
 
 

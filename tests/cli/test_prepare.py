@@ -13,7 +13,7 @@ def test_prepare_from_the_command_line(tmp_path, capsys):
     command = ["prepare", "--input", str(tmp_path / "audio"), "--out", str(tmp_path / "store"), "--workers", "1"]
     assert main(command) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "1 of 4" in error and "--max-reject-fraction" in error
+    assert error.count("\n") == 1 and "1 of 4" in error and "max_reject_fraction" in error
     assert main([*command, "--max-reject-fraction", "0.5", "--json", str(tmp_path / "results.json")]) == 0
     out = capsys.readouterr().out
     assert "3 recordings" in out and "1 rejected (unreadable 1)" in out

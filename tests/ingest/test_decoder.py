@@ -101,7 +101,7 @@ def test_a_part_of_an_earlier_version_is_written_again_before_the_merge(suffix, 
     sidecar(store, 1).write_text(lines[0] + "\n" + json.dumps(old) + "\n")
     written = {path: path.stat().st_mtime_ns for path in (store / "shards").iterdir()}
     if suffix == "mp3":
-        with pytest.raises(UserError, match=r"1 of 4 shards .*an earlier version.* with --shard 1/2$"):
+        with pytest.raises(UserError, match=r"1 of 4 shards .*an earlier version.* with --part 1/2$"):
             merge(store)
         prepare([corpora / suffix], store, workers=1, part=(1, 2))
         changed = [path.name for path, when in written.items() if path.stat().st_mtime_ns != when]

@@ -67,11 +67,11 @@ def test_missing_parts_are_named(audio, whole, tmp_path):
         merge(store)
     run(audio, store, (0, 4))
     run(audio, store, (2, 4))
-    with pytest.raises(UserError, match=r"4 of 8 shards not written; .* again with --shard 1/4, 3/4$"):
+    with pytest.raises(UserError, match=r"4 of 8 shards not written; .* again with --part 1/4, 3/4$"):
         merge(store)
     (store / "work" / "part-00002.jsonl").unlink()
     run(audio, store, (3, 4))
-    with pytest.raises(UserError, match=r"3 of 8 shards .*--shard 1/4, 2/4$"):
+    with pytest.raises(UserError, match=r"3 of 8 shards .*--part 1/4, 2/4$"):
         merge(store)
     run(audio, store)  # without a part: all that is left
     assert contents(store) == whole
@@ -107,12 +107,12 @@ def test_parts_of_other_settings_are_refused(audio, tmp_path):
     run(audio, tmp_path / "store", (0, 2))
     with pytest.raises(UserError, match="another codec"):
         run(audio, tmp_path / "store", (1, 2), codec="pcm16")
-    with pytest.raises(UserError, match="another --shard-mb"):
+    with pytest.raises(UserError, match="another shard_mb"):
         run(audio, tmp_path / "store", (1, 2), shard_mb=1)
     for part in ((2, 2), (-1, 2)):
         with pytest.raises(UsageError, match="0 <= i < n"):
             run(audio, tmp_path / "new", part)
-    with pytest.raises(UsageError, match="shard size"):
+    with pytest.raises(UsageError, match="shard_mb = 0"):
         run(audio, tmp_path / "new", shard_mb=0)
 
 
@@ -207,7 +207,7 @@ def test_four_processes_at_once_one_killed_and_the_merge_killed(audio, whole, tm
     processes = [subprocess.Popen(task) for task in tasks]
     assert [process.wait() for process in processes] == [-signal.SIGKILL, 0, 0, 0]
     (store / "work" / "part-00004.jsonl").unlink()  # as if killed a moment earlier
-    with pytest.raises(UserError, match="--shard 0/4"):
+    with pytest.raises(UserError, match="--part 0/4"):
         merge(store)
     again = [*command, "run", *tasks[0][3:]]
     assert subprocess.run(again, check=False).returncode == 0

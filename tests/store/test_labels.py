@@ -236,7 +236,7 @@ def test_parts_are_joined_to_what_one_run_writes(tmp_path, anchor, small_chunks)
     assert [list(chunk) for chunk in label_parts.chunks(stores[0])] == [[0, 1], [2], [3], [4]]
     for i in (2, 0):
         assert anchoring.label(stores[1], anchor, KEPT, part=(i, 3)) is None
-    with pytest.raises(UserError, match=r"part 1/3 is unfinished; run `jepa-speech label` with --shard 1/3"):
+    with pytest.raises(UserError, match=r"part 1/3 is unfinished; run `jepa-speech label` with --part 1/3"):
         merge_label_parts(stores[1])
     with pytest.raises(UserError, match="no labels of anchor"):
         Labels(stores[1], anchor)

@@ -124,7 +124,7 @@ def test_arguments_out_of_range(tones, tmp_path):
 def test_rejects_are_counted_named_and_bounded(tones, tmp_path, small_chunks):
     (tones / "tone004.wav").write_bytes(b"no audio")
     soundfile.write(tones / "tone007.wav", np.zeros(399), 16_000)
-    with pytest.raises(UserError, match=r"2 of 10 .*tone004.wav, unreadable.*rejects.jsonl.*--max-reject-fraction"):
+    with pytest.raises(UserError, match=r"2 of 10 .*tone004.wav, unreadable.*rejects.jsonl.*max_reject_fraction"):
         prepare([tones], tmp_path / "store", workers=1)
     assert [(Path(row["source"]).name, row["reason"]) for row in rejects(tmp_path / "store")] == [
         ("tone004.wav", "unreadable"),
