@@ -13,7 +13,9 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.inspect import merge_parts as merge_parts
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
+    from jepa_speech.api.train import train_encoder as train_encoder
     from jepa_speech.pretrained.load import load_pretrained as load_pretrained
+    from jepa_speech.train.configfile import load_config as load_config
 
 __version__ = "0.1.0"
 
@@ -25,7 +27,9 @@ _MODULES = {
     "join_stores": "jepa_speech.api.inspect",
     "merge_parts": "jepa_speech.api.inspect",
     "prepare": "jepa_speech.api.prepare",
+    "load_config": "jepa_speech.train.configfile",
     "load_pretrained": "jepa_speech.pretrained.load",
+    "train_encoder": "jepa_speech.api.train",
 }
 __all__ = list(_MODULES)
 

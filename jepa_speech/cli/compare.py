@@ -18,8 +18,6 @@ from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.compare_tables import System, written
 from jepa_speech.cli.plan_model import mean_step_flops
-from jepa_speech.cli.train import with_anchor
-from jepa_speech.cli.used_lengths import training_lengths
 from jepa_speech.cli.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
@@ -30,6 +28,8 @@ from jepa_speech.probe import evaluate
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.store.store import Store
 from jepa_speech.train.configfile import config_path, imported, load_config
+from jepa_speech.train.resolve import with_anchor
+from jepa_speech.train.used_lengths import training_lengths
 
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"
 EXAMPLE = (

@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.cli.train import stream, usable
-from jepa_speech.cli.used_lengths import heldout_lengths
 from jepa_speech.errors import UserError
 from jepa_speech.ingest.lengths import in_words
 from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.store.store import Store
 from jepa_speech.train.heldout import make_evaluate
+from jepa_speech.train.run_batches import stream, usable
+from jepa_speech.train.used_lengths import heldout_lengths
 from jepa_speech.wording import counted
 
 HELP = "the loss of a checkpoint on held-out recordings, term by term"

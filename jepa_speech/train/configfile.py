@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from jepa_speech.train.run_json import config_of_a_run
 __all__ = ["config_of_a_run", "load_config"]  # what configs import
 
 PREFIX = "--config."
+Overrides = Mapping[str, Any] | Sequence[str]
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
 PACKAGE = Path(__file__).parents[1]
@@ -31,22 +32,25 @@ PACKAGE = Path(__file__).parents[1]
 OURS = (PACKAGE.parent if (PACKAGE.parent / "setup.py").is_file() else PACKAGE) / "configs"
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The typed config of what `config_dict` reads. Raises UsageError as that does, and as `objectives.parsed` does.
+def load_config(name: str | Path, overrides: Overrides = ()) -> RunConfig:
+    """The typed config of a file or a name, with `overrides`: see `config_dict`.
+
+    Raises UsageError as that does, and as `objectives.parsed` does.
 
     Prints a line about an older name that the config uses.
     """
-    config = parsed(config_dict(name, overrides).to_dict())
+    config = parsed(config_dict(str(name), overrides).to_dict())
     if older := [rule for rule in config.mesh.rules if rule.startswith(OLDER_AUX_STATE)]:
         print(f"config key mesh.rules: {older[0]!r}: {OLDER_AUX_STATE} is named {AUX_STATE} now", file=sys.stderr)
     return config
 
 
-def config_dict(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with `--config.key=value` overrides.
+def config_dict(name: str, overrides: Overrides = ()) -> ConfigDict:
+    """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with some keys changed.
 
-    `x` and `x:NAME` mean the package's own configs, wherever it is installed. An override takes its type from the value
-    that it replaces; tuples are written 4.0,8.0.
+    `x` and `x:NAME` mean the package's own configs, wherever it is installed. overrides: {"data.store": "STORE"}, or
+    the arguments ["--config.data.store=STORE"]. An override takes its type from the value that it replaces; in text,
+    tuples are written 4.0,8.0.
     Raises UsageError for a missing file or variant, an unknown key, or a value of another type; and, naming file and
     line, if the file cannot be run or makes no whole config.
     """
@@ -62,12 +66,32 @@ def config_dict(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     with users_code(path):
         config = get_config(*([variant] if variant else []))
     check_whole(config, file)
+    for key, text in texts_by_key(overrides):
+        set_key(config, key, text)
+    return config
+
+
+def texts_by_key(overrides: Overrides) -> Iterator[tuple[str, str]]:
+    """(key, value as text) of each override. Raises UsageError for a value that no key can have."""
+    if isinstance(overrides, str):
+        raise UsageError(f"overrides = {overrides!r}: pass a mapping, {{'data.store': 'STORE'}}, or a list")
+    if isinstance(overrides, Mapping):
+        yield from ((key, as_text(value, key)) for key, value in overrides.items())
+        return
     for override in overrides:
         key, equals, text = override.removeprefix(PREFIX).partition("=")
         if not equals:
             raise UsageError(f"{override}: write it as {PREFIX}{key}=VALUE")
-        set_key(config, key, text)
-    return config
+        yield key, text
+
+
+def as_text(value: Any, key: str) -> str:
+    """Return the text that `parse` reads as `value`."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(as_text(item, key) for item in value)
+    if not isinstance(value, (str, int, float, Path)):
+        raise UsageError(f"config key {key} = {value!r}: use numbers, text, booleans and tuples of them")
+    return str(value)
 
 
 def file_and_variant(name: str) -> tuple[str, str]:

@@ -9,30 +9,32 @@ from jax.experimental import multihost_utils  # 2026-11: experimental, no remova
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
+from jepa_speech.progress import Say
 from jepa_speech.train.checkpoint import check_undamaged
 from jepa_speech.train.checkpoint_steps import steps_of
 from jepa_speech.train.checksums import damage
 
 
-def go_back(run: Path, step: int) -> None:
+def go_back(run: Path, step: int, say: Say) -> None:
     """Makes checkpoint `step` the newest of a run: moves newer ones to RUN/aside/from-<step>/ and copies metrics.jsonl,
     whose rows past `step` are cut when the run goes on, there as well.
 
     The same command may be repeated, by a scheduler say: a run that already went back to this step continues from its
     newest checkpoint, if that one is whole. Raises UsageError if there is no such checkpoint, UserError if it is
     damaged. To be called by all processes of a run.
+
+    say: called with a line about what was done.
     """
     there = steps_of(run)
     if step not in there:
         known = f"there are {', '.join(map(str, there))}" if there else "it has none"
-        raise UsageError(f"--from-step {step}: {run} has no such checkpoint; {known}")
+        raise UsageError(f"from_step {step}: {run} has no such checkpoint; {known}")
     aside, newest, first = run / "aside" / f"from-{step}", there[-1], jax.process_index() == 0
     if aside.is_dir() and newest > step and damage(run / "checkpoints" / str(newest)) is None:
-        if first:
-            print(
-                f"{run} went back to step {step} before (see {aside}): the run continues from step {newest}, its "
-                f"newest checkpoint; to go back once more, rename {aside.name}"
-            )
+        say(
+            f"{run} went back to step {step} before (see {aside}): the run continues from step {newest}, its "
+            f"newest checkpoint; to go back once more, rename {aside.name}"
+        )
         return
     check_undamaged(run, step, "go back to step {step} with --from-step {step}")
     together("checked")  # before process 0 moves what the others check
@@ -42,8 +44,8 @@ def go_back(run: Path, step: int) -> None:
             set_aside(run, newer, aside)
         except OSError as error:
             raise UserError(f"{aside}: cannot be written ({error.strerror})") from error
-        moved = ", ".join(map(str, reversed(newer))) or "none"
-        print(f"{run} continues from step {step}; newer checkpoints ({moved}) and the old metrics.jsonl are in {aside}")
+    moved = ", ".join(map(str, reversed(newer))) or "none"
+    say(f"{run} continues from step {step}; newer checkpoints ({moved}) and the old metrics.jsonl are in {aside}")
     together("moved")
 
 

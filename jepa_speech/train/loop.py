@@ -20,6 +20,7 @@ import numpy as np
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objective_parts.contract import Objective
+from jepa_speech.progress import teller
 from jepa_speech.settings.run_config import RunConfig, kinds_of
 from jepa_speech.settings.training import TrainConfig
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
@@ -56,6 +57,7 @@ def train(
     from_step: int | None = None,
     header: str = "",
     notes: Mapping[str, Any] = MappingProxyType({}),
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
@@ -64,9 +66,10 @@ def train(
     heldout(): this process's rows of the held-out batches. The row of every checkpoint has their loss as heldout_loss.
     weights: how to read what `init_from` names.
     from_step: resume from this checkpoint rather than the newest (see `go_back`).
-    header: printed once the first step can begin, so that a refusal is the only thing that is printed. A resumed run
-        prints its step as well.
+    header: shown once the first step can begin, so that a refusal is the only thing that is shown. A resumed run shows
+        its step as well.
     notes: further fields of the first event of this attempt in events.jsonl.
+    progress: whether process 0 shows the header, further lines and a bar on stderr.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -74,6 +77,8 @@ def train(
     """
     workdir, process = Path(workdir), jax.process_index()
     settings, mesh = config.train, make_mesh(config.mesh)
+    progress = progress and process == 0
+    say = teller(progress)
     optimizer = make_optimizer(config.optim)
     abstract = abstract_state(objective, optimizer, config.seed, mesh, config.mesh.rules)
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
@@ -94,23 +99,26 @@ def train(
         stack.enter_context(run_folder(workdir, "train", writes=process == 0))
         older = claim_workdir(workdir, config, kinds_of(config), writes=process == 0)
         if from_step is not None:
-            go_back(workdir, from_step)
+            go_back(workdir, from_step, say)
         checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
         start = checkpoints.latest or 0
         checkpoints.check()  # before any row is cut
-        log = stack.enter_context(closing(RunLog(workdir, start, process)))
+        log = stack.enter_context(closing(RunLog(workdir, start, process, say)))
         if settings.best.startswith("heldout_") and not heldout:
             raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
             check_trained(log.skipped, start)
             return {"step": start, "finished_before": True}
         stack.enter_context(compilation_cache_of(workdir))
-        state = first_state(objective, optimizer, config.seed, config.init_from, abstract, checkpoints, log, weights)
+        state = first_state(
+            objective, optimizer, config.seed, config.init_from, abstract, checkpoints, log, weights, say
+        )
         resumed = f"resumes from step {start} of {settings.steps}" if start else ""
-        if process == 0 and (lines := [line for line in (older, header, resumed) if line]):
-            print("\n".join(lines), flush=True)
+        for line in (older, header, resumed):
+            if line:
+                say(line)
 
-        bar = stack.enter_context(closing(Bar(start, settings.steps)))
+        bar = stack.enter_context(closing(Bar(start, settings.steps, progress)))
         masks = jax.random.PRNGKey(0)  # of the held-out loss: those of `jepa-speech evaluate`
         stack.enter_context(jax.transfer_guard("disallow"))
         data = stack.enter_context(closing(batches(start, settings.steps)))
@@ -135,9 +143,8 @@ def train(
                     seconds = round(clock.since("compile", began), 4)
                 work[shape] = cost.model_flops
                 log.event("compile", step=number, shape=shape, seconds=seconds, **cost.fields())
-                if process == 0:
-                    rows_at_once, samples = placed["audio"].shape
-                    bar.say(f"compiled for {rows_at_once} x {samples / SAMPLE_RATE:.1f} s in {seconds:.1f} s: {cost}")
+                rows_at_once, samples = placed["audio"].shape
+                bar.say(f"compiled for {rows_at_once} x {samples / SAMPLE_RATE:.1f} s in {seconds:.1f} s: {cost}")
                 bar.leave_out(seconds)
             if number == start + 1:  # before there is nothing to save, and the process may end at once
                 stop = stack.enter_context(Stop(watchdog.hurry))

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
 from tqdm import tqdm
 
+from jepa_speech.progress import Say, silent
 from jepa_speech.train.board import Board
 from jepa_speech.train.chips import Chip
 from jepa_speech.train.run_files import check_ledger, cut_torn_line, whole_events, whole_rows
@@ -25,10 +25,12 @@ class RunLog:
 
     Process 0 writes metrics.jsonl, events.jsonl and the plots; any other one events-<process>.jsonl alone.
 
+    say: called with a line for each file that is missing.
+
     lost_steps: how many rows were cut. alive: Unix time of the last of them, the last sign of life; None if none.
     """
 
-    def __init__(self, workdir: Path, step: int, process: int = 0) -> None:
+    def __init__(self, workdir: Path, step: int, process: int = 0, say: Say = silent) -> None:
         self.path, self.step = workdir / "metrics.jsonl", step
         self.lost_steps, self.written = 0, hashlib.sha256()
         self.alive: float | None = None
@@ -44,7 +46,7 @@ class RunLog:
             check_ledger(workdir, events, step, self.digest)
             for path, lost in ((ledger, "where its time went"), (workdir / "tensorboard", "its plots")):
                 if step and not path.exists():
-                    print(f"{path} is missing: {lost} up to step {step} is lost; the run goes on without")
+                    say(f"{path} is missing: {lost} up to step {step} is lost; the run goes on without")
             self._cut(kept)
             self.metrics = self.path.open("a", encoding="utf-8")
             self.board = Board(workdir / "tensorboard", step)
@@ -161,12 +163,13 @@ class Rates:
 
 
 class Bar:
-    """The progress bar: loss terms and λ, speed, share of time waiting for data, time left."""
+    """The progress bar, if it is `shown`: loss terms and λ, speed, share of time waiting for data, time left."""
 
-    def __init__(self, step: int, steps: int) -> None:
+    def __init__(self, step: int, steps: int, shown: bool) -> None:
         interval = 0.2 if sys.stderr.isatty() else 30.0  # a log file needs no animation
-        quiet = jax.process_index() > 0  # one bar for all processes
-        self.bar = tqdm(disable=quiet, total=steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True)
+        self.bar = tqdm(
+            disable=not shown, total=steps, initial=step, unit="step", mininterval=interval, dynamic_ncols=True
+        )
 
     def show(self, terms: Mapping[str, float], rates: Mapping[str, float]) -> None:
         words = [f"{'λ' if name == 'lambda' else name} {value:.3g}" for name, value in terms.items()]
@@ -186,7 +189,8 @@ class Bar:
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        self.bar.write(line, file=sys.stderr)
+        if not self.bar.disable:
+            self.bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
         self.bar.close()

@@ -10,6 +10,7 @@ import optax
 
 from jepa_speech.errors import UserError
 from jepa_speech.objective_parts.contract import Objective
+from jepa_speech.progress import Say
 from jepa_speech.train.checkpoint import Checkpoints, by_path, params_and_aux_state, weights_tree
 from jepa_speech.train.metrics import RunLog
 from jepa_speech.train.state import TrainState, init_state, path_name
@@ -27,18 +28,21 @@ def first_state(
     checkpoints: Checkpoints,
     log: RunLog,
     weights: Weights,
+    say: Say,
 ) -> TrainState:
     """Returns the state of the newest checkpoint, else a fresh one, with the weights of `init_from` where it is set.
 
-    abstract: the shapes and shardings of the state. Raises UserError if what is saved does not fit them.
+    abstract: the shapes and shardings of the state. say: called with lines about what was taken.
+
+    Raises UserError if what is saved does not fit them.
     """
     if checkpoints.latest:
         return checkpoints.restore(abstract)
     state = init_state(objective, optimizer, seed, abstract)
-    return take_weights(state, init_from, log, weights) if init_from else state
+    return take_weights(state, init_from, log, weights, say) if init_from else state
 
 
-def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> TrainState:
+def take_weights(state: TrainState, run: str, log: RunLog, read: Weights, say: Say) -> TrainState:
     """The fresh state, with each array replaced that `run` holds at the same path in the same shape."""
     step, weights = read(run)
     fresh = weights_tree(state.params, state.aux_state)
@@ -55,12 +59,12 @@ def take_weights(state: TrainState, run: str, log: RunLog, read: Weights) -> Tra
 
     missing, unused = sorted(arrays.keys() - taken), sorted(weights.keys() - taken)
     log.event("init_from", run=run, step=step, taken=sorted(taken), fresh=missing, unused=unused)
-    print(
+    say(
         f"init_from {run}, step {step}: {counted(len(taken), 'array')} taken, {len(missing)} of this model stay fresh, "
         f"{len(unused)} of that run are not used (events.jsonl names them)"
     )
     if other:
-        print(f"init_from {run}: {other}")
+        say(f"init_from {run}: {other}")
     params, aux_state = params_and_aux_state(jax.tree_util.tree_map_with_path(choose, fresh))
     return replace(state, params=params, aux_state=aux_state)
 

@@ -14,8 +14,8 @@ from support.tone_language import melodies
 from support.toys import CONFIGS, build
 
 from jepa_speech.cli import main
-from jepa_speech.cli.train import weights_of
 from jepa_speech.files import write_jsonl
+from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.pretrained.load import Pretrained
 from jepa_speech.settings.run_config import plain
 from jepa_speech.store.prepare import prepare
@@ -83,7 +83,7 @@ def test_it_learns_to_write_and_goes_on_bit_by_bit(made, trained, capsys):
     shutil.rmtree(trained / "checkpoints" / "150")
     assert main(command(made, trained)) == 0
     assert (trained / "metrics.jsonl").read_bytes() == written
-    assert "48 recordings with a text; left out: 0 without, 0 too long" in capsys.readouterr().out
+    assert "48 recordings with a text; left out: 0 without, 0 too long" in capsys.readouterr().err
 
 
 def test_a_checkpoint_transcribes_alone(made, trained, tmp_path, capsys):

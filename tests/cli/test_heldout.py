@@ -46,7 +46,7 @@ def rows(run: Path, name: str = "metrics") -> list[dict]:
 def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(made, run, train__best="heldout_cluster") == 0, capsys.readouterr().err
-    header = capsys.readouterr().out
+    header = capsys.readouterr().err
     assert "data: 4 recordings, " in header and "held out: left out" not in header
     where = f"recording 1 of {made / 'train' / 'store'} (001.wav)"
     limit = f"shorter than {SHORTEST:g} s (what the objective needs, or data.min_seconds)"

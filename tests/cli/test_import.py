@@ -149,7 +149,7 @@ def test_training_goes_on_from_an_imported_run(tmp_path, capsys):
     assert set(encoder) <= set(event["taken"])
     heads = sorted({name.split("/")[1] for name in event["fresh"]})
     assert heads == ["final_proj", "project_q", "quantizer"]
-    assert f"{len(event['taken'])} arrays taken" in capsys.readouterr().out
+    assert f"{len(event['taken'])} arrays taken" in capsys.readouterr().err
 
 
 def test_heads_of_other_sizes_than_the_config_tells_are_refused(tmp_path, capsys):

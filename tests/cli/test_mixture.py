@@ -37,7 +37,7 @@ def train(place: Path, weights: tuple[float, float], *overrides: str) -> int:
 
 def test_a_run_on_two_stores_goes_on_with_no_other_weights(place, capsys):
     assert train(place, (1, 1.5)) == 0
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     assert "8 recordings" in shown and "1.5 x Store(" in shown
     rows = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]

@@ -36,7 +36,7 @@ def train(made: Path, workdir: Path, *flags: str, config: str = str(CONFIGS / "t
 def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     run = tmp_path / "run"
     assert train(made, run) == 0
-    assert "tiny.py: objective gmm_jepa, encoder transformer, " in capsys.readouterr().out
+    assert "tiny.py: objective gmm_jepa, encoder transformer, " in capsys.readouterr().err
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"loss", "jepa", "cluster", "lambda", "grad_norm", "effective_rank"} <= rows[-1].keys()
@@ -52,15 +52,15 @@ def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"2", "4"}
     assert list((run / "tensorboard").iterdir())
     assert train(made, run) == 0
-    assert capsys.readouterr().out == f"{run} is finished: step 4 of 4; nothing to do\n"
+    assert capsys.readouterr().out == f"{run} is finished: step 4; nothing to do\n"
     # As an earlier version wrote it.
     for key in ("data.heldout", "data.min_seconds", "init_from", "inputs.heldout", "crc"):
         section, _, name = key.rpartition(".")
         del (config[section] if section else config)[name]
     (run / "config.json").write_text(json.dumps(config))
-    assert train(made, run) == 0 and "is finished: step 4 of 4" in capsys.readouterr().out
+    assert train(made, run) == 0 and "is finished: step 4" in capsys.readouterr().out
     assert train(made, run, "--from-step", "3") == 2
-    assert "--from-step 3: " in (said := capsys.readouterr().err) and "no such checkpoint; there are 2, 4" in said
+    assert "from_step 3: " in (said := capsys.readouterr().err) and "no such checkpoint; there are 2, 4" in said
     assert train(made, run, encoder__width="32") == 1
     shown = capsys.readouterr()
     assert "with encoder.width = 16, not 32: use another --workdir" in shown.err and shown.out == ""

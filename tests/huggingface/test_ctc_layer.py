@@ -15,10 +15,10 @@ from support.toys import CONFIGS, build
 
 import jepa_speech
 from jepa_speech.cli import main
-from jepa_speech.cli.train import weights_of
 from jepa_speech.errors import UserError
 from jepa_speech.huggingface.safetensors import read_safetensors, write_safetensors
 from jepa_speech.huggingface.tokenizer import read_tokens
+from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.text.tokens import Tokens
 from jepa_speech.train.configfile import config_dict
 from jepa_speech.train.run_json import config_of_a_run

@@ -14,10 +14,10 @@ from support.toys import CONFIGS, build, typed  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.cli.train import weights_of  # noqa: E402
 from jepa_speech.errors import UserError  # noqa: E402
 from jepa_speech.files import as_json  # noqa: E402
 from jepa_speech.huggingface.safetensors import read_safetensors, write_safetensors  # noqa: E402
+from jepa_speech.pretrained.init_from import weights_of  # noqa: E402
 from jepa_speech.train.checkpoint import by_path  # noqa: E402
 from jepa_speech.train.configfile import config_dict  # noqa: E402
 

@@ -198,7 +198,7 @@ def test_going_back_ends_as_if_nothing_had_been_and_deletes_nothing(tmp_path, ca
     with pytest.raises(UserError, match=r"12 is damaged: .* step 8, the newest whole one: add --from-step 8 to the"):
         go_on()
     assert (run / "metrics.jsonl").read_bytes() == rows
-    with pytest.raises(UsageError, match=r"--from-step 9: .* has no such checkpoint; there are 4, 8, 12"):
+    with pytest.raises(UsageError, match=r"from_step 9: .* has no such checkpoint; there are 4, 8, 12"):
         go_on(9)
     with pytest.raises(UserError, match=r"12 is damaged: .* or go back to step 8 with --from-step 8"):
         go_on(12)
@@ -206,13 +206,13 @@ def test_going_back_ends_as_if_nothing_had_been_and_deletes_nothing(tmp_path, ca
     assert go_on(8)["step"] == 12
     aside = run / "aside" / "from-8"
     assert f"continues from step 8; newer checkpoints (12) and the old metrics.jsonl are in {aside}" in str(
-        capsys.readouterr().out
+        capsys.readouterr().err
     )
     assert_same_run(whole, run)
     assert {path.name for path in aside.iterdir()} == {"12", "metrics.jsonl"}
     assert (aside / "metrics.jsonl").read_bytes() == rows
     assert go_on(8) == {"step": 12, "finished_before": True}  # a scheduler that repeats its command loses nothing
-    assert f"went back to step 8 before (see {aside}): the run continues from step 12" in capsys.readouterr().out
+    assert f"went back to step 8 before (see {aside}): the run continues from step 12" in capsys.readouterr().err
     damage(run / "checkpoints" / "12", np.random.default_rng(1))
-    go_back(run, 8)
+    go_back(run, 8, print)
     assert there(run) == [4, 8] and {"12", "12-2", "metrics.jsonl-2"} < {path.name for path in aside.iterdir()}

@@ -37,7 +37,7 @@ def test_the_bar_counts_neither_compiling_nor_waits_at_the_start(monkeypatch):
     """Two buckets are compiled for 100 s each; a step takes 2 s."""
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
-    bar = Bar(0, 100)
+    bar = Bar(0, 100, shown=True)
     for _ in range(2):
         now[0] += 100.0
         bar.leave_out(100.0)

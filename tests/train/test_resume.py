@@ -118,9 +118,9 @@ def test_init_from_takes_what_fits(whole, tmp_path, capsys):
     train(config, ToyObjective(), toy_batches(config), tmp_path / "same")
     _, weights = read_weights(tmp_path / "same")
     np.testing.assert_array_equal(weights["params/in/kernel"], final_state(whole)["params/in/kernel"])
-    assert "7 arrays taken, 0 of this model stay fresh, 0 of that run" in capsys.readouterr().out
+    assert "7 arrays taken, 0 of this model stay fresh, 0 of that run" in capsys.readouterr().err
     train(config, ToyObjective(width=5), toy_batches(config), tmp_path / "narrow")
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "1 array taken, 6 of this model stay fresh, 6 of that run" in out
     assert re.search(r"whole: 6 arrays of another shape, the first: params/\S+ is \(.*\) there and \(.*\) here\n", out)
 
@@ -129,7 +129,7 @@ def test_a_run_of_another_size_is_named_by_its_shapes():
     state = SimpleNamespace(params={"encoder": {"kernel": np.zeros((2, 8))}, "head": np.zeros(3)}, aux_state={})
     weights = {"params/encoder/kernel": np.zeros((2, 5)), "params/head": np.zeros(4)}
     with pytest.raises(UserError, match=r"2 arrays of another shape, the first: params/encoder/kernel is") as error:
-        take_weights(state, "there", None, lambda run: (0, weights))
+        take_weights(state, "there", None, lambda run: (0, weights), print)
     assert "(2, 5) there and (2, 8) here; set --config.encoder.KEY to the values of `encoder`" in str(error.value)
     with pytest.raises(UserError, match=r"one in this model$"):
-        take_weights(state, "there", None, lambda run: (0, {"other": np.zeros(3)}))
+        take_weights(state, "there", None, lambda run: (0, {"other": np.zeros(3)}), print)

@@ -84,7 +84,7 @@ def test_going_on_from_an_older_checkpoint_writes_the_same_rows(whole, tmp_path,
     shutil.rmtree(run / "checkpoints" / "12")
     capsys.readouterr()
     go_on(run)
-    assert capsys.readouterr().out == "resumes from step 8 of 12\n"
+    assert capsys.readouterr().err.startswith("resumes from step 8 of 12\n")
     assert_same_run(whole, run)
 
 
@@ -94,7 +94,7 @@ def test_a_ledger_or_plots_that_are_gone_are_told(whole, tmp_path, capsys):
     shutil.rmtree(run / "tensorboard")
     (run / "events.jsonl").unlink()
     go_on(run)
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     for name, lost in (("events.jsonl", "where its time went"), ("tensorboard", "its plots")):
         assert f"{run / name} is missing: {lost} up to step 8 is lost; the run goes on without" in shown
     assert_same_run(whole, run)

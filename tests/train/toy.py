@@ -133,8 +133,8 @@ UNREAD = {"encoder": {"name": "conformer"}, "objective": {"name": "gmm_jepa"}, "
 
 
 def train(config: dict, *arguments: Any, **options: Any) -> dict[str, Any]:
-    """`loop.train` by a config of `toy_config`."""
-    return loop.train(parsed(config | UNREAD), *arguments, **options)
+    """`loop.train` by a config of `toy_config`, with its lines on stderr."""
+    return loop.train(parsed(config | UNREAD), *arguments, **{"progress": True} | options)
 
 
 def toy_batches(config: dict, rows_multiple: int = 4):

@@ -1,0 +1,97 @@
+"""Train an encoder, or resume a run."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jepa_speech.anchors.ensemble import open_anchors
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.batches.weighted_stores import open_stores, shares
+from jepa_speech.errors import UsageError
+from jepa_speech.objectives import build
+from jepa_speech.pretrained.init_from import weights_of
+from jepa_speech.progress import teller
+from jepa_speech.settings.run_config import Inputs, RunConfig
+from jepa_speech.train import loop
+from jepa_speech.train.configfile import Overrides, load_config
+from jepa_speech.train.distributed import connected
+from jepa_speech.train.header import header
+from jepa_speech.train.resolve import with_anchor, with_characters, with_exact_paths
+from jepa_speech.train.run_batches import heldout_stream, stream, usable
+from jepa_speech.train.used_lengths import heldout_lengths, training_lengths
+
+
+def train_encoder(
+    config: RunConfig | str | Path,
+    workdir: str | Path,
+    *,
+    overrides: Overrides = (),
+    from_step: int | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train by a config in a run folder, from the newest checkpoint if the folder has one.
+
+    config: a RunConfig, or what `load_config` opens: a file or a name such as "smoke:hubert".
+    workdir: the run folder, new or to resume.
+    overrides: keys of the config to change, as for `load_config`; only if `config` is a file or a name.
+    from_step: resume from this checkpoint; newer ones are kept in `workdir`/aside.
+    progress: show a header, a line for every compiled step and a bar on stderr.
+
+    Returns `step`; `finished_before`, whether there was nothing to do; otherwise also the metrics of the last step and
+    `compiled`, how many shapes the step was compiled for. Raises UsageError for a config that cannot be used and
+    UserError for inputs that cannot be read, a run that diverged, or a folder of another run. Raises Interrupted once
+    SIGINT or SIGTERM came and the state is saved: the same call resumes.
+    """
+    name = "" if isinstance(config, RunConfig) else str(config)
+    if not isinstance(config, RunConfig):
+        config = load_config(config, overrides)
+    elif overrides:
+        raise UsageError("overrides: only for a config by its file or name; change a RunConfig by dataclasses.replace")
+    with connected():  # before jax looks for devices
+        return run_config(config, workdir, from_step, name, progress)
+
+
+def run_config(
+    config: RunConfig, workdir: str | Path, from_step: int | None, name: str, progress: bool
+) -> dict[str, Any]:
+    """Open the inputs of a config, check them, and train.
+
+    name: of the config, "" if it has none. The other arguments and the results are those of `train_encoder`.
+    """
+    data, settings = config.data, config.train
+    if not data.store:
+        raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
+    stores = open_stores(data.store)
+    anchor = open_anchors(config.anchor.path) if config.anchor.path else None
+    config = with_characters(with_anchor(config, anchor), stores)
+    objective = build(config, anchor)
+    store = usable(objective, stores, data)
+    heldout = usable(objective, open_stores(data.heldout, "data.heldout"), data) if data.heldout else None
+    inputs = Inputs(
+        store=store.fingerprint,
+        heldout=heldout.fingerprint if heldout else "",
+        anchor=anchor.fingerprint if anchor else "",
+    )
+    say = teller(progress and jax.process_index() == 0)
+    config = replace(with_exact_paths(config, say), inputs=inputs)
+
+    rows = jax.device_count() * settings.accumulate
+    lengths = training_lengths(objective, data)
+    layout = data.buckets, data.batch_seconds, config.seed, rows, shares(store), data.windows, lengths
+    plan = Plan(store.samples, *layout)
+    left_out = {"store": lengths.left_out(store.samples, store.named)}
+    if heldout:
+        left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
+    read = stream(objective, store, plan, config.anchor, inputs.anchor, data.workers)
+    heldout_batches = heldout_stream(objective, heldout, data, rows, config) if heldout else None
+    about = header(objective, config, store, plan, left_out) if progress else ""
+    about = f"{name}: {about}" if name else about
+    notes = {"left_out": left_out} if any(left_out.values()) else {}
+    adapter = getattr(config.objective, "adapter", None)
+    weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None), adapter=adapter)
+    return loop.train(
+        config, objective, read, workdir, heldout_batches, weights, from_step, about, notes, progress=progress
+    )
