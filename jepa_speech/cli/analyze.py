@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from jepa_speech.analysis import over_steps, report, side_by_side
 from jepa_speech.analysis.collect import Analysis, Subject, analyse
 from jepa_speech.analysis.recordings import Listed, from_manifest, from_store
+from jepa_speech.analysis.subject import missing, open_anchor, wired
 from jepa_speech.cli import root_option as root
-from jepa_speech.cli.analyze_subject import missing, open_anchor, wired
-from jepa_speech.cli.step_option import add_steps, each
+from jepa_speech.cli.step_option import add_steps
 from jepa_speech.errors import UsageError
 from jepa_speech.files import read_jsonl
 from jepa_speech.ownership import claim, mark, write_results
@@ -20,7 +20,7 @@ from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.probe import evaluate, plots, result_plots
 from jepa_speech.probe.saved import read_results
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint_steps import located, name_of
+from jepa_speech.train.checkpoint_steps import chosen_checkpoints, located, name_of
 from jepa_speech.train.compiled import compiled_once
 from jepa_speech.wording import counted, duration
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--utterances {args.utterances}: expected 1 or more")
     claim(Path(args.out) / "analysis.json", mark("results"))
     claim(Path(args.out) / "report.html", mark("report"))
-    folders = named([source for checkpoint in args.checkpoint for source in each(checkpoint, args.step)])
+    folders = named([source for checkpoint in args.checkpoint for source in chosen_checkpoints(checkpoint, args.step)])
     if len(args.checkpoint) > 1 and len(folders) > len(args.checkpoint):
         raise UsageError("--step: several steps are of one run; name one --checkpoint, or one step of all of them")
     draw = {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}

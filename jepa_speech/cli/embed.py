@@ -9,15 +9,15 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint
 from jepa_speech.cli import root_option as root
-from jepa_speech.cli.embed_files import FORMATS, note_of
-from jepa_speech.cli.recordings import named
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.exporters.feature_files import FORMATS, note_of
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, replacing
 from jepa_speech.ingest.manifest import Entry
+from jepa_speech.ingest.named_recordings import named
+from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probe.dataset import wave_of
 from jepa_speech.wording import counted

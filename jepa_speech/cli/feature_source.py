@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from jepa_speech.anchors.anchor import Anchor
-from jepa_speech.cli.step_option import chosen
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
@@ -22,7 +21,7 @@ from jepa_speech.labelling.extractors import Extractor, Spectral, WholeRecording
 from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.train.checkpoint import by_path, weights_tree
-from jepa_speech.train.checkpoint_steps import Step, located
+from jepa_speech.train.checkpoint_steps import Step, chosen_checkpoint, located
 
 FEATURES = f"{', '.join(DIMS)}, or layer:N of --checkpoint (0: the input of its first block)"
 
@@ -53,7 +52,7 @@ def source(features: str, checkpoint: str | None, step: Step | None = None) -> S
         return Source(Spectral(features))
     if not checkpoint:
         raise UsageError(f"--features {features} needs --checkpoint RUN: the run folder whose layer it is")
-    checkpoint = chosen(checkpoint, step)
+    checkpoint = chosen_checkpoint(checkpoint, step)
     return layer_source(load_pretrained(checkpoint), features, checkpoint)
 
 

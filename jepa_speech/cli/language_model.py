@@ -2,8 +2,7 @@
 
 import argparse
 
-from jepa_speech.errors import UsageError
-from jepa_speech.text.beam import Beam
+from jepa_speech.text.beam import Beam, beam_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +14,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--word-score", type=float, default=Beam.word_score, help="added for each word (%(default)s)")
 
 
-def beam_of(options: argparse.Namespace) -> Beam | None:
-    if options.beam < 1:
-        raise UsageError(f"--beam {options.beam}: at least one hypothesis has to be kept")
-    if not options.lm:
-        return None
-    beam = Beam(options.lm, size=options.beam, lm_weight=options.lm_weight, word_score=options.word_score)
-    beam.check()
-    return beam
+def chosen(options: argparse.Namespace) -> Beam | None:
+    return beam_of(options.lm, options.beam, options.lm_weight, options.word_score)

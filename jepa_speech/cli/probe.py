@@ -12,12 +12,13 @@ import numpy as np
 import jepa_speech
 from jepa_speech import partial
 from jepa_speech.analysis import over_steps, report
-from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli import language_model
 from jepa_speech.cli import root_option as root
-from jepa_speech.cli.step_option import add_steps, each
+from jepa_speech.cli.step_option import add_steps
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.ownership import claim, mark, write_results
+from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import load_pretrained, untrained
 from jepa_speech.probe import evaluate, result_plots
 from jepa_speech.probe.baselines import BASELINES, baseline
@@ -25,7 +26,7 @@ from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.extract import Extract, on_grid
 from jepa_speech.probe.saved import read_results
 from jepa_speech.settings.run_config import RunConfig
-from jepa_speech.train.checkpoint_steps import located, name_of
+from jepa_speech.train.checkpoint_steps import chosen_checkpoints, located, name_of
 from jepa_speech.train.compiled import compiled_once
 from jepa_speech.train.configfile import file_and_variant, load_config, own_config
 
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     tasks = args.tasks.split(",")
-    by_task, beam = evaluate.chosen_tasks(tasks), language_model.beam_of(args)
+    by_task, beam = evaluate.chosen_tasks(tasks), language_model.chosen(args)
     if beam and "asr" not in tasks:
         raise UsageError("--lm is for words: it needs the task asr")
     recipes = {"asr": replace(by_task["asr"].RECIPE, beam=beam)} if beam else None
@@ -99,7 +100,7 @@ def of_each_step(args: argparse.Namespace) -> list[str]:
     """--checkpoint, or RUN/checkpoints/STEP of each --step."""
     if args.step and args.checkpoint in (*BASELINES, "random"):
         raise UsageError(f"--step {args.step[0]} goes with a run folder, not with --checkpoint {args.checkpoint}")
-    checkpoints = each(args.checkpoint, args.step)
+    checkpoints = chosen_checkpoints(args.checkpoint, args.step)
     if args.pool and len(checkpoints) > 1:
         raise UsageError("--pool holds results of further seeds of one system: probe one --step with it")
     return checkpoints

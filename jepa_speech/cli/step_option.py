@@ -1,9 +1,8 @@
 """`--step`, for verbs that open a run: which of its checkpoints."""
 
 import argparse
-from collections.abc import Sequence
 
-from jepa_speech.train.checkpoint_steps import Step, at_step
+from jepa_speech.train.checkpoint_steps import Step
 
 MEANINGS = "its step, latest, or best (the lowest train.best or held-out loss, see docs/training.md)"
 
@@ -40,16 +39,3 @@ def step(text: str) -> Step:
     if text.isascii() and text.isdecimal():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r}: the number of a step, latest or best")
-
-
-def chosen(checkpoint: str, wanted: Step | None) -> str:
-    """RUN/checkpoints/STEP of --checkpoint and --step; --checkpoint as it is without --step."""
-    return checkpoint if wanted is None else str(at_step(checkpoint, wanted))
-
-
-def each(checkpoint: str, wanted: Sequence[Step] | None) -> list[str]:
-    """As `chosen`, of several steps: in ascending order, each once."""
-    if not wanted:
-        return [checkpoint]
-    paths = {at_step(checkpoint, step) for step in wanted}
-    return [str(path) for path in sorted(paths, key=lambda path: int(path.name))]

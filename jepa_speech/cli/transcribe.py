@@ -11,15 +11,16 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
-from jepa_speech.cli import fingerprint, language_model
+from jepa_speech.cli import language_model
 from jepa_speech.cli import root_option as root
-from jepa_speech.cli.recordings import named
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, read_jsonl, write_jsonl
 from jepa_speech.ingest.audio_source import stamp_of
 from jepa_speech.ingest.manifest import Entry
+from jepa_speech.ingest.named_recordings import named
+from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probe import bootstrap
 from jepa_speech.probe.asr import text_if_any
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     if bool(options.audio) == bool(options.manifest):
         raise UsageError("name audio files, or a manifest with --manifest INPUT, and not both")
-    beam = language_model.beam_of(options)
+    beam = language_model.chosen(options)
     listed, names, rows = recordings(options)
     before = written(Path(options.out)) if options.out else []
     model = load_pretrained(options.checkpoint, options.step, best=True)

@@ -1,1 +1,1 @@
-"""An encoder for other programs: ONNX, S3PRL, StableHLO, and the model card."""
+"""An encoder for other programs: ONNX, S3PRL, StableHLO, the model card, and files of features."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.text.tokens import SPACE, Tokens
 from jepa_speech.text.vocabulary import Vocabulary, normal
 
@@ -37,6 +37,20 @@ class Beam:
             raise UserError("flashlight-text, which searches, is not installed: pip install flashlight-text")
         if next(words(self.lm), None) is None:
             raise UserError(f"{self.lm}: an ARPA language model without words")
+
+
+def beam_of(lm: str | Path | None, size: int, lm_weight: float, word_score: float) -> Beam | None:
+    """Returns how to search, checked, or None without a language model. size: the argument `beam` of those who search.
+
+    Raises UsageError if no hypothesis would be kept, and what `Beam.check` raises.
+    """
+    if size < 1:
+        raise UsageError(f"beam {size}: at least one hypothesis has to be kept")
+    if not lm:
+        return None
+    beam = Beam(str(lm), size=size, lm_weight=lm_weight, word_score=word_score)
+    beam.check()
+    return beam
 
 
 class WordBeam:

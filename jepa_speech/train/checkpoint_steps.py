@@ -1,6 +1,7 @@
 """Which checkpoints a run has, by their steps, and which one of them is meant."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +72,20 @@ def at_step(source: str | Path, step: Step) -> Path:
     if named not in (None, number):
         raise UsageError(f"{source} names a step already, and step {step} is another one: leave one of the two out")
     return run / "checkpoints" / str(number)
+
+
+def chosen_checkpoint(source: str | Path, step: Step | None) -> str:
+    """RUN/checkpoints/STEP as `at_step` gives it; `source` as it is without a step."""
+    return str(source if step is None else at_step(source, step))
+
+
+def chosen_checkpoints(source: str | Path, steps: Step | Sequence[Step] | None) -> list[str]:
+    """As `chosen_checkpoint`, of one or several steps: in ascending order, each once."""
+    wanted = [steps] if isinstance(steps, (int, str)) else list(steps or [])
+    if not wanted:
+        return [str(source)]
+    paths = {at_step(source, step) for step in wanted}
+    return [str(path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 
 def best_figure(run: Path) -> str:

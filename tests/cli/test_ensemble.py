@@ -11,11 +11,11 @@ from support import toys
 from support.clustered_audio import babble_store
 from support.toys import toy_anchor
 
+from jepa_speech.analysis.subject import open_anchor
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.batches.joined_labels import stored_labels
 from jepa_speech.cli import main
-from jepa_speech.cli.analyze_subject import open_anchor
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.store.labels import Labels
 

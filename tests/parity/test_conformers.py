@@ -15,9 +15,9 @@ from support.toys import toy_batch  # noqa: E402
 
 import jepa_speech  # noqa: E402
 from jepa_speech.cli import main  # noqa: E402
-from jepa_speech.cli.recordings import named  # noqa: E402
 from jepa_speech.huggingface.export_folder import to_huggingface  # noqa: E402
 from jepa_speech.huggingface.imported import imported_model  # noqa: E402
+from jepa_speech.ingest.named_recordings import named  # noqa: E402
 from jepa_speech.probe.dataset import wave_of  # noqa: E402
 
 SIZES = {"hidden_size": 18, "num_attention_heads": 3, "intermediate_size": 20, "conv_depthwise_kernel_size": 5}

@@ -15,11 +15,11 @@ from support.input_writers import jsonl, tar_of
 from support.older_stores import as_an_older_store
 
 from jepa_speech import cli
-from jepa_speech.cli.recordings import named
 from jepa_speech.ingest.inputs import passed_over
 from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences, together
 from jepa_speech.ingest.inputs.sidecars import Sidecars
 from jepa_speech.ingest.manifest import entries
+from jepa_speech.ingest.named_recordings import named
 from jepa_speech.store.checking import check
 from jepa_speech.store.joining import join
 from jepa_speech.store.prepare import prepare

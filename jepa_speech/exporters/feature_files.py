@@ -40,9 +40,7 @@ def note_of(path: Path, form: Format) -> dict[str, Any] | None:
         zipfile.BadZipFile,
     ) as error:  # pyarrow's errors are ValueErrors
         whose = "another program or an earlier version wrote it"
-        raise UserError(
-            f"{path} has no mark of `jepa-speech embed`: {whose}; move it, or name another --out"
-        ) from error
+        raise UserError(f"{path} has no mark of `jepa-speech embed`: {whose}; move it, or name another out") from error
 
 
 def noted(note: Note) -> bytes:

@@ -1,4 +1,4 @@
-"""Recordings named on a command line, for verbs that take them one by one."""
+"""Recordings by the names of files and folders, for what takes them one by one."""
 
 import os
 import sys
@@ -11,17 +11,17 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences
 from jepa_speech.ingest.manifest import Entry, entries, is_manifest, nothing_there
 
 
-def named(names: Iterable[str], root: str | None = None) -> list[Entry]:
+def named(names: Iterable[str | Path], root: str | Path | None = None) -> list[Entry]:
     """Returns each named file, and the recordings that `prepare` would find in each folder, without repeats.
 
     An entry's `source` is its name as given, or the folder's name and its own. root: see `ingest.manifest.entries`.
     Raises UserError for a missing file, a manifest, a folder without recordings, and a file that cannot be a recording.
     """
-    names = list(dict.fromkeys(names))
-    if missing := [name for name in names if not is_there(name)]:
+    listed = list(dict.fromkeys(str(name) for name in names))
+    if missing := [name for name in listed if not is_there(name)]:
         raise UserError(f"{missing[0]}: no such file" + (f", and {len(missing) - 1} more" if missing[1:] else ""))
     found: dict[str, Entry] = {}
-    for name in names:
+    for name in listed:
         for entry in within(name, root) if Path(name).is_dir() else [alone(name)]:
             if entry.reason:
                 raise UserError(f"{entry.source}: {entry.detail} ({entry.reason}); leave it out")
@@ -36,7 +36,7 @@ def is_there(name: str) -> bool:
         return False
 
 
-def within(folder: str, root: str | None) -> list[Entry]:
+def within(folder: str, root: str | Path | None) -> list[Entry]:
     passed = PassedOver()
     if not (found := list(entries([folder], root, passed))):
         raise nothing_there([folder], passed)
@@ -49,7 +49,7 @@ def alone(name: str) -> Entry:
     if is_manifest(Path(name)):
         raise UserError(
             f"{name}: a manifest or an archive, not a recording; name its recordings or their folder "
-            "(`transcribe` reads it with --manifest)"
+            "(`transcribe` reads it, as `manifest`)"
         )
     path = os.fspath(Path(name).absolute())
     return Entry(source=name, path=path, stamp=stamp_of(Path(path).stat()))
