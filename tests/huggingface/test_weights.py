@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.public_checkpoints import TINY, toy_arrays, write_folder, write_safetensors, write_shards
+from safetensors.numpy import save_file
+from support.public_checkpoints import TINY, toy_arrays, write_folder, write_shards
 
 from jepa_speech.errors import UserError
 from jepa_speech.huggingface.imported import imported_model, read_imported
@@ -35,7 +36,7 @@ def test_several_files_of_several_types_are_one_model(shards, arrays):
     for ours, theirs in zip(jax.tree.leaves(encoder), jax.tree.leaves(whole), strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, theirs, rtol=1e-2)
-    write_safetensors(shards / "more.safetensors", {"a": np.zeros(1, np.float32)})  # what the index does not name
+    save_file({"a": np.zeros(1, np.float32)}, shards / "more.safetensors")  # what the index does not name
     assert read_folder(shards)[1].keys() == arrays.keys()
 
 
@@ -69,7 +70,7 @@ def test_an_index_that_does_not_fit_its_files_is_one_line(shards, change, says):
 
 def test_files_that_do_not_fit_their_index_are_one_line(shards, arrays):
     path = shards / SECOND
-    write_safetensors(path, {name: arrays[name] for name in list(arrays)[:2]})
+    save_file({name: arrays[name] for name in list(arrays)[:2]}, path)
     with pytest.raises(UserError, match=f"both model-00001-of-00003.safetensors and {SECOND} hold '"):
         read_folder(shards)
     path.write_bytes(path.read_bytes()[:-1])
@@ -119,8 +120,8 @@ def test_adapters_of_a_language_replace_those_in_the_weights(tmp_path):
     folder = write_folder(tmp_path / "hf", config, base)
     with pytest.raises(UserError, match=r"no adapter\.spa\.safetensors in it; there are none"):
         read_folder(folder, "spa")
-    write_safetensors(folder / "adapter.spa.safetensors", spa | {"lm_head.weight": np.ones((7, 16), np.float32)})
-    write_safetensors(folder / "adapter.cym.safetensors", dict(list(spa.items())[1:]))
+    save_file(spa | {"lm_head.weight": np.ones((7, 16), np.float32)}, folder / "adapter.spa.safetensors")
+    save_file(dict(list(spa.items())[1:]), folder / "adapter.cym.safetensors")
     for adapter, more in (("", 0), ("spa", 1)):
         _, found = read_folder(folder, adapter)
         encoder = from_huggingface(config, found).encoder

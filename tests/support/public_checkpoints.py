@@ -1,4 +1,4 @@
-"""Public checkpoints at toy size, written by hand: no torch, and not by the code that reads them."""
+"""Public checkpoints at toy size, written by the format's own library: no torch, and none of our code."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from safetensors.numpy import save_file
 
 from jepa_speech.huggingface.config import checked_config
 from jepa_speech.huggingface.families import FAMILIES
@@ -45,20 +46,6 @@ def toy_arrays(config: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray
     return arrays
 
 
-def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    header, end = {"__metadata__": {"format": "np"}}, 0
-    kinds = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
-    for name, x in arrays.items():
-        header[name] = {"dtype": kinds[x.dtype.name], "shape": x.shape, "data_offsets": [end, end + x.nbytes]}
-        end += x.nbytes
-    write_raw(path, header, b"".join(x.tobytes() for x in arrays.values()))
-
-
-def write_raw(path: Path, header: Any, data: bytes) -> None:
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
 def write_shards(folder: Path, config: dict[str, Any], parts: list[dict[str, np.ndarray]]) -> Path:
     """A folder of several files, with their index."""
     folder.mkdir()
@@ -66,7 +53,7 @@ def write_shards(folder: Path, config: dict[str, Any], parts: list[dict[str, np.
     index = {}
     for i, arrays in enumerate(parts, 1):
         file = f"model-{i:05}-of-{len(parts):05}.safetensors"
-        write_safetensors(folder / file, arrays)
+        save_file(arrays, folder / file)
         index |= dict.fromkeys(arrays, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     return folder
@@ -75,5 +62,5 @@ def write_shards(folder: Path, config: dict[str, Any], parts: list[dict[str, np.
 def write_folder(folder: Path, config: dict[str, Any], arrays: dict[str, np.ndarray]) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    write_safetensors(folder / "model.safetensors", arrays)
+    save_file(arrays, folder / "model.safetensors")
     return folder
