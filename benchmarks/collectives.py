@@ -6,8 +6,8 @@ Bytes are computed by the closed form that tests/train/test_collectives.py compa
 seconds from the vendors' figures for links and peak (jepa_speech/train/chips.py). Nothing was measured on such chips.
 """
 
-from jepa_speech.cli.plan_links import MFU, exchange_seconds, traffic
-from jepa_speech.cli.plan_model import step_on_paper
+from jepa_speech.costs.exchange import MFU, exchange_seconds, traffic
+from jepa_speech.costs.step_on_paper import step_on_paper
 from jepa_speech.train.chips import CHIPS
 from jepa_speech.train.configfile import load_config
 

@@ -8,9 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is used
+    from jepa_speech.api.bench import bench_data as bench_data
+    from jepa_speech.api.bench import bench_step as bench_step
+    from jepa_speech.api.evaluate import evaluate as evaluate
+    from jepa_speech.api.goodput import goodput as goodput
     from jepa_speech.api.inspect import inspect as inspect
     from jepa_speech.api.inspect import join_stores as join_stores
     from jepa_speech.api.inspect import merge_parts as merge_parts
+    from jepa_speech.api.plan import plan as plan
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
     from jepa_speech.api.train import train_encoder as train_encoder
@@ -22,13 +27,18 @@ __version__ = "0.1.0"
 # The functions of the Python API, each with its module. None has the name of a folder or module of this package:
 # importing that would replace the function.
 _MODULES = {
+    "bench_data": "jepa_speech.api.bench",
+    "bench_step": "jepa_speech.api.bench",
     "check_inputs": "jepa_speech.api.prepare",
+    "evaluate": "jepa_speech.api.evaluate",
+    "goodput": "jepa_speech.api.goodput",
     "inspect": "jepa_speech.api.inspect",
     "join_stores": "jepa_speech.api.inspect",
-    "merge_parts": "jepa_speech.api.inspect",
-    "prepare": "jepa_speech.api.prepare",
     "load_config": "jepa_speech.train.configfile",
     "load_pretrained": "jepa_speech.pretrained.load",
+    "merge_parts": "jepa_speech.api.inspect",
+    "plan": "jepa_speech.api.plan",
+    "prepare": "jepa_speech.api.prepare",
     "train_encoder": "jepa_speech.api.train",
 }
 __all__ = list(_MODULES)

@@ -16,7 +16,7 @@ from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.progress import teller
 from jepa_speech.settings.run_config import Inputs, RunConfig
 from jepa_speech.train import loop
-from jepa_speech.train.configfile import Overrides, load_config
+from jepa_speech.train.configfile import Overrides, run_config_of
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.header import header
 from jepa_speech.train.resolve import with_anchor, with_characters, with_exact_paths
@@ -46,10 +46,7 @@ def train_encoder(
     SIGINT or SIGTERM came and the state is saved: the same call resumes.
     """
     name = "" if isinstance(config, RunConfig) else str(config)
-    if not isinstance(config, RunConfig):
-        config = load_config(config, overrides)
-    elif overrides:
-        raise UsageError("overrides: only for a config by its file or name; change a RunConfig by dataclasses.replace")
+    config = run_config_of(config, overrides)
     with connected():  # before jax looks for devices
         return run_config(config, workdir, from_step, name, progress)
 

@@ -1,18 +1,12 @@
 """`jepa-speech bench step`: the train step of a config alone, on noise: no store, no anchor, no loader."""
 
 import argparse
-import sys
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-from jepa_speech.costs.batch_autotune import batch_seconds, fill_memory, memory_of_a_device, unless_out_of_memory
-from jepa_speech.costs.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
-from jepa_speech.errors import UsageError, UserError
-from jepa_speech.train.chips import chip_of
-from jepa_speech.train.configfile import load_config
-from jepa_speech.wording import counted
+from jepa_speech.api.bench import bench_step
+from jepa_speech.cli.commands import arguments
+from jepa_speech.errors import UserError
 
 HELP = "run the compiled train step of a config on noise: speed, work, memory, and what share of the chip that is"
 EXAMPLE = "jepa-speech bench step --config configs/smoke.py:hubert --seconds 4"
@@ -47,61 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    if options.steps < 1 or options.warmup < 0:
-        raise UsageError(f"--steps {options.steps} --warmup {options.warmup}: at least 1 and 0 needed")
-    if options.autotune and options.rows is not None:
-        raise UsageError("--autotune finds the rows: leave --rows out")
-    if options.memory_gb is not None and not (options.autotune and options.memory_gb > 0):
-        raise UsageError(f"--memory-gb {options.memory_gb:g}: above 0, and with --autotune")
-    config = load_config(options.config, options.overrides)
-    lengths = options.seconds or sorted(config.data.buckets)
-    setting = make_setting(config)
-    for seconds in lengths:
-        crop_samples(setting, seconds)  # whatever is wrong is told before anything takes time
-    if options.rows is not None:
-        check_rows(setting, options.rows)
-    batches = {seconds: options.rows or rows_of(setting, seconds) for seconds in lengths}
+    try:
+        results = bench_step(**arguments(options, bench_step), progress=True)
+    except UserError as error:
+        if error.results is not None:
+            show(error.results)
+        raise
+    show(results)
+    if "batch_seconds" in results:
+        filled = f"{results['memory_bytes'] / 1e9:.3g} GB a device"
+        print(f"these fill {filled}; for a config, of which every bucket then fits:")
+        print(f"    config.data.batch_seconds = {results['batch_seconds']:g}")
+    return results
 
-    device = jax.devices()[0]
-    matmul = matmul_rate(dtype_of(config))
-    print(f"{options.config}, {config.objective.name}: {jax.device_count()} x {device.device_kind} ({device.platform})")
+
+def show(results: Mapping[str, Any]) -> None:
+    """Prints what was measured: the device, and a row of the table for each length."""
+    kind, flops, matmul = results["device_kind"], results["sheet_flops"], results["matmul"]
+    print(f"{results['config']}, {results['objective']}: {results['devices']} x {kind} ({results['platform']})")
     print(
         f"a chip multiplies {matmul['dtype']} matrices of {matmul['size']} at {matmul['flops_per_second'] / 1e12:.3g} "
-        f"TFLOP/s; data sheet (bfloat16): {sheet(device.device_kind)}"
+        f"TFLOP/s; data sheet (bfloat16): {f'{flops / 1e12:g} TFLOP/s' if flops else f'not known of {kind}'}"
     )
-    print(COLUMNS, flush=True)
-    memory = 1e9 * options.memory_gb if options.memory_gb else memory_of_a_device()
-    runs: list[dict[str, Any]] = []
-    results = {"config": options.config, "objective": config.objective.name, "matmul": matmul, "runs": runs}
-    for seconds, rows in batches.items():
-        how = options.steps, options.warmup, matmul["flops_per_second"]
-        if options.autotune:
-            found = fill_memory(config, seconds, memory, *how, say=told)
-        else:
-            found = unless_out_of_memory(partial(measure_step, config, rows, seconds, *how))
-        if found is None:
-            raise UserError(
-                f"{counted(rows, 'row')} of {seconds:g} s: more than the device's memory; "
-                "use fewer --rows, or --autotune",
-                results,
-            )
-        print(line(found), flush=True)
-        runs.append(found)
-    if not options.autotune:
-        return results
-    most = batch_seconds({run["seconds"]: run["rows"] for run in runs})
-    print(f"these fill {memory / 1e9:.3g} GB a device; for a config, of which every bucket then fits:")
-    print(f"    config.data.batch_seconds = {most:g}")
-    return results | {"memory_bytes": memory, "batch_seconds": most}
-
-
-def told(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def sheet(kind: str) -> str:
-    chip = chip_of(kind)
-    return f"{chip.flops / 1e12:g} TFLOP/s" if chip else f"not known of {kind}"
+    print(COLUMNS)
+    for found in results["runs"]:
+        print(line(found))
 
 
 def line(found: dict[str, Any]) -> str:

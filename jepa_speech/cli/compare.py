@@ -17,8 +17,8 @@ from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.compare_tables import System, written
-from jepa_speech.cli.plan_model import mean_step_flops
 from jepa_speech.cli.workflow import Workflow, labels_of, probe_files, run_files
+from jepa_speech.costs.step_on_paper import mean_step_flops
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.objectives import build

@@ -1,12 +1,9 @@
 """`jepa-speech goodput`: where the wall time of a run went, over all its attempts."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from jepa_speech.errors import UserError
-from jepa_speech.train.ledger import goodput
-from jepa_speech.train.run_files import whole_events
+from jepa_speech.api.goodput import goodput
 from jepa_speech.wording import counted
 
 HELP = "where the wall time of a run went: steps, compiling, waiting, lost work, down time"
@@ -15,6 +12,7 @@ WORDS = {
     "step": "productive steps",
     "data_wait": "waiting for data",
     "compile": "compiling",
+    "evaluation": "held-out loss",
     "checkpoint": "saving",
     "init": "starting up",
     "lost": "lost work",
@@ -26,15 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="RUN", help="a run folder")
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Prints the table; returns what `ledger.goodput` does. Raises UserError where there is no ledger."""
-    path = Path(args.workdir) / "events.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    events = whole_events(path)
-    found = goodput(events)
-    if first := next(event["step"] for event in events if event["event"] in ("start", "resume")):
-        print(f"{path} begins at step {first}: earlier steps are not counted")
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    found = goodput(options.workdir)
+    if first := found["first_step"]:
+        print(f"{options.workdir}/events.jsonl begins at step {first}: earlier steps are not counted")
     wall = max(found["wall"], 1e-9)
     for part, words in WORDS.items():
         print(f"{words:<22}{found['seconds'][part]:>12.1f} s{found['seconds'][part] / wall:>8.1%}")

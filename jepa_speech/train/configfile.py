@@ -45,6 +45,18 @@ def load_config(name: str | Path, overrides: Overrides = ()) -> RunConfig:
     return config
 
 
+def run_config_of(config: RunConfig | str | Path, overrides: Overrides) -> RunConfig:
+    """Return a RunConfig as it is, or the config of a file or a name (see `load_config`).
+
+    Raises UsageError for overrides of a RunConfig.
+    """
+    if not isinstance(config, RunConfig):
+        return load_config(config, overrides)
+    if overrides:
+        raise UsageError("overrides: only for a config by its file or name; change a RunConfig by dataclasses.replace")
+    return config
+
+
 def config_dict(name: str, overrides: Overrides = ()) -> ConfigDict:
     """The config of `configs/x.py`, or its variant `configs/x.py:NAME`, with some keys changed.
 

@@ -10,15 +10,21 @@ from jepa_speech import cli
 
 # Verb (and kind): its function, and the options that the function does not take.
 FUNCTIONS = {
+    "bench data": ("bench_data", {"store"}),
+    "bench step": ("bench_step", set()),
+    "evaluate": ("evaluate", {"store"}),
+    "goodput": ("goodput", set()),
     "inspect": ("inspect", {"stores", "merge", "out", "max_reject_fraction"}),
     "prepare": ("prepare", {"check"}),
+    "plan": ("plan", set()),
+    "train": ("train_encoder", set()),
     "prepare --check": (
         "check_inputs",
         {"check", "out", "codec", "shard_mb", "part", "workers", "max_reject_fraction"},
     ),
 }
 # Parameters that are no options: bars, and what a verb takes under another name.
-OWN = {"progress", "store", "full"}
+OWN = {"progress", "store", "full", "overrides"}
 
 
 def options(verb: str) -> dict[str, argparse.Action]:

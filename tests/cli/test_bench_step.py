@@ -6,8 +6,9 @@ import pytest
 from train.toy import ToyObjective
 
 from jepa_speech import cli
-from jepa_speech.cli import bench_step
+from jepa_speech.api import bench
 from jepa_speech.costs import batch_autotune, speed
+from jepa_speech.train.configfile import load_config
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "tiny.py")
 STEP = ["bench", "step", "--config", f"{CONFIG}:pure_jepa"]
@@ -25,7 +26,7 @@ class Checked(ToyObjective):
 @pytest.fixture
 def toy(monkeypatch):
     monkeypatch.setattr(speed, "build", lambda config: Checked())
-    monkeypatch.setattr(bench_step, "matmul_rate", lambda dtype: speed.matmul_rate(dtype, sizes=(16, 32)))
+    monkeypatch.setattr(bench, "matmul_rate", lambda dtype: speed.matmul_rate(dtype, sizes=(16, 32)))
 
 
 def figures(tmp_path, *options: str) -> dict:
@@ -66,7 +67,7 @@ def test_autotune_fills_memory_and_no_more(toy, tmp_path, capsys):
     found = figures(tmp_path, *options)
     long, short = found["runs"]
     assert long["rows"] % 4 == 0 == short["rows"] % 4 and short["rows"] > long["rows"] > 4
-    setting = speed.make_setting(bench_step.load_config(f"{CONFIG}:pure_jepa"))
+    setting = speed.make_setting(load_config(f"{CONFIG}:pure_jepa"))
     for run in found["runs"]:
         most = batch_autotune.SHARE * found["memory_bytes"]
         assert batch_autotune.compiled_peak(setting, run["rows"], run["samples"]) <= most
@@ -83,11 +84,11 @@ def test_autotune_fills_memory_and_no_more(toy, tmp_path, capsys):
         (["--config.encoder.widht=8"], "unknown config key encoder.widht: did you mean encoder.width"),
         (["--rows", "6"], "6 rows: 4 devices x 1 micro-batches (train.accumulate) share them evenly"),
         (["--rows", "0"], "0 rows: "),
-        (["--steps", "0"], "--steps 0"),
+        (["--steps", "0"], "steps = 0"),
         (["--seconds", "nan"], "nan seconds: at least 0.025 needed"),
         (["--seconds", "0.03"], "a clip of 2 frames is too short"),
-        (["--rows", "8", "--autotune"], "leave --rows out"),
-        (["--memory-gb", "1"], "with --autotune"),
+        (["--rows", "8", "--autotune"], "leave rows out"),
+        (["--memory-gb", "1"], "with autotune"),
         (["--autotune", "--memory-gb", "0"], "above 0"),
         (["--config.mesh.fsdp=3"], "mesh.fsdp = 3"),
         (["--autotune", "--memory-gb", "1e-6", "--seconds", "1"], "not even 4 rows of 1 s fit into"),
@@ -107,4 +108,4 @@ def test_a_batch_that_does_not_fit_is_one_line(toy, monkeypatch, capsys):
 
     monkeypatch.setattr(speed, "init_state", exhausted)
     assert cli.main([*STEP, "--seconds", "0.5"]) == 1
-    assert "4 rows of 0.5 s: more than the device's memory; use fewer --rows, or --autotune" in capsys.readouterr().err
+    assert "4 rows of 0.5 s: more than the device's memory; use fewer rows, or autotune" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_what_is_read_is_told_and_what_is_missing_is_named(tmp_path, capsys, mon
     toy = ["data.batch_seconds=2", "data.buckets=1.0", "anchor.path=my.npz", "data.store=trained/store"]
     train = ["train", "--config", f"{CONFIGS}/tiny.py", "--workdir", "run", "--config.train.steps=2"]
     assert cli.main([*train, *(f"--config.{setting}" for setting in toy)]) == 0, capsys.readouterr().err
-    assert f"{CONFIGS}/tiny.py: objective gmm_jepa, encoder transformer, 0.0" in capsys.readouterr().out
+    assert f"{CONFIGS}/tiny.py: objective gmm_jepa, encoder transformer, 0.0" in capsys.readouterr().err
     evaluate = ["evaluate", "--checkpoint", "run", "--store", "heldout/store"]
     assert cli.main(evaluate) == 1
     assert "run `jepa-speech label --store heldout/store --anchor my.npz`" in capsys.readouterr().err

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jepa_speech import cli
-from jepa_speech.cli.plan import CONSTANTS, on_paper
-from jepa_speech.cli.plan_links import Bytes, exchange_seconds
+from jepa_speech.costs.corpus_on_paper import CONSTANTS, corpus_on_paper
+from jepa_speech.costs.exchange import Bytes, exchange_seconds
 from jepa_speech.train.chips import Chip
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_against_hand_numbers(monkeypatch):
     made_up = {"padding": 0.1, "sharp labels": 2.0, "soft labels": 20.0, "flac": 60.0, "flac reader": 300.0}
     for name, value in made_up.items():
         monkeypatch.setitem(CONSTANTS, name, CONSTANTS[name]._replace(value=value))
-    found = on_paper(**SETTING)
+    found = corpus_on_paper(**SETTING)
     by_hand = {
         "recordings": 300_000,  # 1000 h of 300 an hour
         "store_GB": 60,
@@ -51,8 +51,8 @@ def test_against_hand_numbers(monkeypatch):
 
 
 def test_small_corpora_are_fitted_whole_and_pcm_is_larger():
-    assert on_paper(**SETTING | {"hours": 7.0})["fit_on_hours"] == 7
-    assert on_paper(**SETTING | {"codec": "pcm16"})["store_GB"] > on_paper(**SETTING)["store_GB"]
+    assert corpus_on_paper(**SETTING | {"hours": 7.0})["fit_on_hours"] == 7
+    assert corpus_on_paper(**SETTING | {"codec": "pcm16"})["store_GB"] > corpus_on_paper(**SETTING)["store_GB"]
 
 
 def test_seconds_of_an_exchange_by_hand():

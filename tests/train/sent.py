@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from support.toys import TOP, build, toy_config
 
-from jepa_speech.cli.plan_model import kept_bytes
+from jepa_speech.costs.step_on_paper import kept_bytes
 from jepa_speech.features.grid import frames
 from jepa_speech.train.compiled import collectives, compile_step
 from jepa_speech.train.optim import OptimConfig, make_optimizer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jepa_speech.cli.plan_links import Bytes, traffic
+from jepa_speech.costs.exchange import Bytes, traffic
 from jepa_speech.train.compiled import Collective, sent_by_kind
 
 SENT = Path(__file__).with_name("sent.py")

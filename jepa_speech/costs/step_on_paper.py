@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.batches.batch_plan import Plan, bucket_lengths
-from jepa_speech.cli.plan_links import Bytes
+from jepa_speech.costs.exchange import Bytes
 from jepa_speech.costs.synthetic import abstract_batch, filled_in
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objective_parts.contract import Objective
