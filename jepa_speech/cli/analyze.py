@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa_speech.analysis import over_steps, report, side_by_side
+from jepa_speech.analysis import over_steps, report, side_by_side, training_curves
 from jepa_speech.analysis.collect import Analysis, Subject, analyse
 from jepa_speech.analysis.recordings import Listed, from_manifest, from_store
 from jepa_speech.analysis.subject import missing, open_anchor, wired
@@ -17,7 +17,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.files import read_jsonl
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.pretrained.load import load_pretrained
-from jepa_speech.probe import evaluate, plots, result_plots
+from jepa_speech.probe import evaluate, result_plots
 from jepa_speech.probe.saved import read_results
 from jepa_speech.store.store import Store
 from jepa_speech.train.checkpoint_steps import chosen_checkpoints, located, name_of
@@ -230,12 +230,12 @@ def runs_of(folders: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def run_sections(folder: Path, pictures: dict[str, Any], name: str = "") -> list[report.Section]:
-    """Loss and λ over the steps, where the run folder still has its metrics."""
+    """Losses, λ and probes over the steps, where the run folder still has its metrics."""
     path = folder / "metrics.jsonl"
     rows = list(read_jsonl(path)) if path.is_file() else []
     if len(rows) < 2:
         return []
     key = file_name(name, "curves")
-    pictures[key] = plots.curves(rows)
+    pictures[key] = training_curves.curves(rows)
     heading = f"Training of {name}" if name else "Training"
     return [report.Section(heading, f"{rows[-1]['step']} steps.", figures=[pictures[key]])]

@@ -109,51 +109,6 @@ def usage(counts: Mapping[str, np.ndarray]) -> Figure:
 
 
 @styled
-def curves(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Losses and λ over the steps, from the rows of a run's metrics.jsonl."""
-    steps = np.array([row["step"] for row in rows])
-    losses = {
-        "loss": ("loss", MODEL),
-        "jepa": ("JEPA (hidden frames)", SECOND),
-        "cluster": ("cluster (hidden frames)", TARGET),
-        "cluster_visible": ("cluster (visible frames)", "#b0413e"),
-    }
-    present = [name for name in losses if name in rows[-1]]
-    with_lambda = "lambda" in rows[-1]
-    figure, grid = canvas(
-        1 + with_lambda, 1, (9, 3.6 + 1.4 * with_lambda), sharex=True,
-        gridspec_kw={"height_ratios": [3] + [1] * with_lambda},
-    )  # fmt: skip
-    for name in present:
-        label, colour = losses[name]
-        values = np.array([np.nan if row.get(name) is None else row[name] for row in rows], float)
-        axes = grid[0, 0]
-        axes.plot(steps, values, color=colour, lw=0.6, alpha=0.3)
-        axes.plot(steps, _smooth(values), color=colour, lw=2, label=label)
-    grid[0, 0].set_ylabel("loss")
-    grid[0, 0].set_title("Training: thin is every step, thick a running mean")
-    grid[0, 0].legend(ncols=2)
-    if with_lambda:
-        grid[1, 0].plot(steps, [row["lambda"] for row in rows], color=TARGET, lw=2)
-        grid[1, 0].set_ylabel("λ")
-        grid[1, 0].set_ylim(0, None)
-    grid[-1, 0].set_xlabel("step")
-    return figure
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A running mean over 2% of the curve, shorter at its ends; steps without a value are passed over."""
-    half = max(1, len(values) // 100)
-    known = np.isfinite(values)
-    total = np.concatenate([[0], np.cumsum(np.where(known, values, 0))])
-    count = np.concatenate([[0], np.cumsum(known)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    inside = count[high] - count[low]
-    return np.where(inside > 0, (total[high] - total[low]) / np.maximum(inside, 1), np.nan)
-
-
-@styled
 def rank_by_layer(ranks: Sequence[float], width: int) -> Figure:
     """Effective rank of every layer's frames, of `width` dimensions."""
     figure, ((axes,),) = canvas(size=(9, 3))

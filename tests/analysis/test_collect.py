@@ -9,9 +9,9 @@ from support.labelled_corpus import PHONES, knowing, write_spoken
 from support.toys import toy_anchor
 
 from jepa_speech.analysis import collect as analysis
-from jepa_speech.analysis import report, side_by_side
+from jepa_speech.analysis import report, side_by_side, training_curves
 from jepa_speech.analysis.recordings import from_manifest, from_store
-from jepa_speech.probe import plots, result_plots
+from jepa_speech.probe import result_plots
 from jepa_speech.probe.bootstrap import Estimate
 from jepa_speech.store.prepare import prepare
 from jepa_speech.store.store import Store
@@ -105,10 +105,15 @@ def test_pictures_and_report(corpus, tmp_path):
     heads = {f"layer {i}": {"valid": 0.5, "figures": {"accuracy": values}} for i, values in enumerate(estimates)}
     heads["weighted"] = heads["layer 1"]
     curve = [{"step": i, "loss": 1.0 / i, "cluster": None if i == 2 else 2.0 / i, "lambda": 1 / i} for i in range(1, 9)]
+    curve[3] |= {"probe_rank_layer_0": 3.0, "probe_rank_layer_1": 2.0, "probe_phone_accuracy": None}
+    curve[7] |= {"probe_rank_layer_0": 4.0, "probe_rank_layer_1": 1.5, "probe_phone_accuracy": 0.4}
     part = {"figures": {"accuracy": "higher"}, "heads": heads, "layer_weights": [0.4, 0.6]}
     part |= {"confusion": [[3, 0], [1, 2]], "classes": ["A", "B"], "curve": [[0, 0.1], [50, 0.4]]}
     figures = side_by_side.figures(found) | result_plots.of_results({"tasks": {"phones": part}})
-    figures["curves"] = plots.curves(curve)
+    figures["curves"] = training_curves.curves(curve)
+    drawn = {axes.get_ylabel(): [line.get_xydata().tolist() for line in axes.lines] for axes in figures["curves"].axes}
+    assert list(drawn)[1:] == ["λ", "phone\naccuracy", "effective\nrank"] and drawn["phone\naccuracy"] == [[[8, 0.4]]]
+    assert drawn["effective\nrank"] == [[[4, 3.0], [8, 4.0]], [[4, 2.0], [8, 1.5]]]
     figures |= side_by_side.cka_figures(similar) | side_by_side.shared_figures({"a": found, "b": found})
     assert {"cka", "cka_labels", "ranks", "figures", "hesitation", "cooccurrence", "duration"} <= set(figures)
     figures["systems"] = result_plots.systems(
