@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
             "data": {
                 "store": "",  # or several, with weights: a:1,b:0.5
                 "heldout": "",  # a store whose loss is measured at every checkpoint
+                "probe": "",  # a folder with phones.jsonl, as for `jepa-speech probe`: phone accuracy at every probe
                 "batch_seconds": 480.0,  # audio in one global batch
                 "buckets": (5.0, 10.0, 15.0),  # padded lengths in seconds; longer recordings are cropped
                 "windows": False,  # of those: one crop an epoch, or one for each of its windows
@@ -88,6 +89,7 @@ def get_config() -> ConfigDict:
                 "keep_every": 0,  # a checkpoint whose step this divides stays for ever; 0: none does
                 "best": "",  # a figure of metrics.jsonl: the checkpoint where it was lowest stays as well
                 "report_every": 50,  # effective rank and its like
+                "probe_every": 0,  # steps between probes of the representation; 0: none (docs/training.md)
                 "accumulate": 1,  # micro-batches per step
                 "max_skipped": 10,  # steps in a row with a non-finite loss before giving up
                 "collapse": "warn",  # or stop: after 3 reports in a row that show a collapse

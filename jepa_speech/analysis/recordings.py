@@ -13,6 +13,8 @@ from jepa_speech.probe.progress import along
 from jepa_speech.probe.segments import Phones, Segment
 from jepa_speech.store.store import Store
 
+BAR_AFTER = 2.0  # seconds: for a few recordings, no bar appears
+
 
 class Recording(NamedTuple):
     name: str
@@ -23,7 +25,7 @@ class Recording(NamedTuple):
 def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
     """`count` recordings drawn by the seed alone, each at most `seconds` long, read one at a time."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    for i in along(chosen, store.path.name, len(chosen), "recording"):
+    for i in along(chosen, store.path.name, len(chosen), "recording", delay=BAR_AFTER):
         yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
 
 
@@ -35,10 +37,10 @@ def from_manifest(
     root: see `ingest.manifest.entries`.
     """
     listed = read_split(folder, split, root=root)  # first, because its messages name what a wrong folder lacks
-    utterances = Phones(folder, root).of(listed)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(utterances))[:count])
-    check_files(utterances[i] for i in chosen)
-    return (_read(utterances[i], seconds) for i in along(chosen, folder.name, len(chosen), "recording"))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(listed))[:count])
+    utterances = Phones(folder, root).of(listed[i] for i in chosen)
+    check_files(utterances)
+    return (_read(one, seconds) for one in along(utterances, folder.name, len(chosen), "recording", delay=BAR_AFTER))
 
 
 def _read(utterance: Utterance, seconds: float) -> Recording:

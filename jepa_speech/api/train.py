@@ -7,20 +7,25 @@ from typing import Any
 
 import jax
 
+from jepa_speech.analysis.during_training import Labelled, Probe, fingerprint, from_folder, from_store
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.batches.batch_plan import Plan
-from jepa_speech.batches.weighted_stores import open_stores, shares
+from jepa_speech.batches.transcripts import Transcribed
+from jepa_speech.batches.weighted_stores import Stores, open_stores, shares
+from jepa_speech.config import present
 from jepa_speech.errors import UsageError
+from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.progress import teller
 from jepa_speech.settings.run_config import Inputs, RunConfig
+from jepa_speech.store.store import Store
 from jepa_speech.train import loop
 from jepa_speech.train.configfile import Overrides, run_config_of
 from jepa_speech.train.distributed import connected
 from jepa_speech.train.header import header
 from jepa_speech.train.resolve import with_anchor, with_characters, with_exact_paths
-from jepa_speech.train.run_batches import heldout_stream, stream, usable
+from jepa_speech.train.run_batches import heldout_stream, labels_of, stream, usable
 from jepa_speech.train.used_lengths import heldout_lengths, training_lengths
 
 
@@ -61,16 +66,23 @@ def run_config(
     data, settings = config.data, config.train
     if not data.store:
         raise UsageError("no store to train on: pass --config.data.store=STORE, as `jepa-speech prepare` wrote it")
+    if data.probe and not settings.probe_every:
+        raise UsageError(
+            f"config key data.probe = {data.probe!r} is read only by probes: set train.probe_every as well, such as "
+            "--config.train.probe_every=1000"
+        )
     stores = open_stores(data.store)
     anchor = open_anchors(config.anchor.path) if config.anchor.path else None
     config = with_characters(with_anchor(config, anchor), stores)
     objective = build(config, anchor)
     store = usable(objective, stores, data)
     heldout = usable(objective, open_stores(data.heldout, "data.heldout"), data) if data.heldout else None
+    labelled = from_folder(data.probe, objective.min_samples) if data.probe else {}
     inputs = Inputs(
         store=store.fingerprint,
         heldout=heldout.fingerprint if heldout else "",
         anchor=anchor.fingerprint if anchor else "",
+        probe=fingerprint(labelled) if labelled else "",
     )
     say = teller(progress and jax.process_index() == 0)
     config = replace(with_exact_paths(config, say), inputs=inputs)
@@ -84,11 +96,30 @@ def run_config(
         left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
     read = stream(objective, store, plan, config.anchor, inputs.anchor, data.workers)
     heldout_batches = heldout_stream(objective, heldout, data, rows, config) if heldout else None
+    probe = probe_of(objective, heldout or store, labelled, config) if settings.probe_every else None
     about = header(objective, config, store, plan, left_out) if progress else ""
     about = f"{name}: {about}" if name else about
     notes = {"left_out": left_out} if any(left_out.values()) else {}
     adapter = getattr(config.objective, "adapter", None)
     weights = partial(weights_of, vocabulary=getattr(objective, "vocabulary", None), adapter=adapter)
     return loop.train(
-        config, objective, read, workdir, heldout_batches, weights, from_step, about, notes, progress=progress
+        config,
+        objective,
+        read,
+        workdir,
+        heldout_batches,
+        weights,
+        from_step,
+        about,
+        notes,
+        progress=progress,
+        probe=probe,
     )
+
+
+def probe_of(objective: Objective, store: Store | Stores | Transcribed, labelled: Labelled, config: RunConfig) -> Probe:
+    """The probe of `train.probe_every`: of recordings of the store, and of labelled ones if there are any."""
+    labels = None
+    if "anchor" in objective.batch_fields and not isinstance(store, Transcribed):
+        labels = labels_of(store, present(config.inputs, "inputs").anchor, config.anchor)
+    return Probe(objective, config.mesh, from_store(store, labels, objective.min_samples), labelled)

@@ -26,6 +26,9 @@ class DataConfig:
 
     store: str = ""  # path of a store, or several with weights: a:1,b:0.5
     heldout: str = ""  # a store, or several, whose loss is measured at every checkpoint; empty: none
+    # a folder laid out as for `jepa-speech probe --data`, with phones.jsonl: every probe (train.probe_every) measures
+    # phone accuracy on it; empty: none
+    probe: str = ""
     # seconds of audio in one step, over all devices and micro-batches [fairseq: max_tokens, samples of one GPU]
     batch_seconds: float = 480.0
     # padded crop lengths in seconds; each is compiled once [fairseq: the longest is max_sample_size, in samples]

@@ -13,6 +13,7 @@ WORDS = {
     "data_wait": "waiting for data",
     "compile": "compiling",
     "evaluation": "held-out loss",
+    "probe": "probing",
     "checkpoint": "saving",
     "init": "starting up",
     "lost": "lost work",

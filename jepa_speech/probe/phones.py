@@ -53,7 +53,12 @@ def spoken(segments: list[Segment]) -> list[str]:
 
 def rows(utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Layers (L, T, D) -> the frames that hold a phone (N, L, D), and their phones (N,)."""
-    labels = frame_phones(utterance.target, layers.shape[1])
+    return spoken_frames(utterance.target, layers)
+
+
+def spoken_frames(segments: list[Segment], layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `rows`, of a recording with these segments."""
+    labels = frame_phones(segments, layers.shape[1])
     spoken = labels != ""
     centred = layers[:, spoken] - layers.mean(1, keepdims=True)
     return centred.swapaxes(0, 1), labels[spoken]

@@ -42,6 +42,7 @@ class Inputs:
     store: str = ""
     heldout: str = ""
     anchor: str = ""
+    probe: str = ""
 
 
 @dataclass(frozen=True)

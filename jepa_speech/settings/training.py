@@ -42,6 +42,8 @@ class TrainConfig:
     # a figure of metrics.jsonl: the checkpoint where it was lowest is kept as well [fairseq: best_checkpoint_metric]
     best: str = ""
     report_every: int = 50  # steps between plots, and between figures that cost more, such as effective rank
+    # steps between probes: figures of the representation on a few fixed recordings (docs/training.md); 0: none
+    probe_every: int = 0
     accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory [fairseq: update_freq]
     max_skipped: int = 10  # steps in a row with a non-finite loss after which the run ends
     collapse: Literal["warn", "stop"] = "warn"  # after three reports in a row that show a collapse
@@ -52,7 +54,7 @@ class TrainConfig:
         for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):
             if getattr(self, name) < 1:
                 raise UsageError(f"config key train.{name} = {getattr(self, name)}: at least 1 needed")
-        for name in ("keep_every", "watchdog_seconds", "stop_seconds"):
+        for name in ("keep_every", "probe_every", "watchdog_seconds", "stop_seconds"):
             if getattr(self, name) < 0:
                 raise UsageError(f"config key train.{name} = {getattr(self, name)}: 0 or more needed")
         if self.keep_every % self.checkpoint_every:
@@ -60,10 +62,23 @@ class TrainConfig:
                 f"config key train.keep_every = {self.keep_every}: checkpoints come every {self.checkpoint_every} "
                 "steps (train.checkpoint_every), choose a multiple"
             )
+        if self.best.startswith("probe_") and not (self.probe_every and self.checkpoint_every % self.probe_every == 0):
+            raise UsageError(
+                f"config key train.best = {self.best!r} needs a probe at every checkpoint: set train.probe_every to "
+                f"{self.checkpoint_every} (train.checkpoint_every) or to a divisor of it"
+            )
 
     def report_due(self, number: Any) -> Any:
         """Whether step `number` (1, 2, ...) reports; a jax array or an int."""
         return (number % self.report_every == 0) | (number == 1) | (number == self.steps)
+
+    def checkpoint_due(self, number: int) -> bool:
+        """Whether step `number` is saved in every run, and not only where a signal ends an attempt."""
+        return number % self.checkpoint_every == 0 or number == self.steps
+
+    def probe_due(self, number: int) -> bool:
+        """Whether the representation is probed at step `number`."""
+        return self.probe_every > 0 and (number % self.probe_every == 0 or number == self.steps)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     start, resume   began (Unix time of the process's start), seconds (from there to the first batch), lost_steps, alive
     compile         step, seconds: of the first call with a new batch shape
-    steps           after, to, seconds, and how many of these were waited for data, compiling, evaluating and saving
+    steps           after, to, seconds, and how many of these were waited for data, compiling, evaluating, probing and
+                    saving
 
 The `steps` of an attempt join each other without gaps, and end at each report and each save.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from jepa_speech.errors import UserError
 
-WAITS = ("data_wait", "compile", "evaluation", "checkpoint")  # what the loop does beside steps
+WAITS = ("data_wait", "compile", "evaluation", "probe", "checkpoint")  # what the loop does beside steps
 PARTS = ("step", *WAITS, "init", "lost", "down")
 
 
@@ -66,7 +67,7 @@ def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         spans = [event for event in attempt if event["event"] == "steps"]
         for span in spans:
             waits = {name: span.get(name, 0.0) for name in WAITS}
-            for name in ("compile", "evaluation", "checkpoint"):
+            for name in ("compile", "evaluation", "probe", "checkpoint"):
                 seconds[name] += waits[name]
             rest = span["seconds"] - sum(waits.values())
             if span["to"] > cut:

@@ -1,6 +1,7 @@
 """The training loop. Its order is a contract:
 
-next(data) → dispatch step N → write row N-1 → at a save step: held-out loss, write row N, fsync, save → asked to stop?
+next(data) → dispatch step N → write row N-1 → held-out loss and probe of state N where they are due, write row N → at a
+save step: write row N, fsync, save → asked to stop?
 
 State N is the state after N updates, and the plan position saved with it is N. The same command resumes from the newest
 whole checkpoint (`first_state` in restore.py) and ends bit-identical to a run that was never stopped.
@@ -26,8 +27,8 @@ from jepa_speech.settings.training import TrainConfig
 from jepa_speech.train.checkpoint import Checkpoints, read_weights
 from jepa_speech.train.chips import chip_of
 from jepa_speech.train.compiled import compilation_cache_of, compile_step
+from jepa_speech.train.evaluation import Evaluations, Heldout, Probe
 from jepa_speech.train.from_step import go_back
-from jepa_speech.train.heldout import make_evaluate
 from jepa_speech.train.ledger import Clock, process_began
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import learning_rate, make_optimizer
@@ -52,12 +53,13 @@ def train(
     objective: Objective,
     batches: "Callable[[int, int], Batches]",
     workdir: str | Path,
-    heldout: "Callable[[], Batches] | None" = None,
+    heldout: Heldout | None = None,
     weights: Weights = read_weights,
     from_step: int | None = None,
     header: str = "",
     notes: Mapping[str, Any] = MappingProxyType({}),
     progress: bool = False,
+    probe: Probe | None = None,
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
@@ -70,6 +72,8 @@ def train(
         its step as well.
     notes: further fields of the first event of this attempt in events.jsonl.
     progress: whether process 0 shows the header, further lines and a bar on stderr.
+    probe(params, aux_state): figures of the representation, for the rows of the steps that `train.probe_every` names.
+        All processes call it at the same steps.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -119,7 +123,6 @@ def train(
                 say(line)
 
         bar = stack.enter_context(closing(Bar(start, settings.steps, progress)))
-        masks = jax.random.PRNGKey(0)  # of the held-out loss: those of `jepa-speech evaluate`
         stack.enter_context(jax.transfer_guard("disallow"))
         data = stack.enter_context(closing(batches(start, settings.steps)))
         watchdog = stack.enter_context(
@@ -130,7 +133,7 @@ def train(
         rates = Rates(jax.device_count(), chip_of(jax.devices()[0].device_kind))
         clock, compiled, work, pending, values = Clock(start), {}, {}, None, {}
         rows = Rows(settings, log, bar, rates, clock, sentinel)
-        evaluate = make_evaluate(objective, masks, replicated(mesh))
+        evaluations = Evaluations(settings, objective, mesh, heldout, probe, clock, watchdog, bar.say)
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
@@ -157,17 +160,11 @@ def train(
 
             asked_by = stop.asked(number)
             last = number == settings.steps or asked_by is not None
-            if last or number % settings.checkpoint_every == 0:
-                found = {}
-                # Not where only a signal wants a checkpoint: an undisturbed run has no such figure there.
-                if heldout and (number == settings.steps or number % settings.checkpoint_every == 0):
-                    began = time.monotonic()
-                    with watchdog.paused(), closing(heldout()) as items:
-                        placed_items = (place_batch(mesh, item) for item in items)
-                        found = evaluate(state.params, state.aux_state, state.step, placed_items)
-                    clock.since("evaluation", began)
-                values = rows.write(*pending, {f"heldout_{name}": figure for name, figure in found.items()})
+            saves = last or settings.checkpoint_due(number)
+            if (found := evaluations.at(number, state)) or saves:
+                values = rows.write(*pending, found)
                 pending = None
+            if saves:
                 if last:
                     watchdog.saving()
                 began = time.monotonic()
@@ -208,7 +205,9 @@ class Rows:
         values = {"epoch": int(batch["epoch"][0]), "loss": got.pop("loss")} | terms | got | (report if due else {})
         values |= found
         best = self.settings.best
-        if best and best not in values and (found or (number == 1 and not best.startswith("heldout_"))):
+        beside = best.startswith(("heldout_", "probe_"))  # a figure of evaluations
+        first = (found and self.settings.checkpoint_due(number)) or (number == 1 and not beside)
+        if best and best not in values and first:
             raise UsageError(f"config key train.best = {best!r}: no such figure; there are {', '.join(values)}")
         self.log.row(number, values, plotted=due or bool(found))
         speed = self.rates.look()

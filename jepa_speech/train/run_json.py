@@ -11,11 +11,12 @@ from jepa_speech.settings.run_config import RunConfig, flat, plain
 from jepa_speech.store.checksums import compare_seal, sealed
 
 # What may change when a run goes on: no batch and no update depends on it, but for rounding, where a block is compiled
-# otherwise or sums are taken in another order. Stores and anchors may move: their fingerprints stand in `inputs`.
+# otherwise or sums are taken in another order. Data and anchors may move: their fingerprints stand in `inputs`.
 MAY_DIFFER = (
     "data.workers",
     "data.store",
     "data.heldout",
+    "data.probe",
     "anchor.path",
     "encoder.scan",
     "encoder.remat",
