@@ -11,10 +11,14 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.bench import bench_data as bench_data
     from jepa_speech.api.bench import bench_step as bench_step
     from jepa_speech.api.evaluate import evaluate as evaluate
+    from jepa_speech.api.fit_curve import fit_curve as fit_curve
+    from jepa_speech.api.fit_gmm import fit_gmm as fit_gmm
+    from jepa_speech.api.fit_kmeans import fit_kmeans as fit_kmeans
     from jepa_speech.api.goodput import goodput as goodput
     from jepa_speech.api.inspect import inspect as inspect
     from jepa_speech.api.inspect import join_stores as join_stores
     from jepa_speech.api.inspect import merge_parts as merge_parts
+    from jepa_speech.api.label import label as label
     from jepa_speech.api.plan import plan as plan
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
@@ -31,9 +35,13 @@ _MODULES = {
     "bench_step": "jepa_speech.api.bench",
     "check_inputs": "jepa_speech.api.prepare",
     "evaluate": "jepa_speech.api.evaluate",
+    "fit_curve": "jepa_speech.api.fit_curve",
+    "fit_gmm": "jepa_speech.api.fit_gmm",
+    "fit_kmeans": "jepa_speech.api.fit_kmeans",
     "goodput": "jepa_speech.api.goodput",
     "inspect": "jepa_speech.api.inspect",
     "join_stores": "jepa_speech.api.inspect",
+    "label": "jepa_speech.api.label",
     "load_config": "jepa_speech.train.configfile",
     "load_pretrained": "jepa_speech.pretrained.load",
     "merge_parts": "jepa_speech.api.inspect",

@@ -26,7 +26,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """The command line or the config asks for something that cannot be."""
+    """The command line, the config or an argument of a function asks for something that cannot be."""
 
     exit_code = 2
 

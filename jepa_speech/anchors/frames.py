@@ -24,7 +24,7 @@ def check_enough(sample: np.ndarray, components: int) -> None:
     if components > len(sample):
         raise UsageError(
             f"{components} components need at least as many frames, and there are {len(sample)}: "
-            "lower --components or bring more audio"
+            "choose fewer components or bring more audio"
         )
 
 

@@ -29,7 +29,7 @@ def temperature_for(arrays: Arrays, x: np.ndarray, perplexity: float) -> float:
 
     low, high = np.log(_TEMPERATURES)
     if not reached(low) < perplexity < reached(high):
-        raise UsageError(f"--perplexity {perplexity:g}: choose one above 1 and below the {components} components")
+        raise UsageError(f"perplexity = {perplexity:g}: choose one above 1 and below the {components} components")
     for _ in range(40):
         middle = (low + high) / 2
         if reached(middle) < perplexity:

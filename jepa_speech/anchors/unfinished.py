@@ -48,7 +48,7 @@ class Unfinished:
         for name, mine in self.options.items():
             if (other := saved.get(name)) != mine:
                 raise UserError(
-                    f"{self.path}: an unfinished fit with {name} {other}, not {mine}: "
+                    f"{self.path}: an unfinished fit with {name.lstrip('-')} = {other}, not {mine}: "
                     "run that again, or remove it to begin anew"
                 )
         try:

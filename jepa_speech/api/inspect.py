@@ -7,7 +7,8 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from jepa_speech.api.recognised import other_than_a_store
-from jepa_speech.errors import UsageError, UserError
+from jepa_speech.arguments import check_choice
+from jepa_speech.errors import UserError
 from jepa_speech.labelling.parts import merge_label_parts
 from jepa_speech.store.inspection import describe
 from jepa_speech.store.inspection import verify as damage_of
@@ -37,8 +38,7 @@ def inspect(
 
     Raises UserError if there is no whole store, and UsageError if `verify` is another word.
     """
-    if verify not in (None, "crc", "decode"):
-        raise UsageError(f"verify = {verify!r}: choose 'crc' or 'decode'")
+    check_choice("verify", verify, (None, "crc", "decode"))
     _check_a_store(store)
     opened = Store(store, damaged=verify is not None)
     if verify is None:

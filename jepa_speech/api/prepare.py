@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from jepa_speech.arguments import Part
 from jepa_speech.store import checking
 from jepa_speech.store import prepare as preparing
 from jepa_speech.store.chunks import SHARD_MB
 from jepa_speech.store.inspection import fields_of
-from jepa_speech.store.prepare import Part
 from jepa_speech.store.store import Store
 
 Inputs = str | Path | Sequence[str | Path]

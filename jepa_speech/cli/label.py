@@ -2,22 +2,15 @@
 
 import argparse
 import sys
-import time
 from typing import Any
 
-from jepa_speech.anchors.load import load_anchor
-from jepa_speech.cli.feature_source import source_of
-from jepa_speech.cli.fit_shared import bar, compute_means
+from jepa_speech.api.label import TOP_K, label
+from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.errors import UserError
-from jepa_speech.labelling.anchoring import check_top_k, label, seconds_of
-from jepa_speech.store.labels import FIGURES, Labels, labels_path
-from jepa_speech.store.store import Store
 
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
-TOP_K = 16
 LOST = 1e-3  # nats
 
 
@@ -36,64 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    store, anchor, start = Store(options.store), load_anchor(options.anchor), time.monotonic()
-    top_k = options.top_k if options.top_k is not None else 1 if anchor.max_top_k == 1 else TOP_K
-    check_top_k(anchor, top_k)
-    existing = _existing(store, anchor.fingerprint)
-    done = existing is not None and existing.top_k == top_k
-    if existing is not None and done:
-        labels = existing
-    else:
-        features = source_of(anchor, options.anchor, options.checkpoint, options.step).extractor
-        compute_means(store, features, anchor.normalize)
-        with bar("label", seconds_of(store, options.part or (0, 1))) as progress:
-            label(store, anchor, top_k, progress.update, features, options.part)
-        if options.part:
-            name = "{}/{}".format(*options.part)
-            print(f"part {name} is written; when all are, `jepa-speech inspect {store.path} --merge` joins them")
-            return {"store": str(store.path), "anchor": anchor.fingerprint, "part": name, "whole": False}
-        labels = Labels(store, anchor)
-    size = sum(file.stat().st_size for file in labels.path.iterdir())
-    measured = {name: labels.meta[name] for name in FIGURES}
-    results = {
-        "labels": str(labels.path),
-        "anchor": anchor.fingerprint,
-        "components": labels.components,
-        "top_k": labels.top_k,
-        "frames": labels.meta["frames"],
-        "bytes_per_hour": size / store.hours,
-        "bytes_per_frame": size / labels.meta["frames"],
-        **measured,
-        "already_labelled": done,
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    if done:
-        print(f"{store.path} has been labelled by this anchor with --top-k {labels.top_k} before; nothing to do")
-    print(f"labels       {labels.path}")
-    share = results["bytes_per_frame"] / (2 * labels.components)
+    results = label(**arguments(options, label), progress=True)
+    if results["replaced"]:
+        print(f"labelled again: {results['replaced']}", file=sys.stderr)
+    if "part" in results:
+        merge = f"`jepa-speech inspect {results['store']} --merge`"
+        print(f"part {results['part']} is written; when all are, {merge} joins them")
+        return results
+    top_k, components = results["top_k"], results["components"]
+    if results["already_labelled"]:
+        print(f"{options.store} has been labelled by this anchor with --top-k {top_k} before; nothing to do")
+    print(f"labels       {results['labels']}")
+    share = results["bytes_per_frame"] / (2 * components)
     print(
         f"size         {results['bytes_per_hour'] / 1e6:.1f} MB per hour of audio, "
-        f"{results['bytes_per_frame']:.1f} bytes per frame: {share:.1%} of all {labels.components} in float16"
+        f"{results['bytes_per_frame']:.1f} bytes per frame: {share:.1%} of all {components} in float16"
     )
-    print(
-        f"kept         {measured['mean_kept_mass']:.5f} of the mass, by {labels.top_k} of {labels.components} at most"
-    )
-    more = "; a larger --top-k keeps more" if measured["mean_kl_dense_to_stored"] > LOST else ""
-    print(f"lost         {measured['mean_kl_dense_to_stored']:.5f} nats, KL of dense to stored posteriors{more}")
-    print(
-        f"posteriors   entropy {measured['posterior_entropy']:.3f} nats, "
-        f"perplexity {measured['posterior_perplexity']:.2f}"
-    )
+    print(f"kept         {results['mean_kept_mass']:.5f} of the mass, by {top_k} of {components} at most")
+    more = "; a larger --top-k keeps more" if results["mean_kl_dense_to_stored"] > LOST else ""
+    print(f"lost         {results['mean_kl_dense_to_stored']:.5f} nats, KL of dense to stored posteriors{more}")
+    perplexity = f"perplexity {results['posterior_perplexity']:.2f}"
+    print(f"posteriors   entropy {results['posterior_entropy']:.3f} nats, {perplexity}")
     print(f"time         {results['seconds']:.1f} s")
     return results
-
-
-def _existing(store: Store, fingerprint: str) -> Labels | None:
-    """Whole labels of this anchor, if there are any; broken ones, or another store's, are made again."""
-    if not labels_path(store, fingerprint).is_dir():
-        return None
-    try:
-        return Labels(store, fingerprint)
-    except UserError as error:
-        print(f"labelling again: {error}", file=sys.stderr)
-        return None

@@ -10,11 +10,12 @@ import numpy as np
 from jepa_speech.anchors.anchor import Anchor, Arrays
 from jepa_speech.anchors.gmm import posteriors
 from jepa_speech.anchors.sparse import storage_loss, top_k
+from jepa_speech.arguments import Part
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid
 from jepa_speech.files import read_json
 from jepa_speech.labelling.extractors import Extractor, Spectral
-from jepa_speech.labelling.parts import LabelParts, Part, chunks, join, labelling
+from jepa_speech.labelling.parts import LabelParts, chunks, join, labelling
 from jepa_speech.store.feature_means import load_means, means_path, save_means
 from jepa_speech.store.label_codec import LEAST, LEVELS, MOST, expand
 from jepa_speech.store.labels import FIGURES, MAX_COMPONENTS
@@ -51,7 +52,7 @@ def check_top_k(anchor: Anchor, k: int) -> None:
     if not 1 <= k <= most:
         what = "the components of the anchor" if most == anchor.max_top_k else "more are never stored"
         hard = "" if most > 1 else ": k-means gives a frame one label"
-        raise UsageError(f"--top-k {k}: choose {f'1 to {most}, {what}' if most > 1 else '1'}{hard}")
+        raise UsageError(f"top_k = {k}: choose {f'1 to {most}, {what}' if most > 1 else '1'}{hard}")
     if anchor.components > MAX_COMPONENTS:
         raise UsageError(f"{anchor.components} components: labels hold at most {MAX_COMPONENTS}")
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from jepa_speech import checked, ownership
+from jepa_speech.arguments import Part
 from jepa_speech.array_files import read_npz
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
@@ -35,8 +36,6 @@ CHUNK_FRAMES = 250_000  # at least, but for the last: 1.4 h
 
 NAMES = ("plan.json", "chunk-*.npz", "meta.json", "first_block.npy", "block_start.npy", "blocks.bin")
 UNFINISHED = re.compile(r"\.[0-9a-f]{12}-[0-9a-f]{12}-k\d+")
-
-Part = tuple[int, int]  # (i, n): every n-th chunk from the i-th on, 0 <= i < n
 
 
 def labelling(store: Store, anchor: Anchor | str, shared: bool = False) -> AbstractContextManager[None]:

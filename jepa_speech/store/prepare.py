@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jepa_speech.arguments import Part, check_choice, check_part
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
 from jepa_speech.ingest import audio
@@ -38,8 +39,6 @@ from jepa_speech.store.store import Store, checked_rows, shard_path
 from jepa_speech.store.unfinished import Plan, begin, find, lengths_of, new_work, read_plan, tidy, untidy
 from jepa_speech.store.writing import writing
 from jepa_speech.wording import counted
-
-Part = tuple[int, int]  # (i, n): every n-th chunk, from the i-th on
 
 
 def prepare(
@@ -68,16 +67,14 @@ def prepare(
     Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
     `out` holds something else, another process writes the same part, or the disk is full; `out` is then no whole store.
     """
-    if codec not in audio.CODECS:
-        raise UsageError(f"codec = {codec!r}: choose {' or '.join(audio.CODECS)}")
+    check_choice("codec", codec, audio.CODECS)
+    check_part(part)
     if workers is not None and workers < 1:
         raise UsageError(f"workers = {workers}: choose at least 1")
     if not 0 <= max_reject_fraction <= 1:
         raise UsageError(f"max_reject_fraction = {max_reject_fraction:g}: choose one from 0 to 1")
     if not 0 < shard_mb < 1e6:
         raise UsageError(f"shard_mb = {shard_mb:g}: choose one above 0 and below a million")
-    if part is not None and not 0 <= part[0] < part[1]:
-        raise UsageError(f"part = {part}: choose (i, n) with 0 <= i < n")
     check_seconds(min_seconds, max_seconds, "min_seconds, max_seconds")
     store = Path(out)
     settings = {"codec": codec, "shard_mb": float(shard_mb)}

@@ -14,7 +14,8 @@ from support.toys import build
 from jepa_speech import load_pretrained
 from jepa_speech.anchors.kmeans import assign
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.cli import feature_source, main
+from jepa_speech.api import feature_source
+from jepa_speech.cli import main
 from jepa_speech.errors import UserError
 from jepa_speech.labelling import fit_frames
 from jepa_speech.pretrained import load as pretrained

@@ -77,7 +77,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_anchor(store, tmp_path, capsys, 
     assert not out.exists()
     capsys.readouterr()
     assert main([*options, "--out", str(out), "--seed", "1"]) == 1
-    assert "an unfinished fit with --seed 0, not 1: run that again, or remove it" in capsys.readouterr().err
+    assert "an unfinished fit with seed = 0, not 1: run that again, or remove it" in capsys.readouterr().err
     assert main([*options, "--out", str(out)]) == 0
     assert load_anchor(out).fingerprint == load_anchor(tmp_path / "whole.npz").fingerprint
     assert files_in(out.parent) == ["anchor.metrics.jsonl", "anchor.npz", "anchor.png"]
@@ -110,10 +110,10 @@ def test_an_anchor_of_whitened_log_mel_labels(store, tmp_path, kind):
     ("options", "message"),
     [
         (["--components", "100000"], "100000 components need at least as many frames"),
-        (["--components", "0"], "--components 0"),
-        (["--perplexity", "9"], "--perplexity 9"),
-        (["--temperature", "0"], "--temperature 0"),
-        (["--seed", "-1"], "--seed -1"),
+        (["--components", "0"], "components = 0"),
+        (["--perplexity", "9"], "perplexity = 9"),
+        (["--temperature", "0"], "temperature = 0"),
+        (["--seed", "-1"], "seed = -1"),
         (["--features", "plp"], "plp"),
     ],
 )
@@ -188,12 +188,12 @@ def test_kmeans_of_standardized_features_less_their_means(store, tmp_path):
     ("options", "code", "message"),
     [
         (["--components", "100000"], 2, "100000 components need at least as many frames"),
-        (["--hours", "0"], 2, "--hours 0"),
+        (["--hours", "0"], 2, "hours = 0"),
         (["--hours", "some"], 2, "invalid hours value: 'some'"),
         (["--features", "layer:x"], 2, "layer:x"),
-        (["--features", "layer:1"], 2, "layer:1 needs --checkpoint RUN"),
+        (["--features", "layer:1"], 2, "features = layer:1 needs checkpoint: the run folder"),
         (["--features", "layer:1", "--checkpoint", "nowhere"], 1, "nowhere: not a run folder"),
-        (["--checkpoint", "nowhere"], 2, "goes with --features layer:N, not with mfcc100"),
+        (["--checkpoint", "nowhere"], 2, "checkpoint = nowhere goes with features = layer:N, not with mfcc100"),
         (["--algorithm", "elkan"], 2, "elkan"),
     ],
 )

@@ -9,8 +9,8 @@ from support.random_anchors import make_gmm
 
 from jepa_speech.anchors.kmeans import KMeans
 from jepa_speech.anchors.load import load_anchor
+from jepa_speech.api.fit_curve import compare
 from jepa_speech.cli import main
-from jepa_speech.cli.fit_curve import compare
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def test_what_is_there_is_not_fitted_again_and_other_options_are_refused(store, 
     assert [path.stat().st_mtime_ns for path in kept] == times
     assert removed.is_file() and (tmp_path / "a.curve.jsonl").read_bytes() == first
     assert fit(store, tmp_path / "a.npz", "gmm", "--normalize", "mean") == 1
-    assert "a.curve: of another --normalize (level)" in capsys.readouterr().err
+    assert "a.curve: of another normalize (level)" in capsys.readouterr().err
 
 
 def test_hours_that_are_not_there(store, tmp_path, capsys):
     assert fit(store, tmp_path / "a.npz", "gmm", "--curve", "0.01", "99") == 2
-    assert "--curve 99: choose hours above 0, up to the" in capsys.readouterr().err
+    assert "hours = 99: choose hours above 0, up to the" in capsys.readouterr().err
 
 
 def test_the_figures_are_those_of_scikit_learn():

@@ -10,8 +10,8 @@ from support.clustered_audio import babble, babble_store
 from support.labelled_corpus import write_spoken
 from support.public_checkpoints import TINY, toy_arrays, write_folder
 
+from jepa_speech.api.feature_source import source
 from jepa_speech.cli import main
-from jepa_speech.cli.feature_source import source
 from jepa_speech.files import read_json
 from jepa_speech.probe import evaluate, pooled
 from jepa_speech.probe.linear import Recipe

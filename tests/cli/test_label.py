@@ -65,14 +65,14 @@ def test_label_writes_once(made, tmp_path, capsys):
 
     (labels.path / "blocks.bin").write_bytes(b"")
     assert main([*arguments, "--top-k", "5"]) == 0
-    assert "labelling again" in capsys.readouterr().err
+    assert "labelled again" in capsys.readouterr().err
     assert Labels(store, load_anchor(anchor)).top_k == 5
 
 
 def test_what_cannot_be_is_refused(made, tmp_path, capsys):
     store, anchor = made
     assert main(["label", "--store", str(store.path), "--anchor", str(anchor), "--top-k", "9"]) == 2
-    assert "--top-k 9: choose 1 to 8" in capsys.readouterr().err
+    assert "top_k = 9: choose 1 to 8" in capsys.readouterr().err
     assert main(["label", "--store", str(store.path), "--anchor", str(tmp_path / "none.npz")]) == 1
     assert "none.npz: no such anchor" in capsys.readouterr().err
     (tmp_path / "broken.npz").write_bytes(anchor.read_bytes()[:500])

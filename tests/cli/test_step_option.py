@@ -45,11 +45,12 @@ def test_what_reads_a_checkpoint_reads_the_step_that_was_asked_for():
     """No module of a verb calls load_pretrained with the folder alone, unless its step has been settled before."""
     calls = [
         (path.name, line.strip())
-        for path in sorted(Path(cli.__file__).parent.glob("*.py"))
+        for folder in ("api", "cli")
+        for path in sorted((Path(jepa_speech.__file__).parent / folder).glob("*.py"))
         for line in path.read_text(encoding="utf-8").splitlines()
         if "load_pretrained(" in line and "step" not in line
     ]
-    assert {name for name, _ in calls} <= {"analyze.py", "feature_source.py", "probe.py"}  # by `chosen`
+    assert {name for name, _ in calls} <= {"analyze.py", "feature_source.py", "probe.py"}  # by `chosen_checkpoint`
 
 
 @pytest.fixture(scope="module")

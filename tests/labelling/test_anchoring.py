@@ -121,7 +121,7 @@ def test_hard_labels_are_the_nearest_centroids(store):
         x = np.asarray(extract("mfcc", store.read(i)))
         ids, _ = Labels(store, layered).slice(i, 0, frames)
         np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x - x.mean(0)))
-    with pytest.raises(UsageError, match="--top-k 4: choose 1: k-means gives a frame one label"):
+    with pytest.raises(UsageError, match="top_k = 4: choose 1: k-means gives a frame one label"):
         anchoring.label(store, anchor, 4)
 
 

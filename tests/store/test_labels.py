@@ -176,7 +176,7 @@ def test_a_flipped_bit_is_named_when_its_block_is_read(tmp_path, anchor):
 
 @pytest.mark.parametrize("k", [0, COMPONENTS + 1])
 def test_more_than_the_components_cannot_be_kept(store, anchor, k):
-    with pytest.raises(UsageError, match=f"--top-k {k}: choose 1 to {COMPONENTS}"):
+    with pytest.raises(UsageError, match=f"top_k = {k}: choose 1 to {COMPONENTS}"):
         anchoring.label(store, anchor, k)
 
 

@@ -1,15 +1,15 @@
-"""`jepa-speech fit KIND --curve`: how much audio an anchor needs, for this corpus, these features, this size.
+"""`jepa_speech.fit_curve`: how much audio an anchor needs, for this corpus, these features, this size.
 
 Each number of hours is fitted twice, with two seeds, and so to other recordings from other starts. Both are held
 against the same held-out frames: what more hours bring shows as likelihood (inertia for k-means), and as the share of
 frames that both fits give the same label, once the components of one are matched to those of the other.
 """
 
-import argparse
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,11 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.frames import batches
 from jepa_speech.anchors.gmm import log_joint
 from jepa_speech.anchors.load import load_anchor
-from jepa_speech.cli.feature_source import source
+from jepa_speech.api.feature_source import source
+from jepa_speech.api.fit_gmm import fit_gmm
+from jepa_speech.api.fit_kmeans import fit_kmeans
+from jepa_speech.api.fit_shared import check, writing
+from jepa_speech.arguments import check_choice
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_object, write_json, write_jsonl
 from jepa_speech.labelling.fit_frames import heldout_frames
@@ -32,46 +36,65 @@ from jepa_speech.store.store import Store
 
 Row = dict[str, float]
 
+FITS: dict[str, Callable[..., dict[str, Any]]] = {"gmm": fit_gmm, "kmeans": fit_kmeans}
+
 ROWS = b'"agreement": '  # by which `claim` recognises STEM.curve.jsonl
 
 
-def add_curve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--curve",
-        nargs="+",
-        type=float,
-        metavar="H",
-        help="no anchor but a curve: fit on so many hours each, twice, and show what more of them bring",
-    )
+def fit_curve(
+    kind: Literal["gmm", "kmeans"],
+    store: str | Path,
+    out: str | Path,
+    hours: Sequence[float],
+    *,
+    seed: int = 0,
+    progress: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Fits anchors to more and more hours, twice each, to show whether more audio helps; `out` is not written.
 
+    Writes STEM.curve.jsonl, STEM.curve.png and the anchors in STEM.curve/ beside `out`. Anchors that are there are not
+    fitted again.
 
-def run(options: argparse.Namespace, fit: Callable[[argparse.Namespace], dict[str, Any]]) -> dict[str, Any]:
-    """Fits what is missing of the curve's anchors, and writes STEM.curve.jsonl and STEM.curve.png beside them."""
-    store, hours = Store(options.store), sorted(set(options.curve))
-    if not hours[0] > 0 or hours[-1] > store.hours:
-        raise UsageError(f"--curve {hours[-1]:g}: choose hours above 0, up to the {store.hours:.2f} of {options.store}")
-    out = Path(options.out)
-    table, picture = (out.with_name(f"{out.stem}.curve.{kind}") for kind in ("jsonl", "png"))
-    claim(table, ROWS)
-    claim(picture, mark("picture"))
-    folder = _folder(options, store)
-    features = source(options.features, options.checkpoint, options.step).extractor
-    x = heldout_frames(store, features, options.normalize, hours[-1], options.seed)
-    rows = []
-    for h in hours:
-        pair: list[Anchor] = []
-        for seed in (options.seed, options.seed + 1):
-            out = folder / f"{h:g}h-seed{seed}.npz"
-            if not out.is_file():
-                fit(argparse.Namespace(**vars(options) | {"hours": h, "seed": seed, "out": str(out)}))
-            pair.append(load_anchor(out))
-        rows.append(compare(pair, x) | {"hours": h})
-    write_jsonl(claim(table, ROWS), rows)
-    save_figure(picture, drawn(rows, options.kind))
-    print(f"\n{'hours':>8} {_quality(options.kind):>28} {'same label':>11}")
-    for row in rows:
-        print(f"{row['hours']:8g} {row['first']:13.4f} {row['second']:14.4f} {row['agreement']:10.1%}")
-    print(f"curve        {picture}  ({len(x)} held-out frames)")
+    Args:
+        hours: of audio to fit on, above 0 and up to the store's.
+        seed: of the first fit at each number of hours; the second has seed + 1.
+        progress: show bars on stderr.
+        options: all other arguments of `fit_gmm` or `fit_kmeans`.
+
+    Returns a dict: `curve`, for each number of hours a dict of `hours`, `first` and `second` (the fits' figures on
+    held-out frames: log-likelihood in nats per frame of a mixture, mean squared distance of k-means) and `agreement`
+    (the share of held-out frames to which both give the same label), `heldout_frames` (their number), `plot` (path).
+
+    Raises UsageError if an argument is wrong, UserError as `fit_gmm`, and if the folder was made with other arguments.
+    """
+    check_choice("kind", kind, tuple(FITS))
+    bound = inspect.signature(FITS[kind]).bind(store, out, seed=seed, **options)
+    bound.apply_defaults()
+    given = {name: value for name, value in bound.arguments.items() if name not in ("hours", "progress")}
+    check(**{name: value for name, value in given.items() if name in inspect.signature(check).parameters})
+    data, hours, out = Store(store), sorted(set(hours)), Path(out)
+    if not hours or not hours[0] > 0 or hours[-1] > data.hours:
+        wrong = f"hours = {hours[-1]:g}" if hours else "hours is empty"
+        raise UsageError(f"{wrong}: choose hours above 0, up to the {data.hours:.2f} of {store}")
+    with writing(out):
+        table, picture = (out.with_name(f"{out.stem}.curve.{suffix}") for suffix in ("jsonl", "png"))
+        claim(table, ROWS)
+        claim(picture, mark("picture"))
+        lives_in = source(given["features"], given["checkpoint"], given["step"])
+        folder = _folder(out, kind, given | {"store": data.fingerprint, "checkpoint": lives_in.fingerprint})
+        x = heldout_frames(data, lives_in.extractor, given["normalize"], hours[-1], seed)
+        rows = []
+        for h in hours:
+            pair: list[Anchor] = []
+            for number in (seed, seed + 1):
+                path = folder / f"{h:g}h-seed{number}.npz"
+                if not path.is_file():
+                    FITS[kind](store, path, hours=h, seed=number, progress=progress, **options)
+                pair.append(load_anchor(path))
+            rows.append(compare(pair, x) | {"hours": h})
+        write_jsonl(claim(table, ROWS), rows)
+        save_figure(picture, drawn(rows, kind))
     return {"curve": rows, "heldout_frames": len(x), "plot": str(picture)}
 
 
@@ -104,27 +127,17 @@ def _judge(anchor: Anchor, x: np.ndarray) -> tuple[float, np.ndarray]:
     return float(values.mean(dtype=np.float64)), labels
 
 
-def _folder(options: argparse.Namespace, store: Store) -> Path:
-    """STEM.curve, made for these options; raises UserError if it was for others."""
-    out = Path(options.out)
+def _folder(out: Path, kind: str, given: dict[str, Any]) -> Path:
+    """STEM.curve, made for these arguments; raises UserError if it was for others."""
     folder = out.with_name(f"{out.stem}.curve")
-    left_out = ("hours", "out", "curve", "json", "run", "verb", "overrides", "store", "checkpoint", "step")
-    same = {name: value for name, value in vars(options).items() if name not in left_out}
-    same |= {
-        "store": store.fingerprint,
-        "checkpoint": source(options.features, options.checkpoint, options.step).fingerprint,
-    }
+    same = {"kind": kind} | {name: value for name, value in given.items() if name not in ("out", "step")}
     known = claim(folder / "options.json", b'"components": ')
     if known.is_file() and (before := read_object(known)) != same:
         other = next(name for name in same if before.get(name) != same[name])
-        raise UserError(f"{folder}: of another --{other} ({before.get(other)}); remove it, or choose another --out")
+        raise UserError(f"{folder}: of another {other} ({before.get(other)}); remove it, or choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(known, same)
     return folder
-
-
-def _quality(kind: str) -> str:
-    return "inertia, of both fits" if kind == "kmeans" else "nats per frame, of both fits"
 
 
 @styled

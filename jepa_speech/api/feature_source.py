@@ -1,8 +1,7 @@
-"""`--features` and `--checkpoint`: spectral features by name, or a layer of a trained encoder (HuBERT's second
+"""The features that anchors live in: spectral ones by name, or a layer of a trained encoder (HuBERT's second
 iteration), computed on whole recordings as they are read and never written to disk.
 """
 
-import argparse
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,17 +12,19 @@ import jax
 import numpy as np
 
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.api.progress import bar
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
 from jepa_speech.files import sha256_arrays
+from jepa_speech.labelling.anchoring import feature_means, seconds_of
 from jepa_speech.labelling.extractors import Extractor, Spectral, WholeRecordings
 from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
+from jepa_speech.store.feature_means import means_path
+from jepa_speech.store.store import Store
 from jepa_speech.train.checkpoint import by_path, weights_tree
 from jepa_speech.train.checkpoint_steps import Step, chosen_checkpoint, located
-
-FEATURES = f"{', '.join(DIMS)}, or layer:N of --checkpoint (0: the input of its first block)"
 
 
 class Source(NamedTuple):
@@ -34,32 +35,27 @@ class Source(NamedTuple):
     fingerprint: str = ""
 
 
-def feature_name(text: str) -> str:
-    """For argparse: a spectral kind, or layer:N."""
-    if text in DIMS or re.fullmatch(r"layer:\d+", text):
-        return text
-    raise argparse.ArgumentTypeError(f"{text!r}: choose {FEATURES}")
+def source(features: str, checkpoint: str | Path | None, step: Step | None = None) -> Source:
+    """The features of this name, of a layer those of the checkpoint: with a step, of RUN/checkpoints/STEP.
 
-
-def source(features: str, checkpoint: str | None, step: Step | None = None) -> Source:
-    """What --features, --checkpoint and --step ask for. With a step the source's checkpoint is RUN/checkpoints/STEP.
-
-    Raises UserError where the checkpoint has no such layer at 50 Hz.
+    Raises UsageError if there are no such features, and UserError if the checkpoint's are not at 50 Hz.
     """
     if features in DIMS:
-        if given := f"--checkpoint {checkpoint}" if checkpoint else f"--step {step}" if step is not None else "":
-            raise UsageError(f"{given} goes with --features layer:N, not with {features}")
+        if given := _given(checkpoint, step):
+            raise UsageError(f"{given} goes with features = layer:N, not with {features}")
         return Source(Spectral(features))
+    if not re.fullmatch(r"layer:\d+", features):
+        raise UsageError(f"features = {features!r}: choose {', '.join(DIMS)}, or layer:N of a checkpoint")
     if not checkpoint:
-        raise UsageError(f"--features {features} needs --checkpoint RUN: the run folder whose layer it is")
-    checkpoint = chosen_checkpoint(checkpoint, step)
-    return layer_source(load_pretrained(checkpoint), features, checkpoint)
+        raise UsageError(f"features = {features} needs checkpoint: the run folder whose layer it is")
+    place = chosen_checkpoint(checkpoint, step)
+    return layer_source(load_pretrained(place), features, place)
 
 
-def source_of(anchor: Anchor, path: str, checkpoint: str | None, step: Step | None = None) -> Source:
+def source_of(anchor: Anchor, path: str | Path, checkpoint: str | Path | None, step: Step | None = None) -> Source:
     """The features that an anchor of `path` lives in; raises UserError for another checkpoint than it was fitted to."""
     if not anchor.checkpoint_fingerprint:
-        if given := f"--checkpoint {checkpoint}" if checkpoint else f"--step {step}" if step is not None else "":
+        if given := _given(checkpoint, step):
             raise UsageError(f"{given}: {path} lives in {anchor.features}, and needs none")
         return Source(Spectral(anchor.features))
     found = source(anchor.features, checkpoint or anchor.checkpoint, step)
@@ -67,9 +63,20 @@ def source_of(anchor: Anchor, path: str, checkpoint: str | None, step: Step | No
         raise UserError(
             f"{found.checkpoint}: {'this' if located(found.checkpoint)[1] else 'its newest'} checkpoint is not the one "
             f"that {path} was fitted to (weights {found.fingerprint[:12]}, not {anchor.checkpoint_fingerprint[:12]}): "
-            "name that one with --checkpoint and --step, or fit an anchor to this one"
+            "name that one with checkpoint and step, or fit an anchor to this one"
         )
     return found
+
+
+def _given(checkpoint: str | Path | None, step: Step | None) -> str:
+    return f"checkpoint = {checkpoint}" if checkpoint else f"step = {step}" if step is not None else ""
+
+
+def compute_means(store: Store, features: Extractor, normalize: str, progress: bool) -> None:
+    """Computes the recordings' mean feature vectors, where they are needed and not kept with the store yet."""
+    if normalize == "mean" and not means_path(store, features.key).is_file():
+        with bar("means", seconds_of(store), progress) as shown:
+            feature_means(store, features, shown.update)
 
 
 def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
@@ -79,7 +86,7 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
     wave = jax.ShapeDtypeStruct((1, samples), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     layers, _ = jax.eval_shape(model.objective.represent, model.params, model.aux_state, *wave)
     if layer >= len(layers):
-        raise UsageError(f"--features {features}: {checkpoint} has the layers 0 to {len(layers) - 1}")
+        raise UsageError(f"features = {features}: {checkpoint} has the layers 0 to {len(layers) - 1}")
     _, frames, width = layers[layer].shape
     if frames != grid.frames(samples):
         raise UserError(
