@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is used
     from jepa_speech.api.bench import bench_data as bench_data
     from jepa_speech.api.bench import bench_step as bench_step
+    from jepa_speech.api.embed import embed as embed
     from jepa_speech.api.evaluate import evaluate as evaluate
     from jepa_speech.api.fit_curve import fit_curve as fit_curve
     from jepa_speech.api.fit_gmm import fit_gmm as fit_gmm
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
     from jepa_speech.api.train import train_encoder as train_encoder
+    from jepa_speech.api.transcribe import transcribe as transcribe
     from jepa_speech.pretrained.load import load_pretrained as load_pretrained
     from jepa_speech.train.configfile import load_config as load_config
 
@@ -34,6 +36,7 @@ _MODULES = {
     "bench_data": "jepa_speech.api.bench",
     "bench_step": "jepa_speech.api.bench",
     "check_inputs": "jepa_speech.api.prepare",
+    "embed": "jepa_speech.api.embed",
     "evaluate": "jepa_speech.api.evaluate",
     "fit_curve": "jepa_speech.api.fit_curve",
     "fit_gmm": "jepa_speech.api.fit_gmm",
@@ -48,6 +51,7 @@ _MODULES = {
     "plan": "jepa_speech.api.plan",
     "prepare": "jepa_speech.api.prepare",
     "train_encoder": "jepa_speech.api.train",
+    "transcribe": "jepa_speech.api.transcribe",
 }
 __all__ = list(_MODULES)
 

@@ -11,12 +11,13 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences
 from jepa_speech.ingest.manifest import Entry, entries, is_manifest, nothing_there
 
 
-def named(names: Iterable[str | Path], root: str | Path | None = None) -> list[Entry]:
+def named(names: str | Path | Iterable[str | Path], root: str | Path | None = None) -> list[Entry]:
     """Returns each named file, and the recordings that `prepare` would find in each folder, without repeats.
 
     An entry's `source` is its name as given, or the folder's name and its own. root: see `ingest.manifest.entries`.
     Raises UserError for a missing file, a manifest, a folder without recordings, and a file that cannot be a recording.
     """
+    names = [names] if isinstance(names, (str, Path)) else names
     listed = list(dict.fromkeys(str(name) for name in names))
     if missing := [name for name in listed if not is_there(name)]:
         raise UserError(f"{missing[0]}: no such file" + (f", and {len(missing) - 1} more" if missing[1:] else ""))

@@ -7,7 +7,7 @@ An utterance with an empty reference has no rate of its own, but its errors (ins
 A draw without any reference has no rate and is left out. A set without any has no figure (NaN, shown as n/a).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,11 @@ class Estimate(NamedTuple):
     def as_json(self) -> dict[str, float | None]:
         """Returns None for NaN, which JSON does not have."""
         return {name: None if np.isnan(x) else x for name, x in self._asdict().items()}
+
+
+def estimate_of(figure: Mapping[str, Any]) -> Estimate:
+    """The estimate that `as_json` wrote into a figure."""
+    return Estimate(*(np.nan if figure[name] is None else figure[name] for name in Estimate._fields))
 
 
 def ratio(counts: np.ndarray, samples: int = SAMPLES, seed: int = 0, linear: bool = False) -> Estimate:

@@ -136,7 +136,7 @@ def figure_of(results: Results, task: str, figure: str | None = None) -> Results
 
 def estimate(results: Results, task: str, figure: str | None = None) -> bootstrap.Estimate:
     """A figure on test of the head chosen on valid, with its interval."""
-    return _estimate(figure_of(results, task, figure))
+    return bootstrap.estimate_of(figure_of(results, task, figure))
 
 
 def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> bootstrap.Estimate:
@@ -179,7 +179,7 @@ def table(results: Sequence[Results]) -> list[list[str]]:
                 for number, figure in enumerate(part["figures"] if head in part["heads"] else ()):
                     mark = " *" if len(part["heads"]) > 1 and head == part["chosen"] else ""
                     of = head if head == WEIGHTED or len(layers) == 1 else f"best single: {head}"
-                    value = str(_estimate(part["heads"][head]["figures"][figure]))
+                    value = str(bootstrap.estimate_of(part["heads"][head]["figures"][figure]))
                     chance = f"{100 * part['chance']:.1f}" if "chance" in part and not number else ""
                     rows.append([result["name"], task, of + mark, figure, value, chance])
     return rows
@@ -198,8 +198,3 @@ def _counts(results: Results, task: str, figure: str | None) -> dict[str, Any]:
     if (found := figure_of(results, task, figure).get("counts")) is None:
         raise UserError(f"the results of {results['name']} have no counts of recordings for {task}: probe it again")
     return found
-
-
-def _estimate(figure: Results) -> bootstrap.Estimate:
-    values = (figure[name] for name in bootstrap.Estimate._fields)
-    return bootstrap.Estimate(*(np.nan if value is None else value for value in values))

@@ -16,6 +16,7 @@ FUNCTIONS = {
     "fit gmm": ("fit_gmm", {"curve", "store"}),
     "fit kmeans": ("fit_kmeans", {"curve", "store"}),
     "goodput": ("goodput", set()),
+    "embed": ("embed", set()),
     "inspect": ("inspect", {"stores", "merge", "out", "max_reject_fraction"}),
     "label": ("label", {"store"}),
     "prepare": ("prepare", {"check"}),
@@ -25,9 +26,10 @@ FUNCTIONS = {
         "check_inputs",
         {"check", "out", "codec", "shard_mb", "part", "workers", "max_reject_fraction"},
     ),
+    "transcribe": ("transcribe", set()),
 }
-# Parameters that are no options: bars, and what a verb takes under another name.
-OWN = {"progress", "store", "full", "overrides"}
+# Parameters that are no options: bars, what is called with each result, and what a verb takes under another name.
+OWN = {"progress", "each", "store", "full", "overrides"}
 
 
 def options(verb: str) -> dict[str, argparse.Action]:

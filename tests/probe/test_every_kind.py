@@ -1,6 +1,5 @@
 """One file gives the same segments, samples and texts in `prepare`, `transcribe --manifest` and `probe`."""
 
-import argparse
 import gzip
 import json
 import shutil
@@ -13,8 +12,8 @@ import soundfile
 from support.audio_files import tone
 from support.input_writers import jsonl, tar_of
 
+from jepa_speech.api import transcribe
 from jepa_speech.batches.transcripts import texts
-from jepa_speech.cli import transcribe
 from jepa_speech.ingest.audio import FULL_SCALE
 from jepa_speech.probe import asr
 from jepa_speech.probe.dataset import wave_of
@@ -235,8 +234,7 @@ def test_every_verb_finds_the_same(kind, folder):
         for utterance, wave in zip(utterances, samples, strict=True):
             np.testing.assert_array_equal(wave_of(utterance.entry), wave)
     for path in inputs:
-        options = argparse.Namespace(manifest=str(path), audio=[], root=str(folder))
-        listed, _, rows = transcribe.recordings(options)
+        listed, _, rows = transcribe.recordings((), path, folder)
         for entry, row in zip(listed, rows, strict=True):
             np.testing.assert_array_equal(wave_of(entry), samples.pop(0))
             source, start, seconds, text = expected.pop(0)
