@@ -12,10 +12,15 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.bench import bench_step as bench_step
     from jepa_speech.api.embed import embed as embed
     from jepa_speech.api.evaluate import evaluate as evaluate
+    from jepa_speech.api.export import export_hf as export_hf
+    from jepa_speech.api.export import export_onnx as export_onnx
+    from jepa_speech.api.export import export_s3prl as export_s3prl
+    from jepa_speech.api.export import export_stablehlo as export_stablehlo
     from jepa_speech.api.fit_curve import fit_curve as fit_curve
     from jepa_speech.api.fit_gmm import fit_gmm as fit_gmm
     from jepa_speech.api.fit_kmeans import fit_kmeans as fit_kmeans
     from jepa_speech.api.goodput import goodput as goodput
+    from jepa_speech.api.import_hf import import_hf as import_hf
     from jepa_speech.api.inspect import inspect as inspect
     from jepa_speech.api.inspect import join_stores as join_stores
     from jepa_speech.api.inspect import merge_parts as merge_parts
@@ -38,10 +43,15 @@ _MODULES = {
     "check_inputs": "jepa_speech.api.prepare",
     "embed": "jepa_speech.api.embed",
     "evaluate": "jepa_speech.api.evaluate",
+    "export_hf": "jepa_speech.api.export",
+    "export_onnx": "jepa_speech.api.export",
+    "export_s3prl": "jepa_speech.api.export",
+    "export_stablehlo": "jepa_speech.api.export",
     "fit_curve": "jepa_speech.api.fit_curve",
     "fit_gmm": "jepa_speech.api.fit_gmm",
     "fit_kmeans": "jepa_speech.api.fit_kmeans",
     "goodput": "jepa_speech.api.goodput",
+    "import_hf": "jepa_speech.api.import_hf",
     "inspect": "jepa_speech.api.inspect",
     "join_stores": "jepa_speech.api.inspect",
     "label": "jepa_speech.api.label",

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Protocol
 
@@ -15,6 +16,16 @@ class Command(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser, /) -> None: ...
 
     def run(self, options: argparse.Namespace, /) -> dict[str, Any] | None: ...
+
+
+@dataclass
+class Kind:
+    """A kind of a verb as a Command, for a module that holds several."""
+
+    HELP: str
+    EXAMPLE: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], dict[str, Any]]
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]", name: str, module: Command) -> argparse.ArgumentParser:

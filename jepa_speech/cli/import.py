@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from jepa_speech.cli import import_hf
-from jepa_speech.cli.commands import add_kinds
+from jepa_speech.api.import_hf import import_hf
+from jepa_speech.cli.commands import Kind, add_kinds, arguments
+from jepa_speech.huggingface.families import OWN
 
 HELP = "make a run folder of a public checkpoint of transformers' speech models, or of an export"
-EXAMPLE = import_hf.EXAMPLE
-KINDS = {"hf": import_hf}
+EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,3 +17,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     return KINDS[options.kind].run(options)
+
+
+def add_hf(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="with config.json and safetensors; nothing is downloaded")
+    parser.add_argument("--out", required=True, metavar="RUN", help="a new folder")
+    parser.add_argument(
+        "--adapter",
+        default="",
+        metavar="LANG",
+        help="of MMS: take the adapters of this language from adapter.LANG.safetensors (default: those in the weights)",
+    )
+
+
+def run_hf(options: argparse.Namespace) -> dict[str, Any]:
+    results = import_hf(**arguments(options, import_hf))
+    sizes = ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in results["parameters"].items())
+    print(f"{options.out}: {results['model_type']} of {options.folder}, objective {results['objective']}")
+    print(f"taken        {sizes}")
+    advice = " (not in the checkpoint: train before use)" if results["fresh"] else ""
+    print(f"fresh        {', '.join(results['fresh']) or 'nothing'}{advice}")
+    print(f"not taken    {', '.join(results['not_taken']) or 'nothing'}")
+    if why := results.get("no_texts"):
+        print(f"no texts     the CTC layer is left out: {why}")
+    if classes := results.get("classes"):
+        print(
+            f"texts        {classes} classes: `jepa-speech transcribe {options.out}` writes texts, and "
+            f"`--config configs/finetune_ctc.py:{options.out}` trains on with this vocabulary"
+        )
+    if results["model_type"] == OWN and results["objective"] != "ctc":
+        print(
+            "lost         the cluster head, λ and the teacher, which `jepa-speech export hf` leaves out: this run has "
+            "λ = 0 (pure JEPA). To continue training, use the original run folder"
+        )
+    return results
+
+
+KINDS = {
+    "hf": Kind(
+        "a run folder of a public speech model (docs/import.md lists them), from the folder that transformers writes, "
+        "or of what `jepa-speech export hf` wrote",
+        EXAMPLE,
+        add_hf,
+        run_hf,
+    )
+}

@@ -50,11 +50,6 @@ def test_an_export_of_our_own_encoder_is_imported_and_what_is_lost_is_said(tmp_p
     assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "again")]) == 0
     out = capsys.readouterr().out
     assert "lost         the cluster head, λ and the teacher" in out and "this run has λ = 0 (pure JEPA)" in out
-    (_, before), (_, after) = read_weights(run), read_weights(tmp_path / "again")
-    encoder = [name for name in before if name.startswith("params/encoder/")]
-    assert len(encoder) > 20
-    for name in encoder:
-        np.testing.assert_array_equal(after[name], before[name])
 
 
 ODD = {"layer_norm_eps": 1e-3, "num_conv_pos_embeddings": 3}

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from support.toys import CONFIGS, build
 
-from jepa_speech.cli.import_hf import save
+from jepa_speech.api.import_hf import save
 from jepa_speech.settings.run_config import plain
 from jepa_speech.train.configfile import config_dict
 
