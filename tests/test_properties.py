@@ -91,7 +91,7 @@ def test_3_target_twin_teaches_with_dropout():
 
     def target(self, aux_state, clean, lengths):
         rows = jax.random.split(aux_state["key"], len(lengths))
-        return self.system.encoder.apply(aux_state["teacher"], clean, lengths, None, rows).z
+        return self.encoder.apply(aux_state["teacher"], clean, lengths, None, rows).z
 
     config = toys.toy_config(encoder={"dropout": 0.2})
     fails(properties.deterministic_target, properties.toy_system(config, twin(loss=loss, target=target)))

@@ -22,6 +22,7 @@ from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.huggingface.safetensors import write_safetensors
 from jepa_speech.nn.gpu import as_written
 from jepa_speech.objective_parts.contract import Objective, Tree
+from jepa_speech.objective_parts.masked import MaskedObjective
 from jepa_speech.ownership import refuse_existing
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.train.checkpoint_steps import name_of
@@ -130,12 +131,12 @@ def write_folder(
         "platforms": list(PLATFORMS),
         "provenance": dict(rows[1:]),
     }
-    system = getattr(objective, "system", None)
+    exact = not isinstance(objective, MaskedObjective) or objective.encoder.padding_exact
     readme = README.format(
         name=escaped(name_of(run)),
         version=jepa_speech.__version__,
         jax_version=jax.__version__,
-        padding=EXACT if system is None or system.padding_exact else NOT_EXACT,
+        padding=EXACT if exact else NOT_EXACT,
         **said | {"platforms": ", ".join(PLATFORMS), "provenance": table(rows)},
     )
     try:

@@ -20,7 +20,7 @@ from jepa_speech.huggingface.families import FAMILIES
 from jepa_speech.huggingface.family import Family
 from jepa_speech.huggingface.names import BATCH_NORM, DIRECTION, GAIN, OLDER, POSITIONS, renamed, their_name, turned
 from jepa_speech.nn.batch_norm import EPSILON
-from jepa_speech.nn.build_encoder import encoder_kind, system
+from jepa_speech.nn.build_encoder import build_encoder, encoder_kind
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Params
 
@@ -172,7 +172,7 @@ def by_group(vectors: jax.Array, config: Mapping[str, Any], where: str) -> jax.A
 def encoder_shapes(section: Mapping[str, Any]) -> Params:
     """The parameters of the encoder of a config section, as shapes."""
     config: Any = from_section(encoder_kind(section["name"]), section, "encoder")
-    return jax.eval_shape(system(config, MaskConfig()).encoder.init, jax.random.key(0))
+    return jax.eval_shape(build_encoder(config, MaskConfig()).init, jax.random.key(0))
 
 
 def fitted(name: str, array: np.ndarray, where: str, shape: tuple[int, ...] | None = None) -> jax.Array:

@@ -12,7 +12,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.conformer_encoders import ConformerEncoder, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
 from jepa_speech.nn.masks import MaskConfig
-from jepa_speech.nn.module import Pure, System
+from jepa_speech.nn.module import Pure, PureEncoder
 from jepa_speech.nn.predictor import ClusterHead, HeadConfig, Predictor
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor, check_mask_site
 from jepa_speech.nn.released_head import ReleasedHead
@@ -32,13 +32,13 @@ ENCODERS: dict[str, tuple[type, Make]] = {
 }
 
 
-def system(config: Any, mask: MaskConfig) -> System:
+def build_encoder(config: Any, mask: MaskConfig) -> PureEncoder:
     """The encoder of a typed config section `encoder`, one of ENCODERS."""
     make = ENCODERS[config.name][1]
     if isinstance(config, ReleasedConfig):
         check_mask_site(mask.site)
-    return System(
-        encoder=Pure(lambda rngs: make(config, mask.fill, rngs)),
+    return PureEncoder(
+        make=lambda rngs: make(config, mask.fill, rngs),
         width=config.width,
         features=config.features,
         frames=config.frames,
@@ -77,9 +77,9 @@ def predictor_config(config: Any) -> EncoderConfig:
     return EncoderConfig(name="transformer", **{key: getattr(config, key) for key in shared})
 
 
-def encoder_input(system: System, wave: jax.Array, lengths: jax.Array) -> jax.Array:
+def encoder_input(encoder: PureEncoder, wave: jax.Array, lengths: jax.Array) -> jax.Array:
     """Waves of any level (B, S), lengths (B,) -> the input of the encoder (B, S): standardised, or as recorded."""
-    return jnp.where(valid(lengths, wave.shape[1]), wave, 0) if system.own_level else standardise(wave, lengths)
+    return jnp.where(valid(lengths, wave.shape[1]), wave, 0) if encoder.own_level else standardise(wave, lengths)
 
 
 def standardise(wave: jax.Array, lengths: jax.Array) -> jax.Array:

@@ -63,13 +63,12 @@ class Encoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class System:
-    """An encoder, encoder(wave, lengths, mask, keys) -> Encoded, and what is known of it before it runs.
+class PureEncoder(Pure):
+    """An encoder, (wave, lengths, mask, keys) -> Encoded, and what is known of it before it runs.
 
     `frames` gives its frame count of a number of samples.
     """
 
-    encoder: Pure
     width: int
     features: int  # channels of Encoded.features
     frames: Callable[[Any], Any]

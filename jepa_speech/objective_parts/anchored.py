@@ -13,7 +13,7 @@ from jepa_speech.anchors.sparse import top_k
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE, WINDOW
 from jepa_speech.features.spectral import DIMS, delta_edge
-from jepa_speech.nn.module import System
+from jepa_speech.nn.module import PureEncoder
 from jepa_speech.nn.row_random import valid
 from jepa_speech.objective_parts.contract import Batch, Tree
 from jepa_speech.settings.run_config import AnchorConfig, RunConfig
@@ -72,22 +72,24 @@ class AnchorTargets:
         return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
 
 
-def anchor_targets(config: RunConfig, anchor: Anchor | Ensemble | None, system: System, why: str) -> AnchorTargets:
+def anchor_targets(
+    config: RunConfig, anchor: Anchor | Ensemble | None, encoder: PureEncoder, why: str
+) -> AnchorTargets:
     """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
     section = config.anchor
     if section.components == 0:
         raise UsageError(f"{why} needs an anchor: set anchor.path to what `jepa-speech fit` wrote")
     if section.source == "online" and section.features not in DIMS:
         raise UsageError(f"config key anchor.features = {section.features!r}: expected {' or '.join(DIMS)}")
-    if system.frame_rate != FRAME_RATE:
+    if encoder.frame_rate != FRAME_RATE:
         raise UsageError(
             f"{why} has labels at {FRAME_RATE:g} Hz, but encoder.name = {config.encoder.name} has frames at "
-            f"{system.frame_rate:g} Hz: choose another encoder"
+            f"{encoder.frame_rate:g} Hz: choose another encoder"
         )
-    if system.min_samples != WINDOW:
+    if encoder.min_samples != WINDOW:
         raise UsageError(
             f"{why} has a label for every frame that {WINDOW} samples fill, but a frame of encoder.name = "
-            f"{config.encoder.name} takes {system.min_samples}: choose another encoder or an objective without "
+            f"{config.encoder.name} takes {encoder.min_samples}: choose another encoder or an objective without "
             "an anchor"
         )
     return AnchorTargets(section, anchor)

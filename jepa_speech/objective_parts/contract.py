@@ -8,7 +8,7 @@ import jax
 
 if TYPE_CHECKING:
     from jepa_speech.nn.masks import MaskConfig
-    from jepa_speech.nn.module import System
+    from jepa_speech.nn.module import PureEncoder
     from jepa_speech.text.tokens import Tokens
 
 Tree = Any
@@ -95,7 +95,7 @@ class HasClusters(Protocol):
     """What an objective has beside `Objective` if it predicts the cluster of each frame."""
 
     mask: "MaskConfig"
-    system: "System"
+    encoder: "PureEncoder"
 
     def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
         """The frames to predict, (B, T) True where hidden."""

@@ -50,13 +50,13 @@ class ContrastiveObjective(MaskedObjective):
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, len(self.heads) + 1)
         heads = {name: getattr(self, name).init(k) for name, k in zip(self.heads, keys[1:], strict=True)}
-        return {"encoder": self.system.encoder.init(keys[0])} | heads, {}
+        return {"encoder": self.encoder.init(keys[0])} | heads, {}
 
     def check(self, shortest: int, longest: int) -> None:
         """Raises UsageError, too, where not even a clip of `longest` samples hides as many frames as L_w draws."""
         super().check(shortest, longest)
         keys = jax.random.split(jax.random.PRNGKey(0), 8)
-        size, count = int(self.system.frames(longest)), self.config.distractors
+        size, count = int(self.encoder.frames(longest)), self.config.distractors
         hidden = int(self.hide(keys, jnp.full(len(keys), size), size).sum(1).max())
         if hidden <= count:
             raise UsageError(
@@ -87,7 +87,7 @@ def contrastive_parts(config: RunConfig) -> dict[str, Any]:
     """The fields of ContrastiveObjective."""
     parts, codes = masked_parts(config), present(config.quantizer, "quantizer")
     objective = of_kind(config.objective, ContrastiveConfig)
-    width, inputs = parts["system"].width, parts["system"].features
+    width, inputs = parts["encoder"].width, parts["encoder"].features
     return parts | {
         "config": objective,
         "quantizer_config": codes,

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from jepa_speech.augment.mixing import MixingConfig, student_view
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import encoder_input, system
+from jepa_speech.nn.build_encoder import build_encoder, encoder_input
 from jepa_speech.nn.masks import MaskConfig, span_masks
-from jepa_speech.nn.module import Encoded, System
+from jepa_speech.nn.module import Encoded, PureEncoder
 from jepa_speech.nn.row_random import fold, row_keys, valid
 from jepa_speech.objective_parts.contract import Batch, Objective, Term, Tree
 from jepa_speech.settings.run_config import RunConfig
@@ -37,7 +37,7 @@ class MaskedObjective(Objective):
     mask: MaskConfig
     mixing: MixingConfig
     steps: int
-    system: System
+    encoder: PureEncoder
 
     batch_statistics = False
 
@@ -47,15 +47,15 @@ class MaskedObjective(Objective):
 
     @property
     def frame_rate(self) -> float:
-        return self.system.frame_rate
+        return self.encoder.frame_rate
 
     @property
     def min_samples(self) -> int:
-        return self.system.min_samples
+        return self.encoder.min_samples
 
     def check(self, shortest: int, longest: int) -> None:
         """Raises UsageError if a clip of `shortest` samples has no room for a span of the mask."""
-        frames = int(self.system.frames(shortest))
+        frames = int(self.encoder.frames(shortest))
         if self.mask.span[0] >= frames:
             raise UsageError(
                 f"config key mask.span = {self.mask.span}: a clip of {frames} frames is too short, because some "
@@ -65,7 +65,7 @@ class MaskedObjective(Objective):
     def view(self, batch: Batch, key: jax.Array) -> View:
         keys = row_keys(key, batch["record_id"], batch["epoch"])
         lengths, clean = batch["lengths"], batch["audio"] / batch["level"][:, None]  # (B, S)
-        frame_lengths, size = self.system.frames(lengths), self.system.frames(clean.shape[1])
+        frame_lengths, size = self.encoder.frames(lengths), self.encoder.frames(clean.shape[1])
         mask = self.hide(fold(keys, MASK), frame_lengths, size)  # (B, T)
         weight = batch["weight"][:, None]
         visible = valid(frame_lengths, size) & ~mask
@@ -82,7 +82,7 @@ class MaskedObjective(Objective):
 
     def at_level(self, batch: Batch, wave: jax.Array) -> jax.Array:
         """Waves (B, S) of a batch, at level 1 -> as the encoder takes them."""
-        return wave * batch["level"][:, None] if self.system.own_level else wave
+        return wave * batch["level"][:, None] if self.encoder.own_level else wave
 
     def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
         """The frames to predict, (B, T) True where hidden."""
@@ -93,7 +93,7 @@ class MaskedObjective(Objective):
     ) -> Encoded:
         """The student; with `pre_context` it never saw the hidden frames. keys: of rows, None without dropout."""
         before = mask if self.mask.site == "pre_context" else None
-        return self.system.encoder.apply(params["encoder"], wave, lengths, before, keys)
+        return self.encoder.apply(params["encoder"], wave, lengths, before, keys)
 
     def eval_loss(
         self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
@@ -109,7 +109,7 @@ class MaskedObjective(Objective):
     def represent(
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
-        encoded = self.system.encoder.apply(params["encoder"], encoder_input(self.system, wave, lengths), lengths)
+        encoded = self.encoder.apply(params["encoder"], encoder_input(self.encoder, wave, lengths), lengths)
         return encoded.layers, encoded.frame_lengths
 
 
@@ -119,7 +119,7 @@ def masked_parts(config: RunConfig) -> dict[str, Any]:
         "mask": config.mask,
         "mixing": config.mixing,
         "steps": config.train.steps,
-        "system": system(config.encoder, config.mask),
+        "encoder": build_encoder(config.encoder, config.mask),
     }
 
 

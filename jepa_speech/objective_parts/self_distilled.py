@@ -37,7 +37,7 @@ class SelfDistilled(MaskedObjective):
     def block_targets(self, params: Tree, aux_state: Tree, view: View) -> list[jax.Array]:
         """[(B, T, D)] float32, of the top K blocks, lowest first."""
         whole = jax.lax.stop_gradient(params["encoder"]) | {"blocks": aux_state["teacher"]}
-        ff = self.system.encoder.apply(whole, view.unmixed, view.lengths).ff[-self.config.top_blocks :]
+        ff = self.encoder.apply(whole, view.unmixed, view.lengths).ff[-self.config.top_blocks :]
         inside = valid(view.frame_lengths, view.mask.shape[1])
         return [instance_norm(jax.lax.stop_gradient(x).astype(jnp.float32), inside) for x in ff]
 

@@ -86,7 +86,7 @@ class Ctc(MaskedObjective):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         encoder, head = jax.random.split(key)
-        params = {"encoder": self.system.encoder.init(encoder), "head": self.head.init(head)}
+        params = {"encoder": self.encoder.init(encoder), "head": self.head.init(head)}
         if self.adapter is not None:
             params["adapter"] = self.adapter.init(jax.random.fold_in(key, ADAPTER))
         return params, {}
@@ -98,7 +98,7 @@ class Ctc(MaskedObjective):
         channels = self.hide_channels(fold(view.keys, CHANNELS))
         keys = fold(view.keys, ENCODER)
         encoder = self.without_frontend(params["encoder"])
-        z = self.system.encoder.apply(encoder, view.mixed, view.lengths, view.mask, keys, channels).z
+        z = self.encoder.apply(encoder, view.mixed, view.lengths, view.mask, keys, channels).z
         moving = self.moving(step).astype(z.dtype)
         z = moving * z + (1 - moving) * jax.lax.stop_gradient(z)
         return self.terms(*self.logits(params, z, view.frame_lengths, fold(view.keys, ADAPTER)), batch), {}
@@ -107,7 +107,7 @@ class Ctc(MaskedObjective):
         self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         clean, lengths = batch["audio"] / batch["level"][:, None], batch["lengths"]
-        encoded = self.system.encoder.apply(params["encoder"], self.at_level(batch, clean), lengths)
+        encoded = self.encoder.apply(params["encoder"], self.at_level(batch, clean), lengths)
         logits, frame_lengths = self.logits(params, encoded.z, encoded.frame_lengths)
         terms = self.terms(logits, frame_lengths, batch)
         found = best_path(logits, frame_lengths, self.vocabulary.blank)
@@ -139,7 +139,7 @@ class Ctc(MaskedObjective):
 
     def hide_channels(self, keys: jax.Array) -> jax.Array | None:
         """(B, D) True where hidden."""
-        span, width = self.config.channel_span, self.system.width
+        span, width = self.config.channel_span, self.encoder.width
         if not self.config.channel_probability:
             return None
         spans = MaskConfig(policy="spans", span=(span, span), probability=self.config.channel_probability, min_spans=1)
@@ -166,7 +166,7 @@ class Ctc(MaskedObjective):
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
     ) -> tuple[list[jax.Array], jax.Array]:
         """Waves (B, S) of any level, lengths (B,) -> [log p (B, T, V)] of the classes of `vocabulary`, (B,)."""
-        encoded = self.system.encoder.apply(params["encoder"], encoder_input(self.system, wave, lengths), lengths)
+        encoded = self.encoder.apply(params["encoder"], encoder_input(self.encoder, wave, lengths), lengths)
         logits, frame_lengths = self.logits(params, encoded.z, encoded.frame_lengths)
         return [jax.nn.log_softmax(logits.astype(jnp.float32))], frame_lengths
 
@@ -177,7 +177,7 @@ SECTIONS = {"objective": CtcConfig}
 def build(config: RunConfig, anchor: None = None) -> Ctc:
     """From the whole config; raises UsageError for masks that do not fit."""
     objective, parts = of_kind(config.objective, CtcConfig), masked_parts(config)
-    width = parts["system"].width
+    width = parts["encoder"].width
     if parts["mask"].site != "pre_context":
         raise UsageError(f"config key mask.site = {parts['mask'].site}: CTC has no predictor, set pre_context")
     if not 0 <= objective.channel_probability < 1 or not 1 <= objective.channel_span < width:

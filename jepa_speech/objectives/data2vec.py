@@ -35,7 +35,7 @@ class Data2Vec(SelfDistilled):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key)
-        params = {"encoder": self.system.encoder.init(keys[0]), "head": self.head.init(keys[1])}
+        params = {"encoder": self.encoder.init(keys[0]), "head": self.head.init(keys[1])}
         return params, {"teacher": self.teacher(params)}
 
     def loss(
@@ -68,5 +68,5 @@ def build(config: RunConfig, anchor: None = None) -> Data2Vec:
     """From the whole config."""
     objective, parts = of_kind(config.objective, Data2VecConfig), masked_parts(config)
     check_top_blocks(objective.top_blocks, config.encoder.blocks)
-    width = parts["system"].width
+    width = parts["encoder"].width
     return Data2Vec(**parts, config=objective, head=Pure(lambda rngs: Linear(width, width, rngs=rngs)))

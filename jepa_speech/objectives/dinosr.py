@@ -47,8 +47,8 @@ class DinoSR(SelfDistilled):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
-        params = {"encoder": self.system.encoder.init(keys[0]), "heads": self.heads.init(keys[1])}
-        draw = jax.random.normal(keys[2], (self.config.top_blocks, self.config.codes, self.system.width))
+        params = {"encoder": self.encoder.init(keys[0]), "heads": self.heads.init(keys[1])}
+        draw = jax.random.normal(keys[2], (self.config.top_blocks, self.config.codes, self.encoder.width))
         codewords = jax.nn.standardize(draw, axis=1, epsilon=1e-5)  # (K, V, D), each dimension over the V
         counts = jnp.ones(codewords.shape[:2])
         return params, {"teacher": self.teacher(params), "code_sums": codewords, "code_counts": counts}
@@ -103,7 +103,7 @@ class DinoSR(SelfDistilled):
 
         mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
         """
-        encoded = self.encode(params, encoder_input(self.system, wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
         shape = (*encoded.z.shape[:2], self.config.top_blocks, self.config.codes)
         p = jax.nn.softmax(self.heads.apply(params["heads"], encoded.z).astype(jnp.float32).reshape(shape))
         return [p[:, :, k] for k in range(self.config.top_blocks)], encoded.frame_lengths
@@ -123,5 +123,5 @@ def build(config: RunConfig, anchor: None = None) -> DinoSR:
     objective, parts = of_kind(config.objective, DinoSRConfig), masked_parts(config)
     check_top_blocks(objective.top_blocks, config.encoder.blocks)
     outputs = objective.top_blocks * objective.codes
-    heads = Pure(lambda rngs: Linear(parts["system"].width, outputs, rngs=rngs))
+    heads = Pure(lambda rngs: Linear(parts["encoder"].width, outputs, rngs=rngs))
     return DinoSR(**parts, config=objective, heads=heads)

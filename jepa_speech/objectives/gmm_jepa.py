@@ -74,7 +74,7 @@ class GmmJepa(MaskedObjective):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
-        params, aux_state = {"encoder": self.system.encoder.init(keys[0])}, {}
+        params, aux_state = {"encoder": self.encoder.init(keys[0])}, {}
         if self.latent:
             params["predictor"] = self.predictor.init(keys[1])
             aux_state["teacher"] = self.teacher(params)
@@ -124,7 +124,7 @@ class GmmJepa(MaskedObjective):
 
     def target(self, aux_state: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
         """The teacher's latents of the clean, whole view, without dropout, layer-normalised: (B, T, D) float32."""
-        z = self.system.encoder.apply(aux_state["teacher"], clean, lengths).z
+        z = self.encoder.apply(aux_state["teacher"], clean, lengths).z
         return jax.nn.standardize(jax.lax.stop_gradient(z).astype(jnp.float32), epsilon=1e-5)
 
     def lam(self, step: jax.Array) -> jax.Array:
@@ -167,7 +167,7 @@ class GmmJepa(MaskedObjective):
         """
         if not self.targets:
             raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
-        encoded = self.encode(params, encoder_input(self.system, wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 
@@ -186,7 +186,7 @@ def build(config: RunConfig, anchor: Anchor | Ensemble | None = None) -> GmmJepa
     objective, parts = of_kind(config.objective, GmmJepaConfig), masked_parts(config)
     targets = None
     if objective.lambda_start > 0 or objective.lambda_end > 0:
-        targets = anchor_targets(config, anchor, parts["system"], "objective.lambda_start > 0")
+        targets = anchor_targets(config, anchor, parts["encoder"], "objective.lambda_start > 0")
     clusters = targets.config.components if targets else 1
     predictor, head = predictor_and_head(config.encoder, config.head, clusters, objective.predictor_blocks)
     return GmmJepa(**parts, config=objective, predictor=predictor, head=head, targets=targets)

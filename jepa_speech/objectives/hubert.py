@@ -69,7 +69,7 @@ class Hubert(MaskedObjective):
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key)
-        return {"encoder": self.system.encoder.init(keys[0]), "head": self.head.init(keys[1])}, self.targets.init()
+        return {"encoder": self.encoder.init(keys[0]), "head": self.head.init(keys[1])}, self.targets.init()
 
     def loss(
         self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
@@ -107,7 +107,7 @@ class Hubert(MaskedObjective):
 
         mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
         """
-        encoded = self.encode(params, encoder_input(self.system, wave, lengths), lengths, mask, None)
+        encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
         return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
 
 
@@ -119,7 +119,7 @@ def build(config: RunConfig, anchor: Anchor | Ensemble | None = None) -> Hubert:
     objective, parts = of_kind(config.objective, HubertConfig), masked_parts(config)
     if isinstance(anchor, Ensemble):
         raise UsageError("objective.name = hubert predicts the units of one anchor: name one in anchor.path")
-    targets = anchor_targets(config, anchor, parts["system"], "objective.name = hubert")
-    width, clusters = parts["system"].width, targets.config.components
+    targets = anchor_targets(config, anchor, parts["encoder"], "objective.name = hubert")
+    width, clusters = parts["encoder"].width, targets.config.components
     head = Pure(lambda rngs: UnitHead(width, clusters, objective, rngs))
     return Hubert(**parts, config=objective, targets=targets, head=head)

@@ -78,7 +78,7 @@ SECTIONS = {"objective": W2vBertConfig}
 def build(config: RunConfig, anchor: None = None) -> W2vBert:
     """From the whole config; raises UsageError where the contrastive blocks are not among the encoder's."""
     objective, parts = of_kind(config.objective, W2vBertConfig), contrastive_parts(config)
-    codes, width, blocks = parts["quantizer_config"], parts["system"].width, config.encoder.blocks
+    codes, width, blocks = parts["quantizer_config"], parts["encoder"].width, config.encoder.blocks
     if codes.groups != 1:
         raise UsageError(f"config key quantizer.groups = {codes.groups}: w2v-BERT predicts one code a frame, set 1")
     if not 0 < objective.contrastive_blocks < blocks:

@@ -170,7 +170,7 @@ class Pretrained:
     def _masked_clusters(self) -> Any:
         @jax.jit
         def run(key: jax.Array, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
-            frames = self._heads.system.frames
+            frames = self._heads.encoder.frames
             mask = self._heads.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
             found, frame_lengths = self._heads.clusters(params, aux_state, wave, lengths, mask)
             return [*found, mask], frame_lengths

@@ -246,7 +246,7 @@ def test_encoder_and_weights_come_from_a_folder_of_transformers(name, tmp_path):
     run, folder = small_run(tmp_path / "run", config), tmp_path / "hf"
     assert main(["export", "hf", str(run), "--out", str(folder)]) == 0
     ours, theirs = (config_dict(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (run, folder))
-    assert build(ours).system.width == build(theirs).system.width == theirs.encoder.width == 16
+    assert build(ours).encoder.width == build(theirs).encoder.width == theirs.encoder.width == 16
     (_, before), (_, after) = weights_of(str(run)), weights_of(str(folder))
     encoder = [path for path in before if path.startswith("params/encoder/")]
     assert set(encoder) <= after.keys() and len(encoder) > 20

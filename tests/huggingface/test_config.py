@@ -15,7 +15,7 @@ from jepa_speech.huggingface.config import checked_config
 from jepa_speech.huggingface.families import FAMILIES, own_section
 from jepa_speech.huggingface.imported import read_imported
 from jepa_speech.huggingface.weights import read_folder
-from jepa_speech.nn.build_encoder import system
+from jepa_speech.nn.build_encoder import build_encoder
 from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Pure
@@ -73,7 +73,7 @@ def folders(tmp_path_factory):
     for kind, config in CONFIGS.items():
         if kind == "jepa_speech":
             section = EncoderConfig(**own_section(checked_config(config, "config.json")))
-            encoder = system(section, MaskConfig()).encoder
+            encoder = build_encoder(section, MaskConfig())
             _, arrays = own_encoder.to_torch(section, encoder.init(jax.random.key(0)))
         else:
             arrays = toy_arrays(config)

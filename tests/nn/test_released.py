@@ -15,9 +15,9 @@ from support.toys import build
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
-from jepa_speech.nn.build_encoder import predictor_and_head, system
+from jepa_speech.nn.build_encoder import build_encoder, predictor_and_head
 from jepa_speech.nn.masks import MaskConfig
-from jepa_speech.nn.module import System
+from jepa_speech.nn.module import PureEncoder
 from jepa_speech.nn.released import ReleasedConfig, bucket
 from jepa_speech.nn.released_conv import AdaptiveAttention
 from jepa_speech.nn.released_head import HeadBlock
@@ -46,7 +46,7 @@ def toy() -> SimpleNamespace:
     """What the property checks read of a system; its weights are drawn without jit, which compiles faster."""
     anchor = toys.toy_anchor()
     objective = build(released_config(), anchor)
-    parts = {"encoder": objective.system.encoder, "predictor": objective.predictor, "head": objective.head}
+    parts = {"encoder": objective.encoder, "predictor": objective.predictor, "head": objective.head}
     params = {name: part.init(properties.KEY) for name, part in parts.items()}
     return SimpleNamespace(objective=objective, params=params, batch=toys.toy_batch(anchor=anchor))
 
@@ -63,7 +63,7 @@ def test_parameter_counts(relative: bool, adaptive: bool) -> None:
     """
     section = load_config("gmm_jepa_released").encoder
     section = dataclasses.replace(section, relative_positions=relative, adaptive_attention=adaptive)
-    encoder = system(section, AFTER).encoder
+    encoder = build_encoder(section, AFTER)
     online = size(encoder, *predictor_and_head(section, None, 1024, 1))
     encoder = size(encoder)
     assert encoder == pytest.approx(32.12e6, rel=2e-3)
@@ -76,10 +76,10 @@ def test_parameter_counts(relative: bool, adaptive: bool) -> None:
 
 @pytest.mark.parametrize("samples", [400, 640, 719, 720, 16_000, 16_079, 16_080, 16_320])
 def test_frames_are_those_of_the_grid(samples: int) -> None:
-    whole = system(ReleasedConfig(**TINY), AFTER)
+    encoder = build_encoder(ReleasedConfig(**TINY), AFTER)
 
     def encode(wave: jax.Array, lengths: jax.Array) -> tuple:
-        return whole.encoder.make(nnx.Rngs(0))(wave, lengths)
+        return encoder.make(nnx.Rngs(0))(wave, lengths)
 
     wave, lengths = jax.ShapeDtypeStruct((2, samples), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
     encoded = jax.eval_shape(encode, wave, lengths)
@@ -115,10 +115,10 @@ def test_hidden_audio_reaches_visible_frames(toy: SimpleNamespace) -> None:
 
 def test_padding_changes_valid_frames(toy: SimpleNamespace) -> None:
     """P16: what `padding_exact = False` warns of."""
-    whole: System = toy.objective.system
-    assert not whole.padding_exact
+    encoder: PureEncoder = toy.objective.encoder
+    assert not encoder.padding_exact
     wave = jnp.asarray(toys.toy_audio(1, 8_000))
-    encode = jax.jit(whole.encoder.apply)
+    encode = jax.jit(encoder.apply)
     short = encode(toy.params["encoder"], wave, jnp.array([8_000])).z
     long = encode(toy.params["encoder"], jnp.pad(wave, ((0, 0), (0, 8_000))), jnp.array([8_000])).z
     assert jnp.abs(long[:, : short.shape[1]] - short).max() > 1e-3

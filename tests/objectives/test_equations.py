@@ -140,7 +140,7 @@ def instance_norm(x: np.ndarray, length: int) -> np.ndarray:
 def teacher_layers(o, params, aux_state, view) -> list[np.ndarray]:
     """The top blocks' feed-forward outputs of the teacher, normalised over each row's valid frames."""
     whole = params["encoder"] | {"blocks": aux_state["teacher"]}
-    ff = o.system.encoder.apply(whole, view.clean, view.lengths).ff[-o.config.top_blocks :]
+    ff = o.encoder.apply(whole, view.clean, view.lengths).ff[-o.config.top_blocks :]
     rows = range(len(view.lengths))
     return [np.stack([instance_norm(np.asarray(x)[b], int(view.frame_lengths[b])) for b in rows]) for x in ff]
 

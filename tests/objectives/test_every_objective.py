@@ -15,6 +15,7 @@ from support import properties, toys, training
 from support.toys import build
 from train.several import run
 
+from jepa_speech.nn.module import PureEncoder
 from jepa_speech.objective_parts.contract import HasClusters, HasTeacher, HasTexts, Objective, Term
 from jepa_speech.objective_parts.contrastive import diversity
 from jepa_speech.objective_parts.masked import MaskedObjective
@@ -141,7 +142,7 @@ def test_aux_state_twin_teaches_the_teacher():
 
     def target(self, params, aux_state, view):
         whole = params["encoder"] | {"blocks": aux_state["teacher"]}
-        return sum(self.system.encoder.apply(whole, view.clean, view.lengths).ff[-self.config.top_blocks :])
+        return sum(self.encoder.apply(whole, view.clean, view.lengths).ff[-self.config.top_blocks :])
 
     with pytest.raises(AssertionError):
         training.no_gradient_into_aux_state(toy("data2vec", twin(Data2Vec, target=target)))
@@ -206,14 +207,15 @@ def reached(call: Callable[[], Any]) -> np.ndarray:
 def test_training_and_inference_give_the_encoder_waves_of_one_level(name):
     """Student, teacher, held-out loss and inference: all as recorded (level about 0.05), or all at level 1."""
 
-    class Encoder:
-        def apply(self, params: Any, wave: jax.Array, *rest: Any) -> Any:
+    class Encoder(PureEncoder):
+        def apply(self, params: Any, wave: jax.Array, *rest: Any, **named: Any) -> Any:
             raise Reached(wave)
 
     whole, aux_state = build(toys.toy_objective(name), toys.toy_anchor()), {"teacher": {}}
     batch, params, key = training.toy_batch(name, whole), {"encoder": {}}, jax.random.PRNGKey(0)
     for own_level, scale in ((True, 1.0), (False, batch["level"][:, None])):
-        o = dataclasses.replace(whole, system=dataclasses.replace(whole.system, encoder=Encoder(), own_level=own_level))
+        known = {f.name: getattr(whole.encoder, f.name) for f in dataclasses.fields(PureEncoder)}
+        o = dataclasses.replace(whole, encoder=Encoder(**known | {"own_level": own_level}))
         calls = [
             lambda o=o: o.loss(params, aux_state, batch, key, 0),
             lambda o=o: o.eval_loss(params, aux_state, batch, key, 0),

@@ -123,7 +123,7 @@ def test_hidden_frames_get_the_embedding(pair):
     mask[:, 3:7] = True
     with torch.no_grad():
         found = theirs(torch.tensor(waves), mask_time_indices=torch.tensor(mask)).last_hidden_state
-    encoder, lengths = ours.objective.system.encoder, np.array([5_000, 5_000])
+    encoder, lengths = ours.objective.encoder, np.array([5_000, 5_000])
     waves = (waves - waves.mean(1, keepdims=True)) / waves.std(1, keepdims=True)
     expected = jax.jit(encoder.apply)(ours.params["encoder"], waves, lengths, mask).z
     assert np.abs(expected - found.numpy()).max() < TOLERANCE

@@ -71,7 +71,7 @@ def ctc_run(folder: Path, config: dict[str, Any]) -> Path:
     """A CTC run at step 0 with random weights, the classes about equally likely on noise, so that texts vary."""
     params, aux_state = random_weights(config)
     wave, lengths = np.random.default_rng(0).normal(size=(1, 8_000)).astype(np.float32), np.array([8_000])
-    z = jax.jit(build(config).system.encoder.apply)(params["encoder"], wave, lengths).z
+    z = jax.jit(build(config).encoder.apply)(params["encoder"], wave, lengths).z
     params["head"]["bias"] = -np.asarray(z[0]).mean(0) @ params["head"]["kernel"]
     save(folder, config, params, aux_state)
     return folder

@@ -64,8 +64,8 @@ def leak(system: System) -> None:
     o, lengths = system.objective, system.batch["lengths"]
     wave = system.batch["audio"] / system.batch["level"][:, None]
     count = wave.shape[1]
-    size, keys = o.system.frames(count), jax.random.split(KEY, len(wave))
-    mask = o.hide(keys, o.system.frames(lengths), size)
+    size, keys = o.encoder.frames(count), jax.random.split(KEY, len(wave))
+    mask = o.hide(keys, o.encoder.frames(lengths), size)
     noise = jax.random.normal(KEY, wave.shape) * hidden_samples(o, np.asarray(mask), count)
     assert jnp.abs(noise).sum(1).min() > 0
 
@@ -74,10 +74,10 @@ def leak(system: System) -> None:
         z = o.encode(system.params, wave, lengths, mask, keys).z
         if "predictor" not in system.params:
             return [z]
-        prediction = o.predictor.apply(system.params["predictor"], z, mask, o.system.frames(lengths))
+        prediction = o.predictor.apply(system.params["predictor"], z, mask, o.encoder.frames(lengths))
         return [z, prediction, o.head.apply(system.params["head"], z)]
 
-    inside = np.arange(size) < np.asarray(o.system.frames(lengths))[:, None]
+    inside = np.arange(size) < np.asarray(o.encoder.frames(lengths))[:, None]
     for before, after in zip(student(wave), student(wave + noise), strict=True):
         np.testing.assert_array_equal(np.asarray(before)[inside], np.asarray(after)[inside])
 
