@@ -5,7 +5,8 @@ Silence stands beyond both ends. So a row that is padded with silence gives, up 
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from jepa_speech.features.filters import hann
 
 HOP = 160
 
@@ -21,6 +22,5 @@ def windows(audio: jax.Array, size: int) -> jax.Array:
 
 def power_spectrum(audio: jax.Array, window: int, n_fft: int) -> jax.Array:
     """|FFT|² under a periodic Hann window of `window` samples: (…, S) -> (…, T, n_fft / 2 + 1) float32."""
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
-    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32), window) * hann.astype(np.float32), n_fft)
+    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32), window) * hann(window), n_fft)
     return jnp.square(spectrum.real) + jnp.square(spectrum.imag)

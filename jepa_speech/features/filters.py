@@ -1,4 +1,4 @@
-"""Filters in closed form: a windowed-sinc band-pass (FIR), and banks of bands over the bins of a spectrum."""
+"""Constants in closed form: a windowed-sinc band-pass (FIR), banks of bands over the bins of a spectrum, Hann, DCT."""
 
 from functools import lru_cache
 from typing import TypeVar
@@ -27,22 +27,42 @@ def band_pass(low: jax.Array, high: jax.Array, taps: int) -> jax.Array:
 
 @lru_cache
 def mel_bank(bands: int, n_fft: int) -> np.ndarray:
-    """Triangles of height 1, corners evenly spaced in HTK mel from 0 to 8000 Hz: (n_fft / 2 + 1, bands)."""
+    """Triangles of height 1, corners evenly spaced in HTK mel from 0 to 8000 Hz: (n_fft / 2 + 1, bands).
+
+    These are the bits of `librosa.filters.mel(htk=True, norm=None)`. It is not called here, because importing it takes
+    3 s of processor time, and 28 s the first time on a machine: log-mel front-ends would start that much later.
+    """
     corners = mel_to_hz(np.linspace(0, hz_to_mel(SAMPLE_RATE / 2), bands + 2))
-    bins = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)[:, None]
-    rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
-    falling = (corners[2:] - bins) / np.diff(corners)[1:]
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return triangles(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE), corners)
 
 
 @lru_cache
 def kaldi_mel_bank(bands: int, n_fft: int) -> np.ndarray:
     """Kaldi's triangles of height 1 from 20 to 8000 Hz, straight over mel, not over Hz: (n_fft / 2 + 1, bands)."""
     corners = np.linspace(kaldi_mel(20), kaldi_mel(SAMPLE_RATE / 2), bands + 2)
-    bins = kaldi_mel(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE))[:, None]
-    rising = (bins - corners[:-2]) / np.diff(corners)[:-1]
-    falling = (corners[2:] - bins) / np.diff(corners)[1:]
+    return triangles(kaldi_mel(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)), corners)
+
+
+def triangles(bins: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Band i rises from corners[i] to 1 at corners[i + 1] and falls to corners[i + 2]: (N,), (B + 2,) -> (N, B)."""
+    rising = (bins[:, None] - corners[:-2]) / np.diff(corners)[:-1]
+    falling = (corners[2:] - bins[:, None]) / np.diff(corners)[1:]
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+@lru_cache
+def hann(size: int) -> np.ndarray:
+    """The periodic Hann window: (size,) float32."""
+    return np.hanning(size + 1)[:-1].astype(np.float32)
+
+
+@lru_cache
+def dct_basis(bands: int, count: int) -> np.ndarray:
+    """The first `count` vectors of the orthonormal DCT-II: (bands, count) float32."""
+    band, order = np.arange(bands)[:, None], np.arange(count)
+    basis = np.cos(np.pi * order * (2 * band + 1) / (2 * bands)) * np.sqrt(2 / bands)
+    basis[:, 0] /= np.sqrt(2)
+    return basis.astype(np.float32)
 
 
 def kaldi_mel(hz: Values) -> Values:

@@ -15,16 +15,13 @@ mfcc100: the same computed 100 times a second, deltas included, of which every s
 the window of the grid's frame t. What HuBERT's first labels are made of (arXiv 2106.07447, section IV-B).
 """
 
-from functools import lru_cache
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
 from jepa_speech.features.deltas import REACH, with_deltas
-from jepa_speech.features.filters import mel_bank
+from jepa_speech.features.filters import dct_basis, hann, mel_bank
 
 DIMS = {"logmel": 80, "pca": 80, "mfcc": 39, "mfcc100": 39}
 
@@ -78,11 +75,11 @@ def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
 
 
 def _cepstra(audio: jax.Array) -> jax.Array:
-    return jnp.matmul(_log_mel(audio, _MFCC_MELS), _dct(), precision=_HIGHEST)  # (…, T, 13)
+    return jnp.matmul(_log_mel(audio, _MFCC_MELS), dct_basis(_MFCC_MELS, _CEPSTRA), precision=_HIGHEST)  # (…, T, 13)
 
 
 def _log_mel(audio: jax.Array, mels: int) -> jax.Array:
-    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32)) * hann())  # (…, T, 201)
+    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32)) * hann(grid.WINDOW))  # (…, T, 201)
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return jnp.log(jnp.matmul(power, mel_bank(mels, grid.WINDOW), precision=_HIGHEST) + _FLOOR)
 
@@ -96,17 +93,3 @@ def windows(audio: jax.Array) -> jax.Array:
     tail = audio[..., hop : grid.samples(count)]
     tail = jnp.pad(tail, [(0, 0)] * (audio.ndim - 1) + [(0, count * hop - tail.shape[-1])]).reshape(blocks)
     return jnp.concatenate([head, tail[..., :overlap]], axis=-1)
-
-
-@lru_cache
-def hann() -> np.ndarray:
-    """The periodic window of 400 samples."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(grid.WINDOW) / grid.WINDOW)).astype(np.float32)
-
-
-@lru_cache
-def _dct() -> np.ndarray:
-    band, order = np.arange(_MFCC_MELS)[:, None], np.arange(_CEPSTRA)
-    basis = np.cos(np.pi * order * (2 * band + 1) / (2 * _MFCC_MELS)) * np.sqrt(2 / _MFCC_MELS)
-    basis[:, 0] /= np.sqrt(2)
-    return basis.astype(np.float32)  # (23, 13)

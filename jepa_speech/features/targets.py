@@ -13,7 +13,7 @@ import numpy as np
 
 from jepa_speech.features.centred import HOP, power_spectrum
 from jepa_speech.features.deltas import with_deltas
-from jepa_speech.features.filters import gammatone_bank, mel_bank
+from jepa_speech.features.filters import dct_basis, gammatone_bank, mel_bank
 from jepa_speech.features.prosody import prosody
 
 FLOOR = 1e-6
@@ -40,11 +40,8 @@ def cepstra(audio: jax.Array, window: int, n_fft: int, count: int) -> jax.Array:
 
     PASE takes librosa's 128 Slaney bands; at its n_fft of 400 many of those are empty.
     """
-    band, order = np.arange(BANDS)[:, None], np.arange(count)
-    basis = np.cos(np.pi * order * (2 * band + 1) / (2 * BANDS)) * np.sqrt(2 / BANDS)
-    basis[:, 0] /= np.sqrt(2)
     mel = bands(power_spectrum(audio, window, n_fft), mel_bank(BANDS, n_fft))
-    return jnp.matmul(decibels(mel), basis.astype(np.float32), precision="highest")
+    return jnp.matmul(decibels(mel), dct_basis(BANDS, count), precision="highest")
 
 
 def bands(power: jax.Array, bank: np.ndarray) -> jax.Array:

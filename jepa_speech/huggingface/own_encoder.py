@@ -10,9 +10,8 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
-from jepa_speech.features.filters import mel_bank
+from jepa_speech.features.filters import hann, mel_bank
 from jepa_speech.features.grid import WINDOW
-from jepa_speech.features.spectral import hann
 from jepa_speech.huggingface.config import check_sizes, checked_config
 from jepa_speech.huggingface.families import OWN, OWN_KEYS, own_section
 from jepa_speech.nn.blocks import rotary_frequencies
@@ -49,7 +48,7 @@ def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
     """What the model computes with and does not learn: to the last bit what our own code has."""
     found = {"frequencies": np.asarray(rotary_frequencies(section.width // section.heads // 2))}
     if section.frontend == "logmel":
-        found |= {"frontend.hann": hann(), "frontend.mel": mel_bank(LogMelFrontend.width, WINDOW)}
+        found |= {"frontend.hann": hann(WINDOW), "frontend.mel": mel_bank(LogMelFrontend.width, WINDOW)}
     return found
 
 

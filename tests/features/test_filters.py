@@ -1,7 +1,8 @@
 import librosa
 import numpy as np
+import scipy.fft
 
-from jepa_speech.features.filters import band_pass, gammatone_bank, mel_bank
+from jepa_speech.features.filters import band_pass, dct_basis, gammatone_bank, hann, mel_bank
 
 
 def response(kernel: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
@@ -28,10 +29,19 @@ def test_the_pass_band_is_flat_and_the_rest_is_stopped():
     assert response(kernel, np.concatenate([np.linspace(0, 880, 30), np.linspace(3120, 8000, 80)])).max() < 4e-3
 
 
-def test_mel_bank_is_librosas():
-    for bands, n_fft in ((40, 512), (23, 400)):
+def test_windows_and_mel_banks_are_librosas_to_the_bit():
+    """Stored anchors and labels were computed with these constants."""
+    for size in (400, 512, 1024, 2048):
+        np.testing.assert_array_equal(hann(size), librosa.filters.get_window("hann", size).astype(np.float32))
+    for bands, n_fft in ((80, 400), (23, 400), (40, 512), (40, 1024), (40, 2048)):
         expected = librosa.filters.mel(sr=16_000, n_fft=n_fft, n_mels=bands, htk=True, norm=None)
-        np.testing.assert_allclose(mel_bank(bands, n_fft), expected.T, atol=1e-5)
+        np.testing.assert_array_equal(mel_bank(bands, n_fft), expected.T)
+
+
+def test_the_cosine_transform_is_scipys():
+    for bands, count in ((23, 13), (40, 20)):
+        expected = scipy.fft.dct(np.eye(bands), norm="ortho")[:, :count]
+        np.testing.assert_allclose(dct_basis(bands, count), expected, rtol=1e-7, atol=1e-15)
 
 
 def test_a_gammatone_is_the_spectrum_of_its_impulse_response():
