@@ -56,6 +56,9 @@ setup(
         "parquet": ["pyarrow>=17"],
         "onnx": ["torch>=2.13", "transformers>=5.0", "onnxscript>=0.7,<0.8"],
         "stablehlo": ["flatbuffers>=24.3"],
+        "wandb": ["wandb>=0.31"],
+        # The client alone. SQLAlchemy and Alembic: its database in a run folder, for runs without a tracking server.
+        "mlflow": ["mlflow-skinny>=3.17", "sqlalchemy>=2.0", "alembic>=1.13"],
         # MIT, with KenLM inside, which is LGPL-2.1 or later (see NOTICE).
         "lm": ["flashlight-text>=0.0.7"],
         # Carries a GPL-3.0 library: run by a script in a process of its own, never imported (see NOTICE).

@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
                 "collapse": "warn",  # or stop: after 3 reports in a row that show a collapse
                 "watchdog_seconds": 1800,  # without a step, after which the process ends itself; 0: never
                 "stop_seconds": 60,  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
+                "loggers": ("tensorboard",),  # and wandb, mlflow: where reports are shown, besides metrics.jsonl
             },
             "mesh": {
                 "data": -1,  # devices that split the batch alone; -1: all that fsdp leaves

@@ -49,6 +49,8 @@ class TrainConfig:
     collapse: Literal["warn", "stop"] = "warn"  # after three reports in a row that show a collapse
     watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
     stop_seconds: float = 60  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
+    # where reports are shown, besides metrics.jsonl; `wandb` (Weights & Biases) and `mlflow` are extras
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "keep", "report_every", "accumulate", "max_skipped"):

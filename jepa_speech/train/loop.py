@@ -30,6 +30,7 @@ from jepa_speech.train.compiled import compilation_cache_of, compile_step
 from jepa_speech.train.evaluation import Evaluations, Heldout, Probe
 from jepa_speech.train.from_step import go_back
 from jepa_speech.train.ledger import Clock, process_began
+from jepa_speech.train.loggers.chosen import Loggers, check_installed
 from jepa_speech.train.metrics import Bar, Rates, RunLog
 from jepa_speech.train.optim import learning_rate, make_optimizer
 from jepa_speech.train.restore import Weights, first_state
@@ -80,6 +81,8 @@ def train(
     `train.collapse` is stop, or when `workdir` is another run's, another program's, or another process writes there.
     """
     workdir, process = Path(workdir), jax.process_index()
+    if process == 0:
+        check_installed(config.train.loggers)
     settings, mesh = config.train, make_mesh(config.mesh)
     progress = progress and process == 0
     say = teller(progress)
@@ -129,10 +132,11 @@ def train(
             Watchdog(settings.watchdog_seconds, workdir, process, start, settings.stop_seconds)
         )
         sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
+        loggers = stack.enter_context(closing(Loggers(config, workdir, start, log.past, bar.say, writes=process == 0)))
         log.begin(start, process_began(), jax.device_count(), notes)
         rates = Rates(jax.device_count(), chip_of(jax.devices()[0].device_kind))
         clock, compiled, work, pending, values = Clock(start), {}, {}, None, {}
-        rows = Rows(settings, log, bar, rates, clock, sentinel)
+        rows = Rows(settings, log, loggers, bar, rates, clock, sentinel)
         evaluations = Evaluations(settings, objective, mesh, heldout, probe, clock, watchdog, bar.say)
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
@@ -190,6 +194,7 @@ class Rows:
 
     settings: TrainConfig
     log: RunLog
+    loggers: Loggers
     bar: Bar
     rates: Rates
     clock: Clock
@@ -209,13 +214,14 @@ class Rows:
         first = (found and self.settings.checkpoint_due(number)) or (number == 1 and not beside)
         if best and best not in values and first:
             raise UsageError(f"config key train.best = {best!r}: no such figure; there are {', '.join(values)}")
-        self.log.row(number, values, plotted=due or bool(found))
+        self.log.row(number, values)
         speed = self.rates.look()
         if due:
             self.log.event("rates", step=number, **speed)
             self.log.event("steps", **self.clock.cut(number))
-            self.log.plot(number, speed)
             self.rates.restart()
+        if due or found:
+            self.loggers.log(number, values | (speed if due else {}))
         self.bar.show({"loss": values["loss"]} | terms, speed)
         self.sentinel.finite(number, got["skipped_in_row"], batch)
         if due:

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl (a function of config and step alone), events.jsonl (times), plots, a bar."""
+"""The files metrics.jsonl (a function of config and step alone) and events.jsonl (times) of a run, and its bar."""
 
 import hashlib
 import json
@@ -15,26 +15,25 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.progress import Say, silent
-from jepa_speech.train.board import Board
 from jepa_speech.train.chips import Chip
 from jepa_speech.train.run_files import check_ledger, cut_torn_line, whole_events, whole_rows
 
 
 class RunLog:
-    """Appends to the files of a run folder. Rows past `step`, which a kill left over, are cut first.
+    """Appends to the files of a run folder, and first cuts rows past `step`, which a killed process left.
 
-    Process 0 writes metrics.jsonl, events.jsonl and the plots; any other one events-<process>.jsonl alone.
+    Process 0 writes metrics.jsonl and events.jsonl. Any other process writes only events-<process>.jsonl.
 
-    say: called with a line for each file that is missing.
+    say: called with a line if events.jsonl is missing.
 
-    lost_steps: how many rows were cut. alive: Unix time of the last of them, the last sign of life; None if none.
+    lost_steps: the number of rows that were cut. alive: Unix time of the last of them; None if no row was cut.
     """
 
     def __init__(self, workdir: Path, step: int, process: int = 0, say: Say = silent) -> None:
         self.path, self.step = workdir / "metrics.jsonl", step
         self.lost_steps, self.written = 0, hashlib.sha256()
         self.alive: float | None = None
-        self.metrics = self.board = None
+        self.metrics = None
         kept = 0
         for line in whole_rows(self.path, step):
             kept += len(line)
@@ -44,12 +43,10 @@ class RunLog:
         self.before = events[-1]["time"] if events else 0.0
         if process == 0:  # check everything before anything is written
             check_ledger(workdir, events, step, self.digest)
-            for path, lost in ((ledger, "where its time went"), (workdir / "tensorboard", "its plots")):
-                if step and not path.exists():
-                    say(f"{path} is missing: {lost} up to step {step} is lost; the run goes on without")
+            if step and not ledger.exists():
+                say(f"{ledger} is missing: the times up to step {step} are lost; training continues")
             self._cut(kept)
             self.metrics = self.path.open("a", encoding="utf-8")
-            self.board = Board(workdir / "tensorboard", step)
         cut_torn_line(ledger)
         self.events = ledger.open("a", encoding="utf-8")
 
@@ -69,41 +66,36 @@ class RunLog:
         return self.written.hexdigest()
 
     def past(self) -> Iterator[dict[str, Any]]:
-        """The rows up to the step from which this attempt goes on."""
+        """Yields the rows up to the step from which this process resumes."""
         if self.step:
             with self.path.open("rb") as file:
                 yield from map(json.loads, islice(file, self.step))
 
     @property
     def skipped(self) -> int:
-        """Returns the number of skipped steps before this attempt."""
+        """Returns the number of skipped steps before this process."""
         *_, last = [{}, *self.past()]
         return last.get("skipped") or 0
 
-    def row(self, number: int, values: Mapping[str, float], plotted: bool) -> None:
-        """Metrics of the step that led to update `number`."""
+    def row(self, number: int, values: Mapping[str, float]) -> None:
+        """Writes the metrics of step `number`, null for those that are not finite."""
         if self.metrics is None:
             return
         clean = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = json.dumps({"step": number} | clean) + "\n"
         self.written.update(line.encode())
         self.metrics.write(line)
-        self.metrics.flush()  # to the system: a kill of this process loses no row, and the ledger knows what it lost
-        if plotted:
-            self.plot(number, values)
-
-    def plot(self, number: int, values: Mapping[str, float]) -> None:
-        if self.board is not None:  # what is not finite is null in metrics.jsonl
-            self.board.add(number, {name: x for name, x in values.items() if name != "epoch" and math.isfinite(x)})
+        self.metrics.flush()  # A kill of this process then loses no row, so the next one can count the lost steps.
 
     def event(self, name: str, **fields: Any) -> None:
+        """Writes an event with the time."""
         self.events.write(json.dumps({"time": round(time.time(), 3), "event": name} | fields) + "\n")
         self.events.flush()
 
     def begin(self, step: int, began: float, devices: int, notes: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """The first event of an attempt, by a process that started at `began` (Unix time), with `notes` in it."""
+        """Writes the first event of a process that started at `began` (Unix time), with `notes` as further fields."""
         now = time.time()
-        began = min(now, max(began, self.before, self.alive or 0))  # several attempts of one process do not overlap
+        began = min(now, max(began, self.before, self.alive or 0))  # several runs of one process do not overlap
         self.event(
             "resume" if step else "start",
             step=step,
@@ -116,23 +108,21 @@ class RunLog:
         )
 
     def sync(self) -> None:
-        """Rows so far are on disk when this returns: a checkpoint never runs ahead of its metrics."""
+        """Flushes the rows to disk. The loop does so before each checkpoint, which then never lacks its rows."""
         if self.metrics is not None:
             os.fsync(self.metrics.fileno())
 
     def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
         self.events.close()
         if self.metrics is not None:
             self.metrics.close()
 
 
 class Rates:
-    """How fast the run is, everything that it does counted as time: since the last report."""
+    """The speed of the run since the last report, over the whole wall time."""
 
     def __init__(self, devices: int, chip: Chip | None) -> None:
-        """chip: what each of the devices is; None where nobody knows, as on a CPU."""
+        """chip: the kind of the devices; None if their peak FLOP/s are unknown, as on a CPU."""
         self.devices, self.chip = devices, chip
         self.restart()
 
@@ -140,15 +130,20 @@ class Rates:
         self.began, self.waited, self.audio_seconds, self.flops = time.monotonic(), 0.0, 0.0, 0
 
     def add(self, waited: float, audio_seconds: float, flops: int) -> None:
-        """A step: seconds that it waited for data, audio of the global batch, the model's work in it (Cost)."""
+        """Adds a step.
+
+        waited: seconds of waiting for data. audio_seconds: of the global batch. flops: `Cost.model_flops` of the step.
+        """
         self.waited += waited
         self.audio_seconds += audio_seconds
         self.flops += flops
 
     def look(self) -> dict[str, float]:
-        """Audio-seconds per second, hours of audio that a device takes in an hour, the model's FLOP per second of all
-        devices, the share of these in what the chips have by their data sheet (mfu, where known), and the share of
-        time spent waiting for data. Audio is without padding, the work is with it.
+        """Returns the rates by name.
+
+        Audio-seconds per second and audio hours per device and hour, both without padding; the model's FLOP/s on all
+        devices, with padding; these as a share of the chips' peak by data sheet (`mfu`, if the chip is known); and the
+        share of time spent waiting for data.
         """
         elapsed = max(time.monotonic() - self.began, 1e-9)
         found = {
@@ -182,13 +177,13 @@ class Bar:
         self.bar.update()
 
     def leave_out(self, seconds: float) -> None:
-        """Seconds up to now that were no step, such as compiling: neither rate nor time left count them."""
+        """Excludes the last `seconds`, in which something else was done, from the rate and the time left."""
         if not self.bar.disable:
             self.bar.start_t += seconds
             self.bar.last_print_t += seconds
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar, if there is one."""
         if not self.bar.disable:
             self.bar.write(line, file=sys.stderr)
 

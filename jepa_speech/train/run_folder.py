@@ -12,7 +12,7 @@ from jepa_speech.lock import LOCK, locked
 from jepa_speech.train.run_json import ELSEWHERE, config_of_a_run, is_run
 
 # The files of a run, and files that identify a folder as a model, an export or a store.
-WRITTEN = re.compile(r"checkpoints|tensorboard|(metrics|events|events-\d+)\.jsonl|stacks-\d+\.txt")
+WRITTEN = re.compile(r"checkpoints|tensorboard|loggers|(metrics|events|events-\d+)\.jsonl|stacks-\d+\.txt")
 ELSES = re.compile(r".*\.safetensors(\.index\.json)?|pytorch_model.*|store\.json|export\.json|hubconf\.py")
 # Orbax's name for a checkpoint whose process was killed while writing it, and the names in a checkpoint.
 TEMPORARY = re.compile(r"\d+\.orbax-checkpoint-tmp(-\d+)?")

@@ -27,6 +27,7 @@ MAY_DIFFER = (
     "train.collapse",
     "train.watchdog_seconds",
     "train.stop_seconds",
+    "train.loggers",
     "mesh.data",
     "mesh.fsdp",
     "mesh.rules",
