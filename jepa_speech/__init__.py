@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is used
     from jepa_speech.api.bench import bench_data as bench_data
     from jepa_speech.api.bench import bench_step as bench_step
+    from jepa_speech.api.compare import compare as compare
     from jepa_speech.api.embed import embed as embed
     from jepa_speech.api.evaluate import evaluate as evaluate
     from jepa_speech.api.export import export_hf as export_hf
@@ -41,6 +42,7 @@ _MODULES = {
     "bench_data": "jepa_speech.api.bench",
     "bench_step": "jepa_speech.api.bench",
     "check_inputs": "jepa_speech.api.prepare",
+    "compare": "jepa_speech.api.compare",
     "embed": "jepa_speech.api.embed",
     "evaluate": "jepa_speech.api.evaluate",
     "export_hf": "jepa_speech.api.export",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.analysis import report
+from jepa_speech.api.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.demo_corpus import write_corpus
-from jepa_speech.cli.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark

@@ -12,6 +12,7 @@ from jepa_speech import cli
 FUNCTIONS = {
     "bench data": ("bench_data", {"store"}),
     "bench step": ("bench_step", set()),
+    "compare": ("compare", set()),
     "evaluate": ("evaluate", {"store"}),
     "fit gmm": ("fit_gmm", {"curve", "store"}),
     "fit kmeans": ("fit_kmeans", {"curve", "store"}),

@@ -1,6 +1,5 @@
 """`jepa-speech compare` at a toy size: what is run for two objectives, the tables, and what is not run again."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -9,7 +8,9 @@ from support.labelled_corpus import write_spoken
 from support.toys import CONFIGS
 
 from jepa_speech import cli
-from jepa_speech.cli import compare, workflow
+from jepa_speech.api import workflow
+from jepa_speech.api.compare import Comparison, check, checked_tasks
+from jepa_speech.cli.compare import labelled_of
 from jepa_speech.errors import UsageError
 from jepa_speech.files import read_json
 from jepa_speech.probe import phones
@@ -34,7 +35,7 @@ def verbs(monkeypatch):
     """What was run, in this process."""
     ran = []
 
-    def here(command, results):
+    def here(command, results, log):
         ran.append(" ".join(command[:2]) if command[0] == "fit" else command[0])
         results.parent.mkdir(parents=True, exist_ok=True)
         assert ("--root" in command) == (command[0] in ("prepare", "probe", "analyze"))
@@ -85,14 +86,14 @@ def test_two_objectives_then_the_other_one_first(config, verbs, tmp_path, capsys
     [
         ({"objectives": "gmm_jepa,hubert"}, "ANCHORS says nothing of hubert"),
         ({"objectives": "gmm_jepa,wavlm"}, "wavlm has another encoder than gmm_jepa"),
-        ({"budget": "much"}, "--budget 800"),
-        ({"data": ["DATA:phones", "DATA:speaker,phones"]}, "the task phones is asked for on two folders"),
+        ({"budget": "much"}, "budget = much"),
+        ({"data": ["DATA:phones", "DATA/..:speaker,phones"]}, "the task phones is asked for on two folders"),
         ({"data": ["DATA/nowhere"]}, "is no folder"),
         ({"data": ["DATA:singing"]}, "unknown task singing"),
     ],
 )
 def test_wrong_input_is_one_line(config, monkeypatch, tmp_path, capsys, change, message):
-    monkeypatch.setattr(workflow, "execute", lambda command, results: pytest.fail(f"{command} was run"))
+    monkeypatch.setattr(workflow, "execute", lambda command, *_: pytest.fail(f"{command} was run"))
     data = tmp_path / "spoken"
     data.mkdir()
     options = {"objectives": "gmm_jepa", "budget": "3", "data": ["DATA"]} | change
@@ -107,7 +108,7 @@ def test_the_committed_config_compares_objectives_alone():
     """Same encoder, data, optimiser and steps for every objective that it has an anchor for, or none."""
     path = str(CONFIGS / "compare_small.py")
     configs = {name: load_config(f"{path}:{name}") for name in imported(Path(path)).ANCHORS}
-    compare.check(argparse.Namespace(budget="800", seeds=3, config=path), configs)
+    check(Comparison(path, configs, {}, Path(), {}, "800", None, 3, []))
     assert len({repr((config.optim, config.train)) for config in configs.values()}) == 1
     assert configs["gmm_jepa_as_released"].mask.site == "pre_predictor" and configs["wavlm"].mixing.utterance > 0
 
@@ -116,11 +117,11 @@ def test_folders_with_colons_and_their_tasks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("v", "v:2", "v:2/phones:b"):
         Path(name).mkdir()
-    assert compare.labelled_of(["v:2"]) == [(Path("v:2"), ["phones"])]
-    assert compare.labelled_of(["v:2:speaker,asr"]) == [(Path("v:2"), ["speaker", "asr"])]
-    assert compare.labelled_of(["v:2/phones:b:speaker"]) == [(Path("v:2/phones:b"), ["speaker"])]
+    assert labelled_of(["v:2"]) == {"v:2": ["phones"]}
+    assert labelled_of(["v:2:speaker,asr", "v:2:phones"]) == {"v:2": ["speaker", "asr", "phones"]}
+    assert labelled_of(["v:2/phones:b:speaker"]) == {"v:2/phones:b": ["speaker"]}
     Path("v:phones").mkdir()
     with pytest.raises(UsageError, match=r"--data v:phones can be read in two ways"):
-        compare.labelled_of(["v:phones"])
+        labelled_of(["v:phones"])
     with pytest.raises(UsageError, match="unknown task nothing"):
-        compare.labelled_of(["v:nothing"])
+        checked_tasks(labelled_of(["v:nothing"]))

@@ -11,7 +11,8 @@ import pytest
 from support.labelled_corpus import write_spoken
 
 from jepa_speech import cli
-from jepa_speech.cli import demo, workflow
+from jepa_speech.api import workflow
+from jepa_speech.cli import demo
 from jepa_speech.files import read_json
 from jepa_speech.probe import phones
 from jepa_speech.probe.linear import Recipe
@@ -33,7 +34,7 @@ def commands(monkeypatch, tmp_path):
     """The verbs run in this process, at a toy size; what was run is noted."""
     ran = []
 
-    def here(command, results):
+    def here(command, results, log):
         ran.append(command[0])
         results.parent.mkdir(parents=True, exist_ok=True)
         assert ("--root" in command) == (command[0] in ("prepare", "probe", "analyze"))
@@ -56,8 +57,8 @@ def test_labelled_recordings_go_the_whole_road_once(commands, tmp_path, capsys):
     data, out = write_spoken(tmp_path / "mine"), tmp_path / "out"
     assert cli.main(arguments(data, out)) == 0
     assert commands == ["prepare", "fit", "label", "train", "probe", "probe", "probe", "probe", "analyze"]
-    shown = capsys.readouterr().out
-    assert "$ jepa-speech prepare --input" in shown
+    shown, lines = capsys.readouterr()
+    assert "$ jepa-speech prepare --input" in lines
     assert all(f"phones: ours - {name} = " in shown for name in ("random", "logmel", "logmel5"))
     page = (out / "report.html").read_text()
     assert page.count('src="data:image/png;base64,') > 5
@@ -65,14 +66,14 @@ def test_labelled_recordings_go_the_whole_road_once(commands, tmp_path, capsys):
     commands.clear()
     assert cli.main(arguments(data, out)) == 0
     assert commands == ["prepare"], "which finds out itself whether recordings changed"
-    assert "done before" in capsys.readouterr().out
+    assert "done before" in capsys.readouterr().err
     assert (out / "report.html").read_text() == page
 
 
 def test_a_bare_folder_is_trained_on_and_said_to_be_unprobed(monkeypatch, tmp_path, capsys):
     ran = []
 
-    def noted(command, results):
+    def noted(command, results, log):
         ran.append(command[0])
         return {"seconds": 0.0, "results": {}}
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from support.audio_files import write_tones
 
-from jepa_speech.cli import main, parser, workflow
+from jepa_speech.api import workflow
+from jepa_speech.cli import main, parser
 from jepa_speech.cli import root_option as root
 from jepa_speech.ingest import manifest
 from jepa_speech.ingest.inputs.reading import Reading
 from jepa_speech.store.prepare import prepare
 
 # Options that name recordings, or manifests, archives or folders of them; and all others that take text.
-INPUTS = {"input", "data", "manifest", "audio"}
+INPUTS = {"inputs", "data", "manifest", "audio"}
 OTHERS = {
     *("name", "out", "json", "cache", "root"),  # what is written; `root` of `corpus` holds a corpus, not manifests
     *("store", "stores", "anchor", "checkpoint", "folder", "workdir", "like", "against", "pool", "probe", "lm"),
@@ -99,7 +100,7 @@ def test_the_reader_of_manifests_gets_it(line, folder, monkeypatch):
         roots.append(root)
         return Reading(root, *rest)
 
-    def noted(command, results):
+    def noted(command, results, log):
         if command[0] == "prepare":
             roots.append(command[command.index("--root") + 1])
         return {"seconds": 0.0, "results": {}}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,18 @@ Results = dict[str, Any]
 
 
 class Workflow:
-    """Runs verbs by the commands that it prints; FOLDER/done remembers which are done, and their results.
+    """Runs verbs, each by its command; FOLDER/done remembers which are done, and their results.
 
     A step is done again if its command, what it reads or what it wrote is not as it was, if a step before it was done
     again with other results, or one of the workflows in `after`. `steps` holds the steps so far: name, command,
     seconds and results of each. root: see `ingest.manifest.entries`.
+    log: a file that gets the commands and all that they print; None: they are shown (the commands on stderr).
     """
 
-    def __init__(self, folder: Path, after: Sequence["Workflow"] = (), root: str | None = None) -> None:
-        self.folder, self.done, self.root = folder, folder / "done", root
+    def __init__(
+        self, folder: Path, after: Sequence["Workflow"] = (), root: str | Path | None = None, log: Path | None = None
+    ) -> None:
+        self.folder, self.done, self.root, self.log = folder, folder / "done", root, log
         self.steps: list[dict[str, Any]] = []
         self.changed: bool = any(flow.changed for flow in after)
 
@@ -59,13 +63,13 @@ class Workflow:
         before = done_before(record)
         there = json.dumps([state(files_of(reads, self.root)), given], sort_keys=True)
         inputs = hashlib.sha256(there.encode()).hexdigest()
-        print(f"\n$ {shown}", flush=True)
+        self.say(f"\n$ {shown}")
         same = before.get("command") == shown and before.get("inputs") == inputs and not self.changed
         if same and makes and before.get("outputs") == state(makes(before["results"])):
-            print("done before", flush=True)
+            self.say("done before")
             step = before
         else:
-            step = {"name": record.stem, "command": shown, **execute(command, record.with_suffix(".results"))}
+            step = {"name": record.stem, "command": shown, **execute(command, record.with_suffix(".results"), self.log)}
             step |= {"inputs": inputs, "outputs": state(makes(step["results"]) if makes else ())}
             if same and all(step[key] == before.get(key) for key in ("results", "outputs")):
                 step["seconds"] = before["seconds"]  # there was nothing to do
@@ -74,6 +78,15 @@ class Workflow:
             write_json(record, step)
         self.steps.append(step)
         return step["results"]
+
+    def say(self, line: str) -> None:
+        """Writes a line where those of the steps go."""
+        if self.log is None:
+            print(line, file=sys.stderr, flush=True)
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"{line}\n")
 
 
 def done_before(record: Path) -> dict[str, Any]:
@@ -102,7 +115,7 @@ def state(files: Iterable[Path]) -> list[list[Any]]:
     return found
 
 
-def files_of(paths: Iterable[Path], root: str | None = None) -> Iterator[Path]:
+def files_of(paths: Iterable[Path], root: str | Path | None = None) -> Iterator[Path]:
     """The files of paths, those directly in a folder or in folders of its splits, and the recordings of manifests."""
     for path in paths:
         for file in with_splits(path) if path.is_dir() else [path]:
@@ -135,7 +148,7 @@ def below(folder: Path) -> Iterator[Path]:
         yield from (path for name in names if not is_hidden(name) and (path := Path(inner, name)).is_file())
 
 
-def recordings_of(manifest: Path, root: str | None = None) -> Iterator[Path]:
+def recordings_of(manifest: Path, root: str | Path | None = None) -> Iterator[Path]:
     """Yields the files that a manifest names. What is wrong in it is passed over: the verb that reads it names it."""
     try:
         for entry in entries([manifest], root, anywhere=True):
@@ -165,19 +178,22 @@ def probe_files(folder: Path, name: str, results: Results) -> Iterator[Path]:
         yield folder / f"{name}.json"
 
 
-def execute(command: Sequence[str], results: Path) -> dict[str, Any]:
-    """Runs a verb in a process of its own; returns its results and how long it took."""
+def execute(command: Sequence[str], results: Path, log: Path | None) -> dict[str, Any]:
+    """Runs a verb in a process of its own; returns its results and how long it took. log: see `Workflow`."""
     results.parent.mkdir(parents=True, exist_ok=True)
     claim(results, mark("results"))
     began = time.monotonic()
-    with subprocess.Popen([sys.executable, "-m", "jepa_speech", *command, "--json", str(results)]) as verb:
-        code = outlast(verb)
+    program = [sys.executable, "-m", "jepa_speech", *command, "--json", str(results)]
+    with ExitStack() as stack:
+        out = stack.enter_context(log.open("ab")) if log else None
+        code = outlast(stack.enter_context(subprocess.Popen(program, stdout=out, stderr=out)))
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if code == Interrupted.exit_code:
         raise Interrupted("stopped, and saved: run the same command to go on")
     if code:
-        raise UserError(f"the step above failed with exit code {code}; run the same command to go on from there")
+        step = f"jepa-speech {command[0]}, the last step in {log}," if log else "the step above"
+        raise UserError(f"{step} failed with exit code {code}; run the same command to go on from there")
     found = {"seconds": time.monotonic() - began, "results": read_json(results)}
     results.unlink()
     return found

@@ -6,8 +6,8 @@ import pytest
 from support.audio_files import write_tones
 from support.input_writers import tar_of
 
-from jepa_speech.cli import workflow
-from jepa_speech.cli.workflow import Workflow
+from jepa_speech.api import workflow
+from jepa_speech.api.workflow import Workflow
 from jepa_speech.errors import UserError
 
 
@@ -31,7 +31,7 @@ def place(tmp_path, monkeypatch):
     (data / "test").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
 
-    def execute(command, results):
+    def execute(command, results, log):
         if command[0] == "second":
             return {"seconds": 1.0, "results": {}}
         (tmp_path / "out").write_text("".join(command) + (data / "in.manifest.jsonl").read_text())
@@ -80,10 +80,10 @@ def test_a_step_is_done_again_where_anything_changed(place, change, capsys):
     capsys.readouterr()
     assert go(place).changed is False
     options = CHANGES[change](place)
-    before = capsys.readouterr().out.count("done before")
+    before = capsys.readouterr().err.count("done before")
     again = go(place, *options.pop("more", ()), **options)
     assert (before, again.changed) == (2, change not in ("nothing", "hidden", "other folder"))
-    assert capsys.readouterr().out.count("done before") == (0 if again.changed else 2)
+    assert capsys.readouterr().err.count("done before") == (0 if again.changed else 2)
 
 
 def test_a_step_that_does_not_say_what_it_makes_is_always_run_and_counts_as_done_if_it_finds_the_same(place, capsys):
@@ -91,7 +91,7 @@ def test_a_step_that_does_not_say_what_it_makes_is_always_run_and_counts_as_done
         way = Workflow(place / "work")
         way.go("prepare")
         way.go("second", makes=lambda results: [])
-        return way.changed, capsys.readouterr().out.count("done before")
+        return way.changed, capsys.readouterr().err.count("done before")
 
     assert steps() == (True, 0)
     assert steps() == (False, 1)
@@ -109,3 +109,10 @@ def test_a_record_of_another_program_or_a_damaged_one_is_kept(place, text):
     with pytest.raises(UserError, match=r"0-first.json: .*; remove it to do that step again, or choose another --out"):
         go(place)
     assert record.read_text() == text
+
+
+def test_a_log_gets_all_that_a_step_prints_and_an_error_names_it(tmp_path):
+    log = tmp_path / "out" / "log.txt"
+    with pytest.raises(UserError, match=rf"^jepa-speech config, the last step in {log}, failed with exit code 2"):
+        Workflow(tmp_path / "out", log=log).go("config", "nowhere")
+    assert "$ jepa-speech config nowhere\njepa-speech config: nowhere: no config has" in log.read_text()
