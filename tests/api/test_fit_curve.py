@@ -1,4 +1,4 @@
-"""`fit --curve`: held-out likelihood and agreement of labels over the hours."""
+"""`jepa_speech.fit_curve`: held-out likelihood and agreement of labels over the hours."""
 
 import json
 
@@ -7,10 +7,11 @@ import pytest
 from support.clustered_audio import babble_store
 from support.random_anchors import make_gmm
 
+import jepa_speech
 from jepa_speech.anchors.kmeans import KMeans
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.api.fit_curve import compare
-from jepa_speech.cli import main
+from jepa_speech.errors import UsageError, UserError
 
 
 @pytest.fixture(scope="module")
@@ -18,41 +19,42 @@ def store(tmp_path_factory):
     return babble_store(tmp_path_factory.mktemp("curve"), [2.0] * 40)
 
 
-def fit(store, out, kind="gmm", *more):
-    hours = store.hours
-    curve = ["--curve", f"{hours / 4:.6f}", f"{hours * 0.999:.6f}"]
-    options = ["--components", "4", "--iterations", "3", "--features", "mfcc", *curve, *more]
-    return main(["fit", kind, "--store", str(store.path), "--out", str(out), *options])
+def curve(store, out, kind="gmm", **more):
+    hours = [store.hours / 4, round(store.hours * 0.999, 6)]
+    return jepa_speech.fit_curve(kind, store.path, out, hours, components=4, iterations=3, features="mfcc", **more)
 
 
 @pytest.mark.parametrize("kind", ["gmm", "kmeans"])
-def test_two_seeds_at_each_number_of_hours(kind, store, tmp_path, capsys):
-    assert fit(store, tmp_path / "a.npz", kind) == 0
+def test_two_seeds_at_each_number_of_hours(kind, store, tmp_path):
+    results = curve(store, tmp_path / "a.npz", kind)
     rows = [json.loads(line) for line in (tmp_path / "a.curve.jsonl").read_text().splitlines()]
     assert [row["hours"] for row in rows] == pytest.approx([store.hours / 4, store.hours], rel=0.01)
     assert all(0.25 <= row["agreement"] <= 1 for row in rows)  # of 4 components, matched at least that well
+    assert results["curve"] == rows and results["plot"] == str(tmp_path / "a.curve.png")
     anchors = sorted((tmp_path / "a.curve").glob("*.npz"))
     assert len({load_anchor(path).fingerprint for path in anchors}) == len(anchors) == 4
     assert (tmp_path / "a.curve.png").read_bytes()[:4] == b"\x89PNG" and not (tmp_path / "a.npz").exists()
-    assert "same label" in capsys.readouterr().out
 
-
-def test_what_is_there_is_not_fitted_again_and_other_options_are_refused(store, tmp_path, capsys):
-    assert fit(store, tmp_path / "a.npz") == 0
-    first = (tmp_path / "a.curve.jsonl").read_bytes()
-    (removed, *kept) = sorted((tmp_path / "a.curve").glob("*.npz"))
+    removed, *kept = anchors  # what is there is not fitted again
     removed.unlink()
     times = [path.stat().st_mtime_ns for path in kept]
-    assert fit(store, tmp_path / "a.npz") == 0
-    assert [path.stat().st_mtime_ns for path in kept] == times
-    assert removed.is_file() and (tmp_path / "a.curve.jsonl").read_bytes() == first
-    assert fit(store, tmp_path / "a.npz", "gmm", "--normalize", "mean") == 1
-    assert "a.curve: of another normalize (level)" in capsys.readouterr().err
+    assert curve(store, tmp_path / "a.npz", kind) == results
+    assert [path.stat().st_mtime_ns for path in kept] == times and removed.is_file()
+    with pytest.raises(UserError, match=r"a.curve: of another normalize \(level\)"):
+        curve(store, tmp_path / "a.npz", kind, normalize="mean")
 
 
-def test_hours_that_are_not_there(store, tmp_path, capsys):
-    assert fit(store, tmp_path / "a.npz", "gmm", "--curve", "0.01", "99") == 2
-    assert "hours = 99: choose hours above 0, up to the" in capsys.readouterr().err
+def test_wrong_arguments_are_refused_before_anything_is_written(store, tmp_path):
+    for hours in ([0.01, 99], [0.0], []):
+        with pytest.raises(UsageError, match="choose hours above 0, up to the"):
+            jepa_speech.fit_curve("gmm", store.path, tmp_path / "a.npz", hours)
+    with pytest.raises(UsageError, match="kind = 'pca': choose 'gmm' or 'kmeans'"):
+        jepa_speech.fit_curve("pca", store.path, tmp_path / "a.npz", [0.01])
+    with pytest.raises(UsageError, match="algorithm = 'elkan'"):
+        curve(store, tmp_path / "a.npz", "kmeans", algorithm="elkan")
+    with pytest.raises(TypeError, match="algorithm"):  # k-means alone has it
+        curve(store, tmp_path / "a.npz", algorithm="lloyd")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_figures_are_those_of_scikit_learn():

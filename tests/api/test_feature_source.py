@@ -1,6 +1,5 @@
 """From a run's layer to centroids to labels to training on them: HuBERT's second iteration, at toy size."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,12 +10,12 @@ from support import toys
 from support.clustered_audio import babble_store
 from support.toys import build
 
+import jepa_speech
 from jepa_speech import load_pretrained
 from jepa_speech.anchors.kmeans import assign
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.api import feature_source
-from jepa_speech.cli import main
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.labelling import fit_frames
 from jepa_speech.pretrained import load as pretrained
 from jepa_speech.pretrained import windows
@@ -42,8 +41,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(store, run, tmp_path_factory):
     out = tmp_path_factory.mktemp("anchor") / "km.npz"
-    arguments = ["fit", "kmeans", "--store", str(store.path), "--out", str(out), "--components", "5"]
-    assert main([*arguments, "--features", "layer:1", "--checkpoint", str(run), "--iterations", "4"]) == 0
+    jepa_speech.fit_kmeans(store.path, out, components=5, features="layer:1", checkpoint=run, iterations=4)
     return out
 
 
@@ -52,10 +50,6 @@ def short_windows(monkeypatch):
     """So that the longer recordings go through windows."""
     monkeypatch.setattr(windows, "PADDED_SECONDS", (1, 2))
     monkeypatch.setattr(windows, "OVERLAP_SECONDS", 1)
-
-
-def label(store, anchor, *options):
-    return main(["label", "--store", str(store.path), "--anchor", str(anchor), *options])
 
 
 def test_a_layer_is_that_of_represent(store, run, short_windows):
@@ -67,13 +61,12 @@ def test_a_layer_is_that_of_represent(store, run, short_windows):
             np.testing.assert_allclose(x, expected[piece.first : piece.first + piece.frames], atol=1e-5)
 
 
-def test_centroids_of_a_layer_label_with_the_checkpoint_they_were_fitted_to(store, run, fitted, tmp_path, capsys):
+def test_centroids_of_a_layer_label_with_the_checkpoint_they_were_fitted_to(store, run, fitted, tmp_path):
     anchor = load_anchor(fitted)
     assert (anchor.features, anchor.components, anchor.dim) == ("layer:1", 5, 16)
     assert anchor.checkpoint == str(run.resolve())
     moved = shutil.copytree(run, tmp_path / "moved")
-    assert label(store, fitted, "--checkpoint", str(moved), "--json", str(tmp_path / "label.json")) == 0
-    results = json.loads((tmp_path / "label.json").read_text())
+    results = jepa_speech.label(store.path, fitted, checkpoint=moved)
     assert (results["top_k"], results["components"]) == (1, 5)
     labels, model = Labels(store, anchor), load_pretrained(run)
     for i in range(len(store)):
@@ -81,32 +74,27 @@ def test_centroids_of_a_layer_label_with_the_checkpoint_they_were_fitted_to(stor
         ids, probs = labels.slice(i, 0, len(x))
         np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x))
         np.testing.assert_array_equal(probs, 1)
-    capsys.readouterr()
-    assert label(store, fitted) == 0  # whole labels need no checkpoint
-    assert "nothing to do" in capsys.readouterr().out
+    assert jepa_speech.label(store.path, fitted)["already_labelled"]  # whole labels need no checkpoint
 
 
-def test_another_checkpoint_is_refused(store, run, fitted, tmp_path, capsys):
+def test_another_checkpoint_is_refused(store, run, fitted, tmp_path):
     anchor = replace(load_anchor(fitted), checkpoint_fingerprint="f" * 64)
     anchor.save(tmp_path / "other.npz")
-    assert label(store, tmp_path / "other.npz", "--checkpoint", str(run)) == 1
-    assert (
-        f"its newest checkpoint is not the one that {tmp_path / 'other.npz'} was fitted to" in capsys.readouterr().err
-    )
+    with pytest.raises(UserError, match=r"its newest checkpoint is not the one that .*other.npz was fitted to"):
+        jepa_speech.label(store.path, tmp_path / "other.npz", checkpoint=run)
     assert not labels_path(store, anchor).exists()
     model = load_pretrained(run)
     trained_on = replace(model, params=jax.tree.map(lambda x: x * 1.001, model.params))
     weights = {feature_source.layer_source(m, "layer:1", str(run)).fingerprint for m in (model, trained_on)}
     assert len(weights) == 2
     toys.toy_anchor().save(tmp_path / "gmm.npz")
-    assert label(store, tmp_path / "gmm.npz", "--checkpoint", str(run), "--top-k", "2") == 2
-    assert "lives in logmel, and needs none" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"^checkpoint = .*gmm.npz lives in logmel, and needs none"):
+        jepa_speech.label(store.path, tmp_path / "gmm.npz", checkpoint=run, top_k=2)
 
 
-def test_layers_that_are_not_there_or_not_at_50_hz_are_refused(store, run, tmp_path, capsys):
-    arguments = ["fit", "kmeans", "--store", str(store.path), "--out", str(tmp_path / "km.npz")]
-    assert main([*arguments, "--features", "layer:3", "--checkpoint", str(run)]) == 2
-    assert f"layer:3: {run} has the layers 0 to 2" in capsys.readouterr().err
+def test_layers_that_are_not_there_or_not_at_50_hz_are_refused(store, run, tmp_path):
+    with pytest.raises(UsageError, match=r"^features = layer:3: .* has the layers 0 to 2"):
+        jepa_speech.fit_kmeans(store.path, tmp_path / "km.npz", features="layer:3", checkpoint=run)
 
     model = load_pretrained(run)
 
@@ -123,14 +111,13 @@ def test_layers_that_are_not_there_or_not_at_50_hz_are_refused(store, run, tmp_p
 
 
 def test_a_mixture_of_a_layer_less_its_means_streams_or_not(store, run, tmp_path, monkeypatch):
-    options = ["--features", "layer:2", "--checkpoint", str(run), "--normalize", "mean", "--components", "4"]
-    out = ["--out", str(tmp_path / "anchor.npz")]
-    assert main(["fit", "gmm", "--store", str(store.path), *out, *options, "--iterations", "2"]) == 0
-    anchor = load_anchor(tmp_path / "anchor.npz")
+    out, options = tmp_path / "anchor.npz", {"components": 4, "iterations": 2, "normalize": "mean"}
+    jepa_speech.fit_gmm(store.path, out, features="layer:2", checkpoint=run, **options)
+    anchor = load_anchor(out)
     assert (anchor.features, anchor.normalize, anchor.dim) == ("layer:2", "mean", 16)
-    assert label(store, tmp_path / "anchor.npz", "--top-k", "4") == 0
+    jepa_speech.label(store.path, out, top_k=4)
     assert Labels(store, anchor).top_k == 4
     np.testing.assert_allclose(anchor.shift, 0, atol=1e-2)
     monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)
-    assert main(["fit", "kmeans", "--store", str(store.path), *out, *options, "--iterations", "2"]) == 0
-    assert load_anchor(tmp_path / "anchor.npz").normalize == "mean"
+    jepa_speech.fit_kmeans(store.path, out, features="layer:2", checkpoint=run, **options)
+    assert load_anchor(out).normalize == "mean"
