@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.plan import plan as plan
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
+    from jepa_speech.api.probe import probe_encoder as probe_encoder
     from jepa_speech.api.train import train_encoder as train_encoder
     from jepa_speech.api.transcribe import transcribe as transcribe
     from jepa_speech.pretrained.load import load_pretrained as load_pretrained
@@ -62,6 +63,7 @@ _MODULES = {
     "merge_parts": "jepa_speech.api.inspect",
     "plan": "jepa_speech.api.plan",
     "prepare": "jepa_speech.api.prepare",
+    "probe_encoder": "jepa_speech.api.probe",
     "train_encoder": "jepa_speech.api.train",
     "transcribe": "jepa_speech.api.transcribe",
 }

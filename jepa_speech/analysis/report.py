@@ -140,9 +140,9 @@ def escaped(text: str) -> str:
     return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
 
 
-def save_figures(folder: str | Path, figures: dict[str, Figure]) -> None:
-    """FOLDER/<name>.png for each figure."""
-    for name, figure in along(figures.items(), "pictures", len(figures), "picture"):
+def save_figures(folder: str | Path, figures: dict[str, Figure], progress: bool = True) -> None:
+    """FOLDER/<name>.png for each figure. progress: show a bar."""
+    for name, figure in along(figures.items(), "pictures", len(figures), "picture", progress):
         save_figure(Path(folder) / f"{name}.png", figure)
 
 

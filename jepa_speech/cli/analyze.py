@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--utterances {args.utterances}: expected 1 or more")
     claim(Path(args.out) / "analysis.json", mark("results"))
     claim(Path(args.out) / "report.html", mark("report"))
-    folders = named([source for checkpoint in args.checkpoint for source in chosen_checkpoints(checkpoint, args.step)])
+    folders = named(
+        [source for checkpoint in args.checkpoint for source in chosen_checkpoints(checkpoint, args.step or [])]
+    )
     if len(args.checkpoint) > 1 and len(folders) > len(args.checkpoint):
         raise UsageError("--step: several steps are of one run; name one --checkpoint, or one step of all of them")
     draw = {"count": args.utterances, "seed": args.seed, "seconds": SECONDS}

@@ -2,7 +2,7 @@
 
 import argparse
 
-from jepa_speech.text.beam import Beam, beam_of
+from jepa_speech.text.beam import Beam
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--beam", type=int, default=Beam.size, metavar="N", help="hypotheses kept (%(default)s)")
     parser.add_argument("--lm-weight", type=float, default=Beam.lm_weight, help="of log10 P (%(default)s)")
     parser.add_argument("--word-score", type=float, default=Beam.word_score, help="added for each word (%(default)s)")
-
-
-def chosen(options: argparse.Namespace) -> Beam | None:
-    return beam_of(options.lm, options.beam, options.lm_weight, options.word_score)

@@ -15,6 +15,7 @@ These results hold, whatever the kind:
                any length; and the settings chosen
     chosen     the head that is best on valid
     sizes      split -> number of rows or utterances
+    test       (`probe` adds it) the figures of the chosen head: name -> value, low, high
 
 and where it has them, which the table and plots.py then show:
 
@@ -101,8 +102,14 @@ def probe(
         "data": Path(folder).name,
         "seed": seed,
         "recipe": {task: asdict(recipes[task]) for task in chosen},
-        "tasks": {task: results[task] for task in chosen},
+        "tasks": {task: {"test": on_test(results[task]), **results[task]} for task in chosen},
     }
+
+
+def on_test(part: Results) -> Results:
+    """The figures of the chosen head, without counts."""
+    figures = part["heads"][part["chosen"]]["figures"]
+    return {name: {key: figure[key] for key in bootstrap.Estimate._fields} for name, figure in figures.items()}
 
 
 def stamp_of(splits: Listed) -> tuple[str]:

@@ -79,12 +79,16 @@ def chosen_checkpoint(source: str | Path, step: Step | None) -> str:
     return str(source if step is None else at_step(source, step))
 
 
-def chosen_checkpoints(source: str | Path, steps: Step | Sequence[Step] | None) -> list[str]:
-    """As `chosen_checkpoint`, of one or several steps: in ascending order, each once."""
-    wanted = [steps] if isinstance(steps, (int, str)) else list(steps or [])
-    if not wanted:
+def as_steps(step: Step | Sequence[Step] | None) -> list[Step]:
+    """One step, several or none as a list."""
+    return [step] if isinstance(step, (int, str)) else list(step or [])
+
+
+def chosen_checkpoints(source: str | Path, steps: Sequence[Step]) -> list[str]:
+    """As `chosen_checkpoint`, of several steps: in ascending order, each once; `source` as it is without any."""
+    if not steps:
         return [str(source)]
-    paths = {at_step(source, step) for step in wanted}
+    paths = {at_step(source, step) for step in steps}
     return [str(path) for path in sorted(paths, key=lambda path: int(path.name))]
 
 

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "label": ("label", {"store"}),
     "prepare": ("prepare", {"check"}),
     "plan": ("plan", set()),
+    "probe": ("probe_encoder", set()),
     "train": ("train_encoder", set()),
     "prepare --check": (
         "check_inputs",

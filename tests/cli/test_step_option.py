@@ -50,7 +50,7 @@ def test_what_reads_a_checkpoint_reads_the_step_that_was_asked_for():
         for line in path.read_text(encoding="utf-8").splitlines()
         if "load_pretrained(" in line and "step" not in line
     ]
-    assert {name for name, _ in calls} <= {"analyze.py", "feature_source.py", "probe.py"}  # by `chosen_checkpoint`
+    assert {name for name, _ in calls} <= {"analyze.py", "feature_source.py", "probed.py"}  # by `chosen_checkpoint`
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,11 @@ def test_the_card_of_an_export_states_the_step_and_shows_no_results_of_another(r
         card = (out / "README.md").read_text(encoding="utf-8")
         assert f" at step {step}, " in card and f"| step {step} of " in card
         assert shown in card and "logmel" in card and {"ten", "twenty"} & set(card.split()) == {shown}
+
+
+def test_what_is_no_list_of_steps_is_refused_by_the_parser(capsys):
+    assert cli.main(["probe", "--checkpoint", "RUN", "--data", "DIR", "--out", "results", "--step", "100,"]) == 2
+    assert "argument --step: '': the number of a step, latest or best" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wanted", ["newest", "-1", "1.5", "10,20", ""])
