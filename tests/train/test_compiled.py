@@ -1,4 +1,4 @@
-"""The step compiled ahead: what is told of it, work counted by hand, collectives read from known text, the cache."""
+"""The step compiled ahead: its cost in words, work counted by hand, the cache."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from train.test_step import rows
 from train.toy import ToyObjective, toy_batches, toy_config, train
 
-from jepa_speech.train.compiled import GPU_OPTIONS, Cost, collectives, product_flops, sent_by_kind
+from jepa_speech.train.compiled import GPU_OPTIONS, Cost, product_flops
 from jepa_speech.train.state import drawn_by_kernel
 
 
@@ -78,70 +78,6 @@ def test_only_the_dearest_branch_counts():
         return jax.lax.cond(x[0, 0] > 0, lambda: x @ x, lambda: x @ x @ x)
 
     assert work(function, (8, 8))[0] == 2 * 2 * 8**3
-
-
-MODULE = """HloModule jit_step, is_scheduled=true, num_partitions=8
-
-%add (a: f32[], b: f32[]) -> f32[] {
-  ROOT %sum = f32[] add(%a, %b)
-}
-
-%turn (p: (s32[], f32[256])) -> (s32[], f32[256]) {
-  %piece = f32[128]{0} reduce-scatter(%x), channel_id=4, replica_groups=[4,2]<=[8], dimensions={0}, to_apply=%add
-  ROOT %out = (s32[], f32[256]) tuple(%i, %piece)
-}
-
-%more (p: (s32[], f32[256])) -> pred[] {
-  ROOT %less = pred[] compare(%i, %n), direction=LT
-}
-
-%branch (p: f32[100]) -> f32[100] {
-  ROOT %taken = bf16[100]{0} all-to-all(%p), replica_groups=mesh['a'=2,'b'=4], device_ids=([2,4]T(1,0)) {'a'}
-}
-
-%wrapped (p: f32[4]) -> f32[4] {
-  ROOT %sent = f32[4]{0} collective-permute(%p), source_target_pairs={{0,1},{1,0}}
-}
-
-ENTRY %main (p: f32[10]) -> f32[10] {
-  %pair = (f32[10,3]{1,0:T(8,128)}, /*index=1*/bf16[6]{0}) all-reduce(%p, %q), replica_groups={{0,1,2,3},{4,5,6,7}}, \
-use_global_device_ids=true, to_apply=%add, metadata={op_name="jit(step)/dot" stack_frame_id=3}
-  %begun = (f32[8], f32[64]) all-gather-start(%p), replica_groups={}, dimensions={0}
-  %ended = f32[64] all-gather-done(%begun)
-  %whole = s8[80]{0} all-gather(%p), replica_groups=mesh['a'=2,'b'=4] {'b':(1)2, 'a'}, dimensions={0}
-  %known = (s32[], f32[256]) while(%t), condition=%more, body=%turn, backend_config={"known_trip_count":{"n":"12"}}
-  %unknown = (s32[], f32[256]) while(%t), condition=%more, body=%turn
-  %either = f32[100] conditional(%i, %p, %p), branch_computations={%branch, %add}
-  %async = ((f32[4]), f32[4]) async-start(%p), calls=%wrapped
-  ROOT %done = f32[4] async-done(%async), calls=%wrapped
-}
-"""
-
-
-def test_collectives_of_a_module():
-    found = {c.name if not c.inside else f"{c.inside[0]}/{c.name}": c for c in collectives(MODULE)}
-    assert {name: (c.kind, c.payload, c.group, c.times) for name, c in found.items()} == {
-        "pair": ("all-reduce", 132, 4, 1),
-        "begun": ("all-gather", 256, 8, 1),
-        "whole": ("all-gather", 80, 4, 1),
-        "piece": ("reduce-scatter", 1024, 2, 12),
-        "unknown/piece": ("reduce-scatter", 1024, 2, 1),
-        "either/taken": ("all-to-all", 200, 2, 1),
-        "sent": ("collective-permute", 16, 2, 1),
-    }
-    assert found["pair"].source == "jit(step)/dot"
-    assert sent_by_kind(list(found.values())) == {
-        "all-reduce": 2 * 3 / 4 * 132,
-        "all-gather": 7 / 8 * 256 + 3 / 4 * 80,
-        "reduce-scatter": 13 * 512,
-        "all-to-all": 100,
-        "collective-permute": 16,
-    }
-
-
-def test_groups_that_nobody_knows_are_named():
-    with pytest.raises(ValueError, match="replica groups that cannot be read: %x = "):
-        collectives("ENTRY %main () -> f32[] {\n  %x = f32[] all-reduce(%p), replica_groups=<new>\n}\n")
 
 
 def test_a_cost_in_words():
