@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from jepa_speech.cli import VERBS
+
 FOLDERS = [
     "features",
     "text",
@@ -54,6 +56,12 @@ def test_a_folder_imports_only_folders_above_it():
 
 def test_the_list_is_complete():
     assert sorted(FOLDERS) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def test_no_verb_imports_another():
+    for path in (PACKAGE / "cli").glob("*.py"):
+        modules = {name.split(".")[2] for name in imported(path) if name.startswith("jepa_speech.cli.")}
+        assert not modules & set(VERBS), path.name
 
 
 def test_foundation_imports_no_folder():

@@ -17,7 +17,12 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in "".join(blocks).splitlines() if line.startswith("jepa-speech ")]
 
 
+def blocks(text: str) -> list[str]:
+    """The blocks of Python of a page, or of a model card, in order."""
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
 def code(text: str, containing: str) -> str:
-    """The one block of Python of a page, or of a model card, that contains a text."""
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if containing in block]
+    """The one block of Python that contains a text."""
+    (block,) = [block for block in blocks(text) if containing in block]
     return block
