@@ -3,13 +3,16 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
+from types import ModuleType
 from typing import Any
 
 from jepa_speech.errors import UserError
@@ -41,7 +44,8 @@ def work_through(
         try:
             while True:
                 # A few at a time: a hundred thousand waiting would take memory.
-                pending |= {pool.submit(_run, steps, task) for task in islice(rest, 4 * workers - len(pending))}
+                with _without_main():
+                    pending |= {pool.submit(_run, steps, task) for task in islice(rest, 4 * workers - len(pending))}
                 if not pending:
                     break
                 finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -50,10 +54,23 @@ def work_through(
                 before, told = told, done.value
                 yield told - before
         except BrokenProcessPool as error:
-            raise UserError("a worker died (out of memory?); run the same command with fewer --workers") from error
+            raise UserError("a worker died (out of memory?); run it again with fewer workers") from error
         finally:
             stop.set()  # after an error or Ctrl-C: running tasks break off, the rest never start
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that start in the block do not import the program's script: they need nothing of it, and one without
+    `if __name__ == "__main__":` would run again in each.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _stop: Event

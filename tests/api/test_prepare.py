@@ -1,5 +1,8 @@
 """`jepa_speech.prepare` and `check_inputs`."""
 
+import subprocess
+import sys
+
 import pytest
 from support.audio_files import write_tones
 
@@ -17,6 +20,20 @@ def test_a_store_of_one_folder_and_its_figures(tmp_path, capsys):
     shown = jepa_speech.prepare(tmp_path / "audio", tmp_path / "other", workers=1, progress=True)
     assert shown["fingerprint"] == results["fingerprint"]
     assert "prepare: 100%" in capsys.readouterr().err
+
+
+SCRIPT = """
+import jepa_speech
+print(jepa_speech.prepare("audio", "store", workers=2, shard_mb=0.001)["shards"])
+"""
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path):
+    write_tones(tmp_path / "audio", 2)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    ran = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("2\n", "")
 
 
 def test_inputs_are_checked_and_nothing_is_written(tmp_path):

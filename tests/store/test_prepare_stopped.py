@@ -38,6 +38,15 @@ if __name__ == "__main__":
 """
 
 
+def with_workers(folder, reading):
+    """The script with two workers, and the environment in which they read a file by the expression `reading`."""
+    (folder / "run.py").write_text(RUN.replace("workers=1", "workers=2"))
+    (folder / "sitecustomize.py").write_text(  # workers do not import the script
+        f"import os, time\nfrom jepa_speech.ingest import audio\naudio.load_with_rate = lambda path: {reading}\n"
+    )
+    return os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}"}
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_run_again(tones, tmp_path, signal_number):
     """What was finished is not done again, and the store is the one that was never interrupted."""
@@ -66,11 +75,9 @@ def test_killed_and_run_again(tones, tmp_path, signal_number):
 
 def test_workers_die_with_a_killed_parent(tones, tmp_path):
     psutil = pytest.importorskip("psutil")
-    code = RUN.replace("workers=1", "workers=2").replace(
-        "if __name__", "audio.load_with_rate = lambda path: time.sleep(60)\nif __name__"
-    )
-    (tmp_path / "run.py").write_text(code)
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"])
+    environment = with_workers(tmp_path, "time.sleep(60)")
+    command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]
+    parent = subprocess.Popen(command, env=environment)
     try:
         deadline = time.monotonic() + 60
         while len(list((tmp_path / "store" / "shards").glob("*.tmp"))) < 2:
@@ -89,12 +96,9 @@ def test_workers_die_with_a_killed_parent(tones, tmp_path):
 
 
 def test_a_worker_that_dies_is_one_clear_error(tones, tmp_path):
-    code = RUN.replace("workers=1", "workers=2").replace(
-        "if __name__", "audio.load_with_rate = lambda path: os._exit(9)\nif __name__"
-    )
-    (tmp_path / "run.py").write_text(code.replace("import signal", "import os, signal"))
+    environment = with_workers(tmp_path, "os._exit(9)")
     command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert run.returncode == 1 and "UserError: a worker died (out of memory?)" in run.stderr
     with pytest.raises(UserError, match="unfinished"):
         Store(tmp_path / "store")
