@@ -51,7 +51,8 @@ class Peers:
 
 @contextmanager
 def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """With several processes: all of them are joined inside. With one, nothing happens, and no port is opened.
+    """With several processes: all of them are joined inside, and stay so: a second time, in the same program, nothing
+    happens. With one process, nothing happens either, and no port is opened.
 
     A process that fails inside leaves with its own exit code. Going the usual way, it would wait for peers that wait
     for it in a collective, until jax aborts them all with code 134, which asks for another start. That is what becomes
@@ -62,7 +63,7 @@ def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     it awaited, and exits with 75.
     """
     peers = settings(environment) or detected(environment)
-    if peers is None or peers.count == 1:
+    if peers is None or peers.count == 1 or jax.distributed.is_initialized():
         yield
         return
     join(peers)

@@ -32,12 +32,13 @@ def main(folder: str, data: str, fsdp: str, *names: str) -> None:
             config.optim.update(dataclasses.asdict(training.OPTIM))
             config.mesh.update(data=int(data), fsdp=int(fsdp))
             made = [{key: x[mine] for key, x in batch.items()} for batch in training.toy_batches(name, objective)]
-            train(
-                toys.typed(config),
-                objective,
-                lambda start, stop, made=made: (b for b in made[start:stop]),
-                Path(folder) / name,
-            )
+            with connected():  # as each of several trainings of one program does
+                train(
+                    toys.typed(config),
+                    objective,
+                    lambda start, stop, made=made: (b for b in made[start:stop]),
+                    Path(folder) / name,
+                )
 
 
 if __name__ == "__main__":
