@@ -9,13 +9,10 @@ constant of the frame, `gmm.posteriors` is one-hot.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech import checked
-from jepa_speech.anchors.anchor import Anchor, Arrays
-from jepa_speech.anchors.gmm import log_joint
+from jepa_speech.anchors.anchor import Anchor
 
 if TYPE_CHECKING:
     import sklearn.cluster
@@ -69,8 +66,3 @@ def from_sklearn(
     arrays = {"centroids": estimator.cluster_centers_ - shift, "shift": shift, "scale": np.ones_like(shift)}
     arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     return KMeans(**arrays, features=features, normalize=normalize)
-
-
-def assign(arrays: Arrays, x: jax.Array) -> jax.Array:
-    """The nearest centroid of unstandardised features: (…, D) -> (…) int32."""
-    return jnp.argmax(log_joint(arrays, x), axis=-1)

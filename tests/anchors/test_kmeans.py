@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.cluster
-from support.random_anchors import make_kmeans
+from support.random_anchors import make_kmeans, nearest
 
 from jepa_speech.anchors import gmm, kmeans, sparse
 
@@ -38,7 +38,7 @@ def test_labels_are_the_nearest_centroids():
     anchor.centroids[:] /= 6  # so near to each other that errors show
     anchor.shift[:] -= 40
     x = frames(anchor)
-    check_nearest(kmeans.assign, anchor, x)
+    check_nearest(nearest, anchor, x)
     with pytest.raises(AssertionError):
         check_nearest(half_precision, anchor, x)
 
@@ -51,7 +51,7 @@ def test_round_trip_through_sklearn():
     ):
         anchor = kmeans.from_sklearn(estimator.set_params(random_state=0, max_iter=3).fit(x), "mfcc", "mean")
         assert (anchor.components, anchor.dim, anchor.features, anchor.normalize) == (6, 39, "mfcc", "mean")
-        np.testing.assert_array_equal(kmeans.assign(anchor.arrays(), x), estimator.predict(x))
+        np.testing.assert_array_equal(nearest(anchor.arrays(), x), estimator.predict(x))
         back = anchor.to_sklearn()
         np.testing.assert_allclose(back.cluster_centers_, estimator.cluster_centers_, atol=1e-5)
         np.testing.assert_array_equal(back.predict(x.astype(np.float64)), estimator.predict(x))
@@ -66,7 +66,7 @@ def test_posteriors_are_the_limit_of_a_mixtures_at_temperature_0():
     anchor = make_kmeans(components=5)
     x = frames(anchor, 300)
     p = np.asarray(gmm.posteriors(anchor.arrays(), x))
-    np.testing.assert_array_equal(p, jax.nn.one_hot(kmeans.assign(anchor.arrays(), x), 5))
+    np.testing.assert_array_equal(p, jax.nn.one_hot(nearest(anchor.arrays(), x), 5))
     mixture = gmm.DiagonalGMM(
         means=anchor.centroids,
         variances=np.ones_like(anchor.centroids),

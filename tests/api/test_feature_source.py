@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from support import toys
 from support.clustered_audio import babble_store
+from support.random_anchors import nearest
 from support.toys import build
 
 import jepa_speech
 from jepa_speech import load_pretrained
-from jepa_speech.anchors.kmeans import assign
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.api import feature_source
 from jepa_speech.errors import UsageError, UserError
@@ -72,7 +72,7 @@ def test_centroids_of_a_layer_label_with_the_checkpoint_they_were_fitted_to(stor
     for i in range(len(store)):
         x = model.represent(store.read(i), 16_000).layers[1]
         ids, probs = labels.slice(i, 0, len(x))
-        np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x))
+        np.testing.assert_array_equal(ids[:, 0], nearest(anchor.arrays(), x))
         np.testing.assert_array_equal(probs, 1)
     assert jepa_speech.label(store.path, fitted)["already_labelled"]  # whole labels need no checkpoint
 

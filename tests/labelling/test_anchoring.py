@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 from support.clustered_audio import babble_store
-from support.random_anchors import make_gmm, make_kmeans
+from support.random_anchors import make_gmm, make_kmeans, nearest
 
-from jepa_speech.anchors.kmeans import assign
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid, spectral
 from jepa_speech.labelling import anchoring, utterances
@@ -117,10 +116,10 @@ def test_hard_labels_are_the_nearest_centroids(store):
         assert (ids.shape, probs.shape) == ((frames, 1), (frames, 1))
         np.testing.assert_array_equal(probs, 1)
         x = extract("mfcc", store.read(i) / store.level[i]) - means[i]
-        np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x))
+        np.testing.assert_array_equal(ids[:, 0], nearest(anchor.arrays(), x))
         x = np.asarray(extract("mfcc", store.read(i)))
         ids, _ = Labels(store, layered).slice(i, 0, frames)
-        np.testing.assert_array_equal(ids[:, 0], assign(anchor.arrays(), x - x.mean(0)))
+        np.testing.assert_array_equal(ids[:, 0], nearest(anchor.arrays(), x - x.mean(0)))
     with pytest.raises(UsageError, match="top_k = 4: choose 1: k-means gives a frame one label"):
         anchoring.label(store, anchor, 4)
 

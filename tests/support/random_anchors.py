@@ -1,5 +1,6 @@
 """Anchors with random clusters, for tests that need no real ones."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from jepa_speech.anchors import gmm, kmeans
@@ -27,3 +28,8 @@ def make_kmeans(components=16, dim=39, seed=0, features="mfcc", **kwargs):
     }
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     return kmeans.KMeans(**arrays, features=features, **kwargs)
+
+
+def nearest(arrays, x):
+    """The nearest centroid of unstandardised features, or the likeliest component: (…, D) -> (…)."""
+    return jnp.argmax(gmm.log_joint(arrays, x), axis=-1)

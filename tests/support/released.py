@@ -1,7 +1,7 @@
-"""Public checkpoints of the released GMM-anchored JEPA (arXiv 2602.09040), conformer and transformer.
+"""The released GMM-anchored JEPA (arXiv 2602.09040) from its state dict, conformer and transformer: what golden arrays
+hold `nn/released.py` to.
 
-The modules are those of `nn/released.py`; here stand only the names of their parameters in a released state dict,
-and its layout at the border: (B, D, T) outside, (B, T, D) inside. Arithmetic is float32, evaluation mode.
+Arrays are (B, D, T) outside, (B, T, D) inside. Arithmetic is float32, evaluation mode.
 """
 
 import re
@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from support.released_transformer import (
+    ReleasedTransformerConfig,
+    ReleasedTransformerEncoder,
+    ReleasedTransformerPredictor,
+)
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.nn.module import Params, Pure
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor
 from jepa_speech.nn.released_head import ReleasedHead
-from jepa_speech.nn.released_transformer import (
-    ReleasedTransformerConfig,
-    ReleasedTransformerEncoder,
-    ReleasedTransformerPredictor,
-)
 
 Names = tuple[tuple[str, str], ...]
 

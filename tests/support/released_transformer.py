@@ -1,6 +1,6 @@
 """The transformer of the released GMM-anchored JEPA: forward arithmetic of its public checkpoints.
 
-Not offered for training: its predictor is two 1x1 convolutions, so it predicts one and the same vector at every
+It cannot be trained: its predictor is two 1x1 convolutions, so it predicts one and the same vector at every
 masked frame, and the JEPA loss sends no gradient into the encoder.
 """
 
@@ -98,7 +98,7 @@ class ReleasedTransformerEncoder(nnx.Module):
 
 
 class ReleasedTransformerPredictor(nnx.Module):
-    """Mask token where a frame is hidden, then linear, GELU, linear."""
+    """Mask token at masked frames, then linear, GELU, linear."""
 
     def __init__(self, config: ReleasedTransformerConfig, rngs: nnx.Rngs):
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.width,)))

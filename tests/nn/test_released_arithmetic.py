@@ -1,13 +1,13 @@
-"""Released checkpoints against golden arrays: ours (committed) and, where at hand, those of the released code."""
+"""The released models against golden arrays: ours (committed) and, where at hand, those of the released code."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from golden import make_released
+from support import released
 
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.pretrained import released
 
 GOLDEN = Path(make_released.__file__).parent
 VARIANTS = list(make_released.VARIANTS)
