@@ -1,12 +1,12 @@
-"""Several processes as one: jax.distributed, started before any backend wakes; nothing at all for one process.
+"""Connect several processes by jax.distributed, before jax initialises a backend. One process needs nothing.
 
-Which process this is, of how many, comes from
+These variables set the number of processes and the index of this one:
 
-    JEPA_SPEECH_COORDINATOR=HOST:PORT   where process 0 listens; a port for a private network: nobody authenticates
-    JEPA_SPEECH_PROCESSES=N             1: a process alone, whatever the cluster says
+    JEPA_SPEECH_COORDINATOR=HOST:PORT   where process 0 listens, in a private network: the port has no authentication
+    JEPA_SPEECH_PROCESSES=N             1: a single process, even on a cluster
     JEPA_SPEECH_PROCESS=I               0 ... N-1
 
-or, where none of them is set, from what jax detects: SLURM's steps, TPU pods, indexed Jobs of Kubernetes, mpirun.
+If none of them is set, jax detects them from SLURM's steps, TPU pods, indexed Jobs of Kubernetes, mpirun.
 """
 
 import atexit
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import jax
 
-# 2026-11: private. jax.distributed.initialize() asks it, and nothing public does; JEPA_SPEECH_COORDINATOR replaces it.
+# 2026-11: private, and there is no public way to detect a cluster. JEPA_SPEECH_COORDINATOR does without it.
 from jax._src.clusters import ClusterEnv
 
 from jepa_speech.errors import Interrupted, UsageError, UserError
@@ -34,7 +34,7 @@ PATIENCE, HEARTBEAT, SHUTDOWN = 50, 30, 60
 
 @dataclass(frozen=True)
 class Peers:
-    """Where this process stands among all."""
+    """The processes of a run, and the index of this one."""
 
     coordinator: str  # HOST:PORT of process 0
     count: int
@@ -43,7 +43,7 @@ class Peers:
 
     @property
     def awaited(self) -> str:
-        """The others, for a message."""
+        """Returns the names of the other processes for a message."""
         others = [i for i in range(self.count) if i != self.index]
         named = ", ".join(str(i) for i in others[:3]) + (f", ... {others[-1]}" if len(others) > 3 else "")
         return f"process{'es' if len(others) > 1 else ''} {named} of {self.count}"
@@ -51,16 +51,16 @@ class Peers:
 
 @contextmanager
 def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """With several processes: all of them are joined inside, and stay so: a second time, in the same program, nothing
-    happens. With one process, nothing happens either, and no port is opened.
+    """Connects all processes inside the block. A single process opens no port. Connected processes stay connected, so a
+    second block in the same program changes nothing.
 
-    A process that fails inside leaves with its own exit code. Going the usual way, it would wait for peers that wait
-    for it in a collective, until jax aborts them all with code 134, which asks for another start. That is what becomes
-    of it only where the failure is a lost peer's doing.
+    A process that fails inside ends with its own exit code. Otherwise it would wait for peers that wait for it in a
+    collective, until jax aborts all of them with code 134, which means "start again". A process still ends with 134 if
+    a lost peer caused its failure.
 
-    Raises UsageError for wrong or partial settings, UserError where a cluster does not tell what jax asks it,
-    Interrupted where process 0 finds its port taken. Where a peer does not come within 50 s, the process says whom
-    it awaited, and exits with 75.
+    Raises UsageError for wrong or partial settings, UserError if jax cannot detect the processes of a cluster, and
+    Interrupted if another program uses the port of process 0. If a peer does not connect within 50 s, the process
+    prints which one and exits with 75.
     """
     peers = settings(environment) or detected(environment)
     if peers is None or peers.count == 1 or jax.distributed.is_initialized():
@@ -70,19 +70,19 @@ def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        raise  # all are saved and leave together
+        raise  # all have saved, and end together
     except (UserError, KeyboardInterrupt) as error:
         code = error.exit_code if isinstance(error, UserError) else 130
         atexit.register(leave, code, 5.0 if peers.index == 0 else 0.0)  # runs before jax's own, which waits
         raise
     except BaseException:
-        # Ours, or that of a collective without its peer. In the latter case jax ends us with 134 while we wait here.
+        # The error may be that of a collective whose peer is lost. Then jax ends this process with 134 while it waits.
         atexit.register(leave, 1, HEARTBEAT + 10.0)
         raise
 
 
 def settings(environment: Mapping[str, str]) -> Peers | None:
-    """What the three variables say, if one is set; raises UsageError if they do not make sense."""
+    """Returns what the three variables set, None if none is set. Raises UsageError if they are wrong or partial."""
     given = {name: environment[name] for name in (COORDINATOR, PROCESSES, PROCESS) if environment.get(name)}
     if not given:
         return None
@@ -110,12 +110,12 @@ def whole_number(name: str, text: str | None) -> int:
 
 
 def detected(environment: Mapping[str, str]) -> Peers | None:
-    """What the cluster says that this process runs on; None where there is none, or where it is for one process."""
+    """Returns the processes that jax detects on a cluster, None if it detects none."""
     if "KUBERNETES_SERVICE_HOST" in environment and not environment.keys() & {
         "JOB_COMPLETION_INDEX",  # of an indexed Job or a JobSet
         "TPU_WORKER_HOSTNAMES",  # of a TPU slice
     }:
-        return None  # some pod: jax would look for the Job that it belongs to, and fail
+        return None  # a pod without a Job, which jax would look for
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # "the package kubernetes is not installed", say
@@ -125,18 +125,18 @@ def detected(environment: Mapping[str, str]) -> Peers | None:
     except Exception as error:  # whatever the cluster's client, which jax asks, may raise
         reason = " ".join(str(error).split())
         raise UserError(
-            f"this looks like a job of several processes, but not everything about it could be found out "
+            f"this looks like a job of several processes, but jax cannot detect them "
             f"({type(error).__name__}: {reason}); set {COORDINATOR}, {PROCESSES} and {PROCESS}, or {PROCESSES}=1"
         ) from error
-    if coordinator is None or count is None or index is None:  # it says nothing, or all
+    if coordinator is None or count is None or index is None:  # all of them are None, or none
         return None
     return Peers(coordinator, count, index, devices)
 
 
 def join(peers: Peers) -> None:
-    """Starts jax.distributed; returns once all processes are there."""
+    """Starts jax.distributed, and returns once all processes are connected."""
     host, _, port = peers.coordinator.rpartition(":")
-    # This machine's processes are among themselves: nobody else needs to reach their port.
+    # If all processes are on this machine, the port is not opened to others.
     bind = peers.coordinator if host in ("localhost", "127.0.0.1", "[::1]") else None
     if peers.index == 0:
         refuse_taken_port(int(port))
@@ -159,30 +159,31 @@ def join(peers: Peers) -> None:
 
 
 def refuse_taken_port(port: int) -> None:
-    """Raises Interrupted where another program listens there already: jax would crash on it."""
+    """Raises Interrupted if another program listens on the port, because jax would crash then."""
     with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just been closed is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed is free
         try:
             probe.bind(("", port))
         except OSError as error:
             raise Interrupted(
-                f"process 0 cannot listen on port {port} ({error.strerror}): end what does, or choose another port"
+                f"process 0 cannot listen on port {port} ({error.strerror}): end the program that uses it, or choose "
+                "another port"
             ) from error
 
 
 def give_up(peers: Peers) -> None:
-    """Says who did not come, and ends this process with 75."""
+    """Prints which process did not connect, and ends this one with 75."""
     awaited = peers.awaited
     if peers.index > 0:
         host, _, port = peers.coordinator.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-            awaited += "; process 0 is there, so another one is missing"
+            awaited += "; process 0 answers, so another one is missing"
         except OSError as error:
             awaited = f"process 0 of {peers.count}, which does not answer ({error.strerror or error})"
     print(
         f"jepa-speech: process {peers.index} waited {PATIENCE} s at {peers.coordinator} for {awaited}; "
-        "each process that came says such a line: start the one that did not, and this one again",
+        "each process that is running prints such a line: start the missing one, and this one again",
         file=sys.stderr,
         flush=True,
     )
@@ -190,7 +191,7 @@ def give_up(peers: Peers) -> None:
 
 
 def leave(code: int, after: float) -> None:
-    """Ends this process `after` so many seconds, without a word to the others. Without process 0 they abort at once."""
+    """Ends this process `after` some seconds, without notice to the others. They abort at once if it is process 0."""
     time.sleep(after)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Where the wall time of a run went, over all attempts: written by the loop to events.jsonl, added up here.
+"""The wall time of a run by what it was spent on. The loop writes it to events.jsonl, and `goodput` adds it up.
 
     start, resume   began (Unix time of the process's start), seconds (from there to the first batch), lost_steps, alive
     compile         step, seconds: of the first call with a new batch shape
@@ -16,24 +16,24 @@ from typing import Any
 
 from jepa_speech.errors import UserError
 
-WAITS = ("data_wait", "compile", "evaluation", "probe", "checkpoint")  # what the loop does beside steps
+WAITS = ("data_wait", "compile", "evaluation", "probe", "checkpoint")  # what the loop spends time on, other than steps
 PARTS = ("step", *WAITS, "init", "lost", "down")
 
 
 class Clock:
-    """Seconds since the last `cut`, and for what: whatever is not named is the steps themselves."""
+    """Counts the seconds since the last `cut` by what they were spent on. The rest of the time is that of steps."""
 
     def __init__(self, step: int) -> None:
         self.step, self.began, self.spent = step, time.monotonic(), dict.fromkeys(WAITS, 0.0)
 
     def since(self, what: str, began: float) -> float:
-        """Adds the time from `began` (of time.monotonic) until now; returns it in seconds."""
+        """Adds the seconds from `began` (of time.monotonic) until now to `what`, and returns them."""
         seconds = time.monotonic() - began
         self.spent[what] += seconds
         return seconds
 
     def cut(self, step: int) -> dict[str, Any]:
-        """The fields of an event `steps` that ends with `step`; the next begins here."""
+        """Returns the fields of an event `steps` that ends with `step`, and starts counting anew."""
         now = time.monotonic()
         fields = {"after": self.step, "to": step, "seconds": now - self.began} | self.spent
         self.step, self.began, self.spent = step, now, dict.fromkeys(WAITS, 0.0)
@@ -41,7 +41,7 @@ class Clock:
 
 
 def process_began() -> float:
-    """Unix time of this process's start, to 0.01 s; now, where the system does not tell."""
+    """Returns the Unix time of this process's start, to 0.01 s, or the present time on systems without /proc."""
     stat, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
     if not stat.exists():
         return time.time()
@@ -50,19 +50,19 @@ def process_began() -> float:
 
 
 def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Seconds by part, their sum `wall` (from the first process's start to the last sign of life), counts.
+    """Returns seconds by part, their sum `wall` (from the start of the first process to the last event), and counts.
 
-    `step` is time in steps that are part of the run as it stands, `lost` that of steps done once more later, or of
-    unknown things between the last event and the last sign of life; `down` lies between attempts.
-    Raises UserError where no attempt is in `events`.
+    `step` is the time of steps that the run still has. `lost` is the time of steps that were computed again later, and
+    the time between the last event of a killed process and its last row. `down` is the time between processes.
+    Raises UserError if `events` holds no attempt.
     """
     attempts = split(list(events))
     if not attempts:
-        raise UserError("no attempt in events.jsonl tells its times: it is of an older version, or nothing was trained")
+        raise UserError("events.jsonl has no times: an older version wrote it, or nothing was trained")
     seconds, lost_steps = dict.fromkeys(PARTS, 0.0), 0
     for number, attempt in enumerate(attempts):
         first, later = attempt[0], attempts[number + 1 :]
-        cut = min((after[0]["step"] for after in later), default=float("inf"))  # steps past it were done once more
+        cut = min((after[0]["step"] for after in later), default=float("inf"))  # steps past it were computed again
         seconds["init"] += first["seconds"]
         spans = [event for event in attempt if event["event"] == "steps"]
         for span in spans:
@@ -75,15 +75,15 @@ def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             else:
                 seconds["step"] += rest
                 seconds["data_wait"] += waits["data_wait"]
-        told = first["began"] + first["seconds"] + sum(span["seconds"] for span in spans)
-        end = max(told, attempt[-1]["time"])
+        counted = first["began"] + first["seconds"] + sum(span["seconds"] for span in spans)
+        end = max(counted, attempt[-1]["time"])
         if later:
             following = later[0][0]
             alive = min(max(end, following.get("alive") or 0), following["began"])
             seconds["down"] += following["began"] - alive
             end = alive
             lost_steps += following["lost_steps"]
-        seconds["lost"] += end - told
+        seconds["lost"] += end - counted
     wall = sum(seconds.values())
     return {
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
@@ -96,7 +96,7 @@ def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def split(events: list[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The events of each attempt, each beginning with its `start` or `resume`."""
+    """Returns the events of each attempt. The first of them is its `start` or `resume`."""
     attempts: list[list[Mapping[str, Any]]] = []
     for event in events:
         if event["event"] in ("start", "resume") and "began" in event:

@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Inside the block, orbax does not log errors that it also raises. One failed write would put 100 kB on stderr.
+    """Inside the block, orbax does not log errors that it also raises. One failed write would log 100 kB.
 
     It logs such an error in several threads, and TensorStore's threads report results to an event loop that is then
     closed. After an error in the block the filter stays, since those threads may still log.
@@ -28,6 +28,6 @@ def quiet_orbax() -> Iterator[None]:
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a log record of orbax says more than an error that it raises."""
+    """Returns False for a log record of orbax that repeats an error which orbax raises."""
     raised = record.exc_info or record.getMessage().startswith(("Failed to ", "Metadata file does not exist"))
     return not (raised and "orbax" in record.pathname)

@@ -1,4 +1,4 @@
-"""Check the files of a run folder before a run resumes: they are whole, or refused with what to do."""
+"""Check the files of a run folder before a run resumes. A damaged file is refused, with what to do."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from jepa_speech.files import parse_json
 from jepa_speech.train.ledger import WAITS
 
 NUMBERS = (int, float)
-FIELDS = {  # numbers that events of a name must have
+FIELDS = {  # name of an event -> fields that must hold a number
     "start": ("step",),
     "resume": ("step",),
     "save": ("step",),
@@ -43,7 +43,7 @@ def whole_rows(path: Path, step: int) -> Iterator[bytes]:
 
 
 def _step_of(line: bytes, where: str, mend: str) -> int:
-    """The step of a row; raises UserError unless the line is a row: a step, and numbers or null by name."""
+    """Returns the step of a row. Raises UserError unless the line has a step, and otherwise numbers or null."""
     try:
         row = parse_json(line, where)
         step = checked.field(row, "step", int, where)
@@ -56,9 +56,9 @@ def _step_of(line: bytes, where: str, mend: str) -> int:
 
 
 def whole_events(path: Path) -> list[dict[str, Any]]:
-    """Returns the events of a ledger, [] if there is none; a torn last line, which a kill leaves, is left out.
+    """Returns the events of a ledger, [] if the file does not exist. A torn last line, which a kill leaves, is skipped.
 
-    Raises UserError, naming the line, if another one is damaged.
+    Raises UserError with the number of the line if another line is damaged.
     """
     if not path.exists():
         return []
@@ -85,7 +85,7 @@ def _event(line: bytes, where: str) -> dict[str, Any]:
                 checked.field(event, name, NUMBERS, where, default=0.0, least=0)
     except UserError as error:
         raise UserError(
-            f"{error}; the ledger is damaged: mend or remove that line, which training does not need"
+            f"{error}; the ledger is damaged: repair or remove that line, which training does not need"
         ) from error
     return event
 
@@ -98,7 +98,7 @@ def cut_torn_line(path: Path) -> None:
 
 
 def check_ledger(workdir: Path, events: Sequence[Mapping[str, Any]], step: int, digest: str) -> None:
-    """Raises UserError if the ledger has other rows up to `step`, or names checkpoints and there is none.
+    """Raises UserError if the ledger does not fit the rows up to `step`, or names checkpoints that do not exist.
 
     digest: SHA-256 of the rows up to `step`.
     """
@@ -107,7 +107,7 @@ def check_ledger(workdir: Path, events: Sequence[Mapping[str, Any]], step: int, 
     ]
     if step and written and written[-1] != digest:
         raise UserError(
-            f"{workdir / 'metrics.jsonl'}: its rows up to step {step} are not those that were written (their SHA-256 "
+            f"{workdir / 'metrics.jsonl'}: its rows up to step {step} were altered (their SHA-256 "
             "differs from the one in events.jsonl); restore both files, or use another --workdir"
         )
     if not step and had_checkpoint(events):
@@ -118,7 +118,7 @@ def check_ledger(workdir: Path, events: Sequence[Mapping[str, Any]], step: int, 
 
 
 def had_checkpoint(events: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a whole checkpoint existed at some time. The first of two saves in a row, for example, is whole."""
+    """Returns whether a complete checkpoint ever existed. The first of two saves in a row, for example, is complete."""
     saves = 0
     for event in events:
         if event["event"] in ("interrupted", "done") or (event["event"] == "resume" and event["step"]):

@@ -18,21 +18,21 @@ PATIENCE = 3  # reports in a row that show a collapse, after which `train.collap
 
 
 def check_trained(skipped: float, steps: int) -> None:
-    """Raises UserError if more than half of the steps of a run were skipped: it has ended, but is hardly trained."""
+    """Raises UserError if more than half of the steps of a finished run were skipped, so that it is hardly trained."""
     if 2 * skipped > steps:
         raise UserError(
             f"{skipped} of {counted(steps, 'step')} skipped, since their loss or gradient was not finite; the "
-            "checkpoint stays, but do not use it. events.jsonl names the records. Lower optim.learning_rate, use "
+            "checkpoint stays, but do not use it. events.jsonl names the records. Lower optim.learning_rate and use "
             "another --workdir"
         )
 
 
 class Sentinel:
-    """Reports skipped batches and collapses in events.jsonl and above the bar; raises UserError to end the run.
+    """Reports skipped batches and collapses in events.jsonl and above the bar. Raises UserError to end the run.
 
-    max_skipped: steps in a row without a finite loss or gradient. policy: "warn", or "stop" after `PATIENCE` reports
-    in a row that show a collapse. past: the rows of metrics.jsonl up to here, so that a run that went on counts as
-    one that never stopped.
+    max_skipped: the number of steps in a row without a finite loss or gradient that ends the run. policy: "warn", or
+    "stop" after `PATIENCE` reports in a row that show a collapse. past: the rows of metrics.jsonl before this start, so
+    that a resumed run counts like one that never stopped.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class Sentinel:
                 self.in_row = self.in_row + 1 if collapsed(figures) else 0
 
     def finite(self, step: int, skipped_in_row: int, batch: Mapping[str, np.ndarray]) -> None:
-        """Records a skipped batch, with the records of this process; raises UserError after `max_skipped` in a row."""
+        """Writes an event for a skipped batch, with the record ids of this process.
+
+        Raises UserError after `max_skipped` in a row.
+        """
         if not skipped_in_row:
             return
         records = batch["record_id"][batch["weight"] > 0].tolist()
@@ -62,7 +65,7 @@ class Sentinel:
             )
 
     def alive(self, step: int, report: Mapping[str, float]) -> None:
-        """Judges the figures of one report."""
+        """Checks the figures of one report for a collapse. Raises UserError if the policy is to stop."""
         alarm = collapsed(report)
         self.in_row = self.in_row + 1 if alarm else 0
         if not alarm:
@@ -72,6 +75,6 @@ class Sentinel:
             raise UserError(
                 f"the representation has collapsed: {alarm}, {self.in_row} reports in a row, last at step {step}; the "
                 "checkpoints stay. Lower optim.learning_rate, or make the teacher slower or the anchor stronger, and "
-                "use another --workdir; --config.train.collapse=warn goes on with this one"
+                "use another --workdir. To continue this run, pass --config.train.collapse=warn"
             )
-        self.say(f"step {step}: this looks like a collapse: {alarm} (docs/reading-curves.md)")
+        self.say(f"step {step}: possible collapse: {alarm} (docs/reading-curves.md)")

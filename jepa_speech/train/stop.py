@@ -1,4 +1,4 @@
-"""Asked to stop: by a signal to this process, or by one to any process of several."""
+"""Stop a run after a signal to this process or, with several processes, to any of them."""
 
 import os
 import signal
@@ -13,12 +13,12 @@ from jepa_speech.stopping import Listener
 
 
 class Stop:
-    """Notes the first SIGINT or SIGTERM, so that the loop can save; a second one ends the process at once.
+    """Records the first SIGINT or SIGTERM, so that the loop can save. A second one ends the process at once.
 
     hurry: called with the name of the first signal, in another thread, even if the main thread is blocked.
 
-    With several processes SIGTERM belongs to JAX's preemption service, which makes all of them stop at one step;
-    SIGINT (Ctrl-C) is handed on to it.
+    With several processes, JAX's preemption service handles SIGTERM and makes all of them stop at the same step. SIGINT
+    (Ctrl-C) is passed on to it as SIGTERM.
     """
 
     signal: str | None = None
@@ -39,7 +39,7 @@ class Stop:
         self.listener.__exit__()
 
     def asked(self, step: int) -> str | None:
-        """The name of the signal after which the run stops at `step`, the same step on every process."""
+        """Returns the name of the signal if the run is to stop at `step`, the same on every process; otherwise None."""
         if jax.process_count() > 1:
             return "SIGTERM" if multihost_utils.reached_preemption_sync_point(step) else None
         return self.signal
@@ -54,6 +54,6 @@ class Stop:
     def _on_signal(self, name: str) -> None:
         self.signals += 1
         if self.signals > 1:  # the main thread is blocked; otherwise its handler would have restored the default
-            os.write(2, f"a second signal ({name}): the newest whole checkpoint counts\n".encode())
+            os.write(2, f"second signal ({name}): ended without saving; the newest whole checkpoint stays\n".encode())
             os._exit(Interrupted.exit_code)
         self.hurry(name)

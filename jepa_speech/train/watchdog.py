@@ -1,4 +1,4 @@
-"""A run that hangs ends itself, and leaves behind where it hung."""
+"""End a run that hangs, and write where it hung."""
 
 import faulthandler
 import os
@@ -13,13 +13,13 @@ from jepa_speech.errors import Interrupted
 
 
 class Watchdog:
-    """Ends the process with exit code 75 once no step was done for `seconds`; 0: never.
+    """Ends the process with exit code 75 if no step ends for `seconds`. 0: no limit.
 
-    Before that, the stacks of all threads go to RUN/stacks-<process>.txt, below a line that names the last step. The
-    time that is spent in `paused` does not count.
+    Before that, it writes a line with the last step and the stacks of all threads to RUN/stacks-<process>.txt. Time in
+    `paused` does not count.
 
-    stop_seconds: the limit of a step once `hurry` was called, or three times the longest step before it, if that is
-    more; 0: no limit.
+    stop_seconds: the limit of the step in progress once `hurry` was called, or three times the longest step before it
+    if that is more. 0: no limit.
     """
 
     def __init__(self, seconds: float, workdir: Path, process: int, step: int, stop_seconds: float = 0) -> None:
@@ -40,24 +40,24 @@ class Watchdog:
         self.saved.set()
 
     def done(self, step: int) -> None:
-        """Notes that `step` is done."""
+        """Records that `step` has ended."""
         now = time.monotonic()
         if self.seen is not None:
             self.longest = max(self.longest, now - self.seen)
         self.step, self.seen = step, now
 
     def hurry(self, name: str) -> None:
-        """The signal `name` came: ends the process if the step in progress, or a pause, lasts too long from now on."""
+        """Limits the step in progress to `stop_seconds` from now, because the signal `name` came."""
         if self.stop_seconds:
             threading.Thread(target=self._wait_for_step, args=[name], name="stopping", daemon=True).start()
 
     def saving(self) -> None:
-        """Notes that the last step is done and the state is to be saved: `hurry` no longer applies."""
+        """Records that the last step has ended. Saving the state is not limited by `hurry`."""
         self.saved.set()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """For what may take long, such as a compilation."""
+        """Stops the clock inside the block, for example during compilation."""
         self.seen = None
         yield
         self.seen = time.monotonic()
@@ -71,7 +71,7 @@ class Watchdog:
     def _wait_for_step(self, name: str) -> None:
         limit, began = max(self.stop_seconds, 3 * self.longest), time.monotonic()
         while not self.saved.wait(min(1.0, limit / 10)):
-            if self.seen is None:  # a pause may be long but ends; the step after it gets the whole limit
+            if self.seen is None:  # A pause may be long. The step after it gets the whole limit.
                 began = time.monotonic()
             if time.monotonic() - began > limit:
                 self._give_up(
@@ -84,7 +84,7 @@ class Watchdog:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S%z')}: {what}\n\n")
                 file.flush()
                 faulthandler.dump_traceback(file, all_threads=True)
-            print(f"{what}; {self.path} says where each thread was; run the same command to go on", file=sys.stderr)
-        finally:  # a disk that hangs or is full is no reason to stay
+            print(f"{what}; {self.path} has the stacks of all threads; run the same command to resume", file=sys.stderr)
+        finally:  # even if the disk hangs or is full
             sys.stderr.flush()
             os._exit(Interrupted.exit_code)

@@ -61,7 +61,7 @@ def test_attempts_that_never_reached_a_save_are_lost_for_good():
 
 
 def test_no_ledger():
-    with pytest.raises(UserError, match="no attempt"):
+    with pytest.raises(UserError, match="has no times"):
         goodput([{"time": 1.0, "event": "start", "step": 0}])  # as older versions wrote it
 
 

@@ -13,7 +13,7 @@ def test_a_loader_that_hangs(tmp_path):
     result = toy_process(tmp_path, 3, "HANG", "watchdog_seconds=6", "checkpoint_every=100")
     assert result.returncode == 75, result.stderr
     (said,) = [line for line in result.stderr.splitlines() if "no step for" in line]
-    assert "no step for 6 s; the last was 3; " in said and f"{tmp_path / 'stacks-0.txt'} says where" in said
+    assert "no step for 6 s; the last was 3; " in said and f"{tmp_path / 'stacks-0.txt'} has the stacks" in said
     stacks = (tmp_path / "stacks-0.txt").read_text()
     assert "no step for 6 s; the last was 3\n" in stacks.partition("\n\n")[0] + "\n"
     assert "in treacherous" in stacks and "Current thread" in stacks

@@ -22,7 +22,7 @@ class Background:
     """
 
     def __init__(
-        self, name: str, open_service: Callable[[], Service], past: Iterable[Report], close_seconds: float = 30.0
+        self, name: str, open_service: Callable[[], Service], past: Iterable[Report], close_seconds: float = 60.0
     ) -> None:
         """open_service: connects to the service. past: the reports before this start, iterated in the thread.
         close_seconds: the longest time that `close` waits.
@@ -43,6 +43,7 @@ class Background:
         self.reports.put(None)
         self.thread.join(self.close_seconds)
         if self.thread.is_alive():
+            self.failed = True
             self._say(f"not finished after {self.close_seconds:g} s, so the last figures may be missing there")
 
     def _run(self) -> None:
@@ -56,8 +57,9 @@ class Background:
                     service.log(*report)
             service.close()
         except Exception as error:  # whatever the service's client may raise
-            self.failed = True
-            self._say(f"no more figures are logged there ({type(error).__name__}: {error})")
+            if not self.failed:
+                self.failed = True
+                self._say(f"no more figures are logged there ({type(error).__name__}: {error})")
 
     def _say(self, what: str) -> None:
         tqdm.write(one_line(f"{self.name}: {what}; metrics.jsonl has all figures"), file=sys.stderr)  # above the bar

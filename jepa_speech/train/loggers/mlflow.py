@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jepa_speech.errors import UserError
 from jepa_speech.train.loggers.logger import keep_run_id, run_id
 
 LONGEST = 500  # characters of a parameter's value, which every version accepts
 AT_ONCE = 100  # parameters of one request
+
+
+def database_uri(folder: Path) -> str:
+    """Returns the URI of a SQLite database in an absolute folder.
+
+    Raises UserError for a path with ? or %: MLflow would write elsewhere, or if they are quoted, make a second folder.
+    """
+    if set("?%") & set(str(folder)):
+        raise UserError(f"MLflow cannot have a database in {folder}, because of ? or %: set MLFLOW_TRACKING_URI")
+    return f"sqlite:///{folder}/mlflow.db"
 
 
 class MlflowRun:
@@ -25,7 +36,7 @@ class MlflowRun:
         from mlflow.tracking import MlflowClient
 
         self.metric = Metric
-        self.client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve()}/mlflow.db")
+        self.client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or database_uri(folder.resolve()))
         self.run_id = run_id(folder, "mlflow")
         if self.run_id:
             self.client.update_run(self.run_id, status="RUNNING")

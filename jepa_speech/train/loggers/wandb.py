@@ -32,7 +32,7 @@ class WandbRun:
             config=dict(config),
             # The console is not captured, because that replaces stdout and stderr for all threads. The end of the
             # process waits for an upload no longer than `Background` does.
-            settings=wandb.Settings(console="off", quiet=True, finish_timeout=20),
+            settings=wandb.Settings(console="off", quiet=True, finish_timeout=50),
         )
         self.last = self.run.starting_step - 1 if self.run.resumed else 0
 

@@ -15,6 +15,7 @@ from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.train.loggers.background import Background
+from jepa_speech.train.loggers.mlflow import database_uri
 from jepa_speech.train.loggers.tensorboard import TensorBoard
 
 STARTED = """
@@ -113,6 +114,15 @@ def test_a_service_that_blocks_delays_the_end_of_a_run_by_a_limit(capfd):
     release.set()
     logger.thread.join()
     assert capfd.readouterr().err.startswith("mlflow: not finished after 0.01 s, so the last figures may be missing")
+
+
+def test_a_database_of_mlflow_is_not_written_beside_the_run_folder(tmp_path):
+    assert database_uri(tmp_path / "ü #1") == f"sqlite:///{tmp_path}/ü #1/mlflow.db"
+    for name in ("run?1", "100%20"):
+        with pytest.raises(
+            UserError, match=r"cannot have a database in .* because of \? or %: set MLFLOW_TRACKING_URI$"
+        ):
+            database_uri(tmp_path / name)
 
 
 def wandb_rows(path: Path) -> list[dict]:
