@@ -1,13 +1,13 @@
-# Everything here works in a fresh clone with nothing but python3 (3.11 or later, with venv and pip).
+# All targets work in a fresh clone and need only python3 (3.11 or later, with venv and pip).
 #
 #   make demo [DATA=/path/to/recordings]    from audio to a probed encoder, under 15 minutes on 2 cores
-#   make test [EXTRAS=test,parity]          the tests; ends with what was left out
+#   make test [EXTRAS=test,parity]          the tests; the summary names skipped ones
 #   make test-slow                          the tests that take minutes
-#   make chaos-damage                       500 damaged files of runs, stores, labels and anchors: none is loaded as good
-#   make parity                             against transformers, scikit-learn, librosa: a table, in some minutes
+#   make chaos-damage                       500 damaged files of runs, stores, labels, anchors: none may load wrongly
+#   make parity                             comparison with transformers, scikit-learn, librosa: a table, in minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
-#   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/, peers beside it, on 2 cores in 10 minutes
-#   make bench-check [BASE=COMMIT]          whether HEAD is more than 10% slower than BASE, or than where it left main
+#   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/ with peers, on 2 cores in 10 minutes
+#   make bench-check [BASE=COMMIT]          whether HEAD is over 10% slower than BASE (default: its origin on main)
 #   make lint, make clean
 
 PYTHON ?= python3
@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo test test-slow chaos-damage parity probe-all bench bench-check lint clean
 
-# With DATA nothing has to speak, so the GPL-3.0 extra is not installed.
+# With DATA no speech is synthesised, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
 	$(BIN)/jepa-speech demo $(if $(DATA),--data "$(DATA)")
 
@@ -30,15 +30,15 @@ test: $(VENV)/.installed-$(EXTRAS)
 test-slow: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
-# Exit code 1 where one of them is. Under 30 minutes on two cores.
+# Exit code 1 if one is loaded wrongly. Takes under 30 minutes on two cores.
 chaos-damage: $(VENV)/.installed
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/chaos.py --damage 500 --json benchmarks/chaos_damage.json --table benchmarks/chaos_damage.md
 
-# Exit code 1 where an error is above its tolerance. On CPU, where float32 products are float32 products.
+# Exit code 1 if an error is above its tolerance. On CPU, because GPUs may round float32 products to fewer bits.
 parity: $(VENV)/.installed-test,parity
 	JAX_PLATFORMS=cpu PYTHONPATH=tests $(BIN)/python -m parity.table benchmarks/parity.md
 
-# Goes on where it was stopped. DATA: see benchmarks/probes.py.
+# Resumes after an interruption. DATA: see benchmarks/probes.py.
 probe-all: $(VENV)/.installed
 	$(BIN)/python benchmarks/probes.py --data "$(or $(DATA),$(JEPA_SPEECH_DATA))" --work runs/probes $(if $(RUNS),--run $(RUNS))
 
@@ -46,11 +46,11 @@ probe-all: $(VENV)/.installed
 bench: $(VENV)/.installed-test,parity
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/cpu.py $(if $(DATA),--data "$(DATA)")
 
-# Exit code 1 where HEAD is slower, beyond the noise of the run: the rule stands in the file.
+# Exit code 1 if HEAD is slower beyond the noise of the run; benchmarks/check.py has the rule.
 bench-check: $(VENV)/.installed
 	$(BIN)/python benchmarks/check.py $(if $(BASE),--base "$(BASE)")
 
-# Types: of the packages for Python 3.11. NumPy 2.5, which later Pythons get, has types that mypy 2.4 reads wrongly.
+# mypy runs only on Python 3.11: later versions get NumPy 2.5, whose types mypy 2.4 misreads.
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,7 +60,7 @@ lint: $(VENV)/.installed-lint
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
-# A stamp says that setup.py has been installed, with these extras, since it last changed.
+# A stamp file records that these extras have been installed since setup.py last changed.
 $(VENV)/.installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable .

@@ -1,8 +1,8 @@
-"""Read and write NumPy's .npy (memory-mapped) and .npz files, and detect damage.
+"""Reads and writes NumPy's .npy (memory-mapped) and .npz files, and detects damage.
 
-Stricter than `numpy.load`. Only numbers and text are read, never objects. A file must be exactly as long as its header
-says. Every member of an .npz is read to its end, because `zipfile` compares its CRC-32 only there: `numpy.load` accepts
-a header that was damaged to ask for fewer values.
+It is stricter than `numpy.load`. Only numbers and text are read, never objects. A file must be exactly as long as its
+header says. Every member of an .npz is read to its end, where `zipfile` compares its CRC-32: `numpy.load` would accept
+a damaged header with fewer values.
 """
 
 import io
@@ -19,7 +19,7 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.files import replacing
 
-# As NumPy writes it for plain types.
+# The header that NumPy writes for plain types.
 HEADER = re.compile(
     rb"\{'descr': '([<>|][biufcU]\d{1,6})', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \} *\n"
 )
@@ -29,7 +29,7 @@ CRC_BYTES = len(CRC % 0)
 
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:
-    """Writes an array and the CRC-32 of its file, whole or not at all."""
+    """Writes an array and the CRC-32 of its file, atomically."""
     array, header = np.ascontiguousarray(array), io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     with replacing(path) as file:
@@ -39,7 +39,7 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
 
 
 def read_npy(path: str | Path, again: str) -> np.ndarray:
-    """Returns the array of an .npy file, memory-mapped; a CRC-32 by `write_npy` must be right.
+    """Returns the array of an .npy file, memory-mapped. If `write_npy` wrote a CRC-32, it is compared.
 
     again: what to do about a damaged file, for the end of the message.
     Raises FileNotFoundError, and UserError for damage.
@@ -50,7 +50,7 @@ def read_npy(path: str | Path, again: str) -> np.ndarray:
             kind, shape, order, start = _header(file.read(1 << 12))
         size, stop = path.stat().st_size, start + math.prod(shape) * kind.itemsize
         if size - stop not in (0, CRC_BYTES):
-            raise ValueError(f"{size} bytes, where its header asks for {stop}")
+            raise ValueError(f"{size} bytes, but its header says {stop}")
         if size != stop:
             written = np.memmap(path, np.uint8, "r")
             if written[stop:].tobytes() != CRC % zlib.crc32(written[:stop].data):
@@ -87,7 +87,7 @@ def read_npz(path: str | Path, again: str) -> dict[str, np.ndarray]:
         zlib.error,
     ) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path}: no .npz file, or a damaged one ({reason}){_tail(again)}") from error
+        raise UserError(f"{path}: not an .npz file, or damaged ({reason}){_tail(again)}") from error
 
 
 def _tail(again: str) -> str:
@@ -96,21 +96,21 @@ def _tail(again: str) -> str:
 
 def _name(info: zipfile.ZipInfo) -> str:
     if not info.filename.endswith(".npy") or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{info.filename} in it is no array")
+        raise ValueError(f"its member {info.filename} is not an array")
     return info.filename.removesuffix(".npy")
 
 
 def _array(data: bytes) -> np.ndarray:
-    """The array whose .npy file is `data`. Raises ValueError or TypeError if it is none."""
+    """Returns the array of an .npy file with the bytes `data`. Raises ValueError or TypeError for other bytes."""
     kind, shape, order, start = _header(data)
     stop = start + math.prod(shape) * kind.itemsize
     if len(data) != stop:
-        raise ValueError(f"an array of {len(data)} bytes, where its header asks for {stop}")
+        raise ValueError(f"an array of {len(data)} bytes, but its header says {stop}")
     return np.ndarray(shape, kind, bytearray(data), start, order=order)
 
 
 def _header(data: bytes) -> tuple[np.dtype, tuple[int, ...], Literal["C", "F"], int]:
-    """Type, shape, order ("C" or "F") and first byte of the array in an .npy file that begins with `data`."""
+    """Returns type, shape, order ("C" or "F") and first byte of the array in an .npy file that begins with `data`."""
     packed = LENGTHS.get(data[6]) if data[:6] == b"\x93NUMPY" and len(data) > 12 else None
     if packed is None:
         raise ValueError("not an array file")

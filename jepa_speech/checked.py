@@ -1,4 +1,4 @@
-"""Check values read from files: arrays for shape, type, finiteness and sign, and JSON fields."""
+"""Checks of values read from files: shape, type, finiteness and sign of arrays, and JSON fields."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ def array(
     least: float | None = None,
     above: float | None = None,
 ) -> np.ndarray:
-    """Returns `value`, an array of the given shape (None: any size), all finite, none below `least`, all above `above`.
+    """Returns `value` as an array, after checking shape, type, finiteness, and that values are >= `least`, > `above`.
 
-    kind: numpy's letters for its type, "f" floating point, "iu" integers, "U" text.
-    where: names the file and the array in the message. Raises UserError.
+    shape: None for any size. kind: NumPy's letters for its type, "f" floating point, "iu" integers, "U" text. where:
+    names the file and the array in the message. Raises UserError.
     """
     found = np.asarray(value)
     if found.dtype.kind not in kind:
@@ -55,11 +55,10 @@ def field(
     most: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """Returns row[name], of the type `kind`, within [least, most] and among `choices` where those are given.
+    """Returns row[name], checked: it has the type `kind`, is within [least, most], and among `choices` if given.
 
-    A bool is not a number, and neither are NaN, infinities and whole numbers beyond 64 bits.
-    default: the value of a missing field; None: a missing field is an error.
-    where: names the file, and the line if there are several. Raises UserError.
+    A bool is not a number, and neither are NaN, infinities and integers beyond 64 bits. default: the value of a missing
+    field; None: a missing field is an error. where: names the file, and the line if any. Raises UserError.
     """
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a JSON object was expected, not {type(row).__name__}")
@@ -79,7 +78,7 @@ def value(
     most: float | None = None,
     choices: Sequence[Any] | None = None,
 ) -> Any:
-    """Returns `found`, checked as `field` does. where: names the file and the field. Raises UserError."""
+    """Returns `found`, checked like a `field`. where: names the file and the field. Raises UserError."""
     wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
     is_kind = isinstance(found, kind) and (kind is bool or not isinstance(found, bool))
     if not is_kind:
@@ -98,6 +97,6 @@ def value(
 
 
 def shown(found: Any) -> str:
-    """Returns the repr of a value, cut where it is long."""
+    """Returns the repr of a value, shortened if it is long."""
     text = repr(found)
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."

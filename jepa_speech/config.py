@@ -1,4 +1,4 @@
-"""Typed views of a config's sections. A key nobody reads and a value of the wrong type are errors."""
+"""Typed config sections. Unknown keys and values of a wrong type are errors."""
 
 import dataclasses
 import difflib
@@ -19,11 +19,11 @@ T = TypeVar("T", bound="DataclassInstance")
 def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     """Builds the dataclass `cls` from a config section called `where`.
 
-    Raises UsageError for an unknown key, a missing one, and a value of the wrong type.
+    Raises UsageError for an unknown or missing key, and for a value of a wrong type.
     """
     if not hasattr(section, "keys"):
         raise UsageError(
-            f"config key {where} = {section!r}: a section with keys is needed, as `jepa-speech config base` prints it"
+            f"config key {where} = {section!r}: must be a section with keys, as `jepa-speech config base` prints it"
         )
     kinds = typing.get_type_hints(cls)
     fields = {field.name: kinds[field.name] for field in dataclasses.fields(cls)}
@@ -42,34 +42,34 @@ def from_section(cls: type[T], section: Mapping[str, Any], where: str) -> T:
 
 
 def present(section: T | None, name: str) -> T:
-    """The section called `name`; raises UsageError where the config has none."""
+    """Returns the section called `name`. Raises UsageError if the config lacks it."""
     if section is None:
         raise missing_section(name)
     return section
 
 
 def of_kind(section: object, kind: type[T]) -> T:
-    """The section, which in a parsed config is of this dataclass. Raises UsageError if it is of another."""
+    """Returns the section if it is of the dataclass `kind`, and raises UsageError otherwise."""
     if not isinstance(section, kind):
-        raise UsageError(f"a config section is a {type(section).__name__}, and {kind.__name__} is needed")
+        raise UsageError(f"a config section is a {type(section).__name__}, not a {kind.__name__}")
     return section
 
 
 def missing_section(name: str) -> UsageError:
-    """The error for a section that a config lacks."""
+    """Returns the error for a missing section."""
     return UsageError(
         f"config section {name} is missing; `jepa-speech config base`, or the objective's config, shows its keys"
     )
 
 
-LARGEST = 2**17  # of a width, a kernel or a codebook
-DEEPEST = 1000  # blocks; building takes time for each
+LARGEST = 2**17  # largest width, kernel or codebook
+DEEPEST = 1000  # most blocks; each takes time to build
 
 
 def check_sizes(section: Any, where: str, names: Iterable[str], most: int = LARGEST) -> None:
-    """Raises UsageError where a size in a typed section called `where` is below 1 or above `most`.
+    """Raises UsageError if a size in a typed section called `where` is below 1 or above `most`.
 
-    Without this check, a wrong size leads to hours of building or a division by zero.
+    Without this check, a wrong size may lead to hours of building or to a division by zero.
     """
     for name in names:
         found = getattr(section, name)
@@ -79,14 +79,14 @@ def check_sizes(section: Any, where: str, names: Iterable[str], most: int = LARG
 
 
 def unknown_key(key: str, known: Iterable[str]) -> UsageError:
-    """The error for a config key that nobody reads, with the nearest known names."""
+    """Returns the error for an unknown config key, with the most similar known names."""
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "`jepa-speech config base` prints the keys"
     return UsageError(f"unknown config key {key}: {hint}")
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
-    """`value` as `kind`: whole numbers may stand for floats, lists for tuples; anything else must match."""
+    """Returns `value` as `kind`. Integers become floats, lists tuples; other types must match."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)

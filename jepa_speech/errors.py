@@ -1,21 +1,21 @@
-"""Errors that a user can mend. Each message is one line: what is wrong, and what to do."""
+"""Errors that a user can fix. Each message is one line: what is wrong, and what to do."""
 
 from collections.abc import Mapping
 from typing import Any
 
-# Control characters and line separators, which the name of a file or a value from one may hold.
+# Control characters and line separators, which file names and values from files may contain.
 CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 def one_line(text: str) -> str:
-    """Returns the text with escapes in place of line breaks and all that a terminal would obey."""
+    """Returns the text with line breaks and control characters escaped."""
     return text.translate(CONTROL)
 
 
 class UserError(Exception):
-    """Something outside the code is wrong (a file, a store, a disk).
+    """An error outside the code (in a file, a store, a disk).
 
-    results: results known despite the failure; `--json FILE` gets them, with the message as `error`.
+    results: results known despite the failure; `--json FILE` writes them, with the message as `error`.
     """
 
     exit_code = 1
@@ -26,12 +26,12 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """The command line, the config or an argument of a function asks for something that cannot be."""
+    """An error in the command line, the config or an argument of a function."""
 
     exit_code = 2
 
 
 class Interrupted(UserError):
-    """The work was saved before it was done: run the same command again."""
+    """Raised when work was saved before it was finished; the same command resumes it."""
 
     exit_code = 75

@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all."""
+"""Atomic writing of files, and reading of JSON."""
 
 import hashlib
 import json
@@ -15,18 +15,18 @@ from jepa_speech.errors import UserError
 
 
 def temporary_name(path: Path) -> Path:
-    """Returns a random name beside `path`. Process ids would not do: containers on several machines share them.
+    """Returns a random name beside `path`. It contains the program's name, for `ownership.remove_temporaries`.
 
-    The name holds this program's, so that `ownership.remove_temporaries` recognises the file.
+    Process ids are not unique, because containers on several machines may have equal ones.
     """
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.jepa-speech.tmp")
 
 
 @contextmanager
 def replacing(path: str | Path, parents: bool = True) -> Iterator[BinaryIO]:
-    """Yields a file to write that replaces `path` once it is whole and on disk; after an error nothing is left.
+    """Yields a file that replaces `path` when it is complete and on disk. After an error, it is removed.
 
-    A link stays, and the file that it leads to is replaced. parents: make missing folders.
+    If `path` is a link, its target is replaced. parents: make missing folders.
     """
     path = Path(os.path.realpath(path))
     if parents:
@@ -43,12 +43,12 @@ def replacing(path: str | Path, parents: bool = True) -> Iterator[BinaryIO]:
 
 
 def printable(text: str) -> str:
-    """Returns the text with escapes for lone surrogates, which stand for bytes that are not UTF-8: caf\\udce9."""
+    """Returns the text with lone surrogates escaped, which represent bytes that are not UTF-8: caf\\udce9."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8; lone surrogates become escapes, which are JSON's, too."""
+    """Writes UTF-8 atomically. Lone surrogates are escaped as in JSON."""
     with replacing(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
@@ -69,7 +69,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
     """Returns the value of JSON text, in UTF-8 if it is bytes.
 
     where: names the file, and the line if there are several. Raises UserError if the text is not JSON, nested too
-    deeply, or gives a name twice within one object.
+    deeply, or has a name twice within one object.
     """
     try:
         return loads(text if isinstance(text, str) else text.decode("utf-8"))
@@ -78,7 +78,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
 
 
 def loads(text: str | bytes) -> Any:
-    """Returns the value of JSON text. Raises ValueError, with the reason, where `parse_json` raises UserError."""
+    """Like `parse_json`, but raises ValueError with the reason instead of UserError."""
     try:
         return json.loads(text, object_pairs_hook=_each_once, parse_int=_integer)
     except RecursionError as error:
@@ -86,7 +86,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def _integer(digits: str) -> int:
-    """For json's parse_int. Raises ValueError for more digits than Python converts, which would take very long."""
+    """Parses an integer, for json's parse_int. Raises ValueError for more digits than Python converts."""
     try:
         return int(digits)
     except ValueError as error:
@@ -94,7 +94,7 @@ def _integer(digits: str) -> int:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's names and values, for json's object_pairs_hook. Raises ValueError if a name is there twice."""
+    """Returns an object as a dict, for json's object_pairs_hook. Raises ValueError if a name occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -103,12 +103,12 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# Reads one value after the other from a text, as `loads` does.
+# Reads values one by one from a text, with the checks of `loads`.
 DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_int=_integer)
 
 
 def read_json(path: str | Path) -> Any:
-    """Raises UserError, naming the file, if it is missing or not JSON (see `parse_json`)."""
+    """Returns the value of a JSON file. Raises UserError, naming the file, if it is missing or not JSON."""
     try:
         text = Path(path).read_bytes()
     except OSError as error:
@@ -122,7 +122,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON-lines file; raises UserError with file and line if one is not a JSON object."""
+    """Yields the rows of a JSON-lines file. Raises UserError, naming file and line, for a row that is not an object."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     with Path(path).open("rb") as file:
@@ -131,7 +131,7 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def parse_row(line: str | bytes, where: str) -> dict[str, Any]:
-    """Returns the JSON object in a line. Raises UserError if it is no JSON (see `parse_json`), or no object."""
+    """Returns the JSON object in a line. Raises UserError if it is not JSON (see `parse_json`), or not an object."""
     return _object(parse_json(line, where), where)
 
 
@@ -142,7 +142,7 @@ def _object(value: Any, where: str) -> dict[str, Any]:
 
 
 def sha256_arrays(arrays: Mapping[str, Any]) -> str:
-    """A hash of names, shapes, types and bytes: the same wherever and however the arrays are stored."""
+    """Returns a hash of names, shapes, types and bytes, independent of how the arrays are stored."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

@@ -1,4 +1,4 @@
-"""Locks between processes, held by the operating system, so that a kill leaves none behind."""
+"""Locks between processes, held by the operating system, so that a killed process leaves none."""
 
 import errno
 import fcntl
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from jepa_speech.errors import UserError
 
-LOCK = ".jepa-speech.lock"  # of a folder; of one thing in it: .NAME.jepa-speech.lock
+LOCK = ".jepa-speech.lock"  # lock file of a folder; for an item in it: .NAME.jepa-speech.lock
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-_held: dict[tuple[int, int, int], int] = {}  # (process, device, inode) -> how often this process has it locked
+_held: dict[tuple[int, int, int], int] = {}  # (process, device, inode) -> number of nested locks of this process
 
 
 @contextmanager
 def locked(path: str | Path, work: str, shared: bool = False) -> Iterator[None]:
-    """Holds the lock file `path` while the block runs. The file stays, since deleting it would let two processes in.
+    """Locks the file `path` while the block runs. The file is not deleted, which would let two processes in.
 
-    work: what this process does to the folder, such as "train". shared: exclude only processes that lock it without
-    `shared`. A block inside another one of the same process and file is covered by the outer lock. Raises UserError,
-    naming host and process, if another process holds the lock. On a file system without locks, one line on stderr says
-    so and the block runs unlocked.
+    work: what this process does, such as "train", for the message to other processes. shared: exclude only processes
+    that lock without `shared`. A nested block of the same process and file is covered by the outer lock. Raises
+    UserError, naming host and process, if another process holds the lock. On a file system without locks, the block
+    runs unlocked, with one line on stderr.
 
-    A POSIX record lock: NFS servers know it, and child processes do not inherit it. The system drops it as soon as the
+    This is a POSIX record lock, which NFS supports and child processes do not inherit. The system releases it when the
     process closes any descriptor of the file, so a nested block opens none.
     """
     path = Path(path)
@@ -41,7 +41,7 @@ def locked(path: str | Path, work: str, shared: bool = False) -> Iterator[None]:
         holder = os.read(file, 1000).decode("utf-8", "replace").strip()
         if holder and not holder.startswith("process "):
             raise UserError(
-                f"{path} was not written by jepa-speech, which needs that name for a lock; move that file elsewhere"
+                f"{path} was not written by jepa-speech, which needs this name for a lock; move the file elsewhere"
             )
         try:
             fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -85,7 +85,7 @@ def _counted(key: tuple[int, int, int]) -> Iterator[None]:
 
 
 def _name_holder(file: int, line: str) -> None:
-    """Writes who holds the lock. A full disk is no error, because the line only serves messages."""
+    """Writes the holder of the lock. A full disk is no error, because the line is only used in messages."""
     try:
         os.ftruncate(file, 0)
         os.pwrite(file, f"{line}\n".encode(), 0)

@@ -1,4 +1,4 @@
-"""What a process and its children hold in memory, as Linux tells it."""
+"""The memory of a process and its children, from Linux's /proc."""
 
 from collections import defaultdict
 from contextlib import suppress
@@ -8,10 +8,10 @@ PROC = Path("/proc")
 
 
 def family(pid: int) -> list[int]:
-    """The process and all its descendants."""
+    """Returns the ids of a process and all its descendants."""
     children = defaultdict(list)
     for stat in PROC.glob("[0-9]*/stat"):
-        with suppress(OSError):  # it just ended
+        with suppress(OSError):  # the process has just ended
             parent = int(stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
             children[parent].append(int(stat.parent.name))
     found = [pid]
@@ -21,12 +21,12 @@ def family(pid: int) -> list[int]:
 
 
 def proportional(pid: int) -> int:
-    """Bytes of the process and its descendants, pages that n share counted as 1/n (PSS); 0 where the system is mute."""
+    """Returns the bytes of a process and its descendants. A page shared by n counts 1/n (PSS). 0 if unknown."""
     return sum(_field(member, "smaps_rollup", "Pss:") for member in family(pid))
 
 
 def anonymous(pid: int) -> int:
-    """Bytes of one process that no file backs (RssAnon): what leaks, where something does. 0 once it has ended."""
+    """Returns the bytes of a process that no file backs (RssAnon), in which leaks appear. 0 after its end."""
     return _field(pid, "status", "RssAnon:")
 
 

@@ -1,7 +1,7 @@
-"""Marks of files and folders: jepa-speech deletes and replaces only what carries its own mark.
+"""Marks of files and folders. jepa-speech deletes and replaces only files and folders with its own mark.
 
-Working folders hold an empty file named `MARK`, and temporary files are named after the program. Files that a user
-names (--out, --json) carry the text of `mark(kind)` within their first or last bytes. Everything else stays.
+Working folders contain an empty file named `MARK`, and names of temporary files contain the program's name. Files that
+a user names (--out, --json) contain the text of `mark(kind)` in their first or last bytes.
 """
 
 import errno
@@ -18,38 +18,38 @@ from jepa_speech.files import replacing, write_json
 
 MARK = ".jepa-speech"
 TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{12}\.jepa-speech\.tmp")
-ENDS = 4096  # bytes at either end of a file in which its mark is looked for
+ENDS = 4096  # first and last bytes of a file in which its mark is searched
 
 
 def make(folder: Path) -> Path:
-    """Makes a working folder, with the mark in it; returns it. Raises FileExistsError if there is one."""
+    """Makes a working folder with the mark, and returns it. Raises FileExistsError if it exists."""
     folder.mkdir(parents=True)
     (folder / MARK).touch()
     return folder
 
 
 def is_marked(folder: Path) -> bool:
-    """Whether `folder` is a working folder that `make` made; a link to one is not."""
+    """Whether `folder` is a working folder made by `make`. A link to one is not."""
     return folder.is_dir() and not folder.is_symlink() and (folder / MARK).is_file()
 
 
 def foreign_in(folder: Path, names: Sequence[str]) -> list[str]:
-    """Returns the names in a working folder that are neither its mark nor match the patterns `names`."""
+    """Returns the names in a working folder that are not its mark and do not match the patterns `names`."""
     there = sorted(path.name for path in folder.iterdir())
     return [name for name in there if name != MARK and not any(fnmatchcase(name, pattern) for pattern in names)]
 
 
 def remove(folder: Path, names: Sequence[str]) -> bool:
-    """Deletes a working folder that `make` made; returns whether it is gone. One line on stderr says what stays.
+    """Deletes a working folder made by `make`; returns whether it is gone. One line on stderr names kept files.
 
     names: patterns of the files and folders, relative to it, that jepa-speech writes there. A folder without the mark
-    is left alone, and so is every file in a marked one that has another name.
+    is kept, and so are files with other names.
     """
     if not os.path.lexists(folder):
         return True
     if not is_marked(folder):
-        why = "it has no mark of jepa-speech, so another program or an earlier version made it"
-        print(f"{folder}: kept, since {why}; remove it if you do not need it", file=sys.stderr)
+        why = "it lacks jepa-speech's mark; another program or an earlier version made it"
+        print(f"{folder}: kept, because {why}. Remove it if you do not need it", file=sys.stderr)
         return False
     for parent, folders, files in os.walk(folder, topdown=False):
         for name in [*files, *folders]:
@@ -62,15 +62,15 @@ def remove(folder: Path, names: Sequence[str]) -> bool:
         (folder / MARK).unlink(missing_ok=True)
         if _delete(folder):
             return True
-        (folder / MARK).touch()  # another process has just written something there
+        (folder / MARK).touch()  # another process has just written a file there
         strange = ["a new file"]
-    what = f"{strange[0]}, which jepa-speech did not write there"
-    print(f"{folder}: kept, since it holds {what}; move that elsewhere, then remove the folder", file=sys.stderr)
+    what = f"{strange[0]}, which jepa-speech did not write"
+    print(f"{folder}: kept, because it holds {what}; move that elsewhere, then remove the folder", file=sys.stderr)
     return False
 
 
 def _delete(path: Path) -> bool:
-    """Deletes a file, a link or an empty folder; returns whether it is gone. A folder that is not empty stays."""
+    """Deletes a file, a link or an empty folder; returns whether it is gone. A folder that is not empty is kept."""
     try:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -94,14 +94,14 @@ def remove_temporaries(folder: Path, chosen: Callable[[str], bool] = lambda name
 
 
 def mark(kind: str) -> str:
-    """Returns the text that marks files of a kind ("results", "report", "picture", "features")."""
+    """Returns the mark of files of a kind ("results", "report", "picture", "features")."""
     return f"written by jepa-speech: {kind}"
 
 
 def claim(path: str | Path, *marks: str | bytes) -> Path:
-    """Returns `path`, to be written. Raises UserError if the path exists and jepa-speech did not write it.
+    """Returns `path` if it may be written. Raises UserError if it exists and jepa-speech did not write it.
 
-    marks: one of them must be within the first or last bytes of an existing file; none: no file may exist.
+    marks: an existing file must contain one of them in its first or last bytes. Without marks, no file may exist.
     """
     path = Path(path)
     if not os.path.lexists(path):
@@ -118,7 +118,7 @@ def claim(path: str | Path, *marks: str | bytes) -> Path:
         found += file.read(ENDS)
     if not any((text.encode() if isinstance(text, str) else text) in found for text in marks):
         raise UserError(
-            f"{path} exists without the mark of this command: another program or an earlier version of jepa-speech "
+            f"{path} exists and lacks the mark of this command: another program or an earlier version of jepa-speech "
             "wrote it; choose another name, or remove it if you do not need it"
         )
     return path
@@ -128,16 +128,16 @@ def refuse_existing(folder: Path, names: Sequence[str]) -> None:
     """Raises UserError, before anything is written, if the folder holds a file of one of these names."""
     if there := next((name for name in names if os.path.lexists(folder / name)), None):
         article = "an" if there[0] in "aeiou" else "a"
-        raise UserError(f"{folder}: there is {article} {there} in it; choose a new folder, or remove that one")
+        raise UserError(f"{folder} already has {article} {there}; choose a new folder, or remove that file")
 
 
 def write_once(path: Path, contents: bytes) -> None:
-    """Writes a file, whole or not at all. Raises UserError if there is one with other contents."""
+    """Writes a file atomically. Raises UserError if it exists with other contents."""
     if not os.path.lexists(path):
         with replacing(path) as file:
             file.write(contents)
     elif not path.is_file() or path.read_bytes() != contents:
-        raise UserError(f"{path} exists, with other contents; remove it, or choose another folder")
+        raise UserError(f"{path} exists with other contents; remove it, or choose another folder")
 
 
 def write_results(path: str | Path, results: Mapping[str, Any] | None) -> None:

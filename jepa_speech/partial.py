@@ -1,4 +1,4 @@
-"""Keep the finished pieces of a long job in one file, so that the same command continues after a kill."""
+"""Saves the finished pieces of a long job in one file, so that the same command resumes after a kill."""
 
 import errno
 import fcntl
@@ -21,9 +21,9 @@ TRIES = 10
 
 @contextmanager
 def kept(path: Path, job: str) -> Iterator["Pieces"]:
-    """Yields the pieces of a job in the file `path`, which is removed if the block ends without error or has no piece.
+    """Yields the pieces of a job in the file `path`. The file is removed if the block succeeds, or has no pieces.
 
-    job: a digest of everything on which a piece depends. Raises UserError if another process holds the file, or if the
+    job: a digest of everything on which a piece depends. Raises UserError if another process uses the file, or if the
     file belongs to another job or another program.
     """
     is_new = not path.parent.exists()
@@ -42,9 +42,9 @@ def kept(path: Path, job: str) -> Iterator["Pieces"]:
 
 
 class Pieces:
-    """A file with a line that names the job, then for each piece a JSON line, followed by the bytes of the piece.
+    """A file with a line that names the job, then for each piece a JSON line and the bytes of the piece.
 
-    A piece that is half-written or damaged is cut, with everything after it.
+    An incomplete or damaged piece is cut off, with everything after it.
     """
 
     def __init__(self, file: BinaryIO, path: Path, job: str) -> None:
@@ -54,9 +54,9 @@ class Pieces:
         if not head.startswith(first):
             ours = first.startswith(json.dumps({"mark": MARK})[:-1].encode())
             whose = (
-                "of another model or other options: finish that command, remove the file,"
+                "belongs to a command with another model or other options; finish that command, remove the file,"
                 if ours
-                else "not written by this program: move the file,"
+                else "not written by jepa-speech; move the file,"
             )
             raise UserError(f"{path}: {whose} or name another --out")
         end = len(head)

@@ -1,7 +1,7 @@
-"""Parse paths in options and config keys, where a colon or a comma may belong to the path or end it.
+"""Parses paths in options and config keys, in which a colon or a comma may belong to a path or separate paths.
 
-A path that exists as written comes first. A text that can be read in two ways is refused; double quotes around a path,
-as in `"a:2"` or `"a,b":0.5`, mark where the path ends. A double quote in a quoted path is written twice.
+A path that exists as written takes precedence. A text that can be read in two ways is refused. Double quotes around a
+path, as in `"a:2"` or `"a,b":0.5`, mark its end. A double quote in a quoted path is written twice.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from jepa_speech.errors import UsageError
 
 QUOTE = "put double quotes around the path itself, inside those of the shell, as in '\"a:2\"' or '\"a,b\":0.5'"
-COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # one that is not quoted: an even number of quotes follows
+COMMA = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')  # an unquoted comma: an even number of quotes follows
 QUOTED = re.compile(r'"((?:[^"]|"")+)"(?::(.*))?', re.DOTALL)
 PLAIN = re.compile(r'[^\s":,](?:[^":,]*[^\s":,])?')  # a path that needs no quotes
 WeightedPaths = list[tuple[str, float]]
@@ -34,7 +34,7 @@ def weighted_paths(text: str, where: str) -> WeightedPaths:
 
 
 def mixture(text: str, where: str) -> WeightedPaths:
-    """Returns the names and weights of `text` without looking at files. Raises UsageError as `weighted_paths` does."""
+    """Returns the names and weights of `text` without checking files. Raises UsageError like `weighted_paths`."""
     parts = COMMA.split(text)
     if len(parts) == 1:
         quoted = QUOTED.fullmatch(text.strip())
@@ -47,7 +47,7 @@ def mixture(text: str, where: str) -> WeightedPaths:
         path, number = _weighted(part)
         if not path or not 0 < number < math.inf:
             raise UsageError(
-                f"config key {where}: {part!r} in a mixture; write PATH:WEIGHT, a weight above 0. If a comma or a "
+                f"config key {where}: {part!r} in a mixture; write PATH:WEIGHT with a weight above 0. If a comma or a "
                 f"colon belongs to the path: no {text!r} exists; {QUOTE}"
             )
         found.append((path, number))
@@ -55,7 +55,7 @@ def mixture(text: str, where: str) -> WeightedPaths:
 
 
 def as_text(paths: WeightedPaths) -> str:
-    """Returns the text that `mixture` reads as `paths`: with quotes where they are needed."""
+    """Returns the text that `mixture` parses to `paths`, with quotes if they are needed."""
     written = [path if PLAIN.fullmatch(path) else '"{}"'.format(path.replace('"', '""')) for path, _ in paths]
     if len(paths) == 1 and paths[0][1] == 1:
         return written[0]
@@ -63,10 +63,10 @@ def as_text(paths: WeightedPaths) -> str:
 
 
 def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> tuple[str, str]:
-    """Returns `text`, PATH or PATH:REST, as (path, rest), split where `is_one(path, rest)` holds.
+    """Splits `text`, PATH or PATH:REST, into (path, rest) such that `is_one(path, rest)` is true.
 
-    If it holds nowhere, the text is split at its first colon. rest is "" if there is none. where: names the option in
-    the message. Raises UsageError if it holds in two places.
+    If it is true for no split, the text is split at its first colon. rest is "" if there is none. where: names the
+    option in the message. Raises UsageError if it is true for two splits.
     """
     if quoted := QUOTED.fullmatch(text):
         return _unquoted(quoted), quoted[2] or ""
@@ -80,14 +80,14 @@ def path_and_rest(text: str, is_one: Callable[[str, str], bool], where: str) -> 
 
 
 def there(path: str) -> bool:
-    """Whether something is at this path; a list of paths, too long for a name of one, is nowhere."""
+    """Whether a path exists; false for a list of paths that is too long for a name."""
     return os.path.exists(path)  # noqa: PTH110 (Path.exists raises OSError for a name that is too long)
 
 
 def _existing(parts: Sequence[str]) -> Iterator[WeightedPaths]:
-    """Yields each way to read the parts, some of them joined again, such that all paths exist.
+    """Yields each reading of the parts, some of them joined again, in which all paths exist.
 
-    A path without a weight, one of several, has the weight NaN.
+    In a list of several, a path without a weight has the weight NaN.
     """
     for count in range(1, len(parts) + 1):
         joined = ",".join(parts[:count]).strip()
@@ -100,7 +100,7 @@ def _existing(parts: Sequence[str]) -> Iterator[WeightedPaths]:
 
 
 def _unquoted(quoted: re.Match[str]) -> str:
-    """Returns the path within the quotes that QUOTED has found."""
+    """Returns the path within the quotes of a match of QUOTED."""
     return quoted[1].replace('""', '"')
 
 

@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM, noticed even while the main thread compiles, waits for a device, or hangs.
+"""Handling of SIGINT and SIGTERM even while the main thread compiles, waits for a device, or hangs.
 
-Python runs a signal's handler between two instructions of the main thread, which may be minutes away. The C handler
-below it writes the signal's number to a pipe at once; a thread reads it there.
+Python runs a signal handler between two instructions of the main thread, which may be minutes away. Python's C handler
+writes the signal's number to a pipe at once; a thread reads it.
 """
 
 import os
@@ -16,9 +16,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Listener:
-    """Calls `act` with the name of each SIGINT and SIGTERM, in a thread of its own, while the block runs.
+    """Calls `act` with the name of each SIGINT and SIGTERM, in a separate thread, while the block runs.
 
-    Only for the main thread, and for signals that have a handler written in Python.
+    Only for the main thread, and for signals with a Python handler.
     """
 
     def __init__(self, act: Callable[[str], None]) -> None:
@@ -46,14 +46,14 @@ class Listener:
 
 
 def end_at_once(name: str) -> NoReturn:
-    """Ends this process with the exit code that asks for another start."""
-    # The line before may be a progress bar, which does not end its line.
-    os.write(2, f"\njepa-speech: {name}: nothing to save; run the same command to go on\n".encode())
+    """Ends this process with the exit code that asks for a restart."""
+    # The message begins with a line break, because it may follow a progress bar.
+    os.write(2, f"\njepa-speech: {name}: nothing to save; run the same command to resume\n".encode())
     os._exit(Interrupted.exit_code)
 
 
 def until_there_is_something_to_save() -> None:
-    """From now on SIGINT and SIGTERM end this process at once with 75, until other handlers are set."""
+    """Makes SIGINT and SIGTERM end this process at once with code 75, until other handlers are set."""
     Listener(end_at_once).__enter__()
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)  # installs Python's C handler; the thread does the work

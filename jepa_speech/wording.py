@@ -1,4 +1,4 @@
-"""How counts and durations are written in messages and headers."""
+"""Formatting of counts and durations in messages."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -7,7 +7,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration(hours: float) -> str:
-    """Returns hours as text, below one hour in minutes, below one minute in seconds."""
+    """Returns a duration as text: in hours, minutes (below one hour) or seconds (below one minute)."""
     if hours >= 1:
         return f"{hours:.2f} h"
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"

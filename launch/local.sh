@@ -1,11 +1,11 @@
 #!/bin/bash
-# Trains on this machine, on every device that jax sees, and goes on from the last checkpoint if there is one.
+# Trains on this machine, on every device that jax sees. Resumes from the last checkpoint if there is one.
 #
 #   launch/local.sh CONFIG RUN [N] [--config.key=value ...]
 #
-# N, or PROCESSES=N in the environment: so many processes share the work (one GPU each, where there are GPUs).
-# Without it, one process takes all. Exit code 75 means "saved before it was done", 134 that a peer was lost: all
-# are then started again. Ctrl-C, SIGTERM and SIGHUP save and stop for good; a second one ends all at once.
+# N, or PROCESSES=N in the environment: number of processes (with GPUs, one GPU each). Without it, one process takes
+# all devices. After exit codes 75 (saved before the end) and 134 (a peer was lost), all processes are restarted.
+# Ctrl-C, SIGTERM and SIGHUP save and stop for good; a second signal ends all processes at once.
 set -u
 [ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 config=$1 run=$2 processes=${PROCESSES:-1}
@@ -18,10 +18,10 @@ case $processes in
     '' | *[!0-9]* | 0*) echo "local.sh: $processes processes: a whole number from 1 needed" >&2; exit 2 ;;
 esac
 
-pids=()     # of the processes of this round; each leads a process group, with its reading workers
-stopping='' # set once this script was asked to stop
+pids=()     # processes of this round; each leads a process group with its reader processes
+stopping='' # set when this script receives a signal to stop
 
-signal_all() { # SIGNAL [group]: a process that has ended is nobody's loss
+signal_all() { # SIGNAL [group]; ignores processes that have ended
     local pid
     for pid in ${pids[@]+"${pids[@]}"}; do kill "-$1" -- "${2:+-}$pid" 2>/dev/null; done
 }
@@ -34,7 +34,7 @@ asked_to_stop() {
 trap asked_to_stop INT TERM HUP
 trap 'signal_all KILL group' EXIT
 
-free_port() { # below the range from which systems take ports for outgoing connections
+free_port() { # below the range of ports for outgoing connections
     local port
     while port=$((20000 + RANDOM % 12000)) && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
     echo "$port"
@@ -52,15 +52,15 @@ start() {
             export JEPA_SPEECH_PROCESS=$i
             if command -v nvidia-smi >/dev/null; then export JAX_LOCAL_DEVICE_IDS=$i; fi
         fi
-        set -m # a group of its own: Ctrl-C reaches this script alone, which tells all
+        set -m # a separate process group, so that Ctrl-C reaches only this script, which signals all
         jepa-speech train --config "$config" --workdir "$run" "$@" </dev/null &
         set +m
         pids+=($!)
     done
 }
 
-# Sets code to that of the first process that ends with another one than 0. Unless that is 75, after which all are
-# saving, the rest cannot go on: they get ten seconds.
+# Sets code to the first exit code other than 0. If it is 75, the others are saving, too. Otherwise they cannot
+# continue, and get ten seconds to end.
 watch() {
     local left=("${pids[@]}") still pid status patience=-1
     code=0
@@ -84,18 +84,18 @@ watch() {
         fi
         sleep 0.2
     done
-    signal_all KILL group # what they may have left behind
+    signal_all KILL group # reader processes that may be left
 }
 
 aborts=0
 while :; do
     began=$SECONDS
     start "$@"
-    [ -z "$stopping" ] || signal_all TERM # it was asked while they were started
+    [ -z "$stopping" ] || signal_all TERM # a signal arrived while they were started
     watch
     if [ -n "$stopping" ]; then
         case $code in
-            134 | 137 | 143) exit 75 ;; # ended before it could save: the last checkpoint counts
+            134 | 137 | 143) exit 75 ;; # ended without saving; the last checkpoint remains
             *) exit $code ;;
         esac
     fi

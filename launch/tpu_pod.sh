@@ -1,23 +1,23 @@
 #!/bin/bash
-# A Cloud TPU pod slice from nothing to a finished run, each step by itself or all together.
+# Creates a Cloud TPU pod slice, installs jepa-speech, trains and deletes the slice; in single steps or all together.
 #
-#   launch/tpu_pod.sh all CONFIG RUN [--config.key=value ...]   all steps; again after each preemption
+#   launch/tpu_pod.sh all CONFIG RUN [--config.key=value ...]   all steps, repeated after each preemption
 #   launch/tpu_pod.sh create | stop | install | delete
 #   launch/tpu_pod.sh run CONFIG RUN [--config.key=value ...]
 #
-# Settings come from the environment; NAME and ZONE have to be there:
+# Settings are environment variables; NAME and ZONE are required:
 #   NAME=my-pod  ZONE=us-east5-b  TYPE=v5litepod-64  VERSION=v2-alpha-tpuv5-lite  [PROJECT=...]  [SPOT=1]
-#   [MOUNT='gcsfuse --implicit-dirs my-bucket data']  run on each worker first, so that ~/data holds store and runs
+#   [MOUNT='gcsfuse --implicit-dirs my-bucket data']  run on each worker first, so that ~/data has store and runs
 #   [PUBLIC=1]                                        workers with external addresses; see below
 #   [SSH_FLAGS='--internal-ip']                       options of gcloud's ssh and scp, split at spaces
-#   [TRACK=alpha]                                     the track of gcloud, where SSH_FLAGS='--tunnel-through-iap' is
+#   [TRACK=alpha]                                     the track of gcloud that has SSH_FLAGS='--tunnel-through-iap'
 #   [DRY_RUN=1]                                       prints the commands, as if the slice did not exist yet
-# Each step may be repeated. CONFIG is a committed file of this checkout, which is what the workers get. RUN, store and
-# anchor must lie on a file system that all workers see; their relative paths start at the workers' home.
-# Without PUBLIC, workers have no external addresses, for the coordinator's port, 8482, is for the slice alone. Then start
-# this script on a machine of their network, which needs a NAT, for they install packages. With PUBLIC=1 let the firewall
-# admit nothing but ssh, as Google's default network does.
-# It costs money until `delete`. `all` leaves the slice standing when a run fails, and deletes it when one is done.
+# Each step may be repeated. CONFIG must be committed: the workers get the last commit of this checkout. RUN, store and
+# anchor must be on a file system that all workers see; relative paths start at the workers' home.
+# Without PUBLIC, workers have no external addresses, because the coordinator's port 8482 is only for the slice. Run
+# this script on a machine in their network then. The network needs a NAT, because the workers install packages. With
+# PUBLIC=1, let the firewall admit only ssh, as Google's default network does.
+# The slice costs money until `delete`. `all` keeps the slice if the run fails, and deletes it after a complete run.
 set -u
 usage() { sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 1 ] && [ -n "${NAME:-}" ] && [ -n "${ZONE:-}" ] || usage
@@ -30,7 +30,7 @@ internal=--internal-ip
 read -ra ssh_options <<<"${SSH_FLAGS:-$internal}"
 tpu=(gcloud ${TRACK:+"$TRACK"} compute tpus tpu-vm)
 
-quoted() { # the arguments, for any shell to read
+quoted() { # the arguments, quoted for a shell
     local argument line=''
     for argument in "$@"; do
         case $argument in
@@ -49,7 +49,7 @@ call() { # runs one command, or prints it
     fi
 }
 
-state() { # READY, CREATING, PREEMPTED, ...; nothing where there is no such slice
+state() { # READY, CREATING, PREEMPTED, ...; empty if the slice does not exist
     "${tpu[@]}" describe "$NAME" "${where[@]}" '--format=value(state)' 2>/dev/null
 }
 
@@ -62,7 +62,7 @@ create() {
         case $(state) in
             READY) return 0 ;;
             '') ;;
-            PREEMPTED | TERMINATED) delete || return ;; # it will not come back
+            PREEMPTED | TERMINATED) delete || return ;; # such a slice does not return
             *) echo "tpu_pod.sh: $NAME is $(state)" >&2 && return 1 ;;
         esac
     fi
@@ -70,7 +70,7 @@ create() {
         ${internal:+--internal-ips} ${SPOT:+--spot}
 }
 
-# The last commit of this checkout, in a Python of its own: needs no root, and not the image's Python.
+# Installs the last commit of this checkout with its own Python. Needs neither root nor the image's Python.
 install() {
     local archive=${TMPDIR:-/tmp}/jepa-speech-$NAME.tar.gz
     call git -C "$(dirname "$0")/.." archive --format=tar.gz "--output=$archive" HEAD || return
@@ -81,13 +81,13 @@ python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --qu
 python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech"
 }
 
-# Ends what a broken connection may have left running, with time to save.
+# Ends processes that a broken connection may have left, with time to save.
 stop() {
     on_all_workers "if [ -f train.pid ] && kill -TERM \$(cat train.pid) 2>/dev/null; then \
 timeout 120 tail --pid=\$(cat train.pid) -f /dev/null; fi; rm -f train.pid"
 }
 
-# local.sh starts again what saved or lost a peer. jax finds the other workers by itself.
+# local.sh restarts processes that saved or lost a peer. jax finds the other workers by itself.
 run() { # CONFIG RUN [--config.key=value ...]
     local config=$1 workdir=$2 arguments
     shift 2
@@ -115,8 +115,8 @@ all() {
             delete
             return
         fi
-        # A failure on a slice that stands is the run's own, unless it is ssh's (255). Else the slice was preempted, or
-        # there is no room for one now, or the command above is wrong: gcloud's line says which, and Ctrl-C ends it.
+        # If the slice exists, the failure is the run's own, unless it is ssh's (255). Otherwise, it was preempted, none
+        # is available, or the command above is wrong. gcloud's line says which; Ctrl-C ends the loop.
         [ $code -eq 255 ] || [ "$(state)" != READY ] || return $code
         echo "tpu_pod.sh: again in ${RETRY_SECONDS:-60} s" >&2
         sleep "${RETRY_SECONDS:-60}"

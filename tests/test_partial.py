@@ -86,13 +86,13 @@ def test_what_is_of_another_job_program_or_process_stays(tmp_path):
     path = tmp_path / "out.partial"
     whole = begun(path)
     with (
-        pytest.raises(UserError, match=r"out\.partial: of another model or other options"),
+        pytest.raises(UserError, match=r"out\.partial: belongs to a command with another model or other options"),
         partial.kept(path, "other"),
     ):
         pass
     assert path.read_bytes() == whole
     path.write_text("my own notes\n")
-    with pytest.raises(UserError, match=r"out\.partial: not written by this program"), partial.kept(path, "job"):
+    with pytest.raises(UserError, match=r"out\.partial: not written by jepa-speech"), partial.kept(path, "job"):
         pass
     assert path.read_text() == "my own notes\n"
     path.write_bytes(whole)

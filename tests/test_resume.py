@@ -102,5 +102,5 @@ def test_a_signal_before_the_first_step_ends_with_75(command, tmp_path, when, nu
         process.send_signal(number)
         shown = process.communicate()[1].splitlines()
     assert process.returncode == 75
-    assert shown[-1] == f"jepa-speech: {number.name}: nothing to save; run the same command to go on", shown
+    assert shown[-1] == f"jepa-speech: {number.name}: nothing to save; run the same command to resume", shown
     assert not (tmp_path / "run" / "metrics.jsonl").exists() or not rows(tmp_path / "run")

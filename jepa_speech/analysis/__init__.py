@@ -1,1 +1,1 @@
-"""What a checkpoint's clusters and layers hold, as figures, plots and a report."""
+"""Analysis of a checkpoint's clusters and layers: figures, plots and a report."""

@@ -1,10 +1,9 @@
-"""How alike two sets of features are, whatever their axes: linear CKA, streamed over recordings.
+"""Linear CKA, a similarity of two sets of features that does not depend on their axes, streamed over recordings.
 
     CKA(X, Y) = ‖Yᵀ X‖_F² / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F),    X (N, D), Y (N, E) less their means over the same N frames
 
-(Kornblith et al. 2019, arXiv 1905.00414, section 3). 1 for features that differ by a rotation and a scale, towards 0
-for features that have nothing in common; other linear maps change it. Independent features are not at 0 but near
-√(D E) / N, so N has to be well above the widths.
+(Kornblith et al. 2019, arXiv 1905.00414, section 3). CKA is 1 for features that differ by a rotation and a scale; other
+linear maps change it. For independent features it is about √(D E) / N, not 0, so N must be well above the widths.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from jepa_speech.errors import UserError
 
-MEMORY = 2 * 2**30  # bytes of sums; systems that would need more give only some of their layers
+MEMORY = 2 * 2**30  # most bytes of sums; if they need more, only some of the layers are compared
 
 Pair = tuple[str, str]
 
@@ -21,31 +20,31 @@ Pair = tuple[str, str]
 class LinearCka:
     """Linear CKA of every layer of one system with every layer of another, for the named pairs.
 
-    It holds float64 sums of cross-products, no frames: x is less a fixed guess of its mean, that of the first
-    recording, and what remains of the mean is taken off at the end, so that large means cost no digits.
+    Keeps float64 sums of cross-products, not frames. To avoid loss of precision, the mean of the first recording is
+    subtracted from x, and the rest of the mean at the end.
 
-    `layers`: system -> the layers that are compared, from the first call of `add` on: all, or every second, third,
-    ... of each, counted from the last, so that the sums fit into `memory` bytes.
+    layers: system -> the compared layers, known after the first `add`: all, or every second, third, ... from the last
+    one, so that the sums fit into `memory` bytes.
     """
 
     def __init__(self, pairs: Iterable[Pair], memory: float = MEMORY):
         pairs = list(pairs)
-        alone = [(name, name) for pair in pairs for name in pair]  # what every pair is divided by
+        alone = [(name, name) for pair in pairs for name in pair]  # the denominators
         self.pairs: list[Pair] = list(dict.fromkeys([*pairs, *alone]))
         self.memory = memory
         self.frames = 0
         self.layers: dict[str, list[int]] = {}
 
     def add(self, features: Mapping[str, Sequence[np.ndarray]]) -> None:
-        """The layers [(N, D), ...] of each system for the same N frames; widths may differ, layer by layer.
+        """Adds the layers [(N, D), ...] of each system for the same N frames. Widths may differ between layers.
 
-        Raises UserError where the systems' numbers of frames differ.
+        Raises UserError if the numbers of frames differ between systems.
         """
         if not self.layers:
             self._begin(features)
         x = {name: np.concatenate([features[name][i] for i in chosen], 1) for name, chosen in self.layers.items()}
         if len(counts := {len(values) for values in x.values()}) > 1:
-            raise UserError(f"CKA compares the same frames, but there are {sorted(counts)} of them")
+            raise UserError(f"CKA needs the same frames of all systems, but their numbers are {sorted(counts)}")
         x = {name: np.asarray(values, np.float64) - self._guess[name] for name, values in x.items()}
         self.frames += counts.pop()
         for name, values in x.items():
@@ -54,7 +53,7 @@ class LinearCka:
             self._products[a, b] += x[a].T @ x[b]
 
     def between(self, a: str, b: str) -> np.ndarray:
-        """(layers of a, layers of b); NaN where a layer is constant."""
+        """Returns the CKA of all layers, (layers of a, layers of b); NaN for a constant layer."""
         alone_a, alone_b = (np.sqrt(np.diagonal(self._squares(name, name))) for name in (a, b))
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._squares(a, b) / np.outer(alone_a, alone_b)
@@ -77,7 +76,7 @@ class LinearCka:
         self._products = {(a, b): np.zeros((total[a], total[b])) for a, b in self.pairs}
 
     def _squares(self, a: str, b: str) -> np.ndarray:
-        """‖Yᵀ X‖_F² of every layer X of a with every layer Y of b."""
+        """Returns ‖Yᵀ X‖_F² of every layer X of a with every layer Y of b."""
         centred = self._products[a, b] - np.outer(self._sums[a], self._sums[b]) / self.frames
         blocks = np.add.reduceat(np.square(centred), self._starts[a], 0)
         return np.add.reduceat(blocks, self._starts[b], 1)

@@ -1,4 +1,4 @@
-"""Pictures of what follows what, of how sure a head is, and of checkpoints side by side."""
+"""Plots of transitions between clusters, of a head's entropy, and of several checkpoints."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from jepa_speech.analysis import clusters
 from jepa_speech.analysis.hesitation import BINS, Hesitation
 from jepa_speech.probe.plots import KINDS, RANDOM, canvas, styled
 
-SHOWN_CLUSTERS = 24  # of a co-occurrence map: more, and its axes cannot be read
-LEAST = 20  # frames of a cluster, below which its self-transition is chance
-NUMBERED = 7  # layers up to which a CKA map has its numbers written in
-CHECKPOINTS = ("#2f5d9b", "#b0413e", "#4b9a72", "#8a5aa8", "#b8892b", "#3a9fb5")  # in order, then again
+SHOWN_CLUSTERS = 24  # clusters in a co-occurrence map; with more, the axes would be illegible
+LEAST = 20  # fewest frames of a cluster whose self-transition is plotted; with fewer it is mostly noise
+NUMBERED = 7  # most layers for which a CKA map shows its numbers
+CHECKPOINTS = ("#2f5d9b", "#b0413e", "#4b9a72", "#8a5aa8", "#b8892b", "#3a9fb5")  # colours of checkpoints, in order
 
 
 @styled
 def self_transitions(followed: Mapping[str, np.ndarray]) -> Figure:
-    """P(i again | i) of each cluster, the longest-lived first. followed: labelling -> co-occurrences (K, K)."""
+    """Plots P(i | i) of each cluster in falling order. followed: labelling -> co-occurrences (K, K)."""
     figure, ((axes,),) = canvas()
     for name in reversed(list(followed)):
         table = followed[name]
@@ -31,16 +31,16 @@ def self_transitions(followed: Mapping[str, np.ndarray]) -> Figure:
         )  # fmt: skip
     axes.set_ylim(0, 1)
     axes.set_xlim(1, None)
-    axes.set_xlabel(f"cluster, by rank (those of {LEAST} frames or more)")
+    axes.set_xlabel(f"cluster, by rank (clusters with at least {LEAST} frames)")
     axes.set_ylabel("P(same cluster in the next frame)")
-    axes.set_title("How long clusters last: a mean stay is 1 / (1 - P) frames; the model should follow its targets")
+    axes.set_title("Self-transition: the mean duration is 1 / (1 - P) frames (the model should follow its targets)")
     axes.legend()
     return figure
 
 
 @styled
 def cooccurrence(followed: Mapping[str, np.ndarray], usage: Mapping[str, np.ndarray]) -> Figure:
-    """P(next | cluster) among the clusters that the targets (else the model) use most, in one order for all."""
+    """Plots P(next | cluster) among the clusters that the targets (or the model) use most, in one order for all."""
     first = "targets" if "targets" in followed else next(iter(followed))
     chosen = np.argsort(-usage[first], kind="stable")[:SHOWN_CLUSTERS]
     chosen = chosen[seriation(followed[first][np.ix_(chosen, chosen)])]
@@ -56,14 +56,14 @@ def cooccurrence(followed: Mapping[str, np.ndarray], usage: Mapping[str, np.ndar
     grid[0, 0].set_ylabel("cluster")
     figure.colorbar(image, ax=grid[0].tolist(), label="P(next | cluster), log", shrink=0.85, extend="min")
     figure.suptitle(
-        f"What follows what, among the {len(chosen)} most used clusters: model and targets should look alike",
+        f"Transitions between the {len(chosen)} most used clusters (model and targets should look similar)",
         x=0.01, ha="left", size=11, weight="bold",
     )  # fmt: skip
     return figure
 
 
 def seriation(table: np.ndarray) -> np.ndarray:
-    """An order in which clusters that follow each other lie together: the Fiedler vector's. (K, K) -> (K,)."""
+    """Returns an order (K,) in which clusters that follow each other are close, by the Fiedler vector of (K, K)."""
     both = table / np.maximum(table.sum(1, keepdims=True), 1)
     both = both + both.T
     np.fill_diagonal(both, 0)
@@ -73,7 +73,7 @@ def seriation(table: np.ndarray) -> np.ndarray:
 
 @styled
 def hesitation(found: Hesitation) -> Figure:
-    """How the entropy of the posteriors is spread, at hidden and at visible frames, for the model and its targets."""
+    """Plots histograms of posterior entropy at masked and at visible frames, for the model and its targets."""
     figure, ((axes,),) = canvas()
     middles = (np.arange(BINS) + 0.5) * found.highest / BINS
     for (name, where), counts in sorted(found.histograms.items(), reverse=True):
@@ -81,23 +81,23 @@ def hesitation(found: Hesitation) -> Figure:
             share = 100 * counts / counts.sum()
             axes.plot(
                 middles, share, color=KINDS[name], lw=2, ls="-" if where == "hidden" else (0, (2, 1.5)),
-                label=f"{name}, {where}",
+                label=f"{name}, {'masked' if where == 'hidden' else where} frames",
             )  # fmt: skip
     axes.axvline(found.highest, color=RANDOM, lw=2, label="random: ln K")
     axes.set_xlim(0, 1.02 * found.highest)
     axes.set_ylim(0, None)
     axes.set_xlabel("posterior entropy, nats")
     axes.set_ylabel(f"share of frames, % (in {BINS} steps)")
-    axes.set_title(f"How sure the head is ({100 * found.share:.0f}% of frames hidden): less sure where it cannot hear")
+    axes.set_title(f"Entropy of the posteriors, with {100 * found.share:.0f}% of frames masked")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 @styled
 def dots(found: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[str, str]) -> Figure:
-    """A small panel per figure, a line per checkpoint: its value beside its targets' and random labels'.
+    """Plots a small panel per figure with a line per checkpoint: the values of model, targets and random labels.
 
-    found: checkpoint -> labelling -> figure -> value; names: figure -> its title.
+    found: checkpoint -> labelling -> figure -> value. names: figure -> title.
     """
     across = 3
     down = -(-len(names) // across)
@@ -130,7 +130,7 @@ def dots(found: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Mapping[st
 
 @styled
 def ranks(found: Mapping[str, tuple[Sequence[float], int]]) -> Figure:
-    """Effective rank of every layer of several checkpoints: name -> (a rank per layer, the layers' width)."""
+    """Plots the effective rank of every layer. found: checkpoint -> (a rank per layer, the layers' width)."""
     figure, ((axes,),) = canvas()
     for number, (name, (values, width)) in enumerate(found.items()):
         axes.plot(range(len(values)), values, label=f"{short(name)}, of {width}", **line(number))
@@ -138,16 +138,16 @@ def ranks(found: Mapping[str, tuple[Sequence[float], int]]) -> Figure:
     axes.set_ylim(0, 1.1 * max(max(values) for values, _ in found.values()))
     axes.set_xlabel("layer")
     axes.set_ylabel("effective rank")
-    axes.set_title("How many directions a layer uses: near 1 is collapse, high is no merit by itself")
+    axes.set_title("Effective rank by layer (a rank near 1 is collapse; a higher rank is not better in itself)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 @styled
 def cka_maps(maps: Mapping[tuple[str, str], np.ndarray], layers: Mapping[str, Sequence[int]]) -> Figure:
-    """Layer by layer, for each pair: a lower triangle of heat maps, on whose diagonal each system meets itself.
+    """Plots heat maps of CKA between layers of all pairs of systems, as a lower triangle.
 
-    maps: (a, b) -> (layers of a, layers of b), one of the two orders of each pair; layers: the layers' numbers.
+    maps: (a, b) -> (layers of a, layers of b), in one of the two orders of each pair. layers: the layers' numbers.
     """
     names = list(layers)
     side = 4.4 if len(names) == 1 else max(1.9, 9 / len(names))
@@ -173,7 +173,7 @@ def cka_maps(maps: Mapping[tuple[str, str], np.ndarray], layers: Mapping[str, Se
             if column == 0 or maps.get((names[column - 1], below)) is None:
                 axes.set_ylabel(f"layer of {short(below)}", fontsize=9)
     figure.colorbar(image, ax=grid.ravel().tolist(), label="linear CKA", shrink=0.6)
-    title = "Which layers say the same, up to a rotation and a scale (1: the same, 0: nothing in common)"
+    title = "CKA between layers (1: the same up to rotation and scale, 0: nothing in common)"
     lines = textwrap.fill(title, int(11 * figure.get_figwidth()))
     figure.suptitle(lines, x=0.01, ha="left", size=11, weight="bold")
     return figure
@@ -181,7 +181,7 @@ def cka_maps(maps: Mapping[tuple[str, str], np.ndarray], layers: Mapping[str, Se
 
 @styled
 def cka_labels(found: Mapping[str, Mapping[str, Sequence[float]]], layers: Mapping[str, Sequence[int]]) -> Figure:
-    """CKA of every layer with its targets, and with random labels: checkpoint -> labelling -> a value per layer."""
+    """Plots the CKA of every layer with target and random labels. found: checkpoint -> labelling -> value per layer."""
     figure, ((axes,),) = canvas()
     for number, (name, labellings) in enumerate(found.items()):
         if "targets" in labellings:
@@ -192,13 +192,13 @@ def cka_labels(found: Mapping[str, Mapping[str, Sequence[float]]], layers: Mappi
     axes.set_ylim(0, None)
     axes.set_xlabel("layer")
     axes.set_ylabel("linear CKA with one-hot labels")
-    axes.set_title("How near each layer is to the target labels (lines), and to random ones (dotted)")
+    axes.set_title("CKA of each layer with the target labels (lines) and with random labels (dotted)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def line(number: int) -> dict[str, Any]:
-    """The look of a checkpoint's line; those beyond the colours get another marker."""
+    """Returns the style of a checkpoint's line. After the last colour, colours repeat with another marker."""
     turn, colour = divmod(number, len(CHECKPOINTS))
     return {"color": CHECKPOINTS[colour], "marker": "osD^"[turn % 4], "lw": 2}
 

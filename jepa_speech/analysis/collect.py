@@ -1,5 +1,4 @@
-"""A look inside checkpoints over one fixed list of recordings: their clusters beside targets and random labels, their
-layers' ranks, and how alike their layers are."""
+"""Collects figures of checkpoints over one list of recordings: clusters, ranks of layers, similarity of layers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,19 +20,19 @@ from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames
 from jepa_speech.probe.baselines import baseline, pad, standardise
 from jepa_speech.probe.phones import frame_phones
 
-KEPT_FRAMES = 4000  # for the 2-d picture
-FRAMES_EACH = 200  # of a recording, evenly spaced: neighbours say much the same, and the products cost the most here
+KEPT_FRAMES = 4000  # frames in the two-dimensional plot
+FRAMES_EACH = 200  # frames per recording for CKA, evenly spaced: neighbours are similar, and products are expensive
 
 Posteriors = Callable[[np.ndarray], np.ndarray]  # wave (S,) at 16 kHz -> (T, K)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint as functions of a wave (S,) at 16 kHz; None where it has no such thing.
+    """A checkpoint as functions of a wave (S,) at 16 kHz. A function is None if the checkpoint lacks its part.
 
-    represent: the layers [(T, D), ...], at `frame_rate`. model: its cluster head; masked: (wave, number of the
-    recording) -> the head's answers (T, K) with frames hidden, and which were (T,). targets: the anchor it was trained
-    with. These three are at 50 frames a second.
+    represent: layers [(T, D), ...], at `frame_rate` · model: posteriors of the cluster head
+    masked: (wave, number of the recording) -> posteriors of the head (T, K) with masked input, and the mask (T,)
+    targets: posteriors of the anchor of the training. The last three are at 50 frames per second.
     """
 
     represent: Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -49,7 +48,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Analysis:
-    """`table`: figure -> of "model", "targets", "random" (those there are). Labels: (T,) per recording."""
+    """The analysis of one checkpoint. table: labelling ("model", "targets", "random") -> figure -> value."""
 
     recordings: int
     seconds: float
@@ -62,13 +61,13 @@ class Analysis:
     followed: dict[str, np.ndarray]  # (K, K) co-occurrence
     hesitation: Hesitation | None
     sample: np.ndarray  # (N, D) frames of the last layer
-    sample_labels: np.ndarray  # (N,) their phones, or their clusters where no phones are known
+    sample_labels: np.ndarray  # (N,) their phones; without phones, their clusters
     example: Recording
     example_labels: dict[str, np.ndarray]  # (T,)
     example_features: np.ndarray  # (T, D) of the last layer
 
     def summary(self) -> dict[str, Any]:
-        """What results files hold: plain JSON values."""
+        """Returns the contents of results files: plain JSON values."""
         return {
             "recordings": self.recordings,
             "seconds": round(self.seconds, 2),
@@ -81,7 +80,7 @@ class Analysis:
 
 
 def anchor_posteriors(anchor: Anchor) -> Posteriors:
-    """The target labels of any recording, computed as `label` does."""
+    """Returns a function that computes an anchor's posteriors of a wave like `label`."""
 
     @jax.jit
     def compute(arrays: Arrays, wave: jax.Array, length: jax.Array, mean: jax.Array) -> jax.Array:
@@ -104,12 +103,11 @@ def anchor_posteriors(anchor: Anchor) -> Posteriors:
 def analyse(
     recordings: Iterable[Recording], subjects: Mapping[str, Subject], seed: int = 0, compared: bool = True
 ) -> tuple[dict[str, Analysis], list[LinearCka]]:
-    """Runs every recording once through every subject and its anchor.
+    """Runs every recording once through every subject and its anchor; returns analyses, and CKA per frame rate.
 
-    compared: also CKA, one for each frame rate, of every subject with itself, with each other one of its rate, and with
-    its labels, which stand there as one-hot vectors of a system `labels_of(name)`, its "layers" being the labellings
-    `labels_of` a subject that are no model's: targets and random, or random alone.
-    Raises UsageError where the targets have another number of clusters than the head.
+    compared: also compute CKA of every subject with itself, with the others of its frame rate, and with its labels. The
+    labels are one-hot vectors of a system `labels_of(name)`, whose "layers" are the labellings targets (if there are
+    any) and random. Raises UsageError if targets and head have different numbers of clusters.
     """
     looks = {name: Look(name, subject, seed) for name, subject in subjects.items()}
     rates: dict[float, list[str]] = {}
@@ -123,7 +121,7 @@ def analyse(
         for cka in ckas.values():
             cka.add(same_frames({name: features[name] for pair in cka.pairs for name in pair}))
     if not any(look.lengths for look in looks.values()):
-        raise UserError("there are no recordings to look at")
+        raise UserError("there are no recordings to analyse")
     return {name: look.done() for name, look in looks.items()}, list(ckas.values())
 
 
@@ -132,21 +130,21 @@ def labels_of(name: str) -> str:
 
 
 def cka_pairs(names: Sequence[str], subjects: Mapping[str, Subject]) -> list[Pair]:
-    """Every pair of `names`, of one frame rate, each with itself among them; each with its labels, if it has any."""
+    """Returns all pairs of `names` (of one frame rate), including each with itself and with its labels."""
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i:]]
     labelled = [name for name in names if subjects[name].labelled and subjects[name].frame_rate == FRAME_RATE]
     return pairs + [(name, labels_of(name)) for name in labelled]
 
 
 def same_frames(features: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
-    """At most FRAMES_EACH frames, evenly spaced, the same of all systems (they begin together; the end may differ)."""
+    """Returns the same frames of all systems, at most FRAMES_EACH, evenly spaced, up to the end of the shortest."""
     count = min(len(layers[0]) for layers in features.values())
     at = np.linspace(0, count - 1, min(count, FRAMES_EACH)).round().astype(int)
     return {name: [layer[at] for layer in layers] for name, layers in features.items()}
 
 
 class Look:
-    """What is gathered of one subject while recordings go by."""
+    """Accumulates the figures of one subject over recordings."""
 
     def __init__(self, name: str, subject: Subject, seed: int):
         self.name, self.subject, self.seed = name, subject, seed
@@ -164,11 +162,11 @@ class Look:
         self.sums: np.ndarray = np.zeros(())  # (L, D)
         self.grams: np.ndarray = np.zeros(())  # (L, D, D)
         self.example: Recording | None = None
-        self.sample: list[np.ndarray] = []  # frames of the last layer, and where they are on the labels' grid
+        self.sample: list[np.ndarray] = []  # frames of the last layer; `places` are their positions among the labels
         self.places: list[np.ndarray] = []
 
     def add(self, number: int, recording: Recording) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
-        """Returns its layers [(T, D), ...], and its targets and random labels as one-hot vectors [(T, K), ...]."""
+        """Adds a recording; returns its layers [(T, D), ...], and target and random labels, one-hot [(T, K), ...]."""
         layers = np.stack([np.asarray(layer, np.float64) for layer in self.subject.represent(recording.wave)])
         self.sums = layers.sum(1) + self.sums
         self.grams = layers.swapaxes(1, 2) @ layers + self.grams
@@ -196,8 +194,8 @@ class Look:
             return
         if len(sizes := {p.shape[1] for p in answers.values()}) > 1:
             raise UsageError(
-                f"{self.name}: its cluster head has {answers['model'].shape[1]} clusters, the anchor "
-                f"{answers['targets'].shape[1]}: give --anchor the one that the run was trained with"
+                f"{self.name}: its cluster head has {answers['model'].shape[1]} clusters, but the anchor has "
+                f"{answers['targets'].shape[1]}: pass --anchor with the anchor of the run"
             )
         self.clusters = sizes.pop()
         for labelling, p in answers.items():
@@ -216,13 +214,13 @@ class Look:
         for name, total in self.entropy.items():
             table[name]["posterior_perplexity"] = float(np.exp(total / sum(self.lengths)))
         if self.labels:
-            table["random"]["posterior_perplexity"] = float(self.clusters)  # the even chance that they were drawn by
+            table["random"]["posterior_perplexity"] = float(self.clusters)  # they are drawn uniformly
         if self.hesitation is not None:
             for name, values in self.hesitation.figures().items():
                 table[name] |= values
         for name in table.keys() - {"model"}:
             table[name]["effective_rank"] = clusters.label_rank(usage[name])
-        assert self.example is not None  # one recording at least
+        assert self.example is not None  # there is at least one recording
         covariances = self.grams - self.sums[:, :, None] * self.sums[:, None] / self.frames
         ranks = [clusters.effective_rank(c) for c in covariances]
         if "model" in table:
@@ -248,7 +246,7 @@ class Look:
         )
 
     def _thinned(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """At most KEPT_FRAMES frames, silence left out where phones are known. labels (T,) of all recordings."""
+        """Returns at most KEPT_FRAMES frames and their labels, without silence if phones are known. labels (T,)."""
         features, labels = np.concatenate(self.sample), labels[np.concatenate(self.places)]
         chosen = np.flatnonzero(labels != "") if labels.dtype.kind == "U" else np.arange(len(labels))
         chosen = np.random.default_rng(self.seed).permutation(chosen)[:KEPT_FRAMES]

@@ -1,18 +1,18 @@
-"""How sure a cluster head is where frames were hidden from it, and where they were not, beside its targets."""
+"""Entropy of a cluster head's posteriors at masked and at visible frames, and their divergence from the targets."""
 
 from typing import Any
 
 import numpy as np
 
 BINS = 60
-WHERE = ("hidden", "visible")
+WHERE = ("hidden", "visible")  # masked frames are called hidden in the keys of results files
 
 
 class Hesitation:
-    """Sums over frames of posterior entropies H, in nats, and of KL(targets ‖ model), for frames of both kinds.
+    """Sums of posterior entropies H and of KL(targets ‖ model), in nats, over masked and over visible frames.
 
-    `share`: of frames that were hidden. `histograms`: (labelling, kind) -> how many frames have an entropy in each of
-    BINS equal steps from 0 to ln K (BINS,).
+    share: of masked frames. histograms: (labelling, kind) -> number of frames (BINS,) with an entropy in each of BINS
+    equal steps from 0 to ln K.
     """
 
     def __init__(self, clusters: int):
@@ -27,7 +27,7 @@ class Hesitation:
         return self.frames["hidden"] / max(1, sum(self.frames.values()))
 
     def add(self, hidden: np.ndarray, p: np.ndarray, q: np.ndarray | None) -> None:
-        """hidden (T,) bool; p (T, K) the head's answers from that view; q (T, K) the targets', if they are known."""
+        """Adds a recording. hidden (T,): the mask; p (T, K): the head's posteriors; q (T, K): the targets, if known."""
         divergence = None if q is None else (q * (_log(q) - _log(p))).sum(1)  # (T,)
         for where, chosen in zip(WHERE, (hidden, ~hidden), strict=True):
             self.frames[where] += int(chosen.sum())
@@ -41,7 +41,7 @@ class Hesitation:
                 self._divergence[where] += float(divergence[chosen].sum())
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """Means over frames, of "model", "targets" and "random", which is a guess among all K alike."""
+        """Returns means over frames for "model", "targets" and "random" (a uniform distribution)."""
         known = [where for where in WHERE if self.frames[where]]
         found: dict[str, dict[str, Any]] = {"random": {f"entropy_{where}": self.highest for where in known}}
         for (name, where), total in self._entropy.items():
@@ -56,7 +56,7 @@ class Hesitation:
 
 
 def entropy(p: np.ndarray) -> np.ndarray:
-    """In nats: (T, K) -> (T,)."""
+    """Returns the entropy in nats: (T, K) -> (T,)."""
     return -(p * _log(p)).sum(1)
 
 

@@ -1,4 +1,4 @@
-"""Figures of several steps of one run against the step: as plain values, as a table and as pictures."""
+"""Figures of several steps of one run over the step: as plain values, table and plots."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ LINES = {"model": "-", "targets": "--", "random": ":"}
 
 
 def of_probes(found: Mapping[int, evaluate.Results]) -> dict[str, Any]:
-    """A probe's results by step, as {"steps", "tasks": task -> figure -> curves}, all lists in the order of the steps.
+    """Returns a probe's results over steps: {"steps", "tasks": task -> figure -> curves}, lists in order of steps.
 
     Curves are `better`; `value`, `low`, `high` and `head` of the head chosen on valid at each step; `heads`, the value
-    of every head by its name; and, of a task's first figure, `chance` where the task has it. None stands for no rate.
+    of every head by name; and `chance` for a task's first figure, if the task has it. None means no rate.
     """
     steps = sorted(found)
     tasks: dict[str, Any] = {}
@@ -45,7 +45,7 @@ def of_probes(found: Mapping[int, evaluate.Results]) -> dict[str, Any]:
 
 
 def table(found: Mapping[int, evaluate.Results]) -> list[list[str]]:
-    """A row for each step, a column for each figure of each task: value and interval in %, of the chosen head."""
+    """Returns rows per step with the value and interval in % of the chosen head, for each figure of each task."""
     first = found[min(found)]["tasks"]
     named = [(task, figure) for task, part in first.items() for figure in part["figures"]]
     rows = [["step", *(f"{task}: {figure}, % [95%]" for task, figure in named)]]
@@ -56,7 +56,7 @@ def table(found: Mapping[int, evaluate.Results]) -> list[list[str]]:
 
 @styled
 def probe_figure(task: str, steps: Sequence[int], curves: Mapping[str, Any]) -> Figure:
-    """A panel for each figure of a task: the chosen head with its interval, each single layer, chance."""
+    """Plots a panel for each figure of a task: the chosen head with its interval, each single layer, chance."""
     drawn, grid = canvas(len(curves), 1, (9, 3.4 * len(curves)), sharex=True)
     for axes, (figure, one) in zip(grid[:, 0], curves.items(), strict=True):
         layers = {head: values for head, values in one["heads"].items() if head.startswith("layer ")}
@@ -68,7 +68,7 @@ def probe_figure(task: str, steps: Sequence[int], curves: Mapping[str, Any]) -> 
         reach = np.maximum(0, (value - low, high - value))
         axes.errorbar(steps, value, reach, fmt="o-", color=MODEL, lw=2, capsize=3, label="chosen on valid")
         if "chance" in one:
-            axes.axhline(100 * one["chance"], color=TARGET, ls=":", label="without listening")
+            axes.axhline(100 * one["chance"], color=TARGET, ls=":", label="chance")
         axes.set_ylabel(f"{figure} on test, %\n({one['better']} is better)")
         handles, labels = axes.get_legend_handles_labels()  # the chosen head first
         axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5))
@@ -78,10 +78,7 @@ def probe_figure(task: str, steps: Sequence[int], curves: Mapping[str, Any]) -> 
 
 
 def of_analyses(found: Mapping[int, Analysis]) -> dict[str, Any]:
-    """Analyses by step, as figure -> labelling -> a value for each step in ascending order, None where there is none.
-
-    Labellings are "model", "targets" and "random".
-    """
+    """Returns figure -> labelling ("model", "targets", "random") -> a value (or None) per step, in ascending order."""
     tables = [found[step].table | {"model": own_figures(found[step])} for step in sorted(found)]
     curves = {figure: {kind: [one.get(kind, {}).get(figure) for one in tables] for kind in LINES} for figure in FIGURES}
     known = {
@@ -93,7 +90,7 @@ def of_analyses(found: Mapping[int, Analysis]) -> dict[str, Any]:
 
 @styled
 def analysis_figure(steps: Sequence[int], curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
-    """A small panel for each figure: the model, its targets and random labels over the steps."""
+    """Plots a small panel for each figure: the model, its targets and random labels over the steps."""
     across = 3
     down = -(-len(curves) // across)
     drawn, grid = canvas(down, across, (10.5, 2.1 * down + 0.6))
@@ -117,7 +114,7 @@ def percent(values: Sequence[float | None]) -> np.ndarray:
 
 
 def of_steps(axes: Axes, steps: Sequence[int], ticks: int = 8) -> None:
-    """An axis of steps, with whole numbers alone."""
+    """Sets up an axis of steps, with whole numbers only."""
     axes.set_xlabel("step")
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 5, 10]))
     if len(steps) > 1:

@@ -1,4 +1,4 @@
-"""The recordings that are looked at: a list that depends on the seed alone, so that checkpoints can be compared."""
+"""The recordings of an analysis. They depend on the seed alone, so that checkpoints can be compared."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,11 +19,11 @@ BAR_AFTER = 2.0  # seconds: for a few recordings, no bar appears
 class Recording(NamedTuple):
     name: str
     wave: np.ndarray  # (S,) float32 at 16 kHz
-    segments: list[Segment] | None = None  # phones, where they are known
+    segments: list[Segment] | None = None  # phones, if they are known
 
 
 def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
-    """`count` recordings drawn by the seed alone, each at most `seconds` long, read one at a time."""
+    """Yields `count` recordings drawn by the seed, each cut to `seconds`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
     for i in along(chosen, store.path.name, len(chosen), "recording", delay=BAR_AFTER):
         yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
@@ -32,11 +32,11 @@ def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[
 def from_manifest(
     folder: Path, split: str, count: int, seed: int, seconds: float, root: str | Path | None = None
 ) -> Iterable[Recording]:
-    """The same from a split of labelled recordings, with their phones; raises UserError, at once, if there are none.
+    """Returns `count` recordings of a split of labelled recordings, with their phones, each cut to `seconds`.
 
-    root: see `ingest.manifest.entries`.
+    root: see `ingest.manifest.entries`. Raises UserError at once if the split or phones are missing.
     """
-    listed = read_split(folder, split, root=root)  # first, because its messages name what a wrong folder lacks
+    listed = read_split(folder, split, root=root)  # first, because its error is clearer for a wrong folder
     chosen = np.sort(np.random.default_rng(seed).permutation(len(listed))[:count])
     utterances = Phones(folder, root).of(listed[i] for i in chosen)
     check_files(utterances)
@@ -49,8 +49,10 @@ def _read(utterance: Utterance, seconds: float) -> Recording:
 
 @dataclass
 class Listed:
-    """Recordings that pass by, and afterwards their names: of those that were taken, and of those that were shorter
-    than `shortest` samples, which not every checkpoint can take."""
+    """An iterable of the recordings of at least `shortest` samples, the least that all checkpoints accept.
+
+    Afterwards, `names` has the names of these recordings, `too_short` of the others.
+    """
 
     source: Iterable[Recording]
     shortest: int

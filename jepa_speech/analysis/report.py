@@ -1,4 +1,4 @@
-"""One HTML file that opens anywhere, offline: pictures and style are inside it."""
+"""A self-contained HTML report, with plots and style inside."""
 
 import base64
 import html
@@ -20,7 +20,7 @@ from jepa_speech.files import printable, replacing, write_text
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probe.progress import along
 
-NAME = 32  # characters of a name beside or within the axes
+NAME = 32  # most characters of a name in a plot
 
 STYLE = """
 :root { --ink: #202124; --soft: #5f6368; --line: #e3e6ea; --accent: #2f5d9b; }
@@ -42,7 +42,7 @@ img { max-width: 100%; height: auto; display: block; margin: .6rem 0; } footer {
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a paragraph, a table (its first row the header) and pictures (PNG files too); any may be empty."""
+    """A heading, a paragraph, a table (the first row is the header) and plots (or PNG files). All may be empty."""
 
     heading: str
     text: str = ""
@@ -51,7 +51,7 @@ class Section:
 
 
 def write(path: str | Path, title: str, sections: Sequence[Section], note: str = "") -> None:
-    """Writes the report whole or not at all. note: the foot of the page (how the report was made).
+    """Writes the report atomically. note: the footer (how the report was made).
 
     Raises UserError if the path holds a file that is not such a report.
     """
@@ -95,12 +95,12 @@ drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
 
 
 def png(figure: Figure) -> bytes:
-    """A figure that is both saved and shown is drawn once: it must not change in between."""
+    """Returns a figure as PNG. A figure is drawn once, so it must not change after the first call."""
     if figure not in drawn:
         buffer = io.BytesIO()
         literal(figure)
         with warnings.catch_warnings():
-            # A name in a script that the font lacks is shown as boxes; the tables show its letters.
+            # Letters that the font lacks are shown as boxes in plots; the tables show them correctly.
             warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
             figure.savefig(buffer, format="png", metadata={"Software": mark("picture")})
         drawn[figure] = buffer.getvalue()
@@ -108,14 +108,14 @@ def png(figure: Figure) -> bytes:
 
 
 def readable(names: FuncFormatter, x: float, place: int | None) -> str:
-    """A tick's text as `names` gives it, cut and escaped."""
+    """Returns the label of a tick, shortened and escaped."""
     return escaped(cut(names(x, place)))
 
 
 def literal(figure: Figure) -> None:
-    """Makes a figure draw every text as written, since names of classes, tasks and checkpoints may hold anything.
+    """Escapes all texts of a figure, because names of classes, tasks and checkpoints may contain anything.
 
-    matplotlib reads text between dollars as a formula, and cannot draw lone surrogates.
+    matplotlib reads text between dollar signs as a formula, and cannot draw lone surrogates.
     """
     both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     ticks = {id(text) for axis in both for text in axis.get_ticklabels(which="both")}
@@ -131,22 +131,22 @@ def literal(figure: Figure) -> None:
 
 
 def cut(text: str) -> str:
-    """Returns a name, shortened so that the axes keep their room."""
+    """Returns a name, shortened so that it does not squeeze the axes."""
     return text if len(text) <= NAME else f"{text[: NAME // 2 - 1]}…{text[-NAME // 2 :]}"
 
 
 def escaped(text: str) -> str:
-    """May be called twice, since figures side by side share the names of an axis."""
+    """Escapes a text for matplotlib. Escaping twice changes nothing, because panels may share the names of an axis."""
     return re.sub(r"(?<!\\)\$", r"\\$", printable(text))
 
 
 def save_figures(folder: str | Path, figures: dict[str, Figure], progress: bool = True) -> None:
-    """FOLDER/<name>.png for each figure. progress: show a bar."""
-    for name, figure in along(figures.items(), "pictures", len(figures), "picture", progress):
+    """Writes FOLDER/<name>.png for each figure. progress: show a bar."""
+    for name, figure in along(figures.items(), "plots", len(figures), "plot", progress):
         save_figure(Path(folder) / f"{name}.png", figure)
 
 
 def save_figure(path: Path, figure: Figure) -> None:
-    """Writes a PNG, whole or not at all. Raises UserError if the path holds a file that this package did not write."""
+    """Writes a PNG atomically. Raises UserError if the path holds a file that this package did not write."""
     with replacing(claim(path, mark("picture"))) as file:
         file.write(png(figure))

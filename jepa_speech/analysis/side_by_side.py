@@ -1,4 +1,4 @@
-"""What an analysis found, as tables and pictures: of one checkpoint, and of several side by side."""
+"""Tables and plots of an analysis of one or several checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from jepa_speech.probe import plots
 from jepa_speech.probe.baselines import baseline
 
 FIGURES = {
-    "usage_entropy": ("usage entropy (1: all alike)", "{:.3f}"),
+    "usage_entropy": ("usage entropy (1: all equal)", "{:.3f}"),
     "used_clusters": ("used clusters", "{:d}"),
     "adjacent_consistency": ("adjacent consistency", "{:.3f}"),
     "self_transition": ("self-transition, mean of clusters", "{:.3f}"),
     "successor_perplexity": ("successor perplexity", "{:.2f}"),
     "posterior_perplexity": ("posterior perplexity", "{:.2f}"),
-    "entropy_hidden": ("posterior entropy, hidden frames", "{:.3f}"),
+    "entropy_hidden": ("posterior entropy, masked frames", "{:.3f}"),
     "entropy_visible": ("posterior entropy, visible frames", "{:.3f}"),
-    "kl_hidden": ("KL to targets, hidden frames", "{:.3f}"),
+    "kl_hidden": ("KL to targets, masked frames", "{:.3f}"),
     "kl_visible": ("KL to targets, visible frames", "{:.3f}"),
     "pnmi": ("PNMI", "{:.3f}"),
     "phone_purity": ("phone purity", "{:.3f}"),
@@ -35,7 +35,7 @@ Columns = dict[str, dict[str, Any]]  # heading -> figures
 
 
 def columns(found: Mapping[str, Analysis]) -> Columns:
-    """Every checkpoint's own figures, then those of targets and of random labels, once where several share them."""
+    """Returns the figures of every checkpoint, of targets and of random labels; equal columns are merged."""
     shown = {"model" if len(found) == 1 else name: own_figures(analysis) for name, analysis in found.items()}
     for labelling in ("targets", "random"):
         groups: list[tuple[list[str], dict[str, Any]]] = []
@@ -55,17 +55,17 @@ def columns(found: Mapping[str, Analysis]) -> Columns:
 
 
 def own_figures(analysis: Analysis) -> dict[str, Any]:
-    """The checkpoint's own column: without a cluster head, its rank alone."""
+    """Returns the checkpoint's own column; without a cluster head, only the effective rank."""
     return analysis.table.get("model", {"effective_rank": analysis.ranks[-1]})
 
 
 def agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two columns say the same wherever both say something."""
+    """Whether two columns have equal values for all figures that both have."""
     return all(a[key] == b[key] for key in a.keys() & b.keys())
 
 
 def rows(shown: Columns) -> list[list[str]]:
-    """The figures as a table of text, a header first: one row per figure, "–" where a column has none."""
+    """Returns the figures as a table of text with a header: one row per figure, "–" for missing values."""
     lines = [["", *shown]]
     for key, (name, form) in FIGURES.items():
         if any(key in values for values in shown.values()):
@@ -74,7 +74,7 @@ def rows(shown: Columns) -> list[list[str]]:
 
 
 def figures(analysis: Analysis) -> dict[str, Figure]:
-    """The pictures of one checkpoint, by file name."""
+    """Returns the plots of one checkpoint, by file name."""
     example = analysis.example
     of = "phone" if analysis.sample_labels.dtype.kind == "U" else "cluster" if analysis.usage else ""
     found = {}
@@ -93,7 +93,7 @@ def figures(analysis: Analysis) -> dict[str, Figure]:
 
 
 def shared_figures(found: Mapping[str, Analysis]) -> dict[str, Figure]:
-    """The pictures that hold all checkpoints, by file name."""
+    """Returns the plots that compare all checkpoints, by file name."""
     if len(found) == 1:
         return {}
     per = {name: analysis.table | {"model": own_figures(analysis)} for name, analysis in found.items()}
@@ -103,8 +103,11 @@ def shared_figures(found: Mapping[str, Analysis]) -> dict[str, Figure]:
 
 
 def similarities(ckas: Sequence[LinearCka], found: Mapping[str, Analysis]) -> dict[str, Any]:
-    """CKA as plain values: `pairs`: {"of", "with", "cka": a row for each layer of the one, a column for each of the
-    other}, layers counted from 0; `labels`: checkpoint -> labelling -> of each layer; `layers`: which were compared."""
+    """Returns CKA as plain values.
+
+    pairs: {"of", "with", "cka": rows are layers of the one, columns layers of the other} · labels: checkpoint ->
+    labelling -> value per layer · layers: checkpoint -> the compared layers, counted from 0.
+    """
     pairs, labels = [], {}
     layers: dict[str, Any] = {}
     for cka in ckas:
@@ -119,12 +122,12 @@ def similarities(ckas: Sequence[LinearCka], found: Mapping[str, Analysis]) -> di
 
 
 def plain(table: np.ndarray) -> list[list[float | None]]:
-    """Rounded, None for NaN."""
+    """Returns rounded values, with None for NaN."""
     return [[round(float(x), 6) if np.isfinite(x) else None for x in row] for row in table]
 
 
 def cka_figures(similar: Mapping[str, Any]) -> dict[str, Figure]:
-    """Heat maps of all pairs, and how near each layer is to its targets."""
+    """Returns heat maps of all pairs, and the CKA of each layer with the labels."""
     maps = {(pair["of"], pair["with"]): np.array(pair["cka"], float) for pair in similar["pairs"]}
     drawn = {"cka": cluster_plots.cka_maps(maps, similar["layers"])}
     if similar["labels"]:
@@ -133,9 +136,9 @@ def cka_figures(similar: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def left_out(found: Mapping[str, Analysis]) -> list[str]:
-    """In words: between which checkpoints there is no CKA, their frames being others."""
+    """Returns a sentence about checkpoints without CKA, because their frame rates differ; [] if there are none."""
     rates: dict[float, list[str]] = {}
     for name, analysis in found.items():
         rates.setdefault(analysis.frame_rate, []).append(name)
-    groups = [f"{', '.join(names)} ({rate:g} frames a second)" for rate, names in rates.items()]
-    return [f"No CKA between {' and '.join(groups)}: it takes the same frames."] if len(groups) > 1 else []
+    groups = [f"{', '.join(names)} ({rate:g} frames per second)" for rate, names in rates.items()]
+    return [f"No CKA between {' and '.join(groups)}: it needs the same frames."] if len(groups) > 1 else []

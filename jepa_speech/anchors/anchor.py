@@ -1,4 +1,4 @@
-"""What all anchors have in common: the features they live in, a fingerprint, and their file."""
+"""The base class of anchors: standardisation of features, fingerprint, and file format."""
 
 import re
 from dataclasses import dataclass, fields
@@ -25,13 +25,13 @@ SAVED = "jepa_speech ".encode("utf-32-le")  # the beginning of an anchor's forma
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Anchor:
-    """K clusters over one kind of features, standardised: z = (x - shift) / scale, and z R where there is a rotation R.
+    """K clusters of standardised features z = (x - shift) / scale, or z R if there is a rotation R.
 
-    shift, scale (D,) float32 · rotation (D, D) float32, of "pca" features: it whitens
+    shift, scale (D,) float32 · rotation (D, D) float32: whitens "pca" features, None for others
     features: a kind of `features/spectral.py`, or "layer:N" of a checkpoint
-    normalize: "level" (audio at level 1), or "mean" (also less the utterance's mean feature vector)
-    checkpoint: where the run of a "layer:N" lay · checkpoint_fingerprint: the hash of its weights, "" for spectral
-    features.
+    normalize: "level" (audio has RMS 1), or "mean" (also, the mean feature vector of the recording is subtracted)
+    checkpoint: run folder of a "layer:N" at the time of the fit · checkpoint_fingerprint: hash of its weights
+    Both are "" for spectral features.
     """
 
     shift: np.ndarray
@@ -55,16 +55,16 @@ class Anchor:
 
     @property
     def max_top_k(self) -> int:
-        """How many components may be kept of a frame's posterior."""
+        """The largest number of components that labels keep per frame."""
         return self.components
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all that shapes a posterior."""
+        """A hash of everything that determines posteriors."""
         return sha256_arrays(self._contents())
 
     def arrays(self) -> Arrays:
-        """What `gmm.log_joint` needs, as jax arrays: a pytree to close over, or to pass through jit."""
+        """Returns the arguments of `gmm.log_joint`: a pytree of float32 arrays."""
         return {name: jnp.asarray(value, jnp.float32) for name, value in self.terms().items()}
 
     def terms(self) -> dict[str, np.ndarray | float]:
@@ -72,14 +72,14 @@ class Anchor:
         raise NotImplementedError
 
     def _standardising(self) -> dict[str, np.ndarray]:
-        """What takes x to z, for `arrays`; of "pca" features a blank anchor has a rotation too."""
+        """The terms that take x to z. A "pca" anchor without a rotation gets the identity."""
         kept = {"shift": self.shift, "scale": self.scale}
         if self.rotation is None and self.features != "pca":
             return kept
         return kept | {"rotation": np.eye(self.dim) if self.rotation is None else self.rotation}
 
     def save(self, path: str | Path) -> None:
-        """Writes an npz, whole or not at all. Raises UserError if the path holds a file that is not an anchor."""
+        """Writes an npz file atomically. Raises UserError if the path holds a file that is not an anchor."""
         contents: dict[str, Any] = {"format": np.array(self.FORMAT), **self._contents()}
         if self.checkpoint:
             contents["checkpoint"] = np.array(self.checkpoint)
@@ -121,11 +121,11 @@ class Anchor:
             raise UserError(f"{where}: its {wrong[0]} term is not finite; fit it again")
 
     def _check_clusters(self, where: str) -> None:
-        """The part of `check` that only this kind of anchor has."""
+        """The checks of `check` that are specific to a kind of anchor."""
         raise NotImplementedError
 
     def _contents(self) -> dict[str, np.ndarray]:
-        """All fields but where the checkpoint lay; one that spectral features do not have is left out."""
+        """All fields except `checkpoint`; an empty checkpoint_fingerprint and a missing rotation are left out."""
         contents = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "checkpoint"}
         if not self.checkpoint_fingerprint:
             del contents["checkpoint_fingerprint"]

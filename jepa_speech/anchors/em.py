@@ -1,7 +1,7 @@
 """Fitting a diagonal GMM: k-means++ and a few Lloyd iterations, then expectation-maximisation.
 
-Exact sufficient statistics: batches by two matmuls in float32 on the device, their sums in float64 on the host.
-Everything happens on standardised frames (mean 0, variance 1 over the corpus).
+The device computes the sufficient statistics of a batch by two float32 matrix products; the host adds them in float64.
+Frames are standardised (mean 0, variance 1 over the corpus).
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from jepa_speech.anchors.frames import Begun, Chunks, check_enough, totals, usag
 from jepa_speech.anchors.gmm import DiagonalGMM, log_joint
 from jepa_speech.anchors.unfinished import State, Unfinished
 
-VARIANCE_FLOOR = 0.01  # of the corpus's own variance of each feature
+VARIANCE_FLOOR = 0.01  # as a share of each feature's variance over the corpus
 DEAD_FRAMES = 5.0  # a component that explains fewer frames (0.1 s of speech) is dead
 LLOYD_ITERATIONS = 5
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -27,7 +27,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 @dataclass(frozen=True)
 class Options:
-    """How to fit. EM stops after `iterations`, or once one gains less than `tolerance` nats per frame."""
+    """Options of a fit. EM stops after `iterations`, or once one gains less than `tolerance` nats per frame."""
 
     components: int = 1024
     iterations: int = 20
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass
 class Parameters:
-    """Float64 on the host, over standardised features: weights (K,), means (K, D), variances (K, D)."""
+    """A mixture of standardised features, float64 on the host: weights (K,), means (K, D), variances (K, D)."""
 
     weights: np.ndarray
     means: np.ndarray
@@ -75,7 +75,7 @@ class Parameters:
 
 @dataclass
 class Statistics:
-    """Sums over frames under the posteriors: counts (K,), first and second moments (K, D), log-likelihood, frames."""
+    """Posterior-weighted sums over frames: counts (K,), first and second moments (K, D), log-likelihood, frames."""
 
     counts: np.ndarray
     first: np.ndarray
@@ -86,20 +86,21 @@ class Statistics:
 
 @dataclass
 class Fit:
-    """What is known after some passes.
+    """The state of a fit after some passes.
 
-    history: a row per pass, the first one of the parameters that the fit began with: log_likelihood and heldout in nats
-    per frame of standardised features, components alive, usage_entropy (1: all alike); `watch` may add to it.
+    history: one row per pass; the first row describes the initial parameters. log_likelihood and heldout are in nats
+    per frame of standardised features, alive counts components, usage_entropy is 1 if all are used equally. `watch` may
+    add entries.
     """
 
     parameters: Parameters
     history: list[dict[str, float]] = field(default_factory=list)
     reseeded: int = 0
-    seeded_now: int = 0  # by the last step: the pass after it says little about convergence
+    seeded_now: int = 0  # by the last step; the gain of the pass after it is no test of convergence
 
     @property
     def log_likelihood(self) -> list[float]:
-        """After each iteration."""
+        """Mean log-likelihood after each iteration."""
         return [row["log_likelihood"] for row in self.history[1:]]
 
     @property
@@ -119,10 +120,10 @@ def fit(
     watch: Callable[[Fit], None] = lambda fit: None,
     unfinished: Unfinished | None = None,
 ) -> Fit:
-    """Fits the standardised frames (n, D) float32 of all chunks, begun from a `sample` (n, D) of them.
+    """Fits a mixture to the standardised frames (n, D) float32 of all chunks, initialised on a `sample` (n, D) of them.
 
-    `watch` hears of every pass. `unfinished`: where the state is kept, and where from it goes on. Raises UsageError for
-    more components than frames in the sample.
+    `watch` is called after every pass. `unfinished` saves the state of the fit; a saved state is resumed. Raises
+    UsageError if there are more components than frames in the sample.
     """
     check_enough(sample, options.components)
     random = np.random.default_rng(options.seed)
@@ -164,7 +165,7 @@ def fit(
 
 
 def initialise(z: np.ndarray, components: int, random: np.random.Generator) -> Parameters:
-    """k-means++ and Lloyd iterations on a sample of frames."""
+    """Returns parameters from k-means++ and Lloyd iterations on a sample of the frames z (N, D)."""
     sample = lloyd.seeding_sample(z, components, random)
     means = lloyd.kmeans_plus_plus(sample, components, random)
     for _ in range(LLOYD_ITERATIONS):
@@ -178,7 +179,7 @@ def expectation(
     begun: Begun = (0, []),
     after: Callable[[Begun], None] = lambda begun: None,
 ) -> Statistics:
-    """The sufficient statistics of a pass; `begun` and `after` as `frames.totals` has them."""
+    """Returns the sufficient statistics of a pass; `begun` and `after` are arguments of `frames.totals`."""
     arrays = parameters.arrays()
     counts, first, second, log_likelihood, frames = totals(
         chunks, lambda part, valid: _statistics(arrays, part, valid), begun, after
@@ -187,7 +188,7 @@ def expectation(
 
 
 def maximisation(statistics: Statistics) -> Parameters:
-    """The closed form, with the variance floor."""
+    """Returns the parameters that maximise the expected log-likelihood, with floored variances."""
     counts = np.maximum(statistics.counts, 1e-10)[:, None]
     means = statistics.first / counts
     variances = np.maximum(statistics.second / counts - means**2, VARIANCE_FLOOR)
@@ -195,7 +196,7 @@ def maximisation(statistics: Statistics) -> Parameters:
 
 
 def split_heaviest(parameters: Parameters, dead: np.ndarray, random: np.random.Generator) -> None:
-    """Each dead component becomes one half of the heaviest one, half a deviation apart in a random direction."""
+    """Replaces each dead component by half of the heaviest one; their means differ by ±1 deviation per dimension."""
     for component in dead:
         heaviest = int(np.argmax(parameters.weights))
         direction = random.choice([-0.5, 0.5], parameters.means.shape[1])
@@ -212,13 +213,13 @@ def _dead_below(statistics: Statistics) -> float:
 
 
 def _gain(result: Fit) -> float:
-    """Nats per frame, of the last pass over the one before."""
+    """The gain of the last pass over the one before it, in nats per frame."""
     before, now = (row["log_likelihood"] for row in result.history[-2:])
     return now - before
 
 
 def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
-    """All that the rest of a fit depends on."""
+    """The state from which a fit resumes."""
     arrays = {name: getattr(result.parameters, name) for name in ("weights", "means", "variances")}
     sums = {f"sums_{i}": value for i, value in enumerate(begun[1])}
     counts = {"reseeded": result.reseeded, "seeded_now": result.seeded_now, "chunks": begun[0]}
@@ -228,7 +229,7 @@ def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
 def _restore(
     random: np.random.Generator, shape: tuple[int, int], arrays: dict[str, np.ndarray], rest: dict[str, Any]
 ) -> tuple[Fit, Begun]:
-    """What `_state` saved. shape: (K, D). Raises KeyError, TypeError or ValueError for anything else."""
+    """Restores what `_state` saved. shape: (K, D). Raises KeyError, TypeError or ValueError for anything else."""
     random.bit_generator.state = rest["random"]
     parameters = Parameters(*(arrays[name] for name in ("weights", "means", "variances")))
     if not parameters.means.shape == parameters.variances.shape == shape or parameters.weights.shape != shape[:1]:

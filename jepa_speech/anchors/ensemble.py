@@ -1,9 +1,9 @@
-"""Several anchors as one target: their posteriors side by side, each times its weight.
+"""Several anchors as one target: their posteriors are weighted and concatenated.
 
     q(m, k) = w_m q_m(k)      KL(q ‖ p) = KL(w ‖ p(m)) + Σ_m w_m KL(q_m ‖ p(· | m))
 
-One softmax over all Σ K_m components so learns each member's posterior by its weight. Nothing is averaged component by
-component: those of two fits have nothing but their numbers in common.
+One softmax over all Σ K_m components thus learns each member's posterior, in proportion to its weight. Posteriors are
+not averaged, because component k of one fit does not correspond to component k of another.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from jepa_speech.path_lists import weighted_paths
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Anchors with weights of sum 1; what training wants to know of an anchor, as one has it."""
+    """Anchors with weights that sum to 1. Has the properties of an `Anchor` that training uses."""
 
     members: Sequence[Anchor]
     weights: Sequence[float]
@@ -42,15 +42,15 @@ class Ensemble:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The members' with their weights, as `data.store` names stores."""
+        """The members' fingerprints and weights: `FINGERPRINT:WEIGHT,...`."""
         pairs = zip(self.members, self.weights, strict=True)
         return ",".join(f"{member.fingerprint}:{weight!r}" for member, weight in pairs)
 
 
 def open_anchors(text: str) -> Anchor | Ensemble:
-    """What config key `anchor.path` names: one file, or `FILE:WEIGHT,FILE:WEIGHT,...`.
+    """Opens what config key `anchor.path` names: one file, or `FILE:WEIGHT,FILE:WEIGHT,...`.
 
-    Raises UsageError for a weight that is no positive number, and for a member named twice.
+    Raises UsageError for a weight that is not a positive number, and for two files of the same anchor.
     """
     found = weighted_paths(text, "anchor.path")
     members = [load_anchor(path) for path, _ in found]
@@ -60,6 +60,6 @@ def open_anchors(text: str) -> Anchor | Ensemble:
     for i, (path, _) in enumerate(found):
         if prints[i] in prints[:i]:
             before = found[prints.index(prints[i])][0]
-            raise UsageError(f"config key anchor.path: {path} is the anchor that {before} is; name one of them")
+            raise UsageError(f"config key anchor.path: {path} and {before} are the same anchor; name one of them")
     total = sum(weight for _, weight in found)
     return Ensemble(members, [weight / total for _, weight in found])

@@ -1,6 +1,6 @@
-"""Frames (N, D) on the host in chunks, and sums over them: batches in float32 on the device, totals in float64.
+"""Sums over frames (N, D) that come in chunks: float32 per batch on the device, float64 in total on the host.
 
-Several processes share a pass: each takes every n-th chunk, and the sums are added up over all of them.
+Several processes share a pass: each takes every n-th chunk, and their sums are added.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,25 +11,24 @@ from jax.experimental import multihost_utils  # 2026-11: experimental, no remova
 
 from jepa_speech.errors import UsageError
 
-BATCH = 2_048  # on a CPU: whose posteriors of 1,024 components stay in the cache of a core
-LARGE_BATCH = 32_768  # elsewhere: sums come back to the host after each
-
-Chunks = Sequence[np.ndarray]  # the frames (n, D) of a pass, the same ones every time, computed as they are asked for
+BATCH = 2_048  # on a CPU: posteriors of 1,024 components then fit the cache of a core
+LARGE_BATCH = 32_768  # on other devices: fewer transfers, since sums return to the host after each batch
+Chunks = Sequence[np.ndarray]  # the frames (n, D) of a pass, the same in every pass, computed on access
 Sums = list[np.ndarray]
-Begun = tuple[int, Sums]  # chunks that are done, and their sums
+Begun = tuple[int, Sums]  # number of finished chunks, and their sums
 
 
 def check_enough(sample: np.ndarray, components: int) -> None:
-    """Raises UsageError where a sample (n, D) has fewer frames than components are asked for."""
+    """Raises UsageError if a sample (n, D) has fewer frames than there are components."""
     if components > len(sample):
         raise UsageError(
-            f"{components} components need at least as many frames, and there are {len(sample)}: "
-            "choose fewer components or bring more audio"
+            f"{components} components need at least as many frames, but the sample has {len(sample)}: "
+            "choose fewer components, or use more audio"
         )
 
 
 def shift_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the deviation (D,) of frames (N, D), float64; a constant feature keeps its scale."""
+    """Returns mean and standard deviation (D,) of frames (N, D), float64; the scale of a constant feature is 1."""
     shift = x.mean(axis=0, dtype=np.float64)
     total = sum(np.square(part - shift).sum(axis=0) for part in np.array_split(x, max(1, len(x) // 100_000)))
     scale = np.sqrt(total / len(x))
@@ -37,9 +36,9 @@ def shift_and_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def whitening(z: np.ndarray) -> np.ndarray:
-    """A rotation and a scale in one, R (D, D) float32: z R has uncorrelated columns of variance 1, the widest first.
+    """Returns R (D, D) float32 such that z R has uncorrelated columns of variance 1, by falling variance in z.
 
-    z (N, D): of mean 0. Directions that hardly vary (under 1e-4 of the mean variance) are not blown up to 1.
+    z (N, D) has mean 0. Directions with less than 1e-4 of the mean variance are scaled as if they had that much.
     """
     parts = np.array_split(z, max(1, len(z) // 100_000))
     covariance = sum(part.T @ part for part in (part.astype(np.float64) for part in parts)) / len(z)
@@ -49,7 +48,7 @@ def whitening(z: np.ndarray) -> np.ndarray:
 
 
 def batches(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of one shape (one compilation) and the weights of their rows: 0 for what fills the last one."""
+    """Yields batches of one shape, so that one program serves all, and their row weights: 1, or 0 for padding."""
     largest = BATCH if jax.default_backend() == "cpu" else LARGE_BATCH
     size = min(largest, 1 << max(len(x) - 1, 1).bit_length())
     for start in range(0, len(x), size):
@@ -64,9 +63,9 @@ def totals(
     begun: Begun = (0, []),
     after: Callable[[Begun], None] = lambda begun: None,
 ) -> Sums:
-    """Sums of function(batch, weights of its rows) over all frames of the chunks, float64, over all processes.
+    """Returns the float64 sums of function(batch, row weights) over all chunks and all processes.
 
-    begun: where to go on; `after` hears the like of it after every chunk.
+    begun: finished chunks of an interrupted pass. `after` is called with the new value of it after every chunk.
     """
     done, total = begun
     for number in range(jax.process_index(), len(chunks), jax.process_count()):
@@ -82,11 +81,11 @@ def totals(
 
 
 def over_processes(sums: Sums) -> Sums:
-    """Adds float64 arrays over all processes: in the same order, and so to the same last bit, on each of them."""
+    """Adds float64 arrays over all processes, in the same order on each, so that results are bit-identical."""
     if jax.process_count() == 1:
         return sums
     flat = np.concatenate([np.ravel(value) for value in sums])
-    # As pairs of 32 bits: jax would round a float64.
+    # Sent as pairs of 32-bit integers, because jax would round float64 to float32.
     gathered = np.ascontiguousarray(multihost_utils.process_allgather(flat.view(np.uint32)))
     added = gathered.view(np.float64).sum(axis=0)
     ends = np.cumsum([np.size(value) for value in sums])
@@ -94,7 +93,7 @@ def over_processes(sums: Sums) -> Sums:
 
 
 def usage_entropy(counts: np.ndarray) -> float:
-    """Entropy of how often each of K components is used, 1 for all alike."""
+    """Returns the entropy of the usage counts (K,), divided by log K: 1 if all components are used equally."""
     p = counts[counts > 0] / counts.sum(dtype=np.float64)
     return float(-np.sum(p * np.log(p)) / np.log(max(len(counts), 2)))
 

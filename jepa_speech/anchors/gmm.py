@@ -1,8 +1,8 @@
 """Diagonal Gaussian mixtures: the frozen anchor whose posteriors a model learns to predict.
 
-p(k | x) ∝ exp(log(w_k N(x; μ_k, diag σ_k²)) / τ): the temperature τ divides the joint, weight included
-(GMM-anchored JEPA, arXiv 2602.09040). Means and variances live in standardised features z = (x - shift) / scale,
-where the float32 expansion of the square below loses next to nothing.
+p(k | x) ∝ exp(log(w_k N(x; μ_k, diag σ_k²)) / τ): the temperature τ divides the log joint, including the weight
+(GMM-anchored JEPA, arXiv 2602.09040). Means and variances refer to standardised features z = (x - shift) / scale, for
+which expanding the square in float32 loses almost no precision.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,10 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DiagonalGMM(Anchor):
-    """means, variances (K, D), weights (K,): float32, of standardised features · temperature divides the log joint."""
+    """A mixture of standardised features: means, variances (K, D), weights (K,), float32.
+
+    temperature: divides the log joint.
+    """
 
     means: np.ndarray
     variances: np.ndarray
@@ -43,7 +46,7 @@ class DiagonalGMM(Anchor):
         means, variances = self.means.astype(np.float64), self.variances.astype(np.float64)
         constant = np.log(np.maximum(self.weights.astype(np.float64), 1e-30))
         constant -= 0.5 * np.sum(np.log(2 * np.pi * variances) + means**2 / variances, axis=1)
-        constant -= np.sum(np.log(self.scale.astype(np.float64)))  # a density of x, not of z
+        constant -= np.sum(np.log(self.scale.astype(np.float64)))  # turns the density of z into that of x
         if self.rotation is not None:
             constant += np.linalg.slogdet(self.rotation.astype(np.float64))[1]
         return {
@@ -63,11 +66,11 @@ class DiagonalGMM(Anchor):
             raise UserError(f"{where}: weights sum to {total:g}, not to 1; fit it again")
 
     def to_sklearn(self) -> "GaussianMixture":
-        """The same mixture (at temperature 1) over unstandardised features; ValueError where they are rotated."""
+        """Returns the mixture of unstandardised features, at temperature 1. Raises ValueError if it has a rotation."""
         from sklearn.mixture import GaussianMixture
 
         if self.rotation is not None:
-            raise ValueError("a diagonal mixture of rotated features is no diagonal one of the features as they were")
+            raise ValueError("a diagonal mixture of rotated features is not diagonal in the original features")
         scale = self.scale.astype(np.float64)
         mixture = GaussianMixture(self.components, covariance_type="diag")
         mixture.weights_ = self.weights.astype(np.float64) / self.weights.sum(dtype=np.float64)
@@ -83,9 +86,9 @@ class DiagonalGMM(Anchor):
 def from_sklearn(
     mixture: "GaussianMixture", features: str, normalize: str = "level", temperature: float = 1.0
 ) -> DiagonalGMM:
-    """From a fitted `GaussianMixture(covariance_type="diag")` over unstandardised features.
+    """Makes an anchor of a fitted `GaussianMixture(covariance_type="diag")` of unstandardised features.
 
-    They are standardised by the mean and the variance that the mixture itself implies.
+    Features are standardised by the mean and the variance of the mixture. Raises UserError for other covariance types.
     """
     if mixture.covariance_type != "diag":
         raise UserError(f"a diagonal mixture was expected, not covariance_type={mixture.covariance_type!r}")
@@ -104,25 +107,25 @@ def from_sklearn(
 
 
 def log_joint(arrays: Arrays, x: jax.Array) -> jax.Array:
-    """log w_k N(x; μ_k, diag σ_k²) at temperature 1: (…, D) -> (…, K). The square is expanded: one matmul."""
+    """Returns log w_k N(x; μ_k, diag σ_k²) at temperature 1: (…, D) -> (…, K). The expanded square is one matmul."""
     z = (x.astype(jnp.float32) - arrays["shift"]) / arrays["scale"]
     if "rotation" in arrays:
         z = jnp.matmul(z, arrays["rotation"], precision=_HIGHEST)
-    # Of both at once: each pass over (…, K) takes as long as a matmul of this depth.
+    # One matmul instead of two, because each pass over (…, K) takes as long as a matmul of this depth.
     powers = jnp.concatenate([z, jnp.square(z)], axis=-1)  # (…, 2D)
     factors = jnp.concatenate([arrays["linear"], arrays["quadratic"]])  # (2D, K)
     return jnp.matmul(powers, factors, precision=_HIGHEST) + arrays["constant"]
 
 
 def posteriors(arrays: Arrays, x: jax.Array, temperature: float | jax.Array | None = None) -> jax.Array:
-    """p(k | x) of unstandardised features: (…, D) -> (…, K), at the anchor's own temperature by default.
+    """Returns p(k | x) of unstandardised features: (…, D) -> (…, K), at the anchor's temperature by default.
 
-    At temperature 0, that of k-means, they are one-hot (components that tie share).
+    At temperature 0 (k-means) posteriors are one-hot; tied components share equally.
     """
     temperature = arrays["temperature"] if temperature is None else temperature
     joint = log_joint(arrays, x)  # (…, K)
-    # No jax.lax.cond for 0: it keeps XLA from fusing, and takes as long again. Below the largest, anything over 1e-30
-    # is so far down that its exponential is 0.
+    # A jax.lax.cond for temperature 0 would prevent fusion and take twice as long. Divided by 1e-30 instead, every
+    # difference from the largest has an exponential of 0.
     below = joint - joint.max(-1, keepdims=True)
     odds = jnp.exp(below / jnp.maximum(temperature, 1e-30))
     return odds / odds.sum(-1, keepdims=True)
@@ -135,10 +138,10 @@ def frame_posteriors(
     mean: jax.Array | None = None,
     lengths: jax.Array | None = None,
 ) -> jax.Array:
-    """From audio to posteriors, the one path by which labels are stored and computed online.
+    """Returns posteriors (…, T, K) of audio. Stored labels and online labels both come from here.
 
-    audio (…, S) at level 1 · mean (…, D), the utterances' mean feature vectors, for an anchor with
-    normalize="mean" · lengths (…), valid samples of padded rows -> (…, T, K).
+    kind: spectral features of the anchor · audio (…, S) with RMS 1 · mean (…, D): mean feature vectors of the
+    recordings, for an anchor with normalize="mean" · lengths (…): valid samples of padded rows.
     """
     x = spectral.extract(kind, audio, lengths)  # (…, T, D)
     if mean is not None:

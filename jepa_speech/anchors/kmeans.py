@@ -1,9 +1,9 @@
 """k-means centroids as an anchor: a hard label for each frame (HuBERT, arXiv 2106.07447, section II-A).
 
 The nearest centroid is the component of largest posterior in a mixture of equal weights and one spherical variance,
-and k-means is what that mixture becomes as its variance goes to 0 (Bishop 2006, section 9.3.2). So the centroids
-pass through the very functions that serve a mixture, at temperature 0: `gmm.log_joint` is -‖z - μ_k‖² / 2 up to a
-constant of the frame, `gmm.posteriors` is one-hot.
+and k-means is the limit of that mixture as its variance goes to 0 (Bishop 2006, section 9.3.2). Centroids therefore use
+the functions of a mixture, at temperature 0: `gmm.log_joint` is -‖z - μ_k‖² / 2 plus a constant per frame, and
+`gmm.posteriors` is one-hot.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class KMeans(Anchor):
-    """centroids (K, D) float32, in standardised features: distances are Euclidean there."""
+    """centroids (K, D) float32 of standardised features; distances are Euclidean in them."""
 
     centroids: np.ndarray
 
@@ -38,7 +38,7 @@ class KMeans(Anchor):
         centroids = self.centroids.astype(np.float64)
         return self._standardising() | {
             "linear": centroids.T,  # (D, K)
-            "quadratic": np.zeros_like(centroids.T),  # the same for all k: left out
+            "quadratic": np.zeros_like(centroids.T),  # -‖z‖² / 2 is the same for all k and left out
             "constant": -0.5 * np.sum(centroids**2, axis=1),  # (K,)
             "temperature": 0.0,
         }
@@ -47,11 +47,11 @@ class KMeans(Anchor):
         checked.array(self.centroids, f"{where}: centroids", shape=(None, self.dim))
 
     def to_sklearn(self) -> "sklearn.cluster.KMeans":
-        """The same centroids over unstandardised features; raises ValueError where distances are others in them."""
+        """Returns the same clusters for unstandardised features. Raises ValueError if distances differ in them."""
         from sklearn.cluster import KMeans as Estimator
 
         if np.ptp(self.scale) or self.rotation is not None:
-            raise ValueError("distances in these standardised features are no Euclidean distances in the raw ones")
+            raise ValueError("distances of these standardised features are not Euclidean in the unstandardised ones")
         estimator = Estimator(self.components)
         estimator.cluster_centers_ = self.centroids.astype(np.float64) * self.scale + self.shift
         estimator.n_features_in_, estimator._n_threads = self.dim, 1
@@ -61,7 +61,7 @@ class KMeans(Anchor):
 def from_sklearn(
     estimator: "sklearn.cluster.KMeans | sklearn.cluster.MiniBatchKMeans", features: str, normalize: str = "level"
 ) -> KMeans:
-    """From fitted centroids over unstandardised features; shifted by their mean, which moves no distance."""
+    """Makes an anchor of fitted centroids of unstandardised features. Their mean is subtracted; distances stay."""
     shift = estimator.cluster_centers_.mean(axis=0)
     arrays = {"centroids": estimator.cluster_centers_ - shift, "shift": shift, "scale": np.ones_like(shift)}
     arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}

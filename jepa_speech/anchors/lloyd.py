@@ -1,11 +1,11 @@
-"""k-means: Lloyd's algorithm and its mini-batch form, over frames that need not fit into memory.
+"""k-means: Lloyd's algorithm and its mini-batch form, for frames that may exceed memory.
 
-What is fitted is a sequence of large chunks (n, D) of frames, the same ones in every pass. Frames should have mean 0,
-since distances are expanded, ‖z‖² - 2 z·μ + ‖μ‖², in float32 on the device.
+Frames come in chunks (n, D), the same in every pass. They should have mean 0, because distances are expanded to
+‖z‖² - 2 z·μ + ‖μ‖² in float32 on the device.
 
-Lloyd (1982): each centroid becomes the mean of the frames nearest to it; sums over the whole pass, in float64.
-Mini-batch (Sculley 2010, as scikit-learn has it): after each batch, a centroid becomes the mean of all frames that
-were ever assigned to it.
+Lloyd (1982): after each pass, a centroid becomes the mean of the frames nearest to it; sums are in float64.
+Mini-batch (Sculley 2010, as in scikit-learn): after each batch, a centroid becomes the mean of all frames that were
+ever assigned to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,24 +20,27 @@ import numpy as np
 from jepa_speech.anchors.frames import Begun, Chunks, check_enough, totals, usage_entropy
 from jepa_speech.anchors.unfinished import State, Unfinished
 
-SEEDING_FRAMES = (20_000, 200)  # k-means++ sees at least so many frames, or so many per centroid
+SEEDING_FRAMES = (20_000, 200)  # k-means++ gets at least this many frames, and this many per centroid
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to fit. Stops after `iterations` passes, or once one lowers the inertia by less than `tolerance` of it."""
+    """Options of a fit. Stops after `iterations` passes, or once one lowers the inertia by less than `tolerance` of it.
+
+    batch: frames of a mini-batch.
+    """
 
     components: int = 100
     algorithm: Literal["lloyd", "minibatch"] = "lloyd"
     iterations: int = 20
     tolerance: float = 1e-4
-    batch: int = 10_000  # frames of a mini-batch
+    batch: int = 10_000
     seed: int = 0
 
 
 class Sums(NamedTuple):
-    """Over frames, each given to its nearest centroid: counts (K,), sums (K, D), squared distances to it."""
+    """Sums over the frames of each centroid: counts (K,), frames (K, D); and the sum of all squared distances."""
 
     counts: np.ndarray
     first: np.ndarray
@@ -46,10 +49,12 @@ class Sums(NamedTuple):
 
 @dataclass
 class Fit:
-    """What is known after some passes: centroids (K, D) float64, and for a mini-batch fit the frames `seen` by each.
+    """The state of a fit after some passes: centroids (K, D) float64.
 
-    history: a row per pass: inertia, the mean squared distance of a frame to its centroid, as the pass met it, before
-    moving them; heldout_inertia, of held-out frames, after it; components alive, usage_entropy (1: all alike).
+    seen: frames assigned to each centroid so far, in a mini-batch fit
+    history: one row per pass. inertia is the mean squared distance of a frame to its centroid before the update,
+    heldout_inertia that of held-out frames after it, alive counts components, usage_entropy is 1 if all are used
+    equally.
     """
 
     centroids: np.ndarray
@@ -74,10 +79,11 @@ def fit(
     watch: Callable[[Fit], None] = lambda fit: None,
     unfinished: Unfinished | None = None,
 ) -> Fit:
-    """Fits all frames of the chunks, seeded from a sample (n, D) of them, calling `watch` after each pass.
+    """Fits centroids to all frames of the chunks, seeded on a `sample` (n, D) of them.
 
-    A centroid that loses all its frames is seeded again, by k-means++ going on from the others. `unfinished`: where the
-    state is kept, and where from it goes on. Raises UsageError for more components than frames in the sample.
+    A centroid that loses all its frames is seeded again by k-means++, given the others. `watch` is called after every
+    pass. `unfinished` saves the state of the fit; a saved state is resumed. Raises UsageError if there are more
+    components than frames in the sample.
     """
     check_enough(sample, options.components)
     random = np.random.default_rng(options.seed)
@@ -125,10 +131,10 @@ def fit(
 def kmeans_plus_plus(
     z: np.ndarray, components: int, random: np.random.Generator, centres: Iterable[np.ndarray] = ()
 ) -> np.ndarray:
-    """Centres (K, D) float64: those given, then frames of z (N, D) until there are K.
+    """Returns K centres (K, D) float64: the given `centres`, then frames drawn from z (N, D).
 
-    Each is drawn with a chance proportional to the squared distance to those before it (Arthur and Vassilvitskii
-    2007), the very first evenly.
+    A frame's probability is proportional to its squared distance to the nearest earlier centre (Arthur and
+    Vassilvitskii 2007); the first centre is drawn uniformly.
     """
     centres = list(centres)
     squares = np.einsum("nd,nd->n", z, z)
@@ -136,7 +142,7 @@ def kmeans_plus_plus(
     for centre in centres:
         _approach(nearest, z, squares, centre)
     while len(centres) < components:
-        # Without any distance left all frames are copies of centres: any will do.
+        # If all distances are 0, every frame equals a centre, and any frame will do.
         mass = np.cumsum(nearest)
         if 0 < mass[-1] < np.inf:
             chosen = min(int(np.searchsorted(mass, random.uniform(0, mass[-1]))), len(z) - 1)
@@ -149,13 +155,13 @@ def kmeans_plus_plus(
 
 
 def seeding_frames(components: int) -> int:
-    """How many frames k-means++ should see."""
+    """Returns the number of frames that k-means++ needs."""
     least, each = SEEDING_FRAMES
     return max(least, each * components)
 
 
 def seeding_sample(z: np.ndarray, components: int, random: np.random.Generator) -> np.ndarray:
-    """As many of the frames z (N, D) as k-means++ needs, drawn evenly."""
+    """Draws as many of the frames z (N, D) as k-means++ needs, uniformly."""
     count = min(len(z), seeding_frames(components))
     return z[np.sort(random.choice(len(z), count, replace=False))]
 
@@ -166,17 +172,14 @@ def nearest_sums(
     begun: Begun = (0, []),
     after: Callable[[Begun], None] = lambda begun: None,
 ) -> Sums:
-    """The sufficient statistics of a Lloyd step: every frame of the chunks counts for its nearest centroid.
-
-    `begun` and `after` as `frames.totals` has them.
-    """
+    """Returns the sufficient statistics of a Lloyd step; `begun` and `after` are arguments of `frames.totals`."""
     device = jnp.asarray(centroids, jnp.float32)
     counts, first, distance = totals(chunks, lambda part, valid: _nearest_sums(device, part, valid), begun, after)
     return Sums(counts, first, float(distance))
 
 
 def means(sums: Sums, centroids: np.ndarray) -> np.ndarray:
-    """Lloyd's update (K, D): the mean of each centroid's frames; one without frames stays where it was."""
+    """Returns Lloyd's update (K, D): the mean of each centroid's frames. A centroid without frames does not move."""
     return np.where(sums.counts[:, None] > 0, sums.first / np.maximum(sums.counts, 1)[:, None], centroids)
 
 
@@ -188,7 +191,7 @@ def minibatch_pass(
     begun: Begun = (0, []),
     after: Callable[[Begun], None] = lambda begun: None,
 ) -> Sums:
-    """Moves the centroids, batch by batch of `size` frames; what the batches met on their way, over the pass."""
+    """Updates the centroids of `result` after every batch of `size` frames; returns the sums over all batches."""
     done, met = begun
     met = met or [np.zeros(len(result.centroids)), np.zeros_like(result.centroids), np.zeros(())]
     for number in range(done, len(chunks)):
@@ -204,18 +207,18 @@ def minibatch_pass(
 
 
 def minibatches(chunk: np.ndarray, size: int, random: np.random.Generator) -> Iterator[np.ndarray]:
-    """Every frame once, `size` at a time, shuffled."""
+    """Yields the frames of a chunk in shuffled batches of `size`."""
     order = random.permutation(len(chunk))
     return (chunk[order[start : start + size]] for start in range(0, len(chunk), size))
 
 
 def inertia(centroids: np.ndarray, x: np.ndarray) -> float:
-    """Mean squared distance of frames (N, D) to their nearest centroid."""
+    """Returns the mean squared distance of frames (N, D) to their nearest centroid."""
     return nearest_sums(centroids, [x]).distance / len(x)
 
 
 def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
-    """All that the rest of a fit depends on."""
+    """The state from which a fit resumes."""
     arrays = {"centroids": result.centroids, "seen": result.seen}
     sums = {f"sums_{i}": value for i, value in enumerate(begun[1])}
     rest = {"reseeded": result.reseeded, "chunks": begun[0], "history": result.history}
@@ -225,7 +228,7 @@ def _state(result: Fit, begun: Begun, random: np.random.Generator) -> State:
 def _restore(
     random: np.random.Generator, shape: tuple[int, int], arrays: dict[str, np.ndarray], rest: dict[str, Any]
 ) -> tuple[Fit, Begun]:
-    """What `_state` saved. shape: (K, D). Raises KeyError, TypeError or ValueError for anything else."""
+    """Restores what `_state` saved. shape: (K, D). Raises KeyError, TypeError or ValueError for anything else."""
     random.bit_generator.state = rest["random"]
     if arrays["centroids"].shape != shape or arrays["seen"].shape != shape[:1]:
         raise ValueError(f"centroids of shape {arrays['centroids'].shape}, not {shape}")

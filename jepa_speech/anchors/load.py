@@ -1,4 +1,4 @@
-"""An anchor from its file, whichever kind it is."""
+"""Reading an anchor of either kind from its file."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -12,12 +12,12 @@ from jepa_speech.errors import UserError
 
 KINDS: dict[str, type[DiagonalGMM | KMeans]] = {kind.FORMAT: kind for kind in (DiagonalGMM, KMeans)}
 TEXTS = ("format", "features", "normalize", "checkpoint", "checkpoint_fingerprint")
-OPTIONAL = ("checkpoint", "checkpoint_fingerprint", "rotation")  # missing if an anchor has none
+OPTIONAL = ("checkpoint", "checkpoint_fingerprint", "rotation")  # not in the file of every anchor
 AGAIN = "copy it again, or make it again with `jepa-speech fit`"
 
 
 def load_anchor(path: str | Path) -> DiagonalGMM | KMeans:
-    """Returns the anchor that `jepa-speech fit` wrote.
+    """Returns an anchor written by `jepa-speech fit`.
 
     Raises UserError, naming the file and the array, if the file is missing, damaged or not an anchor, or if posteriors
     cannot be computed from its values (see `Anchor.check`).

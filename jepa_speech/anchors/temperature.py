@@ -1,4 +1,4 @@
-"""How sharp posteriors are, and the temperature that makes them as sharp as one wants."""
+"""The sharpness of posteriors, and the temperature for a wanted perplexity."""
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,17 @@ _TEMPERATURES = (1e-3, 1e4)
 
 
 def sharpness(arrays: Arrays, x: np.ndarray, temperature: float) -> dict[str, float]:
-    """Mean posterior entropy (nats), the perplexity exp(entropy), and the mean largest posterior of frames (N, D)."""
+    """Returns three figures of frames (N, D): mean posterior entropy (nats), perplexity exp(entropy), and "top1".
+
+    top1: the mean over frames of the largest posterior.
+    """
     return _sharpness(_joints(arrays, x), len(x), temperature)
 
 
 def temperature_for(arrays: Arrays, x: np.ndarray, perplexity: float) -> float:
-    """The temperature at which posteriors of the frames x (N, D) have this mean perplexity.
+    """Returns the temperature at which posteriors of the frames x (N, D) have this perplexity.
 
-    Bisection of its logarithm; holds N x K floats. Raises UsageError unless 1 < perplexity < K.
+    Bisects the logarithm of the temperature, with N x K floats in memory. Raises UsageError unless 1 < perplexity < K.
     """
     components, joints = arrays["constant"].shape[0], _joints(arrays, x)
 

@@ -1,4 +1,4 @@
-"""A fit that was interrupted, in a file from which the same fit goes on."""
+"""The file from which an interrupted fit resumes."""
 
 import json
 import time
@@ -14,16 +14,16 @@ from jepa_speech.array_files import read_npz
 from jepa_speech.errors import UserError
 from jepa_speech.files import parse_row, replacing
 
-SECONDS = 60.0  # between two savings in the middle of a pass
+SECONDS = 60.0  # between two saves in the middle of a pass
 
 T = TypeVar("T")
-State = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and what JSON can say
+State = tuple[dict[str, np.ndarray], dict[str, Any]]  # arrays, and values for JSON
 
 
 class Unfinished:
-    """The state of one fit, saved at `path`; `options`: what makes it another fit if it is changed.
+    """The saved state of a fit, at `path`. A fit with other `options` cannot resume from it.
 
-    Of several processes the first one writes, and at the ends of passes only.
+    With several processes, only the first one writes, and only after whole passes.
     """
 
     def __init__(self, path: str | Path, options: Mapping[str, Any]):
@@ -31,30 +31,30 @@ class Unfinished:
         self._saved = time.monotonic()
 
     def load(self, restore: Callable[[dict[str, np.ndarray], dict[str, Any]], T]) -> T | None:
-        """Returns what `restore` makes of the saved arrays and the rest; None if nothing was saved.
+        """Returns `restore(arrays, rest)` of the saved state, or None if nothing was saved.
 
-        Raises UserError if the file is of other options, or broken (`restore` raises KeyError, TypeError, ValueError).
+        Raises UserError if the file has other options or is damaged (`restore` raises KeyError, TypeError, ValueError).
         """
-        again = "a damaged unfinished fit; remove the file to start again"
+        again = "remove the file to start again"
         try:
             arrays = read_npz(self.path, again)
         except FileNotFoundError:
             return None
         if not {"options", "rest"} <= arrays.keys():
-            raise UserError(f"{self.path}: {again}")
+            raise UserError(f"{self.path}: this unfinished fit is damaged; {again}")
         saved, rest = (parse_row(str(arrays.pop(name)), f"{self.path}: {name}") for name in ("options", "rest"))
         for name, array in arrays.items():
             checked.array(array, f"{self.path}: {name}", shape=array.shape, kind="fiu")
         for name, mine in self.options.items():
             if (other := saved.get(name)) != mine:
                 raise UserError(
-                    f"{self.path}: an unfinished fit with {name.lstrip('-')} = {other}, not {mine}: "
-                    "run that again, or remove it to begin anew"
+                    f"{self.path}: this unfinished fit has {name.lstrip('-')} = {other}, not {mine}: "
+                    "resume it with that value, or remove the file to start again"
                 )
         try:
             return restore(arrays, rest)
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.path}: {again}") from error
+            raise UserError(f"{self.path}: this unfinished fit is damaged; {again}") from error
 
     def save(self, arrays: Mapping[str, np.ndarray], rest: Mapping[str, Any]) -> None:
         if jax.process_index() == 0:
@@ -66,7 +66,7 @@ class Unfinished:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to save in the middle of a pass."""
+        """Whether to save now, in the middle of a pass."""
         return jax.process_count() == 1 and time.monotonic() - self._saved >= SECONDS
 
     def remove(self) -> None:

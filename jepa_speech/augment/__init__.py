@@ -1,1 +1,1 @@
-"""What is added to a clean recording: other voices, noise, PASE+'s distortions."""
+"""Augmentation of clean recordings: mixing with other recordings, and PASE+'s distortions."""

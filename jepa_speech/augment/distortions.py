@@ -1,9 +1,10 @@
-"""PASE+'s distortions of what the encoder hears (arXiv 2001.09239, table 1), as pure functions of the row's key.
+"""PASE+'s distortions of the encoder's input (arXiv 2001.09239, table 1), as pure functions of the row's key.
 
-In this order, each with its own probability: reverberation, another voice, noise, clipping, chopping, down-sampling,
-dropping a band. Where PASE+ reads recorded rooms, noises and filters from files, these are drawn: impulse responses are
-decaying noise, noises have a random spectral slope, filters are windowed sincs; chops fall anywhere, not only on
-speech. Filters and rooms keep a row's energy, and ratios in decibels hold over its valid samples.
+They are applied in this order, each with its own probability: reverberation, another voice, noise, clipping, chopping,
+down-sampling, dropping a band. PASE+ reads recorded impulse responses, noises and filters from files; here they are
+synthetic. Impulse responses are decaying noise, noises have a random spectral slope, and filters are windowed sincs.
+Chops fall anywhere, not only on speech. Filters and reverberation keep the energy of a row. Ratios in decibels are
+computed over its valid samples.
 """
 
 from collections.abc import Callable
@@ -18,14 +19,14 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.filters import band_pass
 from jepa_speech.features.grid import SAMPLE_RATE
 
-ROOM = 8000  # samples of an impulse response
-T60 = (0.2, 0.9)  # seconds in which a room's echo falls by 60 dB
-DIRECT = (0.0, 10.0)  # dB of the direct sound over the echo
+RESPONSE = 8000  # samples of an impulse response
+T60 = (0.2, 0.9)  # seconds in which the reverberation falls by 60 dB
+DIRECT = (0.0, 10.0)  # dB of the direct sound over the reverberation
 VOICE_DB, NOISE_DB = (5.0, 7.5, 10.0), (0.0, 5.0, 10.0)
-SLOPES = (0.0, 2.0)  # of noise: power falls with frequency to this power, white to brown
-CLIPS = (0.1, 0.3, 0.5)  # of the extremes
-CHOPS = ((0.05, 0.025), (0.1, 0.05))  # seconds, mean and deviation, of a gap; one or two gaps
-DROPPED = (500.0, 2000.0)  # Hz, width of the band that is dropped
+SLOPES = (0.0, 2.0)  # noise power is proportional to frequency ** -slope: white to brown
+CLIPS = (0.1, 0.3, 0.5)  # clipping thresholds, as a share of the extremes
+CHOPS = ((0.05, 0.025), (0.1, 0.05))  # mean and standard deviation of a gap's length in seconds; one or two gaps
+DROPPED = (500.0, 2000.0)  # width of the dropped band in Hz
 TAPS = 251
 
 
@@ -44,7 +45,7 @@ class DistortionConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not 0 <= getattr(self, field.name) <= 1:
-                raise UsageError(f"config key mixing.{field.name} = {getattr(self, field.name)}: a probability needed")
+                raise UsageError(f"config key mixing.{field.name} = {getattr(self, field.name)}: not in [0, 1]")
 
 
 def distort(
@@ -55,7 +56,7 @@ def distort(
     other_lengths: jax.Array,
     config: DistortionConfig,
 ) -> jax.Array:
-    """clean and other (B, S), silent behind their lengths (B,); keys (B,) -> (B, S)."""
+    """Returns distorted waves (B, S). clean, other (B, S) are 0 after their lengths (B,); keys (B,)."""
     return jax.vmap(partial(_chain, config=config))(keys, clean, lengths, other, other_lengths)
 
 
@@ -85,10 +86,10 @@ def _chain(
 
 
 def reverb(key: jax.Array, x: jax.Array) -> jax.Array:
-    """A room: the direct sound and an echo of exponentially decaying noise. (S,) -> (S,)."""
+    """Adds synthetic reverberation, whose impulse response is exponentially decaying noise: (S,) -> (S,)."""
     decay, ratio, shape = jax.random.split(key, 3)
     t60 = jax.random.uniform(decay, minval=T60[0], maxval=T60[1])
-    echo = jax.random.normal(shape, (ROOM,)) * jnp.exp(-3 * np.log(10) * np.arange(ROOM) / (t60 * SAMPLE_RATE))
+    echo = jax.random.normal(shape, (RESPONSE,)) * jnp.exp(-3 * np.log(10) * np.arange(RESPONSE) / (t60 * SAMPLE_RATE))
     direct = jax.random.uniform(ratio, minval=DIRECT[0], maxval=DIRECT[1])
     echo = echo.at[0].set(0)
     echo = echo * 10 ** (-direct / 20) / jnp.sqrt(jnp.square(echo).sum())
@@ -96,7 +97,7 @@ def reverb(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def voice(key: jax.Array, x: jax.Array, inside: jax.Array, other: jax.Array, other_length: jax.Array) -> jax.Array:
-    """Another recording over all of the row, repeated from a random place where it is too short."""
+    """Adds another recording to the whole row, from a random position, repeated if it is too short."""
     start, ratio = jax.random.split(key)
     period = jnp.maximum(other_length, 1)
     place = (jnp.arange(x.size) + jax.random.randint(start, (), 0, period)) % period
@@ -105,7 +106,7 @@ def voice(key: jax.Array, x: jax.Array, inside: jax.Array, other: jax.Array, oth
 
 def noise(key: jax.Array, x: jax.Array, inside: jax.Array) -> jax.Array:
     white, slope, ratio = jax.random.split(key, 3)
-    frequency = np.maximum(np.fft.rfftfreq(x.size, 1 / SAMPLE_RATE), 50.0)  # as loud below as at 50 Hz
+    frequency = np.maximum(np.fft.rfftfreq(x.size, 1 / SAMPLE_RATE), 50.0)  # flat below 50 Hz
     tilt = jax.random.uniform(slope, minval=SLOPES[0], maxval=SLOPES[1])
     spectrum = jnp.fft.rfft(jax.random.normal(white, x.shape)) * jnp.exp(-tilt / 2 * np.log(frequency / 50.0))
     return add(x, jnp.fft.irfft(spectrum, x.size) * inside, jax.random.choice(ratio, jnp.array(NOISE_DB)))
@@ -117,7 +118,7 @@ def clip(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def chop(key: jax.Array, x: jax.Array, length: jax.Array) -> jax.Array:
-    """One or two gaps of silence among the valid samples."""
+    """Silences one or two gaps among the valid samples."""
     number, kind, size, where = jax.random.split(key, 4)
     mean, deviation = jnp.array(CHOPS)[jax.random.randint(kind, (2,), 0, len(CHOPS))].T
     gap = SAMPLE_RATE * jnp.maximum(mean + deviation * jax.random.normal(size, (2,)), 0)
@@ -136,26 +137,26 @@ def band_drop(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def add(x: jax.Array, source: jax.Array, decibels: jax.Array) -> jax.Array:
-    """x with `source` over it, x being so many decibels above it; silence of the source adds nothing."""
+    """Adds `source` to x, scaled so that x is `decibels` above it. A silent source adds nothing."""
     power, over = jnp.square(x).sum(), jnp.square(source).sum()
     gain = jnp.sqrt(power / jnp.where(over > 0, over, 1)) * 10 ** (-decibels / 20)
     return x + gain * source
 
 
 def as_loud(y: jax.Array, x: jax.Array) -> jax.Array:
-    """y at the energy of x."""
+    """Scales y to the energy of x."""
     power = jnp.square(y).sum()
     return y * jnp.sqrt(jnp.square(x).sum() / jnp.where(power > 0, power, 1))
 
 
 def fir(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    """What lies between `low` and `high` Hz, without delay: (S,) -> (S,)."""
+    """Returns the band from `low` to `high` Hz, without delay: (S,) -> (S,)."""
     gain = 2 * (high - low) / SAMPLE_RATE
     return convolve(x, gain * band_pass(low[None], high[None], TAPS)[0], TAPS // 2)
 
 
 def convolve(x: jax.Array, kernel: jax.Array, delay: int = 0) -> jax.Array:
-    """(S,), (K,) -> (S,): samples delay ... delay + S - 1 of the convolution, by FFT."""
+    """Returns samples delay ... delay + S - 1 of the convolution, computed by FFT: (S,), (K,) -> (S,)."""
     size = 1 << (x.size + kernel.size - 2).bit_length()
     product = jnp.fft.rfft(x, size) * jnp.fft.rfft(kernel, size)
     return jnp.fft.irfft(product, size)[delay : delay + x.size]

@@ -1,7 +1,7 @@
-"""The student's input: another voice or a noise added to the clean recording (WavLM, arXiv 2110.13900, alg. 1).
+"""Mixing another voice or a noise into the student's input (WavLM, arXiv 2110.13900, algorithm 1).
 
-A pure function of the row's key. Levels are those of whole recordings, so the ratio in decibels holds for valid samples
-whatever the crop and the padding; the teacher and the anchors always get the clean view.
+A pure function of the row's key. Ratios in decibels refer to the levels of whole recordings, so they do not depend on
+crop or padding. The teacher and the anchors always get the clean view.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ class MixingConfig:
 
     def __post_init__(self) -> None:
         if min(self.utterance, self.noise) < 0 or self.utterance + self.noise > 1:
-            raise UsageError("config keys mixing.utterance and mixing.noise: two probabilities, sum at most 1")
+            raise UsageError(
+                f"config keys mixing.utterance = {self.utterance} and mixing.noise = {self.noise}: "
+                "both must be at least 0, and their sum at most 1"
+            )
 
     @property
     def active(self) -> bool:
@@ -42,7 +45,7 @@ def student_view(
     other_lengths: jax.Array,
     config: MixingConfig,
 ) -> jax.Array:
-    """clean and other (B, S), both at level 1; lengths, other_lengths (B,); keys (B,) -> (B, S) at level about 1."""
+    """Returns mixed waves (B, S) with RMS of about 1. clean, other (B, S) have RMS 1; lengths, keys (B,)."""
     return jax.vmap(partial(_mix, config=config))(keys, clean, lengths, other, other_lengths)
 
 
@@ -67,6 +70,6 @@ def _mix(
     period = jnp.maximum(other_length, 1)
     source = other[(sample - first + jax.random.randint(start, (), 0, period)) % period]
     mixed = clean + jnp.where(inside, gain * source, 0)
-    # The expected level, not the measured one: what is under a mask must not change the volume of the rest.
+    # The expected level, not the measured one: the masked samples must not change the volume of the others.
     share = overlap / jnp.maximum(length, 1)
     return mixed / jnp.where(noise & (other_length > 0), jnp.sqrt(1 + gain**2 * share), 1)

@@ -1,1 +1,1 @@
-"""From stores to batches: the batch plan, weighted stores, the pipeline."""
+"""Batches of stores: the batch plan, weighted stores, the pipeline."""

@@ -1,4 +1,4 @@
-"""The batch plan: which crop of which recording is in each row of batch i, as a pure function of (seed, i)."""
+"""The batch plan: the recording and crop of each row of batch i, as a pure function of (seed, i)."""
 
 import math
 import mmap
@@ -15,17 +15,16 @@ from jepa_speech.ingest.lengths import EVERY, Lengths, check_seconds
 from jepa_speech.wording import counted
 
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
-SHUFFLE, CROP, SHARE = 0, 1, 2  # what a random stream is for: each is keyed by (seed, epoch, purpose, ...)
-
-Share = tuple[int, float]  # so many records, one store's, and how often each of them stands in an epoch
+SHUFFLE, CROP, SHARE = 0, 1, 2  # the purpose of a random stream, whose key is (seed, epoch, purpose, ...)
+Share = tuple[int, float]  # (records of a store, weight: how often an epoch has each of them)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Config section `data`: what is read, and how it is put into batches."""
+    """Config section `data`: the stores to read, and how batches are formed."""
 
     store: str = ""  # path of a store, or several with weights: a:1,b:0.5
-    heldout: str = ""  # a store, or several, whose loss is measured at every checkpoint; empty: none
+    heldout: str = ""  # a store, or several, on which the held-out loss is computed at every checkpoint; empty: none
     # a folder laid out as for `jepa-speech probe --data`, with phones.jsonl: every probe (train.probe_every) measures
     # phone accuracy on it; empty: none
     probe: str = ""
@@ -33,23 +32,25 @@ class DataConfig:
     batch_seconds: float = 480.0
     # padded crop lengths in seconds; each is compiled once [fairseq: the longest is max_sample_size, in samples]
     buckets: tuple[float, ...] = (5.0, 10.0, 15.0)
-    # of a recording longer than all buckets: one crop in each epoch (False) or one for each of its windows (True)
+    # a recording longer than all buckets gives one crop per epoch (False), or one for each of its windows (True)
     windows: bool = False
-    # shorter recordings are left out; 0: those that the objective cannot train on [fairseq: min_sample_size, in
+    # shorter recordings are left out; 0: the shortest that the objective can train on [fairseq: min_sample_size, in
     # samples]
     min_seconds: float = 0.0
-    max_seconds: float = 0.0  # longer recordings are left out; 0: none
+    max_seconds: float = 0.0  # longer recordings are left out; 0: no limit
     workers: int = 0  # reader processes; 0: threads of this process [fairseq: num_workers]
 
     def __post_init__(self) -> None:
         if not self.buckets or min(self.buckets) < WINDOW / SAMPLE_RATE:
-            raise UsageError(f"config key data.buckets = {self.buckets}: lengths of at least 0.025 s needed")
-        if self.batch_seconds <= 0 or self.workers < 0:
-            raise UsageError("config keys data.batch_seconds must be positive, data.workers at least 0")
+            raise UsageError(f"config key data.buckets = {self.buckets}: each must be at least 0.025 s")
+        if self.batch_seconds <= 0:
+            raise UsageError(f"config key data.batch_seconds = {self.batch_seconds}: must be positive")
+        if self.workers < 0:
+            raise UsageError(f"config key data.workers = {self.workers}: must be at least 0")
         check_seconds(self.min_seconds, self.max_seconds, "config keys data.min_seconds, data.max_seconds")
 
     def lengths(self, needed: int) -> Lengths:
-        """The lengths of the recordings that are used, if `needed` samples are the fewest that can be."""
+        """Returns the limits on the length of recordings, if the objective needs at least `needed` samples."""
         asked = Lengths.of(self.min_seconds, self.max_seconds)
         return Lengths(max(needed, asked.shortest), asked.longest)
 
@@ -60,37 +61,37 @@ class PlanItem(NamedTuple):
     bucket_samples: int  # S
     epoch: int
     records: np.ndarray  # (B,) index in the store
-    starts: np.ndarray  # (B,) where the crop begins, a multiple of HOP
+    starts: np.ndarray  # (B,) first sample of the crop, a multiple of HOP
     weight: np.ndarray  # (B,) 1, or 0 for a filler row, which repeats row 0
-    mix: np.ndarray  # (B,) another record to mix in, never the row's own; -1 where the store has no other
-    mix_starts: np.ndarray  # (B,)
-    context_starts: np.ndarray  # (B,) where a second crop of the record begins: elsewhere, if it is long enough
-    copies: np.ndarray  # (B,) 0, or which of the record's further rows of this epoch this is
+    mix: np.ndarray  # (B,) another record to mix in, never the row's own; -1 if there is no other
+    mix_starts: np.ndarray  # (B,) first sample of the crop of `mix`
+    context_starts: np.ndarray  # (B,) first sample of a second crop of the record; another one, if it is long enough
+    copies: np.ndarray  # (B,) number of this row among the record's rows in this epoch, from 0
 
 
 class Plan(Sequence[PlanItem]):
     """An endless sequence of batches, with each record exactly once per epoch.
 
-    A record goes to the smallest bucket that holds it. A record longer than all buckets is cropped to the largest, at
-    another place in each epoch. A batch of a bucket has as many rows as fit into `batch_seconds`, and at least one. The
-    last batch of a bucket in an epoch is filled with rows of weight 0. Batches of all buckets are shuffled together.
 
-    `rows_multiple` only adds filler rows, so that devices divide the batch: it never changes which
-    records form batch i, hence a run goes on with the same data on another number of devices.
+    A record goes to the smallest bucket that is long enough. A record longer than all buckets is cropped to the
+    largest, at another position in each epoch. A batch has as many rows as fit into `batch_seconds`, and at least one.
+    The last batch of a bucket in an epoch is padded by rows of weight 0. Batches of all buckets are shuffled together.
+
+    `rows_multiple` only adds filler rows, so that the number of devices divides the batch. It does not change the
+    records of batch i, so a run can resume with the same data on another number of devices.
 
     `windows`: a record longer than all buckets has, in each epoch, one row for each of its ⌈samples / largest⌉ equal
     parts, with a random crop from that part.
 
-    `shares`: the stores' (records, weight), one after the other; by default all records have weight 1. A record of
-    weight w stands ⌊w⌋ times in every epoch, and a fraction w - ⌊w⌋ of them once more: others in each epoch, as many
-    in each, so that over E epochs every one of them stands E·w times, give or take one. (The fraction is rounded to
-    whole rows in each bucket, to one at least.)
+    `shares`: (records, weight) of each store, in order; by default all records have weight 1. An epoch has each record
+    of weight w ⌊w⌋ times, and a fraction w - ⌊w⌋ of them once more. The fraction changes from epoch to epoch, so that E
+    epochs have each record E·w times, ±1. It is rounded to whole rows per bucket, at least one.
 
-    `lengths`: recordings of other lengths are left out, also as what is mixed in. All others keep their numbers. If
-    none is left out, the plan is the same as without `lengths`.
+    `lengths`: recordings of other lengths are left out, also for mixing. The others keep their numbers. If none is left
+    out, the plan is the same as without `lengths`.
 
-    Memory: 4 bytes for each row of an epoch, as many for each of two epochs' orders, and, if any recording is left out,
-    for each of the others. Pickled, a plan leaves the orders behind and opens memory-mapped `samples` anew.
+    Memory: 4 bytes for each row of an epoch, as many for each of two epochs' orders, and, if recordings are left out,
+    4 bytes for each of the others. A pickled plan has no orders, and memory-mapped `samples` are opened again.
     """
 
     def __init__(
@@ -112,10 +113,10 @@ class Plan(Sequence[PlanItem]):
         self.rows = np.maximum(1, np.floor(batch_seconds / seconds)).astype(int)  # rows that carry records
         self.padded_rows = -(-self.rows // rows_multiple) * rows_multiple
         if len(self.samples) == 0:
-            raise UsageError("the store holds no records: run `jepa-speech prepare` on a folder with audio")
+            raise UsageError("the store has no recordings: run `jepa-speech prepare` on a folder with audio")
         self._shares = list(shares or [(len(self.samples), 1.0)])
         if not all(0 < weight < math.inf for _, weight in self._shares):
-            raise UsageError(f"weights {[weight for _, weight in self._shares]} of stores: each above 0 needed")
+            raise UsageError(f"weights {[weight for _, weight in self._shares]} of stores: each must be above 0")
         self._windowed = windows
         self._most_windows = self._windows(int(self.samples.max()))
         self._settings = batch_seconds, seed, rows_multiple, self._shares, windows, lengths
@@ -123,8 +124,8 @@ class Plan(Sequence[PlanItem]):
         used = lengths.hold(self.samples)
         if not used.any():
             raise UsageError(
-                f"none of {counted(len(used), 'recording')} can be used: at least {lengths.shortest / SAMPLE_RATE:g} s "
-                "needed (data.min_seconds, or what the objective needs"
+                f"none of {counted(len(used), 'recording')} can be used: each must have at least "
+                f"{lengths.shortest / SAMPLE_RATE:g} s (data.min_seconds, or the objective's minimum"
                 + (f"), at most {lengths.longest / SAMPLE_RATE:g} s (data.max_seconds)" if lengths.longest else ")")
                 + "; prepare other recordings, or change these keys"
             )
@@ -143,11 +144,11 @@ class Plan(Sequence[PlanItem]):
 
     @property
     def used_samples(self) -> np.ndarray:
-        """(N,) samples of the recordings that are not left out."""
+        """The lengths in samples of the recordings that are used."""
         return self.samples if self._used is None else self.samples[self._used]
 
     def with_buckets(self, buckets: Sequence[float]) -> "Plan":
-        """The plan of the same recordings with other buckets."""
+        """Returns a plan of the same recordings with other buckets."""
         return Plan(self.samples, buckets, *self._settings)
 
     def __len__(self) -> int:
@@ -175,7 +176,7 @@ class Plan(Sequence[PlanItem]):
         return PlanItem(length, epoch, records, starts, weight, mix, mix_starts, context_starts, copies)
 
     def padding_waste(self) -> float:
-        """The share of an epoch's batches that is padding or filler."""
+        """Returns the share of an epoch's batches that is padding or filler rows."""
         used = 0.0
         for members, groups, length in zip(self.members, self._groups, self.bucket_samples, strict=True):
             for group in groups:
@@ -183,10 +184,10 @@ class Plan(Sequence[PlanItem]):
                 used += float(np.minimum(samples, length).mean()) * group.rows
         return 1.0 - used / float((self.counts * self.padded_rows * self.bucket_samples).sum())
 
-    # ---- which rows an epoch has. A row is known by its entry: record + N · copy, copy = window + most windows · time
+    # ---- The rows of an epoch. A row is stored as one number: record + N · copy, copy = window + most windows · time.
 
     def _grouped(self, fits: np.ndarray) -> tuple[np.ndarray, list["_Group"]]:
-        """The entries of time 0 of a bucket's records, and where among them those of each store stand."""
+        """Returns the entries of time 0 of a bucket's records, and the range of each store among them."""
         records = np.flatnonzero(fits)
         bounds = np.searchsorted(records, np.cumsum([0, *(count for count, _ in self._shares)]))
         times = max(math.ceil(weight) for _, weight in self._shares)
@@ -205,7 +206,7 @@ class Plan(Sequence[PlanItem]):
         return records.astype(np.uint32 if size <= 2**32 else np.uint64), groups
 
     def _rows_of(self, epoch: int, bucket: int) -> np.ndarray:
-        """The entries that stand in this epoch, before they are shuffled."""
+        """Returns the entries of this epoch, before shuffling."""
         members, step = self.members[bucket], len(self.samples) * self._most_windows
         parts = []
         for group in self._groups[bucket]:
@@ -218,7 +219,7 @@ class Plan(Sequence[PlanItem]):
         return np.concatenate(parts) if parts else members
 
     def _epoch(self, epoch: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Each bucket's rows in this epoch's order, and the order in which batches come."""
+        """Returns each bucket's rows in this epoch's order, and the order of the batches."""
         if epoch not in self._epochs:
             order = []
             for b in range(len(self.members)):
@@ -226,13 +227,13 @@ class Plan(Sequence[PlanItem]):
                 np.random.default_rng((self.seed, epoch, SHUFFLE, b)).shuffle(rows)
                 order.append(rows)
             last = np.random.default_rng((self.seed, epoch, SHUFFLE, len(self.members)))
-            # Neighbours are kept: readers that look ahead work on the next epoch while this one ends.
+            # Neighbouring epochs are kept, because readers work on the next epoch while this one ends.
             kept = {e: v for e, v in self._epochs.items() if abs(e - epoch) == 1}
             self._epochs = kept | {epoch: (order, last.permutation(self.batches_per_epoch))}
         return self._epochs[epoch]
 
     def _crop(self, epoch: int, record: int, copy: int, length: int) -> tuple[int, int, int, int]:
-        """Start of the crop, partner to mix in, start of the partner's crop, start of the context's crop."""
+        """Returns start of the crop, record to mix in, start of its crop, start of the context crop."""
         key = (self.seed, epoch, CROP, int(record))
         random = np.random.default_rng((*key, int(copy)) if copy else key)
         places = self._places(record, length)
@@ -241,7 +242,7 @@ class Plan(Sequence[PlanItem]):
         others = (len(self.samples) if self._used is None else len(self._used)) - 1
         partner, partner_place = -1, 0
         if others:
-            # A number of another type than theirs would make numpy copy all of them for each row.
+            # With a number of another type, searchsorted would copy the whole array for each row.
             at = record if self._used is None else self._used.searchsorted(self._used.dtype.type(record))
             at = int(at + 1 + random.integers(others)) % (others + 1)
             partner = at if self._used is None else int(self._used[at])
@@ -250,16 +251,16 @@ class Plan(Sequence[PlanItem]):
         return HOP * place, partner, HOP * partner_place, HOP * int(context)
 
     def _places(self, record: int, length: int) -> int:
-        """How many crops a record has on the frame grid, so that stored labels slice with the audio."""
+        """Returns the number of crops of a record. They begin on the frame grid, as stored labels do."""
         return max(0, int(self.samples[record]) - length) // HOP + 1
 
     def _windows(self, samples: Any) -> Any:
-        """How many rows of an epoch recordings of so many samples fill, (...) -> (...)."""
+        """Returns the number of windows of recordings with this many samples: (...) -> (...)."""
         return -(-samples // int(self.bucket_samples[-1])) if self._windowed else samples * 0 + 1
 
 
 class _Group(NamedTuple):
-    """A store's rows in a bucket: all of them stand `times` times, and `more` of them once more."""
+    """A store's rows in a bucket: an epoch has all of them `times` times, and `more` of them once more."""
 
     share: int
     here: slice
@@ -278,8 +279,8 @@ class _Group(NamedTuple):
 
 
 def _where(samples: np.ndarray) -> Any:
-    """A memory map of a whole file as what it takes to open it anew; any other array as it is."""
-    base: Any = samples.base  # NumPy's types know only of arrays
+    """Returns the arguments to open a memory map of a whole file again; other arrays as they are."""
+    base: Any = samples.base  # NumPy's type stubs allow only arrays here
     if isinstance(samples, np.memmap) and isinstance(base, mmap.mmap):
         return {"filename": samples.filename, "dtype": samples.dtype, "offset": samples.offset, "shape": samples.shape}
     return np.asarray(samples)
@@ -290,6 +291,6 @@ def _plan(samples: Any, *settings: Any) -> Plan:
 
 
 def bucket_lengths(buckets: Sequence[float]) -> np.ndarray:
-    """Bucket lengths in samples, ascending: the shortest that give each whole number of frames."""
+    """Returns bucket lengths in samples, ascending: the shortest with the nearest whole number of frames."""
     frames = [round(seconds * FRAMES_PER_SECOND) for seconds in sorted(buckets)]
     return np.array([samples(n) for n in frames])

@@ -1,4 +1,4 @@
-"""Labels of several stores, or by several anchors, as those of one."""
+"""Labels of several stores, or of several anchors, read like those of one."""
 
 from collections.abc import Sequence
 
@@ -12,30 +12,30 @@ from jepa_speech.store.store import Store
 
 
 class JoinedLabels:
-    """The labels of several stores by one anchor."""
+    """An anchor's labels of several stores."""
 
     def __init__(self, labels: Sequence[Labels], stores: Stores) -> None:
         self._labels, self._stores = list(labels), stores
         self.top_k, self.components = labels[0].top_k, labels[0].components
         if other := next((part for part in labels if part.components != self.components), None):
             raise UserError(
-                f"{other.path}: labels of {other.components} components, {labels[0].path} of {self.components}; "
-                "remove those that the anchor does not have, and label again"
+                f"{other.path}: labels of {other.components} components, but {labels[0].path} has {self.components}; "
+                "remove the wrong ones, and label again"
             )
         if other := next((part for part in labels if part.top_k != self.top_k), None):
             raise UsageError(
-                f"{other.path}: labels of the {other.top_k} likeliest components, {labels[0].path} of {self.top_k}; "
+                f"{other.path}: labels with --top-k {other.top_k}, but {labels[0].path} has {self.top_k}; "
                 "label one of the stores again, with the other's --top-k"
             )
 
     def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `Labels.slice`, of recording i of them all."""
+        """Like `Labels.slice`; recordings are numbered over all stores."""
         part, number = self._stores.find(i)
         return self._labels[part].slice(number, first_frame, frames)
 
 
 class EnsembleLabels:
-    """The labels of one store, or one mixture of them, by several anchors: as `anchors/ensemble.py` joins them."""
+    """Several anchors' labels of a store or of several stores, joined as in `anchors/ensemble.py`."""
 
     def __init__(self, labels: Sequence[Labels | JoinedLabels], weights: Sequence[float]) -> None:
         self._labels, self._weights = list(labels), list(weights)
@@ -44,7 +44,7 @@ class EnsembleLabels:
         self.top_k, self.components = sum(part.top_k for part in labels), sum(counts)
 
     def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `Labels.slice`, the most likely of all members first: ids (n, Σ k) int32 and probs (n, Σ k) float32."""
+        """Like `Labels.slice`: ids (n, Σ k) int32, probs (n, Σ k) float32, by falling weighted probability."""
         parts = [part.slice(i, first_frame, frames) for part in self._labels]
         shifted = [first + ids.astype(np.int32) for first, (ids, _) in zip(self._first, parts, strict=True)]
         shares = [np.float32(weight) * probs for weight, (_, probs) in zip(self._weights, parts, strict=True)]
@@ -56,9 +56,9 @@ class EnsembleLabels:
 def stored_labels(
     store: Store | Stores, anchor: str, files: Sequence[str] = ()
 ) -> Labels | JoinedLabels | EnsembleLabels:
-    """By an anchor's fingerprint, or an ensemble's. Raises UserError where a store has no labels of an anchor.
+    """Returns the labels of an anchor or ensemble, given its fingerprint.
 
-    files: where the anchors are, for that message.
+    files: the anchors' paths, for messages. Raises UserError if a store has no labels of an anchor.
     """
     members = mixture(anchor, "inputs.anchor")
     named = files if len(files) == len(members) else [UNKNOWN] * len(members)

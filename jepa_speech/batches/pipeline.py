@@ -1,4 +1,4 @@
-"""From plan to batches: reads the crops of this process's rows, pads them, and looks ahead."""
+"""Makes the batches of a plan: reads the crops of this process's rows ahead of the loop, and pads them."""
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ EXTRAS = frozenset({"mix", "context", "anchor", "anchor_mean", "text"})
 
 
 class Batches(Iterator[Batch], Protocol):
-    """Batches, and an end to the threads and processes that make them."""
+    """An iterator of batches; `close` ends its threads and processes."""
 
     def close(self) -> None: ...
 
 
 class Recordings(Protocol):
-    """What the pipeline asks of a store."""
+    """The interface of a store that the pipeline uses."""
 
     @property
     def samples(self) -> np.ndarray:
-        """(N,)"""
+        """(N,) lengths in samples."""
 
     @property
     def level(self) -> np.ndarray | Joined:
@@ -40,20 +40,20 @@ class Recordings(Protocol):
 
 
 class StoredLabels(Protocol):
-    """What the pipeline asks of stored anchor labels."""
+    """The interface of stored labels that the pipeline uses."""
 
     def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class Texts(Protocol):
-    """What the pipeline asks of transcripts."""
+    """The interface of transcripts that the pipeline uses."""
 
     def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
 class Span(Sequence[PlanItem]):
-    """Items start ... stop-1 of the plan: going on in the middle costs nothing."""
+    """Items start ... stop-1 of a plan. Starting in the middle costs nothing."""
 
     plan: Plan
     start: int
@@ -109,7 +109,7 @@ class Reader:
         return batch
 
     def _crops(self, records: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Zero-padded crops and how much of each is valid; record -1 is silence of no length."""
+        """Returns zero-padded crops (B, S) and their valid lengths (B,); record -1 gives length 0."""
         audio = np.zeros((len(records), length), np.float32)
         lengths = np.zeros(len(records), np.int32)
         for row, (record, start) in enumerate(zip(records.tolist(), starts.tolist(), strict=True)):
@@ -122,7 +122,7 @@ class Reader:
     def _labels(
         self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray, item: PlanItem
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The stored labels of each crop, zero beyond its length."""
+        """Returns the stored labels of each crop, zero after its length: ids and probs (B, T, k)."""
         assert self.labels is not None
         crops = [
             self.labels.slice(record, start // HOP, frames(length))
@@ -149,40 +149,40 @@ def batches(
     means: np.ndarray | Joined | None = None,
     texts: Texts | None = None,
 ) -> Batches:
-    """Batches start ... stop-1 of the plan; the same ones for any number of workers and threads.
+    """Returns an iterator of batches start ... stop-1 of the plan; workers and threads do not change them.
 
-    Each is a dict of numpy arrays with this process's share of the rows:
+    Each is a dict of numpy arrays with this process's rows:
         audio (B, S) float32 as stored, zero padded · lengths (B,) int32
         record_id (B,) uint32: the record, plus a multiple of N if it has several rows in an epoch, so that masks differ
         epoch (B,) int32 · level (B,) float32 RMS of the whole recording · weight (B,) float32, 0 = filler
         with "mix" in `batch_fields`: mix (B, S), mix_lengths (B,), mix_level (B,): another recording, never its own
-        with "context": context (B, S), context_lengths (B,): another crop of the row's recording, where it is longer
+        with "context": context (B, S), context_lengths (B,): another crop of the same recording, if it is long enough
         with "anchor": anchor_ids (B, T, k) int32, anchor_probs (B, T, k) float32 from `labels`
         with "anchor_mean": anchor_mean (B, F) float32 from `means` (N, F)
-        with "text": text_ids (B, U) int32, zero padded, text_lengths (B,) int32 from `texts`; U goes with the bucket
+        with "text": text_ids (B, U) int32, zero padded, text_lengths (B,) int32 from `texts`; U depends on the bucket
 
-    Raises UsageError if `batch_fields` asks for something unknown or not given.
+    Raises UsageError if `batch_fields` has an unknown name, or one whose source is not given.
     """
     unknown = batch_fields - EXTRAS
     given = {"anchor": labels, "anchor_mean": means, "text": texts}
     if unknown or any(name in batch_fields and source is None for name, source in given.items()):
         wanted = ", ".join(sorted(unknown or batch_fields))
-        raise UsageError(f"the objective asks for {wanted} in a batch, which nothing here delivers")
+        raise UsageError(f"the objective needs the batch fields {wanted}, but this command has no source for them")
     reader = Reader(store, batch_fields, labels, means, texts, process_index, process_count)
     dataset = grain.MapDataset.source(Span(plan, start, stop)).map(reader)
     if workers == 0:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags, which nobody else uses
+        flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags; jepa-speech does not use them
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     return freed_when_closed(iter(stream.mp_prefetch(options, worker_init_fn=start_worker)))
 
 
 def freed_when_closed(stream: grain.DatasetIterator) -> Generator[Batch, None, None]:
-    """Yields the batches of worker processes. Once closed, their shared memory is free, except arrays still in use.
+    """Yields the batches of worker processes; frees their shared memory at the end, except of arrays in use.
 
-    A thread of grain frees it. If the process exits earlier, Python warns about "leaked shared_memory objects".
+    A thread of grain frees it. If the process exited earlier, Python would warn about "leaked shared_memory objects".
     """
     try:
         yield from stream
@@ -192,11 +192,11 @@ def freed_when_closed(stream: grain.DatasetIterator) -> Generator[Batch, None, N
 
 
 def _wait_until_freed() -> None:
-    # 2026-11, grain 0.2.18: nothing public waits for this thread (tests/test_jax_api.py).
+    # 2026-11, grain 0.2.18: there is no public way to wait for this thread (tests/test_jax_api.py).
     if pool := SharedMemoryArray._del_thread_pool:
-        pool.apply(len, ((),))  # the pool has one thread, so its earlier tasks are done by then
+        pool.apply(len, ((),))  # the pool has one thread, so its earlier tasks are done first
 
 
 def start_worker(worker: int, workers: int) -> None:
-    """The loop saves first, then ends its workers; after a kill nobody would."""
+    """Sets up a reader process: it ignores Ctrl-C, because the loop ends it after saving, and ends with its parent."""
     be_a_worker()

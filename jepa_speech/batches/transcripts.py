@@ -1,7 +1,7 @@
-"""The transcribed recordings of a store, as a store of their own: whole utterances, with their texts as numbers.
+"""The transcribed recordings of a store, with their texts as class numbers.
 
-A text belongs to its whole recording, so nothing may be cropped. Recordings longer than the longest bucket and those
-without a text are left out. Their numbers are kept for the header of a run.
+A text belongs to the whole recording, so recordings are not cropped. Those longer than the longest bucket, or without a
+text, are left out and counted.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from jepa_speech.wording import counted
 
 
 class Transcribed:
-    """Open for reading as a store is, with the numbers of its recordings counted anew.
+    """A store's recordings with a text, renumbered from 0 and read like a store.
 
-    longest: samples of the longest recording that is kept. Raises UserError where none is.
+    longest: samples of the longest recording that is kept. Raises UserError if none is kept.
 
-    Attributes, as those of a store: `samples` (N,), `level` (N,), `hours`, `shares`, `fingerprint` (of recordings and
-    texts); `without_text` and `too_long`, how many recordings were left out; `unknown`, in how many texts each
-    character occurs that the vocabulary does not write.
+    Attributes: `samples` (N,), `level` (N,), `hours`, `shares` and `fingerprint` (of recordings and texts) as in a
+    store; `without_text` and `too_long`, the numbers of recordings left out; `unknown`, the number of texts with each
+    character that the vocabulary lacks.
     """
 
     def __init__(self, store: Store | Stores, vocabulary: Tokens, longest: int) -> None:
@@ -40,7 +40,7 @@ class Transcribed:
         self._store, self._chosen = store, np.flatnonzero(has_text & fits)
         if not len(self._chosen):
             raise UserError(
-                f"{store!r}: none of them can be learnt from: {self.without_text} have no field `text` in the store's "
+                f"{store!r}: no recording can be used: {self.without_text} have no field `text` in the store's "
                 f"records.jsonl, {self.too_long} are longer than {longest / SAMPLE_RATE:g} s (data.buckets); prepare a "
                 "store with transcripts, or raise data.buckets"
             )
@@ -62,17 +62,17 @@ class Transcribed:
         return len(self.samples)
 
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """As `Store.read`."""
+        """Like `Store.read`."""
         return self._store.read(int(self._chosen[i]), start, samples)
 
     def named(self, i: int) -> str:
-        """As `Store.named`."""
+        """Like `Store.named`."""
         return self._store.named(int(self._chosen[i]))
 
     def text_ids(self, records: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B,) -> ids (B, U) int32, zero padded, lengths (B,) int32.
+        """Returns the texts of records (B,): ids (B, U) int32, zero padded, and lengths (B,) int32.
 
-        U is the longest text of all recordings of at most `longest` samples: one shape for each bucket.
+        U is the longest text of all recordings up to `longest` samples, so that each bucket has one shape.
         """
         lengths = np.diff(self._ends).astype(np.int32)
         ids = np.zeros((len(records), max(1, int(lengths[self.samples <= longest].max()))), np.int32)
@@ -80,21 +80,21 @@ class Transcribed:
             row[: lengths[record]] = self._numbers[self._ends[record] : self._ends[record + 1]]
         return ids, lengths[records]
 
-    def told(self) -> str:
-        """What was left out and what cannot be written, in words."""
+    def summary(self) -> str:
+        """Returns a line with the numbers of recordings used and left out, and the characters not in the vocabulary."""
         left_out = f"{self.without_text} without, {self.too_long} too long"
         said = f"{counted(len(self), 'recording')} with a text; left out: {left_out}"
         if not self.unknown:
             return said
         shown = ", ".join(f"{piece!r} in {count}" for piece, count in self.unknown.most_common(5))
         more = f" and {counted(len(self.unknown) - 5, 'other')}" if len(self.unknown) > 5 else ""
-        return f"{said}; characters of texts that the vocabulary does not write: {shown}{more}"
+        return f"{said}; characters of texts that are not in the vocabulary: {shown}{more}"
 
 
 def texts(store: Store | Stores) -> Iterator[str | None]:
-    """The normal text of each recording, in order; None where the store knows none.
+    """Yields the normalised text of each recording, in order; None if it has none.
 
-    Raises UserError, naming file and line, for a text that is no string, as `transcribe` and the probes do.
+    Raises UserError, naming file and line, if a text is not a string.
     """
     for part in [store] if isinstance(store, Store) else [part for part, _ in store.parts]:
         for number, row in enumerate(part.records(), 1):
@@ -109,5 +109,5 @@ def texts(store: Store | Stores) -> Iterator[str | None]:
 
 
 def characters(store: Store | Stores) -> str:
-    """All characters that its texts are written with, in order."""
+    """Returns all characters of a store's texts, in order of their code points."""
     return "".join(Vocabulary.of(text for text in texts(store) if text is not None).symbols)

@@ -1,4 +1,4 @@
-"""Several stores as one, each with a weight: training on a mixture of corpora."""
+"""Several stores with weights, read as one, for training on a mixture of corpora."""
 
 import hashlib
 import json
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def open_stores(text: str, where: str = "data.store") -> "Store | Stores":
-    """Returns what the config key `where` names.
+    """Opens the store or stores that the config key `where` names.
 
-    Raises UsageError (see `weighted_paths`), UserError for a store that is not whole.
+    Raises UsageError (see `weighted_paths`), UserError for an incomplete or damaged store.
     """
     (first, *others) = found = weighted_paths(text, where)
     return Store(first[0]) if not others and first[1] == 1 else Stores(found)
 
 
 class Stores:
-    """Stores one after the other, with the numbers of their records running on; open for reading as one store is.
+    """Several stores whose recordings are numbered consecutively, read like one store.
 
-    Attributes, as those of a store: `samples` (N,) int64, `level` (N,), `hours`, `fingerprint` (of the stores and their
-    weights); and `parts`, the stores with their weights, and `shares`, what a plan wants to know of them.
+    Attributes: `samples` (N,) int64, `level` (N,), `hours`, `fingerprint` (of stores and weights) as in a store;
+    `parts`, the stores with their weights; `shares`, (records, weight) of each for a batch plan.
     """
 
     def __init__(self, paths: Sequence[tuple[str | Path, float]]) -> None:
@@ -41,7 +41,7 @@ class Stores:
         for i, store in enumerate(stores):
             if prints[i] in prints[:i]:
                 before = stores[prints.index(prints[i])].path
-                raise UsageError(f"config key data.store: {store.path} holds what {before} holds; name one of them")
+                raise UsageError(f"config key data.store: {store.path} and {before} are the same; name one of them")
         self.samples = np.concatenate([store.samples for store in stores])  # (N,)
         self.level = Joined([store.level for store in stores])
         self.hours = sum(store.hours for store in stores)
@@ -60,29 +60,29 @@ class Stores:
         return len(self.samples)
 
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """As `Store.read`, of recording i of them all."""
+        """Like `Store.read`; i counts over all stores."""
         part, number = self.find(i)
         return self.parts[part][0].read(number, start, samples)
 
     def named(self, i: int) -> str:
-        """As `Store.named`, of recording i of them all."""
+        """Like `Store.named`; i counts over all stores."""
         part, number = self.find(i)
         return self.parts[part][0].named(number)
 
     def find(self, i: int) -> tuple[int, int]:
-        """Which part recording i is in, and its number there."""
+        """Returns the part that has recording i, and the recording's number in it."""
         part = int(np.searchsorted(self._first, i, side="right")) - 1
         return part, i - int(self._first[part])
 
 
 class Joined:
-    """Arrays (N_i, ...) as one of (N, ...), indexed by record numbers; memory maps stay on disk."""
+    """Arrays (N_i, ...) as one array (N, ...), indexed by record numbers. Memory maps stay on disk."""
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
         self._arrays, self._first = list(arrays), _firsts(arrays)
 
     def __getitem__(self, records: np.ndarray) -> np.ndarray:
-        """(B,) -> (B, ...)."""
+        """Returns the rows (B, ...) of records (B,)."""
         records = np.asarray(records)
         part = np.searchsorted(self._first, records, side="right") - 1  # (B,)
         rows = [self._arrays[p][i - self._first[p]] for p, i in zip(part.tolist(), records.tolist(), strict=True)]
@@ -90,17 +90,17 @@ class Joined:
 
 
 def stored_means(store: Store | Stores, kind: str) -> np.ndarray | Joined:
-    """(N, F), looked up by record. Raises UserError where a store has no means of this kind."""
+    """Returns feature means (N, F), indexed by record. Raises UserError if a store has none of this kind."""
     if isinstance(store, Store):
         return load_means(store, kind)
     return Joined([load_means(part, kind) for part, _ in store.parts])
 
 
 def shares(store: "Store | Stores | Transcribed") -> list[Share]:
-    """What a plan wants to know of the weights."""
+    """Returns (records, weight) of each store, for a batch plan."""
     return [(len(store), 1.0)] if isinstance(store, Store) else store.shares
 
 
 def _firsts(parts: Sequence) -> np.ndarray:
-    """Each part's first record number."""
+    """Returns each part's first record number."""
     return np.cumsum([0, *(len(part) for part in parts)])[:-1]

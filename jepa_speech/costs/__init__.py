@@ -1,1 +1,1 @@
-"""What a train step costs: its speed on noise, and the batch that fits a device."""
+"""The cost of a train step: its speed on noise, and the batch that fits a device."""

@@ -1,4 +1,4 @@
-"""How many rows of a length fit into a device's memory: asked of the compiler first, then tried."""
+"""The number of rows of a length that fit into a device's memory, estimated by the compiler and then tested."""
 
 import gc
 import math
@@ -14,11 +14,11 @@ from jepa_speech.errors import UsageError
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.wording import counted
 
-SHARE = 0.95  # of the memory: some of it is in pieces that are too small
+SHARE = 0.95  # usable share of the memory, because of fragmentation
 
 
 def memory_of_a_device() -> float:
-    """Bytes that jax may use of one; of a CPU's, an equal share of the machine's."""
+    """Returns the bytes that jax may use of a device; for a CPU, an equal share of the machine's memory."""
     stats = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -34,11 +34,11 @@ def fill_memory(
     matmul_flops: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """The most rows of `seconds` whose step, as compiled, needs no more than 0.95 of `memory` (bytes of a device;
-    None: all that there is), and which then ran. Where they do not run for want of memory, fewer are tried.
+    """Finds the most rows of `seconds` that fit into a device, and measures their step.
 
-    say: told of each try. Returns what `measure_step` does, and memory_bytes, compiled_rows (what the compiler found to
-    fit), shapes_compiled. Raises UsageError where not even the smallest batch fits.
+    The compiled step may need 0.95 of `memory` (bytes of a device; None: all). If it runs out of memory, fewer rows are
+    tried. say: called with a line about each try. Returns the results of `measure_step`, and memory_bytes,
+    compiled_rows (the compiler's estimate), shapes_compiled. Raises UsageError if not even the smallest batch fits.
     """
     setting = make_setting(config)
     memory = memory or memory_of_a_device()
@@ -46,25 +46,25 @@ def fill_memory(
 
     def peak(rows: int) -> float:
         asked[rows] = compiled_peak(setting, rows, samples)
-        say(f"{counted(rows, 'row')} of {seconds:g} s: {asked[rows] / 1e9:.3g} GB a device, as compiled")
+        say(f"{counted(rows, 'row')} of {seconds:g} s: {asked[rows] / 1e9:.3g} GB per device, as compiled")
         return asked[rows]
 
     compiled_rows = rows = largest(peak, SHARE * memory, rows_of(setting, seconds), setting.multiple)
     while rows:
         if found := unless_out_of_memory(partial(measure_step, config, rows, seconds, steps, warmup, matmul_flops)):
-            told = {"memory_bytes": memory, "compiled_rows": compiled_rows, "shapes_compiled": len(asked)}
-            return found | told
+            return found | {"memory_bytes": memory, "compiled_rows": compiled_rows, "shapes_compiled": len(asked)}
         say(f"{counted(rows, 'row')} of {seconds:g} s did not run: out of memory")
         rows -= max(setting.multiple, rows // 20 // setting.multiple * setting.multiple)
     raise UsageError(
-        f"not even {counted(setting.multiple, 'row')} of {seconds:g} s fit into {memory / 1e9:.3g} GB a device: choose "
-        "shorter data.buckets, set encoder.remat = True, or raise mesh.fsdp"
+        f"not even {counted(setting.multiple, 'row')} of {seconds:g} s fit into {memory / 1e9:.3g} GB per device: "
+        "choose shorter data.buckets, set encoder.remat = True, or raise mesh.fsdp"
     )
 
 
 def compiled_peak(setting: Setting, rows: int, samples: int) -> float:
-    """Bytes of a device, with the next batch, which training places while a step runs; infinite where the compiler
-    itself runs out of them.
+    """Returns the bytes that a step needs on a device, with the next batch, which training places during the step.
+
+    Returns infinity if the compiler itself runs out of memory.
     """
     compiled = unless_out_of_memory(lambda: setting.compile(rows, samples))
     if compiled is None:
@@ -74,7 +74,7 @@ def compiled_peak(setting: Setting, rows: int, samples: int) -> float:
 
 
 def unless_out_of_memory(work: Callable[[], Any]) -> Any:
-    """What it returns; None where XLA says that memory does not do. Any other error is raised."""
+    """Returns `work()`, or None if XLA runs out of memory. Raises any other error."""
     try:
         return work()
     except jax.errors.JaxRuntimeError as error:
@@ -89,10 +89,10 @@ def out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
 
 
 def largest(peak: Callable[[int], float], limit: float, start: int, multiple: int) -> int:
-    """The largest multiple of `multiple` whose peak is at most `limit`, 0 if there is none; peak grows with it.
+    """Returns the largest multiple of `multiple` whose peak is at most `limit`, 0 if there is none.
 
-    From `start`, doubled until it does not fit, then halfway between what fits and what does not. But peaks are nearly
-    a straight line: two times of three, the next is where the line through the last two peaks meets the limit.
+    peak: an increasing function. Doubles from `start` until it does not fit, then bisects. Because peaks are nearly
+    linear, two of three steps extrapolate the line through the last two peaks instead.
     """
     fit: list[tuple[int, float]] = []
     over: tuple[int, float] | None = None
@@ -116,9 +116,9 @@ def largest(peak: Callable[[int], float], limit: float, start: int, multiple: in
 
 
 def batch_seconds(rows: Mapping[float, int]) -> float:
-    """The data.batch_seconds by which training takes as many rows of a bucket as memory holds, and of no bucket more.
+    """Returns the largest data.batch_seconds, to the millisecond, with which the rows of every bucket fit into memory.
 
-    rows: seconds of a bucket -> rows that fit. To the millisecond.
+    rows: seconds of a bucket -> rows that fit.
     """
     seconds, count = min(rows.items(), key=lambda item: item[0] * item[1])
     found = round(seconds * count, 3)

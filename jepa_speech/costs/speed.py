@@ -1,9 +1,9 @@
-"""How fast the train step of a config is by itself, on noise, and what share of the chip it uses.
+"""The speed of a config's train step on noise, and its share of the chip's peak performance.
 
-How steps are timed: the batch lies on the devices before, and stays the same. A step is dispatched, then the host waits
-(`jax.block_until_ready`) for its loss and its whole state; its time is from the dispatch to that. Between two steps
-nothing else is computed or fetched. In training the next step is dispatched while one runs, so that what the dispatch
-takes is hidden there: here it counts, unless several steps are dispatched `together` before the host waits.
+The batch is on the devices before timing, and stays the same. A step is dispatched, then the host waits
+(`jax.block_until_ready`) for its loss and its whole state; this interval is the step's time. Nothing else is computed
+or fetched between steps. In training, the next step is dispatched while one runs, which hides the time of the dispatch.
+Here it counts, unless several steps are dispatched `together` before the host waits.
 """
 
 import math
@@ -33,13 +33,13 @@ from jepa_speech.train.sharding import batch_sharding, make_mesh, place_batch, r
 from jepa_speech.train.state import TrainState, abstract_state, count_params, init_state
 from jepa_speech.train.step import Step, make_step
 
-SIZES = tuple(2**n for n in range(8, 15))  # of square matrices: 256 to 16384
-PATIENCE = 0.2  # seconds that one product may take
+SIZES = tuple(2**n for n in range(8, 15))  # widths of square matrices: 256 to 16384
+PATIENCE = 0.2  # longest time of one product, in seconds
 
 
 @dataclass(frozen=True)
 class Setting:
-    """All that a step is made of, as train/loop.py makes it; no memory of a device is used."""
+    """The parts of a step, made as in train/loop.py, without using device memory."""
 
     config: RunConfig
     objective: Objective
@@ -47,10 +47,10 @@ class Setting:
     mesh: Mesh
     state: TrainState  # shapes, types and shardings
     step: Step
-    multiple: int  # of rows: devices x micro-batches
+    multiple: int  # rows must be a multiple of this: devices x micro-batches
 
     def batch(self, rows: int, samples: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes, types and shardings."""
+        """Returns shapes, types and shardings of a batch."""
         split, shapes = batch_sharding(self.mesh), abstract_batch(self.config, self.objective, rows, samples)
         return {name: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=split) for name, s in shapes.items()}
 
@@ -59,8 +59,9 @@ class Setting:
 
 
 def make_setting(config: RunConfig) -> Setting:
-    """What the config leaves to an anchor's file or to texts is assumed (`filled_in`). Raises UsageError as training
-    does: for what the config has wrong, and where the devices at hand do not form its mesh.
+    """Makes the parts of a step. Values from an anchor's file or from texts are assumed (`filled_in`).
+
+    Raises UsageError for a wrong config, and if the devices do not form its mesh.
     """
     config = filled_in(config)
     settings, mesh = config.train, make_mesh(config.mesh)
@@ -76,20 +77,21 @@ def make_setting(config: RunConfig) -> Setting:
 
 
 def crop_samples(setting: Setting, seconds: float) -> int:
-    """Samples of a bucket of so many seconds; raises UsageError where the objective cannot be trained on them."""
+    """Returns the samples of a bucket of `seconds`. Raises UsageError if the objective cannot be trained on them."""
     if not 0.025 <= seconds < math.inf:
-        raise UsageError(f"{seconds:g} seconds: at least 0.025 needed, one frame")
+        raise UsageError(f"{seconds:g} seconds: must be at least 0.025, which is one frame")
     samples = int(bucket_lengths([seconds])[0])
     setting.objective.check(samples, samples)
     return samples
 
 
 def check_rows(setting: Setting, rows: int) -> None:
-    """Raises UsageError where devices and micro-batches cannot share them evenly."""
+    """Raises UsageError if the rows cannot be divided evenly over devices and micro-batches."""
     if rows < 1 or rows % setting.multiple:
         raise UsageError(
-            f"{rows} rows: {jax.device_count()} devices x {setting.multiple // jax.device_count()} micro-batches "
-            f"(train.accumulate) share them evenly, so choose a multiple of {setting.multiple}"
+            f"{rows} rows cannot be divided over {jax.device_count()} devices x "
+            f"{setting.multiple // jax.device_count()} micro-batches (train.accumulate); choose a multiple of "
+            f"{setting.multiple}"
         )
 
 
@@ -104,28 +106,33 @@ def measure_step(
     trace: str | Path | None = None,
     together: int = 1,
 ) -> dict[str, Any]:
-    """Compiles the step for `rows` crops of `seconds` and runs it `warmup` + `steps` times, from a fresh state; or so
-    many times `together` of it, one dispatched after the other, and each has its share of the time.
+    """Compiles the step for `rows` crops of `seconds`, and runs it `warmup` + `steps` times from a fresh state.
 
-    config: resolved; neither store nor anchor is opened. rows: of the global batch, over all devices.
-    matmul_flops: what `matmul_rate` found of one chip. All crops are full, so no audio is padding. alone: entered once
-    the step is compiled, such as a lock that keeps others off the device. trace: a folder for jax's profile of two more
-    steps.
+    All crops are full, without padding.
 
-    Returns, of one step where nothing else is said:
+    Args:
+        config: resolved; neither store nor anchor is opened.
+        rows: of the global batch, over all devices.
+        matmul_flops: result of `matmul_rate` for one chip.
+        alone: entered after compilation, such as a lock that keeps other programs off the device.
+        trace: a folder for jax's profile of two more steps.
+        together: steps that are dispatched before the host waits; each has an equal share of the time.
+
+    Returns, for one step:
         rows, seconds, samples (of a crop), devices, device_kind, dtype, parameters, steps, warmup
-        compile_seconds · peak_bytes of a device, as compiled · process_peak_bytes, of the first device since the
-        process began, where the device tells · loss, skipped (how many steps), after the last one
+        compile_seconds · peak_bytes of a device, as compiled · process_peak_bytes of the first device since the start
+        of the process, if the device reports it · loss and skipped (number of steps), after the last step
         step_seconds (each), step_seconds_median, _min, _max
         audio_seconds_per_second · audio_hours_per_device_hour
-        model_flops: products and convolutions, counted from shapes, nothing twice · flops_again: what is computed a
-        second time beside · flops_xla: what XLA's cost analysis says of one device, None where it is mute
-        flops_per_second: model_flops over the median · mfu_of_matmul, mfu_of_sheet: that over what all chips together
-        reach in a product of large matrices, or have in bfloat16 by their data sheet; where these are known
-    Raises UsageError for rows and seconds that cannot be, jax.errors.JaxRuntimeError where memory does not do.
+        model_flops: of products and convolutions, counted from shapes, without recomputation · flops_again: of
+        recomputation · flops_xla: by XLA's cost analysis of one device, None if it gives none
+        flops_per_second: model_flops over the median · mfu_of_matmul, mfu_of_sheet: the same, divided by the rate of
+        all chips in a product of large matrices, or by their bfloat16 rate in the data sheet; if these are known
+
+    Raises UsageError for invalid rows and seconds, jax.errors.JaxRuntimeError if memory is too small.
     """
     if steps < 1 or warmup < 0:
-        raise UsageError(f"steps {steps}, warmup {warmup}: at least 1 and 0 needed")
+        raise UsageError(f"steps {steps}, warmup {warmup}: must be at least 1 and 0")
     setting = make_setting(config)
     check_rows(setting, rows)
     samples = crop_samples(setting, seconds)
@@ -185,21 +192,21 @@ def measure_step(
 
 
 def dtype_of(config: RunConfig) -> str:
-    """Of the encoder's arithmetic; that of a released encoder is float32."""
+    """Returns the type of the encoder's arithmetic, float32 for released encoders."""
     return getattr(config.encoder, "dtype", "float32")
 
 
 def chips() -> int:
-    """How many a step has: the devices, but the pretended ones of a CPU are one."""
+    """Returns the number of chips: that of the devices, or 1 for a CPU, whose devices may be simulated."""
     return 1 if jax.default_backend() == "cpu" else jax.device_count()
 
 
 def matmul_rate(dtype: str, sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> dict[str, Any]:
-    """What one device reaches in products of square matrices of random numbers, at jax's default precision.
+    """Measures the rate of one device in products of square random matrices, at jax's default precision.
 
-    Of each size a chain of products, each of the one before, long enough to take 20 ms; the median of `repeats`.
-    Sizes stop where a product is about to take longer than 0.2 s.
-    Returns flops_per_second of the best size, that size, all of them as `sizes` (size -> rate), and dtype.
+    For each size, times a chain of dependent products of at least 20 ms, and takes the median of `repeats`. Stops
+    before a product would take longer than 0.2 s. Returns flops_per_second of the best size, `size`, `sizes` (size ->
+    rate) and dtype.
     """
     multiply, rates = jax.jit(jnp.matmul), {}
     for size in sizes:
@@ -225,6 +232,6 @@ def chain_seconds(multiply: Any, x: jax.Array, w: jax.Array, count: int) -> floa
 
 
 def rows_of(setting: Setting, seconds: float) -> int:
-    """As training would have them: of the config's data.batch_seconds, filled up to what devices share evenly."""
+    """Returns the rows that training would use: by data.batch_seconds, rounded up to a multiple for the devices."""
     rows = max(1, int(setting.config.data.batch_seconds / seconds))
     return -(-rows // setting.multiple) * setting.multiple

@@ -1,4 +1,4 @@
-"""Batches that no store is needed for: their shapes alone, or filled with noise that is valid all the same."""
+"""Synthetic batches, which need no store: their shapes, or arrays of valid noise."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,13 +12,13 @@ from jepa_speech.features.spectral import DIMS
 from jepa_speech.objective_parts.contract import HasTexts, Objective
 from jepa_speech.settings.run_config import RunConfig
 
-ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # where the config leaves it to the file
-Shapes = dict[str, tuple[tuple[int, ...], Any]]  # of one row, and the type
-CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # where it leaves them to the store's texts
+ANCHOR = {"components": 1024, "features": "logmel", "normalize": "level"}  # values if the config takes the file's
+Shapes = dict[str, tuple[tuple[int, ...], Any]]  # name -> shape of one row, and type
+CHARACTERS = " 'abcdefghijklmnopqrstuvwxyz"  # characters if the config takes those of the store's texts
 
 
 def filled_in(config: RunConfig) -> RunConfig:
-    """A copy of the config in which ANCHOR and CHARACTERS stand wherever a file or a store would fill something in."""
+    """Returns the config with ANCHOR and CHARACTERS for values that would come from an anchor's file or a store."""
     anchor: dict[str, Any] = {key: getattr(config.anchor, key) or value for key, value in ANCHOR.items()}
     objective: Any = config.objective
     if getattr(objective, "characters", None) == "":
@@ -27,7 +27,7 @@ def filled_in(config: RunConfig) -> RunConfig:
 
 
 def abstract_batch(config: RunConfig, objective: Objective, rows: int, samples: int) -> dict[str, Any]:
-    """The shapes of a batch, as batches/pipeline.py makes it for the objective."""
+    """Returns the shapes of a batch that batches/pipeline.py makes for the objective."""
     anchor, f32, i32 = config.anchor, jnp.float32, jnp.int32
     wave, row, labels = (samples,), (), (frames(samples), anchor.top_k)
     shapes: Shapes = {"audio": (wave, f32), "lengths": (row, i32), "level": (row, f32), "weight": (row, f32)}
@@ -37,7 +37,7 @@ def abstract_batch(config: RunConfig, objective: Objective, rows: int, samples: 
         "context": {"context": (wave, f32), "context_lengths": (row, i32)},
         "anchor": {"anchor_ids": (labels, i32), "anchor_probs": (labels, f32)},
         "anchor_mean": {"anchor_mean": ((DIMS.get(anchor.features, 0),), f32)},
-        "text": {"text_ids": ((frames(samples) // 2,), i32), "text_lengths": (row, i32)},  # 25 characters a second
+        "text": {"text_ids": ((frames(samples) // 2,), i32), "text_lengths": (row, i32)},  # 25 characters per second
     }
     for name in objective.batch_fields:
         shapes |= extras[name]
@@ -47,10 +47,10 @@ def abstract_batch(config: RunConfig, objective: Objective, rows: int, samples: 
 def noise_batch(
     config: RunConfig, objective: Objective, rows: int, samples: int, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """The arrays of `abstract_batch`: white noise of level 1, as long as the crop, each row a record of its own.
+    """Returns arrays with the shapes of `abstract_batch`: white noise with RMS 1 in full crops of different records.
 
-    Labels: `top_k` components that follow each other, together with nine tenths of the probability. Texts: ten
-    characters a second, of those that the config has. The config is one that is `filled_in`.
+    Labels are `top_k` consecutive components with a total probability of 0.9. Texts have ten of the config's characters
+    per second. The config must be `filled_in`.
     """
     rng, batch = np.random.default_rng(seed), {}
     for name, shape in abstract_batch(config, objective, rows, samples).items():
@@ -82,5 +82,5 @@ def noise_batch(
 
 
 def characters_of(samples: int) -> int:
-    """In a text of a recording of so many samples: as many as frames / 5, one at least."""
+    """Returns the number of characters in the text of a recording with `samples` samples: frames / 5, at least 1."""
     return max(1, frames(samples) // 5)

@@ -1,1 +1,1 @@
-"""An encoder for other programs: ONNX, S3PRL, StableHLO, the model card, and files of features."""
+"""Export of an encoder for other programs: ONNX, S3PRL, StableHLO, the model card, and files of features."""

@@ -1,4 +1,4 @@
-"""What goes with an exported model: a README that says what it is, what it came from, and how to run it."""
+"""The model card (README.md) of an exported model: what it is, its origin, and how to run it."""
 
 import hashlib
 import html
@@ -16,10 +16,10 @@ from jepa_speech.probe.saved import read_results
 from jepa_speech.settings.run_config import Inputs, RunConfig
 from jepa_speech.train.checkpoint_steps import located, name_of
 
-JOINERS = "\u200c\u200d"  # joiners: not printable alone, but needed in words and emoji
+JOINERS = "\u200c\u200d"  # not printable by Python's rules, but needed in words and emoji
 REMOTE = ", trust_remote_code=True"
 HEADER = """---
-license: unknown  # to be filled in; what it may be depends on the recordings, too
+license: unknown  # to be filled in; it also depends on the recordings' licences
 library_name: transformers
 pipeline_tag: {task}
 tags: [audio, speech, self-supervised]
@@ -33,14 +33,14 @@ extractor, model = AutoFeatureExtractor.from_pretrained("DIR"), {kind}.from_pret
 inputs = extractor(wave, sampling_rate=16_000, return_tensors="pt")  # wave (S,), 16 kHz, of any level
 with torch.no_grad():
     out = model(**inputs, output_hidden_states=True)
-layers = (*out.hidden_states[:-1], out.last_hidden_state)  # (B, T, D) each, 50 frames a second
+layers = (*out.hidden_states[:-1], out.last_hidden_state)  # (B, T, D) each, 50 frames per second
 ```
 
 `layers` are those of jepa_speech: the input of the first block, then each block's output. {last}
 """
-LAST = "Here they are `hidden_states`."
+LAST = "For this model they equal `hidden_states`."
 LAST_PRE_NORM = """The last one is taken after the
-closing layer norm; the last entry of `hidden_states` is taken before it in transformers 5."""
+closing layer norm; in transformers 5, the last entry of `hidden_states` is taken before it."""
 USE_CTC = """```python
 from transformers import pipeline
 
@@ -51,31 +51,31 @@ text = recogniser(wave)["text"]  # wave (S,) float32, 16 kHz, of any level
 The text is that of greedy decoding, without a language model.
 """
 NORMALISED_OVER_TIME = """**Run it without padding**, one recording at a time (or only recordings of equal length
-together): the front-end normalises over time, and would count the padding in.
+together): the front-end normalises over time, so padding would change all frames.
 """
 STACKED = """**Run it without padding**, one recording at a time: transformers sets padding to 0 only before the first
-of the stacked convolutions of positions. So padding reaches the last frames of a row, and through attention all others.
+of the stacked positional convolutions. Padding thus reaches the last frames of a row, and by attention all others.
 """
-SHIFTED = """**Run it without padding**, one recording at a time: the batch norm of the positions shifts padding away
-from zero, so padding reaches the last frames of a row, and through attention all others.
+SHIFTED = """**Run it without padding**, one recording at a time: the batch norm of the positional convolution shifts
+padding away from zero, so padding reaches the last frames of a row, and by attention all others.
 """
 CONVOLVED = """**Run it without padding**, one recording at a time (or only recordings of equal length together):
-in transformers, padding reaches the convolutions in the blocks, and through attention all frames.
+in transformers, padding reaches the convolutions in the blocks, and by attention all frames.
 """
-PADDED = """Batches may be padded, with the attention mask that the extractor makes: padding changes nothing.
+PADDED = """Batches may be padded, with the attention mask of the extractor: padding does not change the layers.
 """
 
 KEEP = """To continue training, use the run folder. This folder lacks the heads of pretraining (cluster head, predictor,
-quantizer), the teacher, λ and the optimizer's state: `jepa-speech import hf` draws heads anew, copies the encoder as
-teacher, and sets λ to 0 where a cluster head belongs to the objective gmm_jepa.
+quantizer), the teacher, λ and the optimizer's state. `jepa-speech import hf` initialises heads randomly, copies the
+encoder as teacher, and for the objective gmm_jepa, whose cluster head is then untrained, sets λ to 0.
 """
-KEEP_CTC = """To continue training, use the run folder: this folder lacks the optimizer's state. To begin a new one with
+KEEP_CTC = """To continue training, use the run folder: this folder lacks the optimizer's state. To start a new run with
 this encoder, CTC layer and vocabulary, make a run of this folder with `jepa-speech import hf`, and train with
 `configs/finetune_ctc.py:RUN`.
 """
-OWN_LEVEL = """Waves are taken at the level they were recorded with, in [-1, 1]: do not normalise them.
+OWN_LEVEL = """Pass waves in [-1, 1] at their recorded level: do not normalise them.
 """
-# The largest difference on speech, as a share of a layer's root mean square, by kind of encoder, as in docs/export.md.
+# Kind of encoder -> largest difference on speech, as a share of a layer's root mean square (docs/export.md).
 LARGEST = {"logmel": "1e-4", "conv": "1e-5", "theirs": "1e-4", "wav2vec2-bert": "1e-4"}
 CAUSES = {
     "logmel": ", because the logarithm enlarges the rounding error of a float32 FFT in weak bands",
@@ -86,7 +86,7 @@ CAUSES = {
 
 
 def model_card(run: str | Path, config: RunConfig, step: int, exported: Exported) -> str:
-    """The text of README.md. run: the folder of config.json, and of what `jepa-speech probe` may have written there."""
+    """Returns the text of README.md. run: the folder with config.json and possibly results of `jepa-speech probe`."""
     name, remote = exported.config["architectures"][0], own(exported.config)
     code, option = ("the torch code beside it" if remote else "transformers"), REMOTE if remote else ""
     if exported.tokenizer:
@@ -94,7 +94,7 @@ def model_card(run: str | Path, config: RunConfig, step: int, exported: Exported
         keep = KEEP_CTC
     else:
         use, task, what, keep = USE, "feature-extraction", "encoder", KEEP
-        left = " Heads and teachers, which only training needs, are left out."
+        left = " Heads and teacher, which only training needs, are left out."
     last = LAST_PRE_NORM if closing_norm(exported.config) else LAST
     use = use.format(kind="AutoModel" if remote else name, option=option, last=last)
     count = sum(array.size for array in exported.arrays.values())
@@ -107,10 +107,10 @@ def model_card(run: str | Path, config: RunConfig, step: int, exported: Exported
         f"## How to run it\n\n{use}",
         advice(exported.config),
         exactness(exported.config) if exported.normalised else OWN_LEVEL,
-        f"## Where it comes from\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
+        f"## Origin\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
         keep,
-        "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and what the "
-        "recordings' licences ask for.\n",
+        "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and the "
+        "requirements of the recordings' licences.\n",
         f"## Results\n\n{results(run, step)}",
     ]
     return "\n".join(parts)
@@ -122,7 +122,7 @@ def closing_norm(theirs: Mapping[str, Any]) -> bool:
 
 
 def advice(theirs: Mapping[str, Any]) -> str:
-    """Whether batches may be padded."""
+    """Returns a sentence on whether batches may be padded."""
     if theirs["model_type"] == "data2vec-audio":
         return STACKED
     if theirs["model_type"] == "wav2vec2-conformer":
@@ -133,18 +133,18 @@ def advice(theirs: Mapping[str, Any]) -> str:
 
 
 def exactness(theirs: Mapping[str, Any]) -> str:
-    """How far the layers of a trained encoder may be from those of its run."""
+    """Returns a sentence on the difference between exported layers and those of the run."""
     kind = theirs["frontend"] if own(theirs) else "theirs"
-    if theirs["model_type"] == "wav2vec2-bert":  # whose extractor makes no waves
+    if theirs["model_type"] == "wav2vec2-bert":  # its extractor makes features instead of waves
         kind = "wav2vec2-bert"
     return (
-        f"On speech, layers were seen to differ from those of the run by up to {LARGEST[kind]} of a layer's root mean "
+        f"On speech, layers differed from those of the run by up to {LARGEST[kind]} of a layer's root mean "
         f"square{CAUSES[kind]}.\n"
     )
 
 
 def provenance(run: str | Path, config: RunConfig, step: int) -> list[list[str]]:
-    """Rows (what, value): enough to tell which run it was, and on which data; of paths only the last part."""
+    """Returns rows (what, value) that identify the run and its data. Paths are reduced to their last part."""
     folder, _ = located(run)
     rows = [
         ["objective", config.objective.name],
@@ -171,7 +171,7 @@ def provenance(run: str | Path, config: RunConfig, step: int) -> list[list[str]]
 
 
 def results(run: str | Path, step: int) -> str:
-    """What `jepa-speech probe` wrote to the run folder, or to a folder in it, as a table; not of other steps."""
+    """Returns a table of this step's results of `jepa-speech probe` in the run folder, or in a folder of it."""
     paths = [path for pattern in ("*.json", "*/*.json") for path in sorted(located(run)[0].glob(pattern))]
     found = {path: part for path in paths if isinstance(part := read_json(path), dict)}
     written = {path: part for path, part in found.items() if "tasks" in part and "recipe" in part}
@@ -179,24 +179,24 @@ def results(run: str | Path, step: int) -> str:
     probed = [read_results(path) for path, part in written.items() if part.get("step", step) == step]
     if not probed:
         of = f" of step {step}" if written else ""
-        return f"None{of} were written to the run folder (`jepa-speech probe --checkpoint RUN --out RUN/probe`).\n"
+        return f"The run folder has none{of} (`jepa-speech probe --checkpoint RUN --out RUN/probe` writes them).\n"
     return f"Frozen features, by `jepa-speech probe`:\n\n{table(evaluate.table(probed))}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first row is the header. Cells are texts, not markdown."""
+    """Returns a table in Markdown; the first row is the header. Cells are plain text."""
     lines = ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:], ""])
 
 
 def escaped(text: str) -> str:
-    """Returns a text in one line of markdown that shows as it is: no markup, link or HTML of it takes effect.
+    """Returns a text as one line of Markdown, escaped so that markup, links and HTML have no effect.
 
     Names of folders, stores and results are untrusted, and web pages show the card.
     """
     text = "".join(letter if letter.isprintable() or letter in JOINERS else " " for letter in text)
     text = html.escape(text, quote=False)
     text = re.sub(r"([\\`*~|$])", r"\\\1", text)
-    text = re.sub(r"\](?=[(\[:])", r"\\]", text)  # of a link; other brackets are only brackets
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it marks nothing
+    text = re.sub(r"\](?=[(\[:])", r"\\]", text)  # only brackets before ( [ : make a link
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)  # inside a word it is no markup
     return re.sub(r"(?i)://|(?<=www)\.|@", lambda found: "".join(f"&#{ord(c)};" for c in found[0]), text)

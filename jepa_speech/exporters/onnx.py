@@ -1,6 +1,6 @@
-"""An exported encoder as one ONNX file, with batch and length open: made from what transformers loads of it.
+"""Writes an encoder as one ONNX file with variable batch size and length, through its transformers model.
 
-torch, transformers and onnxscript are imported where they are used: only this export needs them.
+torch, transformers and onnxscript are imported inside functions, because only this export needs them.
 """
 
 import importlib.util
@@ -22,12 +22,12 @@ REGISTRATION = "torch.onnx._internal.exporter._registration"  # the logger that 
 
 
 def write_onnx(path: str | Path, exported: Exported) -> int:
-    """Writes (waves (B, S) float32 at 16 kHz of any level, mask (B, S) int64) -> hidden_states (B, layers, T, D).
+    """Writes the function (waves (B, S) float32 at 16 kHz, mask (B, S) int64) -> hidden_states (B, layers, T, D).
 
-    Returns the file's bytes. Raises UserError where a package is missing, or if the file cannot be written.
+    Returns the size of the file in bytes. Raises UserError if a package is missing or the file cannot be written.
     """
     if (kind := exported.config["model_type"]) in CONFORMERS.values():
-        raise UserError(f"{kind}: no ONNX file is made of it; `jepa-speech export hf` and `export stablehlo` take it")
+        raise UserError(f"{kind} has no ONNX export; use `jepa-speech export hf` or `export stablehlo`")
     if missing := [name for name in ("torch", "transformers", "onnxscript") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)}: not installed; pip install {' '.join(missing)}")
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,10 @@ def _translate(folder: Path, made: Path, exported: Exported) -> None:
     basis = torch.cat([angle.cos(), angle.sin()], 1)  # (400, 402)
 
     def power(windows: torch.Tensor) -> torch.Tensor:
-        """(B, T, 400) -> (B, T, 201). onnxruntime's Fourier transform is 2.6e-3 off in the log; this is 1e-6."""
+        """Returns power spectra: (B, T, 400) -> (B, T, 201).
+
+        The error of the logarithm is 1e-6, while that of onnxruntime's Fourier transform is 2.6e-3.
+        """
         real, imaginary = (windows.double() @ basis).float().chunk(2, -1)
         return real.square() + imaginary.square()
 
@@ -70,12 +73,12 @@ def _translate(folder: Path, made: Path, exported: Exported) -> None:
             out = self.model(waves, attention_mask=mask, output_hidden_states=True)
             return torch.stack([*out.hidden_states[:-1], out.last_hidden_state], 1)
 
-    # Sizes that no code here takes for special: not 1, and the mask not whole.
+    # Sizes other than 1 and a mask with zeros, so that tracing finds no special case.
     waves, mask = torch.randn(2, 16_000), torch.ones(2, 16_000, dtype=torch.long)
     mask[1, 5_000:] = 0
     open_axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings(), without_torchvision(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch's own code about itself
+        warnings.simplefilter("ignore")  # torch warns about its own code
         program = torch.onnx.export(
             Layers().eval(),
             (waves, mask),
@@ -89,9 +92,9 @@ def _translate(folder: Path, made: Path, exported: Exported) -> None:
 
 
 def standardised(waves: Any, inside: Any) -> Any:
-    """Returns what `standardise` does, by sums in double precision.
+    """Like `standardise`, with sums in double precision.
 
-    onnxruntime's float32 sum over a wave is up to 1e-5 off, and layer norms enlarge that in quiet frames.
+    The error of onnxruntime's float32 sum over a wave is up to 1e-5, and layer norms enlarge it in quiet frames.
     """
     from jepa_speech.huggingface.modeling_jepa_speech import standardise
 
@@ -99,13 +102,13 @@ def standardised(waves: Any, inside: Any) -> Any:
 
 
 def within(waves: Any, inside: Any) -> Any:
-    """Returns the waves as they are, and 0 behind the end of a row."""
+    """Returns the waves, with 0 after the end of a row."""
     return waves * inside
 
 
 @contextmanager
 def without_torchvision() -> Iterator[None]:
-    """Inside, torch does not warn that torchvision is missing: no encoder here uses it."""
+    """Suppresses torch's warning that torchvision is missing, which no encoder here uses."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("torchvision is not installed")

@@ -1,7 +1,7 @@
-"""An exported encoder as an upstream of S3PRL: `expert.py`, `hubconf.py`, and the folder for transformers as `model`.
+"""Writes an encoder as an upstream of S3PRL: `expert.py`, `hubconf.py`, and the folder for transformers as `model`.
 
-Written after S3PRL's documented contract: `UpstreamExpert(ckpt, model_config)`, `forward(list of waves)` to a dict with
-`hidden_states`, `get_downsample_rates(key)`, and an entry in `hubconf.py`. S3PRL itself is not imported, here or there.
+It follows S3PRL's documented interface: `UpstreamExpert(ckpt, model_config)`, `forward(list of waves)` to a dict with
+`hidden_states`, `get_downsample_rates(key)`, and an entry in `hubconf.py`. S3PRL itself is never imported.
 """
 
 from pathlib import Path
@@ -11,14 +11,14 @@ from jepa_speech.files import write_text
 from jepa_speech.huggingface.export_folder import Exported, write_folder
 from jepa_speech.ownership import refuse_existing
 
-HUBCONF = '''"""What S3PRL and torch.hub find in this folder."""
+HUBCONF = '''"""The entry point for S3PRL and torch.hub."""
 
 import importlib.util
 from pathlib import Path
 
 
 def jepa_speech(ckpt=None, **kwargs):
-    """The upstream of `expert.py`; ckpt: another folder that `jepa-speech export hf` wrote."""
+    """Returns the upstream of `expert.py`. ckpt: another folder that `jepa-speech export hf` wrote."""
     spec = importlib.util.spec_from_file_location("jepa_speech_expert", Path(__file__).with_name("expert.py"))
     expert = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(expert)
@@ -27,12 +27,12 @@ def jepa_speech(ckpt=None, **kwargs):
 
 
 def write_upstream(folder: str | Path, exported: Exported, card: str) -> list[str]:
-    """Writes the folder, hubconf.py last, so that an unfinished folder is not an upstream. Returns the files' names.
+    """Writes the folder and returns the files' names. hubconf.py is written last, so it marks a complete folder.
 
-    Raises UserError if it holds a file of one of these names already, or cannot be written.
+    Raises UserError if the folder has a file of one of these names, or cannot be written.
     """
     if (kind := exported.config["model_type"]) == "wav2vec2-bert":  # the upstream passes waves on, not features
-        raise UserError(f"{kind}: no upstream is made of it; `jepa-speech export hf` and `export stablehlo` take it")
+        raise UserError(f"{kind} has no S3PRL export; use `jepa-speech export hf` or `export stablehlo`")
     folder = Path(folder)
     refuse_existing(folder, ["hubconf.py", "expert.py"])
     files = [f"model/{name}" for name in write_folder(folder / "model", exported, card)]

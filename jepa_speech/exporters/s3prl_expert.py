@@ -1,4 +1,4 @@
-"""An upstream of S3PRL: a list of waves in, hidden states out. `jepa-speech export s3prl` copies this file.
+"""An upstream of S3PRL, from a list of waves to hidden states. `jepa-speech export s3prl` copies this file.
 
 It needs torch and transformers, and the folder `model` beside it.
 """
@@ -13,7 +13,7 @@ SAMPLE_RATE, HOP = 16_000, 320
 
 
 class UpstreamExpert(nn.Module):
-    """ckpt: a folder that `jepa-speech export hf` wrote, the one beside this file where none is named."""
+    """ckpt: a folder written by `jepa-speech export hf`, by default `model` beside this file."""
 
     def __init__(self, ckpt=None, model_config=None, **kwargs):
         super().__init__()
@@ -25,13 +25,14 @@ class UpstreamExpert(nn.Module):
         self.together = self.extractor.return_attention_mask and self.model.config.model_type != "data2vec-audio"
 
     def get_downsample_rates(self, key):
-        """Samples from one frame to the next, for any of the keys."""
+        """Returns the samples from one frame to the next, for any key."""
         return HOP
 
     def forward(self, wavs):
-        """wavs: tensors (S,) at 16 kHz, of at least 400 samples -> hidden_states, a list of (B, T, D): the input of
-        the first block, then each block's output. Rows that are shorter are padded behind their floor((S - 400) / 320)
-        + 1 frames.
+        """Returns a dict with `hidden_states`: [(B, T, D), ...], the first block's input, then each block's output.
+
+        wavs: tensors (S,) at 16 kHz, of at least 400 samples. A row has floor((S - 400) / 320) + 1 frames; shorter rows
+        are padded.
         """
         groups = [wavs] if self.together else [[wav] for wav in wavs]
         parts = [self.layers(group) for group in groups]
@@ -42,7 +43,7 @@ class UpstreamExpert(nn.Module):
         return {"hidden_states": layers, "last_hidden_state": layers[-1], **named}
 
     def layers(self, wavs):
-        """[(B, T, D)] of a padded batch."""
+        """Returns the layers [(B, T, D)] of a padded batch."""
         waves = [wav.detach().cpu().numpy() for wav in wavs]
         inputs = self.extractor(waves, sampling_rate=SAMPLE_RATE, padding=len(waves) > 1, return_tensors="pt")
         out = self.model(**inputs.to(wavs[0].device), output_hidden_states=True)

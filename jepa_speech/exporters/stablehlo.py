@@ -1,7 +1,7 @@
-"""A trained encoder as a StableHLO program: `jax.export`, with batch and length left open.
+"""Writes a trained encoder as a StableHLO program with variable batch size and length, by `jax.export`.
 
-The program takes the weights as an argument, by name, and does not hold them: it stays some 100 KB at any size, no
-compiler folds hundreds of megabytes of constants, and other weights of the same encoder run in it.
+The program takes the weights as an argument, by name. It thus has only about 100 KB, compilers need not fold hundreds
+of megabytes of constants, and it also runs with other weights of the same encoder.
 """
 
 import importlib.util
@@ -32,8 +32,8 @@ FILES = ("model.stablehlo", "weights.safetensors", "README.md", "export.json")
 
 README = """# {name}, as a StableHLO program
 
-The encoder of a {objective} run of jepa_speech {version}: waves in, the frames of every layer out. It needs jax
-{jax_version} or later (with flatbuffers) and nothing of jepa_speech. Run this in the folder:
+The encoder of a {objective} run of jepa_speech {version}, from waves to the frames of every layer. It needs jax
+{jax_version} or later (with flatbuffers), but not jepa_speech. Run this in the folder:
 
 ```python
 from pathlib import Path
@@ -44,43 +44,43 @@ program, weights = export.deserialize(bytearray(Path("model.stablehlo").read_byt
 layers, frame_lengths = program.call(weights, waves, lengths)
 ```
 
-- `waves` (B, S) float32: 16 kHz, mono, of any level, rows padded with anything; `lengths` (B,) int32: their samples, at
-  least {min_samples} each. B and S may be any.
-- `layers`: {layers} arrays (B, T, {width}) float32, {frame_rate:g} frames a second; the first is the input of the first
-  block, where there are several. `frame_lengths` (B,): how many frames of a row are its own.
+- `waves` (B, S) float32: 16 kHz, mono, of any level; padding may have any values. `lengths` (B,) int32: samples of each
+  row, at least {min_samples}. B and S may be any.
+- `layers`: {layers} arrays (B, T, {width}) float32, {frame_rate:g} frames per second. If there are several, the
+  first is the input of the first block. `frame_lengths` (B,): valid frames of each row.
 - {padding}
-- On speech and a CPU, layers were seen to differ from those of the run by up to 1e-5 of a layer's root mean square.
+- On speech and a CPU, layers differed from those of the run by up to 1e-5 of a layer's root mean square.
 - It runs on {platforms}. Each new shape is compiled once, so pad to a few.
 
-## Where it comes from
+## Origin
 
 {provenance}"""
-EXACT = "Padding and batch mates change nothing."
+EXACT = "Padding and other rows of a batch do not change the layers of a row."
 NOT_EXACT = "Padding changes the layers of this encoder: run recordings one at a time."
 
 
 class Program(NamedTuple):
-    """exported: (weights, waves (B, S), lengths (B,)) -> (layers [(B, T, D)], frame lengths (B,)). weights: by name."""
+    """exported: (weights, waves (B, S), lengths (B,)) -> (layers [(B, T, D)], frame lengths (B,)); weights by name."""
 
     exported: export.Exported
     weights: dict[str, np.ndarray]
 
 
 def to_stablehlo(objective: Objective, params: Tree, aux_state: Tree) -> Program:
-    """`represent` for any batch of any length from the objective's shortest.
+    """Exports `represent` for any batch size, and any length from the objective's shortest on.
 
-    Raises UserError where the package that serialises it is missing.
+    Raises UserError if the package flatbuffers is missing.
     """
     if importlib.util.find_spec("flatbuffers") is None:
-        raise UserError("flatbuffers is missing, without which jax writes no program: pip install flatbuffers")
+        raise UserError("flatbuffers is missing, which jax needs to write a program: pip install flatbuffers")
     leaves, tree = jax.tree_util.tree_flatten_with_path({"params": params, "slow": aux_state})
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     shortest, hop = objective.min_samples, round(SAMPLE_RATE / objective.frame_rate)
 
     def represent(weights: dict[str, jax.Array], waves: jax.Array, lengths: jax.Array) -> Any:
-        # Those that are not among the weights are read by no layer.
+        # No layer reads parameters that are not among the weights.
         whole = jax.tree.unflatten(tree, [weights.get(name, leaf) for name, leaf in arrays.items()])
-        with as_written():  # for any device, whichever is at hand
+        with as_written():  # without kernels for this machine's device, since the program must run on any
             layers, frame_lengths = objective.represent(whole["params"], whole["slow"], waves, lengths)
         return [layer.astype(jnp.float32) for layer in layers], frame_lengths
 
@@ -89,10 +89,10 @@ def to_stablehlo(objective: Objective, params: Tree, aux_state: Tree) -> Program
     jaxpr, (layers, _) = jax.make_jaxpr(represent, return_shape=True)(shapes, rows, row)
     read = dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.out_avals))[1]
     names = [name for name, used in zip(sorted(shapes), read, strict=False) if used]
-    beyond = shortest - hop * layers[0].shape[1]  # samples that the last frame's window reaches beyond its hop
+    beyond = shortest - hop * layers[0].shape[1]  # samples of the last frame's window beyond its hop
 
     def any_length(weights: dict[str, jax.Array], waves: jax.Array, lengths: jax.Array) -> Any:
-        """With silence up to the grid, on which jax can tell the number of frames of a length that it does not know."""
+        """Pads with silence to the frame grid, so that jax can express the number of frames of a symbolic length."""
         size = waves.shape[1]
         on_grid = beyond - (beyond - size) // hop * hop
         waves = jnp.where(jnp.arange(size) < lengths[:, None], waves, 0)
@@ -111,9 +111,9 @@ def to_stablehlo(objective: Objective, params: Tree, aux_state: Tree) -> Program
 def write_folder(
     folder: str | Path, program: Program, run: str | Path, config: RunConfig, objective: Objective, step: int
 ) -> dict[str, Any]:
-    """Writes the folder, export.json last, and returns what that one says.
+    """Writes the folder, export.json last, and returns the contents of export.json.
 
-    Raises UserError if it holds a file of one of these names already, or cannot be written.
+    Raises UserError if the folder has a file of one of these names, or cannot be written.
     """
     folder = Path(folder)
     refuse_existing(folder, ["export.json", *FILES])

@@ -1,1 +1,1 @@
-"""From any input to recordings: listing, containers, decoding to 16 kHz mono, and the reasons for refusals."""
+"""Listing of inputs, checks of containers, decoding to 16 kHz mono, and reasons for rejecting recordings."""

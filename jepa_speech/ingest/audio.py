@@ -1,7 +1,7 @@
-"""One recording: decoded, standardised and encoded, or refused with a short stable reason.
+"""Decodes, standardises and encodes a recording, or rejects it with a short stable reason.
 
-The standardised waveform of the house: mono (mean of the channels), 16 kHz, mean removed, scaled down if its
-peak exceeds 1, quantised to 16 bits. Both codecs hold the same samples.
+A standardised waveform is mono (mean of the channels) at 16 kHz with 16 bits. Its mean is subtracted, and it is scaled
+down if its peak exceeds 1. Both codecs store the same samples.
 """
 
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_rejected
 from jepa_speech.ingest.decoding import decode
 
 __all__ = ["CODECS", "FULL_SCALE", "Rejected", "crop", "encode", "level", "load", "load_with_rate", "standardise"]
@@ -23,7 +23,7 @@ FULL_SCALE = 32_768
 
 
 def load(place: str | Path | AudioSource) -> np.ndarray:
-    """The standardised waveform of a file, or of what an entry of a listing names, int16 (S,) at 16 kHz.
+    """Returns the standardised waveform of a file or of an entry of a listing, int16 (S,) at 16 kHz.
 
     Raises Rejected, with the reasons of docs/data.md.
     """
@@ -31,14 +31,14 @@ def load(place: str | Path | AudioSource) -> np.ndarray:
 
 
 def load_with_rate(place: AudioSource) -> tuple[np.ndarray, int]:
-    """As `load`, and the rate that it was recorded at (Hz)."""
-    with system_errors_as_verdicts():
+    """Returns what `load` returns, and the sampling rate of the file (Hz)."""
+    with system_errors_as_rejected():
         wave, rate = decode(place)
         return standardise(wave), rate
 
 
 def standardise(wave: np.ndarray) -> np.ndarray:
-    """(S,) float32 at 16 kHz → (S,) int16: mean removed, peak at most 1. Changes `wave`."""
+    """Returns int16 (S,) of float32 (S,): mean 0, peak at most 1. Changes `wave`."""
     wave -= np.float32(wave.mean(dtype=np.float64))
     peak = max(float(wave.max()), -float(wave.min()))
     wave *= np.float32(FULL_SCALE / max(1.0, peak))
@@ -47,13 +47,13 @@ def standardise(wave: np.ndarray) -> np.ndarray:
 
 
 def level(wave: np.ndarray) -> float:
-    """RMS of an int16 wave on the scale of [-1, 1]. Digital silence has level 1 by definition: nothing divides by 0."""
+    """Returns the RMS of an int16 wave on the scale of [-1, 1]. Digital silence gets 1, to avoid division by 0."""
     squares = sum(float(np.square(wave[at : at + BLOCK], dtype=np.float64).sum()) for at in range(0, len(wave), BLOCK))
     return math.sqrt(squares / len(wave)) / FULL_SCALE if squares else 1.0
 
 
 def encode(wave: np.ndarray, codec: str) -> bytes:
-    """An int16 wave as one record of a store."""
+    """Encodes an int16 wave as one record of a store."""
     if codec == "pcm16":
         return wave.astype("<i2", copy=False).tobytes()
     buffer = io.BytesIO()
@@ -62,7 +62,7 @@ def encode(wave: np.ndarray, codec: str) -> bytes:
 
 
 def crop(record: bytes, codec: str, start: int, samples: int) -> np.ndarray:
-    """`samples` samples from `start` on, float32 in [-1, 1]; only these are decoded."""
+    """Decodes only `samples` samples from `start` on, float32 in [-1, 1]."""
     if codec == "pcm16":
         return np.frombuffer(record, "<i2", samples, 2 * start).astype(np.float32) / FULL_SCALE
     with soundfile.SoundFile(io.BytesIO(record)) as file:

@@ -1,4 +1,4 @@
-"""Where a recording lies: a file, a stretch of an archive's bytes, a cell of a table; opened, or refused."""
+"""The place of a recording: a file, a member of an archive, or a cell of a table; and opening it."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from jepa_speech.ingest.parquet_audio import cell_bytes
 
 
 class Rejected(Exception):
-    """A recording that cannot be used. `reason` is a short stable code, `detail` one line for people."""
+    """Raised for a recording that cannot be used. `reason` is a short stable code, `detail` a line to print."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(reason, detail)
@@ -21,19 +21,19 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSource:
-    """A recording's file, and what of it is the recording."""
+    """The file of a recording, and the part of the file that is the recording."""
 
     path: str = ""  # absolute
-    stamp: tuple[int, ...] = ()  # (bytes, time of change) when the file was listed; () if it was not
-    span: tuple[int, ...] = ()  # (offset, bytes) of an archive's member
-    cell: tuple[int, ...] = ()  # (row group, row in it) of a parquet file
-    start: float = 0.0  # s, of a segment
-    seconds: float | None = None  # of a segment; None: to the end
-    channel: int | None = None  # None: the mean of all
-    frames: int | None = None  # of the whole file at its own rate, as its manifest claims
+    stamp: tuple[int, ...] = ()  # (bytes, time of change) of the file when it was listed; () if it was not listed
+    span: tuple[int, ...] = ()  # (offset, bytes) of a member of an archive
+    cell: tuple[int, ...] = ()  # (row group, row in the group) of a parquet file
+    start: float = 0.0  # start of a segment, in seconds
+    seconds: float | None = None  # duration of a segment; None: to the end
+    channel: int | None = None  # None: the mean of all channels
+    frames: int | None = None  # samples of the whole file at its own rate, according to its manifest
 
     def __post_init__(self) -> None:
-        for name in ("stamp", "span", "cell"):  # lists, where they come from JSON
+        for name in ("stamp", "span", "cell"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @property
@@ -42,7 +42,7 @@ class AudioSource:
 
 
 class Window(io.RawIOBase):
-    """Bytes read by position, as a file of their own that starts at 0 and ends after `size`."""
+    """A file-like view of bytes that are read by position; it starts at 0 and ends after `size`."""
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int):
         super().__init__()
@@ -52,7 +52,7 @@ class Window(io.RawIOBase):
         self._head, self._skipped = b"", 0
 
     def at(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes from `offset` on; fewer at the end."""
+        """Returns up to `count` bytes from `offset` on; fewer at the end."""
         count = max(0, min(count, self.size - offset))
         head = self._head[offset : offset + count]
         rest = offset + len(head) - len(self._head) + self._skipped
@@ -64,7 +64,7 @@ class Window(io.RawIOBase):
         self._head, self._skipped = head, skip
 
     def follow(self, other: "Window") -> None:
-        """Reads on from `other`, another opening of the same bytes."""
+        """Reads from `other` from now on; it must be another opening of the same bytes."""
         self._read_at = other._read_at
 
     def readable(self) -> bool:
@@ -83,7 +83,7 @@ class Window(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self.at(self._position, len(buffer))
-        except OSError as error:  # the decoder that calls could not pass it on; `opened` raises it in the end
+        except OSError as error:  # libsndfile, which calls this, drops exceptions; `opened` raises it later
             self.error, data = error, b""
         buffer[: len(data)] = data
         self._position += len(data)
@@ -92,19 +92,19 @@ class Window(io.RawIOBase):
 
 @contextmanager
 def opened(place: AudioSource) -> Iterator[Window]:
-    """The bytes of a place to read.
+    """Opens the bytes of a recording.
 
     Raises Rejected: not_a_file, changed (since it was listed, or while it was being read), damaged (a parquet file);
-    OSError or ValueError where the system cannot open or read it.
+    OSError or ValueError if the system cannot open or read it.
     """
-    # Without blocking: a pipe that nobody writes to would wait for ever.
+    # Opening a pipe without a writer would otherwise block for ever.
     file = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise Rejected("not_a_file", "a folder or a device, not a file")
         if place.stamp and stamp_of(status) != place.stamp:
-            raise Rejected("changed", "another size or time than when it was listed; list it again")
+            raise Rejected("changed", "its size or time has changed since it was listed; list it again")
         window = _window(file, place, status.st_size)
         try:
             yield window
@@ -118,8 +118,8 @@ def opened(place: AudioSource) -> Iterator[Window]:
 
 
 @contextmanager
-def system_errors_as_verdicts() -> Iterator[None]:
-    """Turns what the system says of a file that it cannot open or read into Rejected: missing, unreadable."""
+def system_errors_as_rejected() -> Iterator[None]:
+    """Turns system errors of a file that cannot be opened or read into Rejected: missing, unreadable."""
     try:
         yield
     except FileNotFoundError as error:
@@ -129,7 +129,7 @@ def system_errors_as_verdicts() -> Iterator[None]:
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int]:
-    """(bytes, ns): another content nearly always has another of these."""
+    """Returns size (bytes) and time of change (ns), which nearly always differ if the content differs."""
     return status.st_size, status.st_mtime_ns
 
 

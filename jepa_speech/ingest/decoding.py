@@ -1,4 +1,4 @@
-"""From the bytes of a recording to mono at 16 kHz, by blocks, with every promise of its container held against them."""
+"""Decodes a recording to mono at 16 kHz in blocks, and compares the samples with what its container promises."""
 
 import hashlib
 import os
@@ -17,24 +17,23 @@ from jepa_speech.ingest.containers.foreign import named
 from jepa_speech.ingest.containers.promise import Promise
 from jepa_speech.ingest.reader import Reader, reader_of
 
-MAX_SECONDS = 2 * 3600.0  # a recording is held whole in memory: 230 MB an hour, and as much again to encode it
-RATES = (1_000, 1_000_000)  # Hz; a header outside this is broken, whatever its samples are
+MAX_SECONDS = 2 * 3600.0  # a recording is in memory as a whole: 230 MB per hour, and as much again to encode it
+RATES = (1_000, 1_000_000)  # Hz; a header with another rate is damaged
 BLOCK = 1 << 18  # samples of all channels decoded at a time
-LOUDEST = 1e30  # times full scale: beyond it, sums of float32 samples (means of channels, resampling) may overflow
-UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a stream that does not say how long it is
-END_SLACK = 0.01  # s: a segment that ends so close to the file's end was rounded, and means it
+LOUDEST = 1e30  # times full scale; larger float32 samples may overflow in sums (mean of channels, resampling)
+UNKNOWN_FRAMES = 1 << 62  # libsndfile gives this number for a stream of unknown length
+END_SLACK = 0.01  # s: a segment that ends this close to the end of its file is read to the end; its time was rounded
 DURATION_TOLERANCE = (0.1, 0.02)  # a manifest's duration may be off by 0.1 s or 2%, whichever is more
 
 
 def decode(place: AudioSource) -> tuple[np.ndarray, int]:
-    """Mono float32 at 16 kHz (S,), and the rate that it was recorded at (Hz).
+    """Returns mono float32 at 16 kHz (S,), and the sampling rate of the file (Hz).
 
-    Decoded by blocks, so that only the result is ever whole in memory.
-
-    Raises Rejected with the reasons of docs/data.md; OSError and ValueError where the system cannot read the file.
+    Decodes in blocks, so that only the result is in memory as a whole. Raises Rejected with the reasons of
+    docs/data.md; OSError and ValueError if the system cannot read the file.
     """
-    if place.is_segment and (verdict := _verdict_on_all(_whole(place), True)):
-        raise Rejected(*verdict.args)
+    if place.is_segment and (error := _error_of_whole(_whole(place), True)):
+        raise Rejected(*error.args)
     with _sound(place) as (sound, promise):
         if place.is_segment:
             first, count = _stretch(place, sound)
@@ -50,12 +49,12 @@ def decode(place: AudioSource) -> tuple[np.ndarray, int]:
 
 
 def probe(place: AudioSource) -> float | None:
-    """The duration of a recording (s) as its headers tell it, without decoding; None if they do not.
+    """Returns the duration of a recording (s) from its headers, without decoding; None if they do not give it.
 
-    Raises as `decode` does, for what shows without decoding.
+    Raises the errors of `decode` that can be found without decoding.
     """
-    if place.is_segment and (verdict := _verdict_on_all(_whole(place), False)):
-        raise Rejected(*verdict.args)
+    if place.is_segment and (error := _error_of_whole(_whole(place), False)):
+        raise Rejected(*error.args)
     with _sound(place) as (sound, _):
         _channel(place, sound)
         if sound.frames >= UNKNOWN_FRAMES and not place.is_segment:
@@ -69,22 +68,22 @@ def probe(place: AudioSource) -> float | None:
             raise Rejected("empty", "a header without samples")
         seconds = frames / sound.samplerate
         _within_limits(seconds)
-        if seconds * SAMPLE_RATE < WINDOW - 1:  # resampling rounds
+        if seconds * SAMPLE_RATE < WINDOW - 1:  # resampling may round up by a sample
             raise _too_short(round(seconds * SAMPLE_RATE))
         return seconds
 
 
 def rate_of(place: AudioSource) -> int:
-    """Returns the rate (Hz) in the header of a recording's file, without a check of its container.
+    """Returns the rate (Hz) in the header of a recording's file, without checking the container.
 
-    Raises Rejected, OSError and ValueError as `decode` does.
+    Raises Rejected, OSError and ValueError like `decode`.
     """
     with _contents(place) as file, Reader(file) as sound:
         return sound.samplerate
 
 
 def slack(seconds: float) -> float:
-    """By how much (s) a manifest's duration may be off from the measured one."""
+    """Returns the largest allowed difference (s) between a manifest's duration and the measured one."""
     return max(DURATION_TOLERANCE[0], DURATION_TOLERANCE[1] * seconds)
 
 
@@ -100,7 +99,7 @@ def _sound(place: AudioSource) -> Iterator[tuple[Reader, Promise]]:
 
 @contextmanager
 def _contents(place: AudioSource) -> Iterator[Window]:
-    """Yields the bytes of a recording's file; an error of libsndfile becomes Rejected (unreadable)."""
+    """Opens the bytes of a recording; turns errors of libsndfile into Rejected (unreadable)."""
     head = b""
     try:
         with opened(place) as file:
@@ -112,61 +111,61 @@ def _contents(place: AudioSource) -> Iterator[Window]:
 
 
 def _whole(place: AudioSource) -> AudioSource:
-    """Returns the identity of a segment's file, with a stamp, so that changed contents count as another file."""
+    """Returns the whole file of a segment, with a stamp, so that a changed file counts as another one."""
     stamp = place.stamp or stamp_of(os.stat(place.path))  # noqa: PTH116
     return AudioSource(path=place.path, stamp=stamp, span=place.span, cell=place.cell)
 
 
 @lru_cache(maxsize=16)
-def _verdict_on_all(place: AudioSource, decoded: bool) -> Rejected | None:
-    """What is wrong with a whole file, of which some segment is wanted; found once for all its segments.
+def _error_of_whole(place: AudioSource, decoded: bool) -> Rejected | None:
+    """Returns the error of the whole file of a segment, or None; cached for further segments of the file.
 
-    Of the formats only FLAC promises (an MD5) what neither a look through the file nor a segment of it can show; so it
-    is decoded, if that is wanted.
+    With `decoded`, FLAC files are decoded, because their MD5 of all samples can only be checked in this way. Other
+    formats promise nothing that needs all samples.
     """
     try:
         with _sound(place) as (sound, promise):
             if decoded and promise.md5:
                 for _ in _kept(_blocks(sound, promise), place, sound, promise):
                     pass
-    except Rejected as verdict:
-        return verdict
+    except Rejected as error:
+        return error
     return None
 
 
 def _blocks(sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
-    """All samples, float32 (S, channels), by blocks; raises after the last one if their MD5 is another one."""
+    """Yields all samples in blocks, float32 (S, channels). Raises Rejected after the last one if the MD5 is wrong."""
     size = BLOCK // sound.channels
     if promise.md5 is None:
         yield from sound.blocks(size)
         return
-    # Integers, which are what is hashed: 16 bits as they are, others scaled to 32. Float32 holds either exactly.
+    # The MD5 is of integers: 16 bits as they are, other widths scaled to 32 bits. Float32 holds both exactly.
     digest, kind = hashlib.md5(usedforsecurity=False), "int16" if promise.bits == 16 else "int32"
     frames = 0
     for block in sound.blocks(size, kind):
         frames += len(block)
         digest.update(block.astype("<i2", copy=False).data if kind == "int16" else _low_bytes(block, promise.bits))
         yield block.astype(np.float32) / np.float32(1 << (15 if kind == "int16" else 31))
-    if frames == promise.frames and digest.digest() != promise.md5:  # another number is `_kept`'s to name
-        raise Rejected("damaged", "its samples are not those whose MD5 its FLAC header gives")
+    if frames == promise.frames and digest.digest() != promise.md5:  # `_kept` reports another number of samples
+        raise Rejected("damaged", "its samples do not match the MD5 in its FLAC header")
 
 
 def _low_bytes(block: np.ndarray, bits: int) -> bytes:
-    """Integers scaled to 32 bits → the bytes of the original ones, of `bits` each, rounded up to whole bytes."""
+    """Returns the bytes of the original samples, each of `bits` rounded up to whole bytes, from samples of 32 bits."""
     original = (block >> (32 - bits)).astype("<i4", copy=False)
     return original.view(np.uint8).reshape(-1, 4)[:, : (bits + 7) // 8].tobytes()
 
 
 def _limited(blocks: Iterable[np.ndarray], sound: Reader) -> Iterator[np.ndarray]:
-    """The same blocks, if they are numbers and no more than a recording may have."""
+    """Yields the same blocks. Raises Rejected if samples are not finite, or if there are none or too many."""
     frames = 0
     for block in blocks:
         frames += len(block)
-        # Estimated lengths (mp3) may be off, so the limit is held on what is read as well as on what is promised.
+        # An MP3's length in the header may be an estimate, so the decoded length is checked, too.
         _within_limits(frames / sound.samplerate)
-        if not (np.abs(block) < LOUDEST).all():  # not of NaN either
+        if not (np.abs(block) < LOUDEST).all():  # also false for NaN
             raise Rejected(
-                "not_finite", f"NaN, infinite or senselessly large samples before {frames / sound.samplerate:.2f} s"
+                "not_finite", f"NaN, infinite or extremely large samples before {frames / sound.samplerate:.2f} s"
             )
         yield block
     if not frames:
@@ -174,26 +173,26 @@ def _limited(blocks: Iterable[np.ndarray], sound: Reader) -> Iterator[np.ndarray
 
 
 def _kept(blocks: Iterable[np.ndarray], place: AudioSource, sound: Reader, promise: Promise) -> Iterator[np.ndarray]:
-    """The same blocks of a whole file; raises after the last one if there are not as many samples as promised."""
+    """Yields the same blocks of a whole file. Raises Rejected after the last one if the number of samples is wrong."""
     frames = 0
     for block in blocks:
         frames += len(block)
         yield block
     promised = promise.frames if promise.seconds is None else round(promise.seconds * sound.samplerate)
-    if promised is not None and abs(frames - promised) > (promise.seconds is not None):  # rounded: 1 off
+    if promised is not None and abs(frames - promised) > (promise.seconds is not None):  # from seconds: 1 off
         reason = "truncated" if frames < promised else "bad_length"
-        raise Rejected(reason, f"{frames} samples, its header promises {promised}")
+        raise Rejected(reason, f"{frames} samples, but its header promises {promised}")
     _compare_frames(frames, place, sound)
 
 
 def _compare_frames(frames: int, place: AudioSource, sound: Reader) -> None:
     seconds = frames / sound.samplerate
     if place.frames is not None and abs(place.frames / sound.samplerate - seconds) > slack(seconds):
-        raise Rejected("duration_mismatch", f"{frames} samples long, its manifest says {place.frames}")
+        raise Rejected("duration_mismatch", f"{frames} samples, but its manifest says {place.frames}")
 
 
 def _stretch(place: AudioSource, sound: Reader) -> tuple[int, int]:
-    """(first sample, number of samples) of a segment, at the file's own rate."""
+    """Returns (first sample, number of samples) of a segment, at the file's own rate."""
     first = round(place.start * sound.samplerate)
     left = sound.frames - first
     wanted = left if place.seconds is None else round(place.seconds * sound.samplerate)
@@ -206,7 +205,7 @@ def _stretch(place: AudioSource, sound: Reader) -> tuple[int, int]:
 
 def _channel(place: AudioSource, sound: Reader) -> int | None:
     if place.channel is not None and not 0 <= place.channel < sound.channels:
-        raise Rejected("bad_channel", f"channel {place.channel} of a file that has {sound.channels}")
+        raise Rejected("bad_channel", f"channel {place.channel}, but the file has {sound.channels} (from 0 on)")
     return place.channel
 
 

@@ -1,4 +1,4 @@
-"""Which recordings of a store are used, by their length."""
+"""Limits on the length of recordings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Lengths:
         return cls(round(min_seconds * SAMPLE_RATE), round(max_seconds * SAMPLE_RATE))
 
     def hold(self, samples: np.ndarray) -> np.ndarray:
-        """(N,) samples -> (N,) bool, True for the recordings that are used."""
+        """Returns a mask (N,) of the recordings that are used, from their lengths (N,) in samples."""
         held = samples >= self.shortest
         return held & (samples <= self.longest) if self.longest else held
 
     def left_out(self, samples: np.ndarray, named: Callable[[int], str]) -> list[dict[str, Any]]:
-        """Returns what is left out of recordings with (N,) samples, a dict for too short and one for too long ones.
+        """Returns a summary of the recordings left out, from their lengths (N,) in samples.
 
-        The fields: `shorter_than` or `longer_than` (s), `recordings`, `seconds` (of all of them), `first` (its name, by
-        named(i)).
+        It has a dict for too short recordings and one for too long ones, if there are any. Their fields are
+        `shorter_than` or `longer_than` (s), `recordings`, `seconds` (in total), `first` (its name, by named(i)).
         """
         sides = {"shorter_than": samples < self.shortest}
         if self.longest:
@@ -50,14 +50,14 @@ class Lengths:
         ]
 
     def check(self, seconds: float) -> None:
-        """Raises Rejected (too_short, too_long) for a recording of another length, in words for `prepare`."""
+        """Raises Rejected (too_short, too_long), naming the option of `prepare`, if a recording is not used."""
         if round(seconds * SAMPLE_RATE) < self.shortest:
-            raise Rejected("too_short", f"{seconds:.3f} s, and min_seconds is {self.shortest / SAMPLE_RATE:g}")
+            raise Rejected("too_short", f"{seconds:.3f} s, but min_seconds is {self.shortest / SAMPLE_RATE:g}")
         if self.longest and round(seconds * SAMPLE_RATE) > self.longest:
-            raise Rejected("too_long", f"{seconds:.3f} s, and max_seconds is {self.longest / SAMPLE_RATE:g}")
+            raise Rejected("too_long", f"{seconds:.3f} s, but max_seconds is {self.longest / SAMPLE_RATE:g}")
 
     def asked_for(self, reason: str) -> bool:
-        """Whether recordings are rejected for this reason on request, so that they are no sign of bad inputs."""
+        """Whether the user asked to reject recordings for this reason; they are then no sign of bad inputs."""
         return bool({"too_short": self.shortest, "too_long": self.longest}.get(reason))
 
 
@@ -65,10 +65,10 @@ EVERY = Lengths()
 
 
 def check_seconds(min_seconds: float, max_seconds: float, what: str) -> None:
-    """Raises UsageError, beginning with `what`, unless these can be the shortest and longest length (0: any)."""
+    """Raises UsageError, beginning with `what`, unless these are valid limits of length (0: no limit)."""
     if not (0 <= min_seconds < 1e6 and 0 <= max_seconds < 1e6) or 0 < max_seconds < min_seconds:
         raise UsageError(
-            f"{what} = {min_seconds:g}, {max_seconds:g}: expected 0 or more, and the longest not below the shortest"
+            f"{what} = {min_seconds:g}, {max_seconds:g}: both must be 0 or more, and the longest at least the shortest"
         )
 
 
@@ -77,9 +77,9 @@ def in_words(found: dict[str, Any]) -> str:
     side, why = (
         ("longer", "data.max_seconds")
         if "longer_than" in found
-        else ("shorter", "what the objective needs, or data.min_seconds")
+        else ("shorter", "the objective's minimum, or data.min_seconds")
     )
     return (
         f"left out: {counted(found['recordings'], 'recording')} ({found['seconds']:.1f} s) {side} than "
-        f"{found[f'{side}_than']:g} s ({why}), the first: {found['first']}"
+        f"{found[f'{side}_than']:g} s ({why}); the first: {found['first']}"
     )

@@ -1,7 +1,7 @@
-"""Lists the recordings of any input, whose kind shows in its content.
+"""Lists the recordings of any input. The kind of an input is recognised by its contents.
 
-Every recording becomes an Entry. What is wrong with a line is found out here (its JSON, its path, its duration) and
-kept with it; what is wrong with a file is found when it is decoded (decoding.py).
+Every recording becomes an Entry. Errors in a line (its JSON, path or duration) are found here and kept in the entry;
+errors in an audio file are found when it is decoded (decoding.py).
 """
 
 import gzip
@@ -23,7 +23,7 @@ from jepa_speech.ingest.inputs.unknown import KNOWN, looks_like
 
 __all__ = ["Entry", "entries", "is_manifest", "nothing_there"]
 
-HEAD = 4096  # bytes of an input by which its kind is told
+HEAD = 4096  # first bytes of an input, by which its kind is recognised
 TSV = re.compile(rb"[^\t\n]*\r?\n[^\t\n]+\t\d+\r?(\n|$)")  # a root line, then a path and a number of samples
 
 
@@ -35,11 +35,11 @@ def entries(
 ) -> Iterator[Entry]:
     """Yields all recordings of the inputs, in an order that depends only on their names and lines.
 
-    Every command reads manifests with this function. Recordings must be in their own folder (the input's, its
-    manifest's, that of the root line of a .tsv) or in `root`, unless they may be `anywhere`: for callers that copy
-    nothing of them. `passed` counts what is left out; it is complete once all are listed.
+    Every command reads manifests with this function. Recordings must be in the input's own folder (for a .tsv, that of
+    its root line) or in `root`, unless `anywhere` is set, for callers that do not copy them. `passed` counts the items
+    that are left out; it is complete after the last entry.
 
-    Raises UserError for an input that is not there, or of no kind that docs/manifests.md names.
+    Raises UserError for an input that does not exist, or that is not of a kind in docs/manifests.md.
     """
     reading = Reading(root, PassedOver() if passed is None else passed, anywhere)
     names = [Path(name).absolute() for name in inputs]
@@ -48,17 +48,17 @@ def entries(
     kinds = [_kind(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
         if kind is lhotse_pairs and lhotse_pairs.NAMES[1] in name.name and lhotse_pairs.partner(name) in names:
-            continue  # its recordings are named, too, and bring them
+            continue  # its file of recordings is an input, too, and brings these supervisions
         yield from kind.listed(name, reading)
 
 
 def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError:
-    """Returns the error for inputs without any recording, with what was left out of them."""
+    """Returns the error for inputs without any recording, with the counts of items left out."""
     there = "".join(f"; {line}" for line in sentences(passed.found))
     walked = {_kind(Path(name).absolute()) for name in inputs} & {folder, tar}
     looked = f"looked for {' '.join(SUFFIXES)}" if walked else "no row names one"
     return UserError(
-        f"{', '.join(map(str, inputs))}: no recordings there ({looked}){there}",
+        f"{', '.join(map(str, inputs))}: no recordings found ({looked}){there}",
         {"read": 0, "passed_over": passed.found},
     )
 
@@ -70,7 +70,7 @@ class Kind(Protocol):
 
 
 def is_manifest(file: Path) -> bool:
-    """Returns whether a file is a manifest or an archive, by its contents; False for a recording and an empty file."""
+    """Returns whether a file is a manifest or an archive, by its contents; False for recordings and empty files."""
     try:
         return file.stat().st_size > 0 and bool(_kind(file.absolute()))
     except UserError:
@@ -78,21 +78,21 @@ def is_manifest(file: Path) -> bool:
 
 
 def _kind(name: Path) -> Kind:
-    """The module that lists this input."""
+    """Returns the module that lists this input."""
     if name.is_dir():
         return _kind_of_folder(name)
     if not name.is_file():
         raise UserError(f"{name}: no such folder or manifest")
     if name.suffix.lower() in SUFFIXES + REFUSED_SUFFIXES + UNREAD_SUFFIXES:
-        raise UserError(f"{name}: a recording; name a folder of recordings, a manifest, tar or parquet")
+        raise UserError(f"{name} is a recording; name a folder of recordings, a manifest, tar or parquet")
     if name.name in ("wav.scp", "segments"):
-        raise UserError(f"{name}: a file of a Kaldi data directory; name the directory, {name.parent}")
+        raise UserError(f"{name} is a file of a Kaldi data directory; name the directory, {name.parent}")
     head, packed = _head(name)
     if head.startswith(b"PAR1"):
         return parquet
     if _is_tar(head):
         if packed:
-            raise UserError(f"{name}: members of a packed tar cannot be read one by one; unpack it: gunzip -k {name}")
+            raise UserError(f"{name}: a compressed tar cannot be read by offset; unpack it: gunzip -k {name}")
         return tar
     refuse_utf16(head, name)
     text = head.removeprefix(UTF8_MARK).lstrip()
@@ -122,18 +122,14 @@ def _kind_of_folder(name: Path) -> Kind:
     if lhotse_pairs.in_folder(name):
         return lhotse_pairs
     if (name / "feats.scp").is_file():
-        raise UserError(
-            f"{name}: a Kaldi directory of features without wav.scp: only audio is read; list it in wav.scp"
-        )
+        raise UserError(f"{name}: a Kaldi directory of features; only audio is read: list the audio files in wav.scp")
     if (name / "dataset_info.json").is_file() and (name / "state.json").is_file():
-        raise UserError(
-            f"{name}: a dataset that save_to_disk wrote, in Arrow files: write it with its to_parquet instead"
-        )
+        raise UserError(f"{name}: a dataset in Arrow files, written by save_to_disk; write it with to_parquet instead")
     return folder
 
 
 def _head(name: Path) -> tuple[bytes, bool]:
-    """The first bytes of a file, unpacked if it is gzipped, and whether it is."""
+    """Returns the first bytes of a file, unpacked if it is gzipped, and whether it is gzipped."""
     try:
         with name.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":

@@ -1,4 +1,4 @@
-"""Work spread over processes that import no jax, break off with their parent, and say how far they are."""
+"""Distributes work over processes without jax, which report progress and end with their parent."""
 
 import multiprocessing
 import os
@@ -19,31 +19,31 @@ from jepa_speech.errors import UserError
 
 
 def cores() -> int:
-    # Of this process, where the system says: a batch job may own only some of the machine's.
+    # A batch job may be allowed only some of the machine's cores; the system may not say which.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work_through(
     steps: Callable[..., Iterator[None]], tasks: Sequence[tuple], workers: int
 ) -> Generator[int, None, None]:
-    """Runs `steps(*task)` for every task; yields again and again how many more steps are done.
+    """Runs `steps(*task)` for every task; yields the number of steps done since the last yield.
 
-    `workers`: processes (1: this one). `steps` must be a function of a module, so that processes find it. Raises what
-    a step raises, UserError if a worker dies.
+    workers: number of processes; 1 means this process. `steps` must be a module-level function, so that it can be
+    pickled. Raises the exception of a step, or UserError if a worker dies.
     """
     if workers <= 1:
         for task in tasks:
             for _ in steps(*task):
                 yield 1
         return
-    context = multiprocessing.get_context("spawn")  # fork would copy the threads of whoever calls
-    stop, done, told = context.Event(), context.Value("q", 0), 0
+    context = multiprocessing.get_context("spawn")  # fork is unsafe if the caller has threads
+    stop, done, reported = context.Event(), context.Value("q", 0), 0
     with ProcessPoolExecutor(workers, context, _start_worker, (stop, done)) as pool:
         pending: set[Future[None]] = set()
         rest = iter(tasks)
         try:
             while True:
-                # A few at a time: a hundred thousand waiting would take memory.
+                # Only a few are submitted at a time, because a hundred thousand would take memory.
                 with _without_main():
                     pending |= {pool.submit(_run, steps, task) for task in islice(rest, 4 * workers - len(pending))}
                 if not pending:
@@ -51,12 +51,12 @@ def work_through(
                 finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in finished:
                     future.result()  # raises what the worker raised
-                before, told = told, done.value
-                yield told - before
+                before, reported = reported, done.value
+                yield reported - before
         except BrokenProcessPool as error:
             raise UserError("a worker died (out of memory?); run it again with fewer workers") from error
         finally:
-            stop.set()  # after an error or Ctrl-C: running tasks break off, the rest never start
+            stop.set()  # after an error or Ctrl-C, running tasks stop and the others never start
             pool.shutdown(cancel_futures=True)
 
 
@@ -79,7 +79,7 @@ _done: "Synchronized[int]"
 
 def _start_worker(stop: Event, done: "Synchronized[int]") -> None:
     global _stop, _done
-    _stop, _done = stop, done  # they reach a process only when it starts
+    _stop, _done = stop, done  # such objects can be passed to a process only at its start
     be_a_worker()
 
 
@@ -88,11 +88,11 @@ def _run(steps: Callable[..., Iterator[None]], task: tuple[Any, ...]) -> None:
         with _done.get_lock():
             _done.value += 1
         if _stop.is_set():
-            raise UserError("stopped; run the same command again to go on")
+            raise UserError("stopped; run the same command again to resume")
 
 
 def be_a_worker() -> None:
-    """This process leaves interrupts to its parent, whom Ctrl-C reaches as well, and ends when that one is gone."""
+    """Makes this process ignore Ctrl-C, which its parent handles, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -100,5 +100,5 @@ def be_a_worker() -> None:
 def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None  # this is a worker
-    parent.join()  # a killed parent cannot tell its workers
+    parent.join()  # a killed parent cannot stop its workers
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Rows of parquet files that hold audio, read one after another; what is held is a page of the file."""
+"""Audio in the rows of parquet files, read in order with one page of the file in memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 BATCH = 8  # rows decoded at a time
-BUFFER = 1 << 20  # bytes; without one, a whole row group is read at once
+BUFFER = 1 << 20  # bytes; without a buffer, pyarrow reads a whole row group at once
 
 
 def parquet_file(path: str | Path) -> "pyarrow.parquet.ParquetFile":
-    """An open parquet file; raises UserError if pyarrow is not there, ValueError if the file is damaged."""
+    """Opens a parquet file. Raises UserError if pyarrow is missing, ValueError if the file is damaged."""
     with table_errors(path):
         import pyarrow.parquet
 
@@ -25,7 +25,7 @@ def parquet_file(path: str | Path) -> "pyarrow.parquet.ParquetFile":
 
 @contextmanager
 def table_errors(path: str | Path) -> Iterator[None]:
-    """Turns what pyarrow raises into ValueError; its OSErrors stay what they are. UserError if it is not installed."""
+    """Turns pyarrow's exceptions, except OSError, into ValueError. Raises UserError if pyarrow is missing."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -39,7 +39,7 @@ def table_errors(path: str | Path) -> Iterator[None]:
 
 
 def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:
-    """Returns the column of {"bytes", "path"}, as Hugging Face embeds audio; of several "audio" or the first."""
+    """Returns the column with {"bytes", "path"}, Hugging Face's embedded audio: "audio" or the first; None without."""
     import pyarrow.types
 
     found = [
@@ -51,7 +51,7 @@ def audio_column(table: "pyarrow.parquet.ParquetFile") -> str | None:
 
 
 class _Cells:
-    """The audio of one row group, in order; going back begins anew."""
+    """The audio of one row group, read in order. Reading an earlier row starts again from the first."""
 
     def __init__(self, path: str, group: int):
         self._table, self._group = parquet_file(path), group
@@ -80,13 +80,13 @@ class _Cells:
 
 @lru_cache(maxsize=1)
 def _cells(path: str, stamp: tuple[int, ...], group: int) -> _Cells:
-    return _Cells(path, group)  # the stamp is in the key: a file that changed is opened anew
+    return _Cells(path, group)  # the stamp is part of the cache's key, so a changed file is opened again
 
 
 def cell_bytes(path: str, stamp: tuple[int, ...], group: int, row: int) -> bytes:
-    """The encoded audio of a row; rows that follow each other are read at the cost of one pass.
+    """Returns the encoded audio of a row. Reading all rows in order takes one pass.
 
-    Raises ValueError or OSError if the file is damaged or the row holds no bytes.
+    Raises ValueError or OSError if the file is damaged or the row has no bytes.
     """
     with table_errors(path):
         return _cells(path, stamp, group).read(row)

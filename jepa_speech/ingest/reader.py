@@ -1,4 +1,4 @@
-"""Audio files read in order: blocks and segments hold the samples that one read of the whole file gives.
+"""Reads audio files in order, so that blocks and segments have the samples of one read of the whole file.
 
 After each read from a seekable file, soundfile 0.14 seeks to the position that it has already reached. In libsndfile
 1.2.2 a seek in a compressed file is not exact. In MP3, a frame may need bits of earlier frames, which a seek discards.
@@ -31,18 +31,18 @@ EXACT_SEEKS = {
     "IMA_ADPCM",
     "MS_ADPCM",
 }
-KEPT = 1 << 23  # decoded samples of all channels (32 MB) that overlapping segments may share
+KEPT = 1 << 23  # most decoded samples of all channels (32 MB) kept for overlapping segments
 
 
 class Reader(soundfile.SoundFile):
-    """An open file that never seeks, except to the beginning of a segment if such a seek is exact."""
+    """An open audio file that never seeks, except to the start of a segment if seeks are exact."""
 
     def __init__(self, file: Window):
         complete(file)
         file.seek(0)
         super().__init__(file)
         self._window = file
-        self._kept: deque[tuple[int, np.ndarray]] = deque()  # decoded blocks that follow each other, and their places
+        self._kept: deque[tuple[int, np.ndarray]] = deque()  # (position, samples) of consecutive decoded blocks
         self._position = 0
 
     def seekable(self) -> bool:
@@ -54,22 +54,22 @@ class Reader(soundfile.SoundFile):
         return self.subtype in EXACT_SEEKS
 
     def continues_at(self, start: float) -> bool:
-        """Whether samples from `start` (s) on can still be read, which is false once they were decoded and dropped."""
+        """Whether samples from `start` (s) on can still be read, because they are kept or not yet decoded."""
         oldest = self._kept[0][0] if self._kept else self._position
         return round(start * self.samplerate) >= oldest
 
     def follow(self, file: Window) -> None:
-        """Reads on from `file`, another opening of the same bytes."""
+        """Reads from `file` from now on; it must be another opening of the same bytes."""
         self._window.follow(file)
 
     def blocks(self, size: int, kind: str = "float32", count: int | None = None) -> Iterator[np.ndarray]:
-        """The next `count` samples (None: all), (S, channels), in blocks of at most `size`. Raises OSError."""
+        """Yields the next `count` samples (None: all) in blocks (S, channels) of at most `size`. Raises OSError."""
         while count is None or count > 0:
             try:
                 block = self.read(size if count is None else min(size, count), dtype=kind, always_2d=True)
             except soundfile.LibsndfileError as error:
                 raise (self._window.error or error) from None
-            if self._window.error:  # the decoder may take it for the end of the file
+            if self._window.error:  # libsndfile may treat it as the end of the file
                 raise self._window.error
             if not len(block):
                 break
@@ -78,9 +78,9 @@ class Reader(soundfile.SoundFile):
             yield block
 
     def segment(self, first: int, count: int, size: int) -> Iterator[np.ndarray]:
-        """`count` samples from `first` on, float32 (S, channels), in blocks of at most `size`.
+        """Yields `count` samples from `first` on, float32 (S, channels), in blocks of at most `size`.
 
-        If a seek is not exact, all samples before them are decoded, too, unless an earlier segment already did so.
+        If seeks are not exact, all samples before them are decoded, too, unless an earlier segment already did so.
         """
         if self.seeks_exactly:
             self.seek(first)
@@ -92,7 +92,7 @@ class Reader(soundfile.SoundFile):
                 yield part
 
     def _from(self, first: int, end: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields blocks with their places: first the kept ones that end after `first`, then new ones up to `end`."""
+        """Yields blocks with their positions: the kept ones that end after `first`, then new ones up to `end`."""
         while self._kept and self._kept[0][0] + len(self._kept[0][1]) <= first:
             self._kept.popleft()
         yield from list(self._kept)
@@ -113,10 +113,10 @@ _last = threading.local()  # the reader of the last segment, which the next segm
 
 @contextmanager
 def reader_of(whole: AudioSource, file: Window, start: float) -> Iterator[Reader]:
-    """A reader for the segment of `file` that begins at `start` (s).
+    """Opens a reader for the segment of `file` that begins at `start` (s).
 
-    Segments of one file that are read one after another, in order of their starts, share a reader where seeks are not
-    exact; a file is then decoded once for all of them. `whole` identifies the file, with its stamp.
+    If seeks are not exact, consecutive segments of a file, in order of their starts, share a reader, so that the file
+    is decoded once for all of them. `whole` identifies the file by its stamp.
     """
     last: tuple[AudioSource, Reader] | None = getattr(_last, "read", None)
     _last.read = None  # stays None if an error ends this segment

@@ -1,4 +1,4 @@
-"""From an entry of a listing to a record of a store, or to the reason why it is none."""
+"""Makes a record of a store of a listed entry, or the reason for its rejection."""
 
 import hashlib
 from typing import Any
@@ -14,12 +14,12 @@ from jepa_speech.ingest.manifest import Entry
 
 
 def recording(entry: Entry, codec: str, lengths: Lengths = EVERY) -> tuple[dict[str, Any], bytes | None]:
-    """The sidecar's row of an entry, and its record (None if the entry is rejected, by its length for instance)."""
+    """Returns the sidecar row of an entry, and its record (None if the entry is rejected, also by its length)."""
     try:
         wave, rate = checked_wave(entry)
         lengths.check(len(wave) / SAMPLE_RATE)
-    except Rejected as verdict:
-        return rejected_row(entry, verdict), None
+    except Rejected as error:
+        return rejected_row(entry, error), None
     seconds = len(wave) / SAMPLE_RATE
     start = {"start": entry.start} if entry.is_segment else {}
     row = {
@@ -32,9 +32,9 @@ def recording(entry: Entry, codec: str, lengths: Lengths = EVERY) -> tuple[dict[
 
 
 def checked_wave(entry: Entry) -> tuple[np.ndarray, int]:
-    """The standardised waveform of an entry, int16 (S,) at 16 kHz, and the rate that it was recorded at (Hz).
+    """Returns the standardised waveform of an entry, int16 (S,) at 16 kHz, and the sampling rate of its file (Hz).
 
-    Raises Rejected, also if the entry was already refused, or if the manifest gives another duration.
+    Raises Rejected, also if the listing refused the entry or the manifest gives another duration.
     """
     if entry.reason:
         raise Rejected(entry.reason, entry.detail)
@@ -44,19 +44,19 @@ def checked_wave(entry: Entry) -> tuple[np.ndarray, int]:
 
 
 def wave_of(entry: Entry) -> np.ndarray:
-    """The same waveform as float32 (S,) in [-1, 1], as a store of the recording is read. Raises Rejected."""
+    """Returns the waveform of an entry as a store would return it, float32 (S,) in [-1, 1]. Raises Rejected."""
     return checked_wave(entry)[0].astype(np.float32) / audio.FULL_SCALE
 
 
-def rejected_row(entry: Entry, verdict: Rejected) -> dict[str, Any]:
-    """A row of rejects.jsonl: source, manifest and line if the entry comes from one, reason and detail."""
+def rejected_row(entry: Entry, error: Rejected) -> dict[str, Any]:
+    """Returns a row of rejects.jsonl: source, manifest and line if there is a manifest, reason and detail."""
     where = {"manifest": entry.manifest, "line": entry.line} if entry.manifest else {}
     name = entry.source if entry.manifest else entry.path
-    return {"source": name, **where, "reason": verdict.reason, "detail": verdict.detail}
+    return {"source": name, **where, "reason": error.reason, "detail": error.detail}
 
 
 def compare_duration(seconds: float, entry: Entry) -> None:
-    """Raises Rejected (duration_mismatch) if the manifest claims another duration, s."""
+    """Raises Rejected (duration_mismatch) if the manifest gives another duration than `seconds`."""
     claimed = entry.seconds if entry.is_segment else entry.duration
     if claimed is not None and abs(claimed - seconds) > slack(seconds):
-        raise Rejected("duration_mismatch", f"{seconds:.2f} s long, its manifest says {claimed:g}")
+        raise Rejected("duration_mismatch", f"{seconds:.2f} s long, but its manifest says {claimed:g} s")

@@ -1,1 +1,1 @@
-"""Between store and anchor: features of whole recordings, what an anchor is fitted to, and writing labels."""
+"""Features of whole recordings, frames for fitting anchors, and the writing of labels."""

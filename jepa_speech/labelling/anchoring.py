@@ -1,4 +1,4 @@
-"""Between store and anchor: the mean features of whole recordings, and the labels that an anchor gives them."""
+"""Mean feature vectors of recordings, and an anchor's labels of every frame."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,20 +21,20 @@ from jepa_speech.store.label_codec import LEAST, LEVELS, MOST, expand
 from jepa_speech.store.labels import FIGURES, MAX_COMPONENTS
 from jepa_speech.store.store import Store
 
-Advance = Callable[[float], object]  # told how many seconds of audio were done since the last call
+Advance = Callable[[float], object]  # progress callback: called with the seconds of audio done since the last call
 
 
 def silent(seconds: float) -> None: ...
 
 
 def seconds_of(store: Store, part: Part = (0, 1)) -> float:
-    """What `advance` is told of the whole store, or of a part of its labels, all in all: hops of whole frames."""
+    """Returns the sum of all calls of `advance` for a store, or for a part of its labels: seconds of whole frames."""
     counts = grid.frames(np.asarray(store.samples, np.int64))
     return float(sum(counts[own.start : own.stop].sum() for own in chunks(store)[part[0] :: part[1]]) / grid.FRAME_RATE)
 
 
 def feature_means(store: Store, features: Extractor, advance: Advance = silent) -> np.ndarray:
-    """(N, D) float32: those kept with the store, computed and kept there if there are none yet."""
+    """Returns the mean feature vector of each recording, (N, D) float32. Computed once and saved in the store."""
     if not means_path(store, features.key).is_file():
         total = np.zeros((len(store), features.dim))
         for batch in features(store, range(len(store))):
@@ -47,7 +47,7 @@ def feature_means(store: Store, features: Extractor, advance: Advance = silent) 
 
 
 def check_top_k(anchor: Anchor, k: int) -> None:
-    """Raises UsageError if labels of this anchor cannot be kept, or not k of each frame."""
+    """Raises UsageError if labels cannot hold k components per frame of this anchor, or the anchor at all."""
     most = min(anchor.max_top_k, MOST)
     if not 1 <= k <= most:
         what = "the components of the anchor" if most == anchor.max_top_k else "more are never stored"
@@ -65,13 +65,15 @@ def label(
     features: Extractor | None = None,
     part: Part | None = None,
 ) -> dict[str, float] | None:
-    """Writes the anchor's labels of every frame into the store; returns what `meta.json` says of them.
+    """Writes the anchor's labels of every frame into the store; returns the figures that `meta.json` holds.
 
-    The same call goes on after a kill, chunk by chunk. features: where the anchor's features come from; by default they
-    are spectral. With `part` (i, n) only the i-th of n parts is written, for `merge_label_parts`, and None returned.
-    mean_kept_mass: of what is kept · mean_kl_dense_to_stored: nats lost by storing no more, rounding included, if
-    the pool is spread evenly · posterior entropy: of the dense posteriors, in nats.
-    Raises UsageError if k is larger than the components, UserError if another process labels by this anchor, OSError
+    After a kill, the same call resumes at the first missing chunk. features: the anchor's; spectral by default.
+    With `part` (i, n), writes only the i-th of n parts, for `merge_label_parts`, and returns None.
+
+    mean_kept_mass: mean probability of the stored components · mean_kl_dense_to_stored: KL divergence in nats of the
+    dense from the stored posteriors, their pool spread evenly · posterior entropy: of the dense posteriors, in nats.
+
+    Raises UsageError if k is larger than the components, UserError if another process labels with this anchor, OSError
     if the disk is full.
     """
     check_top_k(anchor, k)
@@ -97,7 +99,7 @@ def _label_chunk(
     records: range,
     advance: Advance,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """ids, levels (n, k), the pool's level (n,) of every frame of these recordings, and sums (4,), see `_levels`."""
+    """Returns ids, levels (n, k) and the pool's level (n,) of these recordings' frames; sums (4,) as in `_levels`."""
     rows = np.concatenate([[0], np.cumsum(grid.frames(np.asarray(store.samples[records.start : records.stop])))])
     ids, levels = np.zeros((rows[-1], k), np.uint16), np.zeros((rows[-1], k), np.uint8)
     pool, sums = np.zeros(rows[-1], np.uint8), np.zeros(4)
@@ -122,13 +124,13 @@ def _label_chunk(
 def _levels(
     arrays: Arrays, k: int, x: jax.Array, mean: jax.Array | None, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Of features x (B, T, D), less the recordings' mean (B, D) where there is one:
+    """Returns ids, levels (B, T, k), the pool's level (B, T), and sums over valid frames (4,).
 
-    ids, levels (B, T, k), the pool's level (B, T); sums over valid frames of 1, kept mass, KL to stored, entropy.
+    x (B, T, D), from which `mean` (B, D) is subtracted if given. The sums: 1, kept mass, KL to stored, entropy.
     """
     dense = posteriors(arrays, x if mean is None else x - mean[:, None])  # (B, T, K)
     ids, probs = top_k(dense, k)
-    probs = probs.at[..., 1:].set(jnp.where(probs[..., 1:] >= LEAST, probs[..., 1:], 0))  # the first always stays
+    probs = probs.at[..., 1:].set(jnp.where(probs[..., 1:] >= LEAST, probs[..., 1:], 0))  # the first is always kept
     mass = probs.sum(-1)
     levels, pool = (jnp.round(LEVELS * jnp.cbrt(p)).astype(jnp.uint8) for p in (probs, jnp.maximum(1 - mass, 0)))
     entropy = -jax.scipy.special.xlogy(dense, dense).sum(-1)

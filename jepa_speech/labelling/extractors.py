@@ -1,4 +1,4 @@
-"""Features of whole recordings, batch by batch: what anchors are fitted to and label by."""
+"""Features of whole recordings in batches, for fitting anchors and for labelling."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ from jepa_speech.store.store import Store
 
 @dataclass(frozen=True)
 class FeatureBatch:
-    """values (B, T, D) float32: features of the pieces, in its first rows; the rest is filler."""
+    """values (B, T, D) float32: row i has the features of piece i; further rows are padding."""
 
     pieces: list[Piece]
     values: jax.Array | np.ndarray
 
     def __iter__(self) -> Iterator[tuple[Piece, np.ndarray]]:
-        """Every piece with its own frames (n, D)."""
+        """Yields every piece with its frames (n, D)."""
         values = np.asarray(self.values)
         return ((piece, values[row, piece.here]) for row, piece in enumerate(self.pieces))
 
     @property
     def records(self) -> np.ndarray:
-        """(B,); fillers name record 0."""
+        """The recording of each row (B,); 0 for padding rows."""
         records = np.zeros(len(self.values), np.int64)
         records[: len(self.pieces)] = [piece.record for piece in self.pieces]
         return records
 
     @property
     def valid(self) -> np.ndarray:
-        """(B, T) float32: 1 where a frame belongs to its row's piece, each frame of a recording once."""
+        """A mask (B, T) float32: 1 for frames of the row's piece. Each frame of a recording counts in one row."""
         valid = np.zeros(self.values.shape[:2], np.float32)
         for row, piece in enumerate(self.pieces):
             valid[row, piece.here] = 1
@@ -48,7 +48,7 @@ class FeatureBatch:
 
 
 class Extractor(Protocol):
-    """Where features come from. `name`: what an anchor calls them; `key`: their means' file in a store; dim: D."""
+    """A source of features. name: as in `Anchor.features` · key: the file of their means in a store · dim: D."""
 
     @property
     def name(self) -> str: ...
@@ -58,11 +58,11 @@ class Extractor(Protocol):
     def dim(self) -> int: ...
 
     def __call__(self, store: Store, records: Iterable[int]) -> Iterator[FeatureBatch]:
-        """Every frame of the recordings once, on the frame grid; batches of few shapes, recordings in any order."""
+        """Yields every frame of the recordings once, on the frame grid. Batches have few shapes and any order."""
 
 
 class Spectral:
-    """A kind of `features/spectral.py`, of audio at level 1."""
+    """Features of a kind of `features/spectral.py`, of audio with RMS 1."""
 
     def __init__(self, kind: str):
         self.name = self.key = kind
@@ -75,7 +75,7 @@ class Spectral:
 
 @dataclass(frozen=True)
 class WholeRecordings:
-    """Features that only a whole recording has, such as an encoder's layer: `of` takes its wave (S,) to (T, D)."""
+    """Features that depend on the whole recording, such as an encoder's layer: `of` maps a wave (S,) to (T, D)."""
 
     name: str
     key: str
@@ -83,7 +83,7 @@ class WholeRecordings:
     of: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, store: Store, records: Iterable[int]) -> Iterator[FeatureBatch]:
-        """Raises UserError, naming the recording, where the frames are not those of the grid."""
+        """Yields one piece per batch. Raises UserError, naming the recording, if its frames are not on the grid."""
         for record in map(int, records):
             values, frames = self.of(store.read(record)), int(grid.frames(store.samples[record]))
             if values.shape != (frames, self.dim):

@@ -1,4 +1,4 @@
-"""Which frames of a store an anchor is fitted to, and which it is watched on."""
+"""The frames of a store to which an anchor is fitted, and the held-out ones."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from jepa_speech.labelling.extractors import Extractor
 from jepa_speech.labelling.utterances import Piece
 from jepa_speech.store.store import Store
 
-HELD_OUT = 20  # one recording in so many
-HELD_BYTES = 2 << 30  # frames beyond this are not held in memory but computed anew in each pass
-CHUNK_BYTES = 100 << 20  # they come in chunks of so many bytes, to be shuffled among themselves,
-HELD_OUT_FRAMES = 100_000  # are watched on so many,
-SAMPLED_FROM = 10  # and a sample is drawn from so many times its size, to hear many recordings
-WHITENED_FROM = 500_000  # frames
-_HELD_OUT_SALT = 1 << 32  # no seed of `--seed`
+HELD_OUT = 20  # one recording of this many is held out
+IN_MEMORY_BYTES = 2 << 30  # if the frames need more than this, each pass computes them again
+CHUNK_BYTES = 100 << 20  # size of a chunk of frames
+HELD_OUT_FRAMES = 100_000  # least number of held-out frames, if the store has as many
+SAMPLED_FROM = 10  # a sample is drawn from this many times its size, so that it covers many recordings
+WHITENED_FROM = 500_000  # frames from which a whitening is computed
+_HELD_OUT_SALT = 1 << 32  # larger than any --seed
 
 
 def fitting_records(store: Store, hours: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Recordings to fit on, drawn by the seed up to so many hours, and those among them to hold out.
+    """Returns the recordings to fit on and those to hold out, drawn by the seed from up to `hours` of the store.
 
-    Which ones are held out depends on nothing but their ids. A store of one recording watches itself.
+    Whether a recording is held out depends on its id alone. A single recording is both fitted and held out.
     """
     counts = _frame_counts(store)
     order = np.argsort(_hash(np.arange(len(store)), seed), kind="stable")
@@ -41,12 +41,13 @@ def fitting_records(store: Store, hours: float, seed: int) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True)
 class Passes:
-    """Frames to pass over as often as one likes, in memory or computed anew each time: (x - shift) / scale, rotated.
+    """Standardised frames for any number of passes, in memory or computed again in each pass.
 
-    shift, scale (D,) float32 · rotation (D, D) float32 or None
-    sample, heldout (n, D): of the frames to fit on, and others · frames: in a pass
-    recordings: with those held out · chunks: tell them whom to tell of seconds done, and they are the frames (n, D) of
-    whole recordings in an order that the seed draws.
+    shift, scale (D,) float32, rotation (D, D) float32 or None: how frames are standardised
+    sample (n, D): drawn from the frames to fit on · heldout (n, D): frames of held-out recordings
+    frames: number in a pass · recordings: number, with the held-out ones
+    chunks: called with a progress callback, returns the chunks (n, D) of a pass: whole recordings in an order drawn by
+    the seed.
     """
 
     shift: np.ndarray
@@ -69,10 +70,10 @@ def fitting_passes(
     standardize: bool = False,
     advance: Advance = silent,
 ) -> Passes:
-    """The frames of the `fitting_records`, with so large a `sample`, in bounded memory: see HELD_BYTES.
+    """Returns the frames of `fitting_records`, and a sample of `sample` frames, in bounded memory (IN_MEMORY_BYTES).
 
-    Their mean is taken off, with `standardize` each feature is divided by its deviation; "pca" are whitened.
-    `advance` hears what is heard before the first pass.
+    The mean is subtracted; `standardize` also divides each feature by its standard deviation; "pca" features are
+    whitened. `advance` reports the audio read before the first pass.
     """
     train, heldout = fitting_records(store, hours, seed)
     counts, random = _frame_counts(store), np.random.default_rng(seed)
@@ -81,7 +82,7 @@ def fitting_passes(
     groups = _groups(train, counts, CHUNK_BYTES // (4 * features.dim))
     edges = np.concatenate([[0], np.cumsum([counts[group].sum() for group in groups])])
     frames = int(edges[-1])
-    if (frames + counts[heldout].sum()) * features.dim * 4 <= HELD_BYTES:
+    if (frames + counts[heldout].sum()) * features.dim * 4 <= IN_MEMORY_BYTES:
         x = _gather(store, features, normalize, train if alone else np.concatenate([train, heldout]), advance)
         standard = Standard.of(x[:frames], standardize, features.name == "pca")
         standard.apply(x)
@@ -111,7 +112,7 @@ def fitting_passes(
 
 
 def heldout_frames(store: Store, features: Extractor, normalize: str, hours: float, seed: int) -> np.ndarray:
-    """Of what `fitting_passes` holds out, some 100,000 frames (n, D) as they are; no fit to fewer hours heard them."""
+    """Returns about 100,000 unstandardised frames (n, D) that `fitting_passes` holds out, for these or fewer hours."""
     _, heldout = fitting_records(store, hours, seed)
     heldout = np.random.default_rng(seed).permutation(heldout)
     some = heldout[: 1 + np.searchsorted(np.cumsum(_frame_counts(store)[heldout]), HELD_OUT_FRAMES)]
@@ -119,7 +120,7 @@ def heldout_frames(store: Store, features: Extractor, normalize: str, hours: flo
 
 
 class Standard(NamedTuple):
-    """How features are standardised; see Passes."""
+    """The standardisation of features; see `Passes`."""
 
     shift: np.ndarray
     scale: np.ndarray
@@ -127,7 +128,7 @@ class Standard(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, deviation: bool, whiten: bool) -> "Standard":
-        """From frames (n, D); they stay as they are."""
+        """Computes the standardisation of frames (n, D), without changing them."""
         shift, scale = (part.astype(np.float32) for part in shift_and_scale(x))
         if not whiten:
             return cls(shift, scale if deviation else np.ones_like(scale), None)
@@ -135,7 +136,7 @@ class Standard(NamedTuple):
         return cls(shift, scale, whitening(cls(shift, scale, None).apply(some)))
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """In place: (n, D) -> (n, D)."""
+        """Standardises frames (n, D) in place and returns them."""
         np.divide(np.subtract(x, self.shift, out=x), self.scale, out=x)
         if self.rotation is not None:
             for part in np.array_split(x, max(1, len(x) // 100_000)):
@@ -144,7 +145,7 @@ class Standard(NamedTuple):
 
 
 class _Chunks(Sequence[np.ndarray]):
-    """Chunk i is computed when it is asked for; nothing is kept of it."""
+    """A sequence that computes chunk i on access and does not keep it."""
 
     def __init__(self, chunk: Callable[[int, Advance], np.ndarray], count: int, advance: Advance):
         self._chunk, self._count, self._advance = chunk, count, advance
@@ -157,13 +158,13 @@ class _Chunks(Sequence[np.ndarray]):
 
 
 def _groups(records: np.ndarray, counts: np.ndarray, frames: int) -> list[np.ndarray]:
-    """The records in their order, cut where another `frames` frames begin."""
+    """Cuts the records, in their order, into groups of about `frames` frames."""
     before = np.concatenate([[0], np.cumsum(counts[records])[:-1]])
     return np.split(records, np.flatnonzero(np.diff(before // max(frames, 1))) + 1)
 
 
 def _gather(store: Store, features: Extractor, normalize: str, records: np.ndarray, advance: Advance) -> np.ndarray:
-    """Every frame of the recordings, in their order: (n, D)."""
+    """Returns the frames (n, D) of the recordings, in their order."""
     rows = np.concatenate([[0], np.cumsum(_frame_counts(store)[records])])
     first_row = dict(zip(records.tolist(), rows.tolist(), strict=False))
     x = np.empty((rows[-1], features.dim), np.float32)
@@ -176,7 +177,7 @@ def _gather(store: Store, features: Extractor, normalize: str, records: np.ndarr
 def _stream(
     store: Store, features: Extractor, normalize: str, records: Iterable[int], advance: Advance
 ) -> Iterator[tuple[Piece, np.ndarray]]:
-    """Pieces of the recordings and their features (n, D), normalised."""
+    """Yields pieces of the recordings and their normalised features (n, D)."""
     means = feature_means(store, features) if normalize == "mean" else None
     for batch in features(store, records):
         for piece, values in batch:
@@ -189,7 +190,7 @@ def _frame_counts(store: Store) -> np.ndarray:
 
 
 def _hash(ids: np.ndarray, salt: int) -> np.ndarray:
-    """A well-mixed uint64 per record id (splitmix64)."""
+    """Returns a hash of each record id, uint64 (splitmix64)."""
     x = ids.astype(np.uint64) + np.uint64((salt + 1) * 0x9E3779B97F4A7C15 % (1 << 64))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)

@@ -1,11 +1,11 @@
-"""Writing labels in chunks of recordings, by one process or by many on any machines, and joining them.
+"""Writing labels in chunks of recordings, by one process or several on any machines, and joining them.
 
 STORE/labels/.<anchor>.jepa-speech.lock     held while labels of this anchor are made; shared by parts
 STORE/labels/.<anchor>-<store>-k<top_k>/    (12 hex digits of each fingerprint)
-    plan.json           whose labels these are, and in how many parts they are made
-    chunk-*.npz         blocks, their sizes, and sums of what was measured: finished, or not there
+    plan.json           anchor, store and number of parts
+    chunk-*.npz         blocks, their sizes, and sums of the figures; written whole or not at all
 
-Which recordings make a chunk depends on the store alone, so that a chunk holds the same bytes whoever writes it.
+The recordings of a chunk depend on the store alone, so a chunk has the same bytes whichever process writes it.
 """
 
 import errno
@@ -32,20 +32,20 @@ from jepa_speech.store.label_codec import BLOCK, encode
 from jepa_speech.store.labels import FIGURES, FORMAT, Anchor, labels_path, sealed_meta
 from jepa_speech.store.store import Store
 
-CHUNK_FRAMES = 250_000  # at least, but for the last: 1.4 h
+CHUNK_FRAMES = 250_000  # least frames of a chunk except the last: 1.4 h
 
 NAMES = ("plan.json", "chunk-*.npz", "meta.json", "first_block.npy", "block_start.npy", "blocks.bin")
 UNFINISHED = re.compile(r"\.[0-9a-f]{12}-[0-9a-f]{12}-k\d+")
 
 
 def labelling(store: Store, anchor: Anchor | str, shared: bool = False) -> AbstractContextManager[None]:
-    """The lock under which labels of this anchor are made. shared: by a process that writes only a part."""
+    """Returns the lock under which labels of this anchor are made. shared: for a process that writes only a part."""
     path = labels_path(store, anchor)
     return locked(path.with_name(f".{path.name}.jepa-speech.lock"), "label", shared)
 
 
 def chunks(store: Store) -> list[range]:
-    """The recordings of each chunk, in their order."""
+    """Returns the recordings of each chunk, in order."""
     ends = np.cumsum(_frame_counts(store))
     number = np.concatenate([[0], ends[:-1] // CHUNK_FRAMES])
     edges = [0, *(np.flatnonzero(np.diff(number)) + 1).tolist(), len(store)]
@@ -53,7 +53,7 @@ def chunks(store: Store) -> list[range]:
 
 
 class LabelParts:
-    """The unfinished labels of one anchor. A chunk is written whole or not at all. parts: the number of parts.
+    """The unfinished labels of one anchor. A chunk is written atomically. parts: the number of parts.
 
     Raises UserError if the working folder or the labels' folder holds something that jepa-speech did not write.
     """
@@ -67,35 +67,35 @@ class LabelParts:
         cut = {"meta": self._meta, "chunk_frames": CHUNK_FRAMES, "chunks": len(self.chunks)}
         with labelling(store, anchor, shared=parts > 1):
             _check_ours(labels_path(store, anchor))
-            if parts == 1 and not self._planned(cut):  # of another version of this program, which cut other chunks
+            if parts == 1 and not self._planned(cut):  # another version of jepa-speech cut other chunks
                 _clear(self.path)
             new = ownership.make(self.path.with_name(f"{name}.{secrets.token_hex(6)}"))
             write_json(new / "plan.json", sealed(cut | {"parts": parts}))
             try:
-                new.rename(self.path)  # fails where there is one, also of another part that has just begun
+                new.rename(self.path)  # fails if the folder exists, even if another part has just made it
             except OSError as error:
                 ownership.remove(new, NAMES)
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             if not self._planned(cut):
                 raise UserError(f"{self.path}: unfinished labels of another version of jepa-speech; remove that folder")
-            write_json(self.path / "plan.json", sealed(cut | {"parts": parts}))  # parts may be others than before
+            write_json(self.path / "plan.json", sealed(cut | {"parts": parts}))  # the number of parts may have changed
 
     def _planned(self, cut: dict[str, Any]) -> bool:
-        """Whether these labels, with these options, are begun."""
+        """Whether a plan with these options exists."""
         if not (self.path / "plan.json").is_file():
             return False
         before = read_object(self.path / "plan.json")
         return all(before.get(key) == value for key, value in cut.items())
 
     def unfinished(self, part: Part = (0, 1)) -> list[int]:
-        """The chunks of this part that are not written yet."""
+        """Returns the chunks of this part that are not written yet."""
         return [
             number for number in range(part[0], len(self.chunks), part[1]) if not _chunk(self.path, number).exists()
         ]
 
     def write(self, number: int, ids: np.ndarray, levels: np.ndarray, pool: np.ndarray, sums: np.ndarray) -> None:
-        """ids, levels (n, k), pool (n,) of all frames of a chunk's recordings; sums (4,) of what was measured."""
+        """Writes ids, levels (n, k) and pool (n,) of all frames of a chunk, and sums (4,) for `figures`."""
         blocks, row = [], 0
         for frames in _frame_counts(self.store)[self.chunks[number]].tolist():
             for first in range(row, row + frames, BLOCK):
@@ -111,7 +111,7 @@ class LabelParts:
 
 
 def join(store: Store, path: Path) -> Path:
-    """Makes labels of the chunks in `path`; returns their folder. Raises UserError naming the parts that miss some."""
+    """Joins the chunks in `path`; returns the folder of the labels. Raises UserError naming the unfinished parts."""
     with labelling(store, path.name[1:].partition("-")[0]):
         return _join(store, path)
 
@@ -141,20 +141,20 @@ def _join(store: Store, path: Path) -> Path:
     _save(joined / "block_start.npy", sizes)
     _save(joined / "first_block.npy", counts)
     write_json(joined / "meta.json", sealed_meta(joined, plan["meta"] | figures(sums)))
-    if final.exists():  # of another top-k, or not readable
+    if final.exists():  # labels with another top-k, or damaged ones
         final.replace(old)
     joined.replace(final)
     ownership.remove(old, NAMES)
     if ownership.is_marked(path) and not ownership.foreign_in(path, NAMES):
-        path.rename(done)  # a process that still writes there then finds no folder and leaves no file
+        path.rename(done)  # a process that still writes to `path` then fails instead of leaving a file
         ownership.remove(done, NAMES)
     else:
-        ownership.remove(path, NAMES)  # prints what stays, and why
+        ownership.remove(path, NAMES)  # prints which files are kept, and why
     return final
 
 
 def _clear(folder: Path) -> None:
-    """Removes what a killed process left of a working folder."""
+    """Removes a working folder that a killed process left. Raises UserError if it holds other files."""
     if not ownership.remove(folder, NAMES):
         raise UserError(f"{folder}: jepa-speech did not write all of this folder; move it elsewhere")
 
@@ -162,16 +162,16 @@ def _clear(folder: Path) -> None:
 def _check_ours(final: Path) -> None:
     """Raises UserError if existing labels cannot be replaced: without a mark, or with files of another program."""
     if final.exists() and not ownership.is_marked(final):
-        why = "there are labels without jepa-speech's mark, of an earlier version or another program"
+        why = "these labels lack jepa-speech's mark; an earlier version or another program wrote them"
         raise UserError(f"{final}: {why}; remove that folder to label again")
     if final.exists() and (strange := ownership.foreign_in(final, NAMES)):
         raise UserError(f"{final} holds {strange[0]}, which jepa-speech did not write; move that elsewhere")
 
 
 def merge_label_parts(store: Store) -> list[Path]:
-    """Joins what all `jepa-speech label --part i/n` of this store have written; returns the labels now finished.
+    """Joins the parts written by `jepa-speech label --part i/n` for this store; returns the folders of the labels.
 
-    Raises UserError naming the first parts that are missing. Chunks of another version of the store are removed.
+    Raises UserError naming unfinished parts. Removes chunks that were made for another version of the store.
     """
     made = []
     for plan in sorted((store.path / "labels").glob(".*-k*/plan.json")):
@@ -189,7 +189,7 @@ def merge_label_parts(store: Store) -> list[Path]:
 
 
 def figures(sums: np.ndarray) -> dict[str, float]:
-    """What `meta.json` says was measured: of the sums (chunks, 4) of frames, kept mass, KL and entropy."""
+    """Returns the figures in `meta.json` from sums (chunks, 4) of frames, kept mass, KL and entropy."""
     frames, mass, loss, entropy = sums.sum(axis=0)
     values = mass / frames, loss / frames, entropy / frames, np.exp(entropy / frames)
     return dict(zip(FIGURES, map(float, values), strict=True))
@@ -215,9 +215,9 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 
 def _concatenate(files: Sequence[Path], blocks: Sequence[int], out: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Appends the blocks of all files to `out`; returns their sizes (blocks,) and the files' sums (files, 4).
+    """Appends the blocks of all files to `out`; returns the blocks' sizes (blocks,) and the files' sums (files, 4).
 
-    blocks: how many each file has. Raises UserError, naming the file, for one that is damaged.
+    blocks: number of blocks of each file. Raises UserError, naming the file, if one is damaged.
     """
     sizes, sums, again = [], [], "remove it, and label this part again"
     with out.open("wb") as joined:
@@ -237,7 +237,7 @@ def _concatenate(files: Sequence[Path], blocks: Sequence[int], out: Path) -> tup
 
 
 def _save(path: Path, counts: np.ndarray) -> None:
-    """Where each of the counted things begins, and where the last one ends."""
+    """Writes the cumulative sums of the counts: [0, …, total], int64."""
     with replacing(path) as file:
         np.save(file, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 

@@ -1,7 +1,7 @@
-"""Whole recordings, in order to compute something for every frame of them, as padded batches of few shapes.
+"""Padded batches of whole recordings, for features of every frame.
 
-Few shapes mean few compilations; a recording too long for the longest is cut into pieces that overlap by the
-frames which deltas see, so that a piece's frames equal those of the uncut recording.
+Batches have few shapes, so that few programs are compiled. A recording longer than the longest bucket is cut into
+pieces. They overlap by the context of delta features, so that features equal those of the uncut recording.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,12 @@ from jepa_speech.store.store import Store
 
 BUCKETS = tuple(grid.frames(seconds * grid.SAMPLE_RATE) for seconds in (2, 4, 8, 16, 32))  # frames
 _BATCH_FRAMES = 2 * BUCKETS[-1]
-_READERS = 4  # threads; decoding releases the interpreter's lock
+_READERS = 4  # threads; decoding releases Python's global lock
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames first ... first + frames - 1 of a recording, found from frame `lead` on in its row of the batch."""
+    """Frames first ... first + frames - 1 of a recording; in its row of the batch they begin at frame `lead`."""
 
     record: int
     first: int
@@ -39,7 +39,7 @@ class Piece:
 
 
 def pieces(record: int, frames: int) -> Iterator[Piece]:
-    """Cuts a recording's frames: one piece if it fits the longest bucket."""
+    """Cuts a recording into pieces; one piece if it fits the longest bucket."""
     if frames <= BUCKETS[-1]:
         yield Piece(record, 0, frames, 0, 0)
         return
@@ -51,7 +51,7 @@ def pieces(record: int, frames: int) -> Iterator[Piece]:
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """audio (B, S) float32 at level 1, zero padded · lengths (B,) int32 · the first rows' pieces, the rest filler."""
+    """audio (B, S) float32 with RMS 1, padded by 0 · lengths (B,) int32 · row i has piece i, further rows are empty."""
 
     pieces: list[Piece]
     audio: np.ndarray
@@ -59,7 +59,7 @@ class PaddedBatch:
 
 
 def padded_batches(store: Store, records: Iterable[int]) -> Iterator[PaddedBatch]:
-    """Every frame of the given recordings once; batches come bucket by bucket as they fill, not in order."""
+    """Yields every frame of the given recordings once. A batch is yielded when its bucket is full, so order varies."""
     with ThreadPoolExecutor(_READERS) as pool:
         ahead = None
         for bucket, group in _grouped(store, records):

@@ -1,7 +1,7 @@
-"""Task `abx`: is a phone nearer to itself than to another one in the same context? Nothing is trained.
+"""Task `abx`: phone discriminability by distances between features, without training.
 
-Items are triphones: from ZeroSpeech's files DIR/abx.{valid,test}.item, or else every three consecutive phones of
-phones.jsonl. Features are taken as they are; the best layer on valid is the one that counts on test.
+Items are triphones, from ZeroSpeech's files DIR/abx.{valid,test}.item or, without them, all triples of consecutive
+phones in phones.jsonl. Features are not standardised. The layer is chosen on valid and scored on test.
 """
 
 import math
@@ -31,7 +31,7 @@ HEADER = ["#file", "onset", "offset", "#phone", "prev-phone", "next-phone", "spe
 
 
 class Item(NamedTuple):
-    """A phone in its context, frames `start` to `end` (without it) of its utterance."""
+    """A phone in its context: frames `start` to `end` (exclusive) of its utterance."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class Item(NamedTuple):
 
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-    """Valid and test, with their items as targets."""
+    """Returns the utterances of valid and test, with lists of items as targets."""
     splits = {}
     for split in ("valid", "test"):
         utterances, path = read_split(folder, split, speaker_of, root), folder / f"abx.{split}.item"
@@ -54,12 +54,12 @@ def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utteran
 
 
 def frames_of(onset: float, offset: float) -> tuple[int, int]:
-    """The frames of a stretch in seconds, as ZeroSpeech 2021 cuts it: those whose middle, (t + ½) / 50, it holds."""
+    """Returns first and end frame of an interval in seconds, as in ZeroSpeech 2021: frames with (t + ½) / 50 in it."""
     return max(0, math.ceil(onset * FRAME_RATE - 0.5)), math.floor(offset * FRAME_RATE - 0.5) + 1
 
 
 def triphones(segments: list[Segment], speaker: str) -> list[Item]:
-    """Every three consecutive phones without silence between them, as an item of the one in the middle."""
+    """Returns an item for the middle phone of every three consecutive phones without silence."""
     items = []
     for before, here, after in zip(segments, segments[1:], segments[2:], strict=False):
         if not {part[0].lower() for part in (before, here, after)} & SILENCE:
@@ -68,10 +68,10 @@ def triphones(segments: list[Segment], speaker: str) -> list[Item]:
 
 
 def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
-    """Returns the utterances with the items of an item file as targets; the file names them without extension.
+    """Returns the utterances with the items of an item file as targets. The file names recordings without extension.
 
-    Raises UserError if no name matches, if one matches several recordings or a segment, and for an item beyond the end
-    of its recording. One line on stderr counts the names that are in no manifest.
+    Raises UserError if no name matches, if a name matches several recordings or a segment, or if an item lies beyond
+    the end of its recording. One line on stderr counts the names that are not in the manifest.
     """
     items, known = read_items(path), set()
     ends: dict[str, tuple[float, str]] = {}
@@ -80,7 +80,7 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
     for utterance in along(utterances, f"{path.name}: lengths", len(utterances), "file", delay=5):
         stem = Path(utterance.entry.source).stem
         if stem in items and (stem in known or utterance.entry.is_segment):
-            raise UserError(f"{path}: {stem} is not the name of one whole recording of the manifest: {utterance.key}")
+            raise UserError(f"{path}: {stem} must name one whole recording of the manifest, not {utterance.key}")
         if stem in items:
             end, where = ends[stem]
             check_end(end, where, utterance.entry)
@@ -94,7 +94,7 @@ def with_items(utterances: list[Utterance], path: Path) -> list[Utterance]:
 
 
 def read_items(path: Path) -> dict[str, list[Item]]:
-    """The items of ZeroSpeech's format by file. Raises UserError for a line of another form."""
+    """Returns the items of a file in ZeroSpeech's format, by recording. Raises UserError for a malformed line."""
     items: dict[str, list[Item]] = {}
     for _, file, _, item in item_lines(path):
         items.setdefault(file, []).append(item)
@@ -102,7 +102,7 @@ def read_items(path: Path) -> dict[str, list[Item]]:
 
 
 def item_lines(path: Path) -> Iterator[tuple[int, str, float, Item]]:
-    """(line, file, end in seconds, item) of each item. Raises UserError for a line of another form."""
+    """Yields (line, file, end in seconds, item) of each item. Raises UserError for a malformed line."""
     for number, line in text_lines(path):
         fields = line.split()
         if fields == HEADER:
@@ -118,5 +118,5 @@ def item_lines(path: Path) -> Iterator[tuple[int, str, float, Item]]:
 
 
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
-    """The layers (L, T, D) as they are."""
+    """Returns the layers (L, T, D) unchanged."""
     return layers

@@ -1,7 +1,7 @@
-"""Task `asr`: what is said, in characters. A character that training never shows counts as an error.
+"""Task `asr`: speech recognition in characters. A character that is not in the training split counts as an error.
 
-The character error rate comes first and chooses: with minutes of texts nearly every word has an error somewhere, so the
-word error rate tells little.
+Settings are chosen by the character error rate. With minutes of training data nearly every word has an error, so the
+word error rate hardly distinguishes systems.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,17 @@ RECIPE = Recipe()
 
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-    """The splits of a folder with the field `text`."""
+    """Returns the splits of a folder, with the normalised field `text` as targets."""
     return {split: read_split(folder, split, text_of, root) for split in SPLITS}
 
 
 def text_of(labels: Mapping[str, Any], where: str) -> str:
-    """Returns the normalised text of a row, '' for silence. Raises UserError if it is missing or not text."""
+    """Returns the normalised text of a row, '' for silence. Raises UserError if it is missing or not a string."""
     return normal(checked.field(labels, "text", str, where))
 
 
 def text_if_any(labels: Mapping[str, Any], where: str) -> str | None:
-    """Returns what `text_of` does, and None for a row without a text, or with null."""
+    """Like `text_of`, but returns None if a row has no text, or null."""
     return text_of(labels, where) if "text" in labels else None
 
 
@@ -44,6 +44,6 @@ def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
 
 
 def score(reference: str, hypothesis: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Errors and length of the reference, in characters and in words."""
+    """Returns errors and length of the reference, in characters and in words."""
     found = normal("".join(hypothesis))
     return {"cer": character_errors(reference, found), "wer": word_errors(reference, found)}

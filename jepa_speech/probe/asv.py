@@ -1,8 +1,8 @@
-"""Task `asv`: are two recordings of the same speaker? By the cosine of their means over time, as an equal error rate.
+"""Task `asv`: speaker verification by the cosine of mean features, scored by the equal error rate.
 
-Trials are read from DIR/asv.{valid,test}.trials.txt (VoxCeleb's format: 1 or 0, and two audio_path), or else made from
-the manifests: every pair of one speaker, and as many pairs of two speakers, drawn with a fixed seed. The same
-recordings so have the same trials on every machine, and for every system.
+Trials are read from DIR/asv.{valid,test}.trials.txt (VoxCeleb's format: 1 or 0, and two audio_path). Without such a
+file they are made from the manifests: all pairs of one speaker, and as many pairs of two speakers, drawn with a fixed
+seed, so that every system and machine has the same trials.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ Trials = list[tuple[bool, str, str]]  # same speaker?, key, key
 
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-    """Targets are the trials that begin with the utterance: ((other key, same), ...)."""
+    """Returns the splits. A target has the trials whose first recording is the utterance: ((other key, same), ...)."""
     splits = {split: read_split(folder, split, speaker_of, root) for split in SPLITS}
     for split in SPLITS[1:]:
         path, utterances = folder / f"asv.{split}.trials.txt", splits[split]
         trials = read_trials(path, {u.key for u in utterances}) if path.is_file() else make_trials(utterances)
         if len({same for same, _, _ in trials}) < 2:
             raise UserError(
-                f"{folder}: asv: the {split} split has no trials both of the same speaker and of different ones: it "
-                "takes two speakers, one of them with two recordings"
+                f"{folder}: asv: the {split} split needs trials of the same speaker and of different speakers: use at "
+                "least two speakers, one of them with two recordings"
             )
         starting: dict[str, list[tuple[str, bool]]] = {}
         for same, first, second in trials:
@@ -46,7 +46,7 @@ def speaker_of(labels: Mapping[str, Any], where: str) -> str:
 
 
 def make_trials(utterances: list[Utterance]) -> Trials:
-    """Every pair of one speaker, then as many pairs of two, or all where there are not so many."""
+    """Returns all pairs of one speaker, then as many pairs of two speakers (all, if there are fewer)."""
     speakers = np.array([u.speaker for u in utterances])
     first, second = np.triu_indices(len(utterances), 1)
     same = np.flatnonzero(speakers[first] == speakers[second])
@@ -61,7 +61,7 @@ def make_trials(utterances: list[Utterance]) -> Trials:
 
 
 def read_trials(path: Path, known: set[str]) -> Trials:
-    """Raises UserError for a line of another form, and for a recording that the manifest lacks."""
+    """Reads trials. Raises UserError for a malformed line, and for a recording that is not in the manifest."""
     trials = []
     for number, line in text_lines(path):
         label, *keys = line.split()
@@ -69,11 +69,11 @@ def read_trials(path: Path, known: set[str]) -> Trials:
             raise UserError(f"{path}:{number}: '1 audio_path audio_path' or '0 ...' was expected, not {line!r}")
         for key in keys:
             if key not in known:
-                raise UserError(f"{path}:{number}: the manifest lacks {key}")
+                raise UserError(f"{path}:{number}: {key} is not in the manifest")
         trials.append((label == "1", keys[0], keys[1]))
     return trials
 
 
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
-    """Layers (L, T, D) -> their mean over time (L, 1, D)."""
+    """Returns the mean over time (L, 1, D) of layers (L, T, D)."""
     return layers.mean(1, keepdims=True)

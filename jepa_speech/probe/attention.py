@@ -1,9 +1,9 @@
-"""Heads that attend: for each slot a query weighs the frames, and a linear classifier names the slot's value.
+"""Attentive heads: for each slot a query weights the frames, and a linear classifier predicts the slot's value.
 
     p(v | s, x) = softmax(b_s + Σ_t α_st x_t A_s),   α_s = softmax_t(x_t · q_s),   x_t = Σ_l w_l x_lt
 
-Everything starts at 0, the attention as a plain mean. Padding has the score −∞, and so no weight: a mask of 0 and 1
-that is added to the scores, as s3prl's attentive pooling has it, leaves padding most of its weight.
+All parameters start at 0, so attention starts as a plain mean. Padding has the score −∞ and thus no weight. (s3prl's
+attentive pooling adds a mask of 0 and 1 to the scores, which leaves padding most of its weight.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,13 @@ NONE = ""  # the value of a slot that an utterance does not fill
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the heads are trained: Adam, every learning rate side by side on the same minibatches, falling to 0."""
+    """Training of the heads: Adam, all learning rates in parallel on the same minibatches, decaying linearly to 0."""
 
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     decay: float = 1e-3  # weight of |A|² in the loss
     steps: int = 400
     batch: int = 32
-    watched: int = 50  # steps between two looks at valid
+    watched: int = 50  # steps between two evaluations on valid
 
 
 RECIPE = Recipe()
@@ -41,13 +41,13 @@ Parameters = dict[str, jax.Array]
 
 
 class Slots(NamedTuple):
-    """S slots and their values, as training shows them; a value's number is its place in its slot's list."""
+    """S slots and their values in the training split. The number of a value is its index in the slot's list."""
 
     names: list[str]
     values: list[list[str]]  # (S,) lists, each with NONE
 
     def numbers(self, targets: Sequence[Mapping[str, str]]) -> np.ndarray:
-        """(U, S)."""
+        """Returns the numbers of the values, (U, S)."""
         pairs = list(zip(self.names, self.values, strict=True))
         return np.array([[values.index(target.get(name, NONE)) for name, values in pairs] for target in targets])
 
@@ -58,7 +58,7 @@ def slots_of(targets: Sequence[Mapping[str, str]]) -> Slots:
 
 
 def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
-    """Results of one task (see evaluate.py). Targets are {slot: value}; a slot that is left out has the value ''."""
+    """Returns the results of one task (see evaluate.py). Targets are {slot: value}; the value of other slots is ''."""
     slots = slots_of(data["train"].targets)
     truth = {split: slots.numbers(part.targets) for split, part in data.items()}  # (U, S)
     heads: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def fit(
     seed: int,
     bar: Callable[[int, str], Any],
 ) -> tuple[float, Parameters, list[list[float]]]:
-    """The learning rate that is best on valid (the first of equals), its parameters, and its rows (step, valid)."""
+    """Returns the best learning rate on valid (the first of equals), its parameters and its rows [step, valid]."""
     train, generator = data["train"], np.random.default_rng(seed)
     longest = max(x.shape[1] for x in train.features)
     layers, _, width = train.features[0][view].shape
@@ -108,7 +108,7 @@ def fit(
         "layers": jnp.zeros((sizes[0], layers)),
         "query": jnp.zeros((*sizes[:2], width)),
         "kernel": jnp.zeros((*sizes[:2], width, sizes[2])),
-        "bias": jnp.broadcast_to(jnp.where(exists, 0.0, -jnp.inf), sizes),  # a value that a slot has not stays at −∞
+        "bias": jnp.broadcast_to(jnp.where(exists, 0.0, -jnp.inf), sizes),  # values of other slots stay at −∞
     }
     state = jax.vmap(optax.scale_by_adam().init)(parameters)
     batch, order, curve = min(recipe.batch, len(train.keys)), np.empty(0, int), []
@@ -128,7 +128,7 @@ def fit(
 
 
 def padded(features: Sequence[np.ndarray], longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features (L, T_i, D) -> (B, L, T, D) with T = longest, and their lengths (B,)."""
+    """Pads features (L, T_i, D) to (B, L, T, D) with T = longest; returns them and their lengths (B,)."""
     layers, _, width = features[0].shape
     x = np.zeros((len(features), layers, longest, width), np.float32)
     for row, part in zip(x, features, strict=True):
@@ -137,7 +137,7 @@ def padded(features: Sequence[np.ndarray], longest: int) -> tuple[np.ndarray, np
 
 
 def predict(parameters: Parameters, data: Sequences, view: slice, batch: int) -> np.ndarray:
-    """The likeliest value (U, S) of each slot."""
+    """Returns the most likely value of each slot, (U, S)."""
     longest = max(x.shape[1] for x in data.features)
     found = []
     for start in range(0, len(data.keys), batch):
@@ -148,7 +148,7 @@ def predict(parameters: Parameters, data: Sequences, view: slice, batch: int) ->
 
 
 def logits_of(parameters: Parameters, x: jax.Array, lengths: jax.Array) -> jax.Array:
-    """x (B, L, T, D), lengths (B,) -> logits (B, S, V) of the slots' values."""
+    """Returns logits (B, S, V) of the slots' values, from x (B, L, T, D) and lengths (B,)."""
     mixed = jnp.einsum("bltd,l->btd", x, jax.nn.softmax(parameters["layers"]))
     scores = jnp.einsum("btd,sd->bst", mixed, parameters["query"])
     inside = jnp.arange(x.shape[2]) < lengths[:, None, None]  # (B, 1, T)
@@ -172,7 +172,7 @@ def _update(
     rates: jax.Array,
     decay: float,
 ) -> tuple[Parameters, Any]:
-    """One step of every learning rate (G,)."""
+    """Takes one step for every learning rate (G,)."""
 
     def loss(parameters: Parameters) -> jax.Array:
         logits = logits_of(parameters, x, lengths)

@@ -1,4 +1,4 @@
-"""What a probe compares with: hand-made features, alone or with ±5 frames of context."""
+"""Baselines of probes: spectral features, alone or with ±5 frames of context."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ _BUCKET = 4 * SAMPLE_RATE
 
 
 def baseline(name: str) -> Extract:
-    """The extractor of a baseline: wave (S,) at any level and rate -> one layer (T, D)."""
+    """Returns the extractor of a baseline: wave (S,) at any level and rate -> one layer (T, D)."""
     kind, context = BASELINES[name]
 
     def extract(wave: np.ndarray, sample_rate: int) -> list[np.ndarray]:
@@ -36,22 +36,22 @@ def baseline(name: str) -> Extract:
 
 
 def standardise(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """To 16 kHz, mean 0 and RMS 1 (digital silence stays as it is). Raises UserError below one frame."""
+    """Converts a wave to 16 kHz, mean 0 and RMS 1; silence is unchanged. Raises UserError if it is under one frame."""
     if sample_rate != SAMPLE_RATE:
         wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
     if len(wave) < WINDOW:
-        raise UserError(f"{len(wave)} samples at 16 kHz: shorter than one frame ({WINDOW} samples)")
+        raise UserError(f"{len(wave)} samples at 16 kHz are less than one frame ({WINDOW} samples)")
     wave = wave - wave.mean()
     return (wave / (np.sqrt(np.mean(np.square(wave))) or 1.0)).astype(np.float32)
 
 
 def pad(wave: np.ndarray) -> np.ndarray:
-    """Zeros behind a wave (S,), up to the next of few lengths: each length is a compilation."""
+    """Pads a wave (S,) with zeros to one of few lengths, because each length is compiled."""
     return np.pad(wave, (0, -len(wave) % _BUCKET))
 
 
 def with_context(features: np.ndarray, context: int) -> np.ndarray:
-    """Every frame beside its neighbours: (T, D) -> (T, (2 context + 1) D). The edge frames are repeated."""
+    """Concatenates every frame with its neighbours: (T, D) -> (T, (2 context + 1) D). Edge frames are repeated."""
     padded = np.pad(features, ((context, context), (0, 0)), mode="edge")
     return np.concatenate([padded[i : i + len(features)] for i in range(2 * context + 1)], axis=1)
 

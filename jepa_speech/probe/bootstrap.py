@@ -1,10 +1,9 @@
-"""95% intervals from resampled utterances (Efron's percentile bootstrap).
+"""95% confidence intervals by resampling utterances (Efron's percentile bootstrap).
 
-Utterances are resampled, not frames, because frames of one utterance are correlated. Counts are
-(U, 2), per utterance: right and all, or errors and length of the reference. A figure is the ratio of their sums.
-
-An utterance with an empty reference has no rate of its own, but its errors (insertions) count in the sum, as in jiwer.
-A draw without any reference has no rate and is left out. A set without any has no figure (NaN, shown as n/a).
+Utterances are resampled, not frames, because frames of one utterance are correlated. Counts are (U, 2), per utterance:
+right and all, or errors and length of the reference. A figure is the ratio of their sums. For an empty reference, the
+errors (insertions) count in the sum, as in jiwer. A sample in which all references are empty has no rate and is left
+out. If all references are empty, the figure is NaN, shown as n/a.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A figure and its interval; NaN where there is no reference to count errors against."""
+    """A figure and its interval; NaN if all references are empty."""
 
     value: float
     low: float
@@ -29,7 +28,7 @@ class Estimate(NamedTuple):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
     def as_json(self) -> dict[str, float | None]:
-        """Returns None for NaN, which JSON does not have."""
+        """Returns the values as a dict, with None for NaN, which JSON lacks."""
         return {name: None if np.isnan(x) else x for name, x in self._asdict().items()}
 
 
@@ -39,16 +38,16 @@ def estimate_of(figure: Mapping[str, Any]) -> Estimate:
 
 
 def ratio(counts: np.ndarray, samples: int = SAMPLES, seed: int = 0, linear: bool = False) -> Estimate:
-    """The ratio of the sums over the utterances, with its interval. counts (U, 2); linear: they are `influences`."""
+    """Returns the ratio of the sums of counts (U, 2), with its interval. linear: the counts are `influences`."""
     counts = np.asarray(counts, np.float64)
     value, drawn = _ratio(counts.sum(0)), _ratio(_draws(len(counts), samples, seed) @ counts)
     return _estimate(float(value), _within(drawn, value) if linear else drawn)
 
 
 def figure(keys: Sequence[str], counts: np.ndarray, linear: bool = False) -> dict[str, Any]:
-    """A figure of the results, as JSON: its estimate, and the counts (U, 2) of the utterances `keys` (U,).
+    """Returns a figure as JSON values: its estimate, and the counts (U, 2) of the utterances `keys` (U,).
 
-    None stands for an estimate that is NaN. linear: the counts are `influences`, which the results then say.
+    NaN becomes None. linear: the counts are `influences`, which the results record.
     """
     counts = np.asarray(counts)
     estimate = ratio(counts, linear=linear).as_json()
@@ -56,21 +55,22 @@ def figure(keys: Sequence[str], counts: np.ndarray, linear: bool = False) -> dic
 
 
 def influences(value: float, without: np.ndarray) -> np.ndarray:
-    """Counts (U, 2) of a figure that is no ratio of sums, from `without` (U,), its values without each utterance.
+    """Returns counts (U, 2) for a figure that is not a ratio of sums, by the jackknife.
 
-    θ + (U − 1)(mean of θ₋ᵤ − θ₋ᵤ), 1: their ratio is θ, and their spread the jackknife's estimate of its error.
-    Their sums can leave [0, 1], the range of such figures; `linear=True` keeps intervals inside.
+    without (U,): the values θ₋ᵤ of the figure without each utterance. The counts are θ + (U − 1)(mean of θ₋ᵤ − θ₋ᵤ)
+    and 1. Their ratio is θ, and their spread is the jackknife estimate of its error. Ratios of resampled counts can
+    leave [0, 1], the range of such figures; `linear=True` keeps intervals in it.
     """
     without = np.asarray(without, np.float64)
     return np.stack([value + (len(without) - 1) * (without.mean() - without), np.ones(len(without))], axis=1)
 
 
 def paired(a: np.ndarray, b: np.ndarray, samples: int = SAMPLES, seed: int = 0, linear: bool = False) -> Estimate:
-    """The ratio of `a` minus that of `b` over the same utterances, with its interval.
+    """Returns the ratio of `a` minus that of `b` over the same utterances, with its interval.
 
-    a, b: counts (U, 2), or (R, U, 2) of R runs of a system (seeds). Every sample draws the utterances anew, the
-    same ones for both systems, and, where a system has several runs, its runs anew: the interval covers both the
-    choice of test utterances and of seeds. linear: the counts are `influences`.
+    a, b: counts (U, 2), or (R, U, 2) of R runs of a system (seeds). Every sample draws utterances, the same ones for
+    both systems, and runs of each system, so the interval covers the choice of test utterances and of seeds. linear:
+    the counts are `influences`.
     """
     a, b = (np.asarray(c, np.float64).reshape(-1, np.shape(c)[-2], 2) for c in (a, b))  # (R, U, 2)
     if a.shape[1] != b.shape[1]:
@@ -89,22 +89,22 @@ def paired(a: np.ndarray, b: np.ndarray, samples: int = SAMPLES, seed: int = 0, 
 
 
 def _draws(utterances: int, samples: int, seed: int) -> np.ndarray:
-    """How often each sample draws each utterance: (N, U), every row sums to U."""
+    """Returns how often each sample draws each utterance: (N, U), rows sum to U."""
     generator = np.random.default_rng([seed, 0])
     return generator.multinomial(utterances, np.full(utterances, 1 / utterances), samples).astype(np.float64)
 
 
 def _ratio(counts: np.ndarray) -> np.ndarray:
-    """(..., 2) -> (...), NaN where the second number is 0."""
+    """Divides counts (..., 2) to ratios (...), NaN where the second number is 0."""
     errors, length = counts[..., 0], counts[..., 1]
     return np.divide(errors, length, out=np.full(np.shape(length), np.nan), where=length > 0)
 
 
 def _within(drawn: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Draws (N, ...) of linearised proportions, of the values (...), kept within [0, 1].
+    """Maps samples (N, ...) of linearised proportions with values (...) into [0, 1].
 
-    The distance from the value v is moved to the logit scale, divided by the slope v (1 − v), so that close to the
-    value nothing changes. A value of 0 or 1 has no logit; its draws are clipped.
+    The distance from the value v is divided by v (1 − v), the slope of the logistic function, and added on the logit
+    scale, so that samples close to v do not change. If v is 0 or 1, samples are clipped.
     """
     inside = (value > 0) & (value < 1)
     v = np.where(inside, value, 0.5)

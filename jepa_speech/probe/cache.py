@@ -1,7 +1,7 @@
-"""Features on disk: the layers of a recording, by the contents of recording and system, not by their names.
+"""A cache of features on disk, FOLDER/FINGERPRINT/HASH.npy.
 
-The key of a recording is the hash of its bytes (for a segment, also of its place), that of a system its fingerprint:
-FOLDER/FINGERPRINT/HASH.npy. A moved file is found, and a changed one is not, so files need deleting only to free space.
+FINGERPRINT identifies the system, HASH the bytes of the recording, and for a segment its times. The features of a moved
+file are thus found, and those of a changed file are not. Files need to be deleted only to free space.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ from jepa_speech.errors import UserError
 from jepa_speech.ingest.audio_source import AudioSource, Rejected, opened
 from jepa_speech.ingest.decoder import VERSION, changed_contents
 
-LIMIT = 32 * 2**30  # bytes of a folder; what does not fit is computed whenever it is needed
+LIMIT = 32 * 2**30  # most bytes of a folder; features beyond it are computed whenever they are needed
 
 
 class Cache:
-    """The features of one system. `folder` may hold those of others."""
+    """The cached features of one system. `folder` may hold those of other systems."""
 
     def __init__(self, folder: str | Path, fingerprint: str, limit: int = LIMIT) -> None:
         self.folder = Path(folder) / fingerprint
-        self.room = limit - sum(path.stat().st_size for path in Path(folder).glob("*/*.npy"))
+        self.free = limit - sum(path.stat().st_size for path in Path(folder).glob("*/*.npy"))
 
     def layers(self, recording: AudioSource, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """The layers (L, T, D) of a recording, from disk or else from `compute()`, and then kept if there is room.
+        """Returns the layers (L, T, D) of a recording from disk, or from `compute()`, which are saved if they fit.
 
-        A damaged file of the cache is replaced, and a line on stderr says so.
+        A damaged file is replaced, with a line on stderr.
         """
         try:
             with opened(recording) as file:
@@ -44,15 +44,15 @@ class Cache:
             digest.update(f"decoder {VERSION}".encode())
         path = self.folder / f"{digest.hexdigest()}.npy"
         try:
-            layers = read_npy(path, "made again")
+            layers = read_npy(path, "")
             return checked.array(layers, str(path), shape=(None, None, None))
         except FileNotFoundError:
             replaces = 0
         except UserError as error:
-            print(f"computed again: {error}", file=sys.stderr)
+            print(f"{error}; its features are computed again", file=sys.stderr)
             replaces = path.stat().st_size
         layers = compute()
-        if layers.nbytes <= self.room + replaces:
+        if layers.nbytes <= self.free + replaces:
             write_npy(path, layers)
-            self.room -= layers.nbytes - replaces
+            self.free -= layers.nbytes - replaces
         return layers

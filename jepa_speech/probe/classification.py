@@ -1,4 +1,4 @@
-"""Heads that classify rows: frames, or utterances by their mean. One per layer, and one on the weighted sum of all."""
+"""Linear classifiers of rows (frames or mean vectors): one head per layer, and one on the weighted sum of layers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,17 +22,17 @@ class Head(NamedTuple):
 
 
 def evaluate(task: Any, data: Mapping[str, Rows], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
-    """Results of one task (see evaluate.py), with the confusion matrix of the chosen head."""
+    """Returns the results of one task (see evaluate.py), with the confusion matrix of the chosen head."""
     return results([data], recipe, seed, bar)
 
 
 def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
-    """Results over folds, each split into train, valid and test: their mean, with one choice of head for all.
+    """Returns mean results over folds, each with train, valid and test, and with one head chosen for all folds.
 
-    The counts of an utterance are weighted such that every fold counts alike, however many rows it tests.
+    Counts are weighted so that every fold has the same weight, however many rows it tests.
     """
     if len(folds[0]["train"].classes) < 2:
-        raise UserError(f"all recordings have the label {folds[0]['train'].classes[0]}: there is nothing to tell apart")
+        raise UserError(f"all recordings have the label {folds[0]['train'].classes[0]}; at least two labels are needed")
     total = len(folds) * len(views(folds[0]["train"].x.shape[1]))
     with bar("classifiers of each layer", total, "head") as shown:
         trained = [heads_of(data, recipe, seed, shown.update) for data in folds]
@@ -70,7 +70,7 @@ def results(folds: Sequence[Mapping[str, Rows]], recipe: Recipe, seed: int, bar:
 def heads_of(
     data: Mapping[str, Rows], recipe: Recipe, seed: int, done: Callable[[], Any] = lambda: None
 ) -> dict[str, Head]:
-    """Every head, trained on train with the settings that are best on valid. done: called after each."""
+    """Trains every head on train, with the settings that are best on valid. done: called after each head."""
     heads = {}
     for name, view in views(data["train"].x.shape[1]).items():
         part = {split: replace(rows, x=rows.x[:, view]) for split, rows in data.items()}
@@ -81,12 +81,12 @@ def heads_of(
 
 
 def views(layers: int) -> dict[str, slice]:
-    """The heads of a system of so many layers, and which of the layers each reads."""
+    """Returns the names of the heads, and the layers that each reads."""
     return {f"layer {i}": slice(i, i + 1) for i in range(layers)} | ({WEIGHTED: slice(None)} if layers > 1 else {})
 
 
 def counts(tests: Sequence[Rows], heads: Sequence[Head]) -> np.ndarray:
-    """(U, 2) of the utterances of all folds: right rows and all rows, weighted such that folds count alike."""
+    """Returns right rows and all rows (U, 2) of the utterances of all folds, with the same weight for every fold."""
     found = []
     for test, head in zip(tests, heads, strict=True):
         right = np.bincount(test.owner, head.predicted == test.y, len(test.keys))

@@ -1,9 +1,9 @@
-"""A recogniser on frozen layers, as in SUPERB (Yang et al. 2021, arXiv 2105.01051): CTC on their weighted sum.
+"""A CTC recogniser on the weighted sum of frozen layers, as in SUPERB (Yang et al. 2021, arXiv 2105.01051).
 
     z = BiLSTMs(A Σ_l w_l x_l),   w = softmax(s), s = 0 at the start;   p(· | t) = softmax(B z_t + b)
 
-Without LSTMs it is a linear head. Adam at a constant learning rate, gradients clipped to norm 1. The loss of an
-utterance is divided by the length of its text and averaged over the utterances, as torch's CTCLoss does.
+Without LSTMs it is a linear head. Adam has a constant learning rate; gradients are clipped to norm 1. The loss of an
+utterance is divided by the length of its text and averaged over utterances, as in torch's CTCLoss.
 """
 
 from dataclasses import dataclass, field
@@ -26,11 +26,11 @@ from jepa_speech.text.beam import Beam
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a recogniser is trained; every learning rate is tried.
+    """Training of a recogniser. Every learning rate is tried.
 
-    projection: width of A's output. units: of an LSTM in each direction, lstms layers of them (SUPERB: 1024, 2; none
-    makes a linear head). batch: utterances. looks: how often, at equal distances, valid is decoded; the parameters
-    that were best there are kept. beam: how test is decoded with a language model, besides greedily.
+    looks: number of evaluations on valid, at equal distances; the best parameters are kept · batch: utterances
+    projection: width of A's output · units: of an LSTM in each direction · lstms: layers (SUPERB: 1024 units, 2 layers)
+    beam: beam search on test with a language model, besides greedy decoding.
     """
 
     learning_rates: tuple[float, ...] = (1e-3, 3e-3)
@@ -60,7 +60,7 @@ class Head(nnx.Module):
     def __call__(
         self, x: jax.Array, lengths: jax.Array, augment: SpecAugment | None = None, keys: jax.Array | None = None
     ) -> jax.Array:
-        """x (B, L, T, D) standardised, lengths (B,); keys (B,) in training -> logits (B, T, V)."""
+        """Returns logits (B, T, V) of standardised x (B, L, T, D) with lengths (B,). keys (B,): in training."""
         z = jnp.einsum("bltd,l->btd", x, jax.nn.softmax(self.scalars[...]))
         inside = valid(lengths, z.shape[1])
         if augment is not None and keys is not None:
@@ -73,7 +73,7 @@ class Head(nnx.Module):
 
 
 class Recogniser:
-    """Compiled functions of one head: `init`, `step` and `emissions`, one program for each padded length."""
+    """The compiled functions of a head: `init`, `step` and `emissions`, with one program per padded length."""
 
     def __init__(self, layers: int, width: int, classes: int, recipe: Recipe):
         self.recipe = recipe
@@ -89,14 +89,14 @@ class Recogniser:
     def step(
         self, params: Params, state: Any, batch: dict[str, jax.Array], rate: jax.Array, key: jax.Array
     ) -> tuple[Params, Any]:
-        """One update. batch: x (B, L, T, D), lengths (B,), ids (B, U), id_lengths (B,), weight (B,), 0 = filler."""
+        """Takes one step. batch: x (B, L, T, D), lengths (B,), ids (B, U), id_lengths (B,), weight (B,), 0 = filler."""
         gradients = jax.grad(self.loss)(params, batch, key)
         updates, state = self.optimizer.update(gradients, state)
         return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
 
     @partial(jax.jit, static_argnums=0)
     def emissions(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
-        """log p of every class at each frame, (B, T, V)."""
+        """Returns log p of every class at each frame, (B, T, V)."""
         return jax.nn.log_softmax(self.head.apply(params, batch["x"], batch["lengths"]))
 
     def loss(self, params: Params, batch: dict[str, jax.Array], key: jax.Array) -> jax.Array:

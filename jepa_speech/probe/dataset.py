@@ -1,4 +1,4 @@
-"""The labelled recordings of a probe or of `transcribe --manifest`, listed as `prepare` lists them."""
+"""The labelled recordings of a probe or of `transcribe --manifest`, read from any manifest that `prepare` reads."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.errors import UserError
 from jepa_speech.ingest import recording
-from jepa_speech.ingest.audio_source import Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.audio_source import Rejected, system_errors_as_rejected
 from jepa_speech.ingest.decoding import probe, slack
 from jepa_speech.ingest.inputs.entry import Entry
 from jepa_speech.ingest.inputs.lines import lines
@@ -19,32 +19,32 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences
 from jepa_speech.ingest.manifest import entries
 from jepa_speech.probe.splits import manifests_of
 
-OF_THE_FILE = ("missing", "unreadable")  # reasons of a row that is well-formed
+OF_THE_FILE = ("missing", "unreadable")  # reasons about the audio file of a well-formed row
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled recording, or a segment of one.
+    """A labelled recording, or a labelled segment of one.
 
-    key: its name in results, by which systems are paired: its path in the manifest, for a segment also its place in
-    seconds, for a repeated row of the same recording also a number.
+    key: the name in results, by which systems are compared: the path in the manifest, for a segment with its times in
+    seconds, for a repeated row with a number.
     """
 
     key: str
     entry: Entry
     target: Any
-    speaker: str = ""  # '' where the manifest does not say
+    speaker: str = ""  # '' if the manifest does not name one
 
     @property
     def path(self) -> Path:
         return Path(self.entry.path)
 
 
-Read = Callable[[Mapping[str, Any], str], Any]  # a row's labels, which have no `null`, and where it is -> its target
+Read = Callable[[Mapping[str, Any], str], Any]  # (labels of a row without nulls, its place for messages) -> target
 
 
 def no_target(labels: Mapping[str, Any], where: str) -> None:
-    """For manifests whose targets come from elsewhere."""
+    """Returns None, for manifests whose targets are in other files."""
 
 
 def read_split(
@@ -57,11 +57,11 @@ def read_split(
 def read_manifest(
     paths: Path | Sequence[Path], read: Read = no_target, root: str | Path | None = None
 ) -> list[Utterance]:
-    """Returns the utterances of a manifest of any kind that `prepare` takes, or of several that are one.
+    """Returns the utterances of a manifest of any kind that `prepare` reads, or of several parts of one.
 
-    Raises UserError, with file and line, for a row that `prepare` would refuse, a speaker of another type, what
-    `read` raises, and an empty manifest. Recordings may lie anywhere; whether they are there, `check_files` says.
-    What is left out of rows, such as a text that a cut holds only in part, is named in the error, or else on stderr.
+    Recordings may be in any folder; `check_files` checks that they exist. Labels that are left out, such as a text that
+    a cut holds only in part, are counted in the error or on stderr. Raises UserError, naming file and line, for a row
+    that `prepare` would refuse, a speaker of another type, or an empty manifest; and the errors of `read`.
     """
     paths, passed = [paths] if isinstance(paths, Path) else paths, PassedOver()
     try:
@@ -95,19 +95,19 @@ def _utterances(paths: Sequence[Path], read: Read, root: str | Path | None, pass
 
 
 def check_files(utterances: Iterable[Utterance]) -> None:
-    """Raises UserError for the first recording that is not there: before any long work."""
+    """Raises UserError for the first recording that is missing. Called before any long work."""
     for utterance in utterances:
         if (entry := utterance.entry).reason:
-            raise UserError(f"{where_of(entry)}: {entry.detail} ({entry.reason}); mend it or leave it out")
+            raise UserError(f"{where_of(entry)}: {entry.detail} ({entry.reason}); fix it or remove its row")
 
 
 def check_end(end: float, where: str, entry: Entry) -> None:
     """Raises UserError, beginning with `where`, if a time (s, from the start of the file) lies beyond the file's end.
 
-    A recording that cannot be used is passed over: other checks name it.
+    Skips a recording that cannot be used, which other checks report.
     """
     try:
-        with system_errors_as_verdicts():
+        with system_errors_as_rejected():
             seconds = probe(entry.but(start=0.0, seconds=None))
     except Rejected:
         return
@@ -119,34 +119,34 @@ def check_end(end: float, where: str, entry: Entry) -> None:
 
 
 def where_of(entry: Entry) -> str:
-    """Returns the manifest and line of an entry, or what else names it."""
+    """Returns the manifest and line of an entry, or its path."""
     if entry.manifest is None:
         return entry.path
     return f"{entry.manifest}:{entry.line}" if entry.line else f"{entry.manifest}: {entry.source}"
 
 
 def wave_of(entry: Entry) -> np.ndarray:
-    """Returns the samples (S,) float32 at 16 kHz of an entry, whole or a segment. Raises UserError if it has none."""
+    """Returns the samples (S,) float32 at 16 kHz of an entry. Raises UserError if it cannot be used."""
     try:
         return recording.wave_of(entry)
-    except Rejected as verdict:
+    except Rejected as error:
         where = f"{where_of(entry)}: " if entry.manifest else ""
         name = entry.path if entry.manifest else entry.source
-        raise UserError(f"{where}{name}: {verdict.detail} ({verdict.reason}); mend it or leave it out") from verdict
+        raise UserError(f"{where}{name}: {error.detail} ({error.reason}); fix it or leave it out") from error
 
 
 def class_name(labels: Mapping[str, Any], name: str, where: str) -> str:
     """Returns a label that names a class: text that is not blank, or an integer. Raises UserError for anything else."""
     value = str(checked.field(labels, name, (str, int), where))
     if not value.strip():
-        raise UserError(f"{where}: the field {name} is empty; name a class, or leave the row out")
+        raise UserError(f"{where}: the field {name} is empty; name a class, or remove the row")
     return value
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yields (number, line) for every line of a UTF-8 text that is not blank, without a byte order mark.
 
-    Raises UserError with file, line and byte for another encoding.
+    Raises UserError, naming line and byte, for another encoding.
     """
     for number, line in lines(path):
         try:
@@ -157,11 +157,11 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def check_seen(splits: Mapping[str, list[Utterance]], field: str, labels: Callable[[Any], Iterable[str]]) -> None:
-    """Raises UserError for the first utterance whose label is not in the training split. labels: of a target."""
+    """Raises UserError for the first label that is not in the training split. labels: returns those of a target."""
     seen = {label for utterance in splits["train"] for label in labels(utterance.target)}
     for split, utterances in splits.items():
         for utterance in utterances:
             for label in labels(utterance.target):
                 if label not in seen:
                     where = f"{where_of(utterance.entry)}: {field}"
-                    raise UserError(f"{where}: the {split} split has {label}, which train never shows")
+                    raise UserError(f"{where}: the {split} split has {label}, which is not in the train split")

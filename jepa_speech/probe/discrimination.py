@@ -1,9 +1,9 @@
-"""ABX discriminability: the error of "is x nearer to a than to b?", where a and x are of one phone and b is of another.
+"""ABX discriminability: how often x is nearer to b than to a, where a and x are of one phone and b is of another.
 
-All three stand in the same context (the phones before and after). Within speakers all three are of one speaker; across
-speakers x is of another one than a and b. The error of a cell (phone pair, context, speakers) is its share of triples
-with d(a, x) > d(b, x), equality counting half; it is averaged over contexts, then speakers, then phone pairs
-(Schatz et al. 2013; ZeroSpeech 2021, arXiv 2011.11588). Chance is 1/2.
+All three have the same context (the phones before and after). Within speakers, all three are of one speaker; across
+speakers, x is of another speaker than a and b. The error of a cell (phone pair, context, speakers) is the share of
+triples with d(a, x) > d(b, x); ties count half. It is averaged over contexts, then speakers, then phone pairs (Schatz
+et al. 2013; ZeroSpeech 2021, arXiv 2011.11588). Chance is 1/2.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ FORM = Sequences
 
 @dataclass(frozen=True)
 class Recipe:
-    """How much is compared: at most so many items of a group, and so many speakers of x, both drawn with seed 0."""
+    """Limits: most items of a group, and most speakers of x. Both are drawn with seed 0."""
 
     items: int = 10
     speakers: int = 5
@@ -32,7 +32,7 @@ RECIPE = Recipe()
 
 
 class Cell(NamedTuple):
-    """Triples a × b × x, by item numbers (A,), (B,), (X,). Within speakers a and x are the same items."""
+    """Triples a × b × x, given by item numbers (A,), (B,), (X,). Within speakers a and x are the same items."""
 
     phones: tuple[str, str]
     speakers: tuple[str, str]  # of a and b, of x
@@ -43,12 +43,12 @@ class Cell(NamedTuple):
 
 
 def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
-    """Results of one task (see evaluate.py). Targets are lists of abx.Item. The interval is that of its utterances."""
+    """Returns the results of one task (see evaluate.py). Targets are lists of abx.Item. Utterances are resampled."""
     splits = {split: Split(part, recipe) for split, part in data.items()}
     for split, part in splits.items():
         for speakers, cells in part.cells.items():
             if not cells:
-                raise UserError(f"the {split} split has no two phones in one context to compare {speakers} speakers")
+                raise UserError(f"the {split} split has no pair of phones in one context {speakers} speakers")
     heads: dict[str, Any] = {}
     layers = data["test"].features[0].shape[0]
     with bar("distances in each layer", layers, "layer") as shown:
@@ -70,7 +70,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
 
 
 class Split:
-    """The items of a split and its cells, within and across speakers."""
+    """The items and cells of a split, within and across speakers."""
 
     def __init__(self, data: Sequences, recipe: Recipe) -> None:
         self.data = data
@@ -82,7 +82,7 @@ class Split:
         self.cells = {"within": list(within(groups)), "across": list(across(groups, recipe))}
 
     def error(self, layer: int, speakers: str) -> tuple[float, np.ndarray]:
-        """The ABX error, and (U,) what it is without each of the utterances."""
+        """Returns the ABX error, and its values without each of the utterances (U,)."""
         cells = self.cells[speakers]
         every = [(i, x) for cell in cells for x in cell.x for i in (*cell.a, *cell.b) if i != x]
         pairs = np.unique(np.sort(np.array(every), axis=1), axis=0)
@@ -109,7 +109,7 @@ Groups = dict[tuple[str, str], dict[str, dict[str, np.ndarray]]]
 
 
 def grouped(items: Sequence[Any], recipe: Recipe) -> Groups:
-    """context -> speaker -> phone -> item numbers, at most recipe.items of them."""
+    """Returns context -> speaker -> phone -> item numbers, at most recipe.items of them."""
     groups: dict = {}
     for number, item in enumerate(items):
         groups.setdefault(item.context, {}).setdefault(item.speaker, {}).setdefault(item.phone, []).append(number)
@@ -143,7 +143,7 @@ def across(groups: Groups, recipe: Recipe) -> Iterator[Cell]:
 
 
 def triples(cell: Cell, matrix: Mapping[tuple[int, int], float]) -> np.ndarray:
-    """(A, B, X): 1 where b is nearer to x than a is, 1/2 where they are equally near, NaN where a is x itself."""
+    """Returns errors (A, B, X): 1 where b is nearer to x than a is, 1/2 for ties, NaN where a is x itself."""
 
     def to_x(items: np.ndarray) -> np.ndarray:
         pairs = [[(min(i, x), max(i, x)) for x in cell.x.tolist()] for i in items.tolist()]
@@ -154,7 +154,7 @@ def triples(cell: Cell, matrix: Mapping[tuple[int, int], float]) -> np.ndarray:
 
 
 def without_each(errors: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarray) -> Iterator[tuple[int, float]]:
-    """The mean of errors (A, B, X) without each utterance that owns some of its items; NaN where nothing is left."""
+    """Yields (utterance, mean of errors (A, B, X) without its items); NaN if no error is left."""
     for u in np.unique(np.concatenate([a, b, x])).tolist():
         left = errors[np.ix_(a != u, b != u, x != u)]
         known = np.isfinite(left)
@@ -162,7 +162,7 @@ def without_each(errors: np.ndarray, a: np.ndarray, b: np.ndarray, x: np.ndarray
 
 
 class Average:
-    """Means of cells over contexts, then speakers, then phone pairs; cells that are NaN are left out."""
+    """Averages cells over contexts, then speakers, then phone pairs. NaN cells are left out."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         conditions = sorted({(cell.phones, cell.speakers) for cell in cells})

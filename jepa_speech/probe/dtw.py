@@ -1,4 +1,4 @@
-"""Distances of stretches of frames: the angle between frames, averaged along the path of dynamic time warping."""
+"""Distances of sequences: the angle between frames, averaged along the path of dynamic time warping."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,11 @@ BATCH = 4096  # pairs at a time
 
 
 def distances(x: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
-    """(P,) of the pairs (P, 2) of indices into x, stretches (T_i, D) of frames. 0 to 1, a right angle being 1/2."""
+    """Returns the distances (P,) of pairs (P, 2) of indices into x, sequences (T_i, D). A right angle is 1/2."""
     unit = [frames / np.maximum(np.linalg.norm(frames, axis=1, keepdims=True), 1e-12) for frames in x]
     sizes = np.array([len(frames) for frames in x])
     found = np.empty(len(pairs))
-    order = np.argsort(sizes[pairs].sum(1), kind="stable")  # alike in length, so that little is padding
+    order = np.argsort(sizes[pairs].sum(1), kind="stable")  # sorted by length, for little padding
     for start in range(0, len(pairs), BATCH):
         batch = order[start : start + BATCH]
         first, second = pairs[batch].T
@@ -23,7 +23,7 @@ def distances(x: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
 
 
 def stack(x: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
-    """Stretches (T_i, D) -> (P, T, D), zeros behind the shorter ones."""
+    """Stacks sequences (T_i, D) to (P, T, D), padded by zeros."""
     stacked = np.zeros((len(chosen), max(len(x[i]) for i in chosen), x[chosen[0]].shape[1]), np.float32)
     for row, i in zip(stacked, chosen, strict=True):
         row[: len(x[i])] = x[i]
@@ -31,9 +31,9 @@ def stack(x: Sequence[np.ndarray], chosen: np.ndarray) -> np.ndarray:
 
 
 def along_the_path(costs: np.ndarray, n: np.ndarray, m: np.ndarray) -> np.ndarray:
-    """Mean cost (P,) along the cheapest path from (0, 0) to (n − 1, m − 1) of each costs (P, N, M).
+    """Returns the mean cost (P,) along the cheapest path from (0, 0) to (n − 1, m − 1) of costs (P, N, M).
 
-    Steps are (1, 1), (0, 1) and (1, 0); of steps that are equally cheap the first of these is taken.
+    Steps are (1, 1), (0, 1) and (1, 0), in this order of preference among equally cheap ones.
     """
     pairs, rows, columns = costs.shape
     total = np.full((rows + 1, columns + 1, pairs), np.inf)

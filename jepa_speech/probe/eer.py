@@ -4,11 +4,11 @@ import numpy as np
 
 
 def eer(scores: np.ndarray, same: np.ndarray) -> float:
-    """Where as many trials of different speakers are accepted as trials of the same speaker are refused.
+    """Returns the error rate at the threshold where false acceptance equals false rejection.
 
-    scores (N,): the higher, the more alike; same (N,) bool. Trials are accepted from a threshold on; between two
-    thresholds both rates are taken to be linear, as on the ROC curve. Trials of equal score fall together.
-    Raises ValueError unless there are trials of both kinds.
+    scores (N,): higher for more similar recordings; same (N,) bool. Between two thresholds both rates are interpolated
+    linearly, as on the ROC curve. Trials of equal score are accepted together. Raises ValueError unless there are
+    trials of both kinds.
     """
     scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
     if same.all() or not same.any():

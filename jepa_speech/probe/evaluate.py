@@ -1,28 +1,27 @@
-"""A probe from recordings to results: features, heads on every layer and on their weighted sum, intervals.
+"""Runs a probe: extracts features, trains heads on every layer and on their weighted sum, computes intervals.
 
-A task (TASKS; extract.py: Task) says what it reads, what it takes from a recording's layers, and by its KIND which head
-learns from that. A kind is a module with FORM, the form in which it wants its inputs (inputs.py: Rows for classifiers,
-Sequences for what needs whole utterances), and
+A task (TASKS; extract.py: Task) reads labelled recordings and takes inputs from their layers; its KIND is the head that
+learns from them. A kind is a module with FORM, the form of its inputs (inputs.py: Rows for classifiers, Sequences for
+heads that need whole utterances), and
 
-    evaluate(task, data: {split: FORM}, recipe: task.RECIPE, seed, bar) -> the results of the task, plain JSON values
+    evaluate(task, data: {split: FORM}, recipe: task.RECIPE, seed, bar) -> results of the task, plain JSON values
 
-These results hold, whatever the kind:
+All kinds return
 
-    figures    {"accuracy": "higher"}: the names of its figures and which way is better; by the first one is chosen
-    heads      by name ("layer 0", ..., "weighted"): `valid`, the first figure on valid, by which settings were chosen;
-               `figures`: name -> value, low, high on test and `counts`, utterance -> [a, b], the value being
-               Σa / Σb (right and all; errors and length: bootstrap.figure makes it), None where no reference has
-               any length; and the settings chosen
+    figures    {"accuracy": "higher"}: the figures and which direction is better; the first one chooses settings
+    heads      name ("layer 0", ..., "weighted") -> `valid`, the first figure on valid; the chosen settings; and
+               `figures`: name -> value, low, high on test, and `counts`, utterance -> [a, b] with value = Σa / Σb
+               (bootstrap.figure makes it; None if all references are empty)
     chosen     the head that is best on valid
     sizes      split -> number of rows or utterances
-    test       (`probe` adds it) the figures of the chosen head: name -> value, low, high
+    test       (added by `probe`) the figures of the chosen head: name -> value, low, high
 
-and where it has them, which the table and plots.py then show:
+and, if they have them, for the table and plots.py
 
-    chance          the first figure without listening: of always answering the commonest class of training, or 1/2
+    chance          the first figure of a constant answer: the commonest class of training, or 1/2
     layer_weights   (L,) of the weighted sum
-    classes, confusion    of the chosen head, (C,) and (C, C), rows the truth
-    curve           of the chosen head: rows [step, the first figure on valid]
+    classes, confusion    of the chosen head: (C,), and (C, C) with true classes as rows
+    curve           of the chosen head: rows [step, first figure on valid]
 """
 
 import hashlib
@@ -77,11 +76,11 @@ def probe(
     kept: Pieces | None = None,
     root: str | Path | None = None,
 ) -> Results:
-    """Probes one system on the recordings of `folder`; returns plain JSON values, by task (see above).
+    """Probes one system on the recordings of `folder`; returns plain JSON values (see above).
 
-    `recipes`, by task, stand in for the tasks' own; `cache` keeps the features of this system, `kept` the results of
-    each task once it is done (of one system, seed and recipes); `root`: see `ingest.manifest.entries`. Raises UserError
-    for bad data, UsageError for an unknown task.
+    recipes: replace the tasks' own, by task. cache: saves the features of this system. kept: saves the results of each
+    finished task (of one system, seed and recipes). root: see `ingest.manifest.entries`. Raises UserError for bad data,
+    UsageError for an unknown task.
     """
     chosen = chosen_tasks(tasks)
     recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
@@ -126,13 +125,13 @@ def stamp_of(splits: Listed) -> tuple[str]:
 
 
 def best(part: Results, heads: Sequence[str]) -> str:
-    """Of the heads of a task's results the one that is best on valid, the first of equals."""
+    """Returns the head that is best on valid, the first of equals."""
     better = min if next(iter(part["figures"].values())) == "lower" else max
     return better(heads, key=lambda head: part["heads"][head]["valid"])
 
 
 def figure_of(results: Results, task: str, figure: str | None = None) -> Results:
-    """A figure of the chosen head with its counts, the first one if none is named. UserError without the task."""
+    """Returns a figure of the chosen head, by default the first. Raises UserError if the results lack the task."""
     if task not in results["tasks"]:
         raise UserError(f"the results of {results['name']} lack the task {task}: probe it with --tasks {task}")
     part = results["tasks"][task]
@@ -142,12 +141,12 @@ def figure_of(results: Results, task: str, figure: str | None = None) -> Results
 
 
 def estimate(results: Results, task: str, figure: str | None = None) -> bootstrap.Estimate:
-    """A figure on test of the head chosen on valid, with its interval."""
+    """Returns a figure of the chosen head on test, with its interval."""
     return bootstrap.estimate_of(figure_of(results, task, figure))
 
 
 def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> bootstrap.Estimate:
-    """The mean of a figure over a system's runs (seeds); its interval covers the choice of utterances and of runs."""
+    """Returns the mean of a figure over runs (seeds); the interval covers the choice of utterances and of runs."""
     tables = [_counts(results, task, figure) for results in runs]
     counts = np.array([[table[key] for key in sorted(tables[0])] for table in tables])  # (R, U, 2)
     return bootstrap.paired(counts, counts[:1] * [0, 1], linear=is_linear(runs[0], task, figure))  # avoids a ratio of 0
@@ -156,9 +155,9 @@ def over_runs(runs: Sequence[Results], task: str, figure: str | None = None) -> 
 def compare(
     ours: Sequence[Results], theirs: Sequence[Results], task: str, figure: str | None = None
 ) -> bootstrap.Estimate:
-    """A figure of one system minus another's over the same test utterances, each by its chosen head.
+    """Returns a figure of one system minus that of another, on the same test utterances and with the chosen heads.
 
-    Several results of a system are its runs (seeds). Raises UserError if a task or the utterances do not match.
+    Several results of a system are its runs (seeds). Raises UserError if a task is missing or utterances differ.
     """
     runs = (*ours, *theirs)
     tables = [_counts(results, task, figure) for results in runs]
@@ -176,7 +175,7 @@ def is_linear(results: Results, task: str, figure: str | None) -> bool:
 
 
 def table(results: Sequence[Results]) -> list[list[str]]:
-    """Rows (system, task, head, figure, its value in % with interval), a header first."""
+    """Returns rows (system, task, head, figure, value in % with interval, chance), with a header."""
     rows = [["system", "task", "features", "figure", "% [95%]", "chance, %"]]
     for result in results:
         for task, part in result["tasks"].items():
@@ -193,7 +192,7 @@ def table(results: Sequence[Results]) -> list[list[str]]:
 
 
 def text(rows: Sequence[Sequence[str]]) -> str:
-    """A table as aligned plain text."""
+    """Formats a table as aligned plain text."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))

@@ -1,7 +1,7 @@
-"""One pass over the recordings: every task takes from a recording's features what it needs, the rest is let go.
+"""Extracts features in one pass over the recordings; every task keeps what it needs of each.
 
-Everything that can be probed is a function `extract(wave (S,), sample_rate) -> [(T, D), ...]`, one array per
-layer, at 50 frames a second on the frame grid.
+A system is a function `extract(wave (S,), sample_rate) -> [(T, D), ...]` that returns one array per layer, at 50 frames
+per second on the frame grid.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,14 +20,14 @@ from jepa_speech.probe.inputs import OnDemand, Rows, Sequences
 from jepa_speech.probe.progress import Bar, along
 
 Extract = Callable[[np.ndarray, int], list[np.ndarray]]
-MEMORY = 8 * 2**30  # bytes of whole sequences that are kept; further ones are computed whenever they are needed
+MEMORY = 8 * 2**30  # most bytes of sequences in memory; further ones are computed whenever they are needed
 
 
 def on_grid(layers: list[np.ndarray], frame_rate: float, samples: int) -> list[np.ndarray]:
-    """Layers [(F, D)] of a system with another rate or window, on the frame grid of a wave of `samples`: for each
-    frame, the one whose centre is nearest, so that every system is probed at the same moments.
+    """Resamples layers [(F, D)] of another frame rate to the frame grid of a wave of `samples` samples.
 
-    A system's frames are taken to lie in the middle of the wave.
+    Each frame of the grid gets the frame with the nearest centre, so that all systems are probed at the same times. The
+    system's frames are assumed to be centred in the wave.
     """
     if frame_rate == FRAME_RATE and len(layers[0]) == frames(samples):
         return layers
@@ -49,10 +49,10 @@ class Kind(Protocol):
 
 
 class Task(Protocol):
-    """A module of this folder: phones.py, pooled.py, ... It has one of two functions more, by KIND.FORM:
+    """A module of this folder: phones.py, pooled.py, ... It has one more function, which depends on KIND.FORM.
 
-    Rows: rows(utterance, layers) -> from its layers (L, T, D) inputs (N, L, D) and labels (N,).
-    Sequences: sequence(utterance, layers) -> what is kept of its layers (L, T, D): (L, T', D).
+    Rows: rows(utterance, layers (L, T, D)) -> inputs (N, L, D) and labels (N,).
+    Sequences: sequence(utterance, layers (L, T, D)) -> inputs (L, T', D).
     """
 
     @property
@@ -60,10 +60,10 @@ class Task(Protocol):
 
     @property
     def RECIPE(self) -> Any:
-        """A frozen dataclass: how the head is trained, what is tried."""
+        """A frozen dataclass with the training options of the head."""
 
     def read(self, folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-        """The utterances of each split. root: see `ingest.manifest.entries`."""
+        """Returns the utterances of each split. root: see `ingest.manifest.entries`."""
 
 
 Listed = dict[str, list[Utterance]]  # split -> its utterances
@@ -79,13 +79,12 @@ def gather(
 ) -> dict[str, dict[str, Any]]:
     """Extracts every recording once; returns task -> split -> Rows or Sequences, standardised by the training split.
 
-    splits: what the tasks read from the folder, if the caller has read it.
-
-    Sequences beyond MEMORY are read from the cache when a head asks for them, or extracted again if the cache lacks
-    them. Raises UserError for missing files and fields, empty splits, and labels that training never shows.
+    splits: the tasks' utterances, if the caller has read them. Sequences beyond MEMORY are read from the cache when
+    they are needed, or extracted again. Raises UserError for missing files and fields, empty splits, and labels that
+    are not in the training split.
     """
     splits = {task: splits[task] if splits else tasks[task].read(folder) for task in tasks}
-    wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # keyed by what is read, since several tasks may read the same
+    wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # by recording, because several tasks may read the same
     for task, parts in splits.items():
         for split, utterances in parts.items():
             check_files(utterances)
@@ -94,7 +93,7 @@ def gather(
     taken: dict[str, dict[str, list[Any]]] = {
         task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks
     }
-    room = MEMORY
+    free = MEMORY
     for readers in along(wanted.values(), "features", len(wanted), "file", progress):
         task, split, index = readers[0]
         layers = layers_of(splits[task][split][index].entry, extract, cache)  # (L, T, D)
@@ -102,10 +101,10 @@ def gather(
             form, utterance = tasks[task].KIND.FORM, splits[task][split][index]
             part: Any = form.take(tasks[task], utterance, layers)
             if form is Sequences:
-                if part.nbytes > room:
+                if part.nbytes > free:
                     part = OnDemand(partial(again, tasks[task], utterance, extract, cache), part.shape)
                 else:
-                    room -= part.nbytes
+                    free -= part.nbytes
             taken[task][split][index] = part
     return {task: tasks[task].KIND.FORM.gathered(splits[task], taken.pop(task), f"{folder}: {task}") for task in tasks}
 
@@ -115,7 +114,7 @@ def again(task: Any, utterance: Utterance, extract: Extract, cache: Cache | None
 
 
 def layers_of(entry: Entry, extract: Extract, cache: Cache | None = None) -> np.ndarray:
-    """The features of one recording as one array (L, T, D); UserError naming it if it has none."""
+    """Returns the features (L, T, D) of one recording. Raises UserError, naming it, if it cannot be used."""
     if cache:
         return cache.layers(entry, lambda: layers_of(entry, extract))
     wave = wave_of(entry)
@@ -125,5 +124,5 @@ def layers_of(entry: Entry, extract: Extract, cache: Cache | None = None) -> np.
         raise UserError(f"{where_of(entry)}: {entry.path}: {error}") from error
     widths = {layer.shape[1] for layer in layers}
     if len(widths) > 1:
-        raise UserError(f"the layers have different widths, {sorted(widths)}: they cannot be weighed in one sum")
+        raise UserError(f"the layers have different widths, {sorted(widths)}; a weighted sum needs equal widths")
     return np.stack([np.asarray(layer, np.float32) for layer in layers])

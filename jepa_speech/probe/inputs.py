@@ -1,4 +1,4 @@
-"""What a head is trained on: the rows of a classifier, or whole sequences; both standardised by the training split."""
+"""Inputs of heads: rows for classifiers, or whole sequences. Both are standardised by the training split."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,18 +21,18 @@ class Rows:
     owner: np.ndarray  # (N,) index into keys: the utterance a row comes from
     keys: tuple[str, ...]  # (U,)
     classes: tuple[str, ...]
-    speakers: tuple[str, ...] = ()  # (U,), '' where a manifest does not say
+    speakers: tuple[str, ...] = ()  # (U,), '' if a manifest does not name one
 
     @staticmethod
     def take(task: Any, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs (N, L, D) and labels (N,) of one utterance of layers (L, T, D)."""
+        """Returns inputs (N, L, D) and labels (N,) of an utterance with layers (L, T, D)."""
         return task.rows(utterance, layers)
 
     @classmethod
     def gathered(
         cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[tuple[np.ndarray, np.ndarray]]], where: str
     ) -> dict[str, Self]:
-        """Every split, joined. Raises UserError for a split without rows and labels that training never shows."""
+        """Joins the rows of every split. Raises UserError for empty splits, and for labels that are not in train."""
         labels = {split: np.concatenate([y for _, y in parts]) for split, parts in taken.items()}
         classes = np.unique(labels["train"])
         for split, found in labels.items():
@@ -50,7 +50,7 @@ Part = TypeVar("Part", bound=Rows)
 
 
 def standardised(parts: dict[str, Part]) -> dict[str, Part]:
-    """Every layer and dimension with mean 0 and deviation 1 over the rows of the TRAINING split. Changes their x."""
+    """Standardises every layer and dimension in place: mean 0 and deviation 1 over the TRAINING split."""
     x = parts["train"].x
     mean, deviation = moments(lambda: (x[i : i + 4096].swapaxes(0, 1) for i in range(0, len(x), 4096)))
     for rows in parts.values():
@@ -60,7 +60,7 @@ def standardised(parts: dict[str, Part]) -> dict[str, Part]:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of several splits as one."""
+    """Joins the rows of several splits."""
     first = np.cumsum([0, *(len(rows.keys) for rows in parts)])
     return replace(
         parts[0],
@@ -73,7 +73,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def selected(rows: Rows, utterances: np.ndarray) -> Rows:
-    """The rows of some utterances, `utterances` (V,) rising indices into keys. A copy."""
+    """Copies the rows of some utterances, given by ascending indices (V,) into keys."""
     chosen = np.isin(rows.owner, utterances)
     return replace(
         rows,
@@ -86,7 +86,7 @@ def selected(rows: Rows, utterances: np.ndarray) -> Rows:
 
 
 class OnDemand:
-    """An array (L, T, D) that there is no room for: its values are computed, or read, whenever they are asked for."""
+    """An array (L, T, D) that is not kept in memory: its values are loaded whenever they are used."""
 
     def __init__(self, load: Callable[[], np.ndarray], shape: tuple[int, ...]) -> None:
         self.load, self.shape = load, shape
@@ -103,20 +103,20 @@ class Sequences:
     """One split of one task as whole utterances, in the order of the manifest. U utterances."""
 
     features: Sequence[np.ndarray | OnDemand]  # U arrays (L, T, D) float32
-    targets: tuple[Any, ...]  # (U,) what the utterances' `target` holds
+    targets: tuple[Any, ...]  # (U,) `target` of each utterance
     keys: tuple[str, ...]  # (U,)
-    speakers: tuple[str, ...] = ()  # (U,), '' where a manifest does not say
+    speakers: tuple[str, ...] = ()  # (U,), '' if a manifest does not name one
 
     @staticmethod
     def take(task: Any, utterance: Utterance, layers: np.ndarray) -> np.ndarray:
-        """The sequence (L, T, D) of one utterance of layers (L, T, D)."""
+        """Returns the sequence (L, T', D) of an utterance with layers (L, T, D)."""
         return task.sequence(utterance, layers)
 
     @classmethod
     def gathered(
         cls, utterances: dict[str, list[Utterance]], taken: dict[str, list[np.ndarray | OnDemand]], where: str
     ) -> dict[str, Self]:
-        """Every split, standardised over all frames of the training split; as it is where the task trains nothing."""
+        """Standardises every split over all frames of the training split; not at all if there is no training split."""
         if "train" in taken:
             both = moments(lambda: taken["train"])
             for parts in taken.values():
@@ -131,22 +131,22 @@ class Sequences:
 
 
 def names(utterances: list[Utterance]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Keys and speakers."""
+    """Returns keys and speakers."""
     return tuple(u.key for u in utterances), tuple(u.speaker for u in utterances)
 
 
 def check_labels(labels: np.ndarray, classes: np.ndarray, where: str, split: str) -> None:
-    """Raises UserError if there are none, or if training never shows one of them."""
+    """Raises UserError if there are no labels, or if one is not among the training split's `classes`."""
     if not len(labels):
         raise UserError(f"{where}: the {split} split has no labelled rows")
     unseen, counts = np.unique(labels[~np.isin(labels, classes)], return_counts=True)
     if len(unseen):
         named = ", ".join(f"{label} ({count} times)" for label, count in zip(unseen, counts, strict=True))
-        raise UserError(f"{where}: the {split} split has labels that train never shows: {named}")
+        raise UserError(f"{where}: the {split} split has labels that are not in the train split: {named}")
 
 
 def by_moments(layers: np.ndarray | OnDemand, moments: Moments) -> np.ndarray | OnDemand:
-    """(L, T, D), less the mean and by the deviation; what is loaded on demand, then."""
+    """Standardises layers (L, T, D); layers that are loaded on demand are standardised when they are loaded."""
     if isinstance(layers, OnDemand):
         return OnDemand(lambda: np.asarray(by_moments(layers.load(), moments)), layers.shape)
     mean, deviation = moments
@@ -154,9 +154,9 @@ def by_moments(layers: np.ndarray | OnDemand, moments: Moments) -> np.ndarray | 
 
 
 def moments(blocks: Callable[[], Iterable[np.ndarray | OnDemand]]) -> Moments:
-    """Mean and deviation (L, D) over all frames of blocks (L, T, D), which are gone through twice.
+    """Returns mean and deviation (L, D) over all frames of blocks (L, T, D), in two passes.
 
-    The deviation of a dimension that never moves is 1, so that it is left as it is.
+    The deviation of a constant dimension is 1.
     """
     count = sum(block.shape[1] for block in blocks())
     mean = sum(np.asarray(block).sum(1, dtype=np.float64) for block in blocks()) / count

@@ -1,10 +1,10 @@
-"""The probe itself: multinomial logistic regression on a softmax-weighted sum of frozen layers.
+"""The linear probe: multinomial logistic regression on a softmax-weighted sum of frozen layers.
 
     p(c | x) = softmax(b + Σ_l w_l x_l A),   w = softmax(s),  s = 0 at the start
 
-as in SUPERB (Yang et al. 2021, arXiv 2105.01051), whose featurizer this is. With one layer w = 1, and it is plain
-logistic regression. Adam, learning rate falling linearly to 0; the whole grid of settings is trained side by side
-on the same minibatches, and the VALIDATION split chooses.
+The weighted sum is SUPERB's featurizer (Yang et al. 2021, arXiv 2105.01051). With one layer it is plain logistic
+regression. The learning rate of Adam decays linearly to 0. All settings of the grid are trained in parallel on the same
+minibatches, and the best one on the VALIDATION split is chosen.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from jepa_speech.probe.inputs import Rows
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a probe is trained. Every combination of learning rate and decay is tried."""
+    """Training of a probe. Every combination of learning rate and decay is tried."""
 
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     decays: tuple[float, ...] = (1e-4, 1e-3)  # weight of |A|² in the loss
@@ -30,9 +30,9 @@ class Recipe:
     batch: int = 1024
 
 
-Head = tuple[jax.Array, jax.Array, jax.Array]  # scalars of the layers, kernel, bias
+Head = tuple[jax.Array, jax.Array, jax.Array]  # layer scores s, kernel, bias
 RECIPE = Recipe()
-WATCHED = 50  # steps between two looks at valid, for the learning curve
+WATCHED = 50  # steps between two evaluations on valid, for the learning curve
 
 
 class Fitted(NamedTuple):
@@ -48,7 +48,7 @@ class Fitted(NamedTuple):
 
 
 def fit(train: Rows, valid: Rows, recipe: Recipe = RECIPE, seed: int = 0) -> Fitted:
-    """Trains the whole grid on `train` and keeps what is best on `valid` (the first of equals)."""
+    """Trains the whole grid on `train` and returns the best probe on `valid` (the first of equals)."""
     grid = list(product(recipe.learning_rates, recipe.decays))
     order = _order(len(train.y), recipe.steps, min(recipe.batch, len(train.y)), seed)
     rates, decays = np.array(grid, np.float32).T
@@ -63,12 +63,12 @@ def fit(train: Rows, valid: Rows, recipe: Recipe = RECIPE, seed: int = 0) -> Fit
         model = model._replace(valid_accuracy=float((predict(model, valid.x) == valid.y).mean()))
         if best is None or model.valid_accuracy > best.valid_accuracy:
             best = model
-    assert best is not None  # a recipe has one setting at least
+    assert best is not None  # a recipe has at least one setting
     return best
 
 
 def predict(model: Fitted, x: np.ndarray) -> np.ndarray:
-    """The likeliest class (N,) of each row of x (N, L, D)."""
+    """Returns the most likely class (N,) of each row of x (N, L, D)."""
     mixed = np.einsum("nld,l->nd", x, model.layer_weights)
     return (mixed @ model.kernel + model.bias).argmax(-1)
 
@@ -84,8 +84,8 @@ def _train(
     decays: jax.Array,
     classes: int,
 ) -> tuple[jax.Array, ...]:
-    """Layer weights (G, L), kernels (G, D, C) and biases (G, C) of the G settings, after all steps; and (steps, G) the
-    accuracy on valid at every WATCHED steps, NaN in between.
+    """Returns layer weights (G, L), kernels (G, D, C) and biases (G, C) of the G settings after all steps, and the
+    accuracy on valid (steps, G): at every WATCHED steps, NaN in between.
     """
     _, layers, width = x.shape
     steps = order.shape[0]
@@ -133,7 +133,7 @@ def _train(
 
 
 def _order(rows: int, steps: int, batch: int, seed: int) -> np.ndarray:
-    """Row numbers (steps, batch): one permutation of all rows after the other."""
+    """Returns row numbers (steps, batch), from one permutation of all rows after the other."""
     generator = np.random.default_rng(seed)
     epochs = -(-steps * batch // rows)
     flat = np.concatenate([generator.permutation(rows) for _ in range(epochs)])

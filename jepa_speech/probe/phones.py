@@ -1,8 +1,8 @@
-"""Task `phones`: which phone is spoken at each frame? Silence is left out.
+"""Task `phones`: the phone spoken at each frame, without silence.
 
-Every feature loses its mean over the utterance, whatever the system. The microphone and the voice stand in that
-mean; on read speech of unseen speakers this is worth 4 points to log-mel and 6 to log-mel ±5, so a comparison
-without it would flatter whatever learned to do it by itself.
+Every feature's mean over the utterance is subtracted, for all systems. The mean carries microphone and voice. On read
+speech of unseen speakers, subtracting it gains 4 points for log-mel and 6 for log-mel ±5. Without it, systems that
+learned such a normalisation would have an unfair advantage.
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ from jepa_speech.probe.splits import SPLITS
 
 __all__ = ["KIND", "RECIPE", "frame_phones", "read", "rows"]
 
-# How aligners and hand-made corpora write silence, noise and "nothing here".
+# Labels of aligners and of hand-annotated corpora for silence and noise.
 SILENCE = {"", "sil", "sp", "spn", "nsn", "pau", "epi", "h#", "#", "_", "<p:>", "<sil>"}
 
 
 def frame_phones(segments: list[Segment], frames: int) -> np.ndarray:
-    """The phone at the centre sample, 320t + 200, of each frame t; '' in silence and outside all segments.
+    """Returns the phone (T,) at the centre sample, 320t + 200, of each frame t; '' in silence and outside all segments.
 
-    `segments` are (label, start, end) in seconds and do not overlap. Returns (T,) strings.
+    segments: (label, start, end) in seconds, without overlaps.
     """
     spoken = sorted((s for s in segments if s[0].lower() not in SILENCE), key=lambda segment: segment[1:])
     if not spoken:
@@ -41,23 +41,23 @@ def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utteran
     manifests = {split: read_split(folder, split, root=root) for split in SPLITS}
     phones = Phones(folder, root)
     splits = {split: phones.of(utterances) for split, utterances in manifests.items()}
-    phones.tell_unused()
+    phones.report_unused()
     check_seen(splits, "phones", spoken)
     return splits
 
 
 def spoken(segments: list[Segment]) -> list[str]:
-    """The labels of all segments that are not silence."""
+    """Returns the labels of all segments that are not silence."""
     return [label for label, _, _ in segments if label.lower() not in SILENCE]
 
 
 def rows(utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Layers (L, T, D) -> the frames that hold a phone (N, L, D), and their phones (N,)."""
+    """Returns the frames with a phone (N, L, D) of layers (L, T, D), and their phones (N,)."""
     return spoken_frames(utterance.target, layers)
 
 
 def spoken_frames(segments: list[Segment], layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `rows`, of a recording with these segments."""
+    """Like `rows`, for a recording with these segments."""
     labels = frame_phones(segments, layers.shape[1])
     spoken = labels != ""
     centred = layers[:, spoken] - layers.mean(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The pictures. Every function returns a Figure of its own; nothing here keeps state or opens a window."""
+"""Plots. Every function returns a new Figure; none keeps state or opens a window."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from jepa_speech.features.grid import FRAME_RATE
 
-# One colour for one thing, in every picture: the model, its targets, random labels, a second quantity.
+# Each colour means the same in every plot: the model, its targets, random labels, a second quantity.
 MODEL, TARGET, RANDOM, SECOND = "#2f5d9b", "#e08a3c", "#9aa0a6", "#4b9a72"
 KINDS = {"model": MODEL, "targets": TARGET, "random": RANDOM}
 STYLE: Any = {
@@ -30,15 +30,14 @@ STYLE: Any = {
 }
 
 
-SHOWN = 4.0  # seconds of a spectrogram: more, and the phones cannot be read
-
-styled = rc_context(STYLE)  # the decorator of every picture
+SHOWN = 4.0  # seconds of a spectrogram; with more, phone labels would be illegible
+styled = rc_context(STYLE)  # the decorator of every plot
 
 
 def canvas(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 3.6), **kw: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes (rows, columns)."""
+    """Returns a figure and its axes (rows, columns)."""
     figure = Figure(figsize=size)
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
@@ -49,7 +48,7 @@ def clusters_over_time(
     labels: Mapping[str, np.ndarray],
     segments: Sequence[tuple[str, float, float]] | None = None,
 ) -> Figure:
-    """The first seconds of a spectrogram (T, 80), and below it one stripe of colours per labelling (T,)."""
+    """Plots the first seconds of a spectrogram (T, 80), and below it a coloured stripe per labelling (T,)."""
     frames = min(len(logmel), int(SHOWN * FRAME_RATE))
     seconds = frames / FRAME_RATE
     logmel, labels = logmel[:frames], {name: ids[:frames] for name, ids in labels.items()}
@@ -66,7 +65,7 @@ def clusters_over_time(
             top.axvline(start, color="white", lw=0.4, alpha=0.6)
             centre, height = (start + min(end, seconds)) / 2, 75 - 4 * (number % 2)
             top.text(centre, height, label, color="white", fontsize=7, ha="center", clip_on=True)
-    top.set_title("Where the clusters change: the same colour is the same cluster, within a stripe")
+    top.set_title("Clusters over time (within a stripe, one colour is one cluster)")
     for axes, (name, ids) in zip(stripes, labels.items(), strict=True):
         axes.imshow(
             ids[None], aspect="auto", cmap=_shuffled_colours(), vmin=0, vmax=255, extent=(0, seconds, 0, 1),
@@ -81,17 +80,17 @@ def clusters_over_time(
 
 
 def _shuffled_colours() -> ListedColormap:
-    """256 colours in scattered order, so that neighbouring ids look apart."""
+    """Returns 256 colours in random order, so that neighbouring ids are easy to distinguish."""
     colours = colormaps["turbo"](np.linspace(0.03, 0.97, 256))
     return ListedColormap(colours[np.random.default_rng(3).permutation(256)])
 
 
 @styled
 def usage(counts: Mapping[str, np.ndarray]) -> Figure:
-    """Share of frames per cluster, the most used first, for the model, its targets and random labels."""
+    """Plots the share of frames per cluster, the most used first, for the model, its targets and random labels."""
     figure, ((axes,),) = canvas()
     lowest = 1.0
-    for name in reversed(list(counts)):  # the model last, thin on top of its targets
+    for name in reversed(list(counts)):  # the model is drawn last, as a thin line on top of its targets
         share = 100 * np.sort(counts[name])[::-1] / counts[name].sum()
         lowest = min(lowest, share[-1])
         axes.plot(
@@ -103,14 +102,14 @@ def usage(counts: Mapping[str, np.ndarray]) -> Figure:
     axes.set_xlim(1, len(share))
     axes.set_xlabel("cluster, by rank of use")
     axes.set_ylabel("share of frames, % (log)")
-    axes.set_title("How evenly the clusters are used: the model should follow its targets")
+    axes.set_title("Use of the clusters (the model should follow its targets)")
     axes.legend()
     return figure
 
 
 @styled
 def rank_by_layer(ranks: Sequence[float], width: int) -> Figure:
-    """Effective rank of every layer's frames, of `width` dimensions."""
+    """Plots the effective rank of every layer's frames, of `width` dimensions."""
     figure, ((axes,),) = canvas(size=(9, 3))
     axes.plot(range(len(ranks)), ranks, "o-", color=MODEL)
     for depth, rank in enumerate(ranks):
@@ -119,7 +118,7 @@ def rank_by_layer(ranks: Sequence[float], width: int) -> Figure:
     axes.set_ylim(0, 1.15 * max(ranks))
     axes.set_xlabel("layer")
     axes.set_ylabel(f"effective rank, of {width}")
-    axes.set_title("How many directions a layer uses: near 1 is collapse, high is no merit by itself")
+    axes.set_title("Effective rank by layer (a rank near 1 is collapse; a higher rank is not better in itself)")
     return figure
 
 
@@ -127,7 +126,7 @@ def rank_by_layer(ranks: Sequence[float], width: int) -> Figure:
 def similarity(
     features: np.ndarray, segments: Sequence[tuple[str, float, float]] | None = None, frame_rate: float = FRAME_RATE
 ) -> Figure:
-    """Cosine of every frame with every other of one utterance, features (T, D) less their mean."""
+    """Plots the cosine of every pair of frames of an utterance, after subtracting the mean of the features (T, D)."""
     centred = features - features.mean(0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
     seconds = len(features) / frame_rate
@@ -140,17 +139,17 @@ def similarity(
     axes.grid(False)
     axes.set_xlabel("time, s")
     axes.set_ylabel("time, s")
-    ticks = " (ticks: phone borders)" if segments else ""
-    axes.set_title(f"Which frames are alike: squares are steady sounds{ticks}")
+    ticks = "; ticks: phone boundaries" if segments else ""
+    axes.set_title(f"Similarity of frames (squares are steady sounds{ticks})")
     figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
     return figure
 
 
 @styled
 def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
-    """Frames (N, D) on their first two principal components, coloured by the commonest of `labels` (N,).
+    """Plots frames (N, D) on their first two principal components, coloured by the commonest of `labels` (N,).
 
-    of: what the labels are; '' where there are none.
+    of: the name of the labels, '' without labels.
     """
     centred = np.asarray(features, np.float64) - features.mean(0)
     variances, axes_of = np.linalg.eigh(centred.T @ centred)
@@ -172,7 +171,7 @@ def projection(features: np.ndarray, labels: np.ndarray, of: str) -> Figure:
         )  # fmt: skip
     axes.set_xlabel(f"first principal component ({share[0]:.0f}% of the variance)")
     axes.set_ylabel(f"second ({share[1]:.0f}%)")
-    coloured = f", coloured by {of}: do the same sounds lie together?" if of else ""
+    coloured = f", coloured by {of}" if of else ""
     axes.set_title(f"Frames in two dimensions{coloured}")
     if of:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5)

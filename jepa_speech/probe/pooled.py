@@ -1,7 +1,7 @@
-"""Tasks of one label per utterance, told from the mean over its frames: keywords, intents, speakers, emotions.
+"""Tasks with one label per utterance, predicted from the mean over its frames: keywords, intents, speakers, emotions.
 
-SUPERB's head for them is linear, mean, linear, and so a linear classifier of the mean. An intent of several parts
-(action, object, place) is one label that joins them: it is right when all of them are, as SUPERB counts it.
+SUPERB's head for them is linear, mean, linear, which is a linear classifier of the mean. As in SUPERB, an intent of
+several parts (action, object, place) is one label that joins them.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ class Pooled:
     """A task whose labels are in a field of the manifests."""
 
     field: str
-    needed: tuple[str, ...] = ()  # other fields
-    prefix: str = ""  # what the manifests' names begin with
+    needed: tuple[str, ...] = ()  # other required fields
+    prefix: str = ""  # of the manifests' names
     KIND: Any = classification
     RECIPE: Recipe = RECIPE
 
     def read(self, folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
         splits = {split: read_split(folder, split, self.label_of, root, self.prefix) for split in SPLITS}
-        if self.KIND is classification:  # folds have other splits
+        if self.KIND is classification:  # folds make their own splits
             check_seen(splits, self.field, lambda label: [label])
         return splits
 
@@ -39,7 +39,7 @@ class Pooled:
         return class_name(labels, self.field, where)
 
     def rows(self, utterance: Utterance, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Layers (L, T, D) -> their mean over time (1, L, D), and the label (1,)."""
+        """Returns the mean over time (1, L, D) of layers (L, T, D), and the label (1,)."""
         return layers.mean(1)[None], np.array([utterance.target])
 
 

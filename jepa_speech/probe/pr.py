@@ -1,4 +1,4 @@
-"""Task `pr`: the sequence of phones, without their times and without silence, by linear layers (SUPERB's PR)."""
+"""Task `pr`: phone recognition (SUPERB's PR), the phone sequence without times and silence, by a linear head."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ RECIPE = Recipe(learning_rates=(3e-3, 1e-2), projection=256, lstms=0, dropout=0.
 
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-    """The manifests and phones.jsonl that the task `phones` reads, too."""
+    """Reads the files of the task `phones`; targets are tuples of phones."""
     return {
         split: [replace(u, target=tuple(phones.spoken(u.target))) for u in utterances]
         for split, utterances in phones.read(folder, root).items()
@@ -31,5 +31,5 @@ def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
 
 
 def score(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Errors and length of the reference, in phones."""
+    """Returns errors and length of the reference, in phones."""
     return {"per": word_errors(" ".join(reference), " ".join(hypothesis))}

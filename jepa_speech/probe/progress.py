@@ -1,4 +1,4 @@
-"""Progress bars on stderr for everything that takes long."""
+"""Progress bars on stderr."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -6,11 +6,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-Bar = Callable[[str, int, str], Any]  # (what is done, how much, its unit) -> a bar, to be used in a `with`
+Bar = Callable[[str, int, str], Any]  # (description, total, unit) -> a bar, for use in a `with` statement
 
 
 def bars(task: str, shown: bool = True) -> Bar:
-    """Makes the bars of one task."""
+    """Returns a function that makes the bars of one task."""
 
     def bar(what: str, total: int, unit: str) -> Any:
         return tqdm(total=total, desc=f"{task}: {what}", unit=unit, **look(shown))
@@ -19,7 +19,7 @@ def bars(task: str, shown: bool = True) -> Bar:
 
 
 def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Iterator[int]:
-    """Yields the numbers of the steps, under a bar."""
+    """Yields the numbers of the steps, with a bar."""
     with bar(steps, "step") as shown:
         for number in range(first, first + steps):
             yield number
@@ -29,7 +29,7 @@ def stepped(steps: int, bar: Callable[[int, str], Any], first: int = 0) -> Itera
 def along(
     items: Iterable[Any], what: str, total: int, unit: str, shown: bool = True, delay: float = 0
 ) -> Iterable[Any]:
-    """Yields the items, under a bar, if there are any. delay: seconds before it appears, for what is seldom long."""
+    """Yields the items, with a bar. delay: seconds before the bar appears, for work that is usually short."""
     return tqdm(items, what, total, unit=unit, delay=delay, **look(shown and total > 0))
 
 

@@ -1,4 +1,4 @@
-"""The pictures of what probes found (the results of evaluate.py), and of systems side by side."""
+"""Plots of the results of probes (evaluate.py), and of comparisons between systems."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from jepa_speech.probe.baselines import BASELINES
 from jepa_speech.probe.bootstrap import Estimate
 from jepa_speech.probe.plots import MODEL, RANDOM, SECOND, TARGET, canvas, styled
 
-KINDS = ("layers", "layer_weights", "confusion", "curve")  # of the pictures of a task, as `of_results` names them
-NUMBERED = 12  # classes up to which a confusion matrix has its numbers written in
+KINDS = ("layers", "layer_weights", "confusion", "curve")  # the plots of a task; `of_results` uses these names
+NUMBERED = 12  # most classes for which a confusion matrix shows its numbers
 
 
 @styled
 def systems(scores: Mapping[str, Estimate], part: Mapping[str, Any], title: str, figure: str | None = None) -> Figure:
-    """A figure of each system as a point with its interval; the best on top. part: a task's results (evaluate.py)."""
+    """Plots a figure of each system as a point with its interval, the best on top. part: a task's results."""
     name = figure or next(iter(part["figures"]))
     better = part["figures"][name]
     drawn, ((axes,),) = canvas(size=(9, 1.5 + 0.45 * len(scores)))
@@ -32,17 +32,17 @@ def systems(scores: Mapping[str, Estimate], part: Mapping[str, Any], title: str,
     if "chance" in part and name == next(iter(part["figures"])):
         chance = 100 * part["chance"]
         axes.axvline(chance, color=TARGET, ls=":", lw=1.5)
-        axes.text(chance, -0.5, f" without listening: {chance:.1f}%", color=TARGET, va="bottom")
+        axes.text(chance, -0.5, f" chance: {chance:.1f}%", color=TARGET, va="bottom")
     axes.set_yticks(range(len(ranked)), [system for system, _ in ranked])
     axes.set_ylim(-0.6, len(ranked) - 0.2)
     axes.set_xlabel(f"{name} on test, %, {better} is better (bar: 95% interval)")
-    axes.set_title(f"{title}: bars that do not touch differ")
+    axes.set_title(f"{title} (systems differ if their bars do not overlap)")
     return drawn
 
 
 @styled
 def by_layer(part: Mapping[str, Any], task: str) -> Figure:
-    """The first figure of a task on every single layer, with the weighted sum as a band across."""
+    """Plots the first figure of a task on every single layer, with the weighted sum as a horizontal band."""
     figure, ((axes,),) = canvas()
     name, better = next(iter(part["figures"].items()))
     found = {head: values["figures"][name] for head, values in part["heads"].items()}
@@ -57,41 +57,41 @@ def by_layer(part: Mapping[str, Any], task: str) -> Figure:
     axes.set_xticks(depth)
     axes.set_xlabel("layer (0 is the input of the first block)")
     axes.set_ylabel(f"{name} on test, % ({better} is better)")
-    axes.set_title(f"{task}: which layer knows most (95% intervals over utterances)")
+    axes.set_title(f"{task}: results by layer (95% intervals over utterances)")
     axes.legend()
     return figure
 
 
 @styled
 def learning_curve(part: Mapping[str, Any], task: str) -> Figure:
-    """The first figure on valid over the steps of the chosen head."""
+    """Plots the first figure on valid over the steps of the chosen head."""
     figure, ((axes,),) = canvas()
     name, better = next(iter(part["figures"].items()))
     steps, values = np.array(part["curve"], float).T
     axes.plot(steps, 100 * values, "o-", color=MODEL, ms=4)
     axes.set_xlabel("step")
     axes.set_ylabel(f"{name} on valid, % ({better} is better)")
-    axes.set_title(f"{task}: how the chosen head learned")
+    axes.set_title(f"{task}: learning curve of the chosen head")
     return figure
 
 
 @styled
 def layer_weights(weights: Sequence[float], task: str) -> Figure:
-    """What the probe's weighted sum takes from each layer."""
+    """Plots the weight of each layer in the probe's weighted sum."""
     figure, ((axes,),) = canvas(size=(9, 3))
     axes.bar(range(len(weights)), weights, color=MODEL, width=0.7)
-    axes.axhline(1 / len(weights), color=RANDOM, ls="--", label="where all weights begin")
+    axes.axhline(1 / len(weights), color=RANDOM, ls="--", label="initial weight")
     axes.set_xticks(range(len(weights)))
     axes.set_xlabel("layer")
     axes.set_ylabel("weight (they sum to 1)")
-    axes.set_title(f"{task}: what the weighted sum takes from each layer")
+    axes.set_title(f"{task}: layer weights of the weighted sum")
     axes.legend()
     return figure
 
 
 @styled
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str) -> Figure:
-    """Rows: the truth, each to 100%; a clean diagonal is a perfect probe."""
+    """Plots a confusion matrix. Rows are true classes, in % of each; a perfect probe has only the diagonal."""
     counts = np.asarray(matrix, float)
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = float(np.clip(0.21 * len(classes) + 1.2, 4.5, 10))
@@ -106,15 +106,15 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], task: str
         colour = "white" if share[row, column] > 0.55 * share.max() else "black"
         axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=9)
     axes.grid(False)
-    axes.set_xlabel("answer of the probe")
-    axes.set_ylabel("truth")
-    axes.set_title(f"{task}: what is taken for what")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(f"{task}: confusion matrix")
     figure.colorbar(image, ax=axes, label="share of the true class, %", shrink=0.7)
     return figure
 
 
 def of_results(results: Mapping[str, Any]) -> dict[str, Figure]:
-    """The pictures of a probe's results, by file name."""
+    """Returns the plots of a probe's results, by file name."""
     found = {}
     for task, part in results["tasks"].items():
         if len(part["heads"]) > 2:

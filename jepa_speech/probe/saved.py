@@ -1,4 +1,4 @@
-"""Results of a probe, read back from the file that `jepa-speech probe` wrote."""
+"""Reading of results files written by `jepa-speech probe`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ NUMBER = (int, float)
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
-    """Returns what `evaluate.probe` gave. Raises UserError or UsageError, naming the file, for anything else."""
+    """Returns the results of `evaluate.probe`. Raises UserError or UsageError, naming the file, if it has others."""
     results = read_object(path)
     try:
         tasks = checked.field(results, "tasks", dict, "results")
@@ -23,7 +23,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
         for task, part in tasks.items():
             _check_task(part, task)
         if not tasks:
-            raise UserError("results: no tasks in it")
+            raise UserError("results: has no tasks")
     except UserError as error:
         reason = f"not a results file of this version of `jepa-speech probe` ({error})"
         raise UsageError(f"{path}: {reason}; probe again") from error
@@ -35,7 +35,7 @@ def _check_task(part: Any, task: str) -> None:
     for name in figures:
         checked.field(figures, name, str, f"{task}: figures", choices=("lower", "higher"))
     if not figures:
-        raise UserError(f"{task}: no figures in it")
+        raise UserError(f"{task}: has no figures")
     checked.field(part, "chosen", str, task, choices=heads)
     checked.field(part, "chance", NUMBER, task, default=0)
     for head, values in heads.items():
@@ -49,7 +49,7 @@ def _check_task(part: Any, task: str) -> None:
     if "confusion" in part:
         classes = len(checked.field(part, "classes", list, task))
         if np.shape(_check_table(part["confusion"], 2, f"{task}: confusion")) != (classes, classes):
-            raise UserError(f"{task}: its confusion matrix does not have {classes} rows and columns")
+            raise UserError(f"{task}: the confusion matrix does not have {classes} rows and columns")
 
 
 def _check_figure(figure: Mapping[str, Any], where: str) -> None:
@@ -60,7 +60,7 @@ def _check_figure(figure: Mapping[str, Any], where: str) -> None:
             checked.field(figure, name, NUMBER, where)
     counts = checked.field(figure, "counts", dict, where, default={"": [0, 0]})  # only comparisons need them
     if np.shape(_check_table(list(counts.values()), 2, f"{where}: counts"))[1:] != (2,):
-        raise UserError(f"{where}: counts are not a pair for each recording")
+        raise UserError(f"{where}: counts must have a pair for each recording")
 
 
 def _check_table(rows: Any, depth: int, where: str) -> Any:
@@ -68,7 +68,7 @@ def _check_table(rows: Any, depth: int, where: str) -> Any:
     try:
         table = np.array(rows, np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where} holds something other than rows of numbers") from error
+        raise UserError(f"{where} must be rows of numbers") from error
     if table.size and table.ndim != depth:
         raise UserError(f"{where} has shape {table.shape}")
     return rows

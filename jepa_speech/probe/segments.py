@@ -1,4 +1,4 @@
-"""Phones with their times: DIR/phones.jsonl, checked as it is read."""
+"""Phones with their times, from DIR/phones.jsonl."""
 
 import os
 import sys
@@ -17,13 +17,13 @@ from jepa_speech.wording import counted
 
 Segment = tuple[str, float, float]  # label, start and end in seconds
 
-SLACK = 1e-3  # s by which neighbours may overlap: times are rounded
+SLACK = 1e-3  # seconds by which neighbours may overlap, because times are rounded
 
 
 class Phones:
-    """The contents of FOLDER/phones.jsonl: for each recording its phones in order of time, without overlaps.
+    """The contents of FOLDER/phones.jsonl: the phones of each recording in order of time, without overlaps.
 
-    root: see `ingest.manifest.entries`. Raises UserError, with file and line, for rows of another form.
+    root: see `ingest.manifest.entries`. Raises UserError, naming file and line, for malformed rows.
     """
 
     def __init__(self, folder: Path, root: str | Path | None = None) -> None:
@@ -37,16 +37,16 @@ class Phones:
             if entry.reason not in ("", *OF_THE_FILE):
                 raise UserError(f"{where}: {entry.detail} ({entry.reason})")
             if entry.is_segment:
-                raise UserError(f"{where}: times of phones count from the start of the file: leave offset out")
+                raise UserError(f"{where}: times of phones count from the start of the file; remove the field offset")
             found, key = segments(entry.labels, where), _key(entry)
             if key in self._known and self._known[key][1] != found:
                 raise UserError(f"{where}: {entry.source} has other phones in {where_of(self._known[key][0])}")
             self._known[key] = entry, found
 
     def of(self, utterances: Iterable[Utterance]) -> list[Utterance]:
-        """Returns the utterances with their phones as targets, in seconds of their segment.
+        """Returns the utterances with their phones as targets; times are from the start of the utterance.
 
-        Raises UserError if one has no phones, or has some beyond the end of its file.
+        Raises UserError if an utterance has no phones, or phones beyond the end of its file.
         """
         utterances = list(utterances)
         missing = [u.key for u in utterances if _key(u.entry) not in self._known]
@@ -54,7 +54,7 @@ class Phones:
             raise UserError(
                 f"{self.path}: no phones for {missing[0]}"
                 + (f" and {counted(len(missing) - 1, 'other recording')}" if missing[1:] else "")
-                + "; align them or leave them out of the manifests"
+                + "; align them or remove them from the manifests"
             )
         new = list({_key(u.entry): None for u in utterances if _key(u.entry) not in self._used})
         for key in along(new, f"{self.path.name}: lengths", len(new), "file", delay=5):
@@ -64,30 +64,30 @@ class Phones:
             self._used.add(key)
         return [replace(u, target=within(self._known[_key(u.entry)][1], u.entry)) for u in utterances]
 
-    def tell_unused(self) -> None:
-        """One line on stderr if there are rows of recordings that no manifest lists."""
+    def report_unused(self) -> None:
+        """Prints one line on stderr if there are rows of recordings that are not in a manifest."""
         unused = [entry for key, (entry, _) in self._known.items() if key not in self._used]
         if unused:
-            first = f"{where_of(unused[0])}: {unused[0].source} is in no manifest"
+            first = f"{where_of(unused[0])}: {unused[0].source} is not in a manifest"
             print(first + (f" (and {len(unused) - 1} more)" if unused[1:] else ""), file=sys.stderr)
 
 
 def segments(labels: dict[str, Any], where: str) -> list[Segment]:
-    """Returns the field `phones`, [[label, start, end], ...] in seconds, in order of time.
+    """Returns the field `phones`, [[label, start, end], ...] in seconds, sorted by time.
 
-    Sorts intervals that are out of order. Raises UserError for other shapes and types, times that are negative or not
-    finite, an end before its start, and intervals that overlap by more than SLACK.
+    Raises UserError for other shapes and types, times that are negative or not finite, an end before its start, and
+    intervals that overlap by more than SLACK.
     """
     found: list[Segment] = []
     for number, part in enumerate(checked.field(labels, "phones", list, where), 1):
         here = f"{where}: phones, interval {number}"
         if not isinstance(part, list) or len(part) != 3:
-            raise UserError(f"{here}: {checked.shown(part)}: [label, start, end] was expected, in seconds")
+            raise UserError(f"{here}: {checked.shown(part)}: expected [label, start, end] in seconds")
         row = dict(zip(("label", "start", "end"), part, strict=True))
         label = str(checked.field(row, "label", (str, int), here))
         start, end = (float(checked.field(row, name, (int, float), here)) for name in ("start", "end"))
         if not 0 <= start <= end:
-            raise UserError(f"{here}: from {start:g} to {end:g} s: 0 <= start <= end was expected")
+            raise UserError(f"{here}: from {start:g} to {end:g} s: expected 0 <= start <= end")
         found.append((label, start, end))
     found.sort(key=lambda segment: segment[1:])
     for (before, start, end), (after, begin, _) in pairwise(found):
@@ -99,7 +99,7 @@ def segments(labels: dict[str, Any], where: str) -> list[Segment]:
 
 
 def within(phones: list[Segment], entry: Entry) -> list[Segment]:
-    """Returns the phones in the segment of an entry, with times from its start; those at its edges are cut."""
+    """Returns the phones in the segment of an entry, with times from its start. Phones at its edges are cut."""
     if not entry.is_segment:
         return phones
     start, end = entry.start, float("inf") if entry.seconds is None else entry.start + entry.seconds
@@ -107,6 +107,6 @@ def within(phones: list[Segment], entry: Entry) -> list[Segment]:
 
 
 def _key(entry: Entry) -> str:
-    """Returns what names a recording: its path, or its name within an archive or table, beside its manifest."""
+    """Returns a key of a recording: its path, or for archives and tables, its name beside the manifest."""
     held = bool(entry.span or entry.cell)
     return os.path.normpath(Path(entry.path).parent / entry.source if held else entry.path)

@@ -1,7 +1,7 @@
-"""Task `slot_values`: which values were asked for? For corpora that say what was meant and not what was said.
+"""Task `slot_values`: classification of each slot's value, for corpora that label meaning but not words.
 
-Each slot (size, roast, ...) is classified by itself, "not filled" being one of its values. They stand in the field
-`slots_coarse`, where a manifest has it (rare values being merged with others), or else in `slots`.
+Each slot (size, roast, ...) is classified separately; "not filled" is one of its values. They are in the field
+`slots_coarse`, in which rare values are merged, or without that field, in `slots`.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ __all__ = ["KIND", "RECIPE", "read", "sequence"]
 
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-    """Targets are {slot: value}."""
+    """Returns the splits; targets are {slot: value}."""
     listed = entries(manifests_of(folder, "train"), root, anywhere=True)
     field = "slots_coarse" if any("slots_coarse" in entry.labels for entry in listed) else "slots"
     splits = {split: read_split(folder, split, partial(slots_of, field), root) for split in SPLITS}
@@ -32,11 +32,11 @@ def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utteran
 
 
 def slots_of(field: str, labels: Mapping[str, Any], where: str) -> dict[str, str]:
-    """{slot: value} of a row; a slot with null or "" is not filled. Raises UserError for another kind of value."""
+    """Returns {slot: value} of a row, without slots that are null or "". Raises UserError for other types of values."""
     found = {}
     for slot, value in checked.field(labels, field, dict, where).items():
         if not slot.strip():
-            raise UserError(f"{where}: {field}: a slot without a name")
+            raise UserError(f"{where}: {field}: a slot has no name")
         if value is not None:
             found[slot] = str(checked.field({slot: value}, slot, (str, int), f"{where}: {field}"))
     return {slot: value for slot, value in found.items() if value != KIND.NONE}
@@ -47,5 +47,5 @@ def named(slots: dict[str, str]) -> list[str]:
 
 
 def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
-    """The layers (L, T, D) as they are."""
+    """Returns the layers (L, T, D) unchanged."""
     return layers

@@ -1,10 +1,10 @@
-"""Task `slots`: what is said, in characters, with a mark where each slot begins and one where it ends (SUPERB's SF).
+"""Task `slots`: slot filling (SUPERB's SF). Characters are transcribed, with marks at the start and end of each slot.
 
     turn the <room living room room> light on
 
-Slot-type F1 and slot-value CER are s3prl's: the F1 of an utterance's set of slot types, averaged over utterances; and
-the character errors of each value of the reference, against the nearest value that was found for its type, or against
-nothing.
+Slot-type F1 and slot-value CER are defined as in s3prl. The former is the F1 of an utterance's set of slot types,
+averaged over utterances. The latter compares each value of the reference with the nearest value found for its type, or
+with an empty one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ RECIPE = Recipe()
 
 
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
-    """The splits of a folder with `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
+    """Returns the splits of a folder with the fields `text` and `slot_tags`: O, B-SLOT or I-SLOT for each word."""
     splits = {split: read_split(folder, split, target_of, root) for split in SPLITS}
     check_seen(splits, "slot_tags", marks)
     return splits
@@ -42,7 +42,7 @@ def target_of(labels: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
-    """Characters and marks of a text; raises UserError unless each word has a tag."""
+    """Returns the characters and marks of a text. Raises UserError unless each word has a tag."""
     words = [normal(word) for word in text.split()]
     if len(tags) != len(words):
         counts = f"{counted(len(tags), 'tag')} for {counted(len(words), 'word')}"
@@ -51,7 +51,7 @@ def marked(text: str, tags: Sequence[str], where: str) -> tuple[str, ...]:
     for number, (word, tag) in enumerate(zip(words, tags, strict=True)):
         kind, _, slot = tag.partition("-") if isinstance(tag, str) else ("", "", "")
         if kind not in ("O", "B", "I") or (kind == "O") == bool(slot) or slot.isspace():
-            raise UserError(f"{where}: slot_tags: {checked.shown(tag)} is none of O, B-SLOT, I-SLOT")
+            raise UserError(f"{where}: slot_tags: {checked.shown(tag)} is not O, B-SLOT or I-SLOT")
         begins = bool(slot) and (kind == "B" or number == 0 or tags[number - 1][2:] != slot)
         ends = bool(slot) and (number + 1 == len(tags) or tags[number + 1] != f"I-{slot}")
         symbols += [" "] * (number > 0) + [f"<{slot}"] * begins + list(word) + [f"{slot}>"] * ends
@@ -67,7 +67,7 @@ def is_mark(symbol: str) -> bool:
 
 
 def values(symbols: Sequence[str]) -> dict[str, list[str]]:
-    """slot -> its values: the characters between a slot's mark and the next one that ends it."""
+    """Returns slot -> its values: the characters between a slot's start mark and the next end mark."""
     found: dict[str, list[str]] = {}
     for place, symbol in enumerate(symbols):
         if is_mark(symbol) and symbol.startswith("<"):
@@ -83,7 +83,7 @@ def sequence(utterance: Utterance, layers: np.ndarray) -> np.ndarray:
 
 
 def score(reference: Sequence[str], hypothesis: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """F1 of the types and 1; errors and length of the values."""
+    """Returns F1 of the types and 1; errors and length of the values."""
     truth, found = values(reference), values(hypothesis)
     types = len(truth) + len(found)
     f1 = 2 * len(truth.keys() & found.keys()) / types if types else 1.0

@@ -1,6 +1,6 @@
-"""SpecAugment (Park et al. 2019, arXiv 1904.08779) on the features that a probe reads, one draw a row.
+"""SpecAugment (Park et al. 2019, arXiv 1904.08779) on the features of a probe: a time warp, and masks.
 
-A time warp, then masks in time and in features. What is masked becomes 0: the mean, where features are standardised.
+Masks are in time and in features. Masked values become 0, the mean of standardised features.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """As in SUPERB's ASR probe, with its feature masks, of at most 50 of 768 dimensions, as a share of the width.
+    """Options as in SUPERB's ASR probe, with its feature masks (up to 50 of 768 dimensions) as a share of the width.
 
-    warp: frames by which a point is shifted at most. time_masks of at most time_frames, and of a fifth of the row.
+    warp: most frames by which a point is shifted. A time mask has at most `time_frames`, and a fifth of the row.
     """
 
     warp: int = 5
@@ -23,11 +23,11 @@ class SpecAugment:
     feature_share: float = 50 / 768
 
     def __call__(self, keys: jax.Array, x: jax.Array, lengths: jax.Array) -> jax.Array:
-        """keys (B,), x (B, T, D), lengths (B,) -> (B, T, D)."""
+        """Augments x (B, T, D) with lengths (B,) by keys (B,)."""
         return jax.vmap(self.row)(keys, x, lengths)
 
     def row(self, key: jax.Array, x: jax.Array, length: jax.Array) -> jax.Array:
-        """x (T, D) of which `length` frames are valid."""
+        """Augments x (T, D), of which `length` frames are valid."""
         warp_key, time_key, feature_key = jax.random.split(key, 3)
         x = warped(warp_key, x, length, self.warp) if self.warp else x
         longest = jnp.minimum(self.time_frames, length // 5)
@@ -38,7 +38,7 @@ class SpecAugment:
 
 
 def masked(key: jax.Array, masks: int, size: int, length: jax.Array | int, longest: jax.Array | int) -> jax.Array:
-    """(size,) True in `masks` spans of U{0, ..., longest}, each anywhere within `length`."""
+    """Returns (size,) with True in `masks` spans of U{0, ..., longest}, each anywhere within `length`."""
     draw = jax.random.uniform(key, (2, masks, 1))
     spans = jnp.floor(draw[0] * (longest + 1))
     starts = jnp.floor(draw[1] * (length - spans + 1))
@@ -47,10 +47,10 @@ def masked(key: jax.Array, masks: int, size: int, length: jax.Array | int, longe
 
 
 def warped(key: jax.Array, x: jax.Array, length: jax.Array, most: int) -> jax.Array:
-    """Some frame of x (T, D) moves by up to `most`; those before and behind it are stretched, the ends stay."""
+    """Shifts a random frame of x (T, D) by up to `most`, and stretches the frames before and after it."""
     point, shift = jax.random.uniform(key, (2,))
-    room = jnp.maximum(length - 1 - 2 * most, 0)
-    middle = jnp.minimum(most + point * room, (length - 1) / 2 + room)  # a short row moves its middle
+    choices = jnp.maximum(length - 1 - 2 * most, 0)
+    middle = jnp.minimum(most + point * choices, (length - 1) / 2 + choices)  # in a short row, the middle is shifted
     moved = jnp.clip(middle + (2 * shift - 1) * most, 1, jnp.maximum(length - 2, 1))
     last = length - 1.0
     source = jnp.interp(jnp.arange(len(x)), jnp.stack([0.0, moved, last]), jnp.stack([0.0, middle, last]))

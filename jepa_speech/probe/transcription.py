@@ -1,8 +1,8 @@
-"""Heads that write: symbols of whole utterances, by CTC on the weighted sum of the layers (ctc_head.py).
+"""Heads that transcribe whole utterances, by CTC on the weighted sum of the layers (ctc_head.py).
 
-A task has FIGURES, the names of its figures and which way is better, and `score(reference, hypothesis)`, the counts
-[a, b] of each figure for one utterance of symbols. Its utterances' targets are sequences of symbols. With a language
-model (Recipe.beam) each figure has a second one, NAME_lm, of what beam search finds on test.
+A task has FIGURES, the names of its figures and which direction is better, and `score(reference, hypothesis)`, the
+counts [a, b] of each figure for one utterance. Targets are sequences of symbols. With a language model (Recipe.beam),
+each figure also has a version NAME_lm, of beam search on test.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ Hypotheses = list[Sequence[str]]
 
 
 class Fitted(NamedTuple):
-    """A trained recogniser. valid: the first figure there, at its best look; curve: rows [step, that figure]."""
+    """A trained recogniser. valid: its best first figure on valid; curve: rows [step, first figure on valid]."""
 
     params: Params
     rate: float
@@ -39,7 +39,7 @@ class Fitted(NamedTuple):
 
 
 def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
-    """Results of one task (see evaluate.py), and `infeasible`: training texts longer than their frames."""
+    """Returns the results of one task (see evaluate.py), and `infeasible`: training texts longer than their frames."""
     train, test = data["train"], data["test"]
     check_references(task, data)
     vocabulary = Vocabulary.of(train.targets)
@@ -89,7 +89,7 @@ def fit(
     seed: int,
     bar: Callable[[int, str], Any],
 ) -> Fitted:
-    """Trains on train at one learning rate, and keeps what was best on valid."""
+    """Trains on train at one learning rate, and keeps the best parameters on valid."""
     recipe, (figure, way) = model.recipe, first_figure(task)
     key = jax.random.PRNGKey(seed)
     params, state = model.init(key)
@@ -105,24 +105,24 @@ def fit(
             curve.append([number, float(errors / length)])
             if best is None or (curve[-1][1] < best.valid if way == "lower" else curve[-1][1] > best.valid):
                 best = Fitted(params, rate, curve[-1][1], curve)
-    assert best is not None  # the last step looks
+    assert best is not None  # the last step is evaluated
     return best
 
 
 def check_references(task: Any, data: Mapping[str, Sequences]) -> None:
-    """Raises UserError if train has no symbols to learn, or valid has no reference to choose by.
+    """Raises UserError if all references of train, or all of valid, are empty.
 
-    An empty reference among others is valid: all words of its transcript count as insertions.
+    Single empty references are allowed: all words of the hypothesis count as insertions.
     """
     if not any(map(len, data["train"].targets)):
-        raise UserError("the train split has only empty references: there is nothing to learn")
+        raise UserError("the train split has only empty references, so there is nothing to learn")
     nothing: Hypotheses = [()] * len(data["valid"].keys)
     if not scores(task, data["valid"], nothing)[first_figure(task)[0]][:, 1].sum():
-        raise UserError(f"the valid split has only empty references: there is no {first_figure(task)[0]} to choose by")
+        raise UserError(f"the valid split has only empty references, so {first_figure(task)[0]} is undefined")
 
 
 def first_figure(task: Any) -> tuple[str, str]:
-    """What is chosen by, and whether "lower" or "higher" is better."""
+    """Returns the figure that chooses settings, and whether "lower" or "higher" is better."""
     return next(iter(task.FIGURES.items()))
 
 
@@ -134,7 +134,7 @@ def transcribe(
     decode: Decode,
     done: Callable[[], Any] = lambda: None,
 ) -> Hypotheses:
-    """The symbols of each utterance, in order. done: called after each."""
+    """Returns the symbols of each utterance, in order. done: called after each utterance."""
     found: Hypotheses = [()] * len(split.keys)
     for rows, batch in padding.in_order(split, model.recipe.batch):
         log_probs = np.asarray(model.emissions(params, batch))
@@ -145,13 +145,13 @@ def transcribe(
 
 
 def scores(task: Any, split: Sequences, hypotheses: Hypotheses) -> dict[str, np.ndarray]:
-    """figure -> (U, 2)."""
+    """Returns figure -> counts (U, 2)."""
     counts = [task.score(target, found) for target, found in zip(split.targets, hypotheses, strict=True)]
     return {figure: np.array([one[figure] for one in counts], np.float64) for figure in task.FIGURES}
 
 
 class Padding:
-    """Batches of at most three padded lengths: the longest of all splits, its half and its quarter."""
+    """Makes batches of at most three padded lengths: the longest of all splits, its half and its quarter."""
 
     def __init__(self, data: Mapping[str, Sequences], vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -163,7 +163,7 @@ class Padding:
         return [self.vocabulary.encode(target) for target in split.targets]
 
     def epochs(self, split: Sequences, batch: int, seed: int) -> Iterator[Batch]:
-        """Batches of one epoch after the other, each utterance once in each, in an order of its own."""
+        """Yields batches without end; each epoch has every utterance once, in a new order."""
         random = np.random.default_rng(seed)
         while True:
             groups = list(self.grouped(split, random.permutation(len(split.keys)), batch))
@@ -172,19 +172,19 @@ class Padding:
                 yield self.batch(split, rows, size, batch)
 
     def in_order(self, split: Sequences, batch: int) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Every utterance once: which ones, and their batch."""
+        """Yields (utterances, batch) with every utterance once."""
         for rows, size in self.grouped(split, np.arange(len(split.keys)), batch):
             yield rows, self.batch(split, rows, size, batch)
 
     def grouped(self, split: Sequences, order: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Utterances of one padded length together: (rows, that length)."""
+        """Yields groups of utterances with one padded length: (rows, length)."""
         lengths = np.array([split.features[i].shape[1] for i in order])
         for size, before in zip(self.sizes, [0, *self.sizes], strict=False):
             rows = order[(lengths > before) & (lengths <= size)]
             yield from ((rows[i : i + batch], size) for i in range(0, len(rows), batch))
 
     def batch(self, split: Sequences, rows: np.ndarray, size: int, batch: int) -> Batch:
-        """`batch` rows, the last of them filler where there are fewer utterances; shapes: Recogniser.step."""
+        """Returns a batch of `batch` rows, padded by filler rows. Shapes: see Recogniser.step."""
         layers, _, width = split.features[0].shape
         x, ids = np.zeros((batch, layers, size, width), np.float32), np.zeros((batch, self.symbols), np.int32)
         lengths, id_lengths = np.ones(batch, np.int32), np.zeros(batch, np.int32)
@@ -197,5 +197,5 @@ class Padding:
 
 
 def needed(ids: np.ndarray) -> int:
-    """Frames that CTC needs for a text."""
+    """Returns the number of frames that CTC needs for a text."""
     return len(ids) + int((ids[1:] == ids[:-1]).sum())

@@ -1,7 +1,7 @@
-"""Scoring pairs of recordings by the cosine of their vectors: nothing is trained but the weights of the layers.
+"""Scores pairs of recordings by the cosine of their vectors. Only the weights of the layers are trained.
 
-The weights are those with which a linear classifier tells the speakers of the training split apart. Layer or weighted
-sum is chosen on the trials of valid.
+The weights are those of a linear classifier of the training split's speakers. The layer, or the weighted sum, is chosen
+on the trials of valid.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from jepa_speech.probe.linear import Recipe, fit
 from jepa_speech.probe.progress import QUIET, Bar
 
 FORM = Sequences
-HELD_OUT = 0.2  # of the training utterances: they choose the settings of the speaker classifier
+HELD_OUT = 0.2  # share of the training utterances that choose the settings of the speaker classifier
 
 
 def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int, bar: Bar = QUIET) -> dict[str, Any]:
-    """Results of one task (see evaluate.py). Features are (L, 1, D); targets the trials that begin with an utterance.
+    """Returns the results of one task (see evaluate.py). Features are (L, 1, D); targets are an utterance's trials.
 
-    The interval of the EER counts what each utterance does to it, by leaving out all its trials: trials of one
-    utterance hang together, and drawing single trials anew makes intervals half as wide as they should be.
+    The interval of the EER is computed by leaving out all trials of an utterance. Trials of one utterance are
+    correlated: resampling single trials would make intervals half as wide as they should be.
     """
     vectors = {split: np.stack(part.features)[:, :, 0] for split, part in data.items()}  # (U, L, D)
     layers = vectors["train"].shape[1]
@@ -53,7 +53,7 @@ def evaluate(task: Any, data: Mapping[str, Sequences], recipe: Recipe, seed: int
 
 
 def learned_weights(vectors: np.ndarray, train: Sequences, recipe: Recipe, seed: int) -> np.ndarray:
-    """(L,) of a classifier of the training speakers, vectors (U, L, D)."""
+    """Returns the layer weights (L,) of a classifier of the training speakers, vectors (U, L, D)."""
     classes, y = np.unique(train.speakers, return_inverse=True)
     rows = Rows(vectors, y, np.arange(len(y)), train.keys, tuple(classes), train.speakers)
     order = np.random.default_rng(seed).permutation(len(y))
@@ -63,7 +63,7 @@ def learned_weights(vectors: np.ndarray, train: Sequences, recipe: Recipe, seed:
 
 
 def rates(vectors: np.ndarray, weight: np.ndarray, data: Sequences) -> tuple[float, np.ndarray]:
-    """The EER of a split, and (U,) what it is without the trials of each utterance. vectors (U, L, D), weight (L,)."""
+    """Returns the EER of a split, and its values without each utterance (U,). vectors (U, L, D), weight (L,)."""
     x = np.einsum("uld,l->ud", vectors, weight)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     number = {key: i for i, key in enumerate(data.keys)}

@@ -1,1 +1,1 @@
-"""The typed config of a run, and those of its sections that no other folder owns."""
+"""The typed config of a run, and the sections that belong to no other folder."""

@@ -1,4 +1,4 @@
-"""The config of a run: parsed once (`objectives.parsed`), frozen, and what every function takes."""
+"""The typed, frozen config of a run. It is parsed once (`objectives.parsed`) and passed to every function."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from jepa_speech.text.tokens import Tokens
 
 
 class ObjectiveConfig(Protocol):
-    """Config section `objective`, a dataclass of the objective's module; all else that it has is the module's."""
+    """Config section `objective`: a dataclass of the objective's module, which has the other fields."""
 
     name: str
 
@@ -28,16 +28,16 @@ class AnchorConfig:
     path: str = ""  # the file of `jepa-speech fit`, or several with weights: a.npz:1,b.npz:0.5
     # `stored`: labels of the store; `online`: labels computed in the step
     source: Literal["stored", "online"] = "stored"
-    components: int = 0  # number of components; 0: as the file at `path` has. Otherwise both must agree [paper: K]
-    features: str = ""  # features that the anchor takes; empty: as the file has
-    normalize: str = ""  # normalisation of these features; empty: as the file has
+    components: int = 0  # number of components; 0: that of the file at `path`, else both must agree [paper: K]
+    features: str = ""  # features of the anchor; empty: those of the file
+    normalize: str = ""  # normalisation of these features; empty: that of the file
     # of `online`: components kept of each posterior; the rest is one pooled class, as in `jepa-speech label`
     top_k: int = 16
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run was trained on, as `train` found it: fingerprints, "" where there is none."""
+    """Fingerprints of a run's training data, found by `train`; "" if there is none."""
 
     store: str = ""
     heldout: str = ""
@@ -47,7 +47,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Imported:
-    """Where an imported model comes from. no_texts: why its CTC layer was left out, "" if it was not."""
+    """The origin of an imported model. no_texts: why its CTC layer was left out, "" if it was not."""
 
     folder: str = ""
     model_type: str = ""
@@ -57,15 +57,15 @@ class Imported:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All sections, typed and checked. To change one, make another with `dataclasses.replace`.
+    """All sections, typed and checked. To change one, make a copy with `dataclasses.replace`.
 
-    Which dataclass reads `encoder` is decided by its name, `objective` and `mixing` by the objective's. A section is
-    None where the config has none; who needs it calls `present`.
+    The name of the encoder determines the dataclass of `encoder`; the name of the objective those of `objective` and
+    `mixing`. A section is None if the config lacks it; code that needs it calls `present`.
     """
 
     seed: int = 0  # seeds weights, masks, crops and the order of recordings [fairseq: seed]
-    # a run, or a folder that transformers wrote: training starts from its weights, all else is fresh; empty: none
-    # [fairseq: finetune_from_model]
+    # a run, or a folder that transformers wrote: training starts from its weights, the rest is initialised as usual;
+    # empty: none [fairseq: finetune_from_model]
     init_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     anchor: AnchorConfig = field(default_factory=AnchorConfig)
@@ -83,7 +83,7 @@ class RunConfig:
     imported: Imported | None = None
 
 
-# What reads each key, where neither the encoder's name nor the objective's decides it.
+# The dataclass of each section that depends neither on the encoder's name nor on the objective's.
 KINDS: dict[str, type] = {
     name: (get_args(kind) or (kind,))[0]
     for name, kind in get_type_hints(RunConfig).items()
@@ -92,19 +92,19 @@ KINDS: dict[str, type] = {
 
 
 def kinds_of(config: RunConfig) -> dict[str, type]:
-    """The dataclass of each section that the config has."""
+    """Returns the dataclass of each section that the config has."""
     return {name: type(section) for name, section in vars(config).items() if is_dataclass(section)}
 
 
 def plain(config: RunConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON has it: dicts, lists, numbers, strings. Sections that a RunConfig lacks are left out."""
+    """Returns a config as JSON values: dicts, lists, numbers, strings. Missing sections are left out."""
     if isinstance(config, RunConfig):
         config = {name: section for name, section in asdict(config).items() if section is not None}
     return json.loads(json.dumps(config, default=dict))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
+    """Yields (dotted key, value) of every leaf."""
     for key, value in config.items():
         if hasattr(value, "items"):
             yield from flat(value, f"{prefix}{key}.")

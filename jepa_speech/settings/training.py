@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from jepa_speech.errors import UsageError
 
-LARGEST, COPY = "largest", "copy"  # axes of rules of the mesh, beside numbers
-# How paths of the auxiliary state begin, and began before December 2026; rules with the older name keep working.
+LARGEST, COPY = "largest", "copy"  # values of an axis in mesh rules, besides numbers
+# Prefix of paths in the auxiliary state, and its name before December 2026, which still works in rules.
 AUX_STATE, OLDER_AUX_STATE = "aux_state/", "slow/"
 
 
@@ -17,7 +17,7 @@ class OptimConfig:
 
     learning_rate: float = 5e-4  # the peak [fairseq: lr]
     warmup_steps: int = 4000  # linear from 0 [fairseq: warmup_updates, warmup_steps]
-    hold_steps: int = 0  # at the peak, before the schedule sets in [fairseq: hold_steps]
+    hold_steps: int = 0  # at the peak, before the schedule starts [fairseq: hold_steps]
     # from the peak to 0 at train.steps; `exponential`: to 1% of it; `inverse_sqrt`: peak * sqrt(warm-up / step)
     # [fairseq: lr_scheduler]
     schedule: Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt"] = "cosine"
@@ -28,7 +28,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         if min(self.learning_rate, self.warmup_steps, self.hold_steps, self.clip) < 0:
-            raise UsageError("config keys optim.learning_rate, warmup_steps, hold_steps, clip: not below 0")
+            raise UsageError("config keys optim.learning_rate, warmup_steps, hold_steps, clip: must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class TrainConfig:
 class MeshConfig:
     """Config section `mesh`. Batches are split over data x fsdp, the state over fsdp.
 
-    The first of `rules` whose glob fits the path of an array in the state holds (`*` fits slashes too), such as
-    `aux_state/teacher/*: copy` or `*/ff*/up/kernel: -1`. What no rule fits is copied, and vectors always are. AXIS: a
-    number, `largest` (of those that fsdp divides; none: copied), or `copy`.
+    For each array of the state, the first of `rules` whose glob matches its path applies (`*` matches slashes, too),
+    such as `aux_state/teacher/*: copy` or `*/ff*/up/kernel: -1`. Arrays without a rule, and all vectors, are copied.
+    AXIS is a number, `largest` (the largest axis that fsdp divides; without one, the array is copied), or `copy`.
     """
 
     data: int = -1  # devices that split only the batch; -1: all that fsdp leaves
@@ -103,7 +103,7 @@ class MeshConfig:
 
 
 def parsed(rule: str) -> tuple[str, int | str]:
-    """The glob and the axis of a rule; raises UsageError where it is none."""
+    """Returns the glob and the axis of a rule. Raises UsageError for anything else."""
     glob, _, axis = (part.strip() for part in rule.rpartition(":"))
     if glob.startswith(OLDER_AUX_STATE):
         glob = AUX_STATE + glob.removeprefix(OLDER_AUX_STATE)
@@ -111,4 +111,6 @@ def parsed(rule: str) -> tuple[str, int | str]:
         return glob, axis
     if glob and re.fullmatch(r"-?\d+", axis):
         return glob, int(axis)
-    raise UsageError(f"config key mesh.rules: {rule!r}; write GLOB: AXIS, the axis a whole number, {LARGEST} or {COPY}")
+    raise UsageError(
+        f"config key mesh.rules: {rule!r}; write GLOB: AXIS, where AXIS is a whole number, {LARGEST} or {COPY}"
+    )

@@ -1,1 +1,1 @@
-"""The store: format, writing, joining and checking of recordings and of their labels."""
+"""The store: format, writing, joining and checking; labels and feature means."""

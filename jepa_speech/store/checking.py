@@ -1,4 +1,4 @@
-"""Looks through inputs as `prepare` would, and writes nothing."""
+"""Checks inputs like `prepare`, without writing anything."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from jepa_speech.errors import one_line
-from jepa_speech.ingest.audio_source import Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.audio_source import Rejected, system_errors_as_rejected
 from jepa_speech.ingest.decoding import probe
 from jepa_speech.ingest.fixes import FIXES
 from jepa_speech.ingest.inputs.passed_over import PassedOver
@@ -18,7 +18,7 @@ from jepa_speech.ingest.manifest import Entry, entries, nothing_there
 from jepa_speech.ingest.recording import compare_duration, recording, rejected_row
 from jepa_speech.store.duplicates import listed_once
 
-LISTED = 10_000  # rejects that a check lists; more are only counted
+LISTED = 10_000  # rejects that a check lists; further ones are only counted
 
 
 def check(
@@ -29,14 +29,14 @@ def check(
     max_seconds: float = 0.0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Lists all recordings and opens each: {"read", "good", "hours", "decoded", "reasons", "rejects", "first_bad",
-    "passed_over"}.
+    """Lists all recordings, checks their containers and reads their headers; returns figures.
 
-    Checks containers and reads headers; `full` also decodes everything, which takes as long as
-    `prepare`. `hours` counts the good ones whose header gives a duration. `rejects` holds up to LISTED rows like those
-    of a store's rejects.jsonl. `first_bad` is one line: where, reason, fix. `passed_over` counts what was left out, by
-    kind (inputs/passed_over.py). Recordings below `min_seconds` or above `max_seconds` (0: any length) count as
-    rejects, but not as bad. Raises UserError if there are no recordings.
+    `full` also decodes everything, which takes as long as `prepare`. Recordings below `min_seconds` or above
+    `max_seconds` (0: no limit) count as rejects, but not as bad. Raises UserError if there are no recordings.
+
+    The figures: "read", "good" and "reasons" are counts, "decoded" is `full`. "hours" is that of good recordings whose
+    header gives a duration. "rejects" has up to LISTED rows as in a store's rejects.jsonl. "first_bad" is one line:
+    where, reason, fix. "passed_over" counts items left out, by kind (inputs/passed_over.py).
     """
     check_seconds(min_seconds, max_seconds, "min_seconds, max_seconds")
     lengths = Lengths.of(min_seconds, max_seconds)
@@ -49,12 +49,12 @@ def check(
         entry, read = Entry(**json.loads(line)), read + 1
         try:
             seconds += _duration(entry, full, lengths) or 0.0
-        except Rejected as verdict:
-            reasons[verdict.reason] += 1
-            if not lengths.asked_for(verdict.reason):
-                first = first or _bad_line(entry, verdict)
+        except Rejected as error:
+            reasons[error.reason] += 1
+            if not lengths.asked_for(error.reason):
+                first = first or _bad_line(entry, error)
             if len(rejects) < LISTED:
-                rejects.append(rejected_row(entry, verdict))
+                rejects.append(rejected_row(entry, error))
     if not read:
         raise nothing_there(inputs, passed)
     return {
@@ -77,7 +77,7 @@ def _duration(entry: Entry, full: bool, lengths: Lengths) -> float | None:
         if record is None:
             raise Rejected(row["reason"], row["detail"])
         return row["record"]["duration"]
-    with system_errors_as_verdicts():
+    with system_errors_as_rejected():
         seconds = probe(entry)
     if seconds is not None:
         compare_duration(seconds, entry)
@@ -85,8 +85,8 @@ def _duration(entry: Entry, full: bool, lengths: Lengths) -> float | None:
     return seconds
 
 
-def _bad_line(entry: Entry, verdict: Rejected) -> str:
+def _bad_line(entry: Entry, error: Rejected) -> str:
     where = entry.path if entry.manifest is None else entry.manifest
     where += f":{entry.line}" if entry.line else ""
     name = f" {entry.source}:" if entry.manifest and entry.source else ""
-    return one_line(f"{where}:{name} {verdict.reason}: {verdict.detail}; {FIXES[verdict.reason]}")
+    return one_line(f"{where}:{name} {error.reason}: {error.detail}; {FIXES[error.reason]}")

@@ -1,4 +1,4 @@
-"""What tells damage, and the same recording twice: CRC-32 of bytes as they lie on disk, a hash of samples."""
+"""Checksums: CRC-32 of files, to detect damage, and hashes of samples, to find duplicates."""
 
 import hashlib
 import json
@@ -12,11 +12,11 @@ import numpy as np
 from jepa_speech.errors import UserError
 
 BLOCK = 4 << 20  # bytes read at a time
-DIGEST_BYTES = 16  # of SHA-256: two of 10^9 recordings agree by chance with probability 10^-21
+DIGEST_BYTES = 16  # bytes of a SHA-256; any two of 10^9 recordings agree by chance with probability 10^-21
 
 
 def file_crc(path: str | Path) -> int:
-    """CRC-32 of a whole file, read by blocks. Raises OSError."""
+    """Returns the CRC-32 of a file, which is read in blocks. Raises OSError."""
     crc = 0
     with Path(path).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
@@ -25,22 +25,22 @@ def file_crc(path: str | Path) -> int:
 
 
 def content_hash(wave: np.ndarray) -> bytes:
-    """The hash of a standardised waveform, int16 (S,): the same whatever codec it is stored in."""
+    """Returns the hash of a standardised waveform, int16 (S,). It does not depend on the codec of the store."""
     return hashlib.sha256(np.ascontiguousarray(wave, "<i2").data).digest()[:DIGEST_BYTES]
 
 
 def fingerprint(digest: np.ndarray) -> str:
-    """The hash of recordings in their order, from the hashes of each, (N, 16) uint8."""
+    """Returns the hash of recordings in order, from the hash of each, (N, 16) uint8."""
     return hashlib.sha256(np.ascontiguousarray(digest).data).hexdigest()
 
 
 def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a JSON file with one more, `crc`: the CRC-32 of them, whatever their order and layout."""
+    """Returns the fields of a JSON file with a field `crc`: their CRC-32, which does not depend on order or layout."""
     return {**fields, "crc": _fields_crc(fields)}
 
 
 def compare_seal(fields: Mapping[str, Any], older: Collection[str], where: str) -> None:
-    """Raises UserError if the fields of the JSON file `where` are not those that `sealed` was given.
+    """Raises UserError if the fields of the JSON file `where` do not match their `crc` (see `sealed`).
 
     older: the fields of files of earlier versions. A file that has only these may lack a `crc`.
     """

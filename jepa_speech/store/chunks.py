@@ -1,8 +1,8 @@
-"""The work of `prepare` in chunks: each becomes one shard, and is finished or not begun.
+"""The chunks in which `prepare` works. Each becomes one shard.
 
 A chunk is finished when its shard and then its sidecar (work/part-*.jsonl) have their final names, unless an earlier
-version of the decoder may have decoded its recordings wrongly. The sidecar has a row per entry, then one of the shard
-itself. Any process may write any chunk; two that write the same one write the same bytes under names of their own.
+version of the decoder may have decoded its recordings wrongly. The sidecar has a row per entry, and a last row about
+the shard. Any process may write any chunk: two processes write the same bytes, under temporary names of their own.
 """
 
 import errno
@@ -28,15 +28,15 @@ from jepa_speech.store.duplicates import listed_once
 from jepa_speech.store.store import shard_path
 from jepa_speech.store.writing import json_line, shard_writer, writing
 
-CHUNK_RECORDS = 1024  # at most: a million short recordings are a thousand shards
-SHARD_MB = 64  # of the files as they come: a kill costs no more work than this for each worker
+CHUNK_RECORDS = 1024  # most recordings of a chunk: a million short recordings are a thousand shards
+SHARD_MB = 64  # MB of input files per chunk; a kill costs each worker at most this much work
 
 
 def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[str, list[list[int]]]:
-    """Writes entries as JSON lines, so that none stays in memory; returns their hash and the chunks to work in.
+    """Writes entries as JSON lines, without keeping them in memory; returns their hash and the chunks.
 
-    A chunk is [byte offset in the file, number of entries]. It ends with the entry that brings the bytes to read to
-    `shard_bytes`, or with the CHUNK_RECORDS-th. Recordings listed twice become rejects.
+    A chunk is [byte offset in the file, number of entries]. It ends when its entries have `shard_bytes` bytes of audio
+    files, or after CHUNK_RECORDS entries. Recordings listed twice become rejects.
     """
     chunks: list[list[int]] = []
     digest, offset, room = hashlib.sha256(), 0, 0
@@ -52,7 +52,7 @@ def spool(listed: Iterable[Entry], file: BinaryIO, shard_bytes: int) -> tuple[st
 
 
 def check_entries(store: Path, digest: str) -> None:
-    """Raises UserError unless the list in STORE/work has the hash that the plan gives."""
+    """Raises UserError unless the list in STORE/work has the plan's hash."""
     path = store / "work" / "entries.jsonl"
     try:
         with path.open("rb") as file:
@@ -68,22 +68,22 @@ def sidecar(store: Path, chunk: int) -> Path:
 
 
 def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
-    """Those of `chunks` that are still to be written."""
+    """Returns the chunks that are not finished."""
     return [c for c in chunks if not (shard_path(store, c).is_file() and _is_current(sidecar(store, c)))]
 
 
 def remove_empty(store: Path, plan: dict[str, Any]) -> bool:
-    """Removes all chunks of an unfinished store if no recording is in them; returns whether that is so.
+    """Removes all chunks of an unfinished store if they have no recording; returns whether they had none.
 
     Only for a process that holds the store's lock alone.
     """
-    if "chunks" not in plan:  # stores are being joined there
+    if "chunks" not in plan:  # an unfinished join of stores
         return False
     files = [(sidecar(store, chunk), shard_path(store, chunk)) for chunk in range(len(plan["chunks"]))]
     try:
         if any("record" in row for rows, _ in files if rows.is_file() for row in read_jsonl(rows)):
             return False
-    except UserError:  # damaged, so it may have had some
+    except UserError:  # a damaged sidecar may have had recordings
         return False
     for rows, shard in files:
         rows.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def remove_empty(store: Path, plan: dict[str, Any]) -> bool:
 
 
 def _is_current(path: Path) -> bool:
-    """Whether a sidecar is there and whole, and its recordings are decoded as they are now."""
+    """Whether a sidecar exists and is undamaged, and its recordings need not be decoded again."""
     if not path.is_file():
         return False
     try:
@@ -102,7 +102,7 @@ def _is_current(path: Path) -> bool:
 
 
 def _last_row(path: Path) -> dict[str, Any]:
-    """The row of a sidecar that is about its shard. Raises UserError if that or any row before it is damaged."""
+    """Returns the row of a sidecar about its shard. Raises UserError if any row is damaged."""
     data = path.read_bytes()
     end = data.rfind(b"\n", 0, -1) + 1
     last = parse_row(data[end:], str(path))
@@ -113,7 +113,7 @@ def _last_row(path: Path) -> dict[str, Any]:
 
 
 def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
-    """Removes what a killed process left of `chunks`. Those of other parts may be being written just now."""
+    """Removes temporary files of `chunks` left by a killed process; other parts may be at work on other chunks."""
 
     def one_of_them(name: str) -> bool:
         found = re.fullmatch(r"part-(\d{5,})\.(array_record|jsonl)", name)
@@ -124,7 +124,7 @@ def remove_left_overs(store: Path, chunks: Collection[int]) -> None:
 
 
 def _file_by_file(entries: Sequence[Entry]) -> list[int]:
-    """The numbers of entries in their order, except that all segments of a file follow its first, by their starts."""
+    """Returns the numbers of entries, in order, except that a file's segments follow its first one, by their starts."""
     first: dict[tuple, int] = {}
     places = [(first.setdefault((e.path, e.span, e.cell), i), e.start) for i, e in enumerate(entries)]
     return sorted(range(len(entries)), key=places.__getitem__)
@@ -133,7 +133,7 @@ def _file_by_file(entries: Sequence[Entry]) -> list[int]:
 def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, lengths: Lengths) -> Iterator[None]:
     """Decodes `count` entries, writes their shard, then their sidecar; yields after each entry.
 
-    Segments of one file are decoded together. Records that are ready early wait in memory, at most those of the chunk.
+    Segments of one file are decoded together. Records that are decoded before their turn wait in memory.
     """
     rows: list[dict[str, Any]] = []
     early: dict[int, tuple[dict[str, Any], bytes | None]] = {}
@@ -154,7 +154,7 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, le
                     rows.append(row)
                 yield
         if ArrayRecordReader(str(temporary)).num_records() != stored:
-            raise OSError(errno.EIO, "a shard reads back shorter than it was written")
+            raise OSError(errno.EIO, "a new shard has fewer records than were written")
         whole: dict[str, Any] = {"shard": {"bytes": temporary.stat().st_size, "crc": file_crc(temporary)}}
         lines = b"".join(map(json_line, rows))
         whole |= {"decoder": VERSION, "rows_crc": zlib.crc32(lines)}

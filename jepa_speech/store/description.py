@@ -1,4 +1,4 @@
-"""STORE/store.json: the description of a whole store, with the CRC-32 of its fields."""
+"""STORE/store.json: the description of a complete store, with the CRC-32 of its fields."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from jepa_speech.ingest.audio import CODECS
 from jepa_speech.store.checksums import DIGEST_BYTES, compare_seal
 
 FORMAT = 2
-INDEX: dict[str, tuple[type, tuple[int, ...]]] = {  # type and shape of a record's row
+INDEX: dict[str, tuple[type, tuple[int, ...]]] = {  # name of a column -> type and shape of a row
     "shard": (np.uint32, ()),
     "position": (np.uint32, ()),
     "samples": (np.int64, ()),
@@ -38,11 +38,11 @@ def store_info(path: Path) -> dict[str, Any]:
     if not where.is_file():
         if (path / "work").is_dir():
             raise UserError(
-                f"{path}: not a whole store but an unfinished one (it has no store.json); run the same prepare command "
+                f"{path}: not a complete store but an unfinished one (no store.json); run the same prepare command "
                 f"again, or `jepa-speech inspect {path} --merge` once all its parts are written"
             )
         perhaps = ", perhaps an unfinished one" if path.is_dir() else ""
-        raise UserError(f"{path}: not a whole store{perhaps} (it has no store.json); {again}")
+        raise UserError(f"{path}: not a complete store{perhaps} (no store.json); {again}")
     try:
         info = read_object(where)
         if info.get("format") == FORMAT:
@@ -73,7 +73,7 @@ def _check(info: dict[str, Any], where: str) -> None:
     for name in FILES:
         checked.field(files, name, int, f"{where}: files_crc", least=0, most=LARGEST_CRC)
     if strange := sorted(files.keys() - set(FILES)):
-        raise UserError(f"{where}: files_crc names {strange[0]}, which no store has")
+        raise UserError(f"{where}: files_crc names the unknown file {strange[0]}")
     checked.field(info, "decoder", int, where, default=1)
     for name in ("min_seconds", "max_seconds"):
         checked.field(info, name, (int, float), where, default=0.0, least=0)

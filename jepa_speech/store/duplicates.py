@@ -1,4 +1,4 @@
-"""The list of recordings, of which the second and later mention of any is a reject; in 16 bytes of memory for each."""
+"""Refusal of recordings that are listed more than once, with 16 bytes of memory per recording."""
 
 import json
 import tempfile
@@ -14,10 +14,10 @@ from jepa_speech.store.writing import json_line
 
 
 def listed_once(listed: Iterable[Entry], folder: Path | None = None) -> Iterator[tuple[bytes, int]]:
-    """(JSON line, bytes to read) of every entry, duplicates among the usable ones refused by name.
+    """Yields (JSON line, bytes to read) of every entry; further entries of a recording are refused.
 
-    The first line comes when all are listed: until then they stand in a nameless file in `folder` (by default the
-    system's folder for such). Two entries are the same recording if they are the same stretch of the same file.
+    Yields nothing until all are listed; the lines are kept in a temporary file in `folder` (by default the system's).
+    Two entries are the same recording if they are the same part of the same file.
     """
     keys, weights = array("Q"), array("Q")
     with tempfile.TemporaryFile(dir=folder) as file:

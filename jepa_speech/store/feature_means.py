@@ -1,4 +1,4 @@
-"""The mean feature vector of each recording, kept with the store so that a crop can be normalised by it."""
+"""Mean feature vectors of a store's recordings, by which features of crops are normalised."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def means_path(store: Store, kind: str) -> Path:
 
 
 def load_means(store: Store, kind: str) -> np.ndarray:
-    """(N, F) float32, memory-mapped. Raises UserError if the store has none, or damaged ones, or another store's."""
+    """Returns means (N, F) float32, memory-mapped. Raises UserError if they are missing, damaged or another store's."""
     path = means_path(store, kind)
     again = "run `jepa-speech label` with this store and anchor"
     try:
@@ -25,12 +25,12 @@ def load_means(store: Store, kind: str) -> np.ndarray:
         raise UserError(f"{path}: this store has no feature means yet; {again}") from error
     if means.ndim != 2 or len(means) != len(store):
         raise UserError(
-            f"{path}: {means.shape}, of another store than these {len(store)} recordings; remove it, {again}"
+            f"{path}: has shape {means.shape}, but the store has {len(store)} recordings; remove it and {again}"
         )
     return checked.array(means, str(path), shape=(len(store), DIMS.get(kind)))
 
 
 def save_means(store: Store, kind: str, means: np.ndarray) -> None:
-    """Whole or not at all. Raises UserError if they are not finite."""
+    """Writes means (N, F) atomically. Raises UserError if they are not finite."""
     means = checked.array(means.astype(np.float32), f"{kind} features of {store.path}", shape=means.shape)
     write_npy(means_path(store, kind), means)

@@ -1,4 +1,4 @@
-"""The end of every way to make a store: index, records, rejects, duplicates, and store.json last of all."""
+"""Completes a store: writes index, records, rejects, duplicates, and finally store.json."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from jepa_speech.wording import counted
 
 
 def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float, progress: bool = False) -> None:
-    """Makes a whole store of finished chunks. Raises UserError if too much of it was rejected."""
-    # Rejects by length that were asked for are no sign of bad inputs: they are named only if there is nothing else.
+    """Makes a complete store of finished chunks. Raises UserError if too many recordings were rejected."""
+    # Rejects by a requested length are no sign of bad inputs. The message names one only if there are no others.
     rejects: Counter[str] = Counter()
     bad, first_bad, first, number, shards = 0, None, None, 0, []
     lengths = lengths_of(plan)
@@ -58,7 +58,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float, progre
     if not number or bad > max_reject_fraction * read:
         first = first_bad or first
         others = "; or accept them with a larger max_reject_fraction" if number else ""
-        assert first is not None  # nothing was stored, so all were rejected, or some were
+        assert first is not None  # at least one recording was rejected
         line = ":".join(str(first[key]) for key in ("manifest", "line") if first.get(key))
         where = f"{line} {first['source']}".strip()
         raise UserError(
@@ -77,12 +77,12 @@ def _check_size(shard: Path, written: int) -> None:
     found = shard.stat().st_size
     if found != written:
         raise UserError(
-            f"{shard}: {found} bytes where {written} were written; remove it and run the same prepare command again"
+            f"{shard}: has {found} bytes, but {written} were written; remove it and run the same prepare command again"
         )
 
 
 def _columns(rows: Sequence[dict[str, Any]], chunk: int) -> Index:
-    """The index of the recordings of one chunk."""
+    """Returns the rows of the index for the recordings of one chunk."""
     values: dict[str, Any] = {name: [row[name] for row in rows] for name in INDEX if name not in ("shard", "digest")}
     values["shard"] = np.full(len(rows), chunk)
     digests = b"".join(bytes.fromhex(row["digest"])[:DIGEST_BYTES] for row in rows)
@@ -91,9 +91,9 @@ def _columns(rows: Sequence[dict[str, Any]], chunk: int) -> Index:
 
 
 def make_whole(store: Path, identity: dict[str, Any], shards: Sequence[dict[str, int]]) -> None:
-    """Writes duplicates.jsonl, then store.json, after which the store is whole. All else must stand.
+    """Writes duplicates.jsonl, then store.json, which makes the store complete. All other files must exist.
 
-    `identity`: what store.json says beside its figures; `shards`: bytes and CRC-32 of every shard.
+    identity: fields of store.json beside the figures. shards: bytes and CRC-32 of every shard.
     """
     index, surplus = written_index(store), 0
     with replacing(store / "duplicates.jsonl") as file:
@@ -118,9 +118,9 @@ def make_whole(store: Path, identity: dict[str, Any], shards: Sequence[dict[str,
 
 
 def duplicates(digest: np.ndarray, at_a_time: int = 1 << 20) -> list[list[int]]:
-    """Ids of recordings with the same samples, one list for each such group; `digest` (N, 16) uint8.
+    """Returns the ids of recordings with the same samples, one list per group; `digest` (N, 16) uint8.
 
-    Looks at about `at_a_time` recordings at a time, those whose hashes are alike in their first byte.
+    To save memory, sorts about `at_a_time` recordings at a time, selected by the first byte of their hashes.
     """
     halves, groups = digest.view(np.uint64), []  # (N, 2)
     parts = min(1 + len(digest) // at_a_time, 255)

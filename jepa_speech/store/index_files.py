@@ -1,4 +1,4 @@
-"""The index of a store as it is written: columns that grow by some rows at a time, so that memory does not."""
+"""Writing of a store's index: columns to which rows are appended, in constant memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,12 +11,12 @@ from jepa_speech.files import replacing
 from jepa_speech.store.description import INDEX
 
 Index = dict[str, np.ndarray]  # by the names of INDEX
-HEADER = 128  # bytes: numpy leaves room in it for any number of rows
+HEADER = 128  # bytes; NumPy pads a header to this size, which suffices for any number of rows
 
 
 @contextmanager
 def index_writer(store: Path) -> Iterator[Callable[[Index], None]]:
-    """A function that appends rows to all columns of STORE/index; the files take their names at the end."""
+    """Yields a function that appends rows to all columns of STORE/index. The files get their final names at the end."""
     (store / "index").mkdir(exist_ok=True)
     rows = 0
     with ExitStack() as stack:
@@ -40,5 +40,5 @@ def index_writer(store: Path) -> Iterator[Callable[[Index], None]]:
 
 
 def written_index(store: Path) -> Index:
-    """The columns, memory-mapped."""
+    """Returns the columns of STORE/index, memory-mapped."""
     return {name: read_npy(store / "index" / f"{name}.npy", "run the same command again") for name in INDEX}

@@ -1,4 +1,4 @@
-"""What a store holds, and whether it still is what was written."""
+"""Figures of a store, and detection of damage."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,12 +20,12 @@ from jepa_speech.store.feature_means import load_means, means_path
 from jepa_speech.store.labels import Labels, labels_path
 from jepa_speech.store.store import Store, shard_path
 
-EDGES = (0, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600, float("inf"))  # of the histogram of durations, s
+EDGES = (0, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600, float("inf"))  # bins of the histogram of durations, s
 Damage = dict[str, Any]  # {"shard" or "file": path, "id": recording or None, "what": one line}
 
 
 def describe(store: Store, progress: bool = False) -> dict[str, Any]:
-    """The figures of a store: sizes, durations, levels, sources, rejects, duplicates, labels."""
+    """Returns the figures of a store: sizes, durations, levels, sources, rejects, duplicates, labels."""
     seconds = store.samples / SAMPLE_RATE
     counts, _ = np.histogram(seconds, EDGES)
     sums, _ = np.histogram(seconds, EDGES, weights=seconds)
@@ -73,7 +73,7 @@ def describe(store: Store, progress: bool = False) -> dict[str, Any]:
 
 
 def fields_of(store: Store, progress: bool = False) -> dict[str, int]:
-    """Returns how many recordings have each label (text, speaker, ...), the most frequent first."""
+    """Returns the number of recordings with each label (text, speaker, ...), the most frequent first."""
     fields: Counter[str] = Counter()
     for row in _rows(store, progress):
         fields.update(row.keys() - STORE_KEYS)
@@ -94,12 +94,12 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
 
 
 def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = lambda _: None) -> list[Damage]:
-    """All that is no longer what was written: index files, shards, recordings; empty if nothing is.
+    """Returns the damage of a store: index files, shards, recordings, labels; empty if there is none.
 
     Every byte of the store, its labels and its feature means is compared with a CRC-32; `decode` also compares the hash
-    of every recording's samples. Labels and feature means of earlier versions have no CRC-32 and are read whole.
-    `advance` is called with the bytes of each shard that is done. `store` may be open as damaged: while its index is,
-    shards are checked as a whole, because nothing says where their recordings are.
+    of every recording's samples. Labels and feature means of earlier versions have no CRC-32; all of them are read.
+    `advance` is called with the bytes of each finished shard. `store` may be opened with `damaged=True`. If its index
+    is damaged, shards are checked as a whole, because the positions of recordings are unknown.
     """
     damage = [
         {"file": name, "id": None, "what": what}
@@ -119,16 +119,16 @@ def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = l
         for shard, found in enumerate(pool.map(check, shards)):
             damage += found
             advance(store.info["shard_bytes"][shard])
-    return damage if index else damage + list(_made_of_it(store))
+    return damage if index else damage + list(_derived_damage(store))
 
 
-def _made_of_it(store: Store) -> Iterator[Damage]:
-    """The damage in labels and feature means."""
+def _derived_damage(store: Store) -> Iterator[Damage]:
+    """Yields the damage in labels and feature means."""
     for folder in sorted((store.path / "labels").glob("[!.]*/")):
         try:
             anchor = checked.field(read_object(folder / "meta.json"), "anchor", str, str(folder / "meta.json"))
             if labels_path(store, anchor) != folder:
-                raise UserError(f"{folder / 'meta.json'}: labels of anchor {anchor[:12]}, in a folder of another name")
+                raise UserError(f"{folder / 'meta.json'}: labels of anchor {anchor[:12]}, in a wrong folder")
             what = Labels(store, anchor).damage()
         except UserError as error:
             what = str(error)
@@ -149,7 +149,7 @@ def _file_damage(path: Path, crc: int) -> str:
 
 
 def _shard_damage(store: Store, shard: int, ids: np.ndarray, decode: bool) -> Iterator[Damage]:
-    """The damage in one shard, which holds the recordings `ids`. Only a shard whose bytes are wrong is read twice."""
+    """Yields the damage in one shard, which has the recordings `ids`. Only a damaged shard is read twice."""
     path = shard_path(store.path, shard)
     wrong = _file_damage(path, store.info["shard_crc"][shard])
     if not wrong and not decode:
@@ -165,5 +165,5 @@ def _shard_damage(store: Store, shard: int, ids: np.ndarray, decode: bool) -> It
             lost += 1
             yield {"shard": path.name, "id": i, "what": str(error)}
     if wrong and not lost:
-        sound = ", yet every recording in it can be read" if len(ids) else ""
+        sound = ", but every recording in it can be read" if len(ids) else ""
         yield {"shard": path.name, "id": None, "what": f"{wrong}{sound}"}

@@ -1,7 +1,7 @@
-"""Several whole stores become one, without decoding a sample: as if their inputs had been prepared together.
+"""Joins several stores to one without decoding, as if their inputs had been prepared together.
 
-Shards keep their bytes: they are linked where both folders lie on one file system, and copied elsewhere. The new store
-is unfinished until all is there, and the same call goes on after a kill.
+Shards are hard-linked if both folders are on one file system, and copied otherwise. The new store is unfinished until
+everything is written; the same call resumes after a kill.
 """
 
 import os
@@ -30,18 +30,18 @@ from jepa_speech.wording import counted
 
 
 def join(parts: Sequence[str | Path], out: str | Path, progress: bool = False) -> dict[str, Any]:
-    """Makes the store `out` of whole stores, in their order; returns its figures. Does nothing if that is done.
+    """Makes the store `out` of complete stores, in their order; returns its figures. Does nothing if `out` is complete.
 
-    Recordings are numbered anew; labels and feature means stay behind. Raises UserError if a store is not whole, two
-    are one and the same, their codecs differ, or `out` holds something else.
+    Recordings are renumbered; labels and feature means are not copied. Raises UserError if a store is incomplete or
+    named twice, if codecs differ, or if `out` holds something else.
     """
     stores, whole = [Store(path) for path in parts], Path(out)
     if len(stores) < 2:
-        raise UsageError("to join, name at least two stores")
+        raise UsageError("joining needs at least two stores")
     for earlier, store in pairwise(stores):
         if store.codec != earlier.codec:
             raise UserError(
-                f"{store.path}: of codec {store.codec}, {earlier.path} of {earlier.codec}; prepare one of them anew"
+                f"{store.path} has codec {store.codec}, but {earlier.path} has {earlier.codec}; prepare one again"
             )
     outdated = [store.outdated() > 0 for store in stores]
     if any(outdated) and not all(outdated):
@@ -52,7 +52,7 @@ def join(parts: Sequence[str | Path], out: str | Path, progress: bool = False) -
         )
     if len({store.path.resolve() for store in stores}) < len(stores):
         raise UserError(f"{', '.join(str(store.path) for store in stores)}: the same store twice")
-    find(whole)  # raises if another program made the folder
+    find(whole)  # raises if the folder holds something else
     with writing(whole), locked(whole / LOCK, "inspect --merge"):
         identity = {"format": FORMAT, "codec": stores[0].codec, "inputs": _inputs(stores)}
         with new_work(whole) as work:
@@ -64,7 +64,7 @@ def join(parts: Sequence[str | Path], out: str | Path, progress: bool = False) -
 
 
 def _inputs(stores: Sequence[Store]) -> str:
-    """The hash that tells a store joined of these from any other."""
+    """Returns a hash that identifies the store joined from these."""
     return sha256_arrays({f"{i:09}": np.array([s.info["inputs"], s.fingerprint]) for i, s in enumerate(stores)})
 
 
@@ -98,13 +98,13 @@ def _write(stores: Sequence[Store], whole: Path, identity: Plan, progress: bool)
 
 
 def _link_or_copy(old: Path, new: Path) -> None:
-    """Shards are never written again, so that two stores may share one; whole under its name, or not there."""
+    """Links or copies a shard atomically. Two stores may share a shard, because shards are never changed."""
     if new.exists():
         return
     temporary = temporary_name(new)
     try:
         temporary.hardlink_to(old)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copyfile(old, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())

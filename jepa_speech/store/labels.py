@@ -1,10 +1,10 @@
-"""Labels in the store: for every frame the most likely components of an anchor, all others pooled.
+"""Labels in a store: the most likely components of an anchor for every frame, with a pool of all others.
 
 STORE/labels/<first 12 hex digits of the anchor's fingerprint>/
-    meta.json           of which anchor and store, components, top_k, frames, what labelling measured, CRC-32s
-    first_block.npy     (N + 1,) int64: recording i owns the blocks first_block[i] ... first_block[i + 1] - 1
-    block_start.npy     (blocks + 1,) int64: where each block begins in blocks.bin, and where the last one ends
-    blocks.bin          the blocks, as `label_codec` packs them
+    meta.json           anchor, store, components, top_k, frames, figures of the labelling, CRC-32s
+    first_block.npy     (N + 1,) int64: recording i has the blocks first_block[i] ... first_block[i + 1] - 1
+    block_start.npy     (blocks + 1,) int64: offset of each block in blocks.bin, and the end of the last one
+    blocks.bin          the blocks, packed by `label_codec`
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from jepa_speech.store.label_codec import BLOCK, MOST, decode, expand
 from jepa_speech.store.store import Store
 
 FORMAT = 2
-UNKNOWN = "GMM.npz"  # stands for an anchor's file in a message if its path is unknown
+UNKNOWN = "GMM.npz"  # replaces the path of an anchor in messages if it is unknown
 MAX_COMPONENTS = 1 << 16
 FILES = ("first_block.npy", "block_start.npy", "blocks.bin")
 FIGURES = ("mean_kept_mass", "mean_kl_dense_to_stored", "posterior_entropy", "posterior_perplexity")
@@ -31,7 +31,7 @@ OLDER = {"format", "anchor", "store", "components", "top_k", "frames", *FIGURES}
 
 
 class Anchor(Protocol):
-    """What tells anchors apart."""
+    """The interface of an anchor that labels use."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -42,11 +42,11 @@ def labels_path(store: Store, anchor: Anchor | str) -> Path:
 
 
 class Labels:
-    """The stored labels of one anchor, memory-mapped; pickled, they open their files anew.
+    """The stored labels of one anchor, memory-mapped. After pickling, the files are opened again.
 
-    `anchor`: the anchor, or its fingerprint. Raises UserError if the store has no labels of it, or if those
-    there were made from another store or another anchor, by an older version, or are damaged: meta.json and where
-    blocks begin are checked here, each block when it is read. file: where the anchor is, for those messages.
+    anchor: the anchor, or its fingerprint. file: its path, for messages.
+    Raises UserError if the store has no labels of the anchor, or if they are of another store or version, or damaged.
+    meta.json and the offsets are checked here, each block when it is read.
     """
 
     def __init__(self, store: Store, anchor: Anchor | str, file: str = UNKNOWN):
@@ -66,10 +66,10 @@ class Labels:
             found = str(self.meta.get(what))
             if found != expected:
                 raise UserError(
-                    f"{self.path}: labels of {what} {found[:12]}, not of {expected[:12]}; remove them, {again}"
+                    f"{self.path}: labels of {what} {found[:12]}, not {expected[:12]}; remove them and {again}"
                 )
         if self.meta.get("format") != FORMAT:
-            raise UserError(f"{self.path}: labels of format {self.meta.get('format')}, not {FORMAT}; {again}")
+            raise UserError(f"{self.path}: labels have format {self.meta.get('format')}, not {FORMAT}; {again}")
         self._frames = grid.frames(np.asarray(store.samples, np.int64))  # (N,)
         try:
             self._check_meta(f"{self.path / 'meta.json'}")
@@ -91,11 +91,11 @@ class Labels:
         return Labels, self._source
 
     def slice(self, i: int, first_frame: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of recording i: ids (n, k) uint16 and probs (n, k) float32, n being `frames`, or what is left if fewer.
+        """Returns ids (n, k) uint16 and probs (n, k) float32 of frames of recording i, by falling probability.
 
-        Most likely first. What is missing to 1 belongs to the pool; a frame that keeps fewer than k repeats its first
-        component with a probability of 0. Only the blocks that hold these frames are read. Raises UserError, naming
-        the recording, where one of them is damaged.
+        n is `frames`, or the number of frames left. 1 - Σ probs is the mass of the pool. A frame with fewer than k
+        components repeats the first with probability 0. Reads only the blocks of these frames. Raises UserError, naming
+        the recording, if a block is damaged.
         """
         last = int(self._frames[i])
         stop = max(first_frame, min(first_frame + frames, last))
@@ -113,13 +113,13 @@ class Labels:
             packed = self._blocks[start:stop].tobytes()
             ids, levels, pool = decode(packed, min(BLOCK, frames - number * BLOCK), self.top_k)
             if ids.max() >= self.components:
-                raise ValueError("a component that the anchor does not have")
+                raise ValueError("the anchor has fewer components")
             return ids, levels, pool
         except ValueError as error:
             raise UserError(f"{self.path}: labels of recording {i} are damaged; remove them and label again") from error
 
     def damage(self) -> str:
-        """Returns what is wrong with the labels, in one line; "" if all are as they were written."""
+        """Returns a line about damage to the labels; "" if there is none."""
         try:
             if "crc" in self.meta:
                 self._compare("blocks.bin")
@@ -154,11 +154,11 @@ class Labels:
         except (OSError, ValueError) as error:  # an empty file cannot be mapped
             raise UserError(f"{path}: cannot be read ({error})") from error
         if len(blocks) != self._block_start[-1]:
-            raise UserError(f"{path}: {len(blocks)} bytes, where block_start.npy asks for {self._block_start[-1]}")
+            raise UserError(f"{path}: has {len(blocks)} bytes, not the {self._block_start[-1]} of block_start.npy")
         return blocks
 
     def _compare(self, name: str) -> None:
-        """Raises UserError unless the file holds the bytes that were written."""
+        """Raises UserError if the file's CRC-32 is wrong."""
         written = checked.field(self.meta.get("files_crc"), name, int, f"{self.path / 'meta.json'}: files_crc")
         if file_crc(self.path / name) != written:
             raise UserError(f"{self.path / name}: not the bytes that were written")

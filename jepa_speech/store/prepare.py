@@ -1,7 +1,7 @@
-"""Writes a store from recordings: in parallel, on many machines, and so that a killed run goes on where it stopped.
+"""Writes a store of recordings, in parallel and on any number of machines; a killed run can be resumed.
 
-The inputs are listed into STORE/work/entries.jsonl and cut into chunks (chunks.py), each of which becomes one shard:
-STORE/work/plan.json says which. When all are finished, the index is written, and store.json last of all (finalize.py).
+The inputs are listed in STORE/work/entries.jsonl and cut into chunks (chunks.py), each of which becomes one shard.
+STORE/work/plan.json has the chunks. When all are finished, the index is written, and finally store.json (finalize.py).
 """
 
 from collections import Counter
@@ -57,32 +57,38 @@ def prepare(
 ) -> dict[str, Any]:
     """Makes the store `out` of all recordings in `inputs`; returns its figures (see `summary`).
 
-    The same call again goes on after a kill, and does nothing if the store is whole. `workers`: processes, by
-    default one per core. `shard_mb`: MB of the inputs' files that go into a shard. With `part` (i, n) only the i-th of
-    n parts is written and the store left unfinished, for `merge`; processes on any machines may write parts at once.
-    `root`: recordings may lie anywhere in it, too; by default only in their own input's folder.
-    `min_seconds`, `max_seconds`: shorter and longer recordings are rejected (too_short, too_long; 0: any length). Those
-    do not count towards `max_reject_fraction`. `progress`: show bars on stderr.
+    After a kill, the same call resumes; it does nothing if the store is complete.
 
-    Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected,
-    `out` holds something else, another process writes the same part, or the disk is full; `out` is then no whole store.
+    Args:
+        inputs: folders, manifests or archives (docs/manifests.md).
+        workers: number of processes, by default one per core.
+        shard_mb: MB of input files per shard.
+        part: (i, n) writes only the i-th of n parts and leaves the store unfinished, for `merge`. Several machines may
+            write parts at the same time.
+        root: a folder in which recordings may be, besides the folder of their input.
+        min_seconds, max_seconds: shorter and longer recordings are rejected (too_short, too_long; 0: no limit). They do
+            not count towards `max_reject_fraction`.
+        progress: show bars on stderr.
+
+    Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected, `out`
+    holds something else, another process writes the same part, or the disk is full. `out` is then incomplete.
     """
     check_choice("codec", codec, audio.CODECS)
     check_part(part)
     if workers is not None and workers < 1:
-        raise UsageError(f"workers = {workers}: choose at least 1")
+        raise UsageError(f"workers = {workers}: must be at least 1")
     if not 0 <= max_reject_fraction <= 1:
-        raise UsageError(f"max_reject_fraction = {max_reject_fraction:g}: choose one from 0 to 1")
+        raise UsageError(f"max_reject_fraction = {max_reject_fraction:g}: must be between 0 and 1")
     if not 0 < shard_mb < 1e6:
-        raise UsageError(f"shard_mb = {shard_mb:g}: choose one above 0 and below a million")
+        raise UsageError(f"shard_mb = {shard_mb:g}: must be above 0 and below a million")
     check_seconds(min_seconds, max_seconds, "min_seconds, max_seconds")
     store = Path(out)
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
     settings |= {"min_seconds": float(min_seconds), "max_seconds": float(max_seconds)}
     with writing(store):
-        find(store)  # raises if another program made the folder
+        find(store)  # raises if the folder holds something else
         passed = PassedOver()
-        listing = entries(inputs, root, passed)  # raises here, before anything is written, if an input is not there
+        listing = entries(inputs, root, passed)
         first = next(listing, None)
         if first is None:
             raise nothing_there(inputs, passed)
@@ -109,9 +115,9 @@ def prepare(
 
 
 def merge(out: str | Path, max_reject_fraction: float | None = None, progress: bool = False) -> dict[str, Any]:
-    """Makes a whole store of parts that `prepare` wrote; returns its figures. Does nothing if it is whole.
+    """Makes a complete store of parts written by `prepare`; returns its figures. Does nothing if it is complete.
 
-    `max_reject_fraction`: by default that of the first part. Raises UserError naming the parts that are missing.
+    max_reject_fraction: by default that of the first part. Raises UserError naming the parts that are missing.
     """
     store = Path(out)
     found = find(store)
@@ -125,7 +131,7 @@ def merge(out: str | Path, max_reject_fraction: float | None = None, progress: b
         if found.name != "store.json":
             plan = read_plan(found)
             if "chunks" not in plan:
-                raise UserError(f"{store}: stores are being joined there; run the same command again")
+                raise UserError(f"{store}: an unfinished join of stores; run the command that joins them again")
             if missing := unfinished(store, range(len(plan["chunks"]))):
                 raise UserError(_what_is_missing(store, plan, missing))
             finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction, progress)
@@ -134,7 +140,7 @@ def merge(out: str | Path, max_reject_fraction: float | None = None, progress: b
 
 
 def summary(store: Path) -> dict[str, Any]:
-    """The figures of a whole store."""
+    """Returns the figures of a complete store."""
     info = store_info(store)
     rejects = checked_rows(store / "rejects.jsonl", info["files_crc"]["rejects.jsonl"])
     reasons = Counter(row["reason"] for row in rejects)
@@ -157,11 +163,12 @@ def _plan(
     progress: bool,
     alone: bool,
 ) -> Plan:
-    """Writes down the list; returns {"format", "inputs": hash, "read", "chunks": [[byte offset, entries], ...]} & more.
+    """Writes the list of recordings and the plan; returns the plan.
 
-    Settings must be those of the plan that is there; notes are for `merge`. Refuses a folder that holds anything else
-    than a store, whole or not, of just these inputs; but an unfinished store that holds no recording yet, since all
-    were rejected, is begun anew if this process is `alone`.
+    It has "format", "inputs" (a hash), "read", "chunks" ([[byte offset, entries], ...]), and the settings and notes.
+    Settings must equal those of an existing plan; notes are for `merge`. Refuses a folder that holds anything but a
+    store of these inputs, complete or not. An unfinished store without recordings, because all were rejected, is
+    started again if this process is `alone`.
     """
     emptied = partial(remove_empty, store) if alone else lambda plan: False
     with new_work(store) as work:
@@ -175,7 +182,7 @@ def _plan(
 
 
 def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int, progress: bool) -> None:
-    """Writes those chunks that are not finished yet, by `workers` processes."""
+    """Writes the chunks of `mine` that are not finished, in `workers` processes."""
     (store / "shards").mkdir(exist_ok=True)
     remove_left_overs(store, mine)
     to_do = unfinished(store, mine)
@@ -193,7 +200,7 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int, 
 def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
     shards = f"{len(missing)} of {counted(len(plan['chunks']), 'shard')} not written"
     if old := sum(sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in missing):
-        shards += f" ({old} of them only by an earlier version, which gave wrong samples of MP3 and of segments)"
+        shards += f" ({old} of them by an earlier version, which decoded MP3 and segments wrongly)"
     n = plan["parts"]
     if n == 1:
         return f"{store}: {shards}; run the same prepare command again"

@@ -1,11 +1,11 @@
-"""The store: recordings ready to crop. Written by `prepare`, read by everything else.
+"""The store: recordings from which crops can be read. Written by `prepare`, read by everything else.
 
-STORE/store.json        written last: its presence means that the store is whole
+STORE/store.json        written last, so its presence means that the store is complete
 STORE/shards/           ArrayRecord, one encoded recording per record
 STORE/index/            one row per record: shard.npy, position.npy and crc.npy uint32, samples.npy int64,
                         level.npy float32, digest.npy uint8 (N, 16)
-STORE/records.jsonl     id, source, duration (s) and the labels found, one line per record
-STORE/rejects.jsonl     what could not be used, and why
+STORE/records.jsonl     id, source, duration (s) and labels, one line per record
+STORE/rejects.jsonl     recordings that could not be used, and why
 STORE/duplicates.jsonl  ids of recordings with the same samples
 """
 
@@ -33,8 +33,8 @@ from jepa_speech.store.checksums import file_crc, fingerprint
 from jepa_speech.store.description import AGAIN, INDEX, store_info
 from jepa_speech.wording import counted, duration
 
-# Shards kept open at a time: half of the files that this process may have, which is 512 of the usual 1,024. With 128 of
-# 977 open, random reads were a third as fast as with all of them, and each takes some 8 kB.
+# Shards that are open at a time: half of the files that this process may open, usually 512 of 1,024. With 128 of 977
+# shards open, random reads were a third as fast as with all of them. An open shard takes about 8 kB.
 OPEN_SHARDS = min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
@@ -47,15 +47,15 @@ def _shard_name(shard: int) -> str:
 
 
 class Store:
-    """A whole store, open for reading. Threads may share it; pickled, it opens its files anew.
+    """A complete store, open for reading. Threads may share it. After pickling, its files are opened again.
 
-    store.json and the index are compared with their checksums at opening, a record whenever it is read, and
-    records.jsonl and rejects.jsonl when their last row is read. `damaged`: open the store even if shards or the index
-    are damaged, to find out what is left. Raises UserError if it is missing, unfinished or broken.
+    Checksums are compared when a file is opened (store.json, index), when a record is read, and after the last row
+    (records.jsonl, rejects.jsonl). damaged: open the store even if shards or index are damaged, to inspect it. Raises
+    UserError if the store is missing, unfinished or damaged.
 
-    Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital
-    silence; `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`; `fingerprint`, a hash of all
-    samples in their order, whatever the codec; `index`, all columns; `info`, what store.json says.
+    Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital silence;
+    `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`; `fingerprint`, a hash of all samples
+    in order, which does not depend on the codec; `index`, all columns; `info`, the contents of store.json.
     """
 
     def __init__(self, path: str | Path, damaged: bool = False):
@@ -72,24 +72,24 @@ class Store:
         if not damaged and (wrong := self.wrong_shards()):
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             found = shard_path(self.path, wrong[0])
-            raise UserError(f"{found}{more}: missing or of another size than prepare wrote; copy or prepare it again")
+            raise UserError(f"{found}{more}: missing, or not of the size that was written; {AGAIN}")
         self._readers: OrderedDict[int, ArrayRecordReader] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """The stores that it was joined of, in order: name, records, hours, fingerprint of each; else itself."""
+        """Name, records, hours and fingerprint of each store from which this one was joined, or of itself."""
         itself = {"name": self.path.absolute().name, "records": len(self), "hours": self.hours}
         return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
 
     def outdated(self) -> int:
-        """Returns how many recordings an earlier version may have decoded wrongly; if any, prepare the store again."""
+        """Returns the number of recordings that an earlier version may have decoded wrongly."""
         return outdated(self.info, self.records())
 
     def wrong_shards(self) -> list[int]:
-        """Shards that are not there, or not of the size that was written."""
+        """Returns the shards that are missing, or not of the size that was written."""
         folder, sizes = self.path / "shards", self.info["shard_bytes"]
-        # Plain strings: with thousands of shards, a Path of each takes longer than asking for its size.
+        # Plain strings, because with thousands of shards making a Path takes longer than reading its size.
         return [shard for shard, size in enumerate(sizes) if _size(f"{folder}/{_shard_name(shard)}") != size]
 
     def _open(self, name: str, records: int) -> np.ndarray:
@@ -100,7 +100,7 @@ class Store:
             raise UserError(f"{path}: missing; {AGAIN}") from error
         kind, row = INDEX[name]
         if array.shape != (records, *row) or array.dtype != kind:
-            raise UserError(f"{path}: does not fit store.json; {AGAIN}")
+            raise UserError(f"{path}: does not match store.json; {AGAIN}")
         return array
 
     def _compare_index(self) -> None:
@@ -108,11 +108,11 @@ class Store:
             path = self.path / "index" / f"{name}.npy"
             if file_crc(path) != self.info["files_crc"][f"index/{name}.npy"]:
                 raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
-        if "crc" not in self.info:  # an earlier version: only the index can confirm store.json
+        if "crc" not in self.info:  # earlier versions wrote none; only the index can confirm store.json
             hours = float(self.samples.sum() / SAMPLE_RATE / 3600)
             if self.fingerprint != fingerprint(self.digest) or not math.isclose(self.hours, hours, rel_tol=1e-6):
                 path = self.path / "store.json"
-                raise UserError(f"{path}: its fingerprint or hours are not those of the index; {AGAIN}")
+                raise UserError(f"{path}: its fingerprint or hours do not match the index; {AGAIN}")
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return Store, (self.path,)
@@ -124,9 +124,9 @@ class Store:
         return len(self.samples)
 
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """Recording i from sample `start` on, float32 in [-1, 1]: `samples` of it, or all that is left if fewer.
+        """Returns up to `samples` samples of recording i from `start` on, float32 in [-1, 1]; by default all.
 
-        Raises IndexError outside the recording, UserError where the shard is damaged.
+        Raises IndexError outside the recording, UserError if the shard is damaged.
         """
         if not 0 <= i < len(self):
             raise IndexError(f"recording {i} of {len(self)}")
@@ -146,7 +146,7 @@ class Store:
         return wave
 
     def record(self, i: int) -> bytes:
-        """Recording i as it is encoded. Raises UserError unless it is the bytes that were written."""
+        """Returns the encoded bytes of recording i. Raises UserError if they are damaged."""
         try:
             record = self._reader(int(self._shard[i])).read([int(self._position[i])])[0]
         except (RuntimeError, ValueError, IndexError) as error:  # array_record's, one for each kind of damage
@@ -156,43 +156,41 @@ class Store:
         return record
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One dict per recording, in order: id, source, duration (s) and the labels found."""
+        """Yields one dict per recording, in order: id, source, duration (s) and labels."""
         return self._rows("records.jsonl")
 
     def named(self, i: int) -> str:
-        """Recording i as a message names it: number, store and source."""
+        """Returns the name of recording i for messages: number, store and source."""
         row = next(islice(self.records(), i, None))
         return f"recording {i} of {self.path} ({row.get('source', 'unknown source')})"
 
     def rejects(self) -> Iterator[dict[str, Any]]:
-        """One dict per input that was rejected: source, manifest and line if it comes from one, reason, detail."""
+        """Yields one dict per rejected recording: source, manifest and line if there is a manifest, reason, detail."""
         return self._rows("rejects.jsonl")
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
         return checked_rows(self.path / name, self.info["files_crc"][name])
 
     def _damaged(self, i: int) -> UserError:
-        return UserError(
-            f"{shard_path(self.path, int(self._shard[i]))}: recording {i} is damaged; copy or prepare it again"
-        )
+        return UserError(f"{shard_path(self.path, int(self._shard[i]))}: recording {i} is damaged; {AGAIN}")
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:
             if shard not in self._readers:
-                # One record per read: no read-ahead and no threads of its own.
+                # A read takes one record, so read-ahead and threads would cost time.
                 options = "readahead_buffer_size:0,max_parallelism:0"
                 self._readers[shard] = ArrayRecordReader(str(shard_path(self.path, shard)), options)
             self._readers.move_to_end(shard)
             if len(self._readers) > OPEN_SHARDS:
-                self._readers.popitem(last=False)  # a thread that still reads it keeps it alive
+                self._readers.popitem(last=False)  # it stays open while another thread reads from it
             return self._readers[shard]
 
 
 def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON-lines file whose CRC-32 is `crc`.
+    """Yields the rows of a JSON-lines file whose CRC-32 is `crc`.
 
-    Raises UserError for a line that is not a row, and after the last row if the CRC-32 differs. Results of the rows
-    must then not be used.
+    Raises UserError for a line that is not a row, and after the last row if the CRC-32 differs; the rows must then not
+    be used.
     """
     found = 0
     try:

@@ -1,7 +1,7 @@
-"""What an unfinished store is to become: STORE/work/plan.json, there from the first moment or not at all.
+"""STORE/work/plan.json: the plan of an unfinished store.
 
-`work` is filled under another name and appears by one rename, which fails if another process was first; that one's plan
-then holds for both.
+`work` is filled under a temporary name and then renamed. If another process was first, the rename fails, and both
+processes follow that process's plan.
 """
 
 import errno
@@ -25,30 +25,29 @@ Plan = dict[str, Any]
 # The fields of plans in earlier versions, which wrote no `crc`.
 OLDER = ("format", "codec", "inputs", "shard_mb", "read", "chunks", "parts", "max_rejects", "passed_over")
 
-LATER = {"min_seconds": 0.0, "max_seconds": 0.0}  # fields that plans of earlier versions lack, and their meaning
-
-# What this package writes into a working folder.
+LATER = {"min_seconds": 0.0, "max_seconds": 0.0}  # fields that plans of earlier versions lack, with their values
+# The files of a working folder.
 NAMES = ("plan.json", "entries.jsonl", "part-*.jsonl", ".part-*-of-*.jepa-speech.lock")
 NEW_WORK = re.compile(r"work\.[0-9a-f]{12}")
 
 
 def find(store: Path) -> Path | None:
-    """store.json if the store is whole, the plan if it is begun, else None.
+    """Returns store.json of a complete store, the plan of an unfinished one, or None for an empty or missing folder.
 
     Raises UserError if the folder holds anything else.
     """
-    # In this order: another process may begin the store between the two.
+    # The folder is listed first, because another process may start the store before the second line.
     names = sorted(path.name for path in store.iterdir()) if store.exists() else []
     found = next((path for path in (store / "store.json", store / "work" / "plan.json") if path.is_file()), None)
     strange = [name for name in names if name != LOCK and not NEW_WORK.fullmatch(name)]
     if strange and not found:
-        raise UserError(f"{store}: holds {strange[0]}, so it is no store; choose a new folder")
+        raise UserError(f"{store}: not a store, as it holds {strange[0]}; choose a new folder")
     return found
 
 
 @contextmanager
 def new_work(store: Path) -> Iterator[Path]:
-    """A folder of this process's own, to be given to `begin`; removed if it was not needed."""
+    """Makes a temporary working folder for `begin`, and removes it at the end if it still exists."""
     folder = ownership.make(store / f"work.{secrets.token_hex(6)}")
     try:
         yield folder
@@ -57,13 +56,13 @@ def new_work(store: Path) -> Iterator[Path]:
 
 
 def tidy(store: Path) -> None:
-    """Removes the working folders of a whole store. Only for a process that holds the store's lock alone."""
+    """Removes the working folders of a complete store. Only for a process that holds the store's lock alone."""
     for folder in _working(store):
         ownership.remove(folder, NAMES)
 
 
 def untidy(store: Path) -> bool:
-    """Whether `tidy` has something to remove or to report, in a store that can be written."""
+    """Whether a writable store has working folders for `tidy`."""
     return os.access(store, os.W_OK) and bool(_working(store))
 
 
@@ -75,11 +74,11 @@ def _working(store: Path) -> list[Path]:
 def begin(
     store: Path, work: Path, identity: Plan, rest: Plan, emptied: Callable[[Plan], bool] = lambda plan: False
 ) -> Plan:
-    """Begins the store with `work`, or goes on with what is there; returns the plan, or store.json if it is whole.
+    """Starts the store with `work`, or resumes an existing one; returns the plan, or store.json if it is complete.
 
-    A plan that is there must be of the same identity, UserError otherwise; its rest is kept. emptied: for a plan of
-    another identity, removes its chunks if they hold no recording, and returns whether it did. Then the new plan
-    replaces that one.
+    An existing plan must have the same identity (otherwise UserError); its other fields are kept. emptied: called with
+    a plan of another identity, removes its chunks if they have no recordings, and returns whether it did. The new plan
+    then replaces the old one.
     """
     if find(store) is None:
         write_json(work / "plan.json", sealed(identity | rest))
@@ -93,25 +92,25 @@ def begin(
     before = read_plan(found)
     differs = [key for key, value in identity.items() if before.get(key, LATER.get(key)) != value]
     if differs and not (store / "store.json").is_file() and emptied(before):
-        # In this order, so that a kill leaves a plan whose next start comes here again.
+        # The plan is written last, so that after a kill the next start comes here again.
         (work / "entries.jsonl").replace(store / "work" / "entries.jsonl")
         write_json(store / "work" / "plan.json", sealed(identity | rest))
         return identity | rest
     if differs:
-        changed = "other inputs, or from these before some changed"
+        changed = "other inputs, or these before some changed"
         was = changed if differs[0] == "inputs" else f"another {differs[0]}"
-        raise UserError(f"{store}: was prepared from {was}; remove it or choose another folder")
+        raise UserError(f"{store}: was prepared with {was}; remove it or choose another folder")
     return before
 
 
 def lengths_of(plan: Plan) -> Lengths:
-    """The lengths of the recordings that are stored."""
+    """Returns the limits on the length of recordings."""
     found = LATER | plan
     return Lengths.of(found["min_seconds"], found["max_seconds"])
 
 
 def read_plan(path: Path) -> Plan:
-    """Returns the plan that `find` found. Raises UserError if it is damaged."""
+    """Returns the contents of a file returned by `find`. Raises UserError if it is damaged."""
     if path.name == "store.json":
         return store_info(path.parent)
     try:

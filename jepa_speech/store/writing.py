@@ -1,4 +1,4 @@
-"""What a store is written with: shards, JSON lines, and one clear line when the disk is full."""
+"""Writing of shards and JSON lines, and the error for a full disk."""
 
 import errno
 import json
@@ -14,13 +14,13 @@ from jepa_speech.errors import UserError
 
 
 def json_line(row: dict[str, Any]) -> bytes:
-    """One row of a JSON-lines file. A lone surrogate (in a file name that is not UTF-8) is kept as its JSON escape."""
+    """Encodes a row of a JSON-lines file. A lone surrogate (from a file name that is not UTF-8) is escaped."""
     return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 @contextmanager
 def shard_writer(path: Path) -> Iterator[ArrayRecordWriter]:
-    """An ArrayRecord file at `path`, whole and flushed to disk at the end; a failed write is an OSError."""
+    """Opens a new ArrayRecord file, and flushes it to disk at the end. Raises OSError if writing fails."""
     try:
         writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
         try:
@@ -35,9 +35,9 @@ def shard_writer(path: Path) -> Iterator[ArrayRecordWriter]:
 
 @contextmanager
 def writing(store: Path) -> Iterator[None]:
-    """Turns a full disk and its kin into one clear line. Unreadable recordings do not come here: they are rejected."""
+    """Turns OSError (such as a full disk) into UserError. Unreadable recordings are rejected and do not end here."""
     try:
         yield
     except OSError as error:
-        hint = "make room or mend that, then run the same command again to go on"
+        hint = "free space or fix the cause, then run the same command again to resume"
         raise UserError(f"{store}: cannot be written ({error.strerror or error}); {hint}") from error

@@ -1,9 +1,10 @@
-"""Words from CTC by beam search with an n-gram language model: flashlight-text, of the extra [lm], does the searching.
+"""Beam search of words from CTC outputs with an n-gram language model, by flashlight-text (the extra [lm]).
 
     argmax over words w:  max over paths of w Σ_t log p(path_t | t)  +  α log10 P(w)  +  β |w|
 
-P is the model's, the end of the sentence included; a path of w writes its characters with spaces between words. Only
-words that the language model knows can be found. α and β are those of SUPERB (Yang et al. 2021, arXiv 2105.01051).
+P is the language model's probability, including the end of the sentence. A path of w writes its characters with spaces
+between words. Only words of the language model can be found. α and β are those of SUPERB (Yang et al. 2021, arXiv
+2105.01051).
 """
 
 import importlib.util
@@ -21,8 +22,10 @@ from jepa_speech.text.vocabulary import Vocabulary, normal
 
 @dataclass(frozen=True)
 class Beam:
-    """How to search. lm: an ARPA file. size: hypotheses that are kept; of them none that is `threshold` nats below the
-    best. lm_weight: α, word_score: β.
+    """Options of the search.
+
+    lm: an ARPA file · size: number of hypotheses · threshold: hypotheses this many nats below the best are dropped ·
+    lm_weight: α · word_score: β.
     """
 
     lm: str
@@ -32,11 +35,11 @@ class Beam:
     word_score: float = -1.0
 
     def check(self) -> None:
-        """Raises UserError where flashlight-text is missing, or `lm` is no ARPA file: before any long work."""
+        """Raises UserError if flashlight-text is missing, or `lm` is not an ARPA file. Called before any long work."""
         if importlib.util.find_spec("flashlight") is None:
-            raise UserError("flashlight-text, which searches, is not installed: pip install flashlight-text")
+            raise UserError("flashlight-text, which does the beam search, is missing: pip install flashlight-text")
         if next(words(self.lm), None) is None:
-            raise UserError(f"{self.lm}: an ARPA language model without words")
+            raise UserError(f"{self.lm}: this ARPA language model has no words")
 
 
 def beam_of(lm: str | Path | None, size: int, lm_weight: float, word_score: float) -> Beam | None:
@@ -54,9 +57,9 @@ def beam_of(lm: str | Path | None, size: int, lm_weight: float, word_score: floa
 
 
 class WordBeam:
-    """A search over the words of one language model, for one vocabulary.
+    """Beam search over the words of a language model, for one vocabulary.
 
-    Raises UserError where flashlight-text is missing, the file is no ARPA model, or no word of it can be written.
+    Raises UserError if flashlight-text is missing, the file is not an ARPA model, or none of its words can be spelled.
     """
 
     def __init__(self, beam: Beam, vocabulary: Vocabulary | Tokens) -> None:
@@ -65,18 +68,20 @@ class WordBeam:
         from flashlight.lib.text.decoder.kenlm import KenLM
         from flashlight.lib.text.dictionary import Dictionary
 
-        # Each word is spelled with the space after it.
+        # A word's spelling ends with a space.
         spelled = ((word, vocabulary.spell(normal(word) + SPACE)) for word in words(beam.lm))
         spellings = {word: spelling for word, spelling in spelled if spelling is not None}
         if not spellings:
-            raise UserError(f"{beam.lm}: none of its words is made of the characters {''.join(vocabulary.symbols)!r}")
+            raise UserError(
+                f"{beam.lm}: none of its words can be spelled with the characters {''.join(vocabulary.symbols)!r}"
+            )
         self.spoken = [normal(word) for word in spellings]
         dictionary = Dictionary([*spellings, "<unk>"])
         try:
             model = KenLM(beam.lm, dictionary)
         except RuntimeError as error:
             why = " ".join(str(error).split())
-            raise UserError(f"{beam.lm}: not a language model that KenLM reads: {why}") from error
+            raise UserError(f"{beam.lm}: KenLM cannot read this language model: {why}") from error
         self.space = int(vocabulary.encode(SPACE)[0])
         trie, start = decoder.Trie(len(vocabulary), self.space), model.start(False)
         for number, spelling in enumerate(spellings.values()):
@@ -98,8 +103,8 @@ class WordBeam:
         )
 
     def __call__(self, log_probs: np.ndarray) -> str:
-        """(T, V) logarithms of the probabilities of the vocabulary's numbers -> a text; "" where no words fit."""
-        # A word ends with a space, and so must the last one: a frame more, at no cost.
+        """Returns the text of log probabilities (T, V) of the vocabulary's classes; "" if no words are found."""
+        # The last word must end with a space, too: one more frame, which costs nothing.
         closing = np.full((1, log_probs.shape[1]), -1e30, np.float32)
         closing[0, self.space] = 0
         emissions = np.ascontiguousarray(np.concatenate([log_probs.astype(np.float32), closing]))
@@ -108,19 +113,22 @@ class WordBeam:
 
 
 def words(path: str | Path) -> Iterator[str]:
-    """The words of an ARPA file, as they stand in its unigrams, without the marks of begin, end and unknown."""
+    """Yields the words in the unigrams of an ARPA file, except the marks of begin, end and unknown words.
+
+    Raises UserError if the file cannot be read or is not an ARPA model.
+    """
     try:
         with Path(path).open(encoding="utf-8") as file:
             lines = (line.strip() for line in file)
             if r"\1-grams:" not in lines:
-                raise UserError(rf"{path}: not an ARPA language model: it has no line \1-grams:")
+                raise UserError(rf"{path}: not an ARPA language model: the line \1-grams: is missing")
             for line in lines:
                 if line.startswith("\\"):
                     return
-                fields = line.split()  # log10 p, the word, log10 of the weight of backing off
+                fields = line.split()  # log10 probability, the word, log10 back-off weight
                 if len(fields) > 1 and not fields[1].startswith("<"):
                     yield fields[1]
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not an ARPA language model, but no text at all: unpack it first") from error
+        raise UserError(f"{path}: not an ARPA language model but a binary file; unpack it first") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error

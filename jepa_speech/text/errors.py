@@ -1,15 +1,15 @@
-"""Word and character errors of one utterance, as counts: rates of a corpus are ratios of their sums."""
+"""Word and character errors of one utterance, as counts. The rate of a corpus is the ratio of their sums."""
 
 import jiwer
 
 
 def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """(substitutions + deletions + insertions, words of the reference); WER is the ratio of their sums."""
+    """Returns (substitutions + deletions + insertions, words of the reference). WER is the ratio of their sums."""
     return _counts(jiwer.process_words(reference, hypothesis))
 
 
 def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """As `word_errors`, of characters, the space between words among them; CER is the ratio of their sums."""
+    """Like `word_errors`, for characters, including the spaces between words. CER is the ratio of their sums."""
     return _counts(jiwer.process_characters(reference, hypothesis))
 
 

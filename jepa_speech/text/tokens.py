@@ -1,4 +1,4 @@
-"""The tokens of a CTC layer, by class, and the texts that they write: as transformers' Wav2Vec2CTCTokenizer does."""
+"""The token of each class of a CTC layer; texts to classes and back, as in transformers' Wav2Vec2CTCTokenizer."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ import numpy as np
 from jepa_speech.text.vocabulary import REPLACEMENT
 
 SPACE = " "
-# What `clean_up` replaces, in this order.
+# Replacements of `clean_up`, in this order.
 CLEANED = {" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'"} | {
     f" {ending}": ending for ending in ("n't", "'m", "'s", "'ve", "'re")
 }
@@ -19,7 +19,7 @@ CLEANED = {" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'"} | {
 
 @dataclass(frozen=True)
 class Tokens:
-    """Config section `vocabulary` of the objective `ctc`, which an imported CTC layer brings."""
+    """Config section `vocabulary` of the objective `ctc`; an imported CTC layer sets it."""
 
     tokens: tuple[str, ...]  # one for each class; a class without a token has "" and is written as unknown_token
     blank_token: str  # CTC's blank
@@ -31,15 +31,15 @@ class Tokens:
 
     @classmethod
     def of(cls, characters: str) -> "Tokens":
-        """The blank, a token for unknown characters, and one token for each of the characters, in this order."""
-        # "|" and "<pad>" are what transformers expects where nothing else is said.
+        """Makes the blank, a token for unknown characters, and one token for each of the characters, in this order."""
+        # "|" and "<pad>" are the defaults of transformers.
         delimiter = SPACE if "|" in characters else "|"
         unknown = "<unk>" if REPLACEMENT in characters else REPLACEMENT
         written = (delimiter if character == SPACE else character for character in characters)
         return cls(("<pad>", unknown, *written), "<pad>", unknown, delimiter)
 
     def __len__(self) -> int:
-        """How many classes CTC has."""
+        """The number of CTC classes."""
         return len(self.tokens)
 
     @cached_property
@@ -49,29 +49,29 @@ class Tokens:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """What a text can be made of."""
+        """The strings of which a text can consist."""
         return tuple(self._numbers)
 
     def encode(self, text: str) -> np.ndarray:
-        """A text -> (U,) int32, by the longest token that fits.
+        """Returns the classes (U,) int32 of a text, which is cut into the longest known tokens.
 
-        A letter that has no token of its own case takes the other case's.
+        A letter without a token in its own case gets the token of the other case.
         """
         known, unknown = self._numbers, self._unknown
         numbers = [known.get(piece, unknown) for piece in self._pieces(text)]
         return np.array([number for number in numbers if number is not None], np.int32)
 
     def spell(self, text: str) -> list[int] | None:
-        """The classes of a text; None if it has a character that no token writes."""
+        """Returns the classes of a text, or None if a character has no token."""
         pieces = list(self._pieces(text))
         return None if set(pieces) - self._numbers.keys() else [self._numbers[piece] for piece in pieces]
 
     def unknown(self, text: str) -> set[str]:
-        """The characters of a text that no token writes."""
+        """Returns the characters of a text that have no token."""
         return set(self._pieces(text)) - self._numbers.keys()
 
     def text_of(self, path: np.ndarray) -> str:
-        """The text of a CTC path (T,): repeated tokens count once, then blanks are removed."""
+        """Returns the text of a CTC path (T,): repeated tokens are merged, then blanks removed."""
         written = (self.tokens[number] or self.unknown_token for number in path)
         kept = [token for token, _ in groupby(written) if token and token != self.blank_token]
         text = "".join(self.space if token == self.delimiter_token else token for token in kept).strip()
@@ -81,11 +81,11 @@ class Tokens:
         return text
 
     def greedy(self, emissions: np.ndarray) -> str:
-        """The text of the likeliest path of (T, V) log probabilities."""
+        """Returns the text of the most likely path of log probabilities (T, V)."""
         return self.text_of(emissions.argmax(-1))
 
     def _pieces(self, text: str) -> list[str]:
-        """The text cut into the longest tokens that fit, and single characters where none does."""
+        """Cuts a text into the longest known tokens, and single characters where no token matches."""
         return self._longest.findall(text)
 
     @cached_property
@@ -95,7 +95,7 @@ class Tokens:
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
-        """Class of each string that a text can hold; texts are in lower case (`normal`)."""
+        """The class of each string that can occur in a text. Texts are in lower case (`normal`)."""
         ours = ("", self.blank_token, self.unknown_token)
         exact = {token: number for number, token in enumerate(self.tokens) if token not in ours}
         if self.delimiter_token in exact:
@@ -104,6 +104,6 @@ class Tokens:
 
     @cached_property
     def _longest(self) -> re.Pattern[str]:
-        """Of alternatives, the first that matches is taken, so longer ones come first; any character is the last."""
+        """A pattern of all tokens, longest first because the first match wins, and then any single character."""
         longer = sorted((token for token in self._numbers if len(token) > 1), key=len, reverse=True)
         return re.compile("|".join([*map(re.escape, longer), "."]), re.DOTALL)

@@ -38,7 +38,7 @@ def header(
         buckets, waste = better
         padding += f" ({waste:.1%} with --config.data.buckets={','.join(f'{s:g}' for s in buckets)})"
     mixture = f" ({store!r})" if isinstance(store, Stores) else ""
-    texts = f"texts: {store.told()}\n" if isinstance(store, Transcribed) else ""
+    texts = f"texts: {store.summary()}\n" if isinstance(store, Transcribed) else ""
     for name, found in left_out.items():
         texts += "".join(f"{'held out: ' * (name == 'heldout')}{in_words(one)}\n" for one in found)
     used = plan.used_samples

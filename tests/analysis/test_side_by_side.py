@@ -62,7 +62,7 @@ def test_columns_that_agree_are_shown_once():
 def test_other_frame_rates_are_named():
     assert side_by_side.left_out({"a": Found(), "b": Found()}) == []
     (line,) = side_by_side.left_out({"a": Found(), "b": Found(25.0), "c": Found()})
-    assert "a, c (50 frames a second) and b (25 frames a second)" in line
+    assert "a, c (50 frames per second) and b (25 frames per second)" in line
 
 
 def test_the_same_frames_of_layers_of_unequal_length():

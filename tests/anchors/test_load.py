@@ -50,7 +50,7 @@ def test_what_is_not_an_anchor_is_refused_by_name(tmp_path):
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", b"nonsense", b"PK\3\4garbage"):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match=r"anchor\.npz: no \.npz file, or a damaged one"):
+        with pytest.raises(UserError, match=r"anchor\.npz: not an \.npz file, or damaged"):
             load_anchor(path)
     np.savez(path, means=np.zeros(3))
     with pytest.raises(UserError, match=r"anchor\.npz: not an anchor of this program"):

@@ -75,15 +75,15 @@ def test_other_options_are_refused(tmp_path):
     with pytest.raises(Killed):
         run("gmm", path, 3)
     with pytest.raises(
-        UserError, match=r"fit: an unfinished fit with kind gmm, not lloyd: run that again, or remove it"
+        UserError, match=r"fit: this unfinished fit has kind = gmm, not lloyd: resume it with that value, or"
     ):
         run("lloyd", path)
-    with pytest.raises(UserError, match="with --seed None, not 3"):
+    with pytest.raises(UserError, match="has seed = None, not 3"):
         Unfinished(path, {"kind": "gmm", "--seed": 3}).load(lambda *_: None)
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b""):
         path.write_bytes(broken)
-        with pytest.raises(UserError, match="a damaged unfinished fit; remove the file"):
+        with pytest.raises(UserError, match=r"damaged.*; remove the file to start again"):
             run("gmm", path)
     path.write_bytes(whole)
     arrays = dict(np.load(path))

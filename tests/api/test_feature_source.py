@@ -118,6 +118,6 @@ def test_a_mixture_of_a_layer_less_its_means_streams_or_not(store, run, tmp_path
     jepa_speech.label(store.path, out, top_k=4)
     assert Labels(store, anchor).top_k == 4
     np.testing.assert_allclose(anchor.shift, 0, atol=1e-2)
-    monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)
+    monkeypatch.setattr(fit_frames, "IN_MEMORY_BYTES", 0)
     jepa_speech.fit_kmeans(store.path, out, features="layer:2", checkpoint=run, **options)
     assert load_anchor(out).normalize == "mean"

@@ -61,7 +61,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_anchor(fit, store, tmp_path, mon
         patch.setattr(fit_frames._Chunks, "__getitem__", interrupted)
         fit(store.path, out, **options)
     assert not out.exists()
-    with pytest.raises(UserError, match="an unfinished fit with seed = 0, not 1: run that again, or remove it"):
+    with pytest.raises(UserError, match="this unfinished fit has seed = 0, not 1: resume it with that value"):
         fit(store.path, out, **options, seed=1)
     fit(store.path, out, **options)
     assert load_anchor(out).fingerprint == load_anchor(tmp_path / "whole.npz").fingerprint
@@ -128,7 +128,7 @@ def test_a_place_that_cannot_hold_the_anchor_is_refused_at_once(store, tmp_path)
     with pytest.raises(UserError, match="nowhere"):
         jepa_speech.fit_gmm(tmp_path / "nowhere", tmp_path / "gmm.npz")
     (tmp_path / "gmm.png").write_text("of another program")
-    with pytest.raises(UserError, match=r"gmm.png exists without the mark"):
+    with pytest.raises(UserError, match=r"gmm.png exists and lacks the mark"):
         jepa_speech.fit_gmm(store.path, tmp_path / "gmm.npz")
 
 
@@ -159,7 +159,7 @@ def test_centroids_are_as_good_as_those_of_scikit_learn(store, tmp_path, algorit
 
     again = jepa_speech.fit_kmeans(store.path, tmp_path / "again.npz", **options)
     assert again["fingerprint"] == anchor.fingerprint
-    monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)  # nothing is held, all is computed anew in each pass
+    monkeypatch.setattr(fit_frames, "IN_MEMORY_BYTES", 0)  # every pass computes the frames again
     jepa_speech.fit_kmeans(store.path, tmp_path / "streamed.npz", **options)
     assert inertia(store, load_anchor(tmp_path / "streamed.npz")) == pytest.approx(inertia(store, anchor), rel=1e-3)
 

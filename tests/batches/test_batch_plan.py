@@ -107,7 +107,7 @@ def test_padding_waste_counts_padding_and_filler():
 
 
 def test_an_empty_store_is_refused():
-    with pytest.raises(UsageError, match="no records"):
+    with pytest.raises(UsageError, match="no recordings"):
         plan(samples=np.array([], int))
 
 
@@ -240,7 +240,7 @@ def test_a_batch_copies_nothing_of_the_size_of_the_store(lengths):
 
 def test_a_plan_of_nothing_names_the_keys():
     with pytest.raises(
-        UsageError, match=r"none of 57 recordings can be used: at least 100 s needed \(data.min_seconds"
+        UsageError, match=r"none of 57 recordings can be used: each must have at least 100 s \(data.min_seconds"
     ):
         plan(lengths=Lengths(1_600_000))
     alone = plan(lengths=Lengths(int(SAMPLES.max())))
@@ -263,5 +263,5 @@ def test_what_is_left_out_is_counted_and_named():
     assert [one["recordings"] for one in found] == [len(short), len(long)]
     assert [one["first"] for one in found] == [f"recording {short[0]}", f"recording {long[0]}"]
     assert found[0]["seconds"] == pytest.approx(SAMPLES[short].sum() / 16_000, abs=1e-3)
-    assert "(data.max_seconds), the first: recording" in in_words(found[1]) and "shorter than 1 s" in in_words(found[0])
+    assert "(data.max_seconds); the first: recording" in in_words(found[1]) and "shorter than 1 s" in in_words(found[0])
     assert DataConfig(store="x", min_seconds=1.0).lengths(20_000).shortest == 20_000  # what is needed, at least

@@ -74,8 +74,8 @@ def test_characters_that_the_vocabulary_does_not_write_are_counted(stores):
     kept_texts = [text for text, size in zip(texts(stores[0]), stores[0].samples, strict=True) if size <= LONGEST]
     counts = {letter: sum(letter in text for text in kept_texts if text) for letter in "bc"}
     assert kept.unknown == counts and min(counts.values()) > 0
-    assert f"does not write: '{max(counts, key=counts.get)}' in {max(counts.values())}" in kept.told()
-    assert "does not write" not in Transcribed(stores[0], Tokens.of(" abc"), LONGEST).told()
+    assert f"not in the vocabulary: '{max(counts, key=counts.get)}' in {max(counts.values())}" in kept.summary()
+    assert "not in the vocabulary" not in Transcribed(stores[0], Tokens.of(" abc"), LONGEST).summary()
 
 
 def test_nothing_to_learn_from(stores):

@@ -69,7 +69,7 @@ def test_other_stores_or_weights_are_another_fingerprint(pair):
 
 def test_the_same_recordings_twice_are_refused(pair, tmp_path):
     shutil.copytree(pair[0].path, tmp_path / "copy")
-    with pytest.raises(UsageError, match=r"copy holds what .*store holds"):
+    with pytest.raises(UsageError, match=r"copy and .*store are the same"):
         Stores([(pair[0].path, 1.0), (tmp_path / "copy", 1.0)])
 
 
@@ -119,5 +119,5 @@ def test_labels_of_different_numbers_of_components_are_not_joined(pair):
     path = Labels(pair[1], anchor).path / "meta.json"
     meta = json.loads(path.read_text())
     path.write_text(json.dumps(sealed({key: meta[key] for key in meta if key != "crc"} | {"components": 9})))
-    with pytest.raises(UserError, match=r"labels of 9 components, .* of 8; remove those"):
+    with pytest.raises(UserError, match=r"labels of 9 components, but .* has 8; remove the wrong"):
         stored_labels(open_stores(mixture(pair, 1, 1)), anchor.fingerprint)

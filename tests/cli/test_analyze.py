@@ -131,7 +131,7 @@ def test_several_side_by_side(run, undrawn, tmp_path, capsys):
     assert pairs[names[0], "a/OTHER"][1][1] == pytest.approx(1) and pairs[names[0], names[0]][0][1] < 0.5
     assert set(results["cka"]["labels"]) == {names[0], "a/OTHER"}
     page = Path("out/report.html").read_text(encoding="utf-8")
-    for words in ("wav2vec2, which has none", "the config names no anchor", f"{names[3]} (25 frames a second)"):
+    for words in ("wav2vec2, which has none", "the config names no anchor", f"{names[3]} (25 frames per second)"):
         assert words in said and words in page and words in "\n".join(results["notes"]), words
     assert "store" not in results and not re.search(r'(src|href)="(?!data:|#)', page)
     assert Path("out/store_a-OTHER_usage.png").is_file() and Path("out/data_figures.png").is_file()
@@ -141,7 +141,7 @@ def test_too_short_for_one_is_left_out_for_all(run, tmp_path, capsys):
     others["LONG"] = stand_in(tmp_path / "DIR")
     others["LONG"].objective.min_samples = 12_801  # all have 12 800
     command = ["analyze", "--checkpoint", "RUN", "LONG", "--store", "STORE", "--out", "out"]
-    assert main(command) == 1 and "no recordings to look at" in capsys.readouterr().err
+    assert main(command) == 1 and "no recordings to analyse" in capsys.readouterr().err
 
 
 def test_without_anchor_and_without_head(run, undrawn, capsys):
@@ -159,7 +159,7 @@ def test_without_anchor_and_without_head(run, undrawn, capsys):
 def test_wrong_command_lines(run, capsys):
     command = ["analyze", "--checkpoint", "RUN", "--out", "out"]
     assert main([*command, "--store", "NOWHERE"]) == 1
-    assert "NOWHERE: not a whole store" in capsys.readouterr().err
+    assert "NOWHERE: not a complete store" in capsys.readouterr().err
     assert main([*command, "--store", "STORE", "--data", "NOWHERE"]) == 1
     assert "NOWHERE/valid.manifest.jsonl: no such file" in capsys.readouterr().err
     assert main([*command, "--store", "STORE", "--utterances", "0"]) == 2
@@ -171,7 +171,7 @@ def test_wrong_command_lines(run, capsys):
     assert main(twice) == 2 and "RUN/../RUN: the same folder twice" in capsys.readouterr().err
     toy_anchor(components=5).save("other.npz")
     assert main([*command, "--store", "STORE", "--anchor", "other.npz"]) == 2
-    assert "has 8 clusters, the anchor 5" in capsys.readouterr().err
+    assert "has 8 clusters, but the anchor has 5" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

@@ -46,7 +46,7 @@ def test_folders_and_names_that_are_not_utf8(run, tmp_path, monkeypatch, capsys)
     (tmp_path / "empty").mkdir()
     capsys.readouterr()
     assert main(["embed", "empty", "--checkpoint", run, "--out", "b.npz"]) == 1
-    assert "empty: no recordings there" in capsys.readouterr().err
+    assert "empty: no recordings found" in capsys.readouterr().err
     (tmp_path / "in" / "c.m4a").touch()
     assert main(["embed", "in", "--checkpoint", run, "--out", "b.npz"]) == 1
     assert "c.m4a" in capsys.readouterr().err

@@ -69,12 +69,12 @@ def test_what_is_read_is_told_and_what_is_missing_is_named(tmp_path, capsys, mon
         (["mask.span=300,300"], "mask.span = (300, 300): a clip of 50 frames is too short"),
         (
             ["mask.span=30,30"],
-            "none of 2 recordings can be used: at least 0.625 s needed (data.min_seconds, or what",
+            "none of 2 recordings can be used: each must have at least 0.625 s (data.min_seconds, or the",
         ),
-        (["data.min_seconds=3"], "none of 2 recordings can be used: at least 3 s needed"),
+        (["data.min_seconds=3"], "none of 2 recordings can be used: each must have at least 3 s"),
         (
             ["data.min_seconds=3", "data.max_seconds=2"],
-            "data.min_seconds, data.max_seconds = 3, 2: expected 0 or more",
+            "data.min_seconds, data.max_seconds = 3, 2: both must be 0 or more",
         ),
         (["data.max_seconds=0.1"], "at most 0.1 s (data.max_seconds)"),
     ],

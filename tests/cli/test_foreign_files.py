@@ -120,7 +120,7 @@ def test_in_a_store(place, monkeypatch, capsys, verb):
     command, names = ALL[verb]
     theirs = put(place / "store", names)
     assert run(command, place) == 0
-    kept = "store/work: kept, since it has no mark of jepa-speech"
+    kept = "store/work: kept, because it lacks jepa-speech's mark"
     assert (kept in capsys.readouterr().err) == (verb != "label")
     assert {path: path.read_bytes() for path in theirs} == theirs
 
@@ -152,7 +152,7 @@ def test_labels_that_others_changed_are_kept(place, monkeypatch, tmp_path, capsy
     assert run("label --store store --anchor gmm.npz --top-k 3", place) == 1
     assert "holds notes, which jepa-speech did not write" in capsys.readouterr().err
     (labels / ownership.MARK).unlink()
-    with pytest.raises(UserError, match="without jepa-speech's mark"):
+    with pytest.raises(UserError, match="these labels lack jepa-speech's mark"):
         LabelParts(store, anchor, 8, 3)
     assert {path: path.read_bytes() for path in theirs} == theirs
 
@@ -163,7 +163,7 @@ def test_pictures_and_reports_replace_only_their_own(tmp_path):
         report.write(tmp_path / "ours" / "report.html", name, [])
     theirs = put(tmp_path / "theirs", ["losses.png", "report.html"])
     with pytest.raises(
-        UserError, match=r"losses.png exists without the mark of this command: another program or an earlier version"
+        UserError, match=r"losses.png exists and lacks the mark of this command: another program or an earlier version"
     ):
         report.save_figures(tmp_path / "theirs", {"losses": Figure()})
     with pytest.raises(UserError, match=r"report.html exists"):

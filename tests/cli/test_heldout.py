@@ -49,7 +49,7 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
     header = capsys.readouterr().err
     assert "data: 4 recordings, " in header and "held out: left out" not in header
     where = f"recording 1 of {made / 'train' / 'store'} (001.wav)"
-    limit = f"shorter than {SHORTEST:g} s (what the objective needs, or data.min_seconds)"
+    limit = f"shorter than {SHORTEST:g} s (the objective's minimum, or data.min_seconds)"
     assert f"left out: 1 recording (0.1 s) {limit}, the first: {where}" in header
     start = next(event for event in rows(run, "events") if event["event"] == "start")
     left_out = {"shorter_than": SHORTEST, "recordings": 1, "seconds": 0.05, "first": where}
@@ -80,7 +80,7 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
     [
         ({"train__best": "heldout_loss", "data__heldout": ""}, "needs a store in data.heldout"),
         ({"train__best": "heldout_los"}, "no such figure; there are"),
-        ({"data__heldout": "nowhere"}, "nowhere: not a whole store"),
+        ({"data__heldout": "nowhere"}, "nowhere: not a complete store"),
     ],
 )
 def test_what_cannot_be_is_told(changes, message, made, tmp_path, capsys):

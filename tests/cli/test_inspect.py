@@ -66,7 +66,7 @@ def test_damage_is_named_and_the_exit_code_1(place, capsys):
     assert [(row["shard"], row["id"]) for row in found["damage"]] == [(shard.name, 2)]
     shard.write_bytes(raw[:1000])
     assert main(["inspect", "store"]) == 1
-    assert "part-00001.array_record: missing or of another size" in capsys.readouterr().err
+    assert "part-00001.array_record: missing, or not of the size that was written" in capsys.readouterr().err
     assert main(["inspect", "store", "--verify"]) == 1
     assert "2 recordings lost" in capsys.readouterr().err
 
@@ -103,7 +103,7 @@ def test_wrong_command_lines(place, capsys):
     main(["prepare", "--input", "more", "--out", "other", "--workers", "1", "--part", "0/2"])
     for arguments, code, message in [
         (["inspect"], 2, "STORE"),
-        (["inspect", "nowhere"], 1, "not a whole store"),
+        (["inspect", "nowhere"], 1, "not a complete store"),
         (["inspect", "other"], 1, "`jepa-speech inspect other --merge`"),
         (["inspect", "store", "other"], 2, "go with --merge"),
         (["inspect", "store", "other", "--merge"], 2, "name it with --out"),
@@ -157,4 +157,4 @@ def test_what_is_not_a_store_is_said(tmp_path, monkeypatch, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"jepa-speech inspect: {name}: not a store but {message}")
     assert main(["inspect", "empty"]) == 1
-    assert "not a whole store" in capsys.readouterr().err
+    assert "not a complete store" in capsys.readouterr().err

@@ -39,7 +39,9 @@ def test_the_first_bad_line_is_named_with_a_fix(tmp_path, capsys):
     assert main(["prepare", "--check", "--input", str(manifest)]) == 1
     shown = capsys.readouterr()
     assert shown.out.startswith("4 recordings: 1 good (1.0 s), 1 duplicate, 1 duration_mismatch, 1 missing; only ")
-    start = f"jepa-speech prepare: {manifest}:2: tone001.wav: duration_mismatch: 1.01 s long, its manifest says 9; "
+    start = (
+        f"jepa-speech prepare: {manifest}:2: tone001.wav: duration_mismatch: 1.01 s long, but its manifest says 9 s; "
+    )
     assert shown.err == start + FIXES["duration_mismatch"] + "\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl"] + [f"tone00{i}.wav" for i in range(3)]
 

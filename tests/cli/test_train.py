@@ -74,7 +74,7 @@ def test_a_run_from_store_to_checkpoint(made, tmp_path, capsys):
         ({"optim__learning_rat": "1"}, 2, "unknown config key optim.learning_rat: did you mean optim.learning_rate"),
         ({"train__steps": "0"}, 2, "train.steps = 0: at least 1 needed"),
         ({"data__store": ""}, 2, "no store to train on: pass --config.data.store=STORE"),
-        ({"data__store": "nowhere"}, 1, "nowhere: not a whole store"),
+        ({"data__store": "nowhere"}, 1, "nowhere: not a complete store"),
         ({"data__buckets": "0.01"}, 2, "data.buckets"),
         ({"anchor__path": "none.npz"}, 1, "none.npz: no such anchor"),
         ({"anchor__path": ""}, 2, "objective.lambda_start > 0 needs an anchor"),

@@ -176,7 +176,7 @@ def test_rows_that_compile_but_do_not_run_are_stepped_down_from(small, monkeypat
     monkeypatch.setattr(batch_autotune, "measure_step", measured)
     found = batch_autotune.fill_memory({}, 1.0, memory=1e9)
     assert tried == [92, 88, 84] and found["rows"] == 84 and found["compiled_rows"] == 92  # 0.95 of it: 950 MB
-    with pytest.raises(UsageError, match=r"not even 4 rows of 1 s fit into 0\.04 GB a device"):
+    with pytest.raises(UsageError, match=r"not even 4 rows of 1 s fit into 0\.04 GB per device"):
         batch_autotune.fill_memory({}, 1.0, memory=4e7)
 
 

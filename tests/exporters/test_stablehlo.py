@@ -89,4 +89,4 @@ def test_the_folder_by_its_own_readme(tmp_path, monkeypatch, capsys):
 
     capsys.readouterr()
     assert main(["export", "stablehlo", str(run), "--out", str(out)]) == 1
-    assert "there is an export.json in it" in capsys.readouterr().err
+    assert "already has an export.json" in capsys.readouterr().err

@@ -162,7 +162,7 @@ def test_every_text_from_elsewhere_is_escaped_in_a_card(tmp_path):
 def test_a_folder_with_a_config_is_left_alone(run, capsys):
     before = (run / "config.json").read_bytes()
     assert main(["export", "hf", str(run), "--out", str(run)]) == 1
-    assert "there is a config.json in it" in capsys.readouterr().err
+    assert "already has a config.json" in capsys.readouterr().err
     assert (run / "config.json").read_bytes() == before
 
 

@@ -81,7 +81,7 @@ def test_what_packs_to_nearly_nothing_is_held_to_the_limit(tmp_path, monkeypatch
 
 
 def test_a_stream_without_a_length(tmp_path):
-    with pytest.raises(Rejected, match="does not tell its length"):
+    with pytest.raises(Rejected, match="gives no length"):
         load(flac_without_a_length(tmp_path / "x.flac", 1.0))
 
 

@@ -97,7 +97,7 @@ def test_a_file_that_was_cut_is_named_in_every_encoding(container):
     for data in [*whole, encoded(container, rate=8000)]:
         assert sized.is_it(window(data)) and check(window(data)).frames is None
         for length in (len(data) - 40, len(data) // 2):
-            with pytest.raises(Rejected, match="promises are not there") as caught:
+            with pytest.raises(Rejected, match="promises are missing") as caught:
                 check(window(data[:length]))
             assert caught.value.reason == "truncated"
 

@@ -41,7 +41,7 @@ def test_passes_in_memory_and_anew_hold_the_same_frames(store, monkeypatch, stan
     """In the same chunks, so that a fit does not depend on what is held; and any chunk can be had alone."""
     monkeypatch.setattr(fit_frames, "CHUNK_BYTES", 30 * 39 * 4)
     held = passes_of(store, "mfcc", "mean", standardize=standardize)
-    monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)
+    monkeypatch.setattr(fit_frames, "IN_MEMORY_BYTES", 0)
     anew = passes_of(store, "mfcc", "mean", standardize=standardize)
     assert held.frames + len(held.heldout) == grid.frames(store.samples).sum()
     assert (anew.frames, anew.recordings) == (held.frames, held.recordings)
@@ -72,7 +72,7 @@ def test_one_recording_watches_itself_in_every_way(tmp_path, monkeypatch):
         (chunk,) = passes.chunks(lambda seconds: None)
         np.testing.assert_array_equal(chunk, passes.heldout)
         assert len(chunk) == passes.frames == grid.frames(8_000)
-        monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)
+        monkeypatch.setattr(fit_frames, "IN_MEMORY_BYTES", 0)
 
 
 def test_pca_whitens_log_mel_whether_held_or_not(store, monkeypatch):
@@ -87,4 +87,4 @@ def test_pca_whitens_log_mel_whether_held_or_not(store, monkeypatch):
         variances = np.diag(covariance)
         assert (np.abs(covariance - np.diag(variances)) < 2e-3).all()
         assert (variances < 1.001).all() and (variances[:10] > 0.999).all()
-        monkeypatch.setattr(fit_frames, "HELD_BYTES", 0)
+        monkeypatch.setattr(fit_frames, "IN_MEMORY_BYTES", 0)

@@ -84,7 +84,7 @@ def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
     shard = store / "shards" / "part-00003.array_record"
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(
-        UserError, match=r"part-00003.array_record: \d+ bytes where \d+ were written; remove it and run"
+        UserError, match=r"part-00003.array_record: has \d+ bytes, but \d+ were written; remove it and run"
     ):
         merge(store)
     shard.unlink()
@@ -162,7 +162,7 @@ def test_killed_at_any_rename_of_a_part_or_the_merge(audio, whole, tmp_path):
         for _ in at_every_rename(call):
             kills += 1
             if not (store / "store.json").exists():
-                with pytest.raises(UserError, match="not a whole store"):
+                with pytest.raises(UserError, match="not a complete store"):
                     Store(store)
     assert kills > 20 and contents(store) == whole
 

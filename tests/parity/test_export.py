@@ -99,7 +99,7 @@ def test_the_card_shows_how_to_get_our_layers(pair):
     ours = pair.ours.represent(wave(5_000), 16_000).layers
     assert max(np.abs(a - b[0].numpy()).max() for a, b in zip(ours, shown["layers"], strict=True)) < TOLERANCE
     same = np.abs(shown["out"].hidden_states[-1][0].numpy() - ours[-1]).max() < TOLERANCE
-    assert same == ("Here they are `hidden_states`" in card) == (not pair.ours.config.encoder.pre_norm)
+    assert same == ("For this model they equal `hidden_states`" in card) == (not pair.ours.config.encoder.pre_norm)
 
 
 @pytest.mark.slow  # seconds each; HuBERT's is above

@@ -48,7 +48,7 @@ def test_onnxruntime_gives_our_layers(name, tmp_path, capsys):
             exact = np.stack(ours.represent(wave, 16_000).layers)
             assert np.abs(exact - layers[:, : exact.shape[1]]).max() < TOLERANCE, len(wave)
     assert main(["export", "onnx", str(run), "--out", out]) == 1
-    assert "there is a model.onnx in it" in capsys.readouterr().err
+    assert "already has a model.onnx" in capsys.readouterr().err
 
 
 class Standardised(torch.nn.Module):

@@ -44,4 +44,4 @@ def test_an_upstream_gives_our_layers(name, lengths, tmp_path, capsys):
     assert found["last_hidden_state"] is found["hidden_states"][-1]
     capsys.readouterr()
     assert main(["export", "s3prl", str(run), "--out", str(tmp_path / "upstream")]) == 1
-    assert "there is a hubconf.py in it" in capsys.readouterr().err
+    assert "already has a hubconf.py" in capsys.readouterr().err

@@ -33,5 +33,5 @@ def test_context_stands_beside_every_frame():
 def test_other_rates_and_short_or_silent_audio():
     assert len(baseline("logmel")(tone(0.5, rate=8000), 8000)[0]) == 24
     assert np.isfinite(baseline("logmel")(np.zeros(800, np.float32), 16_000)[0]).all()
-    with pytest.raises(UserError, match="399 samples at 16 kHz: shorter than one frame"):
+    with pytest.raises(UserError, match="399 samples at 16 kHz are less than one frame"):
         baseline("logmel")(np.ones(399, np.float32), 16_000)

@@ -67,7 +67,7 @@ def test_a_damaged_file_is_made_again(corpus, tmp_path, capsys):
         assert same(wanted, gather(TASKS, corpus, extract, False, Cache(tmp_path / "c", "a")))
         assert extract.calls == 1 and {path: path.read_bytes() for path in folder.iterdir()} == whole
         said = capsys.readouterr().err
-        assert f"computed again: {done.path}: damaged" in said or kinds == ["delete"]
+        assert f"{done.path}: damaged" in said or kinds == ["delete"]
         damaged += "computed again" in said
     assert damaged == 11
 
@@ -81,7 +81,7 @@ def test_an_array_that_cannot_be_layers_is_made_again(corpus, tmp_path, capsys):
         np.save(path, wrong)
         extract = Counting()
         assert same(wanted, gather(TASKS, corpus, extract, False, Cache(tmp_path / "c", "a")))
-        assert extract.calls == 1 and f"computed again: {path}" in capsys.readouterr().err
+        assert extract.calls == 1 and str(path) in capsys.readouterr().err
 
 
 def test_sequences_beyond_memory_are_the_same(corpus, monkeypatch):

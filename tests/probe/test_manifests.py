@@ -173,10 +173,10 @@ def test_labels_may_be_whole_numbers_and_slots_unfilled(folder, tmp_path):
         ([["B", 0.0, 0.5], ["AA", 0.2, 0.7]], "B lasts from 0 to 0.5 s, but AA begins at 0.2"),
         ([["B", 0.0, 0.9], ["AA", 0.2, 0.4], ["C", 0.9, 1.0]], "AA begins at 0.2"),  # nested
         ([["AA", 0.2, 0.4], ["B", 0.0, 0.9]], "AA begins at 0.2"),  # out of order and nested
-        ([["B", 0.0]], "[label, start, end] was expected"),
-        ([["B", 0.0, 0.1, 0.9]], "[label, start, end] was expected"),
-        ([{"label": "B", "start": 0.0, "end": 0.1}], "[label, start, end] was expected"),
-        ([None], "[label, start, end] was expected"),
+        ([["B", 0.0]], "expected [label, start, end]"),
+        ([["B", 0.0, 0.1, 0.9]], "expected [label, start, end]"),
+        ([{"label": "B", "start": 0.0, "end": 0.1}], "expected [label, start, end]"),
+        ([None], "expected [label, start, end]"),
         ([["B", "0.0", "0.1"]], "expected int or float"),
         ([["B", None, 0.1]], "the field start is missing"),
         ([["B", 0.0, float("nan")]], "the field end is missing"),
@@ -219,8 +219,8 @@ def test_phones_of_a_stretch_are_those_in_it(folder, tmp_path, capsys):
     assert [label for label, *_ in first.target] == ["A", "B"] and len(second.target) == 3
     np.testing.assert_allclose([times for _, *times in first.target], [(0, 0.1), (0.1, 0.5)])
     assert within(second.target, first.entry) == first.target
-    phones.tell_unused()
-    assert "phones.jsonl:3: other.wav is in no manifest" in capsys.readouterr().err
+    phones.report_unused()
+    assert "phones.jsonl:3: other.wav is not in a manifest" in capsys.readouterr().err
 
 
 LISTS = {

@@ -121,7 +121,7 @@ def written(folder: Path, rows: dict[str, list[dict]]) -> Path:
         (asr, {"text": None}, "valid.manifest.jsonl:1: the field text is missing"),
         (slots, {"slot_tags": ["O"]}, "valid.manifest.jsonl:1: slot_tags has 1 tag for 2 words"),
         *(
-            (slots, {"slot_tags": ["O", tag]}, f"manifest.jsonl:1: slot_tags: {tag!r} is none of O, B-SLOT, I-SLOT")
+            (slots, {"slot_tags": ["O", tag]}, f"manifest.jsonl:1: slot_tags: {tag!r} is not O, B-SLOT or I-SLOT")
             for tag in ("x", "b-x", "B-", "B- ", "O-x", "", None, 3, True, ["B-x"], {"B": "x"})
         ),
         (slots, {"slot_tags": "O B-x"}, "valid.manifest.jsonl:1: slot_tags = 'O B-x': expected list"),
@@ -130,7 +130,7 @@ def written(folder: Path, rows: dict[str, list[dict]]) -> Path:
         (
             slots,
             {"slot_tags": ["O", "B-y"]},
-            "jsonl:1: slot_tags: the valid split has <y, which train never shows",
+            "jsonl:1: slot_tags: the valid split has <y, which is not in the train split",
         ),
     ],
 )

@@ -271,7 +271,9 @@ def test_a_damaged_plan_or_list_is_never_worked_by(whole, tmp_path, monkeypatch,
     audio, path = whole.parent / "audio", tmp_path / "store"
     prepare([audio], path, workers=1, part=(0, 2))
     done = damage(path / "work" / name, np.random.default_rng(5), [kind])
-    with pytest.raises(UserError, match=r"/store(/work/(plan\.json|entries\.jsonl)|: holds )") as error:
+    with pytest.raises(
+        UserError, match=r"/store(/work/(plan\.json|entries\.jsonl)|: not a store, as it holds )"
+    ) as error:
         prepare([audio], path, workers=1, part=(1, 2))
     assert "\n" not in str(error.value), str(done)
     if name == "plan.json":

@@ -91,9 +91,9 @@ def test_what_does_not_go_together_is_refused(stores, corpora, tmp_path):
     prepare([corpora / "a"], tmp_path / "pcm", "pcm16", workers=1)
     for parts, error, message in [
         (stores[:1], UsageError, "at least two"),
-        ([stores[0], tmp_path / "pcm"], UserError, "of codec pcm16, .*store_a of flac"),
+        ([stores[0], tmp_path / "pcm"], UserError, "has codec pcm16, but .*store_a has flac"),
         ([stores[0], stores[0]], UserError, "same store twice"),
-        ([stores[0], corpora / "b"], UserError, "not a whole store"),
+        ([stores[0], corpora / "b"], UserError, "not a complete store"),
     ]:
         with pytest.raises(error, match=message):
             join(parts, tmp_path / "new")
@@ -101,9 +101,9 @@ def test_what_does_not_go_together_is_refused(stores, corpora, tmp_path):
     with pytest.raises(UserError, match=r"holds tone000.wav"):
         join(stores, corpora / "a")
     join(stores[:2], tmp_path / "ab")
-    with pytest.raises(UserError, match="ab: was prepared from other inputs"):
+    with pytest.raises(UserError, match="ab: was prepared with other inputs"):
         join(stores, tmp_path / "ab")
-    with pytest.raises(UserError, match="store_c: was prepared from"):
+    with pytest.raises(UserError, match="store_c: was prepared with"):
         join(stores[:2], stores[2])
 
 
@@ -111,10 +111,10 @@ def test_killed_at_any_rename(stores, at_once, tmp_path):
     out = tmp_path / "joined"
     for kills in at_every_rename(lambda: join(stores, out)):
         if not (out / "store.json").exists():
-            with pytest.raises(UserError, match="not a whole store"):
+            with pytest.raises(UserError, match="not a complete store"):
                 Store(out)
             if kills % 10 == 0 and (out / "work").exists():
-                with pytest.raises(UserError, match="stores are being joined there"):
+                with pytest.raises(UserError, match="an unfinished join of stores"):
                     merge(out)
         join(stores, out)
         assert Store(out).fingerprint == at_once.fingerprint and not verify(Store(out))

@@ -61,5 +61,5 @@ def test_a_damaged_block_is_an_error():
         with pytest.raises(ValueError):
             decode(broken, 50, 9)
     for count, k in ((49, 9), (51, 9), (50, 1)):
-        with pytest.raises(ValueError, match="another size"):
+        with pytest.raises(ValueError, match="a wrong size"):
             decode(block, count, k)

@@ -127,11 +127,11 @@ def test_labels_of_another_anchor_or_store_are_refused_by_name(store, anchor, la
     copied.mkdir(parents=True)
     for file in labels.path.iterdir():
         (copied / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match=f"{store.fingerprint[:12]}, not of {stranger.fingerprint[:12]}"):
+    with pytest.raises(UserError, match=f"{store.fingerprint[:12]}, not {stranger.fingerprint[:12]}"):
         Labels(stranger, anchor)
     meta = json.loads((copied / "meta.json").read_text()) | {"store": stranger.fingerprint, "anchor": "f" * 64}
     (copied / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(UserError, match=f"ffffffffffff, not of {anchor.fingerprint[:12]}"):
+    with pytest.raises(UserError, match=f"ffffffffffff, not {anchor.fingerprint[:12]}"):
         Labels(stranger, anchor)
 
 
@@ -140,7 +140,7 @@ def test_labels_of_an_older_format_are_refused(tmp_path, anchor):
     anchoring.label(store, anchor, KEPT)
     path = labels_path(store, anchor) / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 1}))
-    with pytest.raises(UserError, match="labels of format 1, not 2; run `jepa-speech label"):
+    with pytest.raises(UserError, match="labels have format 1, not 2; run `jepa-speech label"):
         Labels(store, anchor)
 
 

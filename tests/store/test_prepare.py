@@ -78,10 +78,10 @@ def test_other_inputs_or_codec_at_the_same_place_are_refused(tones, tmp_path, un
             prepare([tones], tmp_path / "store2", workers=1)
         store = tmp_path / "store2"
     before = contents(store)
-    with pytest.raises(UserError, match=r"store2?: was prepared from another codec; remove it or choose another"):
+    with pytest.raises(UserError, match=r"store2?: was prepared with another codec; remove it or choose another"):
         prepare([tones], store, "pcm16", workers=1)
     write_tones(tones, 11)
-    with pytest.raises(UserError, match=r"store2?: was prepared from other inputs"):
+    with pytest.raises(UserError, match=r"store2?: was prepared with other inputs"):
         prepare([tones], store, workers=1)
     assert contents(store) == before
 
@@ -97,12 +97,12 @@ def test_a_folder_of_something_else_is_refused(tones, tmp_path):
 
 def test_nothing_to_store(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: no recordings there \(looked for .wav"):
+    with pytest.raises(UserError, match=r"empty: no recordings found \(looked for .wav"):
         prepare([tmp_path / "empty"], tmp_path / "store", workers=1)
     for name in ("rows.jsonl", "table.csv", "cuts.jsonl.gz"):
         contents = b"" if name.endswith("jsonl") else b"path,text\n"
         (tmp_path / name).write_bytes(gzip.compress(b"\n") if name.endswith("gz") else contents)
-        with pytest.raises(UserError, match=rf"{name}: no recordings there \(no row names one\)$"):
+        with pytest.raises(UserError, match=rf"{name}: no recordings found \(no row names one\)$"):
             prepare([tmp_path / name], tmp_path / "store", workers=1)
     with pytest.raises(UserError, match=r"none: no such folder"):
         prepare([tmp_path / "none"], tmp_path / "store", workers=1)
@@ -187,7 +187,7 @@ def test_a_store_with_a_recording_is_not_begun_anew(tones, tmp_path):
         prepare([tones], tmp_path / "store", workers=1)
     before = contents(tmp_path / "store")
     soundfile.write(tones / "tone004.wav", np.ones(1600), 16_000)
-    with pytest.raises(UserError, match="other inputs, or from these before some changed; remove it or choose"):
+    with pytest.raises(UserError, match="other inputs, or these before some changed; remove it or choose"):
         prepare([tones], tmp_path / "store", workers=1)
     assert contents(tmp_path / "store") == before
 

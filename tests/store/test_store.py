@@ -131,7 +131,7 @@ def test_missing_and_cut_files(damaged):
         with pytest.raises(UserError, match=r"level.npy"):
             Store(damaged)
     np.save(index, np.zeros(2, np.float32))
-    with pytest.raises(UserError, match=r"level.npy: does not fit"):
+    with pytest.raises(UserError, match=r"level.npy: does not match"):
         Store(damaged)
     index.write_bytes(whole)
     shard.write_bytes(shard.read_bytes()[:-1])

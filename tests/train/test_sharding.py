@@ -59,7 +59,9 @@ def test_a_rule_that_cannot_be_applied_is_one_line(rules, line):
 
 @pytest.mark.parametrize("rule", ["*: widest", "*", ": 0", "0", "", "*: 1.5"])
 def test_a_rule_is_a_glob_and_an_axis(rule):
-    with pytest.raises(UsageError, match=r"mesh.rules: .*; write GLOB: AXIS, the axis a whole number, largest or copy"):
+    with pytest.raises(
+        UsageError, match=r"mesh.rules: .*; write GLOB: AXIS, where AXIS is a whole number, largest or copy"
+    ):
         MeshConfig(rules=(rule,))
 
 

@@ -1,7 +1,6 @@
-"""What a container says about itself, checked before anything is decoded: sizes, checksums, counts.
+"""Checks of a container's own sizes, checksums and counts, before decoding.
 
-libsndfile passes over much of it in silence: a WAV that ends early, a page of Ogg whose checksum is wrong, an MP3
-without its end.
+libsndfile does not report a WAV that ends early, an Ogg page with a wrong checksum, or an MP3 without its end.
 """
 
 from jepa_speech.ingest.audio_source import Window
@@ -10,7 +9,9 @@ from jepa_speech.ingest.containers.promise import Promise
 
 
 def check(file: Window) -> Promise:
-    """Looks through a container, known by its first bytes; one of no kind known here promises nothing.
+    """Checks a container, recognised by its first bytes; returns what it promises of the samples.
+
+    An unknown container promises nothing.
 
     Raises Rejected: truncated, bad_length, damaged, empty, refused.
     """
@@ -21,7 +22,7 @@ def check(file: Window) -> Promise:
 
 
 def complete(file: Window) -> None:
-    """Presents a header with the right length if libsndfile would guess a shorter one and stop there."""
+    """Replaces the header by one with the right length, if libsndfile would assume a shorter one."""
     for kind in (wav, mp3):
         if kind.is_it(file):
             kind.complete(file)

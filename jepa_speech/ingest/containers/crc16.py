@@ -1,7 +1,7 @@
-"""CRC-16/ARC, as LAME writes it over the frames of an MP3: many stretches of the bytes at once, then joined.
+"""CRC-16/ARC, which LAME writes over the frames of an MP3, computed on many stretches of the bytes in parallel.
 
-The remainder of a polynomial is linear: that of two stretches in a row is the first one's, moved on by as many zero
-bytes as the second has, xor the second's.
+The checksum is linear. For two consecutive stretches, it is that of the first, advanced by as many zero bytes as the
+second has, xor that of the second.
 """
 
 import numpy as np
@@ -20,12 +20,12 @@ TABLE = _table()
 
 
 def crc16(data: bytes, before: int = 0) -> int:
-    """The checksum of `data`, in which bytes with the checksum `before` precede it."""
+    """Returns the checksum of `data`, preceded by bytes whose checksum is `before`."""
     length = max(-(-len(data) // STRETCHES), 2)
     rows = np.zeros((STRETCHES + 16, length), np.uint8)  # zeros in front change nothing; the last 16 rows stay zero
     rows[:STRETCHES].reshape(-1)[STRETCHES * length - len(data) :] = np.frombuffer(data, np.uint8)
     states = np.zeros(STRETCHES + 16, np.uint16)
-    states[STRETCHES:] = 1 << np.arange(16)  # where each bit goes while a stretch passes
+    states[STRETCHES:] = 1 << np.arange(16)  # tracks each bit of a state over the length of a stretch
     for column in np.ascontiguousarray(rows.T):
         states = TABLE[(states ^ column) & 255] ^ states >> 8
     images = states[STRETCHES:].tolist()
@@ -45,7 +45,7 @@ def _apply(images: list[int], state: int) -> int:
 
 
 def _moved_by(zeros: int, state: int) -> int:
-    """A checksum after so many zero bytes, by squaring."""
+    """Returns a checksum advanced by this many zero bytes, by repeated squaring."""
     images = [int(TABLE[(1 << bit) & 255]) ^ (1 << bit) >> 8 for bit in range(16)]  # by one byte
     while zeros:
         if zeros & 1:

@@ -1,6 +1,6 @@
-"""FLAC: what STREAMINFO says, held against the first frame here, and against the decoded samples later (RFC 9639).
+"""FLAC: STREAMINFO is compared with the first frame here, and with the decoded samples later (RFC 9639).
 
-Each frame has a checksum that the decoder verifies; STREAMINFO has none, but an MD5 of all samples.
+The decoder verifies the checksum of each frame. STREAMINFO has no checksum of its own, but an MD5 of all samples.
 """
 
 from jepa_speech.ingest.audio_source import Rejected, Window
@@ -16,13 +16,13 @@ def is_it(file: Window) -> bool:
 
 
 def check(file: Window) -> Promise:
-    """Raises Rejected: truncated (it ends before the first frame), damaged (two rates), unreadable (of no length)."""
+    """Raises Rejected: truncated (ends before the first frame), damaged (two rates), unreadable (no length)."""
     at, info = id3.end(file) + 4, None
     while True:
         head = file.at(at, 4)
         length = int.from_bytes(head[1:], "big")
         if len(head) < 4 or at + 4 + length > file.size:
-            raise Rejected("truncated", "it ends within its FLAC header")
+            raise Rejected("truncated", "the file ends within its FLAC header")
         if head[0] & 127 == 0 and length >= 34:
             info = file.at(at + 4, 34)
         at += 4 + length
@@ -34,8 +34,8 @@ def check(file: Window) -> Promise:
     rate, bits, frames = packed >> 44, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1
     if at == file.size:
         raise Rejected("empty" if not frames else "truncated", "a FLAC header without samples")
-    if not frames:  # libsndfile 1.2 would lose its way at the end
-        raise Rejected("unreadable", "its FLAC header does not tell its length, as from a stream; encode it again")
+    if not frames:  # libsndfile 1.2 fails at the end of such a file
+        raise Rejected("unreadable", "its FLAC header gives no length, as in a stream; encode it again")
     if (other := _frame_rate(file.at(at, 16))) not in (0, rate):
         raise Rejected("damaged", f"its FLAC header says {rate} Hz, its first frame {other} Hz")
     md5 = info[18:34]
@@ -43,7 +43,7 @@ def check(file: Window) -> Promise:
 
 
 def _frame_rate(frame: bytes) -> int:
-    """The rate that a frame's header gives, Hz; 0 if it leaves that to STREAMINFO, or is none (the decoder says so)."""
+    """Returns the rate in a frame's header, Hz; 0 if it refers to STREAMINFO, or is not a frame (the decoder tells)."""
     if len(frame) < 16 or frame[0] != 0xFF or frame[1] >> 2 != 0x3E:
         return 0
     size_code, rate_code = frame[2] >> 4, frame[2] & 15

@@ -1,4 +1,4 @@
-"""Containers and codecs that libsndfile does not read, known by their first bytes, with what to do about them."""
+"""Containers and codecs that libsndfile does not read, recognised by their first bytes, with advice."""
 
 FFMPEG = "convert it: ffmpeg -i IN OUT.flac"
 STARTS = {
@@ -23,9 +23,9 @@ MPEG4 = b"ftyp"  # from byte 4 on
 
 
 def named(head: bytes) -> str:
-    """Returns what a file is and what to do; "" if it is none of these. head: its first bytes, 1 kB or the whole file.
+    """Returns the type of a file and what to do; "" if it is none of these. head: its first bytes, up to 1 kB.
 
-    A SPHERE file whose samples are packed keeps a plain header, where sample_coding names Shorten.
+    A SPHERE file with packed samples has a plain header, in which sample_coding names Shorten.
     """
     if head.startswith(b"NIST_1A") and b"shorten" in head:
         return "NIST SPHERE packed by Shorten, which is not read; convert it: sph2pipe -f wav IN OUT.wav"

@@ -1,4 +1,4 @@
-"""ID3v2 tags, which may stand before MP3 and FLAC."""
+"""ID3v2 tags, which may precede MP3 and FLAC."""
 
 from jepa_speech.ingest.audio_source import Window
 
@@ -6,7 +6,7 @@ EMPTY = b"ID3\x04" + bytes(5) + b"\x0a" + bytes(10)  # a tag of padding alone; l
 
 
 def end(file: Window) -> int:
-    """The byte at which a leading tag ends; 0 if there is none."""
+    """Returns the byte at which a leading tag ends; 0 if there is none."""
     head = file.at(0, 10)
     if len(head) < 10 or head[:3] != b"ID3":
         return 0

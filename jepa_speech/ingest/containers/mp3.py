@@ -1,7 +1,7 @@
-"""MP3 (MPEG audio): frame after frame up to the end, and what the encoder said of them in a first frame of its own.
+"""MP3 (MPEG audio): the chain of frames is followed to the end, and compared with the encoder's own first frame.
 
-Frames have no checksums of their samples. Xing and VBRI count them; LAME and its kin add one checksum of all. Without
-these, only what breaks the chain of frames can be seen.
+Frames have no checksums of their samples. Xing and VBRI headers count the frames; LAME and similar encoders add one
+checksum of all frames. Without these, only damage that breaks the chain of frames is detected.
 """
 
 import struct
@@ -22,9 +22,9 @@ BIT_RATES = {
 }
 RATES = (44_100, 48_000, 32_000)  # Hz, MPEG 1; half of it for MPEG 2, a quarter for 2.5
 TAGS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")  # what may follow the last frame
-LAME_LENGTH, LAME_END = 148, 154  # after "Xing": bytes of music with the first frame (4), the others' checksum (2)
+LAME_LENGTH, LAME_END = 148, 154  # after "Xing": bytes of all frames (4), checksum of all frames but the first (2)
 PIECE = 1 << 22  # bytes
-FREE = 0  # a frame of a bit rate that its header does not tell
+FREE = 0  # stands for the size of a frame in free format, whose header does not give the bit rate
 
 
 def is_it(file: Window) -> bool:
@@ -32,14 +32,14 @@ def is_it(file: Window) -> bool:
 
 
 def check(file: Window) -> Promise:
-    """Raises Rejected: truncated (the last frame is cut, or there are fewer than counted), bad_length, damaged."""
+    """Raises Rejected: truncated (the last frame is cut, or frames are missing), bad_length, damaged."""
     begin = at = id3.end(file)
     begins = _frame(file.at(at, 4))
     assert begins is not None  # is_it
     stream, size = begins
     first = file.at(at, max(size, 64))
     promised = _promised_frames(first)
-    found = 0 if promised is None else -1  # the frame with the count is none of those counted
+    found = 0 if promised is None else -1  # the count excludes the frame that holds it
     while at < file.size:
         frame = _frame(file.at(at, 4))
         if frame is None:
@@ -47,29 +47,29 @@ def check(file: Window) -> Promise:
             if rest.startswith(TAGS) or not any(file.at(at, 1 << 16)):
                 break
             if file.size - at < 4:
-                raise Rejected("truncated", "its last frame is not whole")
+                raise Rejected("truncated", "its last frame is incomplete")
             raise Rejected("damaged", f"no MP3 frame where one must begin, at byte {at}")
         if frame[0] != stream:
-            raise Rejected("damaged", f"its MP3 frame at byte {at} is of another kind than the first")
+            raise Rejected("damaged", f"its MP3 frame at byte {at} has another format than the first")
         if frame[1] == FREE:
             return Promise()
         at, found = at + frame[1], found + 1
     if at > file.size:
-        raise Rejected("truncated", "its last frame is not whole")
+        raise Rejected("truncated", "its last frame is incomplete")
     if promised is not None and found < promised:
         raise Rejected("truncated", f"{found} frames of the {promised} that its MP3 header counts")
     if promised is not None and found > promised + 1:  # some encoders leave out the last
-        raise Rejected("bad_length", f"{found} frames, its MP3 header counts {promised}")
+        raise Rejected("bad_length", f"{found} frames, but its MP3 header counts {promised}")
     checksum = _promised_checksum(first, at - begin)
     if checksum is not None and checksum != _checksum(file, begin + size, at):
-        raise Rejected("damaged", f"its frames do not have the checksum {checksum:#06x} that its encoder gives")
+        raise Rejected("damaged", f"its frames do not match the checksum {checksum:#06x} of its encoder")
     return Promise()
 
 
 def complete(file: Window) -> None:
-    """Puts an empty tag before the first frame, in place of a tag that is there, and a frame that counts if one lacks.
+    """Replaces any tag by an empty one, and adds a frame that counts the frames if it is missing and needed.
 
-    libsndfile takes an MP3 without a tag for another format if anything in the current folder is named "._" or
+    libsndfile mistakes an MP3 without a tag for another format if anything in the current folder is named "._" or
     ".AppleDouble" (findings/libsndfile-stray-resource-fork.sh).
     """
     begin = id3.end(file)
@@ -77,9 +77,9 @@ def complete(file: Window) -> None:
 
 
 def _missing_count(file: Window, at: int) -> bytes:
-    """Returns a frame with the number of frames, for an MP3 of several bit rates that has none; else b"".
+    """Returns a frame with the number of frames, if an MP3 of several bit rates lacks one; otherwise b"".
 
-    Without it, libsndfile guesses the length from the bit rate of the first frame and reads no further.
+    Without it, libsndfile estimates the length from the bit rate of the first frame and stops there.
     """
     first = file.at(at, 64)
     begins = _frame(first)
@@ -108,7 +108,7 @@ def _counting_frame(head: bytes, first_version: bool, count: int) -> bytes:
 
 
 def _promised_checksum(first: bytes, music_bytes: int) -> int | None:
-    """LAME's checksum of all frames but the first, if it tells one of just so many bytes (editors leave stale ones)."""
+    """Returns LAME's checksum of all frames but the first; None if its byte count differs, as after editing."""
     at = max(first.find(b"Xing", 4, 48), first.find(b"Info", 4, 48))
     if at < 0 or len(first) < at + LAME_END:
         return None
@@ -124,7 +124,7 @@ def _checksum(file: Window, begin: int, end: int) -> int:
 
 
 def _frame(head: bytes) -> tuple[tuple[int, int, int], int] | None:
-    """((version, layer, rate), bytes) of the frame with this header of 4 bytes; None if it is none."""
+    """Returns ((version, layer, rate), bytes) of a frame from its header of 4 bytes; None if it is not a frame."""
     if len(head) < 4 or head[0] != 0xFF or head[1] >> 5 != 7:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)  # version 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
@@ -141,7 +141,7 @@ def _frame(head: bytes) -> tuple[tuple[int, int, int], int] | None:
 
 
 def _promised_frames(first: bytes) -> int | None:
-    """The number of frames after the first that the first one tells, if it is the encoder's own."""
+    """Returns the number of further frames, if the first frame is an encoder's header; otherwise None."""
     for name, flags_at, count_at in ((b"Xing", 4, 8), (b"Info", 4, 8), (b"VBRI", None, 14)):
         at = first.find(name, 4, 48)
         if at >= 0 and len(first) >= at + count_at + 4 and (flags_at is None or first[at + 7] & 1):

@@ -1,6 +1,6 @@
-"""Ogg (Vorbis, Opus, FLAC): every page's checksum and number, the end-of-stream flag, the last position (RFC 3533).
+"""Ogg (Vorbis, Opus, FLAC): checksum and number of every page, end-of-stream flag, last position (RFC 3533).
 
-libogg leaves out a page whose checksum is wrong, and libsndfile says nothing about it.
+libogg skips a page with a wrong checksum, and libsndfile does not report it.
 """
 
 import struct
@@ -10,7 +10,7 @@ from jepa_speech.ingest.audio_source import Rejected, Window
 from jepa_speech.ingest.containers.promise import Promise
 
 BEGIN, END = 2, 4  # flags of a stream's first and last page
-OPUS_RATE = 48_000  # positions of Opus count at this rate, whatever the input's was (RFC 7845)
+OPUS_RATE = 48_000  # positions in Opus refer to this rate, whatever the input's rate was (RFC 7845)
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -49,11 +49,11 @@ def _page(file: Window, at: int) -> bytes:
     size = 27 + head[26] + sum(head[27 : 27 + head[26]]) if len(head) >= 27 else 27
     page = file.at(at, size)
     if len(page) < size:
-        raise Rejected("truncated", f"its last Ogg page, at byte {at}, is not whole")
+        raise Rejected("truncated", f"its last Ogg page, at byte {at}, is incomplete")
     return page
 
 
 def crc(page: bytes) -> int:
-    """Ogg's CRC: zlib's polynomial with the bits of bytes and of the result mirrored, from 0 and not inverted."""
+    """Returns Ogg's CRC: zlib's polynomial with mirrored bits of bytes and result, initial value 0, not inverted."""
     mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
     return int(f"{mirrored:032b}"[::-1], 2)

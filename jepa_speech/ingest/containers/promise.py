@@ -1,11 +1,11 @@
-"""What a container promises of its samples."""
+"""The properties of the decoded samples that a container promises."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Promise:
-    """What the samples must be like once they are decoded; None where the container does not say."""
+    """Expected properties of the decoded samples; None if the container does not give them."""
 
     frames: int | None = None  # at the file's own rate
     seconds: float | None = None

@@ -1,6 +1,6 @@
-"""AIFF, AU, CAF, NIST SPHERE, Sony Wave64 and VOC: the bytes that a header promises against those that are there.
+"""AIFF, AU, CAF, NIST SPHERE, Sony Wave64 and VOC: sizes in the headers are compared with the file's size.
 
-libsndfile reads what is left of such a file when it was cut, and reports nothing.
+libsndfile reads the rest of a truncated file of these types without an error.
 """
 
 import struct
@@ -10,9 +10,9 @@ from jepa_speech.ingest.audio_source import Rejected, Window
 from jepa_speech.ingest.containers.promise import Promise
 
 UNKNOWN = 0xFFFF_FFFF  # the size of AU data that was written to a pipe
-PIPED = 0x7F00_0000  # the size of AIFF data that was written to a pipe, or more; other writers leave 0
-NIST_CODINGS = ("pcm", "ulaw", "mu-law", "alaw")  # of one size per sample; others are packed
-NIST_BYTES = 1 << 16  # of a header; libsndfile reads 1,024
+PIPED = 0x7F00_0000  # the least size of AIFF data that was written to a pipe; some writers leave 0
+NIST_CODINGS = ("pcm", "ulaw", "mu-law", "alaw")  # codings with a fixed size per sample
+NIST_BYTES = 1 << 16  # most bytes read of a header; libsndfile reads 1,024
 
 
 def is_it(file: Window) -> bool:
@@ -25,7 +25,7 @@ def check(file: Window) -> Promise:
     assert ends is not None  # is_it
     for end in ends(file):
         if end > file.size:
-            raise Rejected("truncated", f"{end - file.size} bytes that its header promises are not there")
+            raise Rejected("truncated", f"{end - file.size} bytes that its header promises are missing")
     return Promise()
 
 
@@ -47,7 +47,7 @@ def _aiff(file: Window) -> Iterator[int]:
         if name == b"SSND" and not 0 < length < PIPED:
             return
         yield at + 8 + length
-        if name == b"SSND":  # tags of any form may follow
+        if name == b"SSND":  # anything may follow, such as tags
             return
         at += 8 + length + length % 2
 
@@ -84,7 +84,7 @@ def _nist(file: Window) -> Iterator[int]:
 def _w64(file: Window) -> Iterator[int]:
     at = 40
     while len(chunk := file.at(at, 24)) == 24:
-        name, length = struct.unpack("<4s12xq", chunk)  # the length with its own head
+        name, length = struct.unpack("<4s12xq", chunk)  # the length includes the chunk's header
         if length < 24:
             return
         yield at + length

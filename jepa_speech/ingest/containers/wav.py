@@ -1,13 +1,13 @@
-"""WAV (RIFF, RF64): the sizes that its chunks promise against the bytes that are there."""
+"""WAV (RIFF, RF64): sizes of chunks are compared with the file's size."""
 
 import struct
 
 from jepa_speech.ingest.audio_source import Rejected, Window
 from jepa_speech.ingest.containers.promise import Promise
 
-STREAM_BYTES = 0x7FFF_0000  # a WAV written to a pipe claims 2 or 4 GB, for want of knowing
+STREAM_BYTES = 0x7FFF_0000  # a WAV written to a pipe claims 2 or 4 GB, because its size was not known
 UNKNOWN_SIZE = b"\xff\xff\xff\xff"
-RIFF_SLACK = 8  # some writers count the first chunk's own head
+RIFF_SLACK = 8  # some writers also count the header of the first chunk
 
 
 def is_it(file: Window) -> bool:
@@ -16,7 +16,7 @@ def is_it(file: Window) -> bool:
 
 
 def check(file: Window) -> Promise:
-    """Raises Rejected: truncated (bytes are lacking), bad_length (bytes that no chunk accounts for)."""
+    """Raises Rejected: truncated (bytes are missing), bad_length (bytes belong to no chunk)."""
     at, length, long_sizes = _samples(file)
     if at is not None and (length < STREAM_BYTES or long_sizes) and not _is_piped(file):
         _check_end(file, at + length, long_sizes)
@@ -24,7 +24,7 @@ def check(file: Window) -> Promise:
 
 
 def complete(file: Window) -> None:
-    """Presents a WAV whose sizes are 0 as one of unknown size, because libsndfile would find no samples in it."""
+    """Marks the sizes of a WAV as unknown if they are 0, because libsndfile would find no samples in it."""
     if _is_piped(file):
         at, _, _ = _samples(file)
         assert at is not None
@@ -32,7 +32,7 @@ def complete(file: Window) -> None:
 
 
 def _is_piped(file: Window) -> bool:
-    """Whether samples follow a header that gives neither of its sizes, since its writer could not go back to it."""
+    """Whether samples follow a header without sizes, as written to a pipe."""
     at, length, long_sizes = _samples(file)
     if at is None or length or long_sizes:
         return False
@@ -41,7 +41,7 @@ def _is_piped(file: Window) -> bool:
 
 
 def _samples(file: Window) -> tuple[int | None, int, tuple[int, int] | None]:
-    """(byte at which the samples begin, None if there are none; their bytes; the sizes that RF64 gives)."""
+    """Returns (first byte of the samples, None if there are none; number of their bytes; sizes of RF64)."""
     at, long_sizes = 12, None
     while at < file.size:
         chunk = file.at(at, 24)
@@ -49,7 +49,7 @@ def _samples(file: Window) -> tuple[int | None, int, tuple[int, int] | None]:
             break
         name, length = struct.unpack("<4sI", chunk[:8])
         if name == b"ds64" and len(chunk) == 24:
-            long_sizes = struct.unpack("<QQ", chunk[8:])  # RF64: sizes beyond 4 GB stand here
+            long_sizes = struct.unpack("<QQ", chunk[8:])  # RF64: sizes over 4 GB
         if name == b"data":
             return at + 8, long_sizes[1] if length == 0xFFFF_FFFF and long_sizes else length, long_sizes
         at += 8 + length + length % 2
@@ -58,11 +58,11 @@ def _samples(file: Window) -> tuple[int | None, int, tuple[int, int] | None]:
 
 def _check_end(file: Window, end: int, long_sizes: tuple[int, int] | None) -> None:
     if end > file.size:
-        raise Rejected("truncated", f"{end - file.size} bytes of audio that its WAV header promises are not there")
+        raise Rejected("truncated", f"{end - file.size} bytes of audio that its WAV header promises are missing")
     riff = long_sizes[0] if long_sizes else _riff_size(file)
     if file.size + RIFF_SLACK < riff + 8 < STREAM_BYTES:
-        raise Rejected("truncated", f"{riff + 8 - file.size} bytes that its WAV header promises are not there")
-    # Some writers leave out the byte that pads an odd number of them.
+        raise Rejected("truncated", f"{riff + 8 - file.size} bytes that its WAV header promises are missing")
+    # Some writers leave out the padding byte after an odd number of bytes.
     if not any(_only_chunks(file, at) for at in {end, end + end % 2}):
         raise Rejected("bad_length", f"{file.size - end} bytes follow the samples that its WAV header promises")
 
@@ -72,7 +72,7 @@ def _riff_size(file: Window) -> int:
 
 
 def _only_chunks(file: Window, at: int) -> bool:
-    """Whether nothing but whole chunks stands from a byte on."""
+    """Whether only complete chunks follow from a byte on."""
     while at + 8 <= file.size:
         name, length = struct.unpack("<4sI", file.at(at, 8))
         if not all(32 <= byte < 127 for byte in name) or at + 8 + length > file.size:

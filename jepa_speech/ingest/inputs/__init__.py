@@ -1,1 +1,1 @@
-"""What toolkits call a corpus: one file per kind, each of which yields an Entry per recording."""
+"""One file per kind of input (manifest, archive, folder). Each yields an Entry per recording."""

@@ -1,4 +1,4 @@
-"""One recording as listed, and the folders that it must lie in."""
+"""A listed recording, its labels, and the folders in which recordings may be."""
 
 import hashlib
 import math
@@ -12,30 +12,30 @@ from typing import Any, TypeGuard
 
 from jepa_speech.ingest.audio_source import AudioSource, stamp_of
 
-# Names of what the store measures or counts: a manifest's field of such a name is kept as manifest_NAME.
+# Fields that the store itself writes. A manifest's field of such a name is kept as manifest_NAME.
 STORE_KEYS = frozenset(
     ("id", "source", "start", "duration", "rate", "samples", "level", "digest", "crc", "shard", "position")
 )
-# Our names of a transcript and a speaker, others' names for them in order of precedence, and the types of such a value.
+# Our names for transcript and speaker, other names for them in order of precedence, and the types of the values.
 NAMES: dict[str, tuple[tuple[str, ...], type | tuple[type, ...]]] = {
     "text": (("txt", "sentence", "transcription", "transcript", "wrd", "words", "normalized_text"), str),
     "speaker": (("spk_id", "speaker_id", "client_id", "spk"), (str, int)),
 }
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # as text
-LABEL_LEVELS = 100  # levels of nested lists and objects: json writes only some hundreds, and reads more
-PCM_BYTES = 32_000  # a second of 16-bit samples at 16 kHz
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a number written as text
+LABEL_LEVELS = 100  # deepest nesting of lists and objects; Python's json fails to write some hundreds
+PCM_BYTES = 32_000  # bytes of a second of 16-bit samples at 16 kHz
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry(AudioSource):
-    """One recording as listed. `reason` is empty unless it is already known that it cannot be used."""
+    """A listed recording. `reason` says why it cannot be used; it is empty as long as nothing is known to be wrong."""
 
-    source: str  # relative to the folder, or as its manifest writes it
-    real: str = ""  # where the path leads if links are followed; "" if that is itself
-    line: int | None = None  # of the manifest
+    source: str  # path relative to the folder, or as written in the manifest
+    real: str = ""  # the path with all links followed; "" if it is the same
+    line: int | None = None  # line in the manifest
     manifest: str | None = None
-    size: int | None = None  # bytes that hold it, if they are not the whole file
-    duration: float | None = None  # s, as the manifest claims of the whole recording
+    size: int | None = None  # bytes of the recording, if it is only a part of its file
+    duration: float | None = None  # seconds of the whole recording, according to the manifest
     labels: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
@@ -44,38 +44,37 @@ class Entry(AudioSource):
         return self.but(reason=reason, detail=detail)
 
     def labelled(self, row: Mapping[str, Any], used: Collection[str] = ()) -> "Entry":
-        """The entry with the labels that a manifest's row gives; refused (bad_label) if they are nested too deep."""
+        """Returns the entry with the labels of a manifest's row; refused (bad_label) if they are nested too deep."""
         if not _is_shallow(row, 1 + LABEL_LEVELS):
-            return self.refused("bad_label", f"lists and objects more than {LABEL_LEVELS} deep")
+            return self.refused("bad_label", f"lists and objects are nested more than {LABEL_LEVELS} deep")
         return self.but(labels=self.labels | kept_labels(row, used))
 
     def but(self, **fields: Any) -> "Entry":
-        """A copy with other values in some fields: as dataclasses.replace, in a tenth of its time."""
+        """Returns a copy with other values in some fields. Ten times as fast as dataclasses.replace."""
         copy = object.__new__(Entry)
         copy.__dict__.update(self.__dict__, **fields)
         return copy
 
     def row(self) -> dict[str, Any]:
-        """The fields that say something, for JSON."""
+        """Returns the fields that differ from their defaults, for JSON."""
         return {name: value for name, default in DEFAULTS if (value := getattr(self, name)) != default}
 
     def weight(self) -> int:
-        """About how many bytes are to be decoded."""
+        """Returns roughly the number of bytes to decode."""
         whole = self.stamp[0] if self.stamp else 0
         if self.seconds is not None:
             return min(whole, int(PCM_BYTES * self.seconds))
         return whole if self.size is None else self.size
 
     def key(self) -> bytes:
-        """What two entries share only if they are the same recording (8 bytes: to be confirmed by `identity`)."""
+        """Returns a hash (8 bytes) by which to find entries of one recording; `identity` confirms them."""
         return hashlib.blake2b(self.identity(), digest_size=8).digest()
 
     def identity(self) -> bytes:
         stretch = (self.span, self.cell, float(self.start), self.seconds, self.channel)
         place = self.real or os.path.normpath(self.path)
-        return (
-            place.encode("utf-8", "surrogatepass") + repr(stretch).encode()
-        )  # a name in a manifest may be impossible for a file
+        # surrogatepass: a manifest may give a name that no file can have.
+        return place.encode("utf-8", "surrogatepass") + repr(stretch).encode()
 
 
 DEFAULTS = [
@@ -84,14 +83,14 @@ DEFAULTS = [
 
 
 class Bounds:
-    """The folders that recordings must lie in, links followed: an input's own, and --root."""
+    """The folders in which recordings must be, with links followed: the input's own, and --root."""
 
     def __init__(self, *folders: str | Path | None):
         self._folders = tuple(_closed(os.path.realpath(folder)) for folder in folders if folder)
         self._real = lru_cache(1 << 12)(os.path.realpath)
 
     def real(self, path: str) -> str:
-        """The path with all links followed. A folder's own are looked up once."""
+        """Returns the path with all links followed. Links of folders are cached."""
         folder, name = os.path.split(path)
         if name in ("", ".", ".."):
             return os.path.realpath(path)
@@ -102,7 +101,7 @@ class Bounds:
         return _closed(real).startswith(self._folders)
 
     def located(self, entry: Entry) -> Entry:
-        """The entry with its stamp, or refused: outside_root, missing, unreadable."""
+        """Returns the entry with its stamp, or refused: outside_root, missing, unreadable."""
         try:
             real = self.real(entry.path)
             if not self.hold(real):
@@ -116,26 +115,26 @@ class Bounds:
 
     def outside(self, entry: Entry) -> Entry:
         within = " and ".join(self._folders)
-        return entry.refused("outside_root", f"leads out of {within}")
+        return entry.refused("outside_root", f"its path leads out of {within}")
 
 
 def _closed(folder: str) -> str:
-    """With a slash at the end, so that /data/a does not hold /data/ab."""
+    """Returns the folder with a final slash, so that /data/a does not contain /data/ab."""
     return folder if folder.endswith(os.sep) else folder + os.sep
 
 
 def kept_labels(row: Mapping[str, Any], used: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the labels of a manifest's row: all keys but `used`, a transcript as `text` and a speaker as `speaker`.
+    """Returns the labels of a manifest's row: all keys except `used`; a transcript is `text`, a speaker `speaker`.
 
-    NaN and infinity, which JSON does not have, count as null. A field that is null is absent. Within a list or an
-    object null is kept, so that other values keep their places.
+    NaN and infinity, which JSON lacks, become null. Fields that are null are dropped. Within lists and objects null is
+    kept, so that other values keep their positions.
     """
     finite = _renamed({key: _finite(value) for key, value in row.items() if key not in used})
     return {_label_name(key, row): value for key, value in finite.items() if value is not None}
 
 
 def _renamed(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns the row with the first of others' names for a text, or a speaker, in place of ours if that is absent."""
+    """Returns the row with other names for transcript and speaker replaced by ours, if ours are absent."""
     new = {}
     for ours, (theirs, kind) in NAMES.items():
         if row.get(ours) is None:
@@ -148,7 +147,7 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Returns the value of a label with None in place of every NaN and infinity."""
+    """Returns the value of a label with NaN and infinity replaced by None."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""fairseq's .tsv: a root line, then `path<TAB>samples`; .wrd or .ltr beside it hold the text, line by line."""
+"""fairseq's .tsv: a root line, then `path<TAB>samples` lines. A .wrd or .ltr file of the same name has the texts."""
 
 from collections.abc import Iterator
 from itertools import chain, zip_longest
@@ -41,7 +41,7 @@ def _with_texts(
         for count, (row, line) in enumerate(zip_longest(rows, file)):
             if row is None or line is None:
                 fewer, more = (manifest, texts) if row is None else (texts, manifest)
-                raise UserError(f"{fewer}: has only {count} lines of recordings, {more} has more; make them anew")
+                raise UserError(f"{fewer}: has only {count} lines, but {more} has more; write both files again")
             text = text_of(line.removeprefix(UTF8_MARK), f"{texts}:{count + 1}").strip()
             yield row, text.replace(" ", "").replace("|", " ").strip() if texts.suffix == ".ltr" else text
 

@@ -19,10 +19,10 @@ ARCHIVES = (".tar", ".tgz", ".tar.gz", ".zip", ".7z", ".parquet", ".wav.gz", ".f
 
 
 def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
-    """All recordings below `folder`, in order of their names. Links are followed as long as they stay inside.
+    """Yields all recordings below `folder`, in order of their names. Links are followed as long as they stay inside.
 
-    Hidden files and folders below it are left out; `folder` itself may be hidden. A link counts by its own name:
-    git-annex keeps its files in .git/annex/objects, and links to them under their names.
+    Hidden files and folders below it are left out; `folder` itself may be hidden. A link counts by its own name,
+    because git-annex links names to files in .git/annex/objects.
     """
     with closing(Trees(reading.passed)) as trees:
         yield from _walked(folder, reading, trees)
@@ -36,7 +36,7 @@ def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
         yield entry
     for inner, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
         place = Path(inner).stat()
-        if (place.st_dev, place.st_ino) in visited:  # a link to a folder that holds it
+        if (place.st_dev, place.st_ino) in visited:  # a link to one of its parents
             subfolders.clear()
             continue
         visited.add((place.st_dev, place.st_ino))
@@ -68,7 +68,7 @@ def _walked(folder: Path, reading: Reading, trees: Trees) -> Iterator[Entry]:
 
 
 def _from_above(folder: Path, reading: Reading) -> Iterator[Entry]:
-    """Yields what metadata above a folder names in it, and its wrong rows if it names anything there."""
+    """Yields the recordings of a folder that metadata above it name, and the metadata's wrong rows if there are any."""
     folder, bounds = Path(os.path.normpath(folder)), reading.bounds(folder)
     wrong, names_any = [], False
     rows = metadata.above(folder)
@@ -89,7 +89,7 @@ def is_hidden(name: str) -> bool:
 
 
 def is_recording(name: str, place: str, passed: PassedOver) -> bool:
-    """Whether to list a file of this name. Audio that is not listed is counted, under the name `place`."""
+    """Whether to list a file of this name. Other audio is counted in `passed`, with the name `place`."""
     lower = name.lower()
     listed = lower.endswith(SUFFIXES + REFUSED_SUFFIXES)
     if listed and is_hidden(name):
@@ -100,7 +100,10 @@ def is_recording(name: str, place: str, passed: PassedOver) -> bool:
 
 
 def _not_read(name: str, stems: set[str]) -> str:
-    """Returns the kind (passed_over.py) of a file that is left out and counted; "" for others. stems: of recordings."""
+    """Returns the kind (see passed_over.py) of a file that is counted as left out; "" for others.
+
+    stems: the names of the folder's recordings without their suffixes.
+    """
     if is_hidden(name):
         return ""
     if name.lower().endswith(ARCHIVES):

@@ -1,4 +1,4 @@
-"""JSON lines: of the released code, NeMo, WeNet, Lhotse (cuts), Hugging Face (metadata.jsonl); see rows.py."""
+"""JSON lines of the released code, NeMo, WeNet, Lhotse (cuts) and Hugging Face (metadata.jsonl); see rows.py."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from jepa_speech.ingest.inputs.rows import Rows
 
 
 def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
-    """Yields an entry per line that is not blank; the entry of a wrong line is refused with the reason."""
+    """Yields an entry per line that is not blank. The entry of a wrong line is refused."""
     rows = Rows(manifest, reading)
     for number, line in lines(manifest):
         try:

@@ -1,4 +1,4 @@
-"""A data directory of Kaldi or ESPnet: wav.scp, and segments, text, utt2spk, utt2lang, utt2category if there.
+"""A data directory of Kaldi or ESPnet: wav.scp, and if present segments, text, utt2spk, utt2lang, utt2category.
 
 Commands in wav.scp are refused, never run.
 """
@@ -22,9 +22,9 @@ LABELS = {"text": "text", "speaker": "utt2spk", "language": "utt2lang", "categor
 
 
 def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
-    """An entry per segment, or per line of wav.scp if there are no segments. Labels are by utterance.
+    """Yields an entry per segment, or per line of wav.scp if there are no segments. Labels are per utterance.
 
-    Relative paths are taken from `reading.base`: the folder that the recipe was run in, by default `folder`.
+    Paths are relative to `reading.base`: the folder in which the recipe was run, by default `folder`.
     """
     bounds, base = reading.bounds(folder), reading.base(folder)
     with ExitStack() as stack:
@@ -39,7 +39,7 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
         is_cut = (folder / "segments").is_file()
         recordings = index("wav.scp") if is_cut else None
         utterances = index("segments" if is_cut else "wav.scp")
-        assert utterances is not None  # a folder with neither is no directory of Kaldi's
+        assert utterances is not None  # a folder with neither file is not listed here
         for number, line in lines(utterances.path):
             name, _, rest = decoded(line.strip()).replace("\t", " ", 1).partition(" ")
             entry = Entry(source=name, line=number, manifest=str(utterances.path), labels={"manifest_id": name})
@@ -58,7 +58,7 @@ def listed(folder: Path, reading: Reading) -> Iterator[Entry]:
 
 
 def _by_utterance(path: Path) -> LineIndex:
-    """Returns the speaker of each utterance, of spk2utt: lines SPEAKER UTTERANCE UTTERANCE ..."""
+    """Returns the speaker of each utterance from spk2utt, whose lines are SPEAKER UTTERANCE UTTERANCE ..."""
     file, numbers = tempfile.TemporaryFile(), array("Q")  # noqa: SIM115 (closed with the index)
     for number, line in lines(path):
         speaker, said = key_and_rest(line)
@@ -69,7 +69,7 @@ def _by_utterance(path: Path) -> LineIndex:
 
 
 def _labelled(entry: Entry, name: str, labels: dict[str, LineIndex]) -> Entry:
-    """Returns the entry of an utterance with its labels. A text may be empty; of the others, that means absent."""
+    """Returns the entry of an utterance with its labels. A text may be empty; other empty labels are dropped."""
     try:
         found = {label: file.text(os.fsencode(name)) for label, file in labels.items()}
     except Twice as error:
@@ -79,14 +79,14 @@ def _labelled(entry: Entry, name: str, labels: dict[str, LineIndex]) -> Entry:
 
 
 def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str]:
-    """The entry with its stretch, and what wav.scp says of its recording."""
+    """Returns the entry with the times of its segment, and the line of wav.scp of its recording."""
     parts = rest.split()
     try:
         start, end = (float(part) for part in parts[1:3] if "_" not in part)
     except ValueError:
         return entry.refused("bad_segment", "a line is UTTERANCE RECORDING START END [CHANNEL], times in seconds"), ""
     if len(parts) > 4 or not CHANNEL.fullmatch("".join(parts[3:])):
-        return entry.refused("bad_channel", f"{' '.join(parts[3:])[:40]!r} behind the times is no channel's number"), ""
+        return entry.refused("bad_channel", f"{' '.join(parts[3:])[:40]!r} after the times is not a channel number"), ""
     channel = int(parts[3]) if len(parts) > 3 else None
     seconds = None if end == -1 else end - start  # -1: to the end
     if not 0 <= start < 1e9 or not (seconds is None or is_positive(seconds)):
@@ -98,10 +98,10 @@ def _segment(entry: Entry, rest: str, recordings: LineIndex) -> tuple[Entry, str
 
 def _file(entry: Entry, place: str, base: Path, bounds: Bounds) -> Entry:
     if place.endswith("|") or place.startswith("|"):
-        advice = "if it only decodes one file, write that file's path in its place"
-        return entry.refused("refused", f"a command ({place[:60]}): none is ever run; {advice}")
+        advice = "if it only decodes one file, write that file's path instead"
+        return entry.refused("refused", f"a command ({place[:60]}): commands are never run; {advice}")
     if ARK.match(place) or place == "-":
         return entry.refused("refused", f"{place}: only plain paths are read; extract its audio to files first")
     if not place:
-        return entry.refused("no_audio_path", "no path behind the name")
+        return entry.refused("no_audio_path", "no path after the name")
     return bounds.located(entry.but(source=place, path=str(base / place)))

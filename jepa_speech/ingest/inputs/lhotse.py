@@ -1,4 +1,4 @@
-"""Lhotse's recordings, and its cuts: a stretch of one channel of a recording, with what was said in it."""
+"""Lhotse's recordings, and its cuts: segments of a channel of a recording, with their transcripts."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.ingest.inputs.entry import Entry, is_number, is_positive
 from jepa_speech.ingest.inputs.passed_over import PassedOver
 
-TOLERANCE = 0.02  # s: the usual rounding of times
+TOLERANCE = 0.02  # s, for rounded times
 LABELS = ("speaker", "language", "gender")
 
 
@@ -19,18 +19,18 @@ def is_recording(row: dict[str, Any]) -> bool:
 
 
 def whole(recording: dict[str, Any]) -> dict[str, Any]:
-    """Returns a recording as a cut of all of it."""
+    """Returns a cut of a whole recording."""
     times = {"start": 0, "duration": recording.get("duration")}
     return {"id": recording["id"], **times, "channel": recording.get("channel_ids"), "recording": recording}
 
 
 def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
-    """The entry of a cut; refused if it is more than a stretch of a file (mixed, transformed, a command, a URL)."""
+    """Returns the entry of a cut; refused unless it is a plain segment of a file (not mixed, transformed or a URL)."""
     recording = row.get("recording")
     if not isinstance(recording, dict):
-        return entry.refused("refused", f"a {row.get('type')} without a recording; save plain cuts to files first")
+        return entry.refused("refused", f"a {row.get('type')} without a recording; save its audio to files first")
     if recording.get("transforms"):
-        return entry.refused("refused", "a cut whose recording is transformed; save its audio to files first")
+        return entry.refused("refused", "a cut of a transformed recording; save its audio to files first")
     sources = _dicts(recording.get("sources"))
     for named in (row.get("channel"), *(source.get("channels") for source in sources)):
         if not all(_is_channel(one) for one in _listed(named)):
@@ -38,27 +38,27 @@ def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     channels = _listed(row.get("channel"))
     fitting = [one for one in sources if not channels or set(channels) <= set(_listed(one.get("channels")) or channels)]
     if len(fitting) != 1:
-        return entry.refused("refused", f"{len(fitting)} files for the channels of one cut; merge them first")
+        return entry.refused("refused", f"the channels of one cut are in {len(fitting)} files; merge them first")
     (source,) = fitting
     if source.get("type") != "file" or not isinstance(source.get("source"), str):
         kind = source.get("type")
-        return entry.refused("refused", f"its source is of type {kind!r}; only files are read, nothing is ever run")
+        return entry.refused("refused", f"its source is of type {kind!r}; only files are read, commands are never run")
     entry = entry.but(source=source["source"])
     start, seconds = row.get("start", 0), row.get("duration", recording.get("duration"))
     if not is_positive(seconds) or not (is_positive(start) or start == 0):
-        return entry.refused("bad_duration", f"start {start!r}, duration {seconds!r}: not numbers of seconds")
+        return entry.refused("bad_duration", f"start {start!r}, duration {seconds!r}: numbers of seconds expected")
     if start == 0 and seconds == recording.get("duration"):
         entry = entry.but(duration=float(seconds))
     else:
         entry = entry.but(start=float(start), seconds=float(seconds))
     entry = _labelled(entry, row, seconds, channels, passed)
     held = _listed(source.get("channels"))
-    if not held and len(channels) == 1:  # the file's own numbers
+    if not held and len(channels) == 1:  # the channel's number in the file
         return entry.but(channel=channels[0])
     if len(held) <= 1 or set(channels) == set(held) or not channels:
-        return entry  # all of the file
+        return entry  # all channels of the file
     if len(channels) > 1:
-        return entry.refused("refused", f"{len(channels)} of the {len(held)} channels of a file; cut one, or all")
+        return entry.refused("refused", f"{len(channels)} of the {len(held)} channels of a file; cut one or all")
     return entry.but(channel=held.index(channels[0]))
 
 
@@ -67,7 +67,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 
 def _listed(channels: Any) -> list[Any]:
-    """The numbers of channels, in their order, from a list of them, or one alone; empty where there is none."""
+    """Returns a list of channel numbers from a list, one number or None."""
     return channels if isinstance(channels, list) else [] if channels is None else [channels]
 
 
@@ -78,8 +78,8 @@ def _is_channel(value: Any) -> bool:
 def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[int], passed: PassedOver) -> Entry:
     """Returns the entry with the labels of the supervisions in its cut. Their times are relative to the cut's start.
 
-    text: their texts, joined in the order of their starts; none if a supervision is only partly in the cut or gives no
-    time. speaker, language, gender: present if all supervisions that overlap the cut agree.
+    text: the texts joined in order of their starts. It is left out if a supervision with text overlaps the cut only
+    partly or gives no time. speaker, language, gender: present if all supervisions that overlap the cut agree.
     """
     if wrong := _wrong(row.get("supervisions")):
         return entry.refused("bad_label", wrong)
@@ -108,7 +108,7 @@ def _labelled(entry: Entry, row: dict[str, Any], seconds: float, channels: list[
 
 
 def _wrong(supervisions: Any) -> str:
-    """Returns what has a wrong type in a cut's supervisions; "" if nothing has."""
+    """Returns a message about a wrong type in a cut's supervisions; "" if all are right."""
     if supervisions is None:
         return ""
     if not isinstance(supervisions, list) or not all(isinstance(said, dict) for said in supervisions):

@@ -1,7 +1,7 @@
 """Lhotse's recordings and supervisions without cuts: each supervision is a segment, with its text and speaker.
 
-Either file is the input, or a folder with recordings.jsonl. The other one is beside it, under the same name with
-"recordings" and "supervisions" exchanged.
+The input is either file, or a folder with recordings.jsonl. The other file is beside it; its name has "recordings" and
+"supervisions" exchanged.
 """
 
 from collections.abc import Iterator
@@ -41,13 +41,13 @@ def _is_recording(row: Any) -> bool:
 
 
 def in_folder(folder: Path) -> Path | None:
-    """Returns the recordings of a folder that Lhotse wrote; None if it has none."""
+    """Returns the file of recordings in a folder written by Lhotse; None if it has none."""
     found = (folder / name for name in ("recordings.jsonl", "recordings.jsonl.gz"))
     return next((path for path in found if path.is_file() and _is_recording(_first_row(path))), None)
 
 
 def partner(path: Path) -> Path | None:
-    """Returns the file of supervisions for one of recordings, or the reverse; None if it is not there."""
+    """Returns the file of supervisions for a file of recordings, or the reverse; None if it does not exist."""
     for ours, theirs in (NAMES, NAMES[::-1]):
         if ours in path.name:
             stem = path.name.replace(ours, theirs).removesuffix(".gz")
@@ -59,7 +59,7 @@ def partner(path: Path) -> Path | None:
 def listed(path: Path, reading: Reading) -> Iterator[Entry]:
     """Yields an entry per supervision, or per recording if there are no supervisions.
 
-    Raises UserError if the recordings of supervisions are not there.
+    Raises UserError if the file of recordings is missing.
     """
     path = in_folder(path) or path
     other = partner(path)
@@ -71,8 +71,8 @@ def listed(path: Path, reading: Reading) -> Iterator[Entry]:
         recordings, supervisions = other, path
         if recordings is None:
             raise UserError(
-                f"{path}: supervisions without their recordings: put them beside it, under the same name with "
-                "recordings in place of supervisions"
+                f"{path}: the file of recordings is missing; put it beside this file, under the same name with "
+                '"recordings" in place of "supervisions"'
             )
     if supervisions is None:
         yield from jsonl.listed(recordings, reading)
@@ -115,12 +115,12 @@ def _by_id(line: bytes) -> tuple[bytes, bytes]:
 
 
 def _first_row(path: Path) -> Any:
-    """Returns the value of the first line that is not blank; None if that is no JSON, or if there is none."""
+    """Returns the value of the first line that is not blank; None if it is not JSON or there is none."""
     return next((_row(line)[0] for _, line in lines(path)), None)
 
 
 def _row(line: bytes) -> tuple[Any, str]:
-    """Returns the value of a line, and what is wrong with it ("" if nothing is)."""
+    """Returns the value of a line, and an error message ("" if there is none)."""
     try:
         return loads(line.decode("utf-8")), ""
     except UnicodeDecodeError as error:

@@ -10,10 +10,10 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver
 def transcripts(
     folder: Path, names: Iterable[str], recordings: Collection[str], passed: PassedOver
 ) -> dict[str, dict[str, str]]:
-    """The labels (text, speaker, chapter) of the recordings in a chapter's folder, by name without suffix.
+    """Returns the labels (text, speaker, chapter) of the recordings in a chapter's folder, by name without suffix.
 
-    Empty if none of the folder's files (`names`) holds transcripts. Lines without a recording are counted, and so are
-    all lines of transcripts whose name does not match their folder.
+    The result is empty if none of the folder's files (`names`) holds transcripts. `passed` counts the lines without a
+    recording, and all lines of files whose name does not match the folder.
     """
     speaker, chapter = folder.parent.name, folder.name
     found = {}

@@ -1,4 +1,4 @@
-"""Text files of keyed lines, looked up by key; 16 bytes in memory for each line."""
+"""Lookup of lines by key in a text file, with 16 bytes in memory per line."""
 
 import hashlib
 import tempfile
@@ -12,11 +12,11 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.ingest.inputs.lines import LINE_BYTES, UTF8_MARK, decoded, lines, not_utf8, refuse_utf16
 
-Split = Callable[[bytes], tuple[bytes, bytes]]  # a line -> its key, b"" if it has none, and the rest
+Split = Callable[[bytes], tuple[bytes, bytes]]  # a line -> its key (b"" if it has none), and the rest
 
 
 class Twice(UserError):
-    """Two lines give one key different contents."""
+    """Raised if two lines have the same key and different contents."""
 
 
 class LineIndex:
@@ -29,8 +29,13 @@ class LineIndex:
         split: Split | None = None,
         numbers: Sequence[int] | None = None,
     ):
-        """file: an open file with the lines, for contents that are not those of `path` as it is. numbers: the line of
-        `path`, from 1, that each line of `file` comes from, unless it is the same.
+        """Reads the keys of all lines.
+
+        Args:
+            path: the file, and its name in messages.
+            file: an open file with the lines, if they differ from those of `path`.
+            split: splits a line into key and rest.
+            numbers: the line number in `path`, from 1, of each line of `file`, if they differ.
         """
         self.path, self._numbers = path, numbers
         self._split = split or key_and_rest
@@ -55,20 +60,20 @@ class LineIndex:
 
     @classmethod
     def of_any(cls, path: Path, split: Split | None = None) -> "LineIndex":
-        """Returns the index of a file that may be gzipped, whose lines are then unpacked into a nameless file."""
+        """Returns the index of a file that may be gzipped. Its lines are copied to a temporary file."""
         file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         written = 0
-        for number, line in lines(path):  # which leaves out blank lines; here they keep the numbers of the others
+        for number, line in lines(path):  # `lines` skips blank lines; they are written to keep the line numbers
             file.write(b"\n" * (number - 1 - written) + line + b"\n")
             written = number
         return cls(path, file, split)
 
     def name(self, key: bytes) -> str | None:
-        """Returns the name of a file behind the key; None if there is no such line. Raises Twice."""
+        """Returns the file name after the key; None if there is no such line. Raises Twice."""
         return decoded(found[1]) if (found := self.get(key)) else None
 
     def text(self, key: bytes) -> str | None:
-        """Returns the text behind the key; None if there is no such line. Raises Twice, and UserError unless UTF-8."""
+        """Returns the text after the key; None if there is no such line. Raises Twice, and UserError unless UTF-8."""
         if (found := self.get(key)) is None:
             return None
         try:
@@ -77,14 +82,14 @@ class LineIndex:
             raise UserError(f"{self.path}:{self._number(found[0])}: {not_utf8(error)}") from error
 
     def unused(self) -> tuple[int, str]:
-        """How many lines were never asked for, and the key of the first of these."""
+        """Returns the number of lines that were never looked up, and the key of the first of them."""
         offsets = self._offsets[~self._used]
         return len(offsets), decoded(self._line(int(offsets.min()))[0]) if len(offsets) else ""
 
     def get(self, key: bytes) -> tuple[int, bytes] | None:
-        """Returns where the key's first line begins, and what is behind the key in it; None if there is no such line.
+        """Returns the offset of the key's first line and its contents after the key; None if there is no such line.
 
-        Raises Twice if lines of the key differ.
+        Raises Twice if the key has several lines that differ.
         """
         wanted = np.uint64(_hash(key))
         first: tuple[int, bytes] | None = None
@@ -104,7 +109,7 @@ class LineIndex:
         return self._split(self._file.readline(LINE_BYTES))
 
     def _number(self, offset: int) -> int:
-        """Returns the number, from 1, that the line which begins at `offset` has in `path`."""
+        """Returns the number in `path`, from 1, of the line that begins at `offset`."""
         self._file.seek(0)
         number = 1
         while self._file.tell() < offset:

@@ -9,15 +9,15 @@ from pathlib import Path
 from jepa_speech.errors import UserError
 
 LINE_BYTES = 16 << 20
-UTF8_MARK = codecs.BOM_UTF8  # some editors put it first
+UTF8_MARK = codecs.BOM_UTF8  # some editors write it at the start of a file
 # UTF-32 first, because its mark for little-endian begins with that of UTF-16.
 WIDE = {
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
-FILE_BYTES = 1 << 30  # of JSON that is one value
+FILE_BYTES = 1 << 30  # most bytes of a file that is one JSON value
 TO_UTF8 = "convert the file: iconv -f ENCODING -t UTF-8 OLD > NEW"
-EXPANSION = (64 << 20, 200)  # more bytes than that, and more than so many times the packed ones: a bomb
+EXPANSION = (64 << 20, 200)  # a file that unpacks to more bytes, and to more than this many times its size, is a bomb
 
 
 def is_bomb(expanded: int, packed: int) -> bool:
@@ -25,9 +25,9 @@ def is_bomb(expanded: int, packed: int) -> bool:
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number from 1, line without its end) of every line that is not blank.
+    """Yields (number from 1, line without its end) of every line that is not blank.
 
-    Raises UserError: cannot be read, a line of over 16 MB, a gzip that is damaged or expands absurdly.
+    Raises UserError if the file cannot be read, has a line over 16 MB, or is a damaged gzip or a gzip bomb.
     """
     number, read = 0, 0
     try:
@@ -43,7 +43,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     raise UserError(f"{path}:{number}: a line of over {LINE_BYTES >> 20} MB; is this a manifest?")
                 if packed and is_bomb(read, raw.tell()):
                     raise UserError(f"{path}: expands to over {EXPANSION[1]} times its size; refused as a bomb")
-                line = line.removeprefix(UTF8_MARK)  # joined files may have several
+                line = line.removeprefix(UTF8_MARK)  # concatenated files may have several
                 if line.strip():
                     yield number, line.rstrip(b"\r\n")
     except OSError as error:
@@ -55,7 +55,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def whole(path: Path) -> str:
     """Returns the text of a file, gzipped or not, without a byte order mark.
 
-    Raises UserError: cannot be read, over 1 GB, not UTF-8 (with the line), a gzip that is damaged or expands absurdly.
+    Raises UserError if the file cannot be read, is over 1 GB or not UTF-8, or is a damaged gzip or a gzip bomb.
     """
     try:
         with path.open("rb") as raw:
@@ -81,7 +81,7 @@ def whole(path: Path) -> str:
 
 
 def refuse_utf16(head: bytes | bytearray, path: Path) -> None:
-    """Raises UserError for a text that begins like UTF-16 or UTF-32, whose lines do not end with a single byte."""
+    """Raises UserError for a text that begins like UTF-16 or UTF-32, in which a line end is more than one byte."""
     for name, marks in WIDE.items():
         for mark in marks:
             if head.startswith(mark):
@@ -91,7 +91,7 @@ def refuse_utf16(head: bytes | bytearray, path: Path) -> None:
 
 
 def decoded(line: bytes) -> str:
-    """Decodes a line that is a file's name. Bytes that are not UTF-8 become lone surrogates, as in os.fsdecode."""
+    """Decodes a line that is a file name. Bytes that are not UTF-8 become lone surrogates, as in os.fsdecode."""
     return line.decode("utf-8", "surrogateescape")
 
 

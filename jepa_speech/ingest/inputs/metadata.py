@@ -1,4 +1,4 @@
-"""Hugging Face's audiofolder: metadata.jsonl or metadata.csv in a folder, whose rows name recordings as `file_name`."""
+"""Hugging Face's audiofolder: metadata.jsonl or metadata.csv in a folder; field `file_name` names the recording."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,20 +14,21 @@ READERS = {"metadata.jsonl": jsonl.listed, "metadata.csv": tables.listed}
 
 
 def of(folder: Path, names: Iterable[str]) -> Path | None:
-    """Returns the metadata of a folder that has files of these names; None if there is none with `file_name`.
+    """Returns the metadata file of a folder with files of these names; None if there is none with `file_name`.
 
     Raises UserError if there are two.
     """
     found = [folder / name for name in sorted(set(names) & READERS.keys()) if _names_files(folder / name)]
     if len(found) > 1:
-        raise UserError(f"{folder}: metadata.csv and metadata.jsonl are both there; name one as --input, or keep one")
+        raise UserError(f"{folder} has metadata.csv and metadata.jsonl; name one as --input, or remove one")
     return found[0] if found else None
 
 
 def above(folder: Path) -> Path | None:
-    """Returns the metadata in the folder that holds this one, or above it if that is `data`, if this one has none.
+    """Returns the metadata file in the parent of this folder, if this one has none.
 
-    Hugging Face's datasets have one for all of their splits so, whose rows name train/a.wav. Raises UserError as `of`.
+    If the parent is called `data`, its own parent is searched, too. Hugging Face's datasets have such a file for all of
+    their splits, with rows such as train/a.wav. Raises UserError like `of`.
     """
     within = (folder.parent, folder.parent.parent) if folder.parent.name == "data" else (folder.parent,)
     found = (of(place, (name for name in READERS if (place / name).is_file())) for place in (folder, *within))
@@ -46,5 +47,5 @@ def _names_files(path: Path) -> bool:
     try:
         row = loads(first)
     except ValueError:
-        return f'"{KEY}"'.encode() in first  # a row longer than the head, or a wrong one, which its reader names
+        return f'"{KEY}"'.encode() in first  # a row longer than the head, or a wrong one, which the reader reports
     return isinstance(row, dict) and KEY in row

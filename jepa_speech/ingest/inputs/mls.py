@@ -15,7 +15,7 @@ TEXTS, AUDIO, LIMITED = "transcripts.txt", "audio", "limited_supervision"
 
 
 class Mls:
-    """The labels of one split at a time; texts are looked up on disk, in 16 bytes of memory each."""
+    """The labels of one split at a time. Texts are looked up on disk, with 16 bytes of memory each."""
 
     def __init__(self, passed: PassedOver) -> None:
         self._passed = passed
@@ -24,7 +24,7 @@ class Mls:
         self._parts: dict[str, str] = {}
 
     def enter(self, folder: Path, names: Sequence[str]) -> None:
-        """Opens the texts of a split, if this folder is one, or is its folder `audio` named as an input."""
+        """Opens the texts of a split if this folder is a split, or if the input is the folder `audio` of a split."""
         if TEXTS in names and (folder / AUDIO).is_dir():
             self._open(folder)
         elif self._split is None and folder.name == AUDIO and (folder.parent / TEXTS).is_file():
@@ -40,7 +40,7 @@ class Mls:
         }
 
     def labels(self, folder: Path, stems: Collection[str]) -> dict[str, dict[str, str]]:
-        """The labels of a book's recordings; {} for any other folder."""
+        """Returns the labels of the recordings of a book; {} for any other folder."""
         speaker, book = folder.parent.name, folder.name
         if self._split is None or self._texts is None or folder.parent.parent != self._split / AUDIO:
             return {}
@@ -53,7 +53,7 @@ class Mls:
         return found
 
     def close(self) -> None:
-        """Counts the texts without a recording, and closes the file."""
+        """Counts the texts without a recording, and closes the file of texts."""
         if self._texts:
             count, first = self._texts.unused()
             if count:

@@ -1,4 +1,4 @@
-"""JSON files that are one value: an array of rows, or an object of rows by ID, as SpeechBrain writes them."""
+"""JSON files that are one value: an array of rows, or an object of rows by ID, which SpeechBrain writes."""
 
 import json
 import re
@@ -20,7 +20,7 @@ NAMES_A_FILE = re.compile(rf'"(?:{"|".join(PATH_KEYS)})"\s*:'.encode())
 
 
 def looks_like_one(head: bytes) -> bool:
-    """Returns whether a file with these first bytes, without a byte order mark, is an array or object of rows."""
+    """Returns whether a file that begins with these bytes (without byte order mark) is an array or object of rows."""
     if ARRAY.match(head):
         return True
     found = OBJECTS.match(head)
@@ -30,12 +30,12 @@ def looks_like_one(head: bytes) -> bool:
     try:
         row = loads(first)
     except ValueError:
-        return True  # not JSON lines, whose first line is whole
+        return True  # not JSON lines, whose first line would be valid
     return not rest.strip() and not row.keys() & {"recording", *PATH_KEYS}
 
 
 def listed(path: Path, reading: Reading) -> Iterator[Entry]:
-    """Yields an entry per member. Raises UserError, with the line, where the JSON is wrong or an ID is there twice."""
+    """Yields an entry per member. Raises UserError, naming the line, if the JSON is wrong or has an ID twice."""
     rows = Rows(path, reading)
     for line, name, row in members(path):
         if name is None:
@@ -45,9 +45,9 @@ def listed(path: Path, reading: Reading) -> Iterator[Entry]:
 
 
 def members(path: Path) -> Iterator[tuple[int, str | None, Any]]:
-    """Yields (line, name, value) of each member of the array or object in a file; an array's have no names.
+    """Yields (line, name, value) of each member of the array or object in a file; members of an array have no names.
 
-    Only the text of the file and one member at a time are in memory. Raises UserError as `listed` does.
+    Only the text of the file and one member at a time are in memory. Raises UserError like `listed`.
     """
     text, decoder, seen = whole(path), DECODER, set()
     at = _past_space(text, 0)
@@ -72,7 +72,7 @@ def members(path: Path) -> Iterator[tuple[int, str | None, Any]]:
         if rest := text[at + 1 :].strip():
             raise ValueError(f"{rest[:20]!r} after its end")
     except IndexError as error:
-        raise UserError(f"{path}: not valid JSON: it breaks off; copy it again") from error
+        raise UserError(f"{path}: not valid JSON: the file is incomplete; copy it again") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from error
     except (ValueError, RecursionError) as error:
@@ -81,12 +81,12 @@ def members(path: Path) -> Iterator[tuple[int, str | None, Any]]:
 
 def _past_space(text: str, at: int) -> int:
     found = SPACE.match(text, at)
-    assert found is not None  # none is enough
+    assert found is not None  # the pattern matches the empty string
     return found.end()
 
 
 def _expected(text: str, at: int, mark: str) -> int:
-    """Returns the place of what follows `mark`, which must be at `at`."""
+    """Returns the position after `mark` and spaces; `mark` must be at `at`."""
     if text[at] != mark:
         raise json.JSONDecodeError(f"Expecting {mark!r}", text, at)
     return _past_space(text, at + 1)

@@ -1,4 +1,4 @@
-"""Hugging Face's parquet with embedded audio: a column of {"bytes", "path"}; the others are labels."""
+"""Hugging Face's parquet with embedded audio: one column has {"bytes", "path"}, the others are labels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +19,9 @@ BATCH = 256
 
 
 def listed(table: Path, reading: Reading) -> Iterator[Entry]:
-    """An entry per row, whose number from 1 is its `line`. The audio itself is not read.
+    """Yields an entry per row; its `line` is the row's number from 1. The audio itself is not read.
 
-    Raises UserError without pyarrow, for a damaged file, one without such a column, or one that expands absurdly.
+    Raises UserError if pyarrow is missing, or if the file is damaged, has no such column or is a decompression bomb.
     """
     try:
         with table_errors(table):
@@ -34,7 +34,7 @@ def _rows(table: Path, passed: PassedOver) -> Iterator[Entry]:
     stamp = stamp_of(table.stat())
     with parquet_file(table) as file:
         if (audio := audio_column(file)) is None:
-            raise UserError(f'{table}: no column of {{"bytes", "path"}}; embed the audio, or list its files')
+            raise UserError(f'{table}: no column has {{"bytes", "path"}}; embed the audio, or list the audio files')
         columns = _label_columns(file.schema_arrow, audio, table, passed)
         with_path = file.schema_arrow.field(audio).type.get_field_index("path") >= 0
         line = 0
@@ -44,7 +44,7 @@ def _rows(table: Path, passed: PassedOver) -> Iterator[Entry]:
             for i in range(about.num_columns):
                 column = about.column(i)
                 if is_bomb(column.total_uncompressed_size, column.total_compressed_size):
-                    raise UserError(f"{table}: {column.path_in_schema} expands absurdly; refused as a bomb")
+                    raise UserError(f"{table}: {column.path_in_schema} is refused as a decompression bomb")
                 size += column.total_uncompressed_size
             wanted = columns + ([f"{audio}.path"] if with_path else [])
             row = 0
@@ -66,7 +66,7 @@ def _rows(table: Path, passed: PassedOver) -> Iterator[Entry]:
 
 
 def _label_columns(schema: "pyarrow.Schema", audio: str, table: Path, passed: PassedOver) -> list[str]:
-    """The names of the columns that are labels; the others are counted."""
+    """Returns the names of the columns that are labels; `passed` counts the others."""
     import pyarrow.types
 
     columns = []
@@ -98,10 +98,10 @@ def _is_label(kind: Any, types: Any) -> bool:
 
 
 def _values(batch: "pyarrow.RecordBatch") -> Iterator[tuple[dict[str, Any], str]]:
-    """Yields the values of each row by column, and what is wrong with the row ("" if nothing is)."""
+    """Yields the values of each row by column, and an error message ("" if there is none)."""
     try:
         rows = batch.to_pylist()
-    except UnicodeDecodeError:  # some cell is wrong; reading cells one by one finds its row
+    except UnicodeDecodeError:  # one cell is wrong; reading the cells one by one finds it
         yield from (_cells(batch, i) for i in range(batch.num_rows))
     else:
         yield from ((row, "") for row in rows)

@@ -1,4 +1,4 @@
-"""Counts of what a listing leaves out, with the first item of each kind, so that nothing is skipped silently."""
+"""Counts of the files and labels that a listing leaves out, so that nothing is skipped silently."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,14 +8,14 @@ from jepa_speech.files import printable
 Found = dict[str, dict[str, dict[str, Any]]]  # kind (of SENTENCES) -> what -> {"count", "first"}
 
 SENTENCES = {
-    "hidden": ("hidden, left out", "{count} {what}", ""),
+    "hidden": ("hidden files and folders, left out", "{count} {what}", ""),
     "suffix": (
         "audio that is not read",
         "{count} {what}",
         ": convert them to FLAC or WAV, for example by ffmpeg -i IN OUT.flac",
     ),
     "beside": (
-        "files beside recordings, which give no labels in a folder",
+        "files beside recordings, which are not read as labels in a folder",
         "{count} {what}",
         ": write a manifest, or pack .json and .txt as tar",
     ),
@@ -32,19 +32,19 @@ SENTENCES = {
         "",
     ),
 }
-SHOWN = 5  # counts of a kind in its printed line
-KEPT = 1000  # of a kind; all others are counted as OTHERS
+SHOWN = 5  # names printed per kind
+KEPT = 1000  # names counted separately per kind; further ones are counted as OTHERS
 OTHERS = "others"
 
 
 class PassedOver:
-    """Counts what is left out of a listing. `found` is {kind: {what: {"count", "first"}}}, ready for JSON."""
+    """Counters of the items that a listing leaves out. `found` is {kind: {what: {"count", "first"}}}, as for JSON."""
 
     def __init__(self) -> None:
         self.found: Found = {}
 
     def add(self, kind: str, what: str, first: str, count: int = 1) -> None:
-        """Counts `count` of `what`; `first` names one of them. Names that are not UTF-8 are escaped."""
+        """Adds `count` to the counter of `what`; `first` names one item. Names that are not UTF-8 are escaped."""
         of_kind = self.found.setdefault(kind, {})
         what, first = printable(what), printable(first)
         if what not in of_kind and len(of_kind) >= KEPT:
@@ -53,7 +53,7 @@ class PassedOver:
 
 
 def together(several: Iterable[Found]) -> Found:
-    """Returns the sum of what several listings left out."""
+    """Returns the sum of the counts of several listings."""
     total = PassedOver()
     for found in several:
         for kind, whats in found.items():

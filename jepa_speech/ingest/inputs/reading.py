@@ -1,4 +1,4 @@
-"""How inputs are read: where their recordings may be, and the counts of what is left out."""
+"""Options for reading inputs: folders in which recordings may be, and counts of items left out."""
 
 import os
 from dataclasses import dataclass, field
@@ -10,10 +10,11 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver
 
 @dataclass(frozen=True)
 class Reading:
-    """What every kind of input needs to know.
+    """Options for every kind of input.
 
-    root: recordings may be in it, besides their input's own folder; paths that a recipe wrote are relative to it.
-    anywhere: recordings may be in any folder; for callers that copy nothing of them.
+    root: a folder in which recordings may be, besides the input's own; paths written by a recipe are relative to it.
+    passed: counts of items left out.
+    anywhere: recordings may be in any folder; only for callers that do not copy them.
     """
 
     root: str | Path | None = None
@@ -29,7 +30,7 @@ class Reading:
         return Path(self.root or folder).absolute()
 
     def advised(self, entry: Entry) -> Entry:
-        """Returns the entry of a recipe's path; if it is missing without `root`, its detail names the option."""
+        """Returns the entry of a recipe's path. If the file is missing and `root` is unset, the detail names --root."""
         if entry.reason != "missing" or self.root or os.path.isabs(entry.source):  # noqa: PTH117
             return entry
-        return entry.refused("missing", f"{entry.detail}; --root DIR is where paths of a recipe begin")
+        return entry.refused("missing", f"{entry.detail}; pass --root DIR, the folder where the recipe was run")

@@ -1,4 +1,4 @@
-"""From a row of a manifest, of JSON or of a table, to an entry: its file, its segment and its labels."""
+"""Makes entries (file, segment, labels) of the rows of a manifest in JSON or a table."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ PATH_KEYS = (
     "wav_filename",
 )  # fmt: skip
 WENET = ("key", "wav", "txt")
-# What columns of a segment's times are called; only `offset` and `duration` make one (docs/manifests.md).
+# Common names of columns with a segment's times. Only `offset` and `duration` are read (docs/manifests.md).
 TIMES = re.compile(
     r"(?:[a-z]+_)?(?:start|begin|onset|end|stop)(?:_?(?:times?|s|secs?|seconds?|ms|samples?|frames?))?|xmin|xmax"
 )
@@ -24,7 +24,7 @@ URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 class Rows:
     """Makes entries of the rows of one manifest. Paths are relative to its folder, or to `audio` below it.
 
-    Those that a recipe wrote (Lhotse, SpeechBrain, WeNet) are relative to `reading.base`.
+    Paths written by a recipe (Lhotse, SpeechBrain, WeNet) are relative to `reading.base`.
     """
 
     def __init__(self, manifest: Path, reading: Reading, audio: str = "") -> None:
@@ -33,11 +33,11 @@ class Rows:
         self._bounds = reading.bounds(manifest.parent)
 
     def at(self, line: int) -> Entry:
-        """Returns the entry of a line before anything is known of it."""
+        """Returns an empty entry for a line."""
         return Entry(source="", line=line, manifest=self.manifest)
 
     def entry(self, line: int, row: Any) -> Entry:
-        """Returns the entry of a cut or recording of Lhotse, of a row of WeNet or any other (docs/manifests.md)."""
+        """Returns the entry of a row: Lhotse's cut or recording, WeNet's row, or any other (docs/manifests.md)."""
         entry, folder = self.at(line), self._recipe
         if not isinstance(row, dict):
             return entry.refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
@@ -57,7 +57,7 @@ class Rows:
             return self.at(line).refused("not_an_object", f"a JSON object was expected, not {type(row).__name__}")
         has_times_of_another_unit = row.get("end") is not None and row.get("stop") is None
         names_no_file = not any(map(row.get, speechbrain.WAV))
-        if row.get("offset") is not None or has_times_of_another_unit or names_no_file:  # of others, with an ID
+        if row.get("offset") is not None or has_times_of_another_unit or names_no_file:  # another toolkit's, with an ID
             return self.entry(line, row)
         entry, start, stop = speechbrain.entry(self.at(line), row)
         return speechbrain.cut(self._located(entry, self._recipe), start, stop)
@@ -84,22 +84,22 @@ class Rows:
             if any(TIMES.fullmatch(str(key).lower()) and _may_be_time(value) for key, value in row.items()):
                 self.passed.add("segment", Path(self.manifest).name, f"{self.manifest}:{entry.line}")
             return entry.but(duration=duration)
-        return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as NeMo has it
+        return entry.but(start=float(offset), seconds=duration and float(duration))  # a segment, as in NeMo
 
 
 def _named(value: Any) -> str:
-    """Returns the path in a value, or in {"path": ...}, as datasets of Hugging Face show it; "" if there is none."""
+    """Returns the path in a value, or in {"path": ...} as in Hugging Face's datasets; "" if there is none."""
     path = value.get("path") if isinstance(value, dict) else value
     return path if isinstance(path, str) else ""
 
 
 def _may_be_time(value: Any) -> bool:
-    """Whether a value is a number, or the text of one, as in a table."""
+    """Whether a value is a number, or the text of one (in tables)."""
     return is_number(value) or (isinstance(value, str) and bool(NUMBER.fullmatch(value)))
 
 
 def wrong_times(offset: Any, duration: Any) -> str:
-    """Returns what is wrong with the times of a row, in seconds; "" if nothing is."""
+    """Returns an error message about the times of a row, which are in seconds; "" if they are right."""
     if duration is not None and not is_positive(duration):
         return f"duration {shown(duration)} is not a positive number of seconds"
     if offset is not None and not (is_positive(offset) or offset == 0):

@@ -1,4 +1,4 @@
-"""The sidecars of an archive, found by the names of its recordings; some 40 bytes in memory for each."""
+"""The sidecars of an archive, looked up by the names of recordings, with about 40 bytes in memory each."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from jepa_speech.files import loads
 from jepa_speech.ingest.inputs.lines import UTF8_MARK, not_utf8
 
-SUFFIXES = (".txt", ".json")  # the later one wins if both give a field
+SUFFIXES = (".txt", ".json")  # if both give a field, .json wins
 MOST_BYTES = 1 << 20
 
 
@@ -21,18 +21,18 @@ class WrongSidecar(ValueError):
 
 
 class Sidecars:
-    """The places of the .json and .txt members of an archive, in any order, and the recordings to which they belong.
+    """The .json and .txt members of an archive, in any order, and the recordings to which they belong.
 
-    Names match up to their last dot (a.b.flac, a.b.json). If no names with several dots match so in an archive, names
-    match up to their first dot, as in webdataset (a.audio.flac, a.text.txt). Of several sidecars with one suffix, then
-    only one with the recording's own name counts.
+    Names match up to their last dot (a.b.flac, a.b.json). If no recording with several dots in its name has a sidecar
+    in this sense, names match up to their first dot, as in webdataset (a.audio.flac, a.text.txt). Of several sidecars
+    with one suffix, only the one that matches up to the last dot is then used.
     """
 
     def __init__(self) -> None:
-        # Of sidecars: hashes of their names up to the last and to the first dot, where they lie, and which suffix.
+        # Of each sidecar: hashes of the name up to the last and up to the first dot, suffix, offset and size.
         self._stems, self._keys, self._suffixes = array("Q"), array("Q"), array("B")
         self._offsets, self._sizes = array("Q"), array("q")
-        self._dotted = array("Q")  # recordings' names up to the last dot, of those that have several
+        self._dotted = array("Q")  # hashes of recordings' names up to the last dot, if they have several dots
 
     def add(self, member: tarfile.TarInfo, path: PurePosixPath) -> None:
         stem, key = _hashes(path)
@@ -49,7 +49,7 @@ class Sidecars:
             self._dotted.append(stem)
 
     def close(self) -> None:
-        """Prepares lookups, once all members of the archive were added."""
+        """Prepares lookups, after all members of the archive have been added."""
         stems = np.array(self._stems, np.uint64)
         self._by_first_dot = not np.isin(np.array(self._dotted, np.uint64), stems).any()
         keys = np.array(self._keys, np.uint64) if self._by_first_dot else stems
@@ -74,7 +74,7 @@ class Sidecars:
         return said
 
     def unused(self) -> tuple[int, int]:
-        """Returns the number of sidecars without a recording, and the place of the first."""
+        """Returns the number of sidecars without a recording, and the offset of the first (-1 if there is none)."""
         offsets = np.array(self._offsets, np.uint64)[~self._used]
         return len(offsets), int(offsets.min()) if len(offsets) else -1
 
@@ -86,7 +86,7 @@ class Sidecars:
         for suffix in range(len(SUFFIXES)):
             found = [i for i in self._order[first:end].tolist() if self._suffixes[i] == suffix]
             if len(found) > 1:
-                found = [i for i in found if self._stems[i] == stem][-1:]  # the last of a name wins, as in any tar
+                found = [i for i in found if self._stems[i] == stem][-1:]  # in a tar, the last member of a name counts
             chosen += found
         return chosen
 

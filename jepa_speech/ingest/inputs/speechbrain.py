@@ -1,7 +1,7 @@
 """Rows of SpeechBrain's manifests: `wav` names the file, `start` and `stop` count samples at the file's own rate.
 
 A table has the columns ID, wav and others; JSON is one object of objects by ID. Paths begin with $data_root or
-{data_root}, which stands for --root, or else for the manifest's folder.
+{data_root}, which means --root, by default the manifest's folder.
 """
 
 import re
@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from jepa_speech.checked import shown
-from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_verdicts
+from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_rejected
 from jepa_speech.ingest.decoding import rate_of
 from jepa_speech.ingest.inputs.entry import Entry, is_number, is_positive
 
@@ -19,11 +19,11 @@ Samples = int | None
 
 
 def entry(entry: Entry, row: dict[str, Any]) -> tuple[Entry, Samples, Samples]:
-    """Returns the entry of a row, and the first sample and the end of its segment, None where it has none."""
+    """Returns the entry of a row, and the first and end sample of its segment, or None."""
     key = next((key for key in WAV if row.get(key)), "wav")
     wav: Any = row.get(key)
     times = row
-    if isinstance(wav, dict):  # {"file", "start", "stop"}; the fields of the row mean something else then
+    if isinstance(wav, dict):  # {"file", "start", "stop"}; the row's own start and stop then mean something else
         wav, times = wav.get("file", wav.get("files")), wav
     if isinstance(wav, list):
         if len(wav) != 1:
@@ -35,9 +35,9 @@ def entry(entry: Entry, row: dict[str, Any]) -> tuple[Entry, Samples, Samples]:
     entry = entry.but(source=PLACEHOLDER.sub("", wav, count=1) if PLACEHOLDER.match(wav) else wav)
     start, stop = times.get("start"), times.get("stop")
     if not (_is_samples(start) and _is_samples(stop)) or (stop is not None and stop < (start or 0)):
-        what = f"start {shown(start)}, stop {shown(stop)}: numbers of samples, whole and rising, were expected"
+        what = f"start {shown(start)}, stop {shown(stop)}: whole numbers of samples expected, stop after start"
         return entry.refused("bad_segment", what), None, None
-    first, end = int(start or 0), int(stop or 0)  # no end, or one at the start: to the end of the file, as there
+    first, end = int(start or 0), int(stop or 0)  # as in SpeechBrain, stop = start means the end of the file
     is_cut = first > 0 or end > first
     used = (key, "start", "stop") if times is row else (key,)
     duration = row.get("duration")
@@ -51,14 +51,14 @@ def entry(entry: Entry, row: dict[str, Any]) -> tuple[Entry, Samples, Samples]:
 
 
 def cut(entry: Entry, start: Samples, stop: Samples) -> Entry:
-    """Returns the entry with its segment in seconds, which needs the rate of its file."""
+    """Returns the entry with its segment in seconds. Reads the rate of the file."""
     if entry.reason or start is None:
         return entry
     try:
-        with system_errors_as_verdicts():
+        with system_errors_as_rejected():
             rate = _rate(entry.path, entry.stamp)
-    except Rejected as verdict:
-        return entry.refused(verdict.reason, verdict.detail)
+    except Rejected as error:
+        return entry.refused(error.reason, error.detail)
     return entry.but(start=start / rate, seconds=None if stop is None else (stop - start) / rate)
 
 

@@ -1,9 +1,9 @@
-"""Suffixes of audio: those that are read, refused by name, or counted."""
+"""Suffixes of audio files: those that are read, those that are refused, and those that are counted as left out."""
 
 import soundfile
 
-# What libsndfile calls the format of each. Formats of music software are missing, and so are suffixes that often name
-# something else (.mat, .htk, .raw).
+# libsndfile's name of each format. Formats of music software are left out, and suffixes that often name other files
+# (.mat, .htk, .raw).
 FORMATS = {
     ".wav": "WAV", ".wave": "WAV", ".w64": "W64", ".rf64": "RF64", ".flac": "FLAC",
     ".ogg": "OGG", ".oga": "OGG", ".opus": "OGG", ".mp3": "MP3", ".mp2": "MP3", ".mp1": "MP3", ".mpga": "MP3",
@@ -11,7 +11,7 @@ FORMATS = {
     ".sph": "NIST", ".nist": "NIST", ".wv1": "NIST", ".wv2": "NIST", ".voc": "VOC",
 }  # fmt: skip
 SUFFIXES = tuple(suffix for suffix, name in FORMATS.items() if name in soundfile.available_formats())
-# Listed so that they are refused by name; passing them over would look as if all was well.
+# Listed and refused one by one, because a user would not notice that they were skipped.
 REFUSED_SUFFIXES = (".m4a", ".aac", ".wma", ".amr", *(suffix for suffix in FORMATS if suffix not in SUFFIXES))
 # Audio that is not read, and video that may hold audio: counted, because many corpora have such files.
 UNREAD_SUFFIXES = (

@@ -1,4 +1,4 @@
-"""Tables with a header: Common Voice's .tsv, SpeechBrain's .csv, Hugging Face's metadata.csv, any with such columns."""
+"""Tables with a header: Common Voice's .tsv, SpeechBrain's .csv, Hugging Face's metadata.csv, and similar ones."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -15,11 +15,11 @@ SEPARATORS = "\t,;|"
 NUMBERS = ("duration", "offset", "start", "stop", "end")  # columns of times
 SPEECHBRAIN = "ID"
 COMMON_VOICE = ("client_id", "path", "sentence")
-MOST_LINES = 1000  # of a row
+MOST_LINES = 1000  # lines of a row with line breaks in quoted fields
 
 
 def separator(head: bytes) -> str:
-    """Returns what separates the columns of a file with these first bytes; "" if no column is known to name files."""
+    """Returns the separator of a table that begins with these bytes; "" if no column is known to name files."""
     line = _first_line(head)
     for mark in SEPARATORS:
         fields = _header(line, mark)
@@ -29,7 +29,7 @@ def separator(head: bytes) -> str:
 
 
 def columns(head: bytes) -> list[str]:
-    """Returns the names in the header of a file with these first bytes, by commas if no separator is known."""
+    """Returns the names in the header of a table that begins with these bytes. The default separator is a comma."""
     return _header(_first_line(head), separator(head))
 
 
@@ -39,9 +39,9 @@ def _first_line(head: bytes) -> str:
 
 
 def listed(table: Path, reading: Reading) -> Iterator[Entry]:
-    """Yields an entry per row. An empty cell is absent.
+    """Yields an entry per row. An empty cell is no label.
 
-    Raises UserError for a header that has a name twice, and for a quote that is not closed.
+    Raises UserError if the header has a name twice, or if a quote is not closed.
     """
     numbered = lines(table)
     number, first = next(numbered)
@@ -59,7 +59,7 @@ def listed(table: Path, reading: Reading) -> Iterator[Entry]:
         if wrong:
             yield rows.at(number).refused("bad_row", wrong)
         elif len(fields) != len(names):
-            wrong = f"{len(fields)} fields under a header of {len(names)} columns; quote what holds the separator"
+            wrong = f"{len(fields)} fields, but the header has {len(names)}; quote fields that contain the separator"
             yield rows.at(number).refused("bad_row", wrong)
         else:
             row = {name: _value(name, field) for name, field in zip(names, fields, strict=True) if name}
@@ -69,16 +69,16 @@ def listed(table: Path, reading: Reading) -> Iterator[Entry]:
 def _entry(rows: Rows, number: int, row: dict[str, Any], is_common_voice: bool) -> Entry:
     if SPEECHBRAIN in row:
         return rows.of_speechbrain(number, {"id": row.pop(SPEECHBRAIN), **row})
-    if is_common_voice and row["path"] and not Path(row["path"]).suffix:  # its first versions left it out
+    if is_common_voice and row["path"] and not Path(row["path"]).suffix:  # early versions of Common Voice left it out
         row["path"] += ".mp3"
     return rows.entry(number, row)
 
 
 def _header(line: str, mark: str) -> list[str]:
-    """Returns the names of columns; "" for one without a name, such as pandas writes for its index."""
+    """Returns the names of the columns; "" for a column without a name, such as the index written by pandas."""
     try:
         return [name.strip() for name in next(csv.reader([line], delimiter=mark or ",", skipinitialspace=True), [])]
-    except csv.Error:  # a line break of old systems within it
+    except csv.Error:  # a carriage return within the line
         return []
 
 
@@ -92,7 +92,7 @@ def _value(name: str, field: str) -> Any:
 def _rows(
     table: Path, numbered: Iterator[tuple[int, bytes]], mark: str, quoting: int
 ) -> Iterator[tuple[int, Sequence[str], str]]:
-    """Yields (first line, fields, what is wrong with them or "") of every row; a quoted field may hold line breaks."""
+    """Yields (first line, fields, error message or "") of every row. A quoted field may contain line breaks."""
     taken: list[tuple[int, bytes]] = []
 
     def text() -> Iterator[str]:
@@ -123,7 +123,7 @@ def _is_closed(row: bytes, form: dict[str, Any]) -> bool:
 
 
 def _open_quote(table: Path, number: int) -> UserError:
-    return UserError(f"{table}:{number}: a quote that is not closed; double the quotes within quoted fields")
+    return UserError(f"{table}:{number}: a quote is not closed; double the quotes within quoted fields")
 
 
 def _wrong_bytes(row: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A tar of audio, read by offset and never unpacked; .json and .txt of a recording's name label it (sidecars.py)."""
+"""A tar of audio, read by offset without unpacking. Members .json and .txt are labels (sidecars.py)."""
 
 import os
 import tarfile
@@ -17,15 +17,15 @@ from jepa_speech.ingest.inputs.sidecars import Sidecars, WrongSidecar
 from jepa_speech.ingest.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 
 HEADER_BYTES = 1 << 20
-# tarfile raises these for a damaged header, since it does not check numbers in extended headers.
+# tarfile raises these for a damaged header, because it does not check numbers in extended headers.
 DAMAGED = (tarfile.TarError, ValueError, OverflowError, RecursionError)
 
 
 def listed(archive: Path, reading: Reading) -> Iterator[Entry]:
-    """An entry per recording. Names that leave the archive, links, devices and sparse files are refused.
+    """Yields an entry per recording. Names that lead out of the archive, links, devices and sparse files are refused.
 
-    If the archive breaks off or a header is damaged, an entry says so, because the lost names are unknown. All headers
-    are read twice, since sidecars may be anywhere.
+    If the archive is truncated or a header is damaged, one refused entry says so, because the lost names are unknown.
+    All headers are read twice, because sidecars may be anywhere.
     """
     try:
         with archive.open("rb") as raw:
@@ -54,7 +54,7 @@ def listed(archive: Path, reading: Reading) -> Iterator[Entry]:
 
 
 class _Headers:
-    """A file for tarfile that refuses a header's claim of a name of gigabytes, or of a negative length."""
+    """A file for tarfile that refuses to read a header of gigabytes or of negative length."""
 
     def __init__(self, raw: BinaryIO):
         self.seek, self.tell, self._raw = raw.seek, raw.tell, raw
@@ -66,9 +66,9 @@ class _Headers:
 
 
 def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
-    """The members; last of all, what is wrong with the archive's end if it does not end as it must."""
+    """Yields the members, and finally a message if the archive does not end correctly."""
     raw.seek(0)
-    # "r:" takes no compressed archive: members of one cannot be read by offset.
+    # "r:" refuses compressed archives, whose members cannot be read by offset.
     with tarfile.open(fileobj=cast(BinaryIO, _Headers(raw)), mode="r:") as archive:
         while True:
             try:
@@ -79,16 +79,16 @@ def _members(raw: BinaryIO, size: int) -> Iterator[tarfile.TarInfo | str]:
             if member is None:
                 break
             yield member
-            # tarfile would keep them all, and its types do not name them.
+            # tarfile would keep all members in memory; its type stubs lack `members`.
             archive.members.clear()  # type: ignore[attr-defined]
-            if archive.offset <= member.offset:  # the reader would move backwards and never end
+            if archive.offset <= member.offset:  # reading would go backwards and never end
                 yield f"a member of {member.size} bytes, at byte {member.offset}; copy or make it again"
                 return
             if member.offset_data + member.size > size:
                 if PurePosixPath(member.name).suffix.lower() not in SUFFIXES + REFUSED_SUFFIXES:
                     yield f"breaks off within {member.name}; copy or make it again"
-                return  # a recording is refused as truncated itself
-        # tarfile takes anything that is no header for the end.
+                return  # a recording is refused as truncated by `_entry`
+        # tarfile stops at anything that is not a header.
         end = os.pread(raw.fileno(), tarfile.BLOCKSIZE, archive.offset)
         if len(end) < tarfile.BLOCKSIZE:
             yield f"breaks off at byte {size}; copy or make it again"

@@ -1,4 +1,4 @@
-"""Labels that the published layout of a corpus gives to the recordings of a folder tree.
+"""Labels from the published folder layout of a corpus.
 
 LibriSpeech      SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt          text, speaker, chapter (librispeech.py)
 MLS              SPLIT/audio/SPEAKER/BOOK/SPEAKER_BOOK_N.flac       text, speaker, book, limited_supervision (mls.py)
@@ -16,22 +16,22 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver
 
 Labels = dict[str, str]
 SAID_BY = re.compile(r"(?:.*_)?([^_]+)_nohash_\d+")  # of Speech Commands
-LISTS = ("validation_list.txt", "testing_list.txt")  # beside its words
-TEST_SET = "speech_commands_test_set"  # its other folder of words, without these lists
+LISTS = ("validation_list.txt", "testing_list.txt")  # beside the folders of words of Speech Commands
+TEST_SET = "speech_commands_test_set"  # the test set of Speech Commands has no such lists
 NOISES = "_background_noise_"
 VOXCELEB_SPEAKER = re.compile(r"id\d{5}")
 
 
 class Trees:
-    """Finds the labels of each folder of a tree. `close` counts the texts of MLS that belong to no recording."""
+    """Finds the labels of each folder of a tree. `close` counts the texts of MLS without a recording."""
 
     def __init__(self, passed: PassedOver) -> None:
         self._passed, self._mls = passed, Mls(passed)
 
     def labels(self, folder: Path, names: Sequence[str], stems: Collection[str]) -> dict[str, Labels]:
-        """Returns the labels of a folder's recordings, by name without suffix. Folders must come from the top down.
+        """Returns the labels of a folder's recordings, by name without suffix. Call it for parents before children.
 
-        names: of all its files. stems: the names of its recordings without their suffixes.
+        names: all files of the folder. stems: the names of its recordings without their suffixes.
         """
         self._mls.enter(folder, names)
         found = self._mls.labels(folder, stems) or transcripts(folder, names, stems, self._passed)

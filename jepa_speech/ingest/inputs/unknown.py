@@ -1,4 +1,4 @@
-"""Describe a file that is not a known kind of manifest, for a message."""
+"""Descriptions of files that are not a known kind of manifest, for messages."""
 
 import re
 
@@ -19,13 +19,13 @@ MAGIC = {
     b"NIST_1A": "a recording (NIST SPHERE)",
     b"SQLite format 3": "a database of SQLite: write its rows as JSON lines",
 }
-CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")  # bytes that no text has
+CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")  # bytes that do not occur in text
 SHOWN = 60  # characters
 AUDIO = (b".wav", b".flac", b".mp3", b".ogg", b".opus")
 
 
 def looks_like(head: bytes) -> str:
-    """Returns in words what a file with these first bytes is; "" if it may be JSON lines or is empty."""
+    """Returns a description of a file that begins with these bytes; "" if it may be JSON lines or is empty."""
     for magic, words in MAGIC.items():
         if head.startswith(magic):
             return words
@@ -38,12 +38,12 @@ def looks_like(head: bytes) -> str:
         return _binary(head)
     first, second = [*lines, b""][:2]
     if first.startswith(b"["):
-        return "a JSON array of other values than objects: write one object per recording"
-    if first.startswith(b"{"):  # with no second line, it may be one that is longer than the head
+        return "a JSON array of values that are not objects: write one object per recording"
+    if first.startswith(b"{"):  # a single line may be longer than the head
         several = second and not second.startswith(b"{")
-        return "one JSON object over several lines: write one per recording, each in a line" if several else ""
+        return "one JSON object over several lines: write one object per recording, each on one line" if several else ""
     if first.endswith((b".tar", b".tar.gz")):
-        return "a list of shards, as WeNet has them: name the archives themselves, unpacked"
+        return "WeNet's list of shards: name the archives themselves, unpacked"
     shown = first.decode("utf-8", "replace")
     if first.lower().endswith(AUDIO) and not re.search(rb"\t|: ", first):
         return f"a list of files without a header: put a first line audio_path ({_short(shown)})"
@@ -52,7 +52,7 @@ def looks_like(head: bytes) -> str:
             fields = ", ".join(field.strip() for field in shown.split(separator))
             return (
                 f"a table separated by {name} whose first line names no column of paths (path, file_name, wav, ...): "
-                f"{_short(fields)}; put a first line there that names the columns, such as audio_path{separator}text"
+                f"{_short(fields)}; add a first line that names the columns, such as audio_path{separator}text"
             )
     return f"text that begins with {_short(shown)}"
 

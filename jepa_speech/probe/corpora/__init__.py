@@ -1,8 +1,9 @@
-"""Public corpora in the layout they are published in, one file each: NAME.py, with SUPERB's splits.
+"""Readers of public corpora in their published layout, with SUPERB's splits. One file each, NAME.py, with
 
-    TASKS                  the tasks that it is for
-    manifests(root, out)   file name -> rows of a manifest, audio_path being a Path below `root` (or a file that the
-                           reader wrote below `out`); or lines of a list of trials
+    TASKS                  the tasks of the corpus
+    manifests(root, out)   file name -> rows of a manifest, whose audio_path is a Path below `root` (or a file that the
+                           reader wrote below `out`); or the lines of a list of trials. Raises UserError if files of the
+                           layout are missing.
 
-listing.py writes them. Raises UserError for a root that lacks what the layout promises.
+listing.py writes the manifests.
 """

@@ -1,7 +1,7 @@
-"""Audio SNIPS as SUPERB has it (Lai et al. 2021): ROOT/all.iob.snips.txt and ROOT/{train,valid,test}/**/NAME.{wav,mp3}.
+"""SUPERB's Audio SNIPS (Lai et al. 2021): ROOT/all.iob.snips.txt and ROOT/{train,valid,test}/**/NAME.{wav,mp3}.
 
-A line is `NAME BOS words EOS`, a tab, and a tag for each, that of EOS being the intent. Names begin with the voice; the
-voices of a split are SUPERB's.
+A line is `NAME BOS words EOS`, a tab, and a tag for each word; the tag of EOS is the intent. Names begin with the
+voice. The voices of a split are SUPERB's.
 """
 
 from pathlib import Path

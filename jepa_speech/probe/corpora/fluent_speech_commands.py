@@ -1,6 +1,6 @@
-"""Fluent Speech Commands (Lugosch et al. 2019): ROOT/data/{train,valid,test}_data.csv, and the clips that they name.
+"""Fluent Speech Commands (Lugosch et al. 2019): ROOT/data/{train,valid,test}_data.csv, and the clips named in them.
 
-An intent is action, object and location together, as SUPERB counts it: right when all three are.
+As in SUPERB, an intent joins action, object and location, and is right if all three are.
 """
 
 import csv
@@ -30,7 +30,7 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
 
 
 def table(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a table with COLUMNS. Raises UserError where one is missing."""
+    """Yields the rows of a table with COLUMNS. Raises UserError if a column is missing."""
     try:
         for number, row in enumerate(csv.DictReader(lines(path), strict=True), 1):
             if missing := [name for name in COLUMNS if row.get(name) is None]:

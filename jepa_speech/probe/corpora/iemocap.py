@@ -1,7 +1,7 @@
 """IEMOCAP (Busso et al. 2008): ROOT/Session{1..5}/dialog/EmoEvaluation/*.txt, and Session*/sentences/wav/DIALOG/*.wav.
 
-The four classes of SUPERB, excited counting as happy. Both speakers of a session are neighbours in order of name, so
-that the folds of the task `emotion` are the sessions; its three manifests are read as one.
+The classes are SUPERB's four; excited counts as happy. The two speakers of a session are neighbours in order of name,
+so the folds of the task `emotion` are the sessions. The task joins the three manifests.
 """
 
 import re
@@ -24,14 +24,14 @@ def session(root: Path, number: int) -> Rows:
     folder, rows = root / f"Session{number}", []
     evaluations = files(folder / "dialog" / "EmoEvaluation", "*.txt")
     if not evaluations:
-        raise UserError(f"{folder / 'dialog' / 'EmoEvaluation'}: no evaluations (*.txt) there")
+        raise UserError(f"{folder / 'dialog' / 'EmoEvaluation'}: no evaluations (*.txt) found")
     for path in evaluations:
         turns = [turn for line in lines(path) if (turn := TURN.match(line))]
         if not turns:
             raise UserError(f"{path}: no line '[START - END] NAME EMOTION [VALENCE, ACTIVATION, DOMINANCE]'")
         for turn in turns:
             if turn[2] in EMOTIONS:
-                name = turn[1]  # Ses01F_impro01_M003: session, who wears the markers, dialog, and who speaks
+                name = turn[1]  # Ses01F_impro01_M003: session, speaker with motion capture, dialog, speaker, turn
                 dialog, _, spoken = name.rpartition("_")
                 clip = folder / "sentences" / "wav" / dialog / f"{name}.wav"
                 rows.append({"audio_path": clip, "emotion": EMOTIONS[turn[2]], "speaker": f"{name[:5]}{spoken[:1]}"})

@@ -1,8 +1,8 @@
 """Speech Commands version 1 (Warden 2018), 12 classes: ROOT/speech_commands_v0.01/WORD/*.wav with validation_list.txt
 and testing_list.txt, and ROOT/speech_commands_test_set_v0.01/CLASS/*.wav.
 
-Train and valid are the first folder without testing_list.txt, test is the second, as in SUPERB. Silence is every second
-of the background noises, cut into OUT/silence; every tenth of them is in valid.
+As in SUPERB, train and valid are the first folder without the clips of testing_list.txt, and test is the second. The
+class silence consists of all seconds of the background noises, cut into OUT/silence; every tenth is in valid.
 """
 
 import io
@@ -35,19 +35,19 @@ def manifests(root: Path, out: Path) -> dict[str, Rows]:
 
 
 def silence(noises: Path, out: Path) -> list[Path]:
-    """Every whole second of the noises as a file of its own."""
+    """Writes every whole second of the noises to a file; returns the files."""
     clips = []
     for path in files(noises, "*.wav"):
         try:
-            with path.open("rb") as file:  # soundfile takes no names that are not UTF-8
+            with path.open("rb") as file:  # soundfile cannot open names that are not UTF-8
                 wave, rate = soundfile.read(file, dtype="int16")
         except soundfile.LibsndfileError as error:
-            raise UserError(f"{path}: not a recording that can be read ({error.error_string})") from error
+            raise UserError(f"{path}: cannot be read as audio ({error.error_string})") from error
         for second in range(len(wave) // rate):
             clips.append(out / f"{path.stem}_{second:03}.wav")
             encoded = io.BytesIO()
             soundfile.write(encoded, wave[second * rate : (second + 1) * rate], rate, format="WAV")
             write_once(clips[-1], encoded.getvalue())
     if not clips:
-        raise UserError(f"{noises}: no background noises (*.wav) there, of which silence is made")
+        raise UserError(f"{noises}: no background noises (*.wav) found, from which silence is made")
     return clips

@@ -1,8 +1,8 @@
 """VoxCeleb1 (Nagrani et al. 2017): ROOT/{dev,test}/wav/SPEAKER/VIDEO/CLIP.wav, iden_split.txt and veri_test.txt.
 
-Identification by the split of iden_split.txt (1, 2, 3: train, valid, test). Verification by the trials of
-veri_test.txt, whose 40 speakers are in `test`; layers are weighed and chosen on `dev`, of which the last 40 speakers in
-order of name are left for valid.
+Identification uses the split of iden_split.txt (1, 2, 3: train, valid, test). Verification uses the trials of
+veri_test.txt, whose 40 speakers are in `test`. Layers are weighted and chosen on `dev`; its last 40 speakers in order
+of name are valid.
 """
 
 import os
@@ -49,8 +49,8 @@ def manifests(root: Path, out: Path) -> dict[str, Rows | list[str]]:
 
 
 def place(clip: str, places: dict[str, Path], root: Path) -> Path:
-    """The file of SPEAKER/VIDEO/CLIP.wav, in dev or in test."""
+    """Returns the file of SPEAKER/VIDEO/CLIP.wav, in dev or in test."""
     speaker, _, rest = clip.partition("/")
     if speaker not in places:
-        raise UserError(f"{root}: the speaker {speaker} is in no */wav folder: unpack both dev and test")
+        raise UserError(f"{root}: the speaker {speaker} is in no */wav folder; unpack both dev and test")
     return places[speaker] / rest

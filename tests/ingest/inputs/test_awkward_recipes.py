@@ -120,7 +120,7 @@ def test_recordings_and_supervisions_alone(tmp_path):
     ]  # fmt: skip
     assert [entry.source for entry in entries([tmp_path])] == [entry.source for entry in found]
     (tmp_path / "recordings.jsonl").rename(tmp_path / "rec.jsonl")
-    with pytest.raises(UserError, match="supervisions without their recordings: put them beside it"):
+    with pytest.raises(UserError, match="the file of recordings is missing; put it beside this file"):
         list(entries([jsonl(tmp_path / "supervisions.jsonl", [said("a")])]))
 
 

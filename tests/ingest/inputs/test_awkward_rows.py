@@ -87,12 +87,12 @@ def test_common_voice(tmp_path):
 
 
 BROKEN = {
-    "an open quote": (f'path,text\n{WAV},"x\n{WAV},y\n', ":2: a quote that is not closed"),
-    "an open quote at the end": (f'path,text\n{WAV},x\n{WAV},"y\n', ":3: a quote that is not closed"),
-    "two open quotes": (f'path,text\n{WAV},"x\n{WAV},y\n{WAV},"z"\n', ":2: a quote that is not closed"),
+    "an open quote": (f'path,text\n{WAV},"x\n{WAV},y\n', ":2: a quote is not closed"),
+    "an open quote at the end": (f'path,text\n{WAV},x\n{WAV},"y\n', ":3: a quote is not closed"),
+    "two open quotes": (f'path,text\n{WAV},"x\n{WAV},y\n{WAV},"z"\n', ":2: a quote is not closed"),
     "a column twice": (f"path,text,text\n{WAV},x,y\n", ":1: its header has the column 'text' twice"),
     "a header in latin-1": (b"path,caf\xe9\na.wav,x\n", ":1: not UTF-8 (byte 0xe9"),
-    "JSON that breaks off": ('[{"path": "a.wav"},\n {"path": "b.wav"}', "breaks off"),
+    "JSON that breaks off": ('[{"path": "a.wav"},\n {"path": "b.wav"}', "is incomplete"),
     "JSON with a wrong member": ('[{"path": "a.wav"},\n {"path": b.wav}]', ":2: not valid JSON"),
     "JSON with more behind": ('{"a": {"wav": "a.wav"}}\n{"b": {"wav": "b.wav"}, \n', ""),
     "an ID twice": ('{"a": {"wav": "a.wav"},\n\n "a": {"wav": "b.wav"}}', ":3: not valid JSON (the name 'a' twice)"),
@@ -148,7 +148,7 @@ def test_metadata_in_folders_of_a_folder(tmp_path):
     }
     assert passed.found == {}
     jsonl(tmp_path / "test" / "metadata.jsonl", [{"file_name": "x.wav"}])
-    with pytest.raises(UserError, match="are both there; name one as --input"):
+    with pytest.raises(UserError, match=r"has metadata\.csv and metadata\.jsonl; name one as --input"):
         list(entries([tmp_path]))
 
 

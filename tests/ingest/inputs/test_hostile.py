@@ -39,7 +39,7 @@ def test_a_command_is_named_and_never_run(corpus):
     )
     found = list(entries([corpus]))
     assert [(entry.line, entry.reason) for entry in found] == [(1, "")] + [(i, "refused") for i in range(2, 7)]
-    assert "none is ever run; if it only decodes one file, write that file's path" in found[1].detail
+    assert "commands are never run; if it only decodes one file, write that file's path" in found[1].detail
     source = {"sources": [{"type": "command", "channels": [0], "source": touch}], "duration": 1.0}
     url = {"sources": [{"type": "url", "channels": [0], "source": "http://localhost/x.wav"}], "duration": 1.0}
     cut = {"start": 0, "duration": 1.0, "channel": 0}

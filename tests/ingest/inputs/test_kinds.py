@@ -144,7 +144,7 @@ def test_paths_of_recipes_are_relative_to_root(clips, tmp_path):
     inputs = [tmp_path / "data", jsonl(tmp_path / "data" / "cuts.jsonl", [cut])]
     found = list(entries(inputs))
     assert [entry.reason for entry in found] == ["missing"] * 2
-    assert all("--root DIR is where paths of a recipe begin" in entry.detail for entry in found)
+    assert all("pass --root DIR, the folder where the recipe was run" in entry.detail for entry in found)
     assert [entry.reason for entry in entries(inputs, tmp_path)] == [""] * 2
 
 

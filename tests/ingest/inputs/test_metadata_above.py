@@ -77,5 +77,5 @@ def test_a_split_that_is_a_link_and_a_recording_that_is_one(dataset, tmp_path_fa
 
 def test_two_of_them_are_one_line(dataset):
     (dataset / "metadata.jsonl").write_text(json.dumps({"file_name": "train/tone000.wav"}) + "\n")
-    with pytest.raises(UserError, match=r"metadata.csv and metadata.jsonl are both there; .*keep one"):
+    with pytest.raises(UserError, match=r"has metadata.csv and metadata.jsonl; .*remove one"):
         texts(dataset / "train")

@@ -114,7 +114,7 @@ def test_only_audio_that_is_not_read(tmp_path, capsys):
     for how in (["--check"], ["--out", str(tmp_path / "store")]):
         assert cli.main(["prepare", "--input", str(tmp_path / "in"), *how, "--json", str(tmp_path / "found.json")]) == 1
         error = capsys.readouterr().err
-        assert "no recordings there" in error and r"not read: 1 .ape (first: caf\udce9/x.ape): convert" in error
+        assert "no recordings found" in error and r"not read: 1 .ape (first: caf\udce9/x.ape): convert" in error
         assert json.loads((tmp_path / "found.json").read_text())["passed_over"]["suffix"][".ape"]["count"] == 1
     write_tones(tmp_path / "in", 1)
     assert prepare([tmp_path / "in"], tmp_path / "store", workers=1)["passed_over"]["suffix"][".ape"]["count"] == 1

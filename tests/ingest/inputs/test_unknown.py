@@ -16,7 +16,7 @@ UNKNOWN = {
     "train.csv": ("ID,duration,speech,spk_id,wrd\na,1.0,a.wav,s,HELLO\n", "commas whose first line names no column"),
     "filelist.txt": (
         "a.wav|hello\nb.wav|you\n",
-        "put a first line there that names the columns, such as audio_path|text",
+        "add a first line that names the columns, such as audio_path|text",
     ),
     "metadata.csv": (
         "LJ001-0001|Printing|printing\nLJ001-0002|in|in\n",
@@ -24,12 +24,12 @@ UNKNOWN = {
     ),
     "semi.txt": ("name;text\na.wav;x\n", "semicolons"),
     "train.json": (json.dumps({"utts": {"a": {"input": [{"feat": "x.ark:1"}]}}}, indent=2), "one JSON object over sev"),
-    "array.json": (json.dumps(["a.wav", "b.wav"], indent=1), "a JSON array of other values than objects"),
-    "line.json": (json.dumps([["a.wav", "x"]] * 3), "a JSON array of other values than objects"),
+    "array.json": (json.dumps(["a.wav", "b.wav"], indent=1), "a JSON array of values that are not objects"),
+    "line.json": (json.dumps([["a.wav", "x"]] * 3), "a JSON array of values that are not objects"),
     "files.lst": ("a.wav\nb.wav\n", "a list of files without a header: put a first line audio_path (a.wav)"),
     "data.list": (
         "/x/shards_000000000.tar\n/x/shards_000000001.tar\n",
-        "a list of shards, as WeNet has them: name the",
+        "WeNet's list of shards: name the",
     ),
     "meta.yaml": ("- audio: a.wav\n  text: x\n", "text that begins with - audio: a.wav"),
     "page.html": ("<!DOCTYPE html>\n<html>\n", "text that begins with <!DOCTYPE html>"),
@@ -85,7 +85,11 @@ def test_rows_without_a_known_name_of_the_path_show_their_names(tmp_path, capsys
 
 FOLDERS = {
     "a Kaldi directory of features": ["feats.scp", "text"],
-    "a dataset that save_to_disk wrote": ["dataset_info.json", "state.json", "data-00000-of-00001.arrow"],
+    "a dataset in Arrow files, written by save_to_disk": [
+        "dataset_info.json",
+        "state.json",
+        "data-00000-of-00001.arrow",
+    ],
 }
 
 
