@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from support import released as exported  # noqa: E402
 from support.toys import CONFIGS  # noqa: E402
 
 from jepa_speech.features.spectral import log_mel  # noqa: E402
@@ -20,7 +21,6 @@ from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor  # noqa: E402
 from jepa_speech.nn.released_head import ReleasedHead  # noqa: E402
 from jepa_speech.objectives import build, parsed  # noqa: E402
-from jepa_speech.pretrained import released as exported  # noqa: E402
 from jepa_speech.train.configfile import config_dict  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
