@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.bench import bench_data as bench_data
     from jepa_speech.api.bench import bench_step as bench_step
     from jepa_speech.api.compare import compare as compare
+    from jepa_speech.api.corpus import list_corpus as list_corpus
     from jepa_speech.api.embed import embed as embed
     from jepa_speech.api.evaluate import evaluate as evaluate
     from jepa_speech.api.export import export_hf as export_hf
@@ -58,6 +59,7 @@ _MODULES = {
     "inspect": "jepa_speech.api.inspect",
     "join_stores": "jepa_speech.api.inspect",
     "label": "jepa_speech.api.label",
+    "list_corpus": "jepa_speech.api.corpus",
     "load_config": "jepa_speech.train.configfile",
     "load_pretrained": "jepa_speech.pretrained.load",
     "merge_parts": "jepa_speech.api.inspect",

@@ -11,7 +11,8 @@ Part = tuple[int, int]  # (i, n): the i-th of n parts of a job, 0 <= i < n
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Raises UsageError if the value is not among the choices."""
     if value not in choices:
-        raise UsageError(f"{name} = {value!r}: choose {' or '.join(map(repr, choices))}")
+        *others, last = map(repr, choices)
+        raise UsageError(f"{name} = {value!r}: choose {', '.join(others)} or {last}")
 
 
 def check_part(part: Part | None) -> None:

@@ -54,6 +54,14 @@ def test_a_folder_imports_only_folders_above_it():
                     assert name.split(".")[2] in registry, f"{path.relative_to(PACKAGE)} imports {name}"
 
 
+def test_no_verb_imports_another_one():
+    """What verbs share is in the folders above, or in modules of cli/ that are no verbs."""
+    for verb in VERBS:
+        names = imported(PACKAGE / "cli" / f"{verb}.py")
+        modules = {name.split(".")[2] for name in names if name.startswith("jepa_speech.cli.")}
+        assert not modules & set(VERBS), f"{verb} imports {modules & set(VERBS)}"
+
+
 def test_the_list_is_complete():
     assert sorted(FOLDERS) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 

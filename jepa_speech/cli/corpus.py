@@ -1,10 +1,10 @@
 """jepa-speech corpus: manifests for `jepa-speech probe`, from a public corpus in the layout it is published in."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from jepa_speech.errors import UsageError
+from jepa_speech.api.corpus import list_corpus
+from jepa_speech.cli.commands import arguments
 from jepa_speech.probe.corpora import listing
 
 HELP = "list a public corpus (Speech Commands, IEMOCAP, ...) with SUPERB's splits, for probe"
@@ -17,12 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="gets the manifests: what `probe --data` takes")
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    if args.name not in listing.NAMES:
-        raise UsageError(f"unknown corpus {args.name}: choose from {', '.join(listing.NAMES)}")
-    found = listing.write(args.name, Path(args.root), Path(args.out))
-    for file, count in found.items():
-        print(f"{args.out}/{file}: {count}")
-    tasks = ",".join(listing.reader(args.name).TASKS)
-    print(f"next: jepa-speech probe --checkpoint RUN --data {args.out} --tasks {tasks} --out results")
-    return {"files": found}
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    results = list_corpus(**arguments(options, list_corpus))
+    for file, count in results["files"].items():
+        print(f"{options.out}/{file}: {count}")
+    tasks = ",".join(results["tasks"])
+    print(f"next: jepa-speech probe --checkpoint RUN --data {options.out} --tasks {tasks} --out results")
+    return results

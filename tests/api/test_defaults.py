@@ -13,6 +13,7 @@ FUNCTIONS = {
     "bench data": ("bench_data", {"store"}),
     "bench step": ("bench_step", set()),
     "compare": ("compare", set()),
+    "corpus": ("list_corpus", set()),
     "evaluate": ("evaluate", {"store"}),
     "fit gmm": ("fit_gmm", {"curve", "store"}),
     "fit kmeans": ("fit_kmeans", {"curve", "store"}),

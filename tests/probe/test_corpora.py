@@ -297,4 +297,4 @@ def test_lists_of_another_form_are_one_line(tmp_path, monkeypatch, capsys, name,
 
 def test_an_unknown_corpus_is_refused(capsys):
     assert main(["corpus", "timit", "corpus", "--out", "listed"]) == 2
-    assert "unknown corpus timit: choose from audio_snips, " in capsys.readouterr().err
+    assert "name = 'timit': choose 'audio_snips', " in capsys.readouterr().err
