@@ -3,9 +3,9 @@
     python benchmarks/anchors.py [--repeats 9] [--threads 2]
 
 K = 1024 components, D = 80 features, 200,000 frames of random speech-like clusters: one iteration of EM (statistics and
-the new parameters), and the posteriors of 50,000 of the frames. Each repeat times both programs, one after the other,
-so that a varying load affects both. The table has the medians of the repeats' ratios, by the clock and in processor
-time, which load hardly affects if --threads is 1. Writes benchmarks/anchors.json and anchors.md.
+new parameters), and the posteriors of 50,000 of the frames. Each repeat times both programs, one after the other, so
+that a varying load affects both. The table has the medians of the repeats' ratios, in wall time and in processor time.
+Load hardly affects processor time if --threads is 1. Writes benchmarks/anchors.json and anchors.md.
 """
 
 import argparse

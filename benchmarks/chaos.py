@@ -62,7 +62,7 @@ def make(folder: Path, records: int = 16) -> None:
 
 
 def trained(run: Path) -> dict[str, Any]:
-    """Every array of the newest checkpoint, its step, and metrics.jsonl."""
+    """Returns every array of the newest checkpoint, its step, and metrics.jsonl."""
     with ocp.training.Checkpointer(run / "checkpoints") as manager:
         step = manager.latest.step
         shapes = manager.checkpointables_metadata(step).metadata
@@ -79,7 +79,7 @@ def like(tree: Any) -> Any:
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """The names of what is not the same, bit by bit."""
+    """Returns the names of values that differ, compared bit by bit."""
 
     def same(a: Any, b: Any) -> bool:
         if isinstance(a, np.ndarray):
@@ -94,7 +94,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def steps_of(work: Path, variant: str) -> dict[str, Step]:
-    """The steps of the workflow by the names of trials; the undisturbed ones' folders are work/NAME."""
+    """Returns the steps of the workflow by the names of trials. Undisturbed steps have the folders work/NAME."""
     program = [sys.executable, "-m", "jepa_speech"]
     store, anchor = work / "prepare" / "store", work / "fit" / "gmm.npz"
     keys = {"data.store": store, "anchor.path": anchor, "train.steps": STEPS}
@@ -124,7 +124,7 @@ def steps_of(work: Path, variant: str) -> dict[str, Step]:
 
 
 def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[str, Any]:
-    """All trials; each one that does not end as the undisturbed one says what differs, or how it failed."""
+    """Runs all trials. A row of a trial with another result says what differs, or how it failed."""
     random, steps = np.random.default_rng(seed), steps_of(work, variant)
     make(work / "audio")
     known: dict[tuple, tuple[dict[str, Any], float]] = {}
@@ -166,7 +166,7 @@ def chaos(trials: dict[str, int], variant: str, seed: int, work: Path) -> dict[s
 
 
 def table(report: dict[str, Any]) -> str:
-    """Markdown: by kind, how many ended as the undisturbed run did."""
+    """Returns a Markdown table: by kind, how many trials ended like the undisturbed run."""
     lines = ["| trials | number | killed | mid-save | continued | bit-identical |", "|---|---|---|---|---|---|"]
     for kind in KINDS:
         rows = [row for row in report["trials"] if row["kind"] == kind]

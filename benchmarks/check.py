@@ -1,6 +1,6 @@
-"""Compare the speed of two commits: ratios in one run, A B A B ..., each turn a fresh process on the same cores.
+"""Compare the speed of two commits by ratios in one run: A B A B ..., each turn in a new process on the same cores.
 
-    make bench-check                     HEAD against the commit where its branch left main (on main: the one before)
+    make bench-check                     HEAD against the commit where its branch left main (on main: the previous one)
     make bench-check BASE=v0.1.0         HEAD against any other commit
     python benchmarks/check.py --base COMMIT [--head COMMIT] [--turns 8]
 
@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
 
 
 def judge(measure: str, base: Sequence[float], head: Sequence[float]) -> Verdict:
-    """From the seconds of both in each turn, (turns,)."""
+    """Returns the verdict from the seconds of both in each turn, (turns,)."""
     ratios = sorted(h / b for b, h in zip(base, head, strict=True))
     if len(ratios) < FEWEST:
         raise SystemExit(f"{len(ratios)} turns: at least {FEWEST} are needed to tell a difference from noise")
@@ -85,7 +85,7 @@ def git(*arguments: str) -> str:
 
 
 def default_base(head: str) -> str:
-    """Where `head` left main; on main itself, the commit before."""
+    """Returns the commit where `head` left main; on main itself, the previous commit."""
     names = git("for-each-ref", "--format=%(refname:short)", "refs/heads/main", "refs/remotes/origin/main").split()
     if not names:
         raise SystemExit("there is no branch main to compare with: name a commit with BASE= or --base")
@@ -95,7 +95,7 @@ def default_base(head: str) -> str:
 
 @contextmanager
 def checked_out(commits: dict[str, str], work: Path) -> Iterator[dict[str, Path]]:
-    """A temporary worktree of each commit."""
+    """Yields a temporary worktree of each commit."""
     trees = {side: work / side for side in commits}
     try:
         for side, commit in commits.items():
@@ -108,7 +108,7 @@ def checked_out(commits: dict[str, str], work: Path) -> Iterator[dict[str, Path]
 
 
 def measure(tree: Path, cache: Path) -> dict[str, Any]:
-    """Seconds by measure, in a fresh process that imports jepa_speech from `tree`; programs are kept in `cache`."""
+    """Returns seconds by measure, from a new process with the jepa_speech of `tree`; `cache`: compiled programs."""
     with tempfile.TemporaryDirectory() as work:
         environment = os.environ | {
             "PYTHONPATH": str(tree),

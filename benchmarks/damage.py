@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Path, np.random.Generator], str]] = {"flip": flip, "c
 def damage(
     target: str | Path, random: np.random.Generator, kinds: Sequence[str] = tuple(KINDS), spare: Collection[str] = ()
 ) -> Damage:
-    """Damages a file, or one file of a folder, each being as likely as any other whatever its size.
+    """Damages a file, or one file of a folder; all files are equally likely, whatever their size.
 
     spare: patterns (fnmatch) of names within the folder that stay whole, such as "*.lock" or "labels/*".
     Empty files can only be deleted. Raises ValueError if there is no file that could be damaged.

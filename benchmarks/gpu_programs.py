@@ -41,8 +41,8 @@ class Size(NamedTuple):
 
 
 class Device:
-    """The GPU: programs share it while they compile, which runs kernels, too. While one is timed, others stand still
-    (SIGSTOP), with the processes that compile for them, so that it need not wait until they are done.
+    """The GPU. Programs share it while they compile, which also runs kernels. While one is timed, the others are paused
+    (SIGSTOP), with the processes that compile for them, so that it need not wait for their compilation.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Device:
 
 
 def groups(folder: Path) -> list[int]:
-    """Of processes, one for each program that has begun and not ended by itself."""
+    """Returns the process groups of programs that have started and not ended."""
     return [int(path.stem) for path in folder.glob("*.program")]
 
 
@@ -91,7 +91,7 @@ def send_all(what: signal.Signals) -> None:
 
 
 def matmul(device: Device, size: Size) -> dict[str, Any]:
-    """What this GPU reaches in products of matrices, which MFU is a share of."""
+    """Measures this GPU's rate in products of matrices, the denominator of MFU."""
     from jepa_speech.costs.speed import matmul_rate
 
     with device.alone():
@@ -153,9 +153,9 @@ def spread(times: list[float], size: Size) -> dict[str, float]:
 
 
 def anchors(device: Device, size: Size) -> dict[str, Any]:
-    """EM and posteriors, K = 1024, D = 80: ours, scikit-learn on this machine's cores, torch's (N, K, D) broadcast.
+    """Times EM and posteriors, K = 1024, D = 80: ours, scikit-learn on this machine, torch's (N, K, D) broadcast.
 
-    Posteriors on the device: of frames that are there, and left there, as in a step; the others come back to the host.
+    Posteriors "on the device" start and end there, as in a step; the others are copied to the host.
     """
     import anchors as mixtures
     import jax
@@ -199,7 +199,7 @@ def anchors(device: Device, size: Size) -> dict[str, Any]:
 
 
 def features(device: Device, size: Size) -> dict[str, Any]:
-    """All layers of HuBERT Base over one hour of noise, as a probe reads them."""
+    """Times the extraction of all layers of HuBERT Base from one hour of noise, as for a probe."""
     import jax
     import jax.numpy as jnp
 
@@ -241,7 +241,7 @@ def an_hour(device: Device, batch: Callable[[], Any], size: Size) -> dict[str, A
 
 
 def start(device: Device, size: Size) -> dict[str, Any]:
-    """From the process's start to the end of its first step, and of that what the compiler took."""
+    """Times a start: from the start of the process to the end of its first step, and the compiler's share of it."""
     from jepa_speech.costs.speed import measure_step
     from jepa_speech.train.ledger import process_began
 
@@ -253,7 +253,7 @@ def start(device: Device, size: Size) -> dict[str, Any]:
 
 
 def work(kind: str, name: str, size: Size, matmul_flops: float, trace: str, out: Path) -> None:
-    """One program, in this process."""
+    """Runs one program in this process."""
     sys.path[:0] = [str(HERE), str(HERE.parent)]
     device = Device()
     try:

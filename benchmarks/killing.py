@@ -18,7 +18,7 @@ LONG = 900.0  # seconds: what a process must not take
 
 
 class Step(NamedTuple):
-    """Something that is killed and repeated: its command for a folder, and what it leaves there, as comparable."""
+    """A step that is killed and repeated: its command for a folder, and its results there as comparable values."""
 
     command: Callable[[Path], list[str]]
     outcome: Callable[[Path], dict[str, Any]]
@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 def spawn(command: list[str], processes: int, folder: Path) -> list[subprocess.Popen]:
-    """The command as so many processes that form one; each has a group of its own."""
+    """Starts a command as several processes of one job. Each has its own process group."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,7 +58,7 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def complete(step: Step, folder: Path) -> float:
-    """Runs to the end; returns seconds. Raises RuntimeError, with the last words, where an exit code is not 0."""
+    """Runs a step to the end; returns seconds. Raises RuntimeError, with the last lines, if an exit code is not 0."""
     began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
     try:
         codes = [process.wait(LONG) for process in started]
@@ -72,13 +72,13 @@ def complete(step: Step, folder: Path) -> float:
 
 
 def saving(folder: Path) -> Iterator[bool]:
-    """Whether a checkpoint is being written, each time one asks."""
+    """Returns a function that says whether a checkpoint is being written."""
     while True:
         yield any("orbax-checkpoint-tmp" in path.name for path in (folder / "run" / "checkpoints").glob("*"))
 
 
 def disturb(kind: str, step: Step, folder: Path, seconds: float, random: np.random.Generator) -> dict[str, Any]:
-    """Starts, kills, and tells where it was and how the other processes ended."""
+    """Starts a step and kills it; returns the moment of the kill and how the other processes ended."""
     began, started = time.monotonic(), spawn(step.command(folder), step.processes, folder)
     victim = started[int(random.integers(len(started)))]
     if kind == SAVE:
@@ -114,7 +114,7 @@ def rows_of(folder: Path) -> int:
 
 
 def survivor(process: subprocess.Popen) -> int | str:
-    """Exit code of a process whose peer was killed."""
+    """Returns the exit code of a process whose peer was killed."""
     try:
         return process.wait(LONG)
     except subprocess.TimeoutExpired:

@@ -42,7 +42,7 @@ Crop = tuple[int, int, int]  # record, start, samples
 
 
 def crops(item: PlanItem, samples: np.ndarray) -> list[Crop]:
-    """What a batch holds, without filler."""
+    """Returns the crops of a batch, without filler."""
     rows = [(int(r), int(s)) for r, s, w in zip(item.records, item.starts, item.weight, strict=True) if w]
     return [(r, s, min(int(samples[r]) - s, item.bucket_samples)) for r, s in rows]
 
@@ -52,7 +52,7 @@ def plan_of(store: Store) -> Plan:
     return Plan(store.samples, config.buckets, config.batch_seconds, seed=0)
 
 
-# ---- who reads ----------------------------------------------------------------------------------------------------
+# ---- The readers --------------------------------------------------------------------------------------------------
 
 
 def bare_loop(records: list[bytes], plan: Plan) -> Seconds:
@@ -136,12 +136,12 @@ WORKERS = {1: "1 worker", 2: "2 workers"}
 OTHERS = {"torch": torch_loader, "lhotse": lhotse_loader}
 
 
-# ---- the race -----------------------------------------------------------------------------------------------------
+# ---- The comparison------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def one_core(only: bool) -> Iterator[None]:
-    """This process, and the threads that it starts within, on one core."""
+    """Restricts this process, and threads that it starts in the block, to one core."""
     before = os.sched_getaffinity(0)
     if only:
         os.sched_setaffinity(0, {min(before)})
@@ -150,7 +150,7 @@ def one_core(only: bool) -> Iterator[None]:
 
 
 def rate(start: Callable[[], Seconds], seconds: float, pinned: bool) -> float:
-    """Audio-seconds a second, from the first batch on: starting processes is not what is measured."""
+    """Returns audio-seconds per second from the first batch on, without the start of processes."""
     with one_core(pinned):
         stream = start()
         next(stream)
@@ -170,7 +170,7 @@ def records_of(store: Store) -> list[bytes]:
 def race(
     flac: Store, pcm16: Store, others: list[str], turns: int, seconds: float, folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """The report after each turn, so that one may stop when one has seen enough."""
+    """Yields the report after each turn, so that the user may stop early."""
     records, plan = records_of(flac), plan_of(flac)
     for number, record in enumerate(records):
         (folder / f"{number}.flac").write_bytes(record)
@@ -208,7 +208,7 @@ def race(
 
 
 def ratios(rates: dict[str, list[float]], others: list[str]) -> dict[str, list[float]]:
-    """Of two readers in the same turn."""
+    """Returns the ratios of two readers in the same turns."""
     pairs = {
         "1 core of ours / bare libsndfile, flac (goal 0.5)": ("ours, flac, 1 core", "libsndfile, bare loop, 1 core"),
         "2 workers / 1, flac (goal 1.2)": ("ours, flac, 2 workers", "ours, flac, 1 worker"),
@@ -248,7 +248,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--flac", required=True, metavar="STORE")
     options.add_argument("--pcm16", required=True, metavar="STORE")
-    options.add_argument("--others", nargs="*", choices=list(OTHERS), default=list(OTHERS), help="to race against")
+    options.add_argument("--others", nargs="*", choices=list(OTHERS), default=list(OTHERS), help="peers")
     options.add_argument("--turns", type=int, default=7)
     options.add_argument("--seconds", type=float, default=5.0, help="of each reader in each turn")
     options.add_argument("--json", metavar="FILE")

@@ -95,7 +95,7 @@ def anchors(data: Path, work: Path) -> None:
     if not (work / "heldout" / "store.json").is_file():
         verb("prepare", "--input", data / "librispeech" / "valid.manifest.jsonl", "--out", work / "heldout")
     if not (work / "kmeans.npz").is_file():
-        # As many classes as the mixture has. Plain Euclidean distance hears little but the loudest cepstra.
+        # As many classes as the mixture has. Unscaled Euclidean distance would depend mostly on the largest cepstra.
         options = ("--components", 256, "--features", "mfcc100", "--normalize", "mean", "--standardize")
         verb("fit", "kmeans", "--store", work / "store", "--out", work / "kmeans.npz", *options)
     for store in ("store", "heldout"):
@@ -122,9 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument(
-        "--only", nargs="*", choices=TRAINED, help="these alone; the table then holds what has been run"
-    )
+    parser.add_argument("--only", nargs="*", choices=TRAINED, help="only these; the table then has all finished ones")
     args = parser.parse_args()
 
     anchors(args.data, args.work)

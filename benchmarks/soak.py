@@ -42,7 +42,7 @@ PAGE_MB = os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def make(folder: Path, records: int) -> None:
-    """Noise, cut from one long piece at a place of each record's own: every file has samples of its own."""
+    """Writes noise, cut from one long signal at a different position for each record, so that all files differ."""
     random = np.random.default_rng(0)
     noise = (2000 * random.standard_normal(4_000_000)).astype("<i2")
     lengths = random.integers(RATE // 10, 3 * RATE // 10, records)
@@ -57,7 +57,7 @@ def make(folder: Path, records: int) -> None:
 
 
 def restore(store: Path, step: int, workers: int) -> float:
-    """Seconds from nothing open to batch `step`, in this process, whose modules are loaded."""
+    """Returns the seconds from opening the store to batch `step`, in this process with loaded modules."""
     began = time.monotonic()
     with closing(stream(Store(store), step, workers)) as data:
         next(data)
@@ -73,9 +73,9 @@ def stream(store: Store, start: int, workers: int) -> Any:
 
 
 def watch(store: Path, seconds: float, workers: int, rate: float) -> dict[str, Any]:
-    """Reads for so long, and until enough epochs are whole; the anonymous MB of the loader, and of all its workers.
+    """Reads for some time, until enough epochs are complete; returns the anonymous MB of the loader and its workers.
 
-    Looks once a second (or 100 times). After the warm-up at most `rate` utterances a second, on average.
+    Samples once per second (or 100 times). After the warm-up, reads at most `rate` utterances per second on average.
     """
     opened, every = Store(store), min(1.0, seconds / 100)
     rows = np.full((20 * round(seconds / every), 5), -1.0)  # written to at once: a list would grow while we look
@@ -109,12 +109,12 @@ def watch(store: Path, seconds: float, workers: int, rate: float) -> dict[str, A
 
 
 def growth(seconds: np.ndarray, megabytes: np.ndarray, epoch: np.ndarray) -> dict[str, Any]:
-    """MB per hour: the mean change from one epoch's mean to the next one's, with its 95% interval (Student's t).
+    """Returns MB per hour: the mean change between the means of consecutive epochs, with a 95% interval (Student's t).
 
-    Only whole epochs after the warm-up count. Samples within an epoch say the same thing over and over, and what an
-    allocator takes or gives back at an epoch's end it keeps: so the changes are what may be taken for independent, and
-    a line through the samples would have far too narrow an interval. It is never narrower than one page over the time
-    looked at: finer than that, memory is not known.
+    Only complete epochs after the warm-up count. Samples within an epoch are strongly correlated, because allocations
+    change mainly at the ends of epochs. The changes between epochs may be treated as independent, while a line fitted
+    to the samples would have far too narrow an interval. The interval is never narrower than one page over the time of the
+    measurement, the resolution of memory.
     """
     whole = np.arange(WARM_UP, epoch.max())  # the last one is cut off
     hours = np.diff([seconds[epoch == e].mean() / 3600 for e in whole])
@@ -131,7 +131,7 @@ def growth(seconds: np.ndarray, megabytes: np.ndarray, epoch: np.ndarray) -> dic
 
 
 def index_memory(store: Path) -> dict[str, float]:
-    """MB that open the store: its mapped columns, and what is anonymous once the plan has an epoch's order."""
+    """Returns the MB of an open store: its mapped columns, and anonymous memory with the order of an epoch."""
     before = anonymous(os.getpid())
     opened = Store(store)
     plan = plan_of(opened)

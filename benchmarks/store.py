@@ -41,7 +41,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def many_shards(folder: Path, shards: int) -> Store:
-    """A store of one shard under many names: what opening sees of many."""
+    """Makes a store of one shard under many names, to measure opening a store of many shards."""
     (folder / "shards").mkdir(parents=True)
     first = shard_path(folder, 0)
     records = [audio.encode(np.full(400, i, "<i2"), "pcm16") for i in range(PER_SHARD)]
@@ -67,7 +67,7 @@ def many_shards(folder: Path, shards: int) -> Store:
 
 
 def cost_of_checking(store: Store, crop_seconds: float, count: int) -> dict[str, float]:
-    """ms for a crop, as `Store.read` takes it and without the CRC."""
+    """Returns ms per crop, by `Store.read` and without the CRC."""
     random = np.random.default_rng(0)
     wanted = [
         (int(i), int(random.integers(store.samples[i] - size + 1)), size)
@@ -95,7 +95,7 @@ def cost_of_checking(store: Store, crop_seconds: float, count: int) -> dict[str,
 
 
 def verified(store: Store) -> dict[str, float]:
-    """GB/s of shards, from the system's cache."""
+    """Returns GB/s of verified shards, read from the system's cache."""
     size = sum(store.info["shard_bytes"]) / 1e9
     return {
         name: size / statistics.median(seconds(lambda decode=decode: verify(store, decode)) for _ in range(turns))
@@ -104,7 +104,7 @@ def verified(store: Store) -> dict[str, float]:
 
 
 def noticed(store: Store, folder: Path, trials: int) -> dict[str, int]:
-    """Random truncations, then random flipped bits, of random shards: who names how many."""
+    """Truncates random shards, then flips random bits; returns how many each check detects."""
     shutil.copytree(store.path, folder)
     random, found = np.random.default_rng(0), Counter(trials=trials)
     size = np.array(store.info["shard_bytes"])
@@ -130,7 +130,7 @@ def noticed(store: Store, folder: Path, trials: int) -> dict[str, int]:
 
 
 def wrong_samples(sound: Store, damaged: Store, shard: int) -> int:
-    """Recordings of a shard that are read without complaint and are not what was stored."""
+    """Returns the number of recordings of a shard that are read without an error and differ from those stored."""
     wrong = 0
     for i in np.flatnonzero(sound.index["shard"] == shard).tolist():
         try:

@@ -4,7 +4,7 @@ import torch
 
 
 def hidden_count(frames: int, probability: float, span: int) -> int:
-    """How many frames a row hides: as many as `probability` * frames / span spans cover on average."""
+    """Returns the number of masked frames of a row: those that `probability` * frames / span spans cover on average."""
     starts = frames - span
     return round(frames * (1 - (1 - probability * frames / span / starts) ** span))
 

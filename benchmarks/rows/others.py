@@ -1,6 +1,6 @@
 """The share of the cores that other programs took during a measurement.
 
-Threads that wait for each other suffer most from other programs.
+Other programs slow down most those programs whose threads wait for each other.
 """
 
 import os

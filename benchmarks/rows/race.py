@@ -43,7 +43,7 @@ class Row:
         return asdict(self) | {"ratios": ratios.tolist(), **spread}
 
     def cells(self) -> tuple[str, ...]:
-        """The row of the table: what, ours, the peer, the ratio with its range over turns, the goal."""
+        """Returns the row of the table: name, ours, the peer, the ratio with its range over turns, the goal."""
         found = self.report()
         shown, aim = ("{:.1%}", "{:.0%}") if self.figure == "share" else ("{:.2f}", "{:g}")
         median, low, high = (shown.format(found[name]) for name in ("median", "low", "high"))
@@ -58,7 +58,7 @@ class Row:
 
 
 def amount(x: float) -> str:
-    """Three digits, and never an exponent."""
+    """Formats a number with three digits and without an exponent."""
     return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
@@ -70,7 +70,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def alternate(runs: Mapping[str, Callable[[], object]], turns: int, warm: bool = True) -> dict[str, list[float]]:
-    """Seconds of each of `runs` in each turn, one after the other, so that a load which comes and goes weighs on all.
+    """Returns the seconds of each of `runs` in each turn, one after the other, so that a varying load affects all.
 
     warm: each runs once before the first turn, so that nothing is compiled within one.
     """
