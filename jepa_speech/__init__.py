@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is used
+    from jepa_speech.api.analyze import analyze as analyze
     from jepa_speech.api.bench import bench_data as bench_data
     from jepa_speech.api.bench import bench_step as bench_step
     from jepa_speech.api.compare import compare as compare
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 # The functions of the Python API, each with its module. None has the name of a folder or module of this package:
 # importing that would replace the function.
 _MODULES = {
+    "analyze": "jepa_speech.api.analyze",
     "bench_data": "jepa_speech.api.bench",
     "bench_step": "jepa_speech.api.bench",
     "check_inputs": "jepa_speech.api.prepare",

@@ -22,15 +22,21 @@ class Recording(NamedTuple):
     segments: list[Segment] | None = None  # phones, if they are known
 
 
-def from_store(store: Store, count: int, seed: int, seconds: float) -> Iterable[Recording]:
+def from_store(store: Store, count: int, seed: int, seconds: float, progress: bool = True) -> Iterable[Recording]:
     """Yields `count` recordings drawn by the seed, each cut to `seconds`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    for i in along(chosen, store.path.name, len(chosen), "recording", delay=BAR_AFTER):
+    for i in along(chosen, store.path.name, len(chosen), "recording", progress, BAR_AFTER):
         yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
 
 
 def from_manifest(
-    folder: Path, split: str, count: int, seed: int, seconds: float, root: str | Path | None = None
+    folder: Path,
+    split: str,
+    count: int,
+    seed: int,
+    seconds: float,
+    root: str | Path | None = None,
+    progress: bool = True,
 ) -> Iterable[Recording]:
     """Returns `count` recordings of a split of labelled recordings, with their phones, each cut to `seconds`.
 
@@ -40,7 +46,8 @@ def from_manifest(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(listed))[:count])
     utterances = Phones(folder, root).of(listed[i] for i in chosen)
     check_files(utterances)
-    return (_read(one, seconds) for one in along(utterances, folder.name, len(chosen), "recording", delay=BAR_AFTER))
+    bar = along(utterances, folder.name, len(chosen), "recording", progress, BAR_AFTER)
+    return (_read(one, seconds) for one in bar)
 
 
 def _read(utterance: Utterance, seconds: float) -> Recording:

@@ -16,7 +16,7 @@ from jepa_speech.settings.run_config import RunConfig
 APART = 1_000_003  # between the seeds of two lists, so that their recordings' masks differ
 
 
-def open_anchor(config: RunConfig, path: str | None) -> tuple[Anchor | None, str]:
+def open_anchor(config: RunConfig, path: str | Path | None) -> tuple[Anchor | None, str]:
     """The anchor of the run's targets and "", or None and why it, or what it needs, is not at hand."""
     if path is None:
         found = weighted_paths(text, "anchor.path") if (text := config.anchor.path) else []

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from jepa_speech import partial
 from jepa_speech.analysis import over_steps, report
@@ -17,12 +16,10 @@ from jepa_speech.pretrained import fingerprint
 from jepa_speech.probe import evaluate, result_plots
 from jepa_speech.probe.cache import Cache
 from jepa_speech.probe.evaluate import Results
-from jepa_speech.probe.saved import read_results
+from jepa_speech.probe.saved import Saved, results_of
 from jepa_speech.text.beam import Beam, beam_of
 from jepa_speech.train.checkpoint_steps import Step, as_steps, chosen_checkpoints, located, name_of
 from jepa_speech.train.compiled import compiled_once
-
-Saved = str | Path | Mapping[str, Any]  # results of a probe, or their file
 
 
 def probe_encoder(
@@ -84,7 +81,7 @@ def probe_encoder(
         recipes["asr"] = replace(recipes["asr"], beam=how)
     steps = as_steps(step)
     checkpoints = of_each_step(str(checkpoint), steps, pool)
-    others, pooled = ([read(one) for one in many] for many in (against, pool))
+    others, pooled = ([results_of(one) for one in many] for many in (against, pool))
     names = {source: named(source, name, steps) for source in checkpoints}
     folder = Path(out) if out else None
     for path in files_of(folder, list(names.values()), chosen) if folder else ():
@@ -124,10 +121,6 @@ def of_each_step(checkpoint: str, steps: Sequence[Step], pool: Sequence[Saved]) 
     if pool and len(checkpoints) > 1:
         raise UsageError("pool holds results of further seeds of one system: probe one step with it")
     return checkpoints
-
-
-def read(saved: Saved) -> Results:
-    return dict(saved) if isinstance(saved, Mapping) else read_results(saved)
 
 
 def named(source: str, name: str | None, steps: Sequence[Step]) -> str:

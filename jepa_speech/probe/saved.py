@@ -12,6 +12,12 @@ from jepa_speech.files import read_object
 from jepa_speech.probe.bootstrap import Estimate
 
 NUMBER = (int, float)
+Saved = str | Path | Mapping[str, Any]  # results of a probe, or their file
+
+
+def results_of(saved: Saved) -> dict[str, Any]:
+    """Returns the results as they are, or those of a file as `read_results` does."""
+    return dict(saved) if isinstance(saved, Mapping) else read_results(saved)
 
 
 def read_results(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from jepa_speech import cli
 
 # Verb (and kind): its function, and the options that the function does not take.
 FUNCTIONS = {
+    "analyze": ("analyze", {"store"}),
     "bench data": ("bench_data", {"store"}),
     "bench step": ("bench_step", set()),
     "compare": ("compare", set()),

@@ -19,7 +19,7 @@ INPUTS = {"inputs", "data", "manifest", "audio"}
 OTHERS = {
     *("name", "out", "json", "cache", "root"),  # what is written; `root` of `corpus` holds a corpus, not manifests
     *("store", "stores", "anchor", "checkpoint", "folder", "workdir", "like", "against", "pool", "probe", "lm"),
-    *("config", "objectives", "tasks", "budget", "adapter"),
+    *("config", "objectives", "tasks", "budget", "adapter", "features"),
     *("time", "partition", "account", "zone", "type", "version", "project", "mount"),  # of `launch`
     *("image", "accelerator", "topology", "claim"),
 }
@@ -83,7 +83,7 @@ def folder(tmp_path, monkeypatch):
         (data / "wav.scp").write_text("a audio/tone000.wav\n")
     Path("DATA/phones.jsonl").write_text("")
     prepare(["ROOT"], "STORE", "pcm16", workers=1)
-    monkeypatch.setattr("jepa_speech.cli.analyze.load_pretrained", lambda path: None)
+    monkeypatch.setattr("jepa_speech.api.analyze.load_pretrained", lambda path: None)
     return tmp_path
 
 
