@@ -98,7 +98,9 @@ def test_weights_load_without_optimiser_and_data(whole):
     step, saved = read_weights(whole)
     params, aux_state = arranged(saved, like, str(whole))
     assert step == 12 and isinstance(params["in"]["kernel"], np.ndarray)
-    np.testing.assert_array_equal(aux_state["teacher"]["in"]["kernel"], final_state(whole)["aux_state/teacher/in/kernel"])
+    np.testing.assert_array_equal(
+        aux_state["teacher"]["in"]["kernel"], final_state(whole)["aux_state/teacher/in/kernel"]
+    )
 
 
 def test_what_a_kill_left_over_is_no_checkpoint(tmp_path):
