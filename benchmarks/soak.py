@@ -113,8 +113,8 @@ def growth(seconds: np.ndarray, megabytes: np.ndarray, epoch: np.ndarray) -> dic
 
     Only complete epochs after the warm-up count. Samples within an epoch are strongly correlated, because allocations
     change mainly at the ends of epochs. The changes between epochs may be treated as independent, while a line fitted
-    to the samples would have far too narrow an interval. The interval is never narrower than one page over the time of the
-    measurement, the resolution of memory.
+    to the samples would have far too narrow an interval. The interval is never narrower than one page over the time
+    of the measurement, the resolution of memory.
     """
     whole = np.arange(WARM_UP, epoch.max())  # the last one is cut off
     hours = np.diff([seconds[epoch == e].mean() / 3600 for e in whole])

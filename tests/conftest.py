@@ -45,7 +45,7 @@ def pytest_deselected(items):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node, error):
-    """What a worker left out, told to the process that prints the summary; every worker leaves out the same."""
+    """Sends what a worker left out to the process that prints the summary; every worker leaves out the same."""
     left_out[:] = getattr(node, "workeroutput", {}).get("left_out", [])
 
 

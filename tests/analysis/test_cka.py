@@ -63,7 +63,7 @@ def test_independent_noise_is_near_0_with_many_frames_only():
 
 def test_a_system_with_itself(x):
     cka = LinearCka([("x", "x")])
-    cka.add({"x": [x, x @ rotation(12), x**2], "other": [x[:3]]})  # who is in no pair is not looked at
+    cka.add({"x": [x, x @ rotation(12), x**2], "other": [x[:3]]})  # systems without a pair are ignored
     found = cka.between("x", "x")
     np.testing.assert_allclose(found, found.T)
     np.testing.assert_allclose(found[:2, :2], 1)

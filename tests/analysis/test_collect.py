@@ -30,7 +30,7 @@ def looked_at(corpus, model, targets, **changes):
 
 
 def half_hidden(model):
-    """Every second frame hidden, where the head then guesses evenly."""
+    """Masks every second frame, where the head is then uniform."""
 
     def masked(wave, number):
         p = np.array(model(wave), float)

@@ -1,4 +1,4 @@
-"""Figures of several checkpoints in one table, and how sure a head is where it cannot hear."""
+"""Figures of several checkpoints in one table, and the entropy of a head at masked frames."""
 
 import numpy as np
 import pytest

@@ -162,7 +162,7 @@ def test_sound_values_of_other_types_are_taken(tmp_path, change):
 
 
 def test_no_random_damage_passes_for_an_anchor(tmp_path):
-    """Bits of a zip archive that nobody reads, such as its times, may be flipped: then it is the same anchor."""
+    """Flipped bits of a zip archive that are not read, such as times, leave the same anchor."""
     random, unseen = np.random.default_rng(0), 0
     anchor, path = make_gmm(features="layer:6", checkpoint="runs/one", checkpoint_fingerprint="ab"), tmp_path / "a.npz"
     for attempt in range(150):

@@ -1,4 +1,4 @@
-"""A fit that was killed goes on to the very same anchor."""
+"""A killed fit resumes to exactly the same anchor."""
 
 from dataclasses import replace
 

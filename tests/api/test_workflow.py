@@ -68,7 +68,7 @@ CHANGES = {
 
 
 def test_the_members_of_an_archive_are_not_listed_one_by_one(tmp_path):
-    """It may have a million, all of one size and time: its own."""
+    """An archive may have a million members with equal size and time."""
     wav = write_tones(tmp_path, 1)[0].read_bytes()
     archive = tar_of(tmp_path / "x.tar", {f"{i}.wav": wav for i in range(3)})
     assert list(workflow.files_of([archive])) == [archive]

@@ -21,7 +21,7 @@ def waves():
 
 @pytest.fixture(scope="module")
 def views(waves):
-    """Each distortion by itself, on every row."""
+    """Each distortion alone, on every row."""
     run = jax.jit(lambda *args: {name: distort(*args, DistortionConfig(**{name: 1.0})) for name in NAMES})
     return jax.device_get(run(*waves))
 

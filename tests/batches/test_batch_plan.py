@@ -112,7 +112,7 @@ def test_an_empty_store_is_refused():
 
 
 def times(p: Plan, epoch: int) -> np.ndarray:
-    """How often each record stands in an epoch."""
+    """Returns how often an epoch has each record."""
     items = epoch_of(p, epoch)
     return np.bincount(np.concatenate([i.records[i.weight > 0] for i in items]), minlength=len(p.samples))
 
@@ -124,7 +124,7 @@ def test_stores_of_weight_one_are_today_s_plan():
 
 
 def test_a_weight_is_how_often_a_record_stands_in_an_epoch():
-    """Exactly ⌊w⌋ or one more in each epoch, E·w over E epochs give or take one; epochs are equally long."""
+    """Each epoch has ⌊w⌋ or ⌊w⌋ + 1, E epochs have E·w ± 1, and epochs are equally long."""
     p = plan(samples=np.repeat(SAMPLES, 4), shares=[(100, 2.25), (128, 1.0)])
     counts = np.array([times(p, epoch) for epoch in range(12)])  # (epochs, N)
     assert set(counts[:, :100].ravel()) == {2, 3} and (counts[:, 100:] == 1).all()
@@ -177,7 +177,7 @@ def test_windows_give_a_long_record_one_crop_in_each_of_its_parts():
 
 
 def test_a_pickled_plan_is_small_and_the_same(tmp_path):
-    """Worker processes get it: a memory map is opened anew, not copied, and orders stay behind."""
+    """For worker processes, a memory map is opened again instead of copied, and orders are left out."""
     np.save(tmp_path / "samples.npy", np.tile(SAMPLES, 1000))
     p = plan(samples=np.load(tmp_path / "samples.npy", mmap_mode="r"), shares=[(7000, 0.5), (50_000, 1.0)])
     wanted = p[5]
@@ -189,7 +189,7 @@ def test_a_pickled_plan_is_small_and_the_same(tmp_path):
 
 
 def test_ten_million_steps_on_costs_one_epoch_s_order():
-    """Restoring is O(1) in the step: nothing is asked for but the epoch in question."""
+    """Restoring is O(1) in the step: only the wanted epoch is computed."""
     p = plan()
     p[10**7]
     assert list(p._epochs) == [10**7 // p.batches_per_epoch]
@@ -221,7 +221,7 @@ def test_recordings_of_other_lengths_are_in_no_row_and_all_others_are(lengths, m
     "lengths", [Lengths(400), Lengths(0, 100_000), Lengths(int(SAMPLES.min()), int(SAMPLES.max()))]
 )
 def test_lengths_that_leave_nothing_out_change_no_batch(lengths):
-    """So a run from before these keys goes on bit-identical."""
+    """A run from before these keys resumes bit-identically."""
     for more in ({}, {"windows": True}, {"shares": [(50, 2.25), (7, 1.0)]}):
         assert all(same(plan(lengths=lengths, **more)[i], plan(**more)[i]) for i in range(40))
 

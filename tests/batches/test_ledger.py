@@ -20,14 +20,14 @@ def plan_of(host: int, hosts: int) -> Plan:
 
 
 def own_shuffle(host: int, hosts: int) -> Plan:
-    """Broken: every host shuffles by itself."""
+    """Broken: every host shuffles independently."""
     return Plan(STORE.samples, (0.1, 0.25, 0.4), 1.0, SEED + host, rows_multiple=hosts)
 
 
 def ledger(plan_of: PlanOf, lives: list[tuple[int, int]], late: int = 0) -> Counter:
     """How often each (epoch, record) was trained on, by its weight.
 
-    Each life is (hosts, workers): it goes on at the saved step, saves every 4 steps, and is killed at a random one,
+    Each life is (hosts, workers): it resumes at the saved step, saves every 4 steps, and is killed at a random one,
     so that what came after the last save happens again. The last life ends with the last epoch. `late` breaks it.
     """
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Texts of a store in the batches: whole recordings only, each with its own."""
+"""Texts of a store in batches: only whole recordings, each with its text."""
 
 import json
 
@@ -22,7 +22,7 @@ BUCKETS = (0.4, 0.7)
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
-    """Two stores of twelve recordings; the second one knows no texts of its first two."""
+    """Two stores of twelve recordings. In the second one, the first two have no texts."""
     folder = tmp_path_factory.mktemp("texts")
     for seed in (0, 1):
         manifest = melodies(folder / f"in{seed}", 12, seed)

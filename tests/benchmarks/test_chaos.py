@@ -32,7 +32,7 @@ def chaos():
     spec = importlib.util.spec_from_file_location("chaos", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPT.parent)  # killing.py stands beside it
+        patch.syspath_prepend(SCRIPT.parent)  # for `import killing`
         spec.loader.exec_module(module)
     return module
 

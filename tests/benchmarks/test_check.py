@@ -84,7 +84,7 @@ def test_the_default_base_is_where_the_branch_left(check, history):
 
 @pytest.mark.parametrize(("slowed", "code"), [(1.0, 0), (1.2, 1)])
 def test_from_the_command_line(check, history, monkeypatch, capsys, tmp_path, slowed, code):
-    """All but the measuring: commits are checked out, turns alternate, the exit code tells, nothing is left behind."""
+    """Without measuring: commits are checked out, turns alternate, the exit code is right, nothing is left behind."""
     sides, json_file = [], tmp_path / "found.json"
 
     def measure(tree, cache):

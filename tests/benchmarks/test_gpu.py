@@ -77,12 +77,12 @@ def test_while_one_is_timed_all_others_stand_still(
                 begun: list[Device] = []
                 later.start()
                 later.join(0.2)
-                assert not begun  # who begins while one is timed waits
+                assert not begun  # a program that starts while another is timed waits
             later.join(5)
             assert begun
         finally:
             other.kill()
-    with timed.alone():  # who has ended is not missed
+    with timed.alone():  # a program that has ended does not matter
         pass
     timed.leave()
     assert not list(tmp_path.glob(f"lock/{os.getpgrp()}.program"))

@@ -49,7 +49,7 @@ def test_the_step_of_a_config(tmp_path, capsys):
     assert run["model_flops"] > 10 * run["parameters"] and run["flops_xla"] > 0 and run["peak_bytes"] > 1e5
     rates = found["matmul"]["sizes"]
     assert found["matmul"]["flops_per_second"] == max(rates.values()) == rates[str(found["matmul"]["size"])]
-    # A CPU's pretended devices share its cores; and no data sheet tells of it.
+    # The simulated devices of a CPU share its cores, and it has no data sheet.
     assert run["mfu_of_matmul"] == pytest.approx(run["flops_per_second"] / found["matmul"]["flops_per_second"])
     assert "mfu_of_sheet" not in run
     shown = capsys.readouterr().out
@@ -96,9 +96,9 @@ def test_autotune_fills_memory_and_no_more(toy, tmp_path, capsys):
 )
 def test_nonsense_is_refused(wrong, told, toy, monkeypatch, capsys):
     if "0.03" in wrong:
-        monkeypatch.undo()  # the real one knows how short is too short
+        monkeypatch.undo()  # the real one checks the shortest length
     assert cli.main([*STEP, *wrong]) == 2
-    line = capsys.readouterr().err.rpartition("as compiled\n")[2]  # after what a search tells
+    line = capsys.readouterr().err.rpartition("as compiled\n")[2]  # after the lines of a search
     assert line.startswith("jepa-speech bench: ") and told in line and line.count("\n") == 1
 
 

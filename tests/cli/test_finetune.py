@@ -77,7 +77,7 @@ def rows(run: Path) -> list[dict]:
 
 def test_it_learns_to_write_and_goes_on_bit_by_bit(made, trained, capsys):
     first, last = (row["heldout_cer"] for row in rows(trained) if "heldout_cer" in row)
-    assert last <= first and last < 0.25  # an encoder that hears nothing makes about as many errors as characters
+    assert last <= first and last < 0.25  # an encoder without input makes about as many errors as there are characters
     assert json.loads((trained / "config.json").read_text())["objective"]["characters"] == " abc"
     written = (trained / "metrics.jsonl").read_bytes()
     shutil.rmtree(trained / "checkpoints" / "150")
@@ -230,7 +230,7 @@ def test_the_best_checkpoint_transcribes_where_the_run_kept_it(made, trained, tm
 
 
 def test_encoder_and_weights_come_from_the_run(tmp_path):
-    """Also where it has no embedding for hidden frames."""
+    """Also if it has no embedding for masked frames."""
     run = small_run(tmp_path / "pretrained", small_config("gmm_jepa"))
     config = config_dict(f"{CONFIGS}/finetune_ctc.py:{run}")
     assert config.init_from == str(run) and config.encoder.layerdrop == 0.1

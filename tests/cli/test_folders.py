@@ -1,4 +1,4 @@
-"""A folder of transformers wherever a checkpoint is asked for: what its imported run gives, or one line."""
+"""A folder of transformers in place of a checkpoint: the results of its imported run, or one line."""
 
 import shutil
 from dataclasses import replace

@@ -79,6 +79,6 @@ def test_a_model_trains_on_them(made, tmp_path):
     overrides = [f"--config.{key}={value}" for key, value in keys.items()]
     assert main(["train", "--config", str(TINY), "--workdir", str(tmp_path / "run"), *overrides]) == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert rows[0]["cluster"] == pytest.approx(np.log(6), rel=0.5)  # the cross-entropy of a head that knows nothing
+    assert rows[0]["cluster"] == pytest.approx(np.log(6), rel=0.5)  # the cross-entropy of a uniform head
     assert rows[0]["posterior_entropy"] == pytest.approx(0, abs=1e-5)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["anchor"]["top_k"] == 1

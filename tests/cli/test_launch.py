@@ -1,6 +1,6 @@
 """`jepa-speech launch`: the commands that it would run, and what it asks a cluster.
 
-The programs of clusters are stand-ins on PATH that write down what they are asked.
+The programs of clusters are fakes on PATH that record their arguments.
 """
 
 import json
@@ -83,7 +83,7 @@ def test_a_dry_run_prints_every_command(words, capsys, monkeypatch, stand_in):
         wanted = shlex.split(recorded.format(launch=LAUNCH))
         assert unquoted(line) == wanted
     with pytest.raises(FileNotFoundError):
-        said()  # nobody was asked anything
+        said()  # no program was called
 
 
 def unquoted(line: str) -> list[str]:

@@ -25,7 +25,7 @@ NASTY = "--config.data.store=/a b/$(touch x)';\"*"
 WHAT = ["--config", "configs/smoke.py", "--workdir", "runs/one"]
 
 
-# launch/tpu_pod.sh: gcloud's ssh runs the command in a home of its own, where jepa-speech's checkout is unpacked.
+# launch/tpu_pod.sh: gcloud's ssh runs the command in a separate home folder, with jepa-speech's checkout.
 GCLOUD = """
 case $4 in
     describe) cat "$STATE" 2>/dev/null || exit 1 ;;

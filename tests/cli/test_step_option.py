@@ -92,7 +92,7 @@ def test_embed_by_each_step(run, tmp_path, monkeypatch, capsys):
     for wanted, step in (("10", 10), ("best", 20), ("latest", 30)):
         line = ["embed", "a.wav", "--checkpoint", str(run), "--step", wanted, "--out", "a.npz", "--json", "a.json"]
         assert cli.main(line) == 0, capsys.readouterr().err
-        assert "already complete" not in capsys.readouterr().out  # the file of another step is written anew
+        assert "already complete" not in capsys.readouterr().out  # the file of another step is replaced
         assert json.loads(Path("a.json").read_text())["step"] == step
         with np.load("a.npz", allow_pickle=False) as found:
             arrays[step] = found["a.wav"]

@@ -1,4 +1,4 @@
-"""The verb train: one small run, and every wrong input told in one line before the first step."""
+"""The verb train: one small run, and one line for every wrong input before the first step."""
 
 import json
 import shutil

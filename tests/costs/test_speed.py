@@ -1,4 +1,4 @@
-"""Work of a step counted by hand, the batch it runs on, the search for rows that fit, rates as a run tells them."""
+"""Work of a step counted by hand, its batch, the search for the largest batch, rates in a run."""
 
 import math
 

@@ -37,7 +37,7 @@ def section(name: str) -> dict:
 
 
 def batch(shortest: int, longest: int) -> tuple[jax.Array, jax.Array]:
-    """Rows of five lengths, off the grid by more and less; what stands behind their ends is noise."""
+    """Rows of five lengths, on and off the grid, padded with noise."""
     lengths = np.array([shortest, shortest + 319, 5_000, 16_000, longest], np.int32)
     waves = np.random.default_rng(0).normal(0.1, 0.2, (len(lengths), lengths.max()))
     return jnp.asarray(waves, jnp.float32), jnp.asarray(lengths)

@@ -148,7 +148,7 @@ def test_folder_and_imported_run_write_what_the_run_writes(run, tmp_path, capsys
     assert theirs.objective.vocabulary.tokens.index("A") == names["A"]
     jax.tree.map(np.testing.assert_array_equal, theirs.params, ours.params)
 
-    # Fine-tuning goes on with vocabulary and layer of a run, and draws its own layer on a folder.
+    # Fine-tuning keeps vocabulary and layer of a run, and initialises a layer on a folder.
     theirs, fresh = (config_dict(f"{CONFIGS}/finetune_ctc.py:{place}") for place in (tmp_path / "run", folder))
     assert theirs.init_from == str(tmp_path / "run")
     assert theirs.objective.freeze_steps == 0 < fresh.objective.freeze_steps

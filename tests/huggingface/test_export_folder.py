@@ -1,4 +1,4 @@
-"""What is written and what is refused; that transformers computes the same is told by tests/parity/test_export.py."""
+"""What is written and what is refused. tests/parity/test_export.py compares with transformers."""
 
 import hashlib
 import json

@@ -61,7 +61,7 @@ def test_five_hours_are_too_long_and_their_segments_are_not(tmp_path):
 
 
 def flac_without_a_length(path: Path, seconds: float) -> Path:
-    """A FLAC from a stream: its header tells neither the number of samples nor their MD5."""
+    """A FLAC from a stream: its header has neither the number of samples nor their MD5."""
     soundfile.write(path, np.zeros(round(seconds * 16_000)), 16_000)
     data = bytearray(path.read_bytes())
     data[21] &= 0xF0
@@ -163,7 +163,7 @@ def test_samples_that_are_not_those_of_the_md5(tmp_path):
 def test_what_cannot_be_read(tmp_path):
     """Whoever runs this may be allowed everything, so the system is made to say no in other ways."""
     os.mkfifo(tmp_path / "pipe.wav")
-    assert verdict(tmp_path / "pipe.wav") == "not_a_file"  # and nobody waits for a writer
+    assert verdict(tmp_path / "pipe.wav") == "not_a_file"  # and opening does not wait for a writer
     assert verdict("/dev/zero") == "not_a_file"
     if Path("/proc/self/mem").exists():
         assert verdict("/proc/self/mem") in ("unreadable", "too_short", "empty")  # opens, cannot be read at 0

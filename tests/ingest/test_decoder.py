@@ -1,4 +1,4 @@
-"""What an earlier version decoded is told from what this one decodes, and is never mixed with it in silence."""
+"""Samples of an earlier decoder are recognised, and never silently mixed with those of this version."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Recordings that `prepare` rejects by their length, because it was asked to."""
+"""Recordings that `prepare` rejects by a requested length."""
 
 import json
 

@@ -233,7 +233,7 @@ def test_an_mp3_that_does_not_count_its_frames(rate, how, speech, tmp_path, monk
         bare = data[mp3._frame(data[:4])[1] :] if counts else data
         path.write_bytes(bare)
         guessed = soundfile.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
-        delay = 576  # samples at the front, which the first frame told to leave out
+        delay = 576  # samples at the front, which the first frame declared to be skipped
         if how:  # of one bit rate: as it is
             expected, delay = guessed, 0
         else:

@@ -37,8 +37,8 @@ def test_frames_of_mean_zero(store):
 
 
 @pytest.mark.parametrize("standardize", [False, True])
-def test_passes_in_memory_and_anew_hold_the_same_frames(store, monkeypatch, standardize):
-    """In the same chunks, so that a fit does not depend on what is held; and any chunk can be had alone."""
+def test_passes_in_memory_and_recomputed_have_the_same_frames(store, monkeypatch, standardize):
+    """With the same chunks, so that a fit does not depend on memory. Any chunk can be computed alone."""
     monkeypatch.setattr(fit_frames, "CHUNK_BYTES", 30 * 39 * 4)
     held = passes_of(store, "mfcc", "mean", standardize=standardize)
     monkeypatch.setattr(fit_frames, "IN_MEMORY_BYTES", 0)

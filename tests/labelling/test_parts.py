@@ -78,7 +78,7 @@ def test_missing_parts_are_named(audio, whole, tmp_path):
 
 
 def test_a_shard_that_was_cut_before_the_merge_is_named(audio, whole, tmp_path):
-    """Say by a node that lost power: merged, it would make a store that nobody can open."""
+    """As after a power failure of a node: merged, it would make a store that cannot be opened."""
     store = tmp_path / "store"
     run(audio, store, (0, 1))
     shard = store / "shards" / "part-00003.array_record"
@@ -118,7 +118,7 @@ def test_parts_of_other_settings_are_refused(audio, tmp_path):
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_of_two_parts_that_list_at_once_the_first_makes_the_plan(audio, tmp_path, monkeypatch, changed):
-    """The other finds it there at its rename; it goes on if it lists the same, and is refused if it does not."""
+    """The other part finds the plan at its rename. It continues if its list is the same, and is refused otherwise."""
     corpus, store = tmp_path / "audio", tmp_path / "store"
     shutil.copytree(audio, corpus)
     rename, first = Path.rename, []
@@ -143,7 +143,7 @@ def test_of_two_parts_that_list_at_once_the_first_makes_the_plan(audio, tmp_path
 
 
 def test_parts_leave_each_others_unfinished_files_alone(audio, tmp_path):
-    """A part that starts removes what a kill left of its own chunks; others' may be being written."""
+    """A starting part removes left-overs of its own chunks; other parts may be at work on theirs."""
     store = tmp_path / "store"
     run(audio, store, (0, 2))
     mine, other = (temporary_name(store / "shards" / f"part-0000{chunk}.array_record") for chunk in (1, 2))
@@ -168,7 +168,7 @@ def test_killed_at_any_rename_of_a_part_or_the_merge(audio, whole, tmp_path):
 
 
 def test_killed_at_any_rename_from_the_beginning(audio, tmp_path, monkeypatch):
-    """The same, but each kill meets an empty folder: what one kill leaves, the next run mends."""
+    """The same, but each kill starts from an empty folder, and the next run completes it."""
     monkeypatch.setattr("jepa_speech.store.chunks.CHUNK_RECORDS", 16)  # two shards, to spare time
     run(audio, tmp_path / "whole")
     for kills in at_every_rename(lambda: run(audio, tmp_path / "store")):  # noqa: B007

@@ -88,7 +88,7 @@ def test_every_length_has_a_hidden_and_a_visible_frame_and_padding_moves_nothing
     np.testing.assert_array_equal(mask, padded[:, :61])
     assert mask.any(1).all()
     assert all(not row[:n].all() for row, n in zip(mask, lengths, strict=True))
-    # Every stretch of hidden frames is a whole span, unless the end of the row cuts it.
+    # Every run of masked frames is a whole span, unless the end of the row cuts it.
     for row, n in zip(mask, np.asarray(lengths), strict=True):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]])))
         runs = edges[1::2] - edges[::2]

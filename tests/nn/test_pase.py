@@ -80,7 +80,7 @@ def test_padding_and_batch_mates_change_nothing_in_evaluation(plus):
     _, _, run = plus
     rng = np.random.default_rng(2)
     waves, lengths = rng.normal(0, 0.1, (3, 2000)).astype(np.float32), jnp.array([2000, 1375, 480])
-    together = run(waves, lengths)  # what stands behind a row's end is noise, not even silence
+    together = run(waves, lengths)  # the padding is noise instead of silence
     for row, length in ((1, 1375), (2, 480)):
         alone = run(waves[row : row + 1, :length], jnp.array([length]))
         assert together.frame_lengths[row] == length // HOP

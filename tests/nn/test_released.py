@@ -108,7 +108,7 @@ def test_sizes_that_cannot_be_are_refused(wrong: dict, message: str) -> None:
 
 
 def test_hidden_audio_reaches_visible_frames(toy: SimpleNamespace) -> None:
-    """P1, the positive control of the leak test: other audio under the mask, other latents where nothing is masked."""
+    """P1, the positive control of the leak test: without masking, other audio gives other latents."""
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         properties.leak(toy)
 

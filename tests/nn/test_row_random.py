@@ -1,4 +1,4 @@
-"""Dropout's draws: as many as the rate says, independent of place, row and key, and of what stands beside a row."""
+"""Dropout's draws: their rate, and independence of position, row, key and the other rows."""
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     kept = (out > 0).mean((1, 2))
     np.testing.assert_allclose(out[out > 0], 1 / (1 - rate), rtol=1e-6)
     assert np.abs(kept - (1 - rate)).max() < 4.5 * np.sqrt(rate * (1 - rate) / 12_000)
-    assert len(np.unique(kept)) > 1  # rows have draws of their own
+    assert len(np.unique(kept)) > 1  # rows have different draws
 
 
 def test_a_row_keeps_its_draws_whatever_the_batch() -> None:

@@ -118,7 +118,7 @@ def test_what_is_hidden_does_not_leak(frontend, encoder, waves):
     other = wave.at[:, 320 * 5 + 80 : 320 * 10].set(1.5)  # frame 4 ends at 320 * 5 + 80, frame 10 begins at 320 * 10
     a, b = apply(params, wave, lengths, mask), apply(params, other, lengths, mask)
     np.testing.assert_array_equal(a.z, b.z)
-    assert np.abs(a.features - b.features).max() > 0.1  # the quantiser's input is not hidden
+    assert np.abs(a.features - b.features).max() > 0.1  # the quantiser's input is not masked
     assert np.abs(apply(params, other, lengths).z - apply(params, wave, lengths).z).max() > 0.1  # unmasked it would
 
 
@@ -135,7 +135,7 @@ def test_dropout_and_layerdrop_belong_to_the_row(encoder, waves):
 
 
 def test_a_skipped_block_passes_the_row_on(waves):
-    """With layerdrop alone, each row goes through its own blocks, and the others leave it as it was."""
+    """With only layerdrop, each row passes its own blocks, and skipped blocks leave it unchanged."""
     off = {f"{name}dropout": 0.0 for name in ("", "attention_", "activation_", "input_", "feature_")}
     config = replace(TINY, **off, layerdrop=0.5)
     made = pure(config)

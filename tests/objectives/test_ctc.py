@@ -1,4 +1,4 @@
-"""Fine-tuning: what learns when, what weighs nothing, and what is hidden."""
+"""Fine-tuning: which parts learn when, rows of weight 0, and masking."""
 
 import dataclasses
 from collections.abc import Callable

@@ -58,12 +58,12 @@ def test_hubert():
         params, aux_state, batch["audio"], batch["lengths"], view.mask
     )  # the view of the loss
     found = -np.log(np.asarray(p)[hidden][np.arange(len(units)), units]).mean()
-    np.testing.assert_allclose(found, mean(terms["cluster"]), rtol=1e-3)  # which knows the level from the whole file
+    np.testing.assert_allclose(found, mean(terms["cluster"]), rtol=1e-3)  # which computes the level from the whole file
 
 
 def test_distractors_are_other_hidden_frames_of_the_row():
     mask = np.random.default_rng(0).random((4, 60)) < 0.4
-    mask[3] = np.arange(60) == 7  # one hidden frame only
+    mask[3] = np.arange(60) == 7  # only one masked frame
     drawn = np.asarray(distractors(jax.random.split(KEY, 4), jnp.asarray(mask), 2000))
     for row in range(3):
         hidden = np.flatnonzero(mask[row])

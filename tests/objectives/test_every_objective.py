@@ -95,7 +95,7 @@ def test_micro_batches(system, step):
     ("data", "fsdp"), [(4, 2), *(pytest.param(*mesh, marks=aux_state) for mesh in ((8, 1), (1, 8)))]
 )
 def test_eight_devices_learn_as_one(name, system, step, trained, data, fsdp):
-    """Pretend devices, in a process of their own, by the loop."""
+    """With simulated devices, in a separate process, by the loop."""
     training.same(trained(name, data, fsdp), training.course(name, system, step))
 
 
@@ -149,7 +149,7 @@ def test_aux_state_twin_teaches_the_teacher():
 
 
 def test_learning_twin_drops_the_counts():
-    """State that lives beside `aux_state`, as in the released DinoSR, is gone after a restore."""
+    """State outside of `aux_state`, as in the released DinoSR, is lost after a restore."""
 
     def update_aux_state(self, aux_state, params, stats, step):
         return {

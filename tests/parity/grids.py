@@ -34,7 +34,7 @@ def bucket_table() -> list[Difference]:
 
 
 def mask_distribution(probability: float, label: str, draws: int = 2_000, size: int = 749) -> list[Difference]:
-    """Coverage and the lengths of hidden stretches, over as many independent rows of 15 s.
+    """Returns coverage and lengths of masked spans, over independent rows of 15 s.
 
     Tolerances: four standard errors for the mean; for cumulative distributions, what two samples of the same one
     exceed once in 10,000 times (Kolmogorov and Smirnov). By design ours differ in this: the last frame always stays

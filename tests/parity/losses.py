@@ -51,7 +51,7 @@ def draws(lengths: np.ndarray, count: int, seed: int = 0) -> Draws:
 def wav2vec2_loss(config: dict[str, Any], seconds: list[float], label: str) -> list[Difference]:
     """Losses in evaluation, where the likeliest codes are chosen, and the soft perplexity of the training mode.
 
-    transformers sums over hidden frames where we average. Its diversity in evaluation is that of the codes chosen,
+    transformers sums over masked frames, we average. Its diversity in evaluation is that of the codes chosen,
     not of their probabilities, so ours is given how often each was; the probabilities are compared separately.
     """
     kind = transformers.Wav2Vec2Config(**config)

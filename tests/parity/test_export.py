@@ -108,7 +108,7 @@ def test_hidden_states_are_ours_at_35_seconds(pair):
 
 
 def test_rows_of_a_padded_batch_are_ours(pair):
-    """Not where the front-end normalises over time, nor data2vec's: the model card says so."""
+    """Except front-ends that normalise over time, and data2vec, as the model card says."""
     if not pair.padded or pair.theirs.config.model_type == "data2vec-audio":
         return
     check_padded(pair, SHORT)

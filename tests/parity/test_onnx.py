@@ -60,7 +60,7 @@ def test_a_long_wave_is_standardised_exactly(tmp_path):
     """onnxruntime sums in float32 one after another: so the scale would be 1e-6 to 1e-5 off."""
     axes = ({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},)
     with warnings.catch_warnings(), without_torchvision():
-        warnings.simplefilter("ignore")  # of torch's own code about itself
+        warnings.simplefilter("ignore")  # torch warns about its own code
         made = torch.onnx.export(
             Standardised(), (torch.randn(2, 16_000),), dynamic_shapes=axes, dynamo=True, verbose=False
         )

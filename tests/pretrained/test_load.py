@@ -141,7 +141,7 @@ def test_cluster_probabilities(model):
 
 
 def test_cluster_probabilities_where_frames_are_hidden(model):
-    """A seed fixes what is hidden; nothing of a hidden span is heard; a share of `mask.ratio` is hidden."""
+    """The seed determines the mask; masked samples have no effect; a share of `mask.ratio` is masked."""
     x = wave(1)
     probs, hidden = model.masked_cluster_probs(x, 16_000, seed=1)
     again, same = model.masked_cluster_probs(x, 16_000, seed=1)

@@ -39,7 +39,7 @@ def test_every_wave_gets_its_own_frames_in_its_own_place():
 
 
 def test_frames_that_do_not_divide_a_window_are_kept_once():
-    """Of a second and a half, whose grid begins anew with every window: 24,000 samples and 50 s."""
+    """Recordings of 1.5 and 50 s, with a grid that restarts at every window."""
     hop = 24_000
     wave = np.arange(200 * 16_000, dtype=np.float32)
     firsts = windows.layers_of(lambda x, lengths: ([np.asarray(x)[:, ::hop, None]], lengths // hop), [wave], hop)

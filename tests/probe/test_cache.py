@@ -15,7 +15,7 @@ TASKS = {"phones": phones, "speaker": pooled.SPEAKER}
 
 
 class Counting:
-    """Two layers that depend on the wave alone, and how often they were asked for."""
+    """Two layers that depend on the wave alone, with a count of calls."""
 
     calls = 0
 

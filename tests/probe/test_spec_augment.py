@@ -1,4 +1,4 @@
-"""SpecAugment: how much is hidden, that the rest stays, and that a warp keeps the order of time."""
+"""SpecAugment: the share of masked values, the others unchanged, and a warp that keeps the order of frames."""
 
 import dataclasses
 

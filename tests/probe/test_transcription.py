@@ -72,7 +72,7 @@ def test_asr(tells, capsys):
 
 
 def test_a_language_model_has_figures_of_its_own(tmp_path):
-    """With one that knows two of the four words, nothing else is found, whatever was heard."""
+    """With a model of two of the four words, no other word is found."""
     pytest.importorskip("flashlight.lib.text", reason="flashlight-text, of the extra [lm], is not installed")
     heard = data(texts, list(" abc"))
     known = [all(word in ("ab", "ba") for word in text.split()) for text in heard["test"].targets]

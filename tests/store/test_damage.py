@@ -88,7 +88,7 @@ def test_no_random_damage_is_read_as_good(whole, tmp_path, version):
     spare = []
     if version != "this":
         as_of_an_earlier_version(path)
-        spare = ["labels/*/meta.json", "feature_means/*"]  # nothing can tell that a figure there is another one
+        spare = ["labels/*/meta.json", "feature_means/*"]  # a changed figure in such a file cannot be noticed
     expected, seen = contents(path), set()
     assert verify(Store(path)) == []
     for attempt in range(TRIES):

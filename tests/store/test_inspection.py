@@ -98,7 +98,7 @@ def assert_named_or_right(store: Store, waves: list[np.ndarray], lost: set) -> N
 
 
 def test_a_record_in_another_place_is_not_taken_for_this_one(sound, tmp_path):
-    """Sound shards, and an index that says something else: only the CRC of the record can tell."""
+    """Intact shards with a wrong index: only the CRC of the record shows it."""
     store, _ = sound
     shutil.copytree(store.path, tmp_path / "store")
     position = tmp_path / "store" / "index" / "position.npy"
@@ -122,7 +122,7 @@ def test_other_files_are_verified_too(sound, tmp_path, name):
 
 
 def test_samples_that_are_not_those_that_were_hashed(sound, tmp_path):
-    """What only decoding can tell."""
+    """Damage that only decoding shows."""
     store, _ = sound
     shutil.copytree(store.path, tmp_path / "store")
     digest = np.load(tmp_path / "store" / "index" / "digest.npy")

@@ -161,8 +161,8 @@ def test_the_first_reject_comes_with_what_mends_it(named, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["inputs", "codec", "fewer files"])
-def test_a_store_of_rejects_only_is_begun_anew(tmp_path, monkeypatch, change):
-    """Nothing has to be removed by hand, and nothing of the first try is left in the store."""
+def test_a_store_of_rejects_only_starts_again(tmp_path, monkeypatch, change):
+    """Nothing has to be removed by hand, and the store has nothing of the first try."""
     monkeypatch.setattr("jepa_speech.store.chunks.CHUNK_RECORDS", 1)
     audio, store = tmp_path / "audio", tmp_path / "store"
     audio.mkdir()
@@ -181,7 +181,7 @@ def test_a_store_of_rejects_only_is_begun_anew(tmp_path, monkeypatch, change):
     assert contents(store) == contents(tmp_path / "first")
 
 
-def test_a_store_with_a_recording_is_not_begun_anew(tones, tmp_path):
+def test_a_store_with_a_recording_does_not_start_again(tones, tmp_path):
     (tones / "tone004.wav").write_bytes(b"no audio")
     with pytest.raises(UserError, match="1 of 10 recordings rejected"):
         prepare([tones], tmp_path / "store", workers=1)

@@ -1,4 +1,4 @@
-"""A store that notices whether the process that reads it has woken a jax backend. (Worker processes import it.)"""
+"""A store that records whether the reading process has started a jax backend. (Worker processes import it.)"""
 
 import numpy as np
 from jax._src import xla_bridge

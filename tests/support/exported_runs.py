@@ -1,4 +1,4 @@
-"""Runs at toy size of every architecture that transformers has, as training would have left them."""
+"""Runs at toy size of every architecture that transformers has, as after training."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ ENCODERS = ["wav2vec2:large", "hubert", "wavlm:large", "data2vec", "gmm_jepa"]
 
 
 def small_config(name: str) -> dict[str, Any]:
-    """configs/NAME.py with a small encoder: gmm_jepa on wav2vec 2.0's, and without an embedding for hidden frames."""
+    """configs/NAME.py with a small encoder, for gmm_jepa wav2vec 2.0 without an embedding for masked frames."""
     file, _, variant = name.partition(":")
     config = config_dict(f"{CONFIGS}/{file}.py" + (f":{variant}" if variant else ""))
     if name == "gmm_jepa":

@@ -6,7 +6,7 @@ import jax
 
 
 def pretended_gpu() -> contextlib.AbstractContextManager:
-    """What lowering kernels for a GPU asks for, from jax 0.11 on."""
+    """What jax needs from 0.11 on to lower kernels for a GPU."""
     if not hasattr(jax.sharding, "AbstractDevice"):
         return contextlib.nullcontext()
     device = jax.sharding.AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="cuda")

@@ -1,4 +1,4 @@
-"""What a folder holds, to see whether two are the same, or whether one was changed."""
+"""The contents of a folder, to compare folders."""
 
 from pathlib import Path
 

@@ -7,14 +7,13 @@ import pytest
 
 
 class Killed(BaseException):
-    """Stands for a kill: nobody catches it."""
+    """Represents a kill. No code catches it."""
 
 
 def at_every_rename(call: Callable[[], object]) -> Iterator[int]:
     """Runs `call` again and again, killed just before its first rename, just after it, before its second, and so on.
 
-    Yields the number of kills after each; ends when a call gets through. What the caller does in between to the files
-    that a call left is its own affair.
+    Yields the number of kills after each; ends when a call succeeds. The caller may change the files in between.
     """
     for moment in range(1000):
         left = [moment]

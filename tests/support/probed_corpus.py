@@ -33,7 +33,7 @@ def probed_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
 
     def load(run):
-        """At step 100 RUN knows nothing yet."""
+        """At step 100 RUN is untrained."""
         step = located(run)[1] or 300
         return model(knowing(folder, noise=step == 100), step)
 

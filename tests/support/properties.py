@@ -52,7 +52,7 @@ def toy_system(config: Any = None, objective: Callable = build, **kwargs: Any) -
 
 
 def hidden_samples(objective: Any, mask: np.ndarray, samples: int) -> np.ndarray:
-    """Samples that no visible frame sees: (B, T) -> (B, S). A frame sees as many as the shortest input has."""
+    """Returns the samples that no visible frame's window covers: (B, T) -> (B, S)."""
     hop, seen = round(SAMPLE_RATE / objective.frame_rate), np.zeros((len(mask), samples), bool)
     for row, t in np.argwhere(~mask):
         seen[row, t * hop : t * hop + objective.min_samples] = True
@@ -60,7 +60,7 @@ def hidden_samples(objective: Any, mask: np.ndarray, samples: int) -> np.ndarray
 
 
 def leak(system: System) -> None:
-    """1. What is under the mask changes nothing that the student computes, neither at visible nor at hidden frames."""
+    """1. Masked samples change nothing that the student computes, neither at visible nor at masked frames."""
     o, lengths = system.objective, system.batch["lengths"]
     wave = system.batch["audio"] / system.batch["level"][:, None]
     count = wave.shape[1]
@@ -127,7 +127,7 @@ def deterministic_target(system: System) -> None:
 
 
 def predictor_uses_time(system: System) -> None:
-    """4. Predictions differ between hidden frames, and L_JEPA teaches the encoder."""
+    """4. Predictions differ between masked frames, and L_JEPA gives the encoder a gradient."""
     o, lengths = system.objective, system.batch["lengths"]
     wave = system.batch["audio"] / system.batch["level"][:, None]
     mask = o.hide(jax.random.split(KEY, len(wave)), frames(lengths), frames(wave.shape[1]))
@@ -250,7 +250,7 @@ def one_compilation(system: System) -> None:
 
 
 def resume(folder: Path, batches: Callable[[int, int], Iterator[dict]], steps: int = 4) -> None:
-    """9. A run that dies and goes on ends with the very state and the very metrics of one that did not.
+    """9. A run that was killed and resumed ends with exactly the state and metrics of one that was not.
 
     batches(start, stop) is how the loop reads its data.
     """

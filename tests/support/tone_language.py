@@ -1,4 +1,4 @@
-"""A language that is easy to hear: each character is a tone, each space a silence."""
+"""A language that is easy to recognise: each character is a tone, each space a silence."""
 
 import json
 from pathlib import Path

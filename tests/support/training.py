@@ -1,4 +1,4 @@
-"""What training must do with every objective; beside the numbered properties of properties.py."""
+"""Requirements on training with every objective, besides the numbered properties of properties.py."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def one_step(objective: Any, accumulate: int = 1) -> Callable:
 
 
 def no_gradient_into_aux_state(system: System) -> None:
-    """What moves without a gradient gets none."""
+    """The auxiliary state gets no gradient."""
     if not system.aux_state:
         return
 
@@ -60,7 +60,7 @@ def no_gradient_into_aux_state(system: System) -> None:
 
 
 def learns(system: System, step: Callable, steps: int = 12) -> None:
-    """Every part moves, the loss falls on one batch, `slow` keeps its tree, a restored state goes on bit by bit."""
+    """Every part changes, the loss falls on one batch, `slow` keeps its tree, a restored state continues bit by bit."""
     state, losses = train_state(system, ADAMW), []
     for number in range(steps):
         if number == steps - 3:
@@ -107,7 +107,7 @@ def course(name: str, system: System, step: Callable) -> Course:
 
 
 def course_of(run: Path) -> Course:
-    """What a run's folder tells."""
+    """Returns the metrics and state of a run's folder."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return rows, {path: x for path, x in read_weights(run)[1].items() if path.startswith("slow/")}
 

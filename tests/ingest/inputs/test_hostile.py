@@ -134,7 +134,7 @@ def test_members_of_a_tar_that_are_no_plain_files(corpus):
 def test_a_tar_that_breaks_off_or_is_damaged(corpus):
     wav = (corpus / "audio" / "tone000.wav").read_bytes()
     whole = tar_of(corpus / "x.tar", ("a.wav", wav, {}), ("b.wav", wav, {})).read_bytes()
-    second = 512 + -(-len(wav) // 512) * 512  # where the header of the second member stands
+    second = 512 + -(-len(wav) // 512) * 512  # where the second member's header begins
 
     def found(data: bytes) -> list[str]:
         (corpus / "y.tar").write_bytes(data)
@@ -151,7 +151,7 @@ def test_a_tar_that_breaks_off_or_is_damaged(corpus):
 
 @pytest.mark.parametrize("claim", [{"GNU.sparse.size": "many"}, {"size": "9" * 30}, {"GNU.sparse.map": "0,x"}])
 def test_a_header_of_a_tar_that_makes_no_sense(claim, corpus):
-    """What stands before it is stored."""
+    """The members before it are stored."""
     wav = (corpus / "audio" / "tone000.wav").read_bytes()
     archive = tar_of(corpus / "x.tar", ("a.wav", wav, {}), ("b.wav", wav, {"pax_headers": claim}), ("c.wav", wav, {}))
     found = [(entry.source, entry.reason) for entry in entries([archive])]

@@ -1,4 +1,4 @@
-"""What is left out of a listing is counted and named: hidden folders, audio that is not read, labels of nothing."""
+"""A listing counts and names what it leaves out: hidden folders, other audio, labels without a recording."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_hidden_folders_are_left_out(folder, tmp_path):
 
 
 def test_links_into_a_hidden_folder_are_taken_by_their_names(tmp_path):
-    """As git-annex keeps a corpus; and a folder that is a link to a hidden one."""
+    """As in git-annex; also a folder that is a link to a hidden one."""
     chapter = tmp_path / "in" / "84" / "121123"
     chapter.mkdir(parents=True)
     for i, wav in enumerate(write_tones(tmp_path / "in" / ".git" / "annex" / "objects", 3)):

@@ -1,4 +1,4 @@
-"""Which text belongs to a recording: that of a cut's own words, in whatever encoding its file is."""
+"""The text of a recording: the words of its cut, in any encoding of the file."""
 
 import gzip
 import json

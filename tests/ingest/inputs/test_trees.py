@@ -37,7 +37,7 @@ def speech_commands(root: Path) -> tuple[dict, dict]:
 
 
 def speech_commands_test_set(root: Path) -> tuple[dict, dict]:
-    """With a word that the pattern of names does not tell, and the other one beside it."""
+    """With a word that the pattern of names does not match, beside another one."""
     folder = "speech_commands_test_set_v0.02"
     names = {"_silence_/0.wav": {}, "_unknown_/bird_1b4c9b89_nohash_3.wav": {"speaker": "1b4c9b89"}}
     names |= {"no/1b4c9b89_nohash_0.wav": {"speaker": "1b4c9b89"}}
