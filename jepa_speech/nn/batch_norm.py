@@ -24,7 +24,7 @@ class Sums(NamedTuple):
     second: jax.Array
 
 
-def moments(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, Sums]:
+def frame_statistics(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, Sums]:
     """Mean and variance (C,) over the frames of x (B, T, C) that `weight` (B, T) chooses, and their sums."""
     count = weight.sum()
     share = (weight / jnp.maximum(count, 1))[..., None]
@@ -80,7 +80,7 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: jax.Array, weight: jax.Array, running: Running | None = None) -> tuple[jax.Array, Sums]:
         """x (B, T, C), weight (B, T). `running` replaces the batch's own statistics, as in evaluation."""
         y = x.astype(jnp.float32)
-        mean, variance, sums = moments(y, weight)
+        mean, variance, sums = frame_statistics(y, weight)
         if running is not None:
             mean, variance = running["mean"], running["variance"]
         y = (y - mean) * jax.lax.rsqrt(variance + EPSILON)

@@ -1,6 +1,10 @@
-"""Frozen targets: the anchor's labels of each frame, read from the store or computed in the step."""
+"""Frozen targets: the anchor's labels of each frame, read from the store or computed in the step.
+
+GMM-anchored JEPA and HuBERT share them, and the figures of a head that predicts them.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +17,26 @@ from jepa_speech.anchors.sparse import top_k
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import FRAME_RATE, WINDOW
 from jepa_speech.features.spectral import DIMS, delta_edge
-from jepa_speech.nn.module import PureEncoder
+from jepa_speech.nn.build_encoder import encoder_input
+from jepa_speech.nn.module import Pure, PureEncoder
 from jepa_speech.nn.row_random import valid
-from jepa_speech.objective_parts.contract import Batch, Tree
+from jepa_speech.objective_parts.collapse import cluster_usage, count_entropy
+from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.masked import MaskedObjective, View
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import AnchorConfig, RunConfig
+
+
+class Labels(NamedTuple):
+    """The anchor's labels of each frame: the k largest of its posteriors."""
+
+    ids: jax.Array  # (B, T, k) the likeliest first
+    probs: jax.Array  # (B, T, k)
+    known: jax.Array  # (B, T) True where a frame has a label
+
+    def hard(self) -> "Labels":
+        """The likeliest component alone, with probability 1."""
+        return Labels(self.ids[..., :1], jnp.ones_like(self.probs[..., :1]), self.known)
 
 
 @dataclass(frozen=True)
@@ -55,21 +75,75 @@ class AnchorTargets:
         )
         return {"anchor": mixture.arrays()}
 
-    def __call__(
-        self, aux_state: Tree, batch: Batch, clean: jax.Array, frame_lengths: jax.Array, size: int
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """ids and probabilities (B, T, k) of the posteriors' top k, and the frames (B, T) that have one."""
+    def __call__(self, aux_state: Tree, batch: Batch, clean: jax.Array, frame_lengths: jax.Array, size: int) -> Labels:
+        """Returns the labels of the clean waves (B, S), which have `frame_lengths` (B,) of at most `size` frames."""
         if not self.online:
-            ids, q = batch["anchor_ids"], batch["anchor_probs"]
-            return ids, q, valid(frame_lengths, size)
+            return Labels(batch["anchor_ids"], batch["anchor_probs"], valid(frame_lengths, size))
         kind = self.config.features
         dense = frame_posteriors(
             aux_state["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"]
         )
         ids, q = top_k(dense, self.config.top_k)
         edge = delta_edge(kind)  # deltas there would see what lies beyond the crop
-        labelled = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)
-        return jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), labelled
+        known = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)
+        return Labels(jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), known)
+
+
+@dataclass(frozen=True)
+class AnchoredObjective(MaskedObjective):
+    """A masked objective whose head predicts the anchor's clusters."""
+
+    head: Pure
+    targets: AnchorTargets | None  # None: no anchor, and no head
+
+    @property
+    def batch_fields(self) -> frozenset[str]:
+        return super().batch_fields | (self.targets.batch_fields if self.targets else frozenset())
+
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        """label_entropy, in nats, is the cross-entropy of a predictor that knows only how frequent clusters are."""
+        figures = super().report(stats)
+        if "usage" in stats:
+            figures["cluster_usage"] = cluster_usage(stats["usage"])
+            figures["label_entropy"] = count_entropy(stats["labels"])
+        return figures
+
+    def clusters(
+        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[list[jax.Array], jax.Array]:
+        """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
+
+        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        """
+        if not self.targets:
+            raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
+        encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
+        return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
+
+
+def cluster_terms(
+    view: View,
+    labels: Labels,
+    log_p: jax.Array,
+    loss: jax.Array,
+    weight: jax.Array | float,
+    visible_weight: jax.Array | float,
+) -> tuple[dict[str, Term], Tree]:
+    """The terms and stats of predicted clusters: log_p (B, T, K), and the loss (B, T) of each frame.
+
+    Stats: `usage` (K,), the sum of the predictions at masked frames, and `labels` (K,), that of the labels.
+    """
+    hidden, visible = view.hidden * labels.known, view.visible * labels.known
+    terms = {
+        "cluster": mean_term(loss, hidden, weight),
+        "cluster_visible": mean_term(loss, visible, visible_weight),
+        "cluster_accuracy": mean_term(log_p.argmax(-1) == labels.ids[..., 0], hidden),
+    }
+    usage = jnp.einsum("btk,bt->k", jax.lax.stop_gradient(jnp.exp(log_p)), hidden)
+    return terms, {
+        "usage": usage,
+        "labels": jnp.zeros(log_p.shape[-1]).at[labels.ids].add(labels.probs * hidden[..., None]),
+    }
 
 
 def anchor_targets(

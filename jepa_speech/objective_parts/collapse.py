@@ -25,7 +25,7 @@ class Moments(NamedTuple):
     second: jax.Array
 
 
-def moments(x: jax.Array, weight: jax.Array) -> Moments:
+def masked_moments(x: jax.Array, weight: jax.Array) -> Moments:
     """x (B, T, D), weight (B, T) 0 or 1 -> sums in float32; no gradient flows."""
     x = jax.lax.stop_gradient(x)
     chosen = x * weight[..., None].astype(x.dtype)
@@ -48,16 +48,22 @@ def variance(m: Moments) -> jax.Array:
 def effective_rank(m: Moments) -> jax.Array:
     """exp(entropy of the normalised singular values) of the centred frames (Roy & Vetterli 2007)."""
     singular = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance(m)), 0))
-    p = singular / jnp.maximum(singular.sum(), 1e-12)
-    return jnp.exp(-jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12))))
+    return jnp.exp(entropy(singular / jnp.maximum(singular.sum(), 1e-12)))
 
 
-def usage_entropy(counts: jax.Array) -> jax.Array:
-    """Entropy of cluster usage over ln K: 1 if all clusters are used alike, or if there is only one. counts (K,)."""
-    if counts.size == 1:  # ln 1 = 0
-        return jnp.ones(())
-    p = counts / jnp.maximum(counts.sum(), 1)
-    return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12))) / jnp.log(counts.size)
+def entropy(p: jax.Array) -> jax.Array:
+    """Entropy of probabilities in nats: (…, K) -> (…)."""
+    return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12)), -1)
+
+
+def count_entropy(counts: jax.Array) -> jax.Array:
+    """Entropy in nats of how often each cluster occurs. counts (K,)."""
+    return entropy(counts / jnp.maximum(counts.sum(), 1))
+
+
+def cluster_usage(counts: jax.Array) -> jax.Array:
+    """`count_entropy` over ln K: 1 if all clusters are used alike, or if there is only one. counts (K,)."""
+    return jnp.ones(()) if counts.size == 1 else count_entropy(counts) / jnp.log(counts.size)  # ln 1 = 0
 
 
 def collapsed(figures: Mapping[str, float]) -> str:

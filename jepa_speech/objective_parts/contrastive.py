@@ -22,6 +22,7 @@ from jepa_speech.nn.row_random import fold
 from jepa_speech.nn.similarity import cosine
 from jepa_speech.objective_parts.contract import Term, Tree
 from jepa_speech.objective_parts.masked import OWN, MaskedObjective, View, masked_parts
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
 NEGATIVES, GUMBEL = OWN[:2]
@@ -82,6 +83,9 @@ class ContrastiveObjective(MaskedObjective):
         )
         return terms | {"temperature": Term(temperature, jnp.ones(()), 0.0)}, stats, quantized
 
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        return super().report(stats) | {"code_perplexity": code_perplexity(stats["codes"])}
+
 
 def contrastive_parts(config: RunConfig) -> dict[str, Any]:
     """The fields of ContrastiveObjective."""
@@ -137,8 +141,8 @@ def contrastive_terms(
     hit = (logits[..., 1:] < logits[..., :1]).all(-1) & ~same.all(-1)
     usage = jnp.einsum("btgv,bt->gv", quantized.probs, hidden)
     terms = {
-        "contrastive": Term((surprise * hidden).sum(), hidden.sum(), weight),
-        "contrastive_accuracy": Term((hit * hidden).sum(), hidden.sum(), 0.0),
+        "contrastive": mean_term(surprise, hidden, weight),
+        "contrastive_accuracy": mean_term(hit, hidden),
         "diversity": Term(usage, hidden.sum(), weight * diversity_weight, diversity),
     }
     codes = jnp.einsum("btgv,bt->gv", jax.nn.one_hot(quantized.ids, usage.shape[1]), hidden)

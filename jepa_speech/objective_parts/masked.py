@@ -12,6 +12,7 @@ from jepa_speech.nn.build_encoder import build_encoder, encoder_input
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, PureEncoder
 from jepa_speech.nn.row_random import fold, row_keys, valid
+from jepa_speech.objective_parts.collapse import effective_rank
 from jepa_speech.objective_parts.contract import Batch, Objective, Term, Tree
 from jepa_speech.settings.run_config import RunConfig
 
@@ -105,6 +106,9 @@ class MaskedObjective(Objective):
 
     def rates(self, step: jax.Array) -> dict[str, Any]:
         return {}
+
+    def report(self, stats: Tree) -> dict[str, jax.Array]:
+        return {"effective_rank": effective_rank(stats["context"])}
 
     def represent(
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.row_random import valid
@@ -49,9 +50,8 @@ class SelfDistilled(MaskedObjective):
 
     def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         """θ_teacher ← d · θ_teacher + (1 − d) · θ_student, in float32."""
-        d = self.decay(step)
-        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, aux_state["teacher"], params["encoder"]["blocks"])
-        return aux_state | {"teacher": teacher}
+        student = params["encoder"]["blocks"]
+        return aux_state | {"teacher": optax.incremental_update(student, aux_state["teacher"], 1 - self.decay(step))}
 
 
 def instance_norm(x: jax.Array, inside: jax.Array) -> jax.Array:

@@ -31,6 +31,7 @@ from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold, valid
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import ENCODER, OWN, MaskedObjective, masked_parts
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.text.tokens import Tokens
 
@@ -132,9 +133,9 @@ class Ctc(MaskedObjective):
         whole, inside = batch["weight"], valid(frame_lengths, logits.shape[1]) * batch["weight"][:, None]
         weight = whole * feasible
         return {
-            "ctc": Term((nats * weight).sum(), weight.sum(), 1.0),
+            "ctc": mean_term(nats, weight, 1.0),
             "infeasible": Term((whole - weight).sum(), whole.sum(), 0.0),
-            "blank": Term(((logits.argmax(-1) == blank) * inside).sum(), inside.sum(), 0.0),
+            "blank": mean_term(logits.argmax(-1) == blank, inside),
         }
 
     def hide_channels(self, keys: jax.Array) -> jax.Array | None:

@@ -15,10 +15,11 @@ from jepa_speech.config import of_kind
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import effective_rank, moments, variance
+from jepa_speech.objective_parts.collapse import masked_moments, variance
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import ENCODER, View, masked_parts
 from jepa_speech.objective_parts.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
 
@@ -46,16 +47,15 @@ class Data2Vec(SelfDistilled):
         prediction = self.head.apply(params["head"], z).astype(jnp.float32)  # (B, T, D)
         target = self.target(params, aux_state, view)
         error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (B, T)
-        terms = {"regression": Term((error * view.hidden).sum(), view.hidden.sum(), 1.0)}
-        figures = {"context": z, "prediction": prediction, "target": target}
-        return terms, {name: moments(x, view.hidden) for name, x in figures.items()}
+        vectors = {"context": z, "prediction": prediction, "target": target}
+        stats = {name: masked_moments(x, view.hidden) for name, x in vectors.items()}
+        return {"regression": mean_term(error, view.hidden, 1.0)}, stats
 
     def target(self, params: Tree, aux_state: Tree, view: View) -> jax.Array:
         return cast(jax.Array, sum(self.block_targets(params, aux_state, view))) / self.config.top_blocks
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return {
-            "effective_rank": effective_rank(stats["context"]),
+        return super().report(stats) | {
             "prediction_variance": variance(stats["prediction"]),
             "target_variance": variance(stats["target"]),
         }

@@ -19,11 +19,12 @@ from jepa_speech.nn.build_encoder import encoder_input
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import effective_rank, moments
+from jepa_speech.objective_parts.collapse import masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.contrastive import code_perplexity
 from jepa_speech.objective_parts.masked import ENCODER, masked_parts
 from jepa_speech.objective_parts.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
+from jepa_speech.objective_parts.terms import mean_term, negative_log_likelihood
 from jepa_speech.settings.run_config import RunConfig
 
 
@@ -62,15 +63,15 @@ class DinoSR(SelfDistilled):
         codes = nearest(aux_state["code_sums"] / aux_state["code_counts"][..., None], targets)  # (K, B, T)
         shape = (*z.shape[:2], self.config.top_blocks, self.config.codes)
         log_p = jax.nn.log_softmax(self.heads.apply(params["heads"], z).astype(jnp.float32).reshape(shape))
-        surprise = -jnp.take_along_axis(log_p, jnp.moveaxis(codes, 0, -1)[..., None], -1)[..., 0]  # (B, T, K)
+        surprise = negative_log_likelihood(log_p, jnp.moveaxis(codes, 0, -1))  # (B, T, K)
         hit = (log_p.argmax(-1) == jnp.moveaxis(codes, 0, -1)).mean(-1)
         terms = {
-            "codes": Term((surprise.mean(-1) * view.hidden).sum(), view.hidden.sum(), 1.0),
-            "code_accuracy": Term((hit * view.hidden).sum(), view.hidden.sum(), 0.0),
+            "codes": mean_term(surprise.mean(-1), view.hidden, 1.0),
+            "code_accuracy": mean_term(hit, view.hidden),
         }
         chosen = jax.nn.one_hot(codes, self.config.codes) * view.hidden[None, ..., None]  # (K, B, T, V)
         return terms, {
-            "context": moments(z, view.hidden),
+            "context": masked_moments(z, view.hidden),
             "counts": chosen.sum((1, 2)),
             "sums": jnp.einsum("kbtv,kbtd->kvd", chosen, targets, precision="highest"),
         }
@@ -91,10 +92,7 @@ class DinoSR(SelfDistilled):
         return {"encoder/frontend": moves, "encoder/projection": moves}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return {
-            "effective_rank": effective_rank(stats["context"]),
-            "code_perplexity": code_perplexity(stats["counts"]),
-        }
+        return super().report(stats) | {"code_perplexity": code_perplexity(stats["counts"])}
 
     def clusters(
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None

@@ -19,19 +19,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.config import DEEPEST, of_kind
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import encoder_input, predictor_and_head
+from jepa_speech.nn.build_encoder import predictor_and_head
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.anchored import AnchorTargets, anchor_targets
-from jepa_speech.objective_parts.collapse import effective_rank, moments, usage_entropy, variance
+from jepa_speech.objective_parts.anchored import AnchoredObjective, anchor_targets, cluster_terms
+from jepa_speech.objective_parts.collapse import entropy, masked_moments, variance
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
-from jepa_speech.objective_parts.masked import ENCODER, OWN, MaskedObjective, linear_schedule, masked_parts
+from jepa_speech.objective_parts.masked import ENCODER, OWN, linear_schedule, masked_parts
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
 PREDICTOR, HEAD = OWN[:2]
@@ -58,19 +60,13 @@ class GmmJepaConfig:
 
 
 @dataclass(frozen=True)
-class GmmJepa(MaskedObjective):
+class GmmJepa(AnchoredObjective):
     config: GmmJepaConfig
     predictor: Pure
-    head: Pure
-    targets: AnchorTargets | None  # None with λ ≡ 0
 
     @property
     def latent(self) -> bool:
         return self.config.jepa_weight > 0
-
-    @property
-    def batch_fields(self) -> frozenset[str]:
-        return super().batch_fields | (self.targets.batch_fields if self.targets else frozenset())
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
@@ -90,36 +86,29 @@ class GmmJepa(MaskedObjective):
         self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
-        hidden, visible = view.hidden, view.visible  # (B, T)
         z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z  # (B, T, D)
-        stats: dict[str, Any] = {"context": moments(z, hidden)}
-        terms = {}
+        terms: dict[str, Term] = {}
+        stats: dict[str, Any] = {"context": masked_moments(z, view.hidden)}
         if self.latent:
             prediction = self.predictor.apply(
                 params["predictor"], z, view.mask, view.frame_lengths, fold(view.keys, PREDICTOR)
             ).astype(jnp.float32)
             target = self.target(aux_state, view.unmixed, view.lengths)
             error = jnp.square(prediction - target).mean(-1)  # (B, T)
-            terms["jepa"] = Term((error * hidden).sum(), hidden.sum(), self.config.jepa_weight)
-            stats |= {"prediction": moments(prediction, hidden), "target": moments(target, hidden)}
+            terms["jepa"] = mean_term(error, view.hidden, self.config.jepa_weight)
+            stats["prediction"] = masked_moments(prediction, view.hidden)
+            stats["target"] = masked_moments(target, view.hidden)
         if self.targets:
             log_p = jax.nn.log_softmax(self.head.apply(params["head"], z, fold(view.keys, HEAD)))  # (B, T, K)
-            ids, q, labelled = self.targets(aux_state, batch, view.clean, view.frame_lengths, z.shape[1])
-            divergence = kl_to_sparse(ids, q, log_p)  # (B, T)
+            labels = self.targets(aux_state, batch, view.clean, view.frame_lengths, z.shape[1])
+            divergence = kl_to_sparse(labels.ids, labels.probs, log_p)  # (B, T)
             lam = self.lam(step)
-            for name, chosen, scale in (
-                ("cluster", hidden * labelled, lam),
-                ("cluster_visible", visible * labelled, lam * self.config.visible_weight),
-            ):
-                terms[name] = Term((divergence * chosen).sum(), chosen.sum(), scale)
-            chosen = hidden * labelled
-            hit = (log_p.argmax(-1) == ids[..., 0]) * chosen
-            terms["cluster_accuracy"] = Term(hit.sum(), chosen.sum(), 0.0)
-            terms["posterior_entropy"] = Term((sparse_entropy(q) * chosen).sum(), chosen.sum(), 0.0)
-            terms["lambda"] = Term(lam, jnp.ones(()), 0.0)
-            usage = jax.lax.stop_gradient(jnp.exp(log_p))
-            stats["usage"] = jnp.einsum("btk,bt->k", usage, hidden)
-            stats["labels"] = jnp.zeros(log_p.shape[-1]).at[ids].add(q * chosen[..., None])
+            cluster, sums = cluster_terms(view, labels, log_p, divergence, lam, lam * self.config.visible_weight)
+            terms |= cluster | {
+                "posterior_entropy": mean_term(sparse_entropy(labels.probs), view.hidden * labels.known),
+                "lambda": Term(lam, jnp.ones(()), 0.0),
+            }
+            stats |= sums
         return terms, stats
 
     def target(self, aux_state: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -139,43 +128,19 @@ class GmmJepa(MaskedObjective):
         """θ_teacher ← d · θ_teacher + (1 − d) · θ_student, in float32."""
         if not self.latent:
             return aux_state
-        d = self.decay(step)
-        teacher = jax.tree.map(lambda t, s: d * t + (1 - d) * s, aux_state["teacher"], params["encoder"])
+        teacher = optax.incremental_update(params["encoder"], aux_state["teacher"], 1 - self.decay(step))
         return aux_state | {"teacher": teacher}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        """Effective rank and variances over hidden frames, entropy of cluster usage.
-
-        label_entropy, in nats, is that of the mean posterior: less posterior_entropy, it is the cluster loss of a
-        predictor that knows only how frequent clusters are.
-        """
-        figures = {"effective_rank": effective_rank(stats["context"])}
-        for name in ("prediction", "target"):
-            if name in stats:
-                figures[f"{name}_variance"] = variance(stats[name])
-        if "usage" in stats:
-            figures["cluster_usage"] = usage_entropy(stats["usage"])
-            figures["label_entropy"] = usage_entropy(stats["labels"]) * jnp.log(stats["labels"].size)
-        return figures
-
-    def clusters(
-        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
-    ) -> tuple[list[jax.Array], jax.Array]:
-        """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
-
-        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
-        """
-        if not self.targets:
-            raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
-        encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
-        return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
+        """label_entropy less posterior_entropy is the cluster loss of a predictor that knows only frequencies."""
+        latent = [name for name in ("prediction", "target") if name in stats]
+        return super().report(stats) | {f"{name}_variance": variance(stats[name]) for name in latent}
 
 
 def sparse_entropy(q: jax.Array) -> jax.Array:
     """Entropy in nats of stored posteriors, the pooled rest as one class: (B, T, k) -> (B, T)."""
     rest = jnp.maximum(1 - q.sum(-1, keepdims=True), 0)
-    p = jnp.concatenate([q, rest], -1)
-    return -jnp.sum(p * jnp.log(jnp.maximum(p, 1e-12)), -1)
+    return entropy(jnp.concatenate([q, rest], -1))
 
 
 SECTIONS = {"objective": GmmJepaConfig}

@@ -19,15 +19,15 @@ from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.build_encoder import encoder_input
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
 from jepa_speech.nn.similarity import cosine
-from jepa_speech.objective_parts.anchored import AnchorTargets, anchor_targets
-from jepa_speech.objective_parts.collapse import effective_rank, moments, usage_entropy
+from jepa_speech.objective_parts.anchored import AnchoredObjective, AnchorTargets, anchor_targets, cluster_terms
+from jepa_speech.objective_parts.collapse import masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
-from jepa_speech.objective_parts.masked import ENCODER, MaskedObjective, masked_parts
+from jepa_speech.objective_parts.masked import ENCODER, masked_parts
+from jepa_speech.objective_parts.terms import mean_term, negative_log_likelihood
 from jepa_speech.settings.run_config import RunConfig
 
 
@@ -58,14 +58,9 @@ class UnitHead(nnx.Module):
 
 
 @dataclass(frozen=True)
-class Hubert(MaskedObjective):
+class Hubert(AnchoredObjective):
     config: HubertConfig
     targets: AnchorTargets
-    head: Pure
-
-    @property
-    def batch_fields(self) -> frozenset[str]:
-        return super().batch_fields | self.targets.batch_fields
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key)
@@ -77,38 +72,11 @@ class Hubert(MaskedObjective):
         view = self.view(batch, key)
         encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z))  # (B, T, K)
-        ids, _, labelled = self.targets(aux_state, batch, view.clean, view.frame_lengths, view.mask.shape[1])
-        unit = ids[..., 0]  # (B, T)
-        surprise = -jnp.take_along_axis(log_p, unit[..., None], -1)[..., 0]
-        hidden, visible = view.hidden * labelled, view.visible * labelled
-        every = view.hidden + view.visible
-        terms = {
-            "cluster": Term((surprise * hidden).sum(), hidden.sum(), 1.0),
-            "cluster_visible": Term((surprise * visible).sum(), visible.sum(), self.config.visible_weight),
-            "feature_penalty": Term((encoded.energy * every).sum(), every.sum(), self.config.feature_penalty),
-            "cluster_accuracy": Term(((log_p.argmax(-1) == unit) * hidden).sum(), hidden.sum(), 0.0),
-        }
-        usage = jnp.einsum("btk,bt->k", jax.lax.stop_gradient(jnp.exp(log_p)), hidden)
-        labels = jnp.zeros(log_p.shape[-1]).at[unit].add(hidden)
-        return terms, {"context": moments(encoded.z, view.hidden), "usage": usage, "labels": labels}
-
-    def report(self, stats: Tree) -> dict[str, jax.Array]:
-        """label_entropy, in nats: what the loss is for a predictor that knows only how frequent clusters are."""
-        return {
-            "effective_rank": effective_rank(stats["context"]),
-            "cluster_usage": usage_entropy(stats["usage"]),
-            "label_entropy": usage_entropy(stats["labels"]) * jnp.log(stats["labels"].size),
-        }
-
-    def clusters(
-        self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
-    ) -> tuple[list[jax.Array], jax.Array]:
-        """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
-
-        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
-        """
-        encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
-        return [jax.nn.softmax(self.head.apply(params["head"], encoded.z))], encoded.frame_lengths
+        labels = self.targets(aux_state, batch, view.clean, view.frame_lengths, view.mask.shape[1]).hard()
+        surprise = negative_log_likelihood(log_p, labels.ids[..., 0])  # (B, T)
+        terms, stats = cluster_terms(view, labels, log_p, surprise, 1.0, self.config.visible_weight)
+        terms["feature_penalty"] = mean_term(encoded.energy, view.hidden + view.visible, self.config.feature_penalty)
+        return terms, stats | {"context": masked_moments(encoded.z, view.hidden)}
 
 
 SECTIONS = {"objective": HubertConfig}

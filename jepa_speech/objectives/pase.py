@@ -25,14 +25,15 @@ from jepa_speech.config import of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.features.centred import HOP
 from jepa_speech.features.targets import TARGETS, target, width
-from jepa_speech.nn.batch_norm import Sums, fresh_pool, fresh_running, moments, pool, update_running
+from jepa_speech.nn.batch_norm import Sums, frame_statistics, fresh_pool, fresh_running, pool, update_running
 from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.pase import PaseEncoder, PaseEncoderConfig
 from jepa_speech.nn.pase_heads import NEARBY, SPC_FRAMES, STRIDES, Mlp, WaveDecoder, neighbours, spc_pairs
 from jepa_speech.nn.row_random import fold, row_keys, valid
-from jepa_speech.objective_parts import collapse
+from jepa_speech.objective_parts.collapse import effective_rank, masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
 DISTORT, SPC = range(2)  # one use of a row's key each
@@ -166,8 +167,8 @@ class Pase:
             else:
                 wanted, seen[name] = self.target(aux_state, name, clean, batch["lengths"], inside)
                 error = jnp.square(output - wanted).mean(-1)  # (B, T)
-            terms[name] = Term((error * inside).sum(), inside.sum(), 1.0)
-        return terms, {"norms": embedded.sums, "targets": seen, "embedding": collapse.moments(chunk, inside)}
+            terms[name] = mean_term(error, inside, 1.0)
+        return terms, {"norms": embedded.sums, "targets": seen, "embedding": masked_moments(chunk, inside)}
 
     def work(self, params: Tree, name: str, x: jax.Array) -> jax.Array:
         """A worker's output, in float32."""
@@ -191,7 +192,7 @@ class Pase:
     ) -> tuple[jax.Array, Sums]:
         """What a worker regresses, (B, T, frames * F), with mean 0 and deviation 1 over training; the batch's sums."""
         features = target(name, clean, lengths, self.config.deltas)  # (B, T, F)
-        sums = moments(features, inside)[2]
+        sums = frame_statistics(features, inside)[2]
         known = jax.lax.stop_gradient(pool(aux_state["targets"][name], sums))
         normal = (features - known["mean"]) * jax.lax.rsqrt(known["variance"] + 1e-8)
         return neighbours(jnp.where(inside[..., None] > 0, normal, 0), self.config.frames), sums
@@ -234,7 +235,7 @@ class Pase:
         return {} if self.config.worker_rate == 1 else {"workers": self.config.worker_rate}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return {"effective_rank": collapse.effective_rank(stats["embedding"])}
+        return {"effective_rank": effective_rank(stats["embedding"])}
 
     def represent(
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array
@@ -253,8 +254,8 @@ def binary(name: str, positive: jax.Array, negative: jax.Array, weight: jax.Arra
     entropy = (jax.nn.softplus(-positive) + jax.nn.softplus(negative)) / 2
     right = ((positive > 0).astype(jnp.float32) + (negative < 0)) / 2
     return {
-        name: Term((entropy * weight).sum(), weight.sum(), 1.0),
-        f"{name}_accuracy": Term((right * weight).sum(), weight.sum(), 0.0),
+        name: mean_term(entropy, weight, 1.0),
+        f"{name}_accuracy": mean_term(right, weight),
     }
 
 

@@ -20,15 +20,15 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import effective_rank, moments
+from jepa_speech.objective_parts.collapse import masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.contrastive import (
     ContrastiveConfig,
     ContrastiveObjective,
-    code_perplexity,
     contrastive_parts,
 )
 from jepa_speech.objective_parts.masked import ENCODER
+from jepa_speech.objective_parts.terms import mean_term, negative_log_likelihood
 from jepa_speech.settings.run_config import RunConfig
 
 
@@ -58,18 +58,10 @@ class W2vBert(ContrastiveObjective):
         terms, stats, quantized = self.contrast(params, view, lower, encoded.features, step, config.contrastive_weight)
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z).astype(jnp.float32))  # (B, T, V)
         code = quantized.ids[..., 0]
-        surprise = -jnp.take_along_axis(log_p, code[..., None], -1)[..., 0]
-        hidden = view.hidden
-        terms["prediction"] = Term((surprise * hidden).sum(), hidden.sum(), config.prediction_weight)
-        hit = (log_p.argmax(-1) == code) * hidden
-        terms["prediction_accuracy"] = Term(hit.sum(), hidden.sum(), 0.0)
-        return terms, stats | {"context": moments(encoded.z, hidden)}
-
-    def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return {
-            "effective_rank": effective_rank(stats["context"]),
-            "code_perplexity": code_perplexity(stats["codes"]),
-        }
+        surprise = negative_log_likelihood(log_p, code)  # (B, T)
+        terms["prediction"] = mean_term(surprise, view.hidden, config.prediction_weight)
+        terms["prediction_accuracy"] = mean_term(log_p.argmax(-1) == code, view.hidden)
+        return terms, stats | {"context": masked_moments(encoded.z, view.hidden)}
 
 
 SECTIONS = {"objective": W2vBertConfig}

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import jax
 
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import effective_rank, moments
+from jepa_speech.objective_parts.collapse import masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.contrastive import (
     ContrastiveConfig,
     ContrastiveObjective,
-    code_perplexity,
     contrastive_parts,
 )
 from jepa_speech.objective_parts.masked import ENCODER
+from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
 
@@ -41,15 +41,8 @@ class Wav2Vec2(ContrastiveObjective):
         view = self.view(batch, key)
         encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         terms, stats, _ = self.contrast(params, view, encoded.z, encoded.features, step, 1.0)
-        every = view.hidden + view.visible
-        terms["feature_penalty"] = Term((encoded.energy * every).sum(), every.sum(), self.config.feature_penalty)
-        return terms, stats | {"context": moments(encoded.z, view.hidden)}
-
-    def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return {
-            "effective_rank": effective_rank(stats["context"]),
-            "code_perplexity": code_perplexity(stats["codes"]),
-        }
+        terms["feature_penalty"] = mean_term(encoded.energy, view.hidden + view.visible, self.config.feature_penalty)
+        return terms, stats | {"context": masked_moments(encoded.z, view.hidden)}
 
 
 SECTIONS = {"objective": Wav2Vec2Config}

@@ -109,6 +109,6 @@ def test_silence_is_no_phone():
 def test_usage_is_a_number_however_few_clusters_there_are(counts):
     """With one cluster ln K is 0."""
     counts = np.array(counts)
-    for usage in (clusters.usage_entropy(counts), frames.usage_entropy(counts), float(collapse.usage_entropy(counts))):
+    for usage in (clusters.usage_entropy(counts), frames.usage_entropy(counts), float(collapse.cluster_usage(counts))):
         assert 0 <= usage <= 1 + 1e-6
-    assert collapse.collapsed({"cluster_usage": float(collapse.usage_entropy(np.array([7.0])))}) == ""
+    assert collapse.collapsed({"cluster_usage": float(collapse.cluster_usage(np.array([7.0])))}) == ""

@@ -9,7 +9,7 @@ from train.test_step import rows
 from train.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.errors import UserError
-from jepa_speech.objective_parts.collapse import HEALTHY, collapsed, moments, variance
+from jepa_speech.objective_parts.collapse import HEALTHY, collapsed, masked_moments, variance
 from jepa_speech.train.checkpoint import read_weights
 
 
@@ -23,7 +23,7 @@ class Mortal(ToyObjective):
         terms, stats = super().loss(params, aux_state, batch, key, step)
         gain = jnp.where(step < self.dies_after, 1.0, 0.0)
         mapped = gain * batch["level"][:, None] * params["in"]["kernel"][0]  # (B, D)
-        return terms, stats | {"mapped": moments(mapped[:, None], batch["weight"][:, None])}
+        return terms, stats | {"mapped": masked_moments(mapped[:, None], batch["weight"][:, None])}
 
     def report(self, stats):
         return {"prediction_variance": variance(stats["mapped"])}
