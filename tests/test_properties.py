@@ -102,7 +102,7 @@ def test_4_predictor_uses_time(system):
 
 
 def test_4_predictor_twin_maps_each_token_alone():
-    """P3: a predictor of 1 x 1 convolutions says the same at every hidden frame and teaches the encoder nothing."""
+    """P3: a predictor of 1 x 1 convolutions says the same at every masked frame and teaches the encoder nothing."""
     fails(properties.predictor_uses_time, properties.toy_system(toys.toy_config(objective={"predictor_blocks": 0})))
 
 
@@ -148,7 +148,7 @@ def test_7_micro_batches(simple):
 
 
 def test_7_micro_batches_twin_averages_the_means():
-    """Each part divided by its own count: parts with few hidden frames weigh too much."""
+    """Each part divided by its own count: parts with few masked frames weigh too much."""
 
     def means(objective, optimizer, schedule, report_due, accumulate):
         def step(state, batch):
@@ -230,10 +230,10 @@ def test_12_one_compilation(simple):
 
 
 def test_12_one_compilation_twin_gathers_hidden_frames():
-    """A shape that follows the number of hidden frames cannot be compiled once (here: not at all)."""
+    """A shape that follows the number of masked frames cannot be compiled once (here: not at all)."""
 
     def loss(self, params, aux_state, batch, key, step):
-        mask = self.hide(jax.random.split(key, len(batch["lengths"])), batch["lengths"] // 320, 50)
+        mask = self.draw_mask(jax.random.split(key, len(batch["lengths"])), batch["lengths"] // 320, 50)
         assert not isinstance(mask, jax.core.Tracer), "shapes that depend on data do not trace"
         return GmmJepa.loss(self, params, aux_state, batch, key, step)
 

@@ -1,4 +1,4 @@
-"""softmax(q kᵀ + gate bias) v over valid frames: with a kernel where there is one, else written out."""
+"""Attention over valid frames, softmax(q kᵀ + gate · bias) v: by a GPU kernel if one fits, else in plain jax."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def attend(
 ) -> jax.Array:
     """query, already scaled, key and value (B, T, H, C) -> same; logits and softmax in float32.
 
-    inside (B, T): frames that are no padding · keys (B,): dropout of weights at this rate · bias (H, T, T) from query
+    inside (B, T): False at padding · keys (B,): dropout of weights at this rate · bias (H, T, T) from query
     to key, and gate (B, H, T) of the queries, both float32, or neither · added (B, H, T, T) float32: to the logits; no
     kernel takes it.
     """

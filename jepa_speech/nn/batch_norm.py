@@ -1,7 +1,7 @@
-"""Batch normalisation without hidden state: batch statistics go out as sums, running ones come in as arguments.
+"""Batch normalisation without internal state: it returns batch statistics as sums, and takes running ones as arguments.
 
-Sums add over micro-batches, and under jit they are those of the whole batch, on however many devices it lies. Each
-micro-batch is normalised by itself.
+Sums add over micro-batches. Under jit they are those of the whole batch, on any number of devices. Each micro-batch is
+normalised by itself.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def fresh_running(width: int) -> Running:
 
 
 def update_running(running: Running, sums: Sums) -> Running:
-    """The newest batch with weight MOMENTUM; a batch without a valid frame changes nothing."""
+    """Running statistics with the newest batch at weight MOMENTUM; a batch without a valid frame changes nothing."""
     rate = jnp.where(sums.weight > 0, MOMENTUM, 0.0)
     mean, variance = mean_and_variance(sums)
     return {
@@ -58,7 +58,7 @@ def fresh_pool(width: int) -> Running:
 
 
 def pool(seen: Running, sums: Sums) -> Running:
-    """Statistics of all that was ever seen, after these sums too (Chan et al. 1979, eq. 2.1)."""
+    """Returns the statistics of all batches so far, these sums included (Chan et al. 1979, eq. 2.1)."""
     weight = seen["weight"] + sums.weight
     share = sums.weight / jnp.maximum(weight, 1)
     mean, variance = mean_and_variance(sums)

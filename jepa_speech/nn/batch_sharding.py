@@ -1,4 +1,4 @@
-"""Functions of whole rows, such as kernels, on several devices: each computes the rows that it has."""
+"""Functions of whole rows, such as kernels, on several devices: each device computes its own rows."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,8 @@ ROWS = "b"  # the name of their axis
 
 
 def by_rows(rule: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """For function(options, *arrays), options hashable: devices share out rows, and send nothing.
+    """Returns `function` so that devices split its rows between them without communication. function(options, *arrays),
+    with hashable options.
 
     rule: the axes' names, as "b t c, h t, b -> b t c". What begins with b is split as the first such argument is, and
     all else is whole on every device. A sum over rows belongs outside of the function, which sees a part of them.

@@ -75,7 +75,7 @@ class ConvModule(nnx.Module):
         self.out = Linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
-        x = jax.nn.glu(self.gate(x)) * valid[..., None]  # padding is silence to the taps
+        x = jax.nn.glu(self.gate(x)) * valid[..., None]  # no padding is read
         x = depthwise(x, self.taps[...], self.kernel // 2)
         return self.out(jax.nn.silu(self.norm(x)))  # (B, T, D)
 

@@ -70,7 +70,7 @@ def predictor_and_head(encoder: Any, head: HeadConfig | None, clusters: int, blo
 
 
 def predictor_config(config: Any) -> EncoderConfig:
-    """The kind of block that a predictor has: the encoder's own, or a transformer's of the same size."""
+    """Returns the config of a predictor's blocks: the encoder's own, or a transformer's of the same size."""
     if isinstance(config, EncoderConfig):
         return config
     shared = ("width", "heads", "hidden", "dropout", "dtype")

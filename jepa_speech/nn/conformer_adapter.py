@@ -1,8 +1,8 @@
 """The adapter of Wav2Vec2-BERT, transformers' Wav2Vec2BertAdapter: layers between the encoder and its CTC layer.
 
 Each layer makes fewer frames. It is a transformer block without positions, whose attention and whose residual each read
-frames through a gated convolution of their own. Padding is zero to the convolutions, so a row of a batch gives what it
-gives alone.
+frames through a gated convolution of their own. Padding is set to zero before each convolution, so a row in a
+batch gives the same result as alone.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ ADAPTER_ACTIVATIONS = ACTIVATIONS | {"relu": jax.nn.relu}
 
 
 class GatedConvolution(nnx.Module):
-    """Norm, convolution over time, gate; zeros stand before the first frame and behind the last."""
+    """Norm, convolution over time, gate. Zeros pad both ends."""
 
     def __init__(self, sizes: BlockSizes, kernel: int, stride: int, rngs: nnx.Rngs):
         width, dtype = sizes.width, sizes.dtype
@@ -103,5 +103,5 @@ def adapter_of(sizes: BlockSizes, layers: int, kernel: int, stride: int, activat
 
 
 def fewer(frame_lengths: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """Frames that a layer makes of so many, where kernel // 2 = stride // 2."""
+    """Returns the number of frames after a layer, where kernel // 2 = stride // 2."""
     return (frame_lengths + 2 * (stride // 2) - kernel) // stride + 1

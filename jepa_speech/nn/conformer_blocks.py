@@ -46,9 +46,9 @@ class BlockSizes:
 
 
 class FrozenBatchNorm(nnx.Module):
-    """Batch norm by the statistics of the checkpoint, in training, too: gain and offset learn, statistics do not.
+    """Batch norm by the statistics of the checkpoint, also in training: gain and offset learn, statistics do not.
 
-    So a row does not depend on its batch. Fresh, the statistics are those of standardised frames: 0 and 1.
+    So a row does not depend on its batch. A new model has mean 0 and variance 1.
     """
 
     def __init__(self, width: int):
@@ -63,7 +63,7 @@ class FrozenBatchNorm(nnx.Module):
 
 
 def positions(sizes: BlockSizes, rngs: nnx.Rngs) -> nnx.Module | None:
-    """What a query adds to its logits for positions; None with rotary ones and without any."""
+    """Returns the module that adds positions to the logits; None with rotary positions or none."""
     if sizes.positions == "relative":
         return SinusoidPositions(sizes.width, sizes.heads, sizes.dtype, rngs)
     if sizes.positions == "relative_key":
@@ -74,7 +74,7 @@ def positions(sizes: BlockSizes, rngs: nnx.Rngs) -> nnx.Module | None:
 class Attention(nnx.Module):
     """Multi-head self-attention over valid frames; logits and softmax in float32.
 
-    Rotary positions turn the input of query and key, not query and key themselves.
+    Rotary positions rotate the input of query and key, not query and key themselves.
     """
 
     def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
@@ -113,7 +113,7 @@ class ConvModule(nnx.Module):
 
     def __call__(self, x: jax.Array, inside: jax.Array) -> jax.Array:
         """x (B, T, D), inside (B, T) False where padded -> (B, T, D)."""
-        x = jnp.where(inside[..., None], jax.nn.glu(self.gate(self.norm_in(x))), 0)  # padding is silence to the taps
+        x = jnp.where(inside[..., None], jax.nn.glu(self.gate(self.norm_in(x))), 0)  # no padding is read
         x = depthwise(x, self.taps[...], self.before)
         return self.out(self.activation(self.norm(x)))
 

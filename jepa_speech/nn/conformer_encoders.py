@@ -1,7 +1,7 @@
 """The published conformer encoders: Wav2Vec2-Conformer (wav2vec 2.0's convolutions) and w2v-BERT 2.0 (filter bank).
 
 Front-end → projection → mask embedding → conformer blocks (nn/conformer_blocks.py). `nn/encoder.py` is this project's
-own conformer; these two exist to read the published checkpoints, and to train on from them.
+own conformer. These two exist to read the published checkpoints and to continue training from them.
 """
 
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.frontends import STACKED_WINDOW, FilterBankFrontend, stacked_frames
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import fill_hidden, hide_channels
+from jepa_speech.nn.masks import fill_masked, mask_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
@@ -141,7 +141,7 @@ class Wav2Vec2BertConfig(ConformerConfig):
 
 
 class ConformerEncoder(nnx.Module):
-    """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py)."""
+    """fill: the value at masked frames, `learned` or `random` (nn/masks.py)."""
 
     def __init__(
         self,
@@ -175,8 +175,8 @@ class ConformerEncoder(nnx.Module):
         keys: jax.Array | None = None,
         channels: jax.Array | None = None,
     ) -> Encoded:
-        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None,
-        channels (B, D) True where a feature of the projection is hidden in all frames.
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where masked, keys (B,) or None,
+        channels (B, D) True where a feature of the projection is masked in all frames.
 
         layers[0] is the first block's input, as transformers' hidden_states[0]; the last layer is the output.
         """
@@ -188,7 +188,7 @@ class ConformerEncoder(nnx.Module):
         else:
             features, energy = self.frontend(wave, lengths, mask)
         x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
-        x = hide_channels(fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
+        x = mask_channels(fill_masked(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
         x = dropout(x, config.dropout, fold(keys, BLOCKS + config.blocks))
         skip = skipped(fold(keys, LAYERDROP), len(self.blocks), config.layerdrop)
 

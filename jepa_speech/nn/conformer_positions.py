@@ -1,6 +1,6 @@
-"""Relative positions in the attention of the published conformers, as what each query adds to its logits.
+"""Relative positions in the attention of the published conformers, as terms of the logits.
 
-With rotary positions there is nothing to add: see nn/conformer_blocks.py.
+Rotary positions are in nn/conformer_blocks.py.
 """
 
 import jax
@@ -12,7 +12,8 @@ from jepa_speech.nn.linear import Linear
 
 
 def sinusoids(frames: int, width: int) -> jax.Array:
-    """Row n is the offset frames - 1 - n, from frames - 1 (key far before the query) down: (2 frames - 1, width).
+    """Sinusoids of all offsets, (2 frames - 1, width). Row n has the offset frames - 1 - n; a positive offset is a key
+    before the query.
 
     Sines in even channels, cosines in odd ones (arXiv 1901.02860, section 3.3).
     """
@@ -32,7 +33,7 @@ class SinusoidPositions(nnx.Module):
         self.position_bias = nnx.Param(init(rngs.params(), shape))  # v
 
     def __call__(self, query: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """query (B, T, H, C) -> the query that meets the keys, and q·position (B, H, T, T) in float32."""
+        """query (B, T, H, C) -> the query to multiply with the keys, and q·position (B, H, T, T) in float32."""
         rows, frames, heads, _ = query.shape
         table = sinusoids(frames, self.linear.in_features)
         table = self.linear(table.astype(query.dtype)).reshape(2 * frames - 1, heads, -1)
@@ -45,8 +46,8 @@ class SinusoidPositions(nnx.Module):
 
 
 class KeyPositions(nnx.Module):
-    """One vector for each offset of the key from `before` frames before the query to `after` behind it (arXiv
-    1803.02155, eq. 4); farther keys have the outermost.
+    """One vector for each offset of the key, from `before` frames before the query to `after` frames after it (arXiv
+    1803.02155, eq. 4). Keys farther away share the outermost vectors.
     """
 
     def __init__(self, channels: int, before: int, after: int, rngs: nnx.Rngs):

@@ -30,7 +30,7 @@ class ConvPositions(nnx.Module):
         """x (B, T, D), inside (B, T) False where padded -> what to add to x, (B, T, D)."""
         v = self.v[...]
         kernel = v * (self.g[...] / jnp.sqrt(jnp.square(v).sum((1, 2))))[:, None, None]
-        x = jnp.where(inside[..., None], x, 0)  # padding is silence to the taps
+        x = jnp.where(inside[..., None], x, 0)  # no padding is read
         return gelu(grouped(x, kernel, self.groups) + self.bias[...].astype(x.dtype))
 
 

@@ -1,4 +1,4 @@
-"""The seven convolutions of a front-end, as wav2vec 2.0 has them: each normalised or not, then GELU."""
+"""The seven convolutions of wav2vec 2.0's front-end, each followed by an optional norm and GELU."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,8 +21,8 @@ EPSILON = 1e-5  # of every normalisation in the published models
 class TimeNorm(nnx.Module):
     """Each channel of a row to mean 0 and variance 1 over its valid frames (a group norm of one channel a group).
 
-    So a padded row gives what the published model gives for that recording alone; the published code counts padding
-    in, and is trained on batches without any. Hidden samples do count, there as here.
+    So a padded row gives what the published model gives for that recording alone. The published code includes padding
+    in the statistics, but trains on batches without padding. Masked frames are included, there and here.
     """
 
     def __init__(self, width: int):
@@ -39,7 +39,7 @@ class TimeNorm(nnx.Module):
         return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
 
     def affine(self, x: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The same as a scale and a bias (B, C), from one pass over x: convolutions of waves have little mean."""
+        """The norm as a scale and a bias (B, C). One pass over x is exact enough: their mean is small."""
         wide, weight = x.astype(jnp.float32), inside[..., None]
         count = jnp.maximum(inside.sum(1, keepdims=True), 1)
         mean = (wide * weight).sum(1) / count
@@ -54,7 +54,7 @@ Norm = TimeNorm | LayerNorm
 def convolutions(
     channels: int, bias: bool, norm: Callable[[], Norm] | None, dtype: jnp.dtype, rngs: nnx.Rngs
 ) -> tuple[nnx.List[nnx.Conv], nnx.List[Norm]]:
-    """The seven, and what norm() makes for each."""
+    """Returns the seven convolutions, and a norm() for each."""
     made: nnx.List[nnx.Conv] = nnx.List()
     norms: nnx.List[Norm] = nnx.List()
     shared: dict[str, Any] = {"padding": "VALID", "use_bias": bias, "kernel_init": nnx.initializers.he_normal()}
@@ -69,7 +69,7 @@ def convolutions(
 def convolve(
     wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[Norm]
 ) -> jax.Array:
-    """wave (B, S), lengths (B,) samples, for a TimeNorm -> (B, T, C). norms: behind all convolutions, or the first."""
+    """wave (B, S), lengths (B,) samples, for TimeNorm -> (B, T, C). norms: of each convolution, or of the first."""
     behind = [*norms, *[None] * (len(convolutions) - len(norms))]
     if fits(convolutions[0].dtype, convolutions[0].out_features):
         return with_windows(wave, lengths, convolutions, behind)
@@ -87,9 +87,9 @@ def convolve(
 def with_windows(
     wave: jax.Array, lengths: jax.Array | None, convolutions: Sequence[nnx.Conv], norms: Sequence[Norm | None]
 ) -> jax.Array:
-    """The same, where what stands between two convolutions is one kernel.
+    """The same as `convolve`, with norm and GELU between two convolutions as one kernel.
 
-    Frames are filled up to a multiple of 8: else XLA does so by copies before it contracts them for gradients.
+    The number of frames is padded to a multiple of 8. Otherwise XLA pads by copying before each gradient product.
     """
     (size, stride), *following = CONVOLUTIONS
     x = of_windows(convolutions[0], windows(wave[..., None].astype(convolutions[0].dtype), size, stride, 8))
@@ -111,7 +111,7 @@ def normed_gelu(norm: Norm | None, x: jax.Array, lengths: jax.Array | None, opti
 
 
 def first_inside(lengths: jax.Array | None, size: int) -> jax.Array:
-    """Which frames of the first convolution see no padding: lengths (B,) samples -> (B, size) bool."""
+    """True at frames of the first convolution that read no padding: lengths (B,) samples -> (B, size)."""
     assert lengths is not None  # a TimeNorm counts valid frames
     kernel, stride = CONVOLUTIONS[0]
     return valid((lengths - kernel) // stride + 1, size)

@@ -1,7 +1,7 @@
 """Convolutions over time, on a GPU as products of matrices.
 
-There, cuDNN's convolutions of one dimension are slow, those of one input channel and those of many groups above all,
-and XLA tries its ways of computing them for minutes before the first step. Elsewhere they are left to XLA.
+On a GPU, cuDNN's one-dimensional convolutions are slow, especially with one input channel or many groups, and XLA takes
+minutes to choose algorithms for them before the first step. On other devices XLA computes them.
 """
 
 import jax
@@ -16,14 +16,14 @@ BLOCK = 16  # output frames that one product of `grouped_product` makes
 
 
 def strided(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
-    """What convolution(x) is, without padding: x (B, S, C) -> (B, T, D)."""
+    """Returns convolution(x), without padding: x (B, S, C) -> (B, T, D)."""
     if not on_gpu():
         return convolution(x)
     return of_windows(convolution, windows(x.astype(convolution.dtype), *reach(convolution)))
 
 
 def of_windows(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
-    """What the convolution makes of windows (B, T, K, C) of its input: (B, T, D), as one product."""
+    """Returns the convolution of windows (B, T, K, C) of its input, (B, T, D), as one product."""
     kernel = convolution.kernel[...].astype(convolution.dtype)  # (K, C, D)
     x = by_frames(x.reshape(*x.shape[:2], -1), kernel.reshape(-1, kernel.shape[-1]))
     return x if convolution.bias is None else x + convolution.bias[...].astype(x.dtype)
@@ -32,8 +32,8 @@ def of_windows(convolution: nnx.Conv, x: jax.Array) -> jax.Array:
 def windows(x: jax.Array, size: int, stride: int, multiple: int = 1) -> jax.Array:
     """x (B, S, C) -> (B, T, size, C), T = floor((S - size) / stride) + 1: frame t sees [stride t, stride t + size).
 
-    multiple: of T; x is continued by zeros for it. A window is read from strides that lie side by side: `size`
-    frames need ceil(size / stride) of them.
+    multiple: T is rounded up to a multiple of it, and x is padded with zeros. A window is read as ceil(size / stride)
+    adjacent blocks of `stride` frames.
     """
     rows, samples, channels = x.shape
     frames, strides = -(-((samples - size) // stride + 1) // multiple) * multiple, -(-size // stride)
@@ -53,7 +53,7 @@ def reach(convolution: nnx.Conv) -> tuple[int, int]:
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
     """Convolution over time that keeps the length: x (B, T, D), kernel (K, D/groups, D) -> (B, T, D).
 
-    Frame t sees K//2 frames before it; an even kernel sees one less behind it.
+    Frame t sees K//2 frames before it, and as many after it; with an even kernel one fewer.
     """
     if on_gpu():
         return grouped_product(x, kernel.astype(x.dtype), groups)
@@ -69,7 +69,7 @@ def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
 
 
 def grouped_product(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
-    """As one product for each group: of blocks of frames, with their neighbours, and a banded matrix of the taps.
+    """The same as one product for each group: blocks of frames and their neighbours, times a banded matrix of the taps.
 
     A block of 16 frames reads 16 + K - 1, rounded up to whole blocks: for K = 128 an eighth of the work is zeros.
     """

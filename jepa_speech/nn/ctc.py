@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (Graves et al. 2006): the loss, the best path, and how far it is off.
+"""Connectionist temporal classification (Graves et al. 2006): loss, greedy decoding and edit distance.
 
 L = −log Σ_π Π_t p(π_t | t)   over all paths π (T,) that give the text once repeats, then blanks, are taken out
 """
@@ -14,10 +14,10 @@ from jepa_speech.text.vocabulary import BLANK
 def ctc_loss(
     logits: jax.Array, frame_lengths: jax.Array, ids: jax.Array, lengths: jax.Array, blank: int = BLANK
 ) -> tuple[jax.Array, jax.Array]:
-    """L of each row in nats, float32 (B,), and 1 where there is a path at all, (B,); L is 0 where there is none.
+    """Returns L of each row in nats, float32 (B,), and whether the row has a path, 1 or 0 (B,); L is 0 without a path.
 
-    logits (B, T, V), frame_lengths (B,), ids (B, U) with lengths (B,). A text needs a frame for each symbol, and one
-    more between two that are alike.
+    logits (B, T, V), frame_lengths (B,), ids (B, U) with lengths (B,). A text needs one frame for each symbol, and one
+    more between two equal symbols.
     """
     inside, spoken = valid(frame_lengths, logits.shape[1]), valid(lengths, ids.shape[1])
     nats = optax.ctc_loss(logits.astype(jnp.float32), 1.0 - inside, ids, 1.0 - spoken, blank_id=blank)

@@ -1,4 +1,4 @@
-"""The clean encoder: front-end, projection, mask embedding, then context blocks that see only what is not hidden."""
+"""Our own encoder: front-end, projection, mask embedding, then blocks. Masked frames reach no other frame."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from jepa_speech.nn.frontends import (
 )
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import fill_hidden, hide_channels
+from jepa_speech.nn.masks import fill_masked, mask_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
@@ -80,7 +80,7 @@ def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class Encoder(nnx.Module):
-    """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py)."""
+    """fill: the value at masked frames, `learned` or `random` (nn/masks.py)."""
 
     def __init__(self, config: EncoderConfig, fill: str, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
@@ -110,8 +110,8 @@ class Encoder(nnx.Module):
         keys: jax.Array | None = None,
         channels: jax.Array | None = None,
     ) -> Encoded:
-        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None,
-        channels (B, D) True where a feature of the projection is hidden in all frames.
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where masked, keys (B,) or None,
+        channels (B, D) True where a feature of the projection is masked in all frames.
 
         The last layer is normalised.
         """
@@ -121,7 +121,7 @@ class Encoder(nnx.Module):
         features, energy = self.frontend(wave, visible)
         x = self.projection(features.astype(self.dtype))  # (B, T, D)
         x = dropout(x, self.rate, fold(keys, 0))
-        x = hide_channels(fill_hidden(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1)), channels)
+        x = mask_channels(fill_masked(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1)), channels)
         if self.local is not None:
             x = x + self.local(x, inside)
         layers, ffs = through(

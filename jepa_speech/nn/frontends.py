@@ -94,7 +94,7 @@ class FilterBankFrontend(nnx.Module):
         self.final_norm = LayerNorm(2 * BANDS, dtype, rngs, EPSILON)
 
     def __call__(self, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """wave (B, S), lengths (B,) samples, mask (B, T) True where hidden, or None -> features (B, T, 160), and the
+        """wave (B, S), lengths (B,) samples, mask (B, T) True where masked, or None -> features (B, T, 160), and the
         energy (B, T) that they had before the layer norm.
         """
         half = HOP // 2

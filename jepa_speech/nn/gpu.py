@@ -11,7 +11,7 @@ _written = ContextVar("as_written", default=False)
 
 
 def on_gpu() -> bool:
-    """True where a GPU computes, and nobody wants layers as they are written."""
+    """Returns whether to use the custom GPU kernels (on a GPU, unless JEPA_SPEECH_KERNELS=0)."""
     return jax.default_backend() == "gpu" and not _written.get()
 
 

@@ -15,7 +15,7 @@ from jepa_speech.errors import UsageError
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Config section `mask`: which frames are hidden, and from what."""
+    """Config section `mask`: which frames are masked, and from what."""
 
     # `pre_context`: masked before the encoder; `pre_predictor`: only before the predictor, as in the released code
     site: Literal["pre_context", "pre_predictor"] = "pre_context"
@@ -43,18 +43,18 @@ class MaskConfig:
 
 
 def span_masks(keys: jax.Array, lengths: jax.Array, size: int, config: MaskConfig) -> jax.Array:
-    """keys (B,), lengths (B,) in frames -> (B, size) bool, True where hidden; none beyond a row's length.
+    """keys (B,), lengths (B,) in frames -> (B, size) bool, True where masked; none beyond a row's length.
 
-    At least one frame of each row is hidden, and at least one stays visible where there are two.
+    At least one frame of each row is masked. At least one stays visible if the row has two.
     """
     row = {"exact": _exact, "spans": _spans, "bernoulli": _bernoulli}[config.policy]
     return jax.vmap(lambda key, length: row(key, length, size, config))(keys, lengths)
 
 
-def fill_hidden(
+def fill_masked(
     x: jax.Array, mask: jax.Array | None, embedding: nnx.Param[jax.Array] | None, keys: jax.Array | None
 ) -> jax.Array:
-    """x (B, T, D) with hidden frames replaced: by `embedding` (D,), or, without one, by N(0, 1) draws of `keys`."""
+    """x (B, T, D) with masked frames replaced: by `embedding` (D,), or, without one, by N(0, 1) draws of `keys`."""
     if mask is None:
         return x
     if embedding is not None:
@@ -64,7 +64,7 @@ def fill_hidden(
     return jnp.where(mask[..., None], draw.astype(x.dtype), x)
 
 
-def hide_channels(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def mask_channels(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """x (B, T, D) with 0 where mask (B, D) is True, in all frames (SpecAugment, arXiv 1904.08779, on features)."""
     return x if mask is None else jnp.where(mask[:, None], 0, x)
 
@@ -83,7 +83,7 @@ def _exact(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> 
     starts = jnp.floor(draw[:, 1] * jnp.maximum(length - spans + 1, 1)).astype(int)
     offset = jnp.arange(size)[:, None] - starts  # (T, candidates)
     covered = (offset >= 0) & (offset < spans)
-    first = jnp.where(covered.any(1), covered.argmax(1), candidates)  # (T,) the span that hides a frame first
+    first = jnp.where(covered.any(1), covered.argmax(1), candidates)  # (T,) the first span that covers a frame
     frame = jnp.arange(size)
     order = jnp.where(frame < length, first * size + frame, (candidates + 1) * size)
     rank = jnp.argsort(jnp.argsort(order))
@@ -114,7 +114,7 @@ def _per_frame(key: jax.Array, size: int) -> jax.Array:
 
 
 def _dilate(starts: jax.Array, length: jax.Array, span: int) -> jax.Array:
-    """Each start (T,) hides `span` frames from there on; the last valid frame stays visible."""
+    """True at the `span` frames from each start (T,) on; the last valid frame stays visible."""
     begun = jnp.cumsum(starts)
     ended = jnp.pad(begun, (span, 0))[: len(begun)]
     return (begun > ended) & (jnp.arange(len(starts)) < jnp.maximum(length - 1, 1))

@@ -52,12 +52,12 @@ class Pure:
 
 
 class Encoded(NamedTuple):
-    """What an encoder makes of waves; whoever needs only a part of it costs only that part."""
+    """The outputs of an encoder. Under jit, an output that is not used costs nothing."""
 
     z: jax.Array  # (B, T, D) the output
     layers: list[jax.Array]  # (B, T, D) each: the input of the first block, then each block's output; the last is z
     frame_lengths: jax.Array  # (B,)
-    features: jax.Array  # (B, T, C) the front-end's normalised output, of which nothing is hidden
+    features: jax.Array  # (B, T, C) the front-end's normalised output, of which nothing is masked
     energy: jax.Array  # (B, T) mean square of the front-end's output before that normalisation, float32
     ff: list[jax.Array]  # (B, T, D) each: a block's (last) feed-forward, before the residual
 

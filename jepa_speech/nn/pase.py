@@ -147,7 +147,7 @@ def padding(kernel: int, stride: int) -> tuple[int, int]:
 def reflect(x: jax.Array, lengths: jax.Array, left: int, right: int) -> jax.Array:
     """x (B, T, C) mirrored around its first frame and, row by row, around the last valid one: (B, left + T + right, C).
 
-    What stands further behind is no row's neighbourhood. Rows shorter than `right` repeat their first frame.
+    Frames further behind are of no use to any row. Rows shorter than `right` repeat their first frame.
     """
     source = jnp.maximum(lengths[:, None] - 2 - jnp.arange(right), 0)  # (B, right)
     tail = jnp.take_along_axis(x, source[..., None], axis=1)

@@ -1,4 +1,4 @@
-"""PASE's workers: small networks that solve one task each from the embedding, so that it must hold what they need."""
+"""PASE's workers: small networks that each solve one task from the embedding."""
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,7 @@ def spc_pairs(keys: jax.Array, z: jax.Array, frame_lengths: jax.Array) -> tuple[
     """Sequence prediction: an anchor frame beside five later and beside five earlier ones, (B, 6 D) each.
 
     By the row's key: the anchor t anywhere that leaves room on both sides, then the later frames anywhere from t + 16,
-    the earlier ones anywhere up to t - 16. Rows shorter than SPC_FRAMES give frames that mean nothing.
+    the earlier ones anywhere up to t - 16. Rows shorter than SPC_FRAMES give arbitrary frames.
     """
     margin = GAP + NEARBY
 

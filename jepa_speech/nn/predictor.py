@@ -15,8 +15,8 @@ from jepa_speech.nn.row_random import dropout, fold, valid
 
 
 class Predictor(nnx.Module):
-    """Fills hidden frames from visible ones: a mask token stands where the input was hidden, then blocks of the
-    encoder's kind mix over time and know positions (rotary), then a linear map to the teacher's latents.
+    """Predicts the teacher's latents at masked frames: a mask token at masked frames, then blocks of the encoder's kind
+    with rotary positions, then a linear map.
     """
 
     def __init__(self, config: EncoderConfig, blocks: int, rngs: nnx.Rngs):
@@ -30,7 +30,7 @@ class Predictor(nnx.Module):
     def __call__(
         self, z: jax.Array, mask: jax.Array, frame_lengths: jax.Array, keys: jax.Array | None = None
     ) -> jax.Array:
-        """z (B, T, D), mask (B, T) True where hidden, frame_lengths (B,) -> predicted latents (B, T, D)."""
+        """z (B, T, D), mask (B, T) True where masked, frame_lengths (B,) -> predicted latents (B, T, D)."""
         x = jnp.where(mask[..., None], self.mask_token[...].astype(z.dtype), self.input(z))
         inside = valid(frame_lengths, x.shape[1])
         for i, layer in enumerate(self.blocks):

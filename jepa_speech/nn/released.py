@@ -1,7 +1,7 @@
 """The conformer of the released GMM-anchored JEPA (arXiv 2602.09040), wired as its public code wires it.
 
-Kept for comparison, not as an example: its encoder hears the whole wave (only the predictor's input is masked),
-nothing heeds padding (a row's outputs depend on its batch), and blocks have no layer norm.
+Kept for comparison, not as an example: its encoder sees the whole wave (only the predictor's input is masked), padding
+is not masked (a row's outputs depend on its batch), and blocks have no layer norm.
 `encoder.relative_positions` and `encoder.adaptive_attention` are options, as they are there.
 Two departures: encoder and predictor own a relative-position table each (the release shares one, and averages
 only the encoder's into the teacher), and the wave is fitted to the frame grid of this package.
@@ -71,11 +71,11 @@ class ReleasedConfig:
 
 
 def check_mask_site(site: str) -> None:
-    """Raises UsageError where masks would stand before the context network."""
+    """Raises UsageError if frames would be masked before the encoder."""
     if site != "pre_predictor":
         raise UsageError(
             f"encoder.name = released_conformer cannot take mask.site = {site}: its front-end sees 10.4 s, so what "
-            "a mask hides before the context reaches visible frames all the same; set mask.site = pre_predictor"
+            "what a mask covers before the encoder reaches visible frames nevertheless; set mask.site = pre_predictor"
         )
 
 
@@ -179,7 +179,7 @@ class Block(nnx.Module):
 class LayerAttention(nnx.Module):
     """One weight per layer and row, from the layers' means over time.
 
-    `value` and `output` are never used: they stand here because released checkpoints carry them.
+    `value` and `output` are never used. They exist because released checkpoints contain them.
     """
 
     def __init__(self, width: int, rngs: nnx.Rngs):
@@ -234,7 +234,7 @@ class ReleasedEncoder(nnx.Module):
 
 
 class ReleasedPredictor(nnx.Module):
-    """Mask token where a frame is hidden, then linear, GELU, one block, linear."""
+    """Mask token where a frame is masked, then linear, GELU, one block, linear."""
 
     def __init__(self, config: ReleasedConfig, rngs: nnx.Rngs):
         self.mask_token = nnx.Param(0.02 * jax.random.normal(rngs.params(), (config.width,)))
@@ -246,7 +246,7 @@ class ReleasedPredictor(nnx.Module):
     def __call__(
         self, z: jax.Array, mask: jax.Array, frame_lengths: jax.Array, keys: jax.Array | None = None
     ) -> jax.Array:
-        """z (B, T, D), mask (B, T) True where hidden, frame_lengths unused -> predicted latents (B, T, D)."""
+        """z (B, T, D), mask (B, T) True where masked, frame_lengths unused -> predicted latents (B, T, D)."""
         x = jnp.where(mask[..., None], self.mask_token[...], z)
         x = self.block(jax.nn.gelu(self.input(x), approximate=False), self.positions, keys)
         return self.output(x)

@@ -1,7 +1,7 @@
 """Randomness by row: every random number of a recording comes from the recording's own key.
 
 So masks, mixing and dropout do not depend on the order of the batch, on how it is split over devices or
-micro-batches, or on the batch mates.
+micro-batches, or on the other rows.
 """
 
 import math
@@ -39,7 +39,7 @@ def draws(first: jax.Array, second: jax.Array, place: jax.Array) -> jax.Array:
 
     A hash of the place, keyed by one word and then by the other: some twenty operations, a fifth of jax's own generator
     (threefry), few enough to be done again in the backward pass and inside a kernel. It is good enough to drop
-    activations by (tests/nn/test_row_random.py), and used for nothing else.
+    activations by (tests/nn/test_row_random.py), and it is used for nothing else.
     """
     return scramble(scramble(place ^ first) ^ second)
 
@@ -62,20 +62,23 @@ def table_draws(keys: jax.Array, heads: int, queries: int, frames: int) -> tuple
 
 
 def draw(left: jax.Array, right: jax.Array) -> jax.Array:
-    """uint32 of a table's place, from its two edges. Products break what exclusive or leaves between four places."""
+    """uint32 of a table's place, from the draws of its row and column.
+
+    The product removes the correlation between four places that exclusive or alone leaves.
+    """
     x = (left ^ right) * jnp.uint32(0x7FEB352D)
     return (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
 
 
 def scramble(x: jax.Array) -> jax.Array:
-    """A bijection of uint32 in which each bit of x sways each bit of the outcome (C. Wellons' lowbias32)."""
+    """A bijection of uint32 in which each bit of x affects each bit of the result (C. Wellons' lowbias32)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
 
 
 def threshold(rate: float) -> jnp.uint32:
-    """Below it lies that share of all uint32."""
+    """The uint32 below which this share of all uint32 lies."""
     return jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
 
 

@@ -1,7 +1,7 @@
-"""A stack of blocks of one kind: written out, or as a scan over their parameters, which compiles one block for all.
+"""A stack of equal blocks: one after the other, or as a scan over their parameters, which compiles one block for all.
 
-The parameters stay a list, one subtree for each block, so that checkpoints do not know which it was. The scan stacks
-them anew in each step: a copy of them in memory, for a compilation whose cost does not grow with depth.
+The parameters are a list in both cases, one subtree for each block, so checkpoints are the same. The scan stacks them
+in each step: this costs a copy in memory, and compile time does not grow with depth.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def through(
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     """x (B, T, D) through all blocks -> [x, then each block's output], [each block's feed-forward].
 
-    remat: the backward pass computes a block again, instead of keeping what it computed on the way.
+    remat: the backward pass recomputes each block instead of keeping its activations.
     """
     if not blocks:
         return [x], []

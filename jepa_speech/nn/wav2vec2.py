@@ -1,7 +1,7 @@
 """The published encoder of wav2vec 2.0, HuBERT, WavLM, UniSpeech-SAT, data2vec and DinoSR, configured by one section.
 
 Waves → convolutions → projection → mask embedding → positions → transformer blocks. `nn/encoder.py` is this project's
-own; this one exists to train what the papers trained, and to read their checkpoints.
+own. This one exists to train the papers' models and to read their checkpoints.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from jepa_speech.nn.conv_positions import ConvPositions, ScaledPositions, Stacke
 from jepa_speech.nn.frontends import LogMelFrontend
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import fill_hidden, hide_channels
+from jepa_speech.nn.masks import fill_masked, mask_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.relative_bias import RelativeBias
 from jepa_speech.nn.row_random import dropout, fold, valid
@@ -147,11 +147,10 @@ def positions(config: Wav2Vec2Config, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class Wav2Vec2Encoder(nnx.Module):
-    """fill: what stands where a frame is hidden, `learned` or `random` (nn/masks.py).
+    """fill: the value at masked frames, `learned` or `random` (nn/masks.py).
 
-    With layerdrop a row, not the batch, skips a block: which one is then a matter of the row's own key, as all
-    randomness is, and does not change with batch mates or devices. The papers' code draws once for the whole batch,
-    which saves the time that we do not: a skipped block is computed, and its output not used.
+    With layerdrop, each row skips blocks by its own key, so the result does not depend on other rows or on devices. The
+    papers' code draws once for the whole batch. That saves time; here a skipped block is computed and not used.
     """
 
     def __init__(self, config: Wav2Vec2Config, fill: Literal["learned", "random"], rngs: nnx.Rngs):
@@ -185,8 +184,8 @@ class Wav2Vec2Encoder(nnx.Module):
         keys: jax.Array | None = None,
         channels: jax.Array | None = None,
     ) -> Encoded:
-        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where hidden, keys (B,) or None,
-        channels (B, D) True where a feature of the projection is hidden in all frames.
+        """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where masked, keys (B,) or None,
+        channels (B, D) True where a feature of the projection is masked in all frames.
 
         layers[0] is the first block's input with positions (and normalised where the blocks are post-norm), as
         transformers' hidden_states[0]; the last layer is the output.
@@ -199,7 +198,7 @@ class Wav2Vec2Encoder(nnx.Module):
         else:
             features, energy = self.frontend(wave, inside if mask is None else inside & ~mask)
         x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
-        x = hide_channels(fill_hidden(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
+        x = mask_channels(fill_masked(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
         x = x + self.positions(x, inside)
         if not config.pre_norm:
             x = self.norm(x)

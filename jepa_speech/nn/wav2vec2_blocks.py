@@ -58,7 +58,7 @@ class Attention(nnx.Module):
 
 
 class Adapter(nnx.Module):
-    """What MMS (arXiv 2305.13516, section 5.1) adds behind each block for one language: norm, down, ReLU, up."""
+    """What MMS (arXiv 2305.13516, section 5.1) adds after each block for one language: norm, down, ReLU, up."""
 
     def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
         self.norm = LayerNorm(sizes.width, sizes.dtype, rngs, EPSILON)
@@ -71,7 +71,7 @@ class Adapter(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Attention, then feed-forward, each added to what it reads; the norms stand after the sums, or before both."""
+    """Attention, then feed-forward, each with a residual. Norms are after the sums (post-norm) or before both."""
 
     def __init__(self, sizes: BlockSizes, rngs: nnx.Rngs):
         self.sizes = sizes

@@ -55,9 +55,9 @@ class AnchorTargets:
         return frozenset({"anchor_mean"} if self.config.normalize == "mean" else ())
 
     def init(self) -> Tree:
-        """What `aux_state` must hold: the frozen anchor where labels are computed in the step.
+        """Returns the part of `aux_state` for the targets: the frozen anchor, if labels are computed in the step.
 
-        A checkpoint brings its own: then only the shapes matter.
+        When a checkpoint is restored, only the shapes matter.
         """
         if not self.online:
             return {}
@@ -84,7 +84,7 @@ class AnchorTargets:
             aux_state["anchor"], kind, clean, mean=batch.get("anchor_mean"), lengths=batch["lengths"]
         )
         ids, q = top_k(dense, self.config.top_k)
-        edge = delta_edge(kind)  # deltas there would see what lies beyond the crop
+        edge = delta_edge(kind)  # deltas there would read samples beyond the crop
         known = valid(frame_lengths - edge, size) & (jnp.arange(size) >= edge)
         return Labels(jax.lax.stop_gradient(ids), jax.lax.stop_gradient(q), known)
 
@@ -113,7 +113,7 @@ class AnchoredObjective(MaskedObjective):
     ) -> tuple[list[jax.Array], jax.Array]:
         """The head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
 
-        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        mask (B, T): frames to mask, as in training but without dropout; None masks nothing.
         """
         if not self.targets:
             raise UsageError("this checkpoint was trained without an anchor (λ ≡ 0): it has no cluster head")
@@ -133,23 +133,23 @@ def cluster_terms(
 
     Stats: `usage` (K,), the sum of the predictions at masked frames, and `labels` (K,), that of the labels.
     """
-    hidden, visible = view.hidden * labels.known, view.visible * labels.known
+    masked, visible = view.masked * labels.known, view.visible * labels.known
     terms = {
-        "cluster": mean_term(loss, hidden, weight),
+        "cluster": mean_term(loss, masked, weight),
         "cluster_visible": mean_term(loss, visible, visible_weight),
-        "cluster_accuracy": mean_term(log_p.argmax(-1) == labels.ids[..., 0], hidden),
+        "cluster_accuracy": mean_term(log_p.argmax(-1) == labels.ids[..., 0], masked),
     }
-    usage = jnp.einsum("btk,bt->k", jax.lax.stop_gradient(jnp.exp(log_p)), hidden)
+    usage = jnp.einsum("btk,bt->k", jax.lax.stop_gradient(jnp.exp(log_p)), masked)
     return terms, {
         "usage": usage,
-        "labels": jnp.zeros(log_p.shape[-1]).at[labels.ids].add(labels.probs * hidden[..., None]),
+        "labels": jnp.zeros(log_p.shape[-1]).at[labels.ids].add(labels.probs * masked[..., None]),
     }
 
 
 def anchor_targets(
     config: RunConfig, anchor: Anchor | Ensemble | None, encoder: PureEncoder, why: str
 ) -> AnchorTargets:
-    """From the whole config; raises UsageError, saying `why` an anchor is needed, where there is none that fits."""
+    """Returns the targets of a config. Raises UsageError, with the reason `why`, if no anchor fits."""
     section = config.anchor
     if section.components == 0:
         raise UsageError(f"{why} needs an anchor: set anchor.path to what `jepa-speech fit` wrote")

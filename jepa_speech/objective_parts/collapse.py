@@ -1,4 +1,4 @@
-"""Figures that show a collapse before a probe does. Sums first (they add over devices), figures after."""
+"""Figures that show a collapse before a probe does, computed from sums, which add over devices."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# What a healthy figure is not below, how it is written, and what it means if it is. Healthy runs of configs/smoke.py
-# were never below a rank of 14, variances of 0.001 and 0.39 (prediction, target) and a usage of 0.66.
+# Name -> the least healthy value, its format, and what a smaller value means. Healthy runs of configs/smoke.py were
+# never below a rank of 14, variances of 0.001 and 0.39 (prediction, target) and a usage of 0.66.
 HEALTHY = {
     "effective_rank": (1.5, ".2f", "frames lie along one direction"),
     "prediction_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
@@ -18,7 +18,7 @@ HEALTHY = {
 
 
 class Moments(NamedTuple):
-    """Number (), sum (D,) and sum of outer products (D, D) of the frames chosen by a weight."""
+    """Number (), sum (D,) and sum of outer products (D, D) of the frames of weight 1."""
 
     frames: jax.Array
     first: jax.Array
@@ -29,7 +29,7 @@ def masked_moments(x: jax.Array, weight: jax.Array) -> Moments:
     """x (B, T, D), weight (B, T) 0 or 1 -> sums in float32; no gradient flows."""
     x = jax.lax.stop_gradient(x)
     chosen = x * weight[..., None].astype(x.dtype)
-    # Products of bfloat16 are exact in float32, and need no slower ones.
+    # Products of bfloat16 are exact in float32, so x is not converted first.
     second = jnp.einsum("btd,bte->de", chosen, x, precision="highest", preferred_element_type=jnp.float32)
     x = x.astype(jnp.float32)
     return Moments(weight.sum(), jnp.einsum("btd,bt->d", x, weight), second)
@@ -67,7 +67,7 @@ def cluster_usage(counts: jax.Array) -> jax.Array:
 
 
 def collapsed(figures: Mapping[str, float]) -> str:
-    """What a report shows of a collapse, in words; empty where it shows none.
+    """Returns a description of the first sign of collapse in a report, or an empty string.
 
     An alarm, not a measure of quality: a healthy representation fills many dimensions and moves over time.
     """

@@ -25,7 +25,7 @@ class Term:
     """A sum over the batch, the weight to divide it by, and its scale in the loss (0: only a metric).
 
     Totals and weights add over micro-batches and devices and are divided once, so that neither changes the loss:
-    loss = sum over terms of scale * of(total / weight). `of` makes a number of a mean that is an array, such as the
+    loss = sum over terms of scale * of(total / weight). If the mean is an array, `of` makes a scalar of it, such as the
     entropy of the mean codebook usage.
     """
 
@@ -97,15 +97,15 @@ class HasClusters(Protocol):
     mask: "MaskConfig"
     encoder: "PureEncoder"
 
-    def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
-        """The frames to predict, (B, T) True where hidden."""
+    def draw_mask(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
+        """Returns the frames to predict, (B, T) True where masked."""
 
     def clusters(
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
     ) -> tuple[list[jax.Array], jax.Array]:
         """Each head's cluster probabilities for every frame: [(B, T, K)] and frame lengths (B,).
 
-        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        mask (B, T): frames to mask, as in training but without dropout; None masks nothing.
         """
 
 

@@ -1,10 +1,10 @@
 """The contrastive task of wav2vec 2.0 (arXiv 2006.11477, eq. 3 and 4), shared with w2v-BERT.
 
-    L_w = mean over hidden frames of −log softmax_0(cos(c_t, q_j) / κ),   j: the frame's own target, then K distractors
-    L_d = (G V − Σ_g exp H(p̄_g)) / (G V),   p̄_g: mean of the quantiser's probabilities over all hidden frames
+    L_w = mean over masked frames of −log softmax_0(cos(c_t, q_j) / κ),   j: the frame's own target, then K distractors
+    L_d = (G V − Σ_g exp H(p̄_g)) / (G V),   p̄_g: mean of the quantiser's probabilities over all masked frames
 
-Distractors are targets of other hidden frames of the same recording; one with the codes of the true target counts as
-none.
+Distractors are targets of other masked frames of the same recording. A distractor with the codes of the true target is
+ignored.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class ContrastiveConfig:
     """Keys that the config section `objective` has in wav2vec 2.0 and w2v-BERT."""
 
     projection: int = 256  # width in which frames and codes are compared [fairseq: final_dim]
-    distractors: int = 100  # distractors of each hidden frame [fairseq: num_negatives; paper: K]
+    distractors: int = 100  # distractors of each masked frame [fairseq: num_negatives; paper: K]
     temperature: float = 0.1  # divides the cosine similarities [fairseq: logit_temp; paper: κ]
     diversity_weight: float = 0.1  # weight of the diversity loss L_d [fairseq: loss_weights, first]
 
@@ -54,21 +54,21 @@ class ContrastiveObjective(MaskedObjective):
         return {"encoder": self.encoder.init(keys[0])} | heads, {}
 
     def check(self, shortest: int, longest: int) -> None:
-        """Raises UsageError, too, where not even a clip of `longest` samples hides as many frames as L_w draws."""
+        """Also raises UsageError if even a clip of `longest` samples has fewer masked frames than L_w needs."""
         super().check(shortest, longest)
         keys = jax.random.split(jax.random.PRNGKey(0), 8)
         size, count = int(self.encoder.frames(longest)), self.config.distractors
-        hidden = int(self.hide(keys, jnp.full(len(keys), size), size).sum(1).max())
-        if hidden <= count:
+        masked = int(self.draw_mask(keys, jnp.full(len(keys), size), size).sum(1).max())
+        if masked <= count:
             raise UsageError(
-                f"config key objective.distractors = {count}: the longest clips ({size} frames) hide about {hidden} "
+                f"config key objective.distractors = {count}: the longest clips ({size} frames) mask about {masked} "
                 "frames, fewer than that; lower objective.distractors, or raise data.buckets or mask.probability"
             )
 
     def contrast(
         self, params: Tree, view: View, context: jax.Array, features: jax.Array, step: jax.Array, weight: float
     ) -> tuple[dict[str, Term], Tree, Quantized]:
-        """context (B, T, D) of the student, features (B, T, C) with nothing hidden -> terms, stats, what was chosen."""
+        """context (B, T, D) of the student, unmasked features (B, T, C) -> terms, stats, chosen codes."""
         temperature = self.quantizer_config.temperature_at(step)
         quantized = self.quantizer.apply(params["quantizer"], features, temperature, fold(view.keys, GUMBEL))
         terms, stats = contrastive_terms(
@@ -76,7 +76,7 @@ class ContrastiveObjective(MaskedObjective):
             self.project_q.apply(params["project_q"], quantized.vectors),
             quantized,
             distractors(fold(view.keys, NEGATIVES), view.mask, self.config.distractors),
-            view.hidden,
+            view.masked,
             self.config.temperature,
             weight,
             self.config.diversity_weight,
@@ -102,17 +102,17 @@ def contrastive_parts(config: RunConfig) -> dict[str, Any]:
 
 
 def distractors(keys: jax.Array, mask: jax.Array, count: int) -> jax.Array:
-    """keys (B,), mask (B, T) True where hidden -> (B, T, count): for each hidden frame, other hidden frames of its row.
+    """keys (B,), mask (B, T) True where masked -> (B, T, count): for each masked frame, other masked frames of its row.
 
-    Uniform, with replacement. Where a row hides one frame there is no other: the frame itself comes back.
+    Uniform, with replacement. If a row masks only one frame, that frame itself is returned.
     """
 
-    def row(key: jax.Array, hidden: jax.Array) -> jax.Array:
-        order = jnp.argsort(~hidden, stable=True)  # hidden frames first
-        rank = jnp.cumsum(hidden) - 1  # (T,) which of the hidden frames a hidden frame is
-        others = jnp.maximum(hidden.sum() - 1, 1)
-        draw = jnp.floor(jax.random.uniform(key, (len(hidden), count)) * others).astype(int)
-        return order[jnp.minimum(draw, others - 1) + (draw >= rank[:, None]) * (hidden.sum() > 1)]
+    def row(key: jax.Array, masked: jax.Array) -> jax.Array:
+        order = jnp.argsort(~masked, stable=True)  # masked frames first
+        rank = jnp.cumsum(masked) - 1  # (T,) which of the masked frames a masked frame is
+        others = jnp.maximum(masked.sum() - 1, 1)
+        draw = jnp.floor(jax.random.uniform(key, (len(masked), count)) * others).astype(int)
+        return order[jnp.minimum(draw, others - 1) + (draw >= rank[:, None]) * (masked.sum() > 1)]
 
     return jax.vmap(row)(keys, mask)
 
@@ -122,16 +122,16 @@ def contrastive_terms(
     targets: jax.Array,
     quantized: Quantized,
     negatives: jax.Array,
-    hidden: jax.Array,
+    masked: jax.Array,
     temperature: float,
     weight: float,
     diversity_weight: float,
 ) -> tuple[dict[str, Term], Tree]:
-    """context, targets (B, T, D) projected, negatives (B, T, K) frames, hidden (B, T) weights -> terms, stats.
+    """context, targets (B, T, D) projected, negatives (B, T, K) frames, masked (B, T) weights -> terms, stats.
 
     Stats: `codes` (G, V), how often each code was a target.
     """
-    similarity = cosine(context, targets) / temperature  # (B, T, T): rows of it hold all that the draw may choose
+    similarity = cosine(context, targets) / temperature  # (B, T, T), of which distractors are drawn
     positive = jnp.diagonal(similarity, axis1=1, axis2=2)  # (B, T)
     negative = jnp.take_along_axis(similarity, negatives, -1)  # (B, T, K)
     rows = jnp.arange(len(negatives))[:, None, None]
@@ -139,13 +139,13 @@ def contrastive_terms(
     logits = jnp.concatenate([positive[..., None], jnp.where(same, -jnp.inf, negative)], -1)
     surprise = -jax.nn.log_softmax(logits)[..., 0]  # (B, T)
     hit = (logits[..., 1:] < logits[..., :1]).all(-1) & ~same.all(-1)
-    usage = jnp.einsum("btgv,bt->gv", quantized.probs, hidden)
+    usage = jnp.einsum("btgv,bt->gv", quantized.probs, masked)
     terms = {
-        "contrastive": mean_term(surprise, hidden, weight),
-        "contrastive_accuracy": mean_term(hit, hidden),
-        "diversity": Term(usage, hidden.sum(), weight * diversity_weight, diversity),
+        "contrastive": mean_term(surprise, masked, weight),
+        "contrastive_accuracy": mean_term(hit, masked),
+        "diversity": Term(usage, masked.sum(), weight * diversity_weight, diversity),
     }
-    codes = jnp.einsum("btgv,bt->gv", jax.nn.one_hot(quantized.ids, usage.shape[1]), hidden)
+    codes = jnp.einsum("btgv,bt->gv", jax.nn.one_hot(quantized.ids, usage.shape[1]), masked)
     return terms, {"codes": codes}
 
 
@@ -155,10 +155,10 @@ def perplexity(p: jax.Array) -> jax.Array:
 
 
 def diversity(p: jax.Array) -> jax.Array:
-    """Mean probabilities (G, V) -> 0 where all codes are used alike, 1 - 1/V where one is."""
+    """Mean probabilities (G, V) -> 0 if all codes are used equally, 1 - 1/V if only one is."""
     return (p.size - perplexity(p).sum()) / p.size
 
 
 def code_perplexity(codes: jax.Array) -> jax.Array:
-    """Counts (G, V) -> perplexity of the codes in use, mean over groups: V where all are used alike."""
+    """Counts (G, V) -> perplexity of the codes, mean over groups: V if all are used equally."""
     return perplexity(codes / jnp.maximum(codes.sum(-1, keepdims=True), 1)).mean()

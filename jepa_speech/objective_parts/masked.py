@@ -1,4 +1,4 @@
-"""What all masked objectives share: the views of a batch, the encoder on the masked one, defaults of the contract."""
+"""What all masked objectives share: the views of a batch, the encoder on the masked view, defaults of the contract."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,8 +28,8 @@ class View(NamedTuple):
     mixed: jax.Array  # (B, S) input of the student: the clean wave, or with another recording added
     lengths: jax.Array  # (B,) samples
     frame_lengths: jax.Array  # (B,)
-    mask: jax.Array  # (B, T) bool, True where hidden
-    hidden: jax.Array  # (B, T) 1 at hidden frames
+    mask: jax.Array  # (B, T) bool, True where masked
+    masked: jax.Array  # (B, T) 1 at masked frames
     visible: jax.Array  # (B, T) 1 at the other valid frames
 
 
@@ -67,7 +67,7 @@ class MaskedObjective(Objective):
         keys = row_keys(key, batch["record_id"], batch["epoch"])
         lengths, clean = batch["lengths"], batch["audio"] / batch["level"][:, None]  # (B, S)
         frame_lengths, size = self.encoder.frames(lengths), self.encoder.frames(clean.shape[1])
-        mask = self.hide(fold(keys, MASK), frame_lengths, size)  # (B, T)
+        mask = self.draw_mask(fold(keys, MASK), frame_lengths, size)  # (B, T)
         weight = batch["weight"][:, None]
         visible = valid(frame_lengths, size) & ~mask
         mixed = self.mix(batch, clean, fold(keys, MIX))
@@ -85,14 +85,14 @@ class MaskedObjective(Objective):
         """Waves (B, S) of a batch, at level 1 -> as the encoder takes them."""
         return wave * batch["level"][:, None] if self.encoder.own_level else wave
 
-    def hide(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
-        """The frames to predict, (B, T) True where hidden."""
+    def draw_mask(self, keys: jax.Array, frame_lengths: jax.Array, size: int) -> jax.Array:
+        """Returns the frames to predict, (B, T) True where masked."""
         return span_masks(keys, frame_lengths, size, self.mask)
 
     def encode(
         self, params: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None, keys: jax.Array | None
     ) -> Encoded:
-        """The student; with `pre_context` it never saw the hidden frames. keys: of rows, None without dropout."""
+        """The student's output. With `pre_context`, masked frames do not reach it. keys (B,): None without dropout."""
         before = mask if self.mask.site == "pre_context" else None
         return self.encoder.apply(params["encoder"], wave, lengths, before, keys)
 
@@ -128,5 +128,5 @@ def masked_parts(config: RunConfig) -> dict[str, Any]:
 
 
 def linear_schedule(start: float, end: float, steps: int, step: jax.Array) -> jax.Array:
-    """From `start` at step 0 to `end` at `steps`, and there it stays."""
+    """Linear from `start` at step 0 to `end` at `steps`, constant after."""
     return start + (end - start) * jnp.clip(step / steps, 0, 1)

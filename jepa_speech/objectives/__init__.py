@@ -1,4 +1,4 @@
-"""Objectives: every file of this folder is one, mostly one paper. This file finds it by its module's name.
+"""The objectives: each other file of this folder is one, and its name is the objective's name.
 
 What several objectives share is in `objective_parts/`.
 """

@@ -2,15 +2,15 @@
 
     L = mean over utterances of −log p(text | frames)                                                   (nn/ctc.py)
 
-The mean is over utterances, as in the released code (`sentence_avg`), not over characters. An utterance whose text has
-no path through its frames weighs nothing; `infeasible` is the share of those.
+The mean is over utterances, as in the released code (`sentence_avg`), not over characters. An utterance whose text does
+not fit its frames has weight 0; `infeasible` is the share of such utterances.
 
-Training hides spans of frames from the encoder, and spans of channels in all frames: a SpecAugment on the features of
-the projection. The loss on held-out recordings masks nothing, and has the character error rate (`cer`) of
-greedy decoding beside the loss.
+Training masks spans of frames, and spans of channels in all frames: SpecAugment on the output of the projection. On
+held-out recordings nothing is masked, and the character error rate of greedy decoding (`cer`) is computed, too.
 
-With `adapter_layers`, as in the usual fine-tuning of w2v-BERT 2.0, layers that make fewer frames stand between the
-encoder and the linear layer (nn/conformer_adapter.py). They learn from the first step, as the linear layer does.
+With `adapter_layers`, as in the usual fine-tuning of w2v-BERT 2.0, layers that reduce the frame rate are
+between the encoder and the linear layer (nn/conformer_adapter.py). They learn from the first step, as the linear layer
+does.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.text.tokens import Tokens
 
 CHANNELS, ADAPTER = OWN[:2]
-SLOWEST = 100  # encoder frames that one frame of the adapter may stand for: 2 s
+SLOWEST = 100  # most encoder frames for one frame of the adapter: 2 s
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class CtcConfig:
     freeze_steps: int = 10_000  # steps in which only the new layer learns [fairseq: freeze_finetune_updates]
     # whether the front-end, its normalisation included, never learns [fairseq: feature_grad_mult = 0]
     freeze_frontend: bool = True
-    # about channel_probability * width / channel_span spans of channels are hidden [fairseq: mask_channel_prob]
+    # about channel_probability * width / channel_span spans of channels are masked [fairseq: mask_channel_prob]
     channel_probability: float = 0.25
-    channel_span: int = 64  # channels of a hidden span [fairseq: mask_channel_length]
+    channel_span: int = 64  # channels of a masked span [fairseq: mask_channel_length]
     # of encoder.name = wav2vec2_bert: layers between the encoder and the linear layer that make fewer frames; 0: none
     # [transformers: num_adapter_layers, with add_adapter]
     adapter_layers: int = 0
@@ -83,7 +83,7 @@ class Ctc(MaskedObjective):
         return super().batch_fields | {"text"}
 
     def check(self, shortest: int, longest: int) -> None:
-        """Clips of any length will do: hidden frames are no task, so none has to stay visible."""
+        """Accepts clips of any length: masking is only an augmentation, so no frame has to stay visible."""
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         encoder, head = jax.random.split(key)
@@ -96,7 +96,7 @@ class Ctc(MaskedObjective):
         self, params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
-        channels = self.hide_channels(fold(view.keys, CHANNELS))
+        channels = self.draw_channel_mask(fold(view.keys, CHANNELS))
         keys = fold(view.keys, ENCODER)
         encoder = self.without_frontend(params["encoder"])
         z = self.encoder.apply(encoder, view.mixed, view.lengths, view.mask, keys, channels).z
@@ -127,7 +127,7 @@ class Ctc(MaskedObjective):
         return self.head.apply(params["head"], z), frame_lengths
 
     def terms(self, logits: jax.Array, frame_lengths: jax.Array, batch: Batch) -> dict[str, Term]:
-        """logits (B, T, V) -> the loss, the share of utterances without a path, that of blanks on the best paths."""
+        """logits (B, T, V) -> the loss, the share of infeasible utterances, and that of blanks in greedy decoding."""
         blank = self.vocabulary.blank
         nats, feasible = ctc_loss(logits, frame_lengths, batch["text_ids"], batch["text_lengths"], blank)
         whole, inside = batch["weight"], valid(frame_lengths, logits.shape[1]) * batch["weight"][:, None]
@@ -138,8 +138,8 @@ class Ctc(MaskedObjective):
             "blank": mean_term(logits.argmax(-1) == blank, inside),
         }
 
-    def hide_channels(self, keys: jax.Array) -> jax.Array | None:
-        """(B, D) True where hidden."""
+    def draw_channel_mask(self, keys: jax.Array) -> jax.Array | None:
+        """(B, D) True where masked."""
         span, width = self.config.channel_span, self.encoder.width
         if not self.config.channel_probability:
             return None
@@ -147,13 +147,13 @@ class Ctc(MaskedObjective):
         return span_masks(keys, jnp.full(len(keys), width), width, spans)
 
     def without_frontend(self, encoder: Tree) -> Tree:
-        """The encoder's parameters, of which the front-end's get no gradient where it is frozen."""
+        """Returns the encoder's parameters, without a gradient for the front-end if it is frozen."""
         if not self.config.freeze_frontend or "frontend" not in encoder:
             return encoder
         return encoder | {"frontend": jax.lax.stop_gradient(encoder["frontend"])}
 
     def moving(self, step: jax.Array) -> jax.Array:
-        """1 from the step on at which the encoder learns, 0 before."""
+        """1 once the encoder learns, 0 before."""
         return jnp.asarray(step >= self.config.freeze_steps, jnp.float32)
 
     def rates(self, step: jax.Array) -> dict[str, Any]:

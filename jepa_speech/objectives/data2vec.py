@@ -1,6 +1,6 @@
-"""data2vec for audio (arXiv 2202.03555): regress the mean of the teacher's top feed-forward outputs at hidden frames.
+"""data2vec for audio (arXiv 2202.03555): regress the mean of the teacher's top feed-forward outputs at masked frames.
 
-    L = mean over hidden frames of ‖A z_t − y_t‖² / √D,   y_t = 1/K Σ_l IN(ff^l_t)                         (eq. 1, 2)
+    L = mean over masked frames of ‖A z_t − y_t‖² / √D,   y_t = 1/K Σ_l IN(ff^l_t)                         (eq. 1, 2)
 
 IN: instance normalisation over time. The loss is the released code's: squared error, summed over D, over √D.
 """
@@ -48,8 +48,8 @@ class Data2Vec(SelfDistilled):
         target = self.target(params, aux_state, view)
         error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (B, T)
         vectors = {"context": z, "prediction": prediction, "target": target}
-        stats = {name: masked_moments(x, view.hidden) for name, x in vectors.items()}
-        return {"regression": mean_term(error, view.hidden, 1.0)}, stats
+        stats = {name: masked_moments(x, view.masked) for name, x in vectors.items()}
+        return {"regression": mean_term(error, view.masked, 1.0)}, stats
 
     def target(self, params: Tree, aux_state: Tree, view: View) -> jax.Array:
         return cast(jax.Array, sum(self.block_targets(params, aux_state, view))) / self.config.top_blocks

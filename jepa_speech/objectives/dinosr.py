@@ -1,11 +1,11 @@
-"""DinoSR (arXiv 2305.10005): predict, at hidden frames, the codes that online codebooks give the teacher's layers.
+"""DinoSR (arXiv 2305.10005): predict, at masked frames, the codes that online codebooks give the teacher's layers.
 
-    L = mean over hidden frames and over the top K blocks of CE(v^k_t, softmax(A_k z_t))                      (eq. 6)
+    L = mean over masked frames and over the top K blocks of CE(v^k_t, softmax(A_k z_t))                      (eq. 6)
     v^k_t = argmin_v ‖x^k_t − s^k_v / n^k_v‖,   x^k_t = IN(ff^k_t) of the teacher                             (eq. 3)
-    s^k_v ← τ s^k_v + (1 − τ) Σ x^k_t,   n^k_v ← τ n^k_v + (1 − τ) |…|   over hidden frames of code v         (eq. 4)
+    s^k_v ← τ s^k_v + (1 − τ) Σ x^k_t,   n^k_v ← τ n^k_v + (1 − τ) |…|   over masked frames of code v         (eq. 4)
 
-Codes are those of the codebooks before the update; codewords without a frame stay as they are. Sums run over the global
-batch, and codebooks move once for each step of the optimiser.
+Codes are those of the codebooks before the update. Codewords without a frame stay as they are. Sums are over the global
+batch, and codebooks are updated once per optimiser step.
 """
 
 from dataclasses import dataclass
@@ -66,12 +66,12 @@ class DinoSR(SelfDistilled):
         surprise = negative_log_likelihood(log_p, jnp.moveaxis(codes, 0, -1))  # (B, T, K)
         hit = (log_p.argmax(-1) == jnp.moveaxis(codes, 0, -1)).mean(-1)
         terms = {
-            "codes": mean_term(surprise.mean(-1), view.hidden, 1.0),
-            "code_accuracy": mean_term(hit, view.hidden),
+            "codes": mean_term(surprise.mean(-1), view.masked, 1.0),
+            "code_accuracy": mean_term(hit, view.masked),
         }
-        chosen = jax.nn.one_hot(codes, self.config.codes) * view.hidden[None, ..., None]  # (K, B, T, V)
+        chosen = jax.nn.one_hot(codes, self.config.codes) * view.masked[None, ..., None]  # (K, B, T, V)
         return terms, {
-            "context": masked_moments(z, view.hidden),
+            "context": masked_moments(z, view.masked),
             "counts": chosen.sum((1, 2)),
             "sums": jnp.einsum("kbtv,kbtd->kvd", chosen, targets, precision="highest"),
         }
@@ -99,7 +99,7 @@ class DinoSR(SelfDistilled):
     ) -> tuple[list[jax.Array], jax.Array]:
         """Each head's code probabilities for every frame: [(B, T, V)] and frame lengths (B,).
 
-        mask (B, T): frames that are hidden as in training, though without dropout; None hides nothing.
+        mask (B, T): frames to mask, as in training but without dropout; None masks nothing.
         """
         encoded = self.encode(params, encoder_input(self.encoder, wave, lengths), lengths, mask, None)
         shape = (*encoded.z.shape[:2], self.config.top_blocks, self.config.codes)

@@ -1,17 +1,17 @@
 """GMM-anchored JEPA (arXiv 2602.09040).
 
     L = L_JEPA + λ(t) · L_GMM,  λ from 1 to 0.01, linear in the step
-    L_JEPA = mean over hidden frames of ‖ẑ_t − LN(z^teacher_t)‖² / D
-    L_GMM  = mean over hidden frames of KL(q_t ‖ p_t)
+    L_JEPA = mean over masked frames of ‖ẑ_t − LN(z^teacher_t)‖² / D
+    L_GMM  = mean over masked frames of KL(q_t ‖ p_t)
 
 q_t: posterior of a Gaussian mixture fitted once; p_t: the cluster head's prediction from the masked view;
 ẑ_t: the predictor's; z^teacher: the EMA encoder's output on the clean, whole view.
 
 λ ≡ 0 is pure JEPA (`configs/pure_jepa.py`); jepa_weight = 0 with λ ≡ 1 is the anchor alone.
 
-The paper's released code masks after its encoder: `mask.site = "pre_predictor"` wires that (for the released encoder,
-`configs/gmm_jepa_released.py`). What else it does is not copied: a teacher with dropout and in half precision,
-targets without normalisation, labels beside the frames.
+The paper's released code masks after its encoder, as `mask.site = "pre_predictor"` does (for the released encoder,
+`configs/gmm_jepa_released.py`). Its other properties are not copied: a teacher with dropout and in half precision,
+targets without normalisation, labels that are misaligned with the frames.
 """
 
 from dataclasses import dataclass
@@ -88,16 +88,16 @@ class GmmJepa(AnchoredObjective):
         view = self.view(batch, key)
         z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z  # (B, T, D)
         terms: dict[str, Term] = {}
-        stats: dict[str, Any] = {"context": masked_moments(z, view.hidden)}
+        stats: dict[str, Any] = {"context": masked_moments(z, view.masked)}
         if self.latent:
             prediction = self.predictor.apply(
                 params["predictor"], z, view.mask, view.frame_lengths, fold(view.keys, PREDICTOR)
             ).astype(jnp.float32)
             target = self.target(aux_state, view.unmixed, view.lengths)
             error = jnp.square(prediction - target).mean(-1)  # (B, T)
-            terms["jepa"] = mean_term(error, view.hidden, self.config.jepa_weight)
-            stats["prediction"] = masked_moments(prediction, view.hidden)
-            stats["target"] = masked_moments(target, view.hidden)
+            terms["jepa"] = mean_term(error, view.masked, self.config.jepa_weight)
+            stats["prediction"] = masked_moments(prediction, view.masked)
+            stats["target"] = masked_moments(target, view.masked)
         if self.targets:
             log_p = jax.nn.log_softmax(self.head.apply(params["head"], z, fold(view.keys, HEAD)))  # (B, T, K)
             labels = self.targets(aux_state, batch, view.clean, view.frame_lengths, z.shape[1])
@@ -105,7 +105,7 @@ class GmmJepa(AnchoredObjective):
             lam = self.lam(step)
             cluster, sums = cluster_terms(view, labels, log_p, divergence, lam, lam * self.config.visible_weight)
             terms |= cluster | {
-                "posterior_entropy": mean_term(sparse_entropy(labels.probs), view.hidden * labels.known),
+                "posterior_entropy": mean_term(sparse_entropy(labels.probs), view.masked * labels.known),
                 "lambda": Term(lam, jnp.ones(()), 0.0),
             }
             stats |= sums

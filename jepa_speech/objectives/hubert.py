@@ -1,12 +1,12 @@
-"""HuBERT (arXiv 2106.07447): predict the cluster of each hidden frame.
+"""HuBERT (arXiv 2106.07447): predict the cluster of each masked frame.
 
-    L = mean over hidden frames of CE(c_t, softmax_k(cos(A z_t, e_k) / τ))  +  w · mean(features²)        (eq. 3)
+    L = mean over masked frames of CE(c_t, softmax_k(cos(A z_t, e_k) / τ))  +  w · mean(features²)        (eq. 3)
 
 c_t: the anchor's most likely component (a k-means cluster of MFCC, then of an earlier model's layer); A: a projection;
 e_k: learned embeddings of the clusters; τ = 0.1; the second term keeps the convolutions' output small.
 
-WavLM (arXiv 2110.13900) is the same objective with a gated relative position bias in the encoder and other voices
-added to the student's input (`configs/wavlm.py`); labels are those of the clean recording.
+WavLM (arXiv 2110.13900) is the same objective, with a gated relative position bias in the encoder and other recordings
+mixed into the student's input (`configs/wavlm.py`); labels are those of the clean recording.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class HubertConfig:
     name: str = "hubert"  # chooses this objective
     projection: int = 256  # width in which frames and clusters are compared [fairseq: final_dim]
     temperature: float = 0.1  # divides the cosine similarities [fairseq: logit_temp]
-    # weight of the loss on visible frames; on hidden ones it is 1 [fairseq: pred_nomask_weight]
+    # weight of the loss on visible frames; on masked ones it is 1 [fairseq: pred_nomask_weight]
     visible_weight: float = 0.0
     feature_penalty: float = 10.0  # weight of the mean square of the front-end's features [fairseq: loss_weights]
 
@@ -75,8 +75,8 @@ class Hubert(AnchoredObjective):
         labels = self.targets(aux_state, batch, view.clean, view.frame_lengths, view.mask.shape[1]).hard()
         surprise = negative_log_likelihood(log_p, labels.ids[..., 0])  # (B, T)
         terms, stats = cluster_terms(view, labels, log_p, surprise, 1.0, self.config.visible_weight)
-        terms["feature_penalty"] = mean_term(encoded.energy, view.hidden + view.visible, self.config.feature_penalty)
-        return terms, stats | {"context": masked_moments(encoded.z, view.hidden)}
+        terms["feature_penalty"] = mean_term(encoded.energy, view.masked + view.visible, self.config.feature_penalty)
+        return terms, stats | {"context": masked_moments(encoded.z, view.masked)}
 
 
 SECTIONS = {"objective": HubertConfig}

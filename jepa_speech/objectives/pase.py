@@ -37,7 +37,7 @@ from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
 DISTORT, SPC = range(2)  # one use of a row's key each
-DISCRIMINATORS = {"lim": 2, "gim": 2, "spc": 1 + NEARBY}  # name -> embeddings that it looks at
+DISCRIMINATORS = {"lim": 2, "gim": 2, "spc": 1 + NEARBY}  # name -> number of embeddings in its input
 WORKERS = ("waveform", *TARGETS, *DISCRIMINATORS)
 
 
@@ -175,22 +175,22 @@ class Pase:
         return self.workers[name].apply(params["workers"][name], x).astype(jnp.float32)
 
     def views(self, batch: Batch, clean: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the encoder hears, (B, V, S), and its lengths (B, V): the chunk, distorted; its context; another's."""
+        """The encoder's inputs (B, V, S), and lengths (B, V): the distorted chunk, its context, another recording."""
         lengths, silence = batch["lengths"], jnp.zeros_like(clean)
         other, other_lengths = silence, jnp.zeros_like(lengths)
         if "mix" in self.batch_fields:
             other, other_lengths = batch["mix"] / batch["mix_level"][:, None], batch["mix_lengths"]
-        heard = distort(keys, clean, lengths, other, other_lengths, self.distortions)
+        distorted = distort(keys, clean, lengths, other, other_lengths, self.distortions)
         if not self.compares:
-            return heard[:, None], lengths[:, None]
+            return distorted[:, None], lengths[:, None]
         context = batch["context"] / batch["level"][:, None]
-        waves, counts = (heard, context, other), (lengths, batch["context_lengths"], other_lengths)
+        waves, counts = (distorted, context, other), (lengths, batch["context_lengths"], other_lengths)
         return jnp.stack(waves, 1), jnp.stack(counts, 1)
 
     def target(
         self, aux_state: Tree, name: str, clean: jax.Array, lengths: jax.Array, inside: jax.Array
     ) -> tuple[jax.Array, Sums]:
-        """What a worker regresses, (B, T, frames * F), with mean 0 and deviation 1 over training; the batch's sums."""
+        """A worker's targets (B, T, frames * F), with mean 0 and deviation 1 over training, and the batch's sums."""
         features = target(name, clean, lengths, self.config.deltas)  # (B, T, F)
         sums = frame_statistics(features, inside)[2]
         known = jax.lax.stop_gradient(pool(aux_state["targets"][name], sums))
@@ -200,7 +200,7 @@ class Pase:
     def pairs(
         self, name: str, z: jax.Array, frame_lengths: jax.Array, batch: Batch, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What a discriminator is to accept and to reject, (B, ..., N D) each, and their weights (B, ...)."""
+        """Returns a discriminator's positive and negative inputs, (B, ..., N D) each, and their weights (B, ...)."""
         if name == "spc":
             long_enough = frame_lengths[:, 0] >= SPC_FRAMES
             return *spc_pairs(keys, z[:, 0], frame_lengths[:, 0]), batch["weight"] * long_enough
@@ -250,7 +250,7 @@ def side_by_side(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def binary(name: str, positive: jax.Array, negative: jax.Array, weight: jax.Array) -> dict[str, Term]:
-    """Cross-entropy (ln 2 where nothing is known) and accuracy of logits, as many positive as negative."""
+    """Cross-entropy (ln 2 at chance) and accuracy of as many positive as negative logits."""
     entropy = (jax.nn.softplus(-positive) + jax.nn.softplus(negative)) / 2
     right = ((positive > 0).astype(jnp.float32) + (negative < 0)) / 2
     return {

@@ -1,12 +1,12 @@
-"""w2v-BERT (arXiv 2108.06209): learn a codebook contrastively, and predict its codes at hidden frames, in one model.
+"""w2v-BERT (arXiv 2108.06209): learn a codebook contrastively, and predict its codes at masked frames, in one model.
 
     L = L_c + γ · L_m,   L_c = β · (L_w + 0.1 · L_d)                                                       (eq. 1)
-    L_m = mean over hidden frames of CE(y_t, softmax(B z_t))
+    L_m = mean over masked frames of CE(y_t, softmax(B z_t))
 
 L_w, L_d: objective_parts/contrastive.py, read after the lower blocks of the encoder; z_t: the output of all blocks;
-y_t: the code of the frame, a hard choice, through which no gradient of L_m reaches the quantiser. One mask serves both.
+y_t: the code of the frame, a hard choice, so that no gradient of L_m reaches the quantiser. Both use one mask.
 
-With β = 0 nothing holds the codebook: its usage collapses, and the accuracy of L_m goes to 1 (the paper's ablation).
+With β = 0 the codebook collapses, and the accuracy of L_m goes to 1 (the paper's ablation).
 """
 
 from dataclasses import dataclass
@@ -59,9 +59,9 @@ class W2vBert(ContrastiveObjective):
         log_p = jax.nn.log_softmax(self.head.apply(params["head"], encoded.z).astype(jnp.float32))  # (B, T, V)
         code = quantized.ids[..., 0]
         surprise = negative_log_likelihood(log_p, code)  # (B, T)
-        terms["prediction"] = mean_term(surprise, view.hidden, config.prediction_weight)
-        terms["prediction_accuracy"] = mean_term(log_p.argmax(-1) == code, view.hidden)
-        return terms, stats | {"context": masked_moments(encoded.z, view.hidden)}
+        terms["prediction"] = mean_term(surprise, view.masked, config.prediction_weight)
+        terms["prediction_accuracy"] = mean_term(log_p.argmax(-1) == code, view.masked)
+        return terms, stats | {"context": masked_moments(encoded.z, view.masked)}
 
 
 SECTIONS = {"objective": W2vBertConfig}

@@ -1,8 +1,8 @@
-"""wav2vec 2.0 (arXiv 2006.11477): tell the quantised features of a hidden frame from those of other hidden frames.
+"""wav2vec 2.0 (arXiv 2006.11477): identify the quantised features of each masked frame among distractors.
 
     L = L_w + 0.1 · L_d + 10 · mean(features²)                       (eq. 2; the penalty is the released code's)
 
-L_w, L_d: objective_parts/contrastive.py. The quantiser sees the front-end's features of the clean wave, nothing hidden.
+L_w, L_d: objective_parts/contrastive.py. The quantiser's input is the unmasked features of the clean wave.
 """
 
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class Wav2Vec2(ContrastiveObjective):
         view = self.view(batch, key)
         encoded = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER))
         terms, stats, _ = self.contrast(params, view, encoded.z, encoded.features, step, 1.0)
-        terms["feature_penalty"] = mean_term(encoded.energy, view.hidden + view.visible, self.config.feature_penalty)
-        return terms, stats | {"context": masked_moments(encoded.z, view.hidden)}
+        terms["feature_penalty"] = mean_term(encoded.energy, view.masked + view.visible, self.config.feature_penalty)
+        return terms, stats | {"context": masked_moments(encoded.z, view.masked)}
 
 
 SECTIONS = {"objective": Wav2Vec2Config}

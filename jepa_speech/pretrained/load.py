@@ -109,17 +109,17 @@ class Pretrained:
         return [Representation(layers, self.objective.frame_rate) for layers in self._layers(self._represent, waves)]
 
     def cluster_probs(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The cluster head's probabilities, nothing hidden: (T, K)."""
+        """The cluster head's probabilities, nothing masked: (T, K)."""
         return self._layers(self._clusters, [self._checked(wave, sample_rate)])[0][0]
 
     def masked_cluster_probs(self, wave: np.ndarray, sample_rate: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The cluster head's probabilities (T, K) where frames are hidden, and which were, (T,) bool.
+        """The cluster head's probabilities (T, K) where frames are masked, and which were, (T,) bool.
 
         Spans are drawn from `seed` by the run's own mask config; nothing else of training's randomness is on.
-        Raises UsageError where noise stands at hidden frames (`mask.fill = random`), which only training draws.
+        Raises UsageError where noise stands at masked frames (`mask.fill = random`), which only training draws.
         """
         if self._heads.mask.fill == "random":
-            raise UsageError("mask.fill = random: what stands at hidden frames is drawn only in training")
+            raise UsageError("mask.fill = random: what stands at masked frames is drawn only in training")
         function = partial(self._masked_clusters, jax.random.key(seed))
         probs, hidden = self._layers(function, [self._checked(wave, sample_rate)])[0]
         return probs, hidden > 0
@@ -171,7 +171,7 @@ class Pretrained:
         @jax.jit
         def run(key: jax.Array, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array) -> Any:
             frames = self._heads.encoder.frames
-            mask = self._heads.hide(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
+            mask = self._heads.draw_mask(key[None], frames(lengths), frames(wave.shape[1]))  # (1, T)
             found, frame_lengths = self._heads.clusters(params, aux_state, wave, lengths, mask)
             return [*found, mask], frame_lengths
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.masks import MaskConfig, fill_hidden, span_masks
+from jepa_speech.nn.masks import MaskConfig, fill_masked, span_masks
 
 CONFIG = MaskConfig()
 
@@ -98,7 +98,7 @@ def test_every_length_has_a_hidden_and_a_visible_frame_and_padding_moves_nothing
 def test_random_fill_belongs_to_the_row_and_touches_only_hidden_frames():
     x, mask = jnp.zeros((3, 20, 4)), jnp.arange(20) < jnp.array([[5], [10], [0]])
     keys = jax.random.split(jax.random.key(2), 3)
-    filled = fill_hidden(x, mask, None, keys)
-    np.testing.assert_array_equal(filled[1:2, :12], fill_hidden(x[1:2, :12], mask[1:2, :12], None, keys[1:2]))
+    filled = fill_masked(x, mask, None, keys)
+    np.testing.assert_array_equal(filled[1:2, :12], fill_masked(x[1:2, :12], mask[1:2, :12], None, keys[1:2]))
     assert (np.asarray(filled != 0).any(-1) == np.asarray(mask)).all()
     assert abs(np.asarray(filled)[np.asarray(mask)].std() - 1) < 0.3

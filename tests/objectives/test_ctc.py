@@ -129,11 +129,11 @@ def test_held_out_recordings_are_judged_with_nothing_hidden(system, loss):
 def test_channels_are_hidden_in_spans(system):
     keys = row_keys(properties.KEY, jnp.arange(64), jnp.zeros(64, int))
     o = dataclasses.replace(system.objective, config=dataclasses.replace(system.objective.config, channel_span=4))
-    hidden = np.asarray(o.hide_channels(keys))
+    hidden = np.asarray(o.draw_channel_mask(keys))
     assert hidden.shape == (64, 16) and (hidden.sum(1) >= 4).all() and (hidden.sum(1) <= 8).all()
     assert 0.25 <= hidden.mean() < 0.4 and len({tuple(row) for row in hidden}) > 5
     none = dataclasses.replace(o, config=dataclasses.replace(o.config, channel_probability=0.0))
-    assert none.hide_channels(keys) is None
+    assert none.draw_channel_mask(keys) is None
 
 
 @pytest.mark.parametrize(

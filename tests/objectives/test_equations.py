@@ -46,9 +46,9 @@ def test_hubert():
     o, batch, params, aux_state, everything = run("hubert")
     terms, stats, view, encoded = everything(params, aux_state, 0)
     head = jax.tree.map(np.asarray, params["head"])
-    hidden = np.asarray(view.hidden) > 0
-    x = np.asarray(encoded.z)[hidden] @ head["projection"]["kernel"] + head["projection"]["bias"]
-    units = np.asarray(batch["anchor_ids"])[..., 0][hidden]
+    masked = np.asarray(view.masked) > 0
+    x = np.asarray(encoded.z)[masked] @ head["projection"]["kernel"] + head["projection"]["bias"]
+    units = np.asarray(batch["anchor_ids"])[..., 0][masked]
     expected = -log_softmax(cosine(x, head["embeddings"]) / 0.1, axis=-1)[np.arange(len(units)), units]
     np.testing.assert_allclose(mean(terms["cluster"]), expected.mean(), rtol=1e-5)
     counts = np.bincount(units, minlength=toys.K) / len(units)
@@ -57,7 +57,7 @@ def test_hubert():
     (p,), _ = jax.jit(o.clusters)(
         params, aux_state, batch["audio"], batch["lengths"], view.mask
     )  # the view of the loss
-    found = -np.log(np.asarray(p)[hidden][np.arange(len(units)), units]).mean()
+    found = -np.log(np.asarray(p)[masked][np.arange(len(units)), units]).mean()
     np.testing.assert_allclose(found, mean(terms["cluster"]), rtol=1e-3)  # which computes the level from the whole file
 
 
@@ -66,10 +66,10 @@ def test_distractors_are_other_hidden_frames_of_the_row():
     mask[3] = np.arange(60) == 7  # only one masked frame
     drawn = np.asarray(distractors(jax.random.split(KEY, 4), jnp.asarray(mask), 2000))
     for row in range(3):
-        hidden = np.flatnonzero(mask[row])
-        for t in hidden:
-            assert set(drawn[row, t]) == set(hidden) - {t}
-        count = np.bincount(drawn[row, hidden[0]], minlength=60)[hidden[1:]]
+        masked = np.flatnonzero(mask[row])
+        for t in masked:
+            assert set(drawn[row, t]) == set(masked) - {t}
+        count = np.bincount(drawn[row, masked[0]], minlength=60)[masked[1:]]
         assert count.max() < 2 * count.min()
     assert (drawn[3, 7] == 7).all()
 
@@ -78,17 +78,17 @@ def test_contrastive_loss_leaves_out_distractors_with_the_codes_of_the_target():
     rng = np.random.default_rng(0)
     context, targets = rng.normal(size=(2, 2, 12, 6)).astype(np.float32)
     ids = rng.integers(0, 3, (2, 12, 1))
-    hidden = (rng.random((2, 12)) < 0.6).astype(np.float32)
-    negatives = np.asarray(distractors(jax.random.split(KEY, 2), jnp.asarray(hidden > 0), 5))
+    masked = (rng.random((2, 12)) < 0.6).astype(np.float32)
+    negatives = np.asarray(distractors(jax.random.split(KEY, 2), jnp.asarray(masked > 0), 5))
     quantized = Quantized(jnp.asarray(targets), jnp.asarray(ids), jax.nn.one_hot(ids, 3))
-    terms, stats = contrastive_terms(context, targets, quantized, negatives, hidden, 0.1, 1.0, 0.1)
+    terms, stats = contrastive_terms(context, targets, quantized, negatives, masked, 0.1, 1.0, 0.1)
     total = 0.0
-    for b, t in np.argwhere(hidden):
+    for b, t in np.argwhere(masked):
         others = [s for s in negatives[b, t] if ids[b, s, 0] != ids[b, t, 0]]
         logits = cosine(context[b, t][None], targets[b, [t, *others]])[0] / 0.1
         total += logsumexp(logits) - logits[0]
-    np.testing.assert_allclose(mean(terms["contrastive"]), total / hidden.sum(), rtol=1e-5)
-    used = np.bincount(ids[hidden > 0][:, 0], minlength=3) / hidden.sum()
+    np.testing.assert_allclose(mean(terms["contrastive"]), total / masked.sum(), rtol=1e-5)
+    used = np.bincount(ids[masked > 0][:, 0], minlength=3) / masked.sum()
     np.testing.assert_allclose(code_perplexity(stats["codes"]), np.exp(-(used * np.log(used)).sum()), rtol=1e-4)
 
 
@@ -149,10 +149,10 @@ def test_data2vec():
     o, _, params, aux_state, everything = run("data2vec", encoder={"blocks": 2}, objective={"top_blocks": 2})
     aux_state = {"teacher": jax.tree.map(lambda x: 1.1 * x, aux_state["teacher"])}
     terms, _, view, encoded = everything(params, aux_state, 0)
-    hidden = np.asarray(view.hidden) > 0
-    target = (sum(teacher_layers(o, params, aux_state, view)) / 2)[hidden]
+    masked = np.asarray(view.masked) > 0
+    target = (sum(teacher_layers(o, params, aux_state, view)) / 2)[masked]
     head = params["head"]
-    prediction = (np.asarray(encoded.z) @ np.asarray(head["kernel"]) + head["bias"])[hidden]
+    prediction = (np.asarray(encoded.z) @ np.asarray(head["kernel"]) + head["bias"])[masked]
     expected = ((prediction - target) ** 2).sum(-1).mean() / np.sqrt(target.shape[-1])
     np.testing.assert_allclose(mean(terms["regression"]), expected, rtol=1e-4)
 
@@ -165,13 +165,13 @@ def test_dinosr_over_three_steps():
     np.testing.assert_allclose(sums.std(1), 1, atol=1e-3)
     for step in range(3):
         terms, stats, view, encoded = everything(params, aux_state, step)
-        hidden = np.asarray(view.hidden) > 0
+        masked = np.asarray(view.masked) > 0
         layers = teacher_layers(o, params, aux_state, view)
         heads = params["heads"]
-        logits = (np.asarray(encoded.z) @ np.asarray(heads["kernel"]) + heads["bias"])[hidden].reshape(-1, 2, 8)
+        logits = (np.asarray(encoded.z) @ np.asarray(heads["kernel"]) + heads["bias"])[masked].reshape(-1, 2, 8)
         losses = []
         for k, layer in enumerate(layers):
-            x = layer[hidden]
+            x = layer[masked]
             codewords = sums[k] / counts[k][:, None]
             code = ((x[:, None] - codewords) ** 2).sum(-1).argmin(-1)
             losses.append(-log_softmax(logits[:, k], axis=-1)[np.arange(len(code)), code].mean())
@@ -195,11 +195,11 @@ def test_dinosr_freezes_teacher_and_front_end():
 def test_w2v_bert():
     o, _, params, aux_state, everything = run("w2v_bert", seconds=2.0)
     terms, _, view, encoded = everything(params, aux_state, 0)
-    hidden = np.asarray(view.hidden) > 0
+    masked = np.asarray(view.masked) > 0
     keys = fold(view.keys, 4)  # of the Gumbel noise
     quantized = o.quantizer.apply(params["quantizer"], encoded.features, 2.0, keys)
-    logits = (np.asarray(encoded.z) @ np.asarray(params["head"]["kernel"]) + params["head"]["bias"])[hidden]
-    code = np.asarray(quantized.ids)[..., 0][hidden]
+    logits = (np.asarray(encoded.z) @ np.asarray(params["head"]["kernel"]) + params["head"]["bias"])[masked]
+    code = np.asarray(quantized.ids)[..., 0][masked]
     expected = -log_softmax(logits, axis=-1)[np.arange(len(code)), code].mean()
     np.testing.assert_allclose(mean(terms["prediction"]), expected, rtol=1e-4)
     assert terms["contrastive"].scale == 1.0 and terms["diversity"].scale == 0.1 and terms["prediction"].scale == 1.0

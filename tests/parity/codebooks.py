@@ -25,7 +25,7 @@ def dinosr(steps: int = 3) -> list[Difference]:
     update, targets = jax.jit(o.update_aux_state), jax.jit(o.block_targets)
     for step in range(steps):
         _, stats, view, _ = everything(params, aux_state, step)
-        hidden = np.asarray(view.hidden) > 0
+        hidden = np.asarray(view.masked) > 0
         for k, layer in enumerate(targets(params, aux_state, view)):
             codebook_step(np.asarray(layer)[hidden], sums[k], counts[k], o.config.code_decay)
         aux_state = update(aux_state, params, stats, step)

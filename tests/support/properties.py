@@ -65,7 +65,7 @@ def leak(system: System) -> None:
     wave = system.batch["audio"] / system.batch["level"][:, None]
     count = wave.shape[1]
     size, keys = o.encoder.frames(count), jax.random.split(KEY, len(wave))
-    mask = o.hide(keys, o.encoder.frames(lengths), size)
+    mask = o.draw_mask(keys, o.encoder.frames(lengths), size)
     noise = jax.random.normal(KEY, wave.shape) * hidden_samples(o, np.asarray(mask), count)
     assert jnp.abs(noise).sum(1).min() > 0
 
@@ -110,7 +110,7 @@ def padding_invariance(system: System) -> None:
 def fix(objective: Any, hide: Callable) -> Any:
     """The objective with a mask that a test gives it."""
     kind = type(objective)
-    twin = type(kind.__name__, (kind,), {"hide": lambda self, *args: hide(*args)})
+    twin = type(kind.__name__, (kind,), {"draw_mask": lambda self, *args: hide(*args)})
     return twin(**{name: getattr(objective, name) for name in kind.__dataclass_fields__})
 
 
@@ -130,7 +130,7 @@ def predictor_uses_time(system: System) -> None:
     """4. Predictions differ between masked frames, and L_JEPA gives the encoder a gradient."""
     o, lengths = system.objective, system.batch["lengths"]
     wave = system.batch["audio"] / system.batch["level"][:, None]
-    mask = o.hide(jax.random.split(KEY, len(wave)), frames(lengths), frames(wave.shape[1]))
+    mask = o.draw_mask(jax.random.split(KEY, len(wave)), frames(lengths), frames(wave.shape[1]))
     z = o.encode(system.params, wave, lengths, mask, None).z
     prediction = np.asarray(o.predictor.apply(system.params["predictor"], z, mask, frames(lengths)))
     spread = np.stack([row[hidden].std(0).mean() for row, hidden in zip(prediction, np.asarray(mask), strict=True)])
