@@ -12,7 +12,7 @@ REACH = 4  # frames to each side
 def with_deltas(features: jax.Array, lengths: jax.Array | int) -> jax.Array:
     """(…, T, F), valid frames (…) -> (…, T, 3F): the features, Δ, ΔΔ (`librosa.feature.delta`, mode "nearest").
 
-    A row's last valid frame is held beyond its end, as its first one is before the start.
+    The first and the last valid frame of a row are repeated beyond its ends.
     """
     count = features.shape[-2]
     if count == 0:
@@ -27,7 +27,7 @@ def with_deltas(features: jax.Array, lengths: jax.Array | int) -> jax.Array:
 
 @lru_cache
 def delta_weights() -> tuple[np.ndarray, np.ndarray]:
-    """Least squares over the frames -4 ... 4: the slope of a line, the second derivative of a parabola."""
+    """Returns least-squares weights over the frames -4 ... 4: a line's slope, and a parabola's second derivative."""
     time = np.arange(-REACH, REACH + 1, dtype=np.float64)
     bow = time**2 - np.mean(time**2)
     return (time / np.sum(time**2)).astype(np.float32), (2 * bow / np.sum(bow**2)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Constants in closed form: a windowed-sinc band-pass (FIR), banks of bands over the bins of a spectrum, Hann, DCT."""
+"""Constants in closed form: FIR band-pass filters, filter banks over the bins of a spectrum, Hann window, DCT."""
 
 from functools import lru_cache
 from typing import TypeVar
@@ -13,7 +13,7 @@ Values = TypeVar("Values", float, np.ndarray)
 
 
 def band_pass(low: jax.Array, high: jax.Array, taps: int) -> jax.Array:
-    """Band-pass filters between `low` and `high` Hz (N,), Hamming-windowed, with peak 1: (N, taps), taps odd.
+    """Returns band-pass filters between `low` and `high` Hz (N,), Hamming-windowed, with peak 1: (N, taps), taps odd.
 
         h[n] = cos(2π f_c n / f_s) · sinc(b n / f_s) · w[n],  n = -(taps-1)/2 ... (taps-1)/2
 
@@ -27,10 +27,10 @@ def band_pass(low: jax.Array, high: jax.Array, taps: int) -> jax.Array:
 
 @lru_cache
 def mel_bank(bands: int, n_fft: int) -> np.ndarray:
-    """Triangles of height 1, corners evenly spaced in HTK mel from 0 to 8000 Hz: (n_fft / 2 + 1, bands).
+    """Returns triangles of height 1 with corners evenly spaced in HTK mel from 0 to 8000 Hz: (n_fft / 2 + 1, bands).
 
-    These are the bits of `librosa.filters.mel(htk=True, norm=None)`. It is not called here, because importing it takes
-    3 s of processor time, and 28 s the first time on a machine: log-mel front-ends would start that much later.
+    Equal to `librosa.filters.mel(htk=True, norm=None)` to the bit. librosa is not called here, because importing it
+    takes 3 s of processor time, and 28 s the first time on a machine, which would delay every log-mel front-end.
     """
     corners = mel_to_hz(np.linspace(0, hz_to_mel(SAMPLE_RATE / 2), bands + 2))
     return triangles(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE), corners)
@@ -38,13 +38,13 @@ def mel_bank(bands: int, n_fft: int) -> np.ndarray:
 
 @lru_cache
 def kaldi_mel_bank(bands: int, n_fft: int) -> np.ndarray:
-    """Kaldi's triangles of height 1 from 20 to 8000 Hz, straight over mel, not over Hz: (n_fft / 2 + 1, bands)."""
+    """Returns Kaldi's triangles of height 1 from 20 to 8000 Hz, linear in mel and not in Hz: (n_fft / 2 + 1, bands)."""
     corners = np.linspace(kaldi_mel(20), kaldi_mel(SAMPLE_RATE / 2), bands + 2)
     return triangles(kaldi_mel(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)), corners)
 
 
 def triangles(bins: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Band i rises from corners[i] to 1 at corners[i + 1] and falls to corners[i + 2]: (N,), (B + 2,) -> (N, B)."""
+    """Returns triangular bands: bins (N,), corners (B + 2,) -> (N, B). Band i is 1 at corners[i + 1]."""
     rising = (bins[:, None] - corners[:-2]) / np.diff(corners)[:-1]
     falling = (corners[2:] - bins[:, None]) / np.diff(corners)[1:]
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
@@ -52,13 +52,13 @@ def triangles(bins: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def hann(size: int) -> np.ndarray:
-    """The periodic Hann window: (size,) float32."""
+    """Returns the periodic Hann window: (size,) float32."""
     return np.hanning(size + 1)[:-1].astype(np.float32)
 
 
 @lru_cache
 def dct_basis(bands: int, count: int) -> np.ndarray:
-    """The first `count` vectors of the orthonormal DCT-II: (bands, count) float32."""
+    """Returns the first `count` vectors of the orthonormal DCT-II: (bands, count) float32."""
     band, order = np.arange(bands)[:, None], np.arange(count)
     basis = np.cos(np.pi * order * (2 * band + 1) / (2 * bands)) * np.sqrt(2 / bands)
     basis[:, 0] /= np.sqrt(2)
@@ -66,13 +66,13 @@ def dct_basis(bands: int, count: int) -> np.ndarray:
 
 
 def kaldi_mel(hz: Values) -> Values:
-    """Kaldi's mel scale, HTK's with the natural logarithm and a rounded constant."""
+    """Kaldi's mel scale: HTK's with the natural logarithm and a rounded constant."""
     return 1127 * np.log(1 + hz / 700)
 
 
 @lru_cache
 def gammatone_bank(bands: int, n_fft: int, lowest: float = 500.0) -> np.ndarray:
-    """Power responses of gammatone filters of order 4, 1 at their centres: (n_fft / 2 + 1, bands).
+    """Returns power responses of gammatone filters of order 4, 1 at their centres: (n_fft / 2 + 1, bands).
 
         |H(f)|² = (1 + ((f - f_c) / 1.019 ERB(f_c))²)^-4,  ERB(f) = 24.7 + f / 9.265
 

@@ -1,9 +1,9 @@
 """Kaldi's log-mel filter bank, as the feature extractor of w2v-BERT 2.0 computes it (transformers'
 SeamlessM4TFeatureExtractor), in float32.
 
-Each frame of 400 samples: less its mean, pre-emphasis of 0.97, Povey's window (Hann to the power 0.85), |rfft|² of 512
-points, 80 triangular filters, log(max(x, 2⁻²³)). The extractor computes in float64, so bands far below the strongest of
-their frame differ by the rounding error of the float32 FFT.
+Steps for each frame of 400 samples: subtraction of its mean, pre-emphasis of 0.97, Povey's window (Hann to the power
+0.85), |rfft|² of 512 points, 80 triangular filters, log(max(x, 2⁻²³)). The extractor computes in float64, so bands far
+below the strongest band of a frame differ by the rounding error of the float32 FFT.
 """
 
 from functools import lru_cache
@@ -17,8 +17,8 @@ from jepa_speech.features.grid import WINDOW
 from jepa_speech.features.spectral import windows
 
 BANDS = 80
-# The root mean square that a recording at level 1 is given, in 16-bit units: that of read speech. What the level is
-# matters where a band is below the floor (digital silence), and nowhere else once each band is less its mean.
+# Root mean square of a recording at level 1 in 16-bit units, typical of read speech. The level only matters in digital
+# silence, where a band is below the floor: elsewhere the normalisation of each band removes it.
 LEVEL = 2000.0
 
 _N_FFT, _PREEMPHASIS, _FLOOR = 512, 0.97, 2.0**-23
@@ -26,7 +26,7 @@ _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def filter_bank(audio: jax.Array) -> jax.Array:
-    """Standardised audio (…, S) -> (…, T, 80) on the frame grid, natural logarithm."""
+    """Returns natural logarithms of the bands, on the frame grid: standardised audio (…, S) -> (…, T, 80)."""
     x = windows(audio.astype(jnp.float32)) * LEVEL  # (…, T, 400)
     x = x - x.mean(-1, keepdims=True)
     before = jnp.concatenate([x[..., :1], x[..., :-1]], -1)  # the first sample is its own predecessor

@@ -1,7 +1,7 @@
 """Pitch, voicing, energy and zero crossings, 100 frames a second (see `centred.py`), of audio at level 1.
 
 Pitch is the best peak of the normalised cross-correlation between the two ends of a window (RAPT, Talkin 1995,
-eq. 1), where PASE took SWIPE: what is wanted is a target to learn from, not the last word on octave errors.
+eq. 1). PASE took SWIPE; a regression target can have some octave errors.
 """
 
 import jax
@@ -14,14 +14,17 @@ from jepa_speech.features.grid import SAMPLE_RATE
 LOWEST, HIGHEST = 60.0, 300.0  # Hz
 WINDOW, SHORT_WINDOW = 1024, 320  # samples, of pitch and of the others
 VOICED = 0.5  # least correlation of a voiced frame
-OCTAVE_COST = 0.05  # of correlation, for each octave down: else the double period is as good as the period
-QUIET = 1e-4  # power, added to that of both ends: what is 40 dB beneath the level does not correlate
-FLOOR = 1e-6  # power, of the logarithm
+OCTAVE_COST = 0.05  # of correlation, per octave of lag, because the double period correlates as well as the period
+QUIET = 1e-4  # power, added to that of both ends, so that frames 40 dB below the level are unvoiced
+FLOOR = 1e-6  # power, added before the logarithm
 
 
 def prosody(audio: jax.Array) -> jax.Array:
-    """(B, S) -> (B, T, 4): log f0 in log Hz, interpolated where unvoiced; 1 where voiced; log of the mean power;
-    share of the samples at which the sign changes."""
+    """Returns four figures per frame: (B, S) -> (B, T, 4).
+
+    They are log f0 (f0 in Hz, interpolated where unvoiced), 1 where voiced, the log of the mean power, and the share of
+    samples at which the sign changes.
+    """
     f0, voiced = pitch(audio)
     short = windows(audio, SHORT_WINDOW)  # (B, T, 320)
     energy = jnp.log(jnp.square(short).mean(-1) + FLOOR)
@@ -31,7 +34,7 @@ def prosody(audio: jax.Array) -> jax.Array:
 
 
 def pitch(audio: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(B, S) -> f0 in Hz (B, T), meaningless where unvoiced, and whether a frame is voiced (B, T)."""
+    """Returns f0 in Hz, meaningless where unvoiced, and whether a frame is voiced: (B, S) -> (B, T), (B, T)."""
     first, last = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST) + 1
     lags = np.arange(first - 1, last + 2)  # one more at each end, for the peaks' neighbours
     r = correlation(windows(audio, WINDOW))[..., lags]  # (B, T, lags)
@@ -46,7 +49,7 @@ def pitch(audio: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def correlation(x: jax.Array) -> jax.Array:
-    """Σ x_n x_{n+lag} over the root of both ends' energies: windows (…, N) -> (…, N), one for each lag."""
+    """Returns Σ x_n x_{n+lag} over the root of both ends' energies: windows (…, N) -> (…, N), one value per lag."""
     size = x.shape[-1]
     spectrum = jnp.fft.rfft(x, 2 * size)
     product = jnp.fft.irfft(jnp.square(spectrum.real) + jnp.square(spectrum.imag), 2 * size)[..., :size]
@@ -58,9 +61,9 @@ def correlation(x: jax.Array) -> jax.Array:
 
 
 def interpolate(x: jax.Array, known: jax.Array) -> jax.Array:
-    """x (B, T) with straight lines between the `known` frames, the nearest known value at both ends.
+    """Returns x (B, T) with linear interpolation between the `known` frames and the nearest known value at both ends.
 
-    A row without any becomes log 60, as in PASE.
+    A row without known frames becomes log 60, as in PASE.
     """
     frame, size = jnp.arange(x.shape[1]), x.shape[1]
     before = jax.lax.cummax(jnp.where(known, frame, -1), axis=1)

@@ -1,18 +1,18 @@
 """Log-mel and MFCC on the frame grid, in float32.
 
-Both are given audio that is already divided by its utterance's level, so that they do not change with gain.
+Both take audio that is divided by its utterance's level, so that they do not depend on gain.
 
 Log-mel: periodic Hann window of 400, |rfft|², 80 triangular HTK mel filters from 0 to 8000 Hz without
-normalisation, log(x + 1e-6). As `torchaudio.transforms.MelSpectrogram` has it, but without centring.
+normalisation, log(x + 1e-6). The same as `torchaudio.transforms.MelSpectrogram` without centring.
 
 MFCC: the same with 23 filters, then the first 13 coefficients (c0 among them) of the orthonormal DCT-II,
 followed by their Δ and ΔΔ: the slope and the curvature of the line and the parabola fitted to 9 frames
 (`librosa.feature.delta`, width 9, mode "nearest").
 
-pca: log-mel as well; an anchor in it holds the rotation that whitens them (`anchors/anchor.py`).
+pca: log-mel; an anchor fitted to it stores the rotation that whitens the features (`anchors/anchor.py`).
 
-mfcc100: the same computed 100 times a second, deltas included, of which every second frame is kept: frame t still has
-the window of the grid's frame t. What HuBERT's first labels are made of (arXiv 2106.07447, section IV-B).
+mfcc100: MFCC with deltas at 100 frames per second, of which every second frame is kept, so that frame t has the window
+of the grid's frame t. HuBERT's first labels are fitted to these features (arXiv 2106.07447, section IV-B).
 """
 
 import jax
@@ -31,9 +31,9 @@ _HIGHEST = jax.lax.Precision.HIGHEST  # TF32 or bfloat16 passes move labels
 
 
 def extract(kind: str, audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
-    """Features of standardised audio: (…, S) -> (…, T, DIMS[kind]).
+    """Returns features of standardised audio: (…, S) -> (…, T, DIMS[kind]).
 
-    `lengths` (…) counts the valid samples of padded rows: no frame that lies within them sees the padding.
+    lengths: the valid samples (…) of padded rows; frames within them do not depend on the padding.
     Raises UsageError for an unknown kind.
     """
     if kind in ("logmel", "pca"):
@@ -46,25 +46,25 @@ def extract(kind: str, audio: jax.Array, lengths: jax.Array | None = None) -> ja
 
 
 def delta_edge(kind: str) -> int:
-    """Frames of the grid at each edge of a crop whose deltas would have seen beyond it."""
+    """Returns how many frames at each edge of a crop have deltas that reach beyond the crop."""
     return {"mfcc": REACH, "mfcc100": REACH // 2}.get(kind, 0)
 
 
 def log_mel(audio: jax.Array) -> jax.Array:
-    """(…, S) -> (…, T, 80), natural logarithm."""
+    """Returns natural logarithms of 80 mel bands: (…, S) -> (…, T, 80)."""
     return _log_mel(audio, DIMS["logmel"])
 
 
 def mfcc(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
-    """(…, S) -> (…, T, 39): 13 cepstra, their Δ, their ΔΔ. `lengths` as in `extract`."""
+    """Returns 13 cepstra, their Δ and their ΔΔ: (…, S) -> (…, T, 39). lengths: as in `extract`."""
     return with_deltas(_cepstra(audio), grid.frames(audio.shape[-1]) if lengths is None else grid.frames(lengths))
 
 
 def mfcc100(audio: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
-    """(…, S) -> (…, T, 39): every second frame of MFCCs at 100 Hz. `lengths` as in `extract`.
+    """Returns every second frame of MFCCs at 100 Hz: (…, S) -> (…, T, 39). lengths: as in `extract`.
 
-    Of the frames between those of the grid the last one is left out where it lies beyond the grid's last, so that
-    a recording and its crop on the grid have the same features.
+    A frame at 100 Hz after the grid's last frame is dropped, so that a recording and its crop on the grid have the same
+    features.
     """
     even = _cepstra(audio)  # (…, T, 13)
     odd = _cepstra(audio[..., grid.HOP // 2 :])[..., : max(even.shape[-2] - 1, 0), :]  # (…, T - 1, 13), in between
@@ -85,7 +85,10 @@ def _log_mel(audio: jax.Array, mels: int) -> jax.Array:
 
 
 def windows(audio: jax.Array) -> jax.Array:
-    """(…, S) -> (…, T, 400). Two reshapes, since a gather of overlapping windows is slow on accelerators."""
+    """Returns the windows of the grid's frames: (…, S) -> (…, T, 400).
+
+    They are two reshapes, because a gather of overlapping windows is slow on accelerators.
+    """
     hop, overlap = grid.HOP, grid.WINDOW - grid.HOP
     count = grid.frames(audio.shape[-1])
     blocks = (*audio.shape[:-1], count, hop)

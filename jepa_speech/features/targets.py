@@ -1,6 +1,6 @@
-"""What PASE's and PASE+'s workers regress, by the workers' names: 100 frames a second, of clean audio at level 1.
+"""Regression targets of PASE's and PASE+'s workers, by worker: 100 frames per second, of clean audio at level 1.
 
-Every power is floored at 1e-6 before its logarithm, some 80 dB beneath speech at level 1.
+1e-6 is added to every power before its logarithm, about 80 dB below speech at level 1.
 """
 
 from collections.abc import Callable
@@ -21,24 +21,24 @@ BANDS = 40
 
 
 def log_power(audio: jax.Array, window: int) -> jax.Array:
-    """Power spectrum in decibels: (B, S) -> (B, T, 1025)."""
+    """Returns the power spectrum in decibels: (B, S) -> (B, T, 1025)."""
     return decibels(power_spectrum(audio, window, 2048))
 
 
 def log_mel(audio: jax.Array, window: int, n_fft: int) -> jax.Array:
-    """Natural logarithm of 40 mel bands: (B, S) -> (B, T, 40)."""
+    """Returns the natural logarithm of 40 mel bands: (B, S) -> (B, T, 40)."""
     return jnp.log(bands(power_spectrum(audio, window, n_fft), mel_bank(BANDS, n_fft)) + FLOOR)
 
 
 def log_gammatone(audio: jax.Array, window: int, n_fft: int) -> jax.Array:
-    """Natural logarithm of 40 gammatone bands from 500 Hz, by weighing a power spectrum: (B, S) -> (B, T, 40)."""
+    """Returns the natural logarithm of 40 gammatone bands from 500 Hz, of a power spectrum: (B, S) -> (B, T, 40)."""
     return jnp.log(bands(power_spectrum(audio, window, n_fft), gammatone_bank(BANDS, n_fft)) + FLOOR)
 
 
 def cepstra(audio: jax.Array, window: int, n_fft: int, count: int) -> jax.Array:
-    """The first coefficients of the orthonormal DCT-II of 40 mel bands in decibels: (B, S) -> (B, T, count).
+    """Returns the first coefficients of the orthonormal DCT-II of 40 mel bands in decibels: (B, S) -> (B, T, count).
 
-    PASE takes librosa's 128 Slaney bands; at its n_fft of 400 many of those are empty.
+    PASE takes librosa's 128 Slaney bands, of which many are empty at its n_fft of 400.
     """
     mel = bands(power_spectrum(audio, window, n_fft), mel_bank(BANDS, n_fft))
     return jnp.matmul(decibels(mel), dct_basis(BANDS, count), precision="highest")
@@ -76,6 +76,9 @@ def width(name: str, deltas: bool) -> int:
 
 
 def target(name: str, audio: jax.Array, lengths: jax.Array, deltas: bool) -> jax.Array:
-    """(B, S), silent behind the valid samples (B,) -> (B, T, width(name, deltas)) float32, not yet normalised."""
+    """Returns a worker's target, not yet normalised: (B, S) -> (B, T, width(name, deltas)) float32.
+
+    audio: silent after the valid samples. lengths: those, (B,).
+    """
     features = TARGETS[name].extract(audio)
     return with_deltas(features, lengths // HOP) if deltas else features

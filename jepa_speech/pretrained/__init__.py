@@ -1,1 +1,1 @@
-"""A trained encoder ready to use: a run folder, a folder of transformers, a released checkpoint."""
+"""Trained encoders, loaded from a run folder or from a folder of transformers."""

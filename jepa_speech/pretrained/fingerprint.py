@@ -11,11 +11,11 @@ from jepa_speech.train.checkpoint import by_path, weights_tree
 
 
 def of_model(model: Pretrained) -> str:
-    """A digest of its weights, its config and this version."""
+    """Returns a digest of a model's weights, its config and the version of this package."""
     weights = sha256_arrays(by_path(weights_tree(model.params, model.aux_state)))
     return of_values(jepa_speech.__version__, model.written, weights)
 
 
 def of_values(*values: Any) -> str:
-    """A digest of plain JSON values."""
+    """Returns a digest of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

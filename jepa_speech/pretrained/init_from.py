@@ -15,10 +15,11 @@ from jepa_speech.train.run_json import config_of_a_run
 def weights_of(
     source: str, vocabulary: Tokens | None = None, adapter: tuple[Any, ...] | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """Step and arrays by path of what `init_from` names: a run, or a folder that transformers wrote.
+    """Returns the step and the arrays by path of a checkpoint.
 
-    vocabulary, adapter: of a model that writes texts (`CtcConfig.adapter`). A run's CTC layer for another vocabulary or
-    on another adapter is left out.
+    source: a run, or a folder that transformers wrote (step 0).
+    vocabulary, adapter: those of the new model, if it writes texts (`CtcConfig.adapter`). The CTC layer of a run with
+    another vocabulary or adapter is left out.
     """
     if not has_weights(source):
         step, arrays = read_weights(source)

@@ -1,6 +1,4 @@
-"""A trained encoder, ready to use: a run folder, or one of transformers, is all it needs, neither the training data nor
-the config file.
-"""
+"""Load a trained encoder from a run folder or a folder of transformers, without training data or config file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +26,7 @@ from jepa_speech.train.compiled import compiler_options
 from jepa_speech.train.run_json import config_of_a_run
 from jepa_speech.train.state import drawn_by_kernel
 
-# What is read of a run's config beside what its objective checks: the type, and what a missing key means; None: needed.
+# Keys of a run's config that the objective does not check: the type, and the default of a missing key (None: an error).
 READ = {
     "seed": (int, None),
     "init_from": (str, ""),
@@ -46,7 +44,7 @@ READ = {
 
 @dataclass(frozen=True)
 class Representation:
-    """layers: one (T, D) float32 array per layer, the first is the input of the first block."""
+    """layers: one (T, D) float32 array per layer; the first is the input of the first block."""
 
     layers: list[np.ndarray]
     frame_rate: float
@@ -56,9 +54,10 @@ class Representation:
 class Pretrained:
     """An objective with its parameters.
 
-    config: of the run; step: the checkpoint's. Of a folder of transformers, the config that a run of it would have, and
-    step 0. best: the figure in which this checkpoint is the best, if it was taken for that, else "". written: what
-    config.json holds, of which the fingerprint is made.
+    config: the run's; for a folder of transformers, the config that a run of it would have.
+    step: the checkpoint's; 0 for a folder of transformers.
+    best: the figure by which this checkpoint was chosen as the best, else "".
+    written: the contents of config.json, part of the fingerprint.
     """
 
     config: RunConfig
@@ -71,30 +70,28 @@ class Pretrained:
 
     @property
     def cluster_head(self) -> HasClusters | None:
-        """The objective, where a head over an anchor's clusters was trained: not without an anchor, nor where the
-        encoder alone was imported.
-        """
+        """The objective if it trained a head over an anchor's clusters, else None (no anchor, or imported)."""
         trained = "head" in self.params and not self.config.imported
         return self.objective if trained and isinstance(self.objective, HasClusters) else None
 
     def represent(self, wave: np.ndarray, sample_rate: int) -> Representation:
-        """The layers of one recording of any level, (S,) samples.
+        """Returns the layers of one recording of any level, (S,) samples.
 
-        Up to 60 s it is taken whole; a longer one in windows of 60 s that overlap by 10 s, each standardised by
-        itself, of which the frames nearest to a window's middle are kept. Raises UserError for a wave that is
-        shorter than the system's shortest input, not one-dimensional, or not finite.
+        A recording of up to 60 s is encoded whole. A longer one is encoded in windows of 60 s that overlap by 10 s.
+        Each window is standardised separately, and each frame is taken from the window whose middle is nearest.
+        Raises UserError for a wave that is shorter than the model's shortest input, not one-dimensional, or not finite.
         """
         return self._represented([self._checked(wave, sample_rate)])[0]
 
     def represent_batch(
         self, waves: Waves, sample_rate: int, lengths: Sequence[int] | np.ndarray | None = None
     ) -> list[Representation]:
-        """What `represent` gives for each of several recordings, whatever stands beside it, to 1e-5.
+        """Returns the layers of several recordings, equal to those of `represent` within 1e-5.
 
-        waves: a list of (S,) arrays, or an array (B, S). lengths: how many samples of each are its recording, counted
-        at sample_rate (default: all). Waves of like length are computed together, in at most 15 shapes. Raises
-        UserError, naming the wave, for one that `represent` does not take, for an empty batch, and for lengths that do
-        not fit.
+        waves: a list of (S,) arrays, or an array (B, S). lengths: the valid samples of each, at sample_rate (default:
+        all). Waves of similar length are encoded together, in at most 15 shapes.
+        Raises UserError, naming the wave, for a wave that `represent` refuses, for an empty batch, and for lengths that
+        do not match the waves.
         """
         rows = rows_of(waves, lengths)
         checked = []
@@ -109,28 +106,29 @@ class Pretrained:
         return [Representation(layers, self.objective.frame_rate) for layers in self._layers(self._represent, waves)]
 
     def cluster_probs(self, wave: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The cluster head's probabilities, nothing masked: (T, K)."""
+        """Returns the cluster head's probabilities without a mask: (T, K)."""
         return self._layers(self._clusters, [self._checked(wave, sample_rate)])[0][0]
 
     def masked_cluster_probs(self, wave: np.ndarray, sample_rate: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The cluster head's probabilities (T, K) where frames are masked, and which were, (T,) bool.
+        """Returns the cluster head's probabilities under a mask, (T, K), and the mask, (T,), True at masked frames.
 
-        Spans are drawn from `seed` by the run's own mask config; nothing else of training's randomness is on.
-        Raises UsageError where noise stands at masked frames (`mask.fill = random`), which only training draws.
+        The mask is drawn from `seed` by the run's mask config. Dropout and other randomness of training are off.
+        Raises UsageError if masked frames are filled with noise (`mask.fill = random`), which only training draws.
         """
         if self._heads.mask.fill == "random":
-            raise UsageError("mask.fill = random: what stands at masked frames is drawn only in training")
+            raise UsageError(
+                "mask.fill = random: only training draws the noise at masked frames; use a run with another mask.fill"
+            )
         function = partial(self._masked_clusters, jax.random.key(seed))
-        probs, hidden = self._layers(function, [self._checked(wave, sample_rate)])[0]
-        return probs, hidden > 0
+        probs, masked = self._layers(function, [self._checked(wave, sample_rate)])[0]
+        return probs, masked > 0
 
     def transcribe(self, wave: np.ndarray, sample_rate: int, search: WordBeam | None = None) -> str:
-        """What is said, by the likeliest token of each frame, or by a search with a language model for this model's
-        vocabulary (`objective.vocabulary`); waves as `represent` takes them.
+        """Returns the text of a recording, from the likeliest token of each frame or from a search.
 
-        Case and spaces are as the vocabulary writes them; `text.vocabulary.normal` gives what scores are counted on.
-
-        Raises UserError where the run was not fine-tuned to write.
+        wave: as for `represent`. search: a beam search with a language model, for `objective.vocabulary`.
+        Case and spaces are those of the vocabulary; error rates are counted on `text.vocabulary.normal` of the text.
+        Raises UserError if the run was not fine-tuned with CTC.
         """
         decode = search or self.writer.vocabulary.greedy
         rate = self.writer.emission_rate
@@ -139,7 +137,7 @@ class Pretrained:
 
     @property
     def writer(self) -> HasTexts:
-        """The objective, if it writes texts. Raises UserError where the run was not fine-tuned to write."""
+        """The objective, if it writes texts. Raises UserError if the run was not fine-tuned with CTC."""
         if isinstance(self.objective, HasTexts):
             return self.objective
         if self.config.imported and self.config.imported.no_texts:
@@ -180,8 +178,10 @@ class Pretrained:
     def _layers(
         self, function: Any, waves: Sequence[np.ndarray], frame_rate: float | None = None
     ) -> list[list[np.ndarray]]:
-        """The arrays that `function` gives for each of the checked waves, of `frame_rate` frames a second (default: the
-        encoder's); raises UserError if one is not finite.
+        """Returns the arrays that `function` computes for each of the checked waves. Raises UserError if one is not
+        finite.
+
+        frame_rate: frames per second of the arrays (default: the encoder's).
         """
         hop = round(SAMPLE_RATE / (frame_rate or self.objective.frame_rate))
         found = layers_of(partial(function, self.params, self.aux_state), waves, hop)
@@ -204,21 +204,22 @@ class Pretrained:
             wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
         if len(wave) < self.objective.min_samples:
             raise UserError(
-                f"the wave has {len(wave)} samples at {SAMPLE_RATE} Hz; this system needs {self.objective.min_samples}"
+                f"the wave has {len(wave)} samples at {SAMPLE_RATE} Hz; this model needs {self.objective.min_samples}"
             )
         return wave
 
 
 def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:
-    """A checkpoint of a run folder, or a folder of one of the model types that docs/import.md lists, written by
-    transformers or by `jepa-speech export hf`, as `jepa-speech import hf` would make a run of it (step 0).
+    """Returns the model of a run's checkpoint, or of a folder of transformers.
 
-    folder: RUN, or RUN/checkpoints/STEP.
+    folder: RUN, RUN/checkpoints/STEP, or a folder that transformers or `jepa-speech export hf` wrote, of a model type
+    that docs/import.md lists. The latter is loaded as `jepa-speech import hf` converts it, with step 0.
     step: the number of a checkpoint's step, "latest" or "best" (see `at_step`). Default: the step that `folder` names,
-    or else the newest; with `best`, the one that the run's `train.best` kept, if it did, comes before the newest.
+    or the newest.
+    best: without a step, prefer the checkpoint that the run's `train.best` kept to the newest.
 
-    Raises UserError if the folder is neither, if the checkpoint is missing (the message lists the steps there are),
-    damaged or of another architecture.
+    Raises UserError for another folder, and for a checkpoint that is missing (the message lists the steps), damaged or
+    of another architecture.
     """
     run, named = located(folder)
     path = run / "config.json"
@@ -244,9 +245,9 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
     check_blocks(config, saved, path)
     like = jax.eval_shape(objective.init, jax.random.PRNGKey(0))
     params, aux_state = arranged(saved, like, str(folder))
-    judged = best_figure(run) if step == "best" else ""
+    figure = best_figure(run) if step == "best" else ""
     params, aux_state = jax.tree.map(jnp.asarray, (params, aux_state))
-    return Pretrained(config, objective, params, aux_state, number, judged, written)
+    return Pretrained(config, objective, params, aux_state, number, figure, written)
 
 
 def check_blocks(config: RunConfig, saved: Mapping[str, np.ndarray], path: Path) -> None:
@@ -265,7 +266,7 @@ def check_blocks(config: RunConfig, saved: Mapping[str, np.ndarray], path: Path)
 
 
 def built(written: Mapping[str, Any], path: Path) -> tuple[RunConfig, Objective]:
-    """The config of a run's config.json, and its objective. Raises UserError, naming the file, for a wrong key."""
+    """Returns config and objective of a run's config.json. Raises UserError, naming the file, for a wrong key."""
     for key, (kind, default) in READ.items():
         section, _, name = key.rpartition(".")
         row = checked.field(written, section, dict, str(path), default={}) if section else written
@@ -278,7 +279,7 @@ def built(written: Mapping[str, Any], path: Path) -> tuple[RunConfig, Objective]
 
 
 def untrained(config: RunConfig, seed: int) -> Pretrained:
-    """The same architecture as it was before its first step, from another seed."""
+    """Returns a model of the same architecture with the parameters of step 0, drawn from `seed`."""
     objective = build(config)
     with drawn_by_kernel(wanted=jax.default_backend() == "gpu"):
         params, aux_state = jax.jit(objective.init)(jax.random.PRNGKey(seed))

@@ -1,5 +1,7 @@
-"""Waves of any length and number in few shapes, so that little is compiled: padded with silence to one of some lengths,
-longer ones in windows; those of one length in batches of one of some sizes.
+"""Encode waves of any length and number in few shapes, so that few programs are compiled.
+
+Waves are padded with silence to one of a few lengths, and batched in one of a few sizes. Waves longer than the longest
+length are encoded in windows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +13,10 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, samples
 
-# Padding changes nothing (a property that tests hold), and the longest is the longest that is taken whole.
+# Padding does not change the result (tested). Longer waves than the last are cut into windows.
 PADDED_SECONDS = (1, 2, 4, 8, 16, 30, 60)
-OVERLAP_SECONDS = 10  # of the windows that a longer wave is cut into; each keeps its frames up to half of it
-# Rows of a batch: the first of these that are there and make no more audio than this. None is padded.
+OVERLAP_SECONDS = 10  # of neighbouring windows; each keeps its frames up to the middle of the overlap
+# Rows of a batch: the largest number that is there and stays within these seconds. No batch is padded with rows.
 ROWS, BATCH_SECONDS = (16, 4, 1), 64
 
 Waves = Sequence[np.ndarray] | np.ndarray  # (S,) each, or (B, S)
@@ -22,7 +24,7 @@ Function = Callable[[Any, Any], tuple[Sequence[Any], Any]]  # waves (B, S), leng
 
 
 class Window(NamedTuple):
-    """A piece (S,) of wave number `row`, and those of its frames that are kept."""
+    """A piece (S,) of wave number `row`, and the slice of its frames that is kept."""
 
     row: int
     wave: np.ndarray
@@ -30,7 +32,7 @@ class Window(NamedTuple):
 
 
 def layers_of(function: Function, waves: Sequence[np.ndarray], hop: int) -> list[list[np.ndarray]]:
-    """For each wave, (S,) at 16 kHz, its layers, each (T, D) float32. hop: samples from frame to frame."""
+    """Returns the layers of each wave, each (T, D) float32. waves: (S,) at 16 kHz. hop: samples from frame to frame."""
     windows = [window for row, wave in enumerate(waves) for window in windows_of(row, wave, hop)]
     by_length: dict[int, list[int]] = {}
     for i, window in enumerate(windows):
@@ -49,7 +51,7 @@ def layers_of(function: Function, waves: Sequence[np.ndarray], hop: int) -> list
 
 
 def windows_of(row: int, wave: np.ndarray, hop: int) -> Iterator[Window]:
-    """The wave itself up to the longest padded length, else windows of that length; what they keep makes the wave's."""
+    """Yields the whole wave, or windows of the longest padded length, whose kept frames cover the wave once."""
     longest, overlap = (seconds * SAMPLE_RATE for seconds in (PADDED_SECONDS[-1], OVERLAP_SECONDS))
     if len(wave) <= longest:
         yield Window(row, wave, slice(None))
@@ -76,7 +78,7 @@ def layers_of_batch(function: Function, waves: Sequence[np.ndarray], seconds: in
 
 
 def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np.ndarray]:
-    """The waves of a batch, each up to its length; raises UserError where there are none, or lengths do not fit."""
+    """Returns the waves of a batch, each cut to its length. Raises UserError for an empty batch or wrong lengths."""
     if getattr(waves, "ndim", 2) != 2:
         raise UserError(f"a batch is a list of waves (S,) or an array (B, S), not {np.shape(waves)}: see `represent`")
     rows = [np.asarray(wave) for wave in waves]
@@ -86,7 +88,9 @@ def rows_of(waves: Waves, lengths: Sequence[int] | np.ndarray | None) -> list[np
         return rows
     found = np.asarray(lengths)
     if found.shape != (len(rows),) or not np.issubdtype(found.dtype, np.integer):
-        raise UserError(f"lengths of {len(rows)} waves are as many whole numbers, not {found.dtype} of {found.shape}")
+        raise UserError(
+            f"lengths has type {found.dtype} and shape {found.shape}: pass {len(rows)} integers, one for each wave"
+        )
     for i, (row, length) in enumerate(zip(rows, found, strict=True)):
         if not 0 <= length <= len(row):
             raise UserError(f"lengths[{i}] = {length}, and wave {i} has {len(row)} samples")
