@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.bench import bench_step as bench_step
     from jepa_speech.api.compare import compare as compare
     from jepa_speech.api.corpus import list_corpus as list_corpus
+    from jepa_speech.api.demo import demo as demo
     from jepa_speech.api.embed import embed as embed
     from jepa_speech.api.evaluate import evaluate as evaluate
     from jepa_speech.api.export import export_hf as export_hf
@@ -47,6 +48,7 @@ _MODULES = {
     "bench_step": "jepa_speech.api.bench",
     "check_inputs": "jepa_speech.api.prepare",
     "compare": "jepa_speech.api.compare",
+    "demo": "jepa_speech.api.demo",
     "embed": "jepa_speech.api.embed",
     "evaluate": "jepa_speech.api.evaluate",
     "export_hf": "jepa_speech.api.export",

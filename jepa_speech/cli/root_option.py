@@ -8,8 +8,3 @@ HELP = "recordings may be anywhere in DIR, not just in their input's own folder;
 def add_argument(parser: argparse.ArgumentParser) -> None:
     """Adds the option, for `ingest.manifest.entries`."""
     parser.add_argument("--root", metavar="DIR", help=HELP)
-
-
-def passed_on(root: str | None) -> list[str]:
-    """Returns the option as words of another verb's command line; [] without it."""
-    return ["--root", root] if root else []

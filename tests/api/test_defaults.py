@@ -19,6 +19,7 @@ FUNCTIONS = {
     "fit gmm": ("fit_gmm", {"curve", "store"}),
     "fit kmeans": ("fit_kmeans", {"curve", "store"}),
     "goodput": ("goodput", set()),
+    "demo": ("demo", set()),
     "embed": ("embed", set()),
     "export hf": ("export_hf", set()),
     "export onnx": ("export_onnx", set()),

@@ -11,8 +11,7 @@ import pytest
 from support.labelled_corpus import write_spoken
 
 from jepa_speech import cli
-from jepa_speech.api import workflow
-from jepa_speech.cli import demo
+from jepa_speech.api import demo, workflow
 from jepa_speech.files import read_json
 from jepa_speech.probe import phones
 from jepa_speech.probe.linear import Recipe

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jepa_speech.cli import demo_corpus
-from jepa_speech.cli.demo_corpus import jobs, plain_phones, write_corpus
+from jepa_speech.api import demo_corpus
+from jepa_speech.api.demo_corpus import jobs, plain_phones, write_corpus
 from jepa_speech.files import read_jsonl
 
 

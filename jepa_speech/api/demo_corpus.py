@@ -96,12 +96,12 @@ def plain_phones(phones: list[list[Any]]) -> list[list[Any]]:
     return plain
 
 
-def speak(work: Path, todo: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def speak(work: Path, todo: list[dict[str, Any]], progress: bool) -> dict[str, dict[str, Any]]:
     """Runs the eSpeak script on the jobs; its rows by id. Raises UserError with the script's reason."""
     write_jsonl(work / "jobs.jsonl", todo)
     command = [sys.executable, "-I", str(SCRIPT), str(work / "jobs.jsonl"), str(work / "audio")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as script:
-        for _ in tqdm(script.stdout, desc="speak", total=len(todo), unit="utt"):
+        for _ in tqdm(script.stdout, desc="speak", total=len(todo), unit="utt", disable=not progress):
             pass
         reason = script.stderr.read().strip() if script.stderr else ""
     if script.returncode:
@@ -112,7 +112,7 @@ def speak(work: Path, todo: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def write_corpus(out: str | Path, todo: list[dict[str, Any]] | None = None) -> Path:
+def write_corpus(out: str | Path, todo: list[dict[str, Any]] | None = None, progress: bool = False) -> Path:
     """Writes the corpus to `out` (under another name until it is whole) unless it is there; returns `out`.
 
     Holds {train,valid,test}.manifest.jsonl (no speaker in two of them), phones.jsonl, pretrain.manifest.jsonl
@@ -126,7 +126,7 @@ def write_corpus(out: str | Path, todo: list[dict[str, Any]] | None = None) -> P
         raise UserError(f"{work}: jepa-speech did not write all of this folder; move it elsewhere")
     ownership.make(work)
     todo = todo or jobs()
-    spoken = speak(work, todo)
+    spoken = speak(work, todo, progress)
     rows, phones = [], []
     for job in todo:
         path = f"audio/{job['id']}.flac"
