@@ -24,3 +24,4 @@ def test_every_block_runs_in_order(tmp_path, monkeypatch):
     assert names["predicted"].shape == (frames, 16) and names["probs"].shape == names["ids"].shape
     assert len(names["losses"]) == names["trained"]["step"] == 3 and names["heldout"]["recordings"] == 18
     assert 0 <= names["accuracy"]["low"] <= names["accuracy"]["value"] <= 1
+    assert names["inside"]["report"] and (tmp_path / "work" / "analysis" / "report.html").is_file()

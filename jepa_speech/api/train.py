@@ -45,10 +45,12 @@ def train_encoder(
     from_step: resume from this checkpoint; newer ones are kept in `workdir`/aside.
     progress: show a header, a line for every compiled step and a bar on stderr.
 
-    Returns `step`; `finished_before`, whether there was nothing to do; otherwise also the metrics of the last step and
-    `compiled`, how many shapes the step was compiled for. Raises UsageError for a config that cannot be used and
-    UserError for inputs that cannot be read, a run that diverged, or a folder of another run. Raises Interrupted once
-    SIGINT or SIGTERM came and the state is saved: the same call resumes.
+    Returns `step`; `finished_before`, whether there was nothing to do; `compiled`, how many shapes the step was
+    compiled for; and the metrics of the last step.
+
+    Raises UsageError for a config that cannot be used, and UserError for inputs that cannot be read, a run that
+    diverged, or a folder of another run. Raises Interrupted once SIGINT or SIGTERM came and the state is saved: the
+    same call resumes.
     """
     name = "" if isinstance(config, RunConfig) else str(config)
     config = run_config_of(config, overrides)

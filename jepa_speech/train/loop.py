@@ -114,8 +114,8 @@ def train(
         if settings.best.startswith("heldout_") and not heldout:
             raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
-            check_trained(log.skipped, start)
-            return {"step": start, "finished_before": True}
+            check_trained(log.last.get("skipped") or 0, start)
+            return {"step": start, "finished_before": True, "compiled": 0} | log.last
         stack.enter_context(compilation_cache_of(workdir))
         state = first_state(
             objective, optimizer, config.seed, config.init_from, abstract, checkpoints, log, weights, say

@@ -72,10 +72,10 @@ class RunLog:
                 yield from map(json.loads, islice(file, self.step))
 
     @property
-    def skipped(self) -> int:
-        """Returns the number of skipped steps before this process."""
+    def last(self) -> dict[str, Any]:
+        """Returns the row of the step from which this process resumes, {} for a new run."""
         *_, last = [{}, *self.past()]
-        return last.get("skipped") or 0
+        return last
 
     def row(self, number: int, values: Mapping[str, float]) -> None:
         """Writes the metrics of step `number`, null for those that are not finite."""

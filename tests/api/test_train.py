@@ -45,6 +45,8 @@ def test_a_run_prints_nothing_and_resumes_by_its_config(tmp_path):
     config = jepa_speech.load_config("tiny:pure_jepa", changes)
     again = jepa_speech.train_encoder(config, tmp_path / "run", from_step=1)
     assert again == first
+    done = jepa_speech.train_encoder(config, tmp_path / "run")
+    assert done == first | {"finished_before": True, "compiled": 0}
     with pytest.raises(UsageError, match=r"^from_step 7: "):
         jepa_speech.train_encoder(config, str(tmp_path / "run"), from_step=7)
     with pytest.raises(UsageError, match=r"^overrides: "):
