@@ -161,3 +161,11 @@ def test_rows_before_the_first_checkpoint_are_written_again_but_not_over_a_forei
         with pytest.raises(UserError, match=r"metrics.jsonl:1: .*use another --workdir, or move that file away"):
             RunLog(tmp_path, 0)
         assert path.read_text() == text
+
+
+def test_a_figure_that_is_not_finite_is_null(tmp_path):
+    log = RunLog(tmp_path, 0)
+    log.row(1, {"loss": float("nan"), "grad_norm": float("inf"), "rate": 0.5})
+    log.close()
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert row == {"step": 1, "loss": None, "grad_norm": None, "rate": 0.5}
