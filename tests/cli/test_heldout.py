@@ -50,7 +50,7 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
     assert "data: 4 recordings, " in header and "held out: left out" not in header
     where = f"recording 1 of {made / 'train' / 'store'} (001.wav)"
     limit = f"shorter than {SHORTEST:g} s (the objective's minimum, or data.min_seconds)"
-    assert f"left out: 1 recording (0.1 s) {limit}, the first: {where}" in header
+    assert f"left out: 1 recording (0.1 s) {limit}; the first: {where}" in header
     start = next(event for event in rows(run, "events") if event["event"] == "start")
     left_out = {"shorter_than": SHORTEST, "recordings": 1, "seconds": 0.05, "first": where}
     assert start["left_out"] == {"store": [left_out], "heldout": []}

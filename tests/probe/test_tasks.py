@@ -136,7 +136,7 @@ def test_folds_test_everybody_once_and_nobody_who_was_trained_on(corpus):
         assert len(part["valid"].keys) == round(0.2 * (len(everything.keys) - len(part["test"].keys)))
         np.testing.assert_allclose(part["train"].x.mean(0), 0, atol=1e-5)
     assert folds.speaker_folds(["Ses02M", "Ses01F", "Ses02F", "Ses01M", *"abcdef"])[0] == ["Ses01F", "Ses01M"]
-    with pytest.raises(UserError, match="takes two"):
+    with pytest.raises(UserError, match="at least two speakers"):
         folds.speaker_folds(["s0", "s0"])
 
 
