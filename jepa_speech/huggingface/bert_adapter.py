@@ -1,6 +1,6 @@
-"""The adapter of transformers' Wav2Vec2-BERT (`add_adapter`), which `nn/conformer_adapter.py` computes, and back.
+"""Convert the adapter of transformers' Wav2Vec2-BERT (`add_adapter`) to `nn/conformer_adapter.py` and back.
 
-It is read only with the CTC layer that is on it: the layers of the encoder come before it.
+It is read only together with a CTC layer on it, because the layers of the encoder come before it.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ NAMES: Names = (
 def read_adapter(
     theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], encoder: Mapping[str, Any], where: str
 ) -> tuple[Params, CtcConfig]:
-    """The adapter's parameters and its keys, from config.json, the arrays by name, and config section `encoder`.
+    """Returns the adapter's parameters and its keys, from config.json, the arrays, and config section `encoder`.
 
     where: names the config's file. Raises UserError for a key that cannot be read, and for missing or misshapen arrays.
     """
@@ -92,7 +92,7 @@ def checked_keys(theirs: Mapping[str, Any], width: int, where: str) -> CtcConfig
 
 
 def check_sizes(keys: CtcConfig, arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Raises UserError where number or kernel of the layers is not that of the arrays: building takes time for each."""
+    """Raises UserError if number or kernel of the layers is not that of the arrays, before any layer is built."""
     prefix = f"{PREFIX}layers."
     found = len({name[len(prefix) :].partition(".")[0] for name in arrays if name.startswith(prefix)})
     name = f"{prefix}0.residual_conv.weight"
@@ -107,17 +107,17 @@ def check_sizes(keys: CtcConfig, arrays: Mapping[str, np.ndarray], where: str) -
 
 
 def section(keys: CtcConfig) -> dict[str, Any]:
-    """The adapter's keys as config section `objective` has them."""
+    """Returns the adapter's keys of config section `objective`."""
     return {ours: getattr(keys, ours) for ours, _ in KEYS}
 
 
 def their_config(keys: CtcConfig) -> dict[str, Any]:
-    """The adapter's keys as config.json has them."""
+    """Returns the adapter's keys of config.json."""
     return {"add_adapter": True} | {theirs: getattr(keys, ours) for ours, theirs in KEYS}
 
 
 def their_arrays(adapter: Params) -> dict[str, np.ndarray]:
-    """The adapter's arrays by transformers' names, in their layout, float32."""
+    """Returns the adapter's arrays in transformers' names and layout, float32."""
     leaves = jax.tree_util.tree_leaves_with_path(adapter)
     found = {their_name(path, NAMES): np.asarray(leaf, np.float32) for path, leaf in leaves}
     return {name: turned(name, x) for name, x in found.items()}

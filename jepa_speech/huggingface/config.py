@@ -1,7 +1,7 @@
 """Read and check config.json of a model of transformers, or of an export of our own encoder.
 
-Sizes are compared with the arrays before a module is built from them: building takes time for every block, so with a
-wrong number it would never end.
+Sizes are compared with the arrays before a module is built, because building takes time for every block and would not
+end with a wrong number.
 """
 
 from collections.abc import Mapping

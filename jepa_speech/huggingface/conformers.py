@@ -125,7 +125,7 @@ def choices(config: Config, only: dict[str, Only]) -> dict[str, str]:
 
 
 def choices_of(encoder: Wav2Vec2ConformerConfig | Wav2Vec2BertConfig) -> dict[str, Any]:
-    """Returns what config.json says of activation and positions: `choices` the other way."""
+    """Returns the keys of config.json for activation and positions: the inverse of `choices`."""
     return {
         "hidden_act": {"silu": "swish"}.get(encoder.activation, encoder.activation),
         "position_embeddings_type": None if encoder.positions == "none" else encoder.positions,
@@ -133,7 +133,7 @@ def choices_of(encoder: Wav2Vec2ConformerConfig | Wav2Vec2BertConfig) -> dict[st
 
 
 def conformer_config(encoder: Wav2Vec2ConformerConfig) -> dict[str, Any]:
-    """Returns what config.json says beside the keys of CONFORMER_KEYS."""
+    """Returns the keys of config.json that are not in CONFORMER_KEYS."""
     shared = {key: PUBLISHED[key].values[0] for key in ("conv_kernel", "conv_stride", "feat_extract_activation")}
     layers = len(shared["conv_kernel"])
     sizes = {"conv_dim": [encoder.channels] * layers, "num_feat_extract_layers": layers}
@@ -142,7 +142,7 @@ def conformer_config(encoder: Wav2Vec2ConformerConfig) -> dict[str, Any]:
 
 
 def bert_config(encoder: Wav2Vec2BertConfig) -> dict[str, Any]:
-    """Returns what config.json says beside the keys of BERT_KEYS."""
+    """Returns the keys of config.json that are not in BERT_KEYS."""
     return {"feature_projection_input_dim": encoder.features} | choices_of(encoder)
 
 
@@ -160,8 +160,8 @@ def conformer_places(config: Config) -> list[Place]:
 
 
 def unread(encoder: Wav2Vec2ConformerConfig) -> dict[str, np.ndarray]:
-    """Returns the arrays that transformers' Wav2Vec2-Conformer has and we do not: a convolution of one frame, which it
-    never computes with, and the buffers of its batch norms and rotary positions.
+    """Returns the arrays that transformers' Wav2Vec2-Conformer has and our encoder does not: a convolution of one frame
+    that it does not compute with, and the buffers of its batch norms and rotary positions.
     """
     conv = f"{UNUSED}conv."
     found = {

@@ -1,4 +1,4 @@
-"""The CTC layer of a model of transformers (Wav2Vec2ForCTC and its kin) as that of the objective `ctc`, and back."""
+"""Convert the CTC layer of a model of transformers (Wav2Vec2ForCTC and others) to the objective `ctc` and back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -24,8 +24,8 @@ OWN_PREFIX = "jepa_speech."  # of the encoder's names in our own model with a CT
 
 
 class CtcLayer(NamedTuple):
-    """head: parameters of the linear layer. tokens: of its classes. adapter: parameters of the adapter below it, and
-    its keys in config section `objective`; None without one.
+    """head: parameters of the linear layer. tokens: of its classes. adapter: parameters of the adapter between encoder
+    and layer, and its keys in config section `objective`; None without one.
     """
 
     head: Params
@@ -34,9 +34,9 @@ class CtcLayer(NamedTuple):
 
 
 def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int, language: str = "") -> CtcLayer:
-    """The CTC layer among the arrays of a folder, on an encoder of this width; a missing bias is 0. language: as in
-    `read_tokens`.
+    """Returns the CTC layer among the arrays of a folder. A missing bias is 0.
 
+    width: of the encoder. language: as in `read_tokens`.
     Raises UserError for arrays of other shapes, and as `read_tokens` does.
     """
     weight, where = arrays[WEIGHT], str(Path(folder) / "config.json")
@@ -49,7 +49,7 @@ def read_ctc(folder: str | Path, arrays: Mapping[str, np.ndarray], width: int, l
 
 
 def ctc_sections(layer: CtcLayer, width: int) -> dict[str, Any]:
-    """The config sections of a run that goes on with the layer."""
+    """Returns the config sections of a run that continues with the layer."""
     objective = {"name": "ctc", "freeze_steps": 0, "channel_span": max(1, width // 12)}
     if layer.adapter is not None:
         objective |= bert_adapter.section(layer.adapter[1])
@@ -57,7 +57,7 @@ def ctc_sections(layer: CtcLayer, width: int) -> dict[str, Any]:
 
 
 def with_ctc(encoder: Exported, layer: CtcLayer) -> Exported:
-    """An exported encoder with the CTC layer on it and its tokenizer: the ForCTC class of the encoder's model type."""
+    """Returns an exported encoder with the CTC layer and its tokenizer, for the ForCTC class of its model type."""
     kind = encoder.config["model_type"]
     name = f"{FAMILIES[kind].architecture.removesuffix('Model')}ForCTC"
     prefix = FAMILIES[kind].prefix or OWN_PREFIX

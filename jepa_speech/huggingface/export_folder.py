@@ -1,5 +1,7 @@
-"""An encoder as a folder that transformers loads: that of `nn/wav2vec2.py` with its own classes (`parameters.py` the
-other way), that of `nn/encoder.py` with the torch code that goes along (`own_encoder.py`).
+"""Write an encoder as a folder that transformers loads.
+
+Encoders that transformers has are written for its classes (the inverse of `parameters.py`). That of `nn/encoder.py` is
+written with its torch code (`own_encoder.py`).
 """
 
 from collections.abc import Mapping
@@ -32,8 +34,9 @@ CONFORMERS = {"wav2vec2_conformer": "wav2vec2-conformer", "wav2vec2_bert": "wav2
 
 
 class Exported(NamedTuple):
-    """config: what config.json holds. arrays: by their names, in their layout, float32. tokenizer: name -> text of the
-    files that go with a CTC layer; None without one. normalised: whether it takes waves at mean 0 and deviation 1.
+    """config: the contents of config.json. arrays: in transformers' names and layout, float32. tokenizer: name -> text
+    of the tokenizer files of a CTC layer, None without one. normalised: whether it takes waves at mean 0 and deviation
+    1.
     """
 
     config: dict[str, Any]
@@ -43,7 +46,7 @@ class Exported(NamedTuple):
 
 
 def to_huggingface(config: RunConfig, encoder: Params) -> Exported:
-    """The encoder of a run, from its config and the encoder's parameters.
+    """Returns the encoder of a run, from its config and the encoder's parameters.
 
     Raises UserError where neither transformers nor the torch code here has such an architecture.
     """
@@ -77,17 +80,16 @@ def statistics(width: int) -> dict[str, np.ndarray]:
 
 
 def model_type(config: RunConfig) -> str:
-    """Returns the type of an encoder: what it is built of decides, or what trained it, where two are alike.
+    """Returns the model type of an encoder: by its architecture, or by its objective if two types have the same one.
 
-    Raises UserError for an encoder that is none of them.
+    Raises UserError for an architecture that transformers does not have.
     """
     encoder, name = config.encoder, config.encoder.name
     if name in CONFORMERS:
         return CONFORMERS[name]
     works = (
-        "what works is encoder.name = wav2vec2 with encoder.frontend = conv, encoder.name = wav2vec2_conformer, "
-        "wav2vec2_bert, conformer or transformer, and, for every encoder, `jepa-speech export stablehlo` and "
-        "`jepa-speech embed`"
+        "use `jepa-speech export stablehlo` or `jepa-speech embed`, or train with encoder.name = wav2vec2 and "
+        "encoder.frontend = conv, or with encoder.name = wav2vec2_conformer, wav2vec2_bert, conformer or transformer"
     )
     if name != "wav2vec2":
         raise UserError(f"encoder.name = {name}: transformers has no such architecture; {works}")
@@ -109,8 +111,9 @@ def model_type(config: RunConfig) -> str:
 
 
 def check_only(encoder: Wav2Vec2Config, only: Mapping[str, Any], model: str, given: str) -> None:
-    """Raises UserError where the encoder has a value that a model of transformers does not have. given: what makes it
-    that model.
+    """Raises UserError if the encoder has a value that a model of transformers does not have.
+
+    given: the config keys that make it that model.
     """
     for key, value in only.items():
         if (found := getattr(encoder, key)) != value:
@@ -121,7 +124,7 @@ def check_only(encoder: Wav2Vec2Config, only: Mapping[str, Any], model: str, giv
 
 
 def their_config(kind: str, encoder: Any) -> dict[str, Any]:
-    """What transformers' config.json says of an encoder, a typed config section, of model type `kind`."""
+    """Returns transformers' config.json for a config section `encoder` of model type `kind`."""
     theirs: dict[str, Any] = {"architectures": [FAMILIES[kind].architecture], "model_type": kind, "dtype": "float32"}
     theirs |= {name: getattr(encoder, ours) for ours, name, _ in FAMILIES[kind].keys}
     if kind == "wav2vec2-conformer":
@@ -144,13 +147,15 @@ def their_config(kind: str, encoder: Any) -> dict[str, Any]:
 
 
 def own(theirs: Mapping[str, Any]) -> bool:
-    """Whether the torch code here loads it, not a class of transformers."""
+    """Returns whether our own torch code loads it, not a class of transformers."""
     return theirs["model_type"] == OWN
 
 
 def takes_padding(theirs: Mapping[str, Any]) -> bool:
-    """Whether padding reaches no other frame there: not through a front-end that normalises over time, nor through a
-    batch norm, which shifts padding away from zero, nor through the convolutions of Wav2Vec2-Conformer's blocks.
+    """Returns whether padding does not change other frames in transformers' model.
+
+    It does in a front-end that normalises over time, in a batch norm, which shifts padding away from zero, and in the
+    convolutions of Wav2Vec2-Conformer's blocks.
     """
     if theirs["model_type"] == "wav2vec2-conformer":
         return False
@@ -158,10 +163,10 @@ def takes_padding(theirs: Mapping[str, Any]) -> bool:
 
 
 def preprocessor(theirs: Mapping[str, Any], normalised: bool = True) -> dict[str, Any]:
-    """preprocessor_config.json: 16 kHz, each recording to mean 0 and deviation 1 if `normalised`; for w2v-BERT,
-    each band of its filter bank.
+    """Returns preprocessor_config.json: 16 kHz; each recording is scaled to mean 0 and deviation 1 if `normalised`, for
+    w2v-BERT each band of its filter bank.
 
-    Our own model does that itself, exactly; the extractor's is 5% off at a level of 0.001.
+    Our own model scales waves itself, because the extractor's result is 5% off at a level of 0.001.
     """
     if theirs["model_type"] == "wav2vec2-bert":
         return {

@@ -1,6 +1,6 @@
-"""The model types of transformers that can be read, one entry of `FAMILIES` each, and our own type.
+"""The model types of transformers that can be read, and our own: one entry of `FAMILIES` each.
 
-A new type is a new entry: its class, its config keys, how they make config section `encoder`, and its arrays' names.
+An entry has the class, the config keys, how they make config section `encoder`, and the names of the arrays.
 `config.py` checks a config by its entry, `parameters.py` reads arrays by it, and `export_folder.py` writes by it.
 """
 
@@ -53,7 +53,7 @@ OWN_KEYS: Keys = (
     ("kernel", "kernel_size", 31),
     ("dropout", "hidden_dropout", 0.1),
 )
-# Heads of Wav2Vec2ForPreTraining that the objective `wav2vec2` has too, and their place there.
+# Heads of Wav2Vec2ForPreTraining that the objective `wav2vec2` has too, and their paths in it.
 WAV2VEC2_HEADS = {
     "quantizer.weight_proj.weight": ("quantizer", "logits", "kernel"),
     "quantizer.weight_proj.bias": ("quantizer", "logits", "bias"),
@@ -175,7 +175,7 @@ FAMILIES: dict[str, Family] = {
         {},
         own_section,
         own_places,
-        (Multiple("hidden_size", "num_attention_heads", 2),),  # positions rotate pairs of channels
+        (Multiple("hidden_size", "num_attention_heads", 2),),  # rotary positions take pairs of channels
         names=(),
     ),
 }

@@ -1,4 +1,4 @@
-"""What is known of one model type of transformers: the entry that `families.py` holds of each."""
+"""The type of an entry in `families.py`: how to read and write one model type of transformers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ def level_of(config: Config) -> dict[str, str]:
 
 
 class Place(NamedTuple):
-    """key: whose value axis `axis` of the array `name` has, or, without an axis, the number of children of `name`."""
+    """The value of `key` is the size of an axis of the array `name`, or, without an axis, its number of children."""
 
     key: str
     name: str
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 class Only(NamedTuple):
-    """values: those of a key that can be read, the default first. works: what to do about another value."""
+    """values: the values of a key that can be read, the default first. works: what to do about another value."""
 
     values: tuple[Any, ...]
     works: str
@@ -46,13 +46,18 @@ class Multiple(NamedTuple):
 class Family(NamedTuple):
     """One model type.
 
-    architecture: transformers' class of the encoder alone. prefix: of the encoder's arrays in a model with heads.
-    objective: that training continues with. keys: of config section `encoder`. more: other keys that are read, and
-    their defaults. only: keys that change what the encoder computes, and what they may be. section: config section
-    `encoder` of a checked config. places: where the arrays show sizes. multiples: of sizes. names: of arrays. heads:
-    arrays outside the encoder that the objective has, too, and their paths there. nullable: whole numbers that may be
-    null or missing. unused: beginnings of the names of arrays that transformers never computes with. extractor: what
-    keys of preprocessor_config.json must be.
+    architecture: transformers' class of the encoder without heads.
+    prefix: of the encoder's arrays in a model with heads.
+    objective: the one that training continues with.
+    keys: of config section `encoder`.
+    more: other keys that are read, and their defaults.
+    only: keys that change what the encoder computes, and the values that can be read.
+    section: makes config section `encoder` of a checked config.
+    places: where the arrays show sizes. multiples: conditions on sizes. names: of arrays.
+    heads: arrays outside the encoder that the objective has too, and their paths there.
+    nullable: integers that may be null or missing.
+    unused: prefixes of arrays that transformers does not compute with.
+    extractor: required values in preprocessor_config.json.
     """
 
     architecture: str
@@ -72,5 +77,5 @@ class Family(NamedTuple):
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """Each key that is read, and its value if it is missing; values are of the default's type."""
+        """Returns each key that is read and its default, whose type a value must have."""
         return {theirs: default for _, theirs, default in self.keys} | dict(self.more)

@@ -1,5 +1,6 @@
-"""A folder that transformers loads, as an objective with its parameters: by it `load_pretrained` reads the folder as it
-is, `import hf` makes a run of it, and training starts from it (`init_from`).
+"""Read a folder of transformers as an objective with its parameters.
+
+`load_pretrained` uses the result as it is, `import hf` writes a run, and training starts from it (`init_from`).
 """
 
 import sys
@@ -27,8 +28,8 @@ CLUSTERS = 500  # of HuBERT's and WavLM's second iteration; their published file
 
 
 class ImportedModel(NamedTuple):
-    """What a run of the folder would be, at step 0. config: of the run; written: what its config.json would hold.
-    imported: what came of the folder, the rest of params and aux_state being fresh, or a copy of it.
+    """A run of the folder at step 0. config: the run's. written: the contents of its config.json. imported: the arrays
+    that the folder has; other parts of params and aux_state are initialised, or copies of them.
     """
 
     config: RunConfig
@@ -40,10 +41,11 @@ class ImportedModel(NamedTuple):
 
 
 def read_imported(folder: str | Path, adapter: str = "") -> tuple[dict[str, Any], Imported]:
-    """(config.json, encoder and heads) of a folder of transformers, or of what `jepa-speech export hf` wrote.
+    """Returns config.json, and the encoder with its heads, of a folder that transformers or `jepa-speech export hf`
+    wrote.
 
-    Says in one line on stderr which parameters the weights lack, if inference never uses them, and in another which
-    arrays within the encoder are not used. Raises UserError where the folder is neither, or cannot be read.
+    Prints on stderr which parameters of training the weights lack, and which arrays within the encoder are not used.
+    Raises UserError for another folder, and if it cannot be read.
     """
     theirs, arrays = read_folder(folder, adapter)
     return theirs, imported_of(folder, theirs, arrays)[0]
@@ -52,7 +54,7 @@ def read_imported(folder: str | Path, adapter: str = "") -> tuple[dict[str, Any]
 def imported_of(
     folder: str | Path, theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> tuple[Imported, dict[str, np.ndarray]]:
-    """(what came of the arrays, those outside the encoder and of an adapter), as `read_imported` says."""
+    """Returns encoder and heads, and the arrays that are outside the encoder or of an adapter. See `read_imported`."""
     kind, where = theirs["model_type"], str(Path(folder) / "config.json")
     if kind == OWN:
         ours = {name.removeprefix(OWN_PREFIX): x for name, x in arrays.items() if name not in (WEIGHT, BIAS)}
@@ -61,10 +63,13 @@ def imported_of(
     imported = from_huggingface(theirs, arrays, where)
     if imported.drawn:
         names = ", ".join(imported.drawn)
-        print(f"{folder}: its weights lack {names}, drawn anew; only training with masks uses it", file=sys.stderr)
+        print(
+            f"{folder}: its weights lack {names}, initialised at random; only training with masks uses it",
+            file=sys.stderr,
+        )
     if ignored := imported.ignored:
         print(
-            f"{folder}: not used of its weights: {counted(len(ignored), 'array')}, because a "
+            f"{folder}: {counted(len(ignored), 'array')} of its weights not used, because a "
             f"{kind} encoder of this config.json has none: "
             f"{', '.join(ignored[:3])}{', ...' if ignored[3:] else ''}",
             file=sys.stderr,
@@ -74,10 +79,10 @@ def imported_of(
 
 
 def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
-    """The folder as a run would hold it; raises UserError as `read_imported` does, and for heads of other sizes.
+    """Returns the folder as a run. Raises UserError as `read_imported` does, and for heads of other sizes.
 
-    A CTC layer makes it a run of the objective `ctc`. If its vocabulary cannot be used, the encoder is imported without
-    the layer, and the config's `imported.no_texts` says why.
+    With a CTC layer, the run has the objective `ctc`. If its vocabulary cannot be used, the encoder is imported without
+    the layer, and `imported.no_texts` of the config gives the reason.
     adapter: the language whose adapters (MMS) and vocabulary the model has; "": those in the weights, and target_lang.
     """
     theirs, arrays = read_folder(folder, adapter)
@@ -93,7 +98,9 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
                 where = str(Path(folder) / "config.json")
                 layer = layer._replace(adapter=read_adapter(theirs, others, written["encoder"], where))
             elif any(name.startswith(PREFIX) for name in others):
-                raise UserError(f"{folder}: its CTC layer is on an adapter behind the encoder (add_adapter): not read")
+                raise UserError(
+                    f"{folder}: its CTC layer is on an adapter after the encoder (add_adapter), which cannot be read"
+                )
         except UserError as error:
             written["imported"]["no_texts"] = str(error)
         else:
@@ -117,7 +124,7 @@ def imported_model(folder: str | Path, adapter: str = "") -> ImportedModel:
 
 
 def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the run: what config.json says; all else is the default of its section."""
+    """Returns the config of the run: the values of config.json, and else the defaults of each section."""
     kind = theirs["model_type"]
     family = FAMILIES[kind]
     section, name = family.section(theirs), family.objective
@@ -164,11 +171,11 @@ def w2v_bert_defaults(blocks: int) -> dict[str, Any]:
 
 
 def with_imported(objective: Objective, imported: Imported, folder: str | Path) -> tuple[Tree, Tree]:
-    """(params, aux_state): what the checkpoint has, and fresh what it lacks; a teacher is the student's copy."""
+    """Returns params and aux_state: from the checkpoint, or initialised; a teacher is a copy of the student."""
     taken, key = {"encoder": imported.encoder} | imported.extra, jax.random.PRNGKey(0)
 
     def rest(key: jax.Array) -> tuple[Tree, Tree]:
-        """Only what is kept, so that no large encoder is drawn for nothing."""
+        """Returns only the parts that the checkpoint lacks, so that XLA initialises no large encoder."""
         params, aux_state = objective.init(key)
         without = {name: tree for name, tree in params.items() if name not in taken}
         return without, {name: tree for name, tree in aux_state.items() if name != "teacher"}
@@ -177,7 +184,7 @@ def with_imported(objective: Objective, imported: Imported, folder: str | Path) 
     fresh, aux_state = jax.jit(rest)(key)
     params = taken | fresh
     if shapes(params) != shapes(wanted):
-        raise UserError(f"{folder}: its heads are not of the sizes that its config.json tells")
+        raise UserError(f"{folder}: the sizes of its heads do not match its config.json: download both again")
     if "teacher" not in wanted_slow:
         return params, aux_state
     assert isinstance(objective, HasTeacher)

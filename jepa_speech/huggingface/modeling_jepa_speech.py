@@ -1,7 +1,7 @@
 """jepa_speech's own encoder in plain torch, for `AutoModel.from_pretrained(DIR, trust_remote_code=True)`.
 
-`jepa-speech export hf` copies this file beside the weights. It needs torch and transformers and nothing else.
-Shapes: B batch, S samples, T frames, D width, H heads. Frame t sees the samples [320 t, 320 t + 400) of 16 kHz.
+`jepa-speech export hf` copies this file beside the weights. It needs only torch and transformers.
+Shapes: B batch, S samples, T frames, D width, H heads. Frame t covers the samples [320 t, 320 t + 400) of 16 kHz.
 """
 
 import torch
@@ -18,7 +18,7 @@ EPSILON = 1e-6  # of layer norms
 
 class JepaSpeechConfig(PretrainedConfig):
     """block_type: `transformer` or `conformer`. frontend: `conv`, with conv_channels, or `logmel`.
-    kernel_size: frames of the depthwise convolutions. masked_embedding: whether there is one, to hide frames with.
+    kernel_size: frames of the depthwise convolutions. masked_embedding: whether masked frames have an embedding.
     """
 
     model_type = "jepa_speech"
@@ -45,12 +45,12 @@ class JepaSpeechConfig(PretrainedConfig):
 
 
 def frames(samples):
-    """Whole frames within `samples` samples, at least 400."""
+    """Returns the number of whole frames in `samples` samples, at least 400."""
     return (samples - WINDOW) // HOP + 1
 
 
 def standardise(wave, inside):
-    """Mean 0 and root mean square 1 over what is inside, silence elsewhere; both (B, S)."""
+    """Returns waves of mean 0 and root mean square 1 over the samples inside, silence elsewhere; all (B, S)."""
     count = inside.sum(1, keepdim=True)
     wave = torch.where(inside, wave - (wave * inside).sum(1, keepdim=True) / count, 0.0)
     power = wave.square().sum(1, keepdim=True) / count
@@ -210,8 +210,8 @@ class JepaSpeechModel(PreTrainedModel):
     def forward(
         self, input_values, attention_mask=None, mask_time_indices=None, output_hidden_states=None, return_dict=None
     ):
-        """input_values (B, S) at 16 kHz, attention_mask (B, S) 0 behind a row's end, mask_time_indices (B, T) True
-        at frames to hide -> last_hidden_state (B, T, D); hidden_states: the input of the first block, then each
+        """input_values (B, S) at 16 kHz, attention_mask (B, S) 0 after a row's end, mask_time_indices (B, T) True
+        at frames to mask -> last_hidden_state (B, T, D); hidden_states: the input of the first block, then each
         block's output, the last of them normalised.
         """
         config = self.config

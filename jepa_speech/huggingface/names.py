@@ -1,4 +1,4 @@
-"""Names and layouts of transformers' arrays, from ours; `export_folder.py` reads the same tables the other way."""
+"""Names and layouts of transformers' arrays for those of our encoders, used to read (`parameters.py`) and to write."""
 
 import re
 from typing import Any
@@ -43,13 +43,13 @@ WAV2VEC2_NAMES: Names = (
     (r"\.gate\.constant$", ".gru_rel_pos_const"),
     (r"\.(kernel|scale)$", ".weight"),
 )
-# Names of older versions, as substitutions that give today's.
+# Substitutions of names of older versions by the current ones.
 OLDER: Names = (
     (r"\.weight_g$", ".parametrizations.weight.original0"),
     (r"\.weight_v$", ".parametrizations.weight.original1"),
     (r"^(mask_time_emb_vector|mask_emb)$", "masked_spec_embed"),
 )
-# Arrays that have axes of length 1 besides, there: which axes.
+# Arrays to which transformers' layout adds axes of length 1: which axes.
 AXES = {
     "parametrizations.weight.original0": (0, 1),
     "gru_rel_pos_const": (0, 2, 3),
@@ -57,7 +57,7 @@ AXES = {
     "pointwise_conv1.weight": (2,),
     "pointwise_conv2.weight": (2,),
 }
-# Tables, whose rows are rows there, too.
+# Tables: not transposed.
 TABLES = ("embed.weight", "embedding.weight", "codevectors", "pos_bias_u", "pos_bias_v")
 
 
@@ -73,5 +73,5 @@ def renamed(name: str, names: Names) -> str:
 
 
 def turned(name: str, array: np.ndarray) -> np.ndarray:
-    """Returns an array of their layout in ours, or of ours in theirs: (out, in, kernel) and (kernel, in, out)."""
+    """Converts an array from transformers' layout, (out, in, kernel), to ours, (kernel, in, out), or back."""
     return array if name.endswith(TABLES) else array.T

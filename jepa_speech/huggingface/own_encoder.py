@@ -1,4 +1,4 @@
-"""This project's own encoder (`nn/encoder.py`) as a torch model of one file, `modeling_jepa_speech.py`, and back."""
+"""Convert this project's own encoder (`nn/encoder.py`) to a torch model (`modeling_jepa_speech.py`) and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,14 +23,14 @@ MODULE = "modeling_jepa_speech"  # the file that is copied beside the weights
 
 
 def to_torch(section: EncoderConfig, encoder: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(config.json, arrays by their names in their layout) of an encoder, from its config section and parameters.
+    """Returns config.json and the arrays, in torch's names and layout, of an encoder.
 
-    Raises UserError for w2v-BERT's front-end.
+    section: its config section. encoder: its parameters. Raises UserError for w2v-BERT's front-end.
     """
     if section.frontend == "subsampled":
         raise UserError(
-            "encoder.frontend = subsampled: there is no torch code of it; what works is encoder.frontend = conv or "
-            "logmel, and, for every encoder, `jepa-speech export stablehlo` and `jepa-speech embed`"
+            "encoder.frontend = subsampled: there is no torch code for it. Use `jepa-speech export stablehlo` or "
+            "`jepa-speech embed`, or train with encoder.frontend = conv or logmel"
         )
     arrays = {their_name(path): turned(path, x) for path, x in jax.tree_util.tree_leaves_with_path(encoder)}
     theirs = {
@@ -45,7 +45,7 @@ def to_torch(section: EncoderConfig, encoder: Params) -> tuple[dict[str, Any], d
 
 
 def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
-    """What the model computes with and does not learn: to the last bit what our own code has."""
+    """Returns the constants that the torch model computes with, equal to those of our own code to the bit."""
     found = {"frequencies": np.asarray(rotary_frequencies(section.width // section.heads // 2))}
     if section.frontend == "logmel":
         found |= {"frontend.hann": hann(WINDOW), "frontend.mel": mel_bank(LogMelFrontend.width, WINDOW)}
@@ -55,7 +55,7 @@ def constants(section: EncoderConfig) -> dict[str, np.ndarray]:
 def from_torch(
     theirs: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str = "config.json"
 ) -> tuple[dict[str, Any], Params]:
-    """(config section `encoder`, parameters): `to_torch` the other way.
+    """Returns config section `encoder` and the parameters: the inverse of `to_torch`.
 
     where: names the config's file. Raises UserError for wrong values there, and for other arrays.
     """
@@ -68,7 +68,7 @@ def from_torch(
     wanted = {their_name(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
     if wanted.keys() != arrays.keys() - constants(config).keys():
         differing = sorted(wanted.keys() ^ (arrays.keys() - constants(config).keys()))
-        raise UserError(f"model.safetensors: not what its config.json tells: {', '.join(differing[:3])}")
+        raise UserError(f"model.safetensors: its arrays do not match config.json: {', '.join(differing[:3])}")
 
     def fill_in(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         name = their_name(path)

@@ -1,7 +1,7 @@
-"""Arrays of transformers' encoders as parameters of ours, by the entry of their model type in `families.py`.
+"""Convert arrays of transformers' encoders to parameters of ours, by the entry of their model type in `families.py`.
 
-What decides whether weights fit is what inference computes with. All else may be missing, and is then drawn anew; and
-whatever else the weights hold is not taken.
+Every parameter that inference uses must be in the weights. Others are initialised if they are missing. Other arrays in
+the weights are not used.
 """
 
 import math
@@ -24,7 +24,7 @@ from jepa_speech.nn.build_encoder import build_encoder, encoder_kind
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Params
 
-LANDMARK = "feature_projection.projection.weight"  # every encoder has it, and nothing else
+LANDMARK = "feature_projection.projection.weight"  # in every encoder, and in no head
 TRAINING = {"masked_spec_embed"}  # parameters that only training with masks uses
 MODULES = ("feature_extractor.", "feature_projection.", "encoder.")  # beginnings of names of the encoder's weights
 BUFFERS = ("num_batches_tracked", "position_ids", "inv_freq")  # ends of names of arrays that hold no weights
@@ -33,8 +33,8 @@ STATISTICS = ("running_mean", "running_var")
 
 class Imported(NamedTuple):
     """section: config section `encoder`. encoder: its parameters, float32. extra: the parameters of heads, as a
-    tree. not_taken: names of arrays without a place here. ignored: those of them that look like weights of the encoder.
-    drawn: names of parameters that the weights lack and that were drawn anew.
+    tree. not_taken: names of arrays that are not used. ignored: those of them that look like weights of the encoder.
+    drawn: names of parameters that the weights lack and that were initialised.
     """
 
     section: dict[str, Any]
@@ -48,7 +48,7 @@ class Imported(NamedTuple):
 def from_huggingface(
     config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str = "config.json"
 ) -> Imported:
-    """An encoder, and the heads it was trained with, from a config and its arrays by name.
+    """Returns an encoder and the heads it was trained with, from a config and its arrays by name.
 
     where: names the config's file. Raises UserError for a model type or a config value that cannot be read, and for
     missing or misshapen arrays.
@@ -91,7 +91,7 @@ def from_huggingface(
 def split(
     arrays: Mapping[str, np.ndarray], kind: str, where: str
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns (the encoder's arrays, all others), by today's names without what a wrapper put before them."""
+    """Returns (the encoder's arrays, all others), by current names, without the prefix of a wrapper."""
     prefix = encoder_prefix(arrays, kind, where)
     wrapper = prefix.removesuffix(FAMILIES[kind].prefix)
     ours = {renamed(name.removeprefix(prefix), OLDER): x for name, x in arrays.items() if name.startswith(prefix)}
@@ -99,7 +99,7 @@ def split(
 
 
 def encoder_prefix(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> str:
-    """Returns what precedes the encoder's names: the type's own prefix, nothing, or the only other one there is."""
+    """Returns the prefix of the encoder's arrays: the model type's, none, or the only other one in the weights."""
     found = sorted(name.removesuffix(LANDMARK) for name in arrays if f".{name}".endswith(f".{LANDMARK}"))
     for usual in (FAMILIES[kind].prefix, ""):
         if usual in found:
@@ -115,8 +115,8 @@ def encoder_prefix(arrays: Mapping[str, np.ndarray], kind: str, where: str) -> s
 
 
 def with_weight_norm(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the arrays with the two parameters of a weight norm in place of the plain weight of the positions, which
-    is what removing the norm leaves.
+    """Returns the arrays with the two parameters of a weight norm in place of a plain weight of the positions, which
+    remains in weights from which the norm was removed.
     """
     plain = ours.get(f"{POSITIONS}weight")
     others = {GAIN, DIRECTION, f"{BATCH_NORM}weight"}  # with a batch norm, the weight is plain in training, too
@@ -145,7 +145,7 @@ def scale_and_shift(ours: Mapping[str, np.ndarray], where: str) -> dict[str, np.
 
 
 def heads(family: Family, arrays: Mapping[str, np.ndarray], config: Mapping[str, Any], where: str) -> Params:
-    """Returns the parameters of the heads that the family's objective has, too, as far as there are any."""
+    """Returns the parameters of those heads in the weights that the family's objective has too."""
     extra: Params = {}
     for name, (*path, last) in family.heads.items():
         if name in arrays:
@@ -170,13 +170,13 @@ def by_group(vectors: jax.Array, config: Mapping[str, Any], where: str) -> jax.A
 
 
 def encoder_shapes(section: Mapping[str, Any]) -> Params:
-    """The parameters of the encoder of a config section, as shapes."""
+    """Returns the shapes of the parameters of a config section's encoder."""
     config: Any = from_section(encoder_kind(section["name"]), section, "encoder")
     return jax.eval_shape(build_encoder(config, MaskConfig()).init, jax.random.key(0))
 
 
 def fitted(name: str, array: np.ndarray, where: str, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """float32 in our layout, checked to be finite, and against `shape`, if given. where: names the config's file."""
+    """Returns an array in our layout, float32, finite, and of `shape` if given. where: names the config's file."""
     label = f"{where}: {name} in the weights"
     if not jnp.issubdtype(array.dtype, jnp.floating):  # of quantised weights, whose scale is elsewhere
         raise UserError(f"{label} has type {array.dtype}; only floating point can be read: save the weights as float32")

@@ -1,7 +1,7 @@
-"""The vocabulary of a CTC model of transformers: the files of its Wav2Vec2CTCTokenizer, read and written.
+"""Read and write the tokenizer files of a CTC model of transformers (Wav2Vec2CTCTokenizer).
 
-Read are vocab.json, tokenizer_config.json, special_tokens_map.json and added_tokens.json, with the precedence that
-transformers 5 gives them. Nothing in them is run.
+vocab.json, tokenizer_config.json, special_tokens_map.json and added_tokens.json are read with the precedence of
+transformers 5. No code in them is run.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from jepa_speech.text.tokens import SPACE, Tokens
 CONFIG, MAP, ADDED, VOCABULARY = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"
 CLASS = "Wav2Vec2CTCTokenizer"
 CLASSES = (CLASS, "Wav2Vec2Tokenizer")  # the second is its older name
-# In the order in which transformers gives them a number if the vocabulary has none; None: there is no such token.
+# In the order in which transformers numbers tokens that the vocabulary lacks. None: no such token.
 DEFAULTS = {
     "bos_token": "<s>",
     "eos_token": "</s>",
@@ -32,9 +32,10 @@ LARGEST = 2**31  # number of a token
 
 
 def read_tokens(folder: str | Path, classes: int, language: str = "") -> Tokens:
-    """The tokens of a CTC layer of so many classes, from the folder's tokenizer files.
+    """Returns the tokens of a CTC layer from the folder's tokenizer files.
 
-    language: whose vocabulary, if there is one for each; "": that of target_lang in tokenizer_config.json.
+    classes: of the layer. language: of the vocabulary, if there is one per language; "": target_lang of
+    tokenizer_config.json.
 
     Raises UserError, naming the file, for another tokenizer, and for a vocabulary that is missing, malformed, larger
     than the layer, or without a blank.
@@ -48,7 +49,7 @@ def read_tokens(folder: str | Path, classes: int, language: str = "") -> Tokens:
     named = {key: content(settings[key], f"{where}: {key}") for key in DEFAULTS}
     tokens = [""] * classes
     for token, number in added.items():
-        if number < classes:  # the layer never gives the numbers behind its last class
+        if number < classes:  # the layer has no classes for higher numbers
             tokens[number] = token
     for token, number in vocabulary.items():
         if number >= classes:
@@ -81,7 +82,7 @@ def read_tokens(folder: str | Path, classes: int, language: str = "") -> Tokens:
 
 
 def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """(settings of the tokenizer with its special tokens, numbers of tokens outside vocab.json)."""
+    """Returns the settings with the special tokens, and the numbers of tokens that are not in vocab.json."""
     settings = optional(folder / CONFIG)
     if "added_tokens_decoder" in settings:  # then transformers ignores the two older files
         where = f"{folder / CONFIG}: added_tokens_decoder"
@@ -96,7 +97,7 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def read_vocabulary(folder: Path, language: Any) -> dict[str, int]:
-    """vocab.json: token -> number; of a file with one vocabulary for each language, that of `language`."""
+    """Returns token -> number of vocab.json; of `language`, if the file has one vocabulary per language."""
     path = folder / VOCABULARY
     if not path.is_file():
         raise UserError(f"{path}: no such file, so the classes of the CTC layer have no names: copy it from the model")
@@ -124,7 +125,7 @@ def read_vocabulary(folder: Path, language: Any) -> dict[str, int]:
 
 
 def optional(path: Path) -> dict[str, Any]:
-    """A JSON object without its empty values, other than those of tokens; {} where there is no such file."""
+    """Returns the JSON object in a file without null values, except those of tokens; {} without a file."""
     found = read_object(path) if path.is_file() else {}
     return {key: value for key, value in found.items() if value is not None or key in DEFAULTS}
 
@@ -137,7 +138,7 @@ def as_list(settings: Mapping[str, Any], key: str, where: str) -> list[Any]:
 
 
 def content(token: Any, where: str) -> str:
-    """A token, as a string or as an object that holds it; "" for None."""
+    """Returns a token that is given as a string or as an object with its content; "" for None."""
     if isinstance(token, dict):
         return checked.field(token, "content", str, where)
     return "" if token is None else checked.value(token, where, str)
@@ -150,12 +151,12 @@ def as_number(text: str, where: str) -> int:
 
 
 def tokenizer_files(tokens: Tokens) -> dict[str, str]:
-    """name -> text: the files with which transformers writes what `tokens` writes."""
+    """Returns name -> text of the files with which transformers decodes as `tokens` does."""
     vocabulary = {token: number for number, token in enumerate(tokens.tokens) if token}
     special = {
         "pad_token": tokens.blank_token,
         "unk_token": tokens.unknown_token or None,
-        # transformers 5.24 loses a word_delimiter_token that stands in tokenizer_config.json, but not here.
+        # transformers 5.24 ignores a word_delimiter_token in tokenizer_config.json, but not in this file.
         "word_delimiter_token": tokens.delimiter_token or None,
         # Without these, the default ones would get the numbers of classes that have no token.
         "bos_token": None,

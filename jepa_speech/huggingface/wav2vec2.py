@@ -55,10 +55,10 @@ BLOCK_ADAPTERS = "adapter_attn_dim"
 
 
 def conv_section(config: Config) -> dict[str, Any]:
-    """Returns the section of wav2vec 2.0, and of all that differ from it in training alone."""
+    """Returns the section of wav2vec 2.0 and of model types that differ from it only in training."""
     found = {"name": "wav2vec2", "channels": config["conv_dim"][0], **level_of(config), **taken(config, CONV_KEYS)}
     found["adapter"] = adapter_width(config)
-    # Published models are trained so; their configs do not say it.
+    # The published models were trained with these values, which are not in their configs.
     return found | {"gradient_scale": 0.1 if found["norm"] == "group" else 1.0}
 
 

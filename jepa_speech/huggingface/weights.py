@@ -1,5 +1,5 @@
-"""A folder as transformers' save_pretrained writes it: config.json, and the weights in one safetensors file or in
-several, of which model.safetensors.index.json says which array is in which. Nothing in the folder is run.
+"""Read a folder that transformers' save_pretrained wrote: config.json, and the weights in one safetensors file, or in
+several with model.safetensors.index.json. No code in the folder is run.
 """
 
 from collections.abc import Mapping

@@ -71,7 +71,7 @@ def test_training_goes_on_from_every_model_type(kind, tmp_path, capsys):
     del arrays["model.masked_spec_embed"]
     folder = write_folder(tmp_path / "hf", config, arrays)
     assert main(["import", "hf", str(folder), "--out", str(tmp_path / "run")]) == 0
-    line = f"{folder}: its weights lack masked_spec_embed, drawn anew; only training with masks uses it\n"
+    line = f"{folder}: its weights lack masked_spec_embed, initialised at random; only training with masks uses it\n"
     assert capsys.readouterr().err == line
     model = jepa_speech.load_pretrained(tmp_path / "run")
     assert capsys.readouterr().err == ""  # the run has the vector
@@ -98,7 +98,7 @@ def test_arrays_of_the_encoder_that_are_not_used_are_named(tmp_path, capsys):
     arrays |= {"hubert.encoder.position_ids": np.arange(4)}
     read_imported(folder := write_folder(tmp_path / "hf", TINY, arrays))
     assert capsys.readouterr().err == (
-        f"{folder}: not used of its weights: 2 arrays, because a hubert encoder of this config.json has none: "
+        f"{folder}: 2 arrays of its weights not used, because a hubert encoder of this config.json has none: "
         "encoder.layers.0.adapter.weight, encoder.layers.1.adapter.weight\n"
     )
 
@@ -152,7 +152,7 @@ def test_heads_of_other_sizes_than_the_config_tells_are_refused(tmp_path, capsys
     heads = {"project_q.weight": np.zeros((12, 11), np.float32), "project_q.bias": np.zeros(12, np.float32)}
     write_folder(tmp_path / "hf", config, toy_arrays(config, "wav2vec2.") | heads)
     assert main(["import", "hf", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]) == 1
-    assert "its heads are not of the sizes" in capsys.readouterr().err
+    assert "the sizes of its heads do not match its config.json" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

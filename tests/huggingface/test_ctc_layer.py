@@ -183,7 +183,7 @@ def test_a_layer_on_an_adapter_is_left_out(run, tmp_path):
     adapter = {"wav2vec2.adapter.layers.0.conv.weight": np.zeros((32, 16, 3), np.float32)}
     write_safetensors(folder / "model.safetensors", arrays | adapter, {"format": "pt"})
     model = jepa_speech.load_pretrained(folder)
-    with pytest.raises(UserError, match=r"its CTC layer is on an adapter behind the encoder \(add_adapter\)"):
+    with pytest.raises(UserError, match=r"its CTC layer is on an adapter after the encoder \(add_adapter\)"):
         _ = model.writer
 
 

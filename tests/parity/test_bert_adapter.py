@@ -127,7 +127,7 @@ def test_import_and_export_keep_it(case, tmp_path):
         ({"num_adapter_layers": 900}, "num_adapter_layers = 900, but the weights have"),
         ({"adapter_kernel_size": 9}, "adapter_kernel_size = 9, but the weights have"),
         ({"adapter_stride": 8}, "adapter_stride = 8: expected a stride"),
-        ({"add_adapter": False}, r"on an adapter behind the encoder \(add_adapter\): not read"),
+        ({"add_adapter": False}, r"on an adapter after the encoder \(add_adapter\), which cannot be read"),
     ],
 )
 def test_another_adapter_is_named_and_the_encoder_read(change, told, case, tmp_path):
