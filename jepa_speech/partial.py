@@ -58,7 +58,7 @@ class Pieces:
                 if ours
                 else "not written by jepa-speech; move the file,"
             )
-            raise UserError(f"{path}: {whose} or name another --out")
+            raise UserError(f"{path}: {whose} or choose another out")
         end = len(head)
         if first != head:
             file.seek(0)

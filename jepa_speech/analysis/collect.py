@@ -195,7 +195,7 @@ class Look:
         if len(sizes := {p.shape[1] for p in answers.values()}) > 1:
             raise UsageError(
                 f"{self.name}: its cluster head has {answers['model'].shape[1]} clusters, but the anchor has "
-                f"{answers['targets'].shape[1]}: pass --anchor with the anchor of the run"
+                f"{answers['targets'].shape[1]}: pass the anchor of the run"
             )
         self.clusters = sizes.pop()
         for labelling, p in answers.items():

@@ -21,12 +21,15 @@ def open_anchor(config: RunConfig, path: str | Path | None) -> tuple[Anchor | No
     if path is None:
         found = weighted_paths(text, "anchor.path") if (text := config.anchor.path) else []
         if not found:
-            return None, "the config names no anchor, so targets are left out; --anchor GMM.npz adds those of an anchor"
+            return (
+                None,
+                "the config names no anchor, so targets are left out; pass an anchor to add its targets",
+            )
         if len(found) > 1:
-            return None, "targets of an ensemble of anchors are left out; --anchor GMM.npz adds those of one anchor"
+            return None, "targets of an ensemble of anchors are left out; pass one anchor to add its targets"
         path = found[0][0]
     if not Path(path).is_file():
-        return None, f"{path} is not there: the targets are left out; --anchor GMM.npz brings them back"
+        return None, f"{path} does not exist, so the targets are left out; pass the anchor's new path to add them"
     anchor = load_anchor(path)
     if anchor.checkpoint_fingerprint:
         return None, f"{path} lives in {anchor.features} of another checkpoint: the targets are left out"

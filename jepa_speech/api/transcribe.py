@@ -149,7 +149,7 @@ def written(out: Path) -> list[Row]:
         rows = [{}]
     if not all(str(row.get("made")).startswith(MARK) for row in rows):
         whose = "another program or an earlier version wrote it"
-        raise UserError(f"{out} has no mark of `jepa-speech transcribe`: {whose}; move it, or name another out")
+        raise UserError(f"{out} has no mark of `jepa-speech transcribe`: {whose}; move it, or choose another out")
     return rows
 
 

@@ -98,7 +98,7 @@ def done_before(record: Path) -> dict[str, Any]:
         for name, kind in (("command", str), ("results", dict), ("seconds", (int, float))):
             checked.field(before, name, kind, str(record))
     except UserError as error:
-        raise UserError(f"{error}; remove it to do that step again, or choose another --out") from error
+        raise UserError(f"{error}; remove it to do that step again, or choose another out") from error
     return before
 
 

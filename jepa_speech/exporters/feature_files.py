@@ -39,8 +39,8 @@ def note_of(path: Path, form: Format) -> dict[str, Any] | None:
         KeyError,
         zipfile.BadZipFile,
     ) as error:  # pyarrow's errors are ValueErrors
-        whose = "another program or an earlier version wrote it"
-        raise UserError(f"{path} has no mark of `jepa-speech embed`: {whose}; move it, or name another out") from error
+        why = "another program or an earlier version wrote it; move it, or choose another out"
+        raise UserError(f"{path} has no mark of `jepa-speech embed`: {why}") from error
 
 
 def noted(note: Note) -> bytes:

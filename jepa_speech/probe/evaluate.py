@@ -133,7 +133,7 @@ def best(part: Results, heads: Sequence[str]) -> str:
 def figure_of(results: Results, task: str, figure: str | None = None) -> Results:
     """Returns a figure of the chosen head, by default the first. Raises UserError if the results lack the task."""
     if task not in results["tasks"]:
-        raise UserError(f"the results of {results['name']} lack the task {task}: probe it with --tasks {task}")
+        raise UserError(f"the results of {results['name']} lack the task {task}: probe it for that task, too")
     part = results["tasks"][task]
     if "figures" not in part:
         raise UserError(f"the results of {results['name']} are of an earlier version: probe it again")

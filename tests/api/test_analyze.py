@@ -39,7 +39,7 @@ def test_figures_are_returned_and_nothing_is_written_without_out(run, tmp_path):
 def test_without_anchor_and_without_head(run):
     Path("GMM.npz").rename("moved.npz")
     found = jepa_speech.analyze("RUN", "STORE", utterances=2)
-    assert "--anchor GMM.npz brings them back" in found["notes"][0]
+    assert "GMM.npz does not exist" in found["notes"][0]
     assert set(found["store"]["figures"]) == {"model", "random"}
     run.cluster_head = None
     found = jepa_speech.analyze("RUN", "STORE", utterances=2, anchor="moved.npz")

@@ -106,7 +106,7 @@ def test_a_record_of_another_program_or_a_damaged_one_is_kept(place, text):
     (place / "work" / "done").mkdir(parents=True)
     record = place / "work" / "done" / "0-first.json"
     record.write_text(text)
-    with pytest.raises(UserError, match=r"0-first.json: .*; remove it to do that step again, or choose another --out"):
+    with pytest.raises(UserError, match=r"0-first.json: .*; remove it to do that step again, or choose another out"):
         go(place)
     assert record.read_text() == text
 

@@ -7,16 +7,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import toys
 from support.clustered_audio import babble_store
 from support.toys import toy_anchor
 
-from jepa_speech.analysis.subject import open_anchor
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.anchors.sparse import kl_to_sparse
 from jepa_speech.batches.joined_labels import stored_labels
 from jepa_speech.cli import main
-from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.store.labels import Labels
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
@@ -110,20 +107,3 @@ def test_a_store_without_the_labels_of_a_member(made, tmp_path, capsys):
     path = made[1].partition(":")[0]
     assert train(made, tmp_path / "run", anchor__path=f"{path}:1,{tmp_path / 'other.npz'}:2") == 1
     assert "no labels of anchor" in capsys.readouterr().err
-
-
-def anchored_by(path: str) -> RunConfig:
-    return toys.typed(toys.toy_config(anchor={"path": path}))
-
-
-def test_analyze_finds_an_anchor_whose_path_has_a_colon_or_a_comma(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("v:2", "a,b"):
-        Path(folder).mkdir()
-        toy_anchor().save(Path(folder, "g.npz"))
-        for text in (f'"{folder}/g.npz"', f"{folder}/g.npz", f"{folder}/g.npz:1"):
-            anchor, why = open_anchor(anchored_by(text), None)
-            assert anchor is not None and why == ""
-    assert "an ensemble of anchors" in open_anchor(anchored_by("v:2/g.npz:1,a,b/g.npz:1"), None)[1]
-    assert "the config names no anchor" in open_anchor(anchored_by(""), None)[1]
-    assert "nowhere.npz is not there" in open_anchor(anchored_by("v:2/g.npz"), "nowhere.npz")[1]
