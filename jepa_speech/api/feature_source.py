@@ -1,4 +1,4 @@
-"""The features that anchors live in: spectral ones by name, or a layer of a trained encoder (HuBERT's second
+"""The features that anchors are fitted to: spectral ones by name, or a layer of a trained encoder (HuBERT's second
 iteration), computed on whole recordings as they are read and never written to disk.
 """
 
@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 def source(features: str, checkpoint: str | Path | None, step: Step | None = None) -> Source:
-    """The features of this name, of a layer those of the checkpoint: with a step, of RUN/checkpoints/STEP.
+    """Returns the features of this name; layer:N is a layer of the checkpoint, with a step of RUN/checkpoints/STEP.
 
     Raises UsageError if there are no such features, and UserError if the checkpoint's are not at 50 Hz.
     """
@@ -53,10 +53,10 @@ def source(features: str, checkpoint: str | Path | None, step: Step | None = Non
 
 
 def source_of(anchor: Anchor, path: str | Path, checkpoint: str | Path | None, step: Step | None = None) -> Source:
-    """The features that an anchor of `path` lives in; raises UserError for another checkpoint than it was fitted to."""
+    """Returns the features of the anchor in `path`. Raises UserError for another checkpoint than it was fitted to."""
     if not anchor.checkpoint_fingerprint:
         if given := _given(checkpoint, step):
-            raise UsageError(f"{given}: {path} lives in {anchor.features}, and needs none")
+            raise UsageError(f"{given}: {path} is fitted to {anchor.features} and needs none")
         return Source(Spectral(anchor.features))
     found = source(anchor.features, checkpoint or anchor.checkpoint, step)
     if found.fingerprint != anchor.checkpoint_fingerprint:
@@ -80,9 +80,9 @@ def compute_means(store: Store, features: Extractor, normalize: str, progress: b
 
 
 def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
-    """Layer N ("layer:N") of a model, nothing hidden and nothing dropped; longer recordings as `represent` has them."""
+    """Returns layer N ("layer:N") of a model as features: `represent` on whole recordings, no masks or dropout."""
     layer = int(features.removeprefix("layer:"))
-    samples = max(grid.samples(50), model.objective.min_samples)  # one sample less would hold one frame less
+    samples = max(grid.samples(50), model.objective.min_samples)  # with one sample less there is one frame less
     wave = jax.ShapeDtypeStruct((1, samples), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     layers, _ = jax.eval_shape(model.objective.represent, model.params, model.aux_state, *wave)
     if layer >= len(layers):
@@ -106,7 +106,7 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
 
 @dataclass(frozen=True)
 class OneLayer:
-    """An objective whose only layer is this one: those above it are not computed, no other one is copied."""
+    """An objective with only this layer: layers above it are not computed, and no other layer is copied."""
 
     objective: Objective
     layer: int

@@ -1,8 +1,8 @@
 """`jepa_speech.fit_curve`: how much audio an anchor needs, for this corpus, these features, this size.
 
-Each number of hours is fitted twice, with two seeds, and so to other recordings from other starts. Both are held
-against the same held-out frames: what more hours bring shows as likelihood (inertia for k-means), and as the share of
-frames that both fits give the same label, once the components of one are matched to those of the other.
+For each number of hours, two anchors are fitted with two seeds, which draw different recordings and different starts.
+Both are evaluated on the same held-out frames: their log-likelihood (inertia for k-means), and the share of frames to
+which both give the same label, after matching the components of one to those of the other.
 """
 
 import inspect
@@ -81,9 +81,9 @@ def fit_curve(
         table, picture = (out.with_name(f"{out.stem}.curve.{suffix}") for suffix in ("jsonl", "png"))
         claim(table, ROWS)
         claim(picture, mark("picture"))
-        lives_in = source(given["features"], given["checkpoint"], given["step"])
-        folder = _folder(out, kind, given | {"store": data.fingerprint, "checkpoint": lives_in.fingerprint})
-        x = heldout_frames(data, lives_in.extractor, given["normalize"], hours[-1], seed)
+        found = source(given["features"], given["checkpoint"], given["step"])
+        folder = _folder(out, kind, given | {"store": data.fingerprint, "checkpoint": found.fingerprint})
+        x = heldout_frames(data, found.extractor, given["normalize"], hours[-1], seed)
         rows = []
         for h in hours:
             pair: list[Anchor] = []
@@ -102,19 +102,19 @@ def compare(pair: list[Anchor], x: np.ndarray) -> Row:
     """Of two anchors on frames x (N, D): `first` and `second`, in nats per frame (a mixture's log-likelihood) or mean
     squared distance (k-means), and `agreement`, the share of frames with one label under the best matching.
     """
-    (first, labels), (second, others) = (_judge(anchor, x) for anchor in pair)
+    (first, labels), (second, others) = (_on_frames(anchor, x) for anchor in pair)
     table = np.zeros((pair[0].components, pair[1].components))
     np.add.at(table, (labels, others), 1)
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return {"first": first, "second": second, "agreement": float(matched / len(x))}
 
 
-def _judge(anchor: Anchor, x: np.ndarray) -> tuple[float, np.ndarray]:
-    """How well it fits frames x (N, D), and their most likely components (N,)."""
+def _on_frames(anchor: Anchor, x: np.ndarray) -> tuple[float, np.ndarray]:
+    """Returns log-likelihood or squared distance, averaged over frames x (N, D), and the best components (N,)."""
     arrays, hard = anchor.arrays(), anchor.max_top_k == 1
 
     @jax.jit
-    def judge(part: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def figures(part: jax.Array) -> tuple[jax.Array, jax.Array]:
         joint = log_joint(arrays, part)  # (N, K)
         if hard:  # -‖z - μ‖² / 2 but for ‖z‖²
             z = (part - arrays["shift"]) / arrays["scale"]
@@ -122,19 +122,21 @@ def _judge(anchor: Anchor, x: np.ndarray) -> tuple[float, np.ndarray]:
             return jnp.square(z).sum(-1) - 2 * joint.max(-1), joint.argmax(-1)
         return jax.nn.logsumexp(joint, axis=-1), joint.argmax(-1)
 
-    found = [(np.asarray(value), int(valid.sum())) for part, valid in batches(x) for value in judge(part)]
+    found = [(np.asarray(value), int(valid.sum())) for part, valid in batches(x) for value in figures(part)]
     values, labels = (np.concatenate([value[:n] for value, n in found[i::2]]) for i in (0, 1))
     return float(values.mean(dtype=np.float64)), labels
 
 
 def _folder(out: Path, kind: str, given: dict[str, Any]) -> Path:
-    """STEM.curve, made for these arguments; raises UserError if it was for others."""
+    """Makes and returns STEM.curve. Raises UserError if it was made with other arguments."""
     folder = out.with_name(f"{out.stem}.curve")
     same = {"kind": kind} | {name: value for name, value in given.items() if name not in ("out", "step")}
     known = claim(folder / "options.json", b'"components": ')
     if known.is_file() and (before := read_object(known)) != same:
         other = next(name for name in same if before.get(name) != same[name])
-        raise UserError(f"{folder}: of another {other} ({before.get(other)}); remove it, or choose another name")
+        raise UserError(
+            f"{folder}: was made with another {other} ({before.get(other)}); remove it, or choose another name"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(known, same)
     return folder

@@ -40,7 +40,7 @@ def fit_gmm(
 ) -> dict[str, Any]:
     """Fits a diagonal Gaussian mixture to the frames of a store, and writes it to the file `out` (npz).
 
-    The same call goes on after a kill. Beside `out` are written STEM.metrics.jsonl (a row per pass) and STEM.png.
+    After a kill, the same call resumes. Beside `out` are written STEM.metrics.jsonl (a row per pass) and STEM.png.
 
     Args:
         temperature: divides the log joint before the softmax.
@@ -68,24 +68,24 @@ def fit_gmm(
     check(**arguments)
     with writing(out):
         claim_files(out)
-        data, lives_in = Store(store), source(features, checkpoint, step)
-        passes = frames_to_fit(data, lives_in, components, normalize, hours, seed, standardize=True, progress=progress)
+        data, found = Store(store), source(features, checkpoint, step)
+        passes = frames_to_fit(data, found, components, normalize, hours, seed, standardize=True, progress=progress)
         z = _watched(passes.heldout, components, seed)
-        kept = unfinished(out, "gmm", data, lives_in.fingerprint, arguments | {"features": features})
+        kept = unfinished(out, "gmm", data, found.fingerprint, arguments | {"features": features})
         with bar("EM", (iterations + 1) * passes.frames / grid.FRAME_RATE, progress) as shown:
 
             def watch(fit: em.Fit) -> None:
                 heldout = f"held-out {fit.history[-1]['heldout']:.3f} nats/frame"
                 shown.set_postfix_str(f"{heldout}, {counted(fit.reseeded, 'component')} reseeded")
                 arrays = fit.parameters.arrays()
-                found = temperature if perplexity is None else temperature_for(arrays, z, perplexity)
-                fit.history[-1]["temperature"] = found
+                at = temperature if perplexity is None else temperature_for(arrays, z, perplexity)
+                fit.history[-1]["temperature"] = at
                 write_history(out, fit.history)
 
             settings = em.Options(components, iterations, seed=seed)
             fit = em.fit(passes.chunks(shown.update), passes.sample, passes.heldout, settings, watch, kept)
 
-        kind = features, normalize, fit.history[-1]["temperature"], lives_in.checkpoint, lives_in.fingerprint
+        kind = features, normalize, fit.history[-1]["temperature"], found.checkpoint, found.fingerprint
         anchor = fit.parameters.mixture(passes.shift, passes.scale, *kind, rotation=passes.rotation)
         anchor.save(out)
         draw_history(out, fit.history)

@@ -36,7 +36,7 @@ def fit_kmeans(
 ) -> dict[str, Any]:
     """Fits k-means to the frames of a store, and writes the centroids to the file `out` (npz).
 
-    The same call goes on after a kill. Beside `out` are written STEM.metrics.jsonl (a row per pass) and STEM.png.
+    After a kill, the same call resumes. Beside `out` are written STEM.metrics.jsonl (a row per pass) and STEM.png.
 
     Args:
         algorithm: "lloyd" moves every centroid once in a pass; "minibatch" after every 10,000 frames, so fewer passes
@@ -59,12 +59,12 @@ def fit_kmeans(
     check(**arguments)
     with writing(out):
         claim_files(out)
-        data, lives_in = Store(store), source(features, checkpoint, step)
+        data, found = Store(store), source(features, checkpoint, step)
         passes = frames_to_fit(
-            data, lives_in, components, normalize, hours, seed, standardize=standardize, progress=progress
+            data, found, components, normalize, hours, seed, standardize=standardize, progress=progress
         )
         arguments |= {"features": features, "standardize": standardize}
-        kept = unfinished(out, "kmeans", data, lives_in.fingerprint, arguments)
+        kept = unfinished(out, "kmeans", data, found.fingerprint, arguments)
         with bar("k-means", iterations * passes.frames / grid.FRAME_RATE, progress) as shown:
 
             def watch(fit: lloyd.Fit) -> None:
@@ -81,8 +81,8 @@ def fit_kmeans(
             rotation=passes.rotation,
             features=features,
             normalize=normalize,
-            checkpoint=lives_in.checkpoint,
-            checkpoint_fingerprint=lives_in.fingerprint,
+            checkpoint=found.checkpoint,
+            checkpoint_fingerprint=found.fingerprint,
         )
         anchor.save(out)
         draw_history(out, fit.history)

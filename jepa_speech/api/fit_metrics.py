@@ -36,7 +36,7 @@ def claim_beside(out: str | Path) -> None:
 
 
 def write_history(out: str | Path, history: History) -> None:
-    """Rewrites the rows, whole or not at all."""
+    """Replaces STEM.metrics.jsonl atomically."""
     write_jsonl(claim(_beside(out, "metrics.jsonl"), ROWS), history)
 
 
@@ -50,7 +50,7 @@ def _beside(out: str | Path, suffix: str) -> Path:
 
 @styled
 def curves(history: History) -> Figure:
-    """Each quantity over the passes; likelihoods from the first step on, since the start is far below."""
+    """Plots each quantity over the passes. Likelihoods begin after the first step, because the start is far below."""
     panels = _KMEANS if "inertia" in history[0] else _GMM
     figure, (row,) = canvas(columns=len(panels), size=(3.4 * len(panels), 3.2))
     for axes, (title, unit, columns) in zip(row, panels, strict=True):

@@ -1,4 +1,4 @@
-"""`jepa_speech.inspect`: what a store holds and whether it is sound; parts or whole stores made one."""
+"""`jepa_speech.inspect`: what a store holds and whether it is sound; parts or complete stores joined."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ def inspect(
     "id": recording or None, "what": one line}, empty if the store is sound. If the index is damaged, only `store` and
     `damage`, because the contents are unknown.
 
-    Raises UserError if there is no whole store, and UsageError if `verify` is another word.
+    Raises UserError if there is no complete store, and UsageError if `verify` is another word.
     """
     check_choice("verify", verify, (None, "crc", "decode"))
     _check_a_store(store)
@@ -53,12 +53,12 @@ def inspect(
 def merge_parts(
     store: str | Path, *, max_reject_fraction: float | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """Makes a whole store of the parts that `prepare` wrote, and whole label sets of those that `label` wrote.
+    """Makes a complete store of the parts that `prepare` wrote, and label sets of those that `label` wrote.
 
     max_reject_fraction: if a larger share of the recordings was unusable, the call fails; by default that given to
     `prepare`. progress: show bars on stderr.
 
-    Returns what `prepare` does, without `fields`, and `labels`: the names of the label sets that are now whole.
+    Returns what `prepare` does, without `fields`, and `labels`: the names of the label sets that are now complete.
     Raises UserError, naming the parts that are missing.
     """
     _check_a_store(store)
@@ -67,13 +67,13 @@ def merge_parts(
 
 
 def join_stores(stores: Sequence[str | Path], out: str | Path, *, progress: bool = False) -> dict[str, Any]:
-    """Makes the store `out` of several whole stores, as if their inputs had been prepared together.
+    """Makes the store `out` of several complete stores, as if their inputs had been prepared together.
 
-    Shards are hard links where the file system allows it. Labels and feature means stay behind. The same call goes on
-    after a kill, and does nothing if the store is whole. progress: show bars on stderr.
+    Shards are hard links where the file system allows it. Labels and feature means stay behind. After a kill, the
+    same call resumes; it does nothing if the store is complete. progress: show bars on stderr.
 
     Returns what `prepare` does, without `fields`. Raises UsageError for fewer than two stores, UserError if a store is
-    not whole, two are the same, their codecs differ, or `out` holds something else.
+    incomplete, two are the same, their codecs differ, or `out` holds something else.
     """
     for store in stores:
         _check_a_store(store)

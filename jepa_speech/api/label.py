@@ -29,7 +29,7 @@ def label(
 ) -> dict[str, Any]:
     """Writes the labels that an anchor gives every frame of a store into the store.
 
-    The same call goes on after a kill, and does nothing if these labels are there.
+    After a kill, the same call resumes; it does nothing if the store has these labels.
 
     Args:
         anchor: a file that `fit_gmm` or `fit_kmeans` wrote.
@@ -81,7 +81,7 @@ def label(
 
 
 def _existing(store: Store, fingerprint: str) -> tuple[Labels | None, str]:
-    """Whole labels of this anchor, or None and what is wrong with those that are there ("" if there are none)."""
+    """Complete labels of this anchor, or None and what is wrong with those that are there ("" if there are none)."""
     if not labels_path(store, fingerprint).is_dir():
         return None, ""
     try:

@@ -30,7 +30,7 @@ def prepare(
 ) -> dict[str, Any]:
     """Writes the store `out` of all recordings in `inputs`: folders, manifests and archives (docs/manifests.md).
 
-    The same call goes on after a kill, and does nothing if the store is whole.
+    After a kill, the same call resumes; it does nothing if the store is complete.
 
     Args:
         root: recordings may lie anywhere in this folder, and paths of recipes begin in it; by default only in their

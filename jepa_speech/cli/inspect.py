@@ -10,7 +10,7 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.inputs.passed_over import sentences
 from jepa_speech.wording import counted, duration
 
-HELP = "show what a store holds, verify it, or merge parts or whole stores into one"
+HELP = "show what a store holds, verify it, or merge parts or complete stores into one"
 EXAMPLE = "jepa-speech inspect stores/mine --verify"
 BAR = 40  # characters of the longest bar
 SHOWN = 20  # lines of damage printed; --json has them all
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--merge",
         action="store_true",
-        help="join the parts that `prepare --part` or `label --part` wrote; with --out, several whole stores",
+        help="join the parts that `prepare --part` or `label --part` wrote; with --out, several complete stores",
     )
     parser.add_argument("--out", metavar="STORE", help="with --merge: a new folder for the stores named")
     parser.add_argument(

@@ -88,7 +88,7 @@ def test_another_checkpoint_is_refused(store, run, fitted, tmp_path):
     weights = {feature_source.layer_source(m, "layer:1", str(run)).fingerprint for m in (model, trained_on)}
     assert len(weights) == 2
     toys.toy_anchor().save(tmp_path / "gmm.npz")
-    with pytest.raises(UsageError, match=r"^checkpoint = .*gmm.npz lives in logmel, and needs none"):
+    with pytest.raises(UsageError, match=r"^checkpoint = .*gmm.npz is fitted to logmel and needs none"):
         jepa_speech.label(store.path, tmp_path / "gmm.npz", checkpoint=run, top_k=2)
 
 

@@ -40,7 +40,7 @@ def test_two_seeds_at_each_number_of_hours(kind, store, tmp_path):
     times = [path.stat().st_mtime_ns for path in kept]
     assert curve(store, tmp_path / "a.npz", kind) == results
     assert [path.stat().st_mtime_ns for path in kept] == times and removed.is_file()
-    with pytest.raises(UserError, match=r"a.curve: of another normalize \(level\)"):
+    with pytest.raises(UserError, match=r"a.curve: was made with another normalize \(level\)"):
         curve(store, tmp_path / "a.npz", kind, normalize="mean")
 
 

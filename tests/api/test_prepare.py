@@ -55,4 +55,4 @@ def test_a_wrong_argument_is_named(wrong, tmp_path):
     ((name, value),) = wrong.items()
     with pytest.raises(UsageError) as caught:
         jepa_speech.prepare(tmp_path, tmp_path / "store", **wrong)
-    assert str(caught.value).startswith(f"{name} = {value!r}: choose ")
+    assert str(caught.value).startswith(f"{name} = {value!r}: ")
