@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from jepa_speech.anchors.frames import usage_entropy
+
 
 def usage(labels: Sequence[np.ndarray], clusters: int) -> np.ndarray:
     """Returns the number of frames of each cluster, (K,)."""
     return np.bincount(np.concatenate(labels), minlength=clusters)
-
-
-def usage_entropy(counts: np.ndarray) -> float:
-    """Returns -Σ p_k ln p_k / ln K of the histogram (K,): 1 if all clusters are used equally, 0 if only one is."""
-    p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum() / np.log(max(len(counts), 2))) + 0.0
 
 
 def adjacent_consistency(labels: Sequence[np.ndarray]) -> float:

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jepa_speech.analysis.clusters import effective_rank, usage, usage_entropy
+from jepa_speech.analysis.clusters import effective_rank, usage
 from jepa_speech.analysis.recordings import Recording, from_manifest
+from jepa_speech.anchors.frames import usage_entropy
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames, samples
 from jepa_speech.nn.row_random import valid

@@ -93,9 +93,11 @@ def over_processes(sums: Sums) -> Sums:
 
 
 def usage_entropy(counts: np.ndarray) -> float:
-    """Returns the entropy of the usage counts (K,), divided by log K: 1 if all components are used equally."""
+    """Returns the entropy of the usage counts (K,), divided by log K: 1 if all components are used equally, 0 if only
+    one is.
+    """
     p = counts[counts > 0] / counts.sum(dtype=np.float64)
-    return float(-np.sum(p * np.log(p)) / np.log(max(len(counts), 2)))
+    return float(-np.sum(p * np.log(p)) / np.log(max(len(counts), 2))) + 0.0  # no -0.0
 
 
 def _add(total: Sums, values: tuple[jax.Array, ...]) -> Sums:

@@ -39,9 +39,9 @@ def test_purities_by_counting(drawn):
 
 
 def test_usage_entropy():
-    assert clusters.usage_entropy(np.full(64, 7)) == pytest.approx(1)
-    assert clusters.usage_entropy(np.array([9, 0, 0, 0])) == 0
-    assert clusters.usage_entropy(np.array([5, 5, 0, 0])) == pytest.approx(0.5)
+    assert frames.usage_entropy(np.full(64, 7)) == pytest.approx(1)
+    assert frames.usage_entropy(np.array([9, 0, 0, 0])) == 0
+    assert frames.usage_entropy(np.array([5, 5, 0, 0])) == pytest.approx(0.5)
     assert clusters.usage([np.array([0, 2]), np.array([2])], 4).tolist() == [1, 0, 2, 0]
 
 
@@ -109,6 +109,6 @@ def test_silence_is_no_phone():
 def test_usage_is_a_number_however_few_clusters_there_are(counts):
     """With one cluster ln K is 0."""
     counts = np.array(counts)
-    for usage in (clusters.usage_entropy(counts), frames.usage_entropy(counts), float(collapse.cluster_usage(counts))):
+    for usage in (frames.usage_entropy(counts), float(collapse.cluster_usage(counts))):
         assert 0 <= usage <= 1 + 1e-6
     assert collapse.collapsed({"cluster_usage": float(collapse.cluster_usage(np.array([7.0])))}) == ""
