@@ -16,7 +16,7 @@ TREES = {
 }
 # Imported by a name that is put together, or copied into exported folders, or run by their path.
 BY_NAME = ("jepa_speech.objectives.", "jepa_speech.probe.corpora.")
-SCRIPTS = ("cli.espeak_voices", "exporters.s3prl_expert", "huggingface.modeling_jepa_speech")
+SCRIPTS = (".espeak_voices", ".s3prl_expert", ".modeling_jepa_speech")
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -33,7 +33,7 @@ def imported(tree: ast.AST) -> set[str]:
 def unreached(trees: dict[str, ast.Module]) -> set[str]:
     """Modules that neither the command line nor the Python API imports, directly or through others."""
     begin = ["jepa_speech.__main__", *jepa_speech._MODULES.values(), *(f"jepa_speech.cli.{verb}" for verb in VERBS)]
-    begin += [*(name for name in trees if name.startswith(BY_NAME)), *(f"jepa_speech.{name}" for name in SCRIPTS)]
+    begin += [name for name in trees if name.startswith(BY_NAME) or name.endswith(SCRIPTS)]
     found: set[str] = set()
     while begin:
         if (name := begin.pop()) in trees and name not in found:
