@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from jepa_speech.analysis.report import save_figure
 from jepa_speech.analysis.training_curves import curves
 from jepa_speech.files import read_jsonl, write_json
 from jepa_speech.train.ledger import WAITS
 
 ROOT = Path(__file__).parents[1]
 EVERY, SHOWN = 50, (50, 200, 500, 1000)  # train.probe_every: of the run, and of the table
+DRAWN = ("step", "loss", "lambda", "probe_phone_accuracy", "probe_usage", "probe_target")
 
 
 def trained(data: Path, work: Path, steps: int) -> Path:
@@ -87,12 +87,15 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, required=True, metavar="DIR")
     options.add_argument("--steps", type=int, default=800)
-    options.add_argument("--work", type=Path, metavar="DIR", help="where store and run go, and stay (default: nowhere)")
+    options.add_argument(
+        "--work", type=Path, metavar="DIR", help="where store and run go, and stay; a run that is there is only read"
+    )
     options.add_argument("--json", type=Path, metavar="FILE", default=Path(__file__).with_suffix(".json"))
     options.add_argument("--plot", type=Path, metavar="FILE", default=ROOT / "docs" / "probes.png")
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as passing:
-        run = trained(args.data, args.work or Path(passing), args.steps)
+        work = args.work or Path(passing)
+        run = trained(args.data, work, args.steps) if not (work / "run").exists() else work / "run"
         seconds, relative = in_steps(read_jsonl(run / "events.jsonl"))
         rows = list(read_jsonl(run / "metrics.jsonl"))
     found = table(seconds, relative)
@@ -106,7 +109,8 @@ def main() -> None:
             "probes": [probe for probe in probes if len(probe) > 1],
         },
     )
-    save_figure(args.plot, curves(rows))
+    figure = curves([{name: row[name] for name in row if name.startswith(DRAWN)} for row in rows])
+    figure.savefig(args.plot, dpi=66)  # small, because git keeps it
     print(json.dumps(found, indent=1))
 
 

@@ -20,11 +20,12 @@ from jepa_speech.train.sharding import array_sharding, make_mesh
 
 
 class Known(HasClusters):
-    """Layer 0 is not probed, layer 1 is log-mel, which shows the tones, and layer 2 a line, which does not. Frame t is in
-    cluster t % 2 of 4.
+    """Layer 0 is not probed, layer 1 is log-mel, which shows the tones, and layer 2 a line, which does not.
+
+    Frame t is in cluster t % 2 of 4.
     """
 
-    frame_rate, mask, system = 50.0, None, None
+    frame_rate, mask, encoder = 50.0, None, None
 
     def represent(self, params, aux_state, wave, lengths):
         mel = log_mel(wave) @ params["kernel"]  # (B, T, 80)

@@ -1,4 +1,4 @@
-"""The loss on held-out recordings at every checkpoint."""
+"""The loss on held-out recordings at every checkpoint, and probes between them."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.clustered_audio import babble_store
+from support.labelled_corpus import write_spoken
 from support.toys import toy_anchor
 
 from jepa_speech.cli import main
@@ -22,6 +23,7 @@ def made(tmp_path_factory):
         store = babble_store(folder / name, [0.4, 0.05, 0.9, 1.3, 0.45], seed)
         labelled = ["--store", str(store.path), "--anchor", str(folder / "gmm.npz"), "--top-k", "4"]
         assert main(["label", *labelled]) == 0
+    write_spoken(folder / "spoken")
     return folder
 
 
@@ -44,8 +46,8 @@ def rows(run: Path, name: str = "metrics") -> list[dict]:
 
 
 def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, capsys):
-    run = tmp_path / "run"
-    assert train(made, run, train__best="heldout_cluster") == 0, capsys.readouterr().err
+    run, keys = tmp_path / "run", {"train__best": "heldout_cluster", "train__probe_every": "3"}
+    assert train(made, run, data__probe=made / "spoken", **keys) == 0, capsys.readouterr().err
     header = capsys.readouterr().err
     assert "data: 4 recordings, " in header and "held out: left out" not in header
     where = f"recording 1 of {made / 'train' / 'store'} (001.wav)"
@@ -67,12 +69,20 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
     assert row["heldout_loss"] == pytest.approx(row["heldout_jepa"] + row["heldout_lambda"] * clusters, rel=1e-5)
     assert sum(event.get("evaluation", 0) for event in rows(run, "events")) > 0
 
-    # Gone on from the middle, the same bytes.
+    assert [step for step, row in told.items() if "probe_phone_accuracy" in row] == [3, 5]
+    assert told[3].keys() >= {"probe_rank_layer_0", "probe_rank_layer_1", "probe_usage_entropy"}
+    assert 0 < told[3]["probe_target_usage_entropy"] == told[5]["probe_target_usage_entropy"] <= 1
+
+    # Gone on from before the first probe, with the labelled recordings elsewhere: the same bytes.
     written = (run / "metrics.jsonl").read_bytes()
     for step in (4, 5):
         shutil.rmtree(run / "checkpoints" / str(step))
-    assert train(made, run, train__best="heldout_cluster") == 0
+    shutil.copytree(made / "spoken", tmp_path / "moved")
+    assert train(made, run, data__probe=tmp_path / "moved", **keys) == 0
     assert (run / "metrics.jsonl").read_bytes() == written
+    capsys.readouterr()
+    assert train(made, run, data__probe=write_spoken(tmp_path / "other", seed=1), **keys) == 1
+    assert "holds a run with inputs.probe = " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -81,6 +91,8 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
         ({"train__best": "heldout_loss", "data__heldout": ""}, "needs a store in data.heldout"),
         ({"train__best": "heldout_los"}, "no such figure; there are"),
         ({"data__heldout": "nowhere"}, "nowhere: not a complete store"),
+        ({"data__probe": "nowhere"}, "data.probe = 'nowhere' is read only by probes: set train.probe_every as well"),
+        ({"data__probe": "nowhere", "train__probe_every": "2"}, "nowhere/train.manifest.jsonl: no such file"),
     ],
 )
 def test_what_cannot_be_is_told(changes, message, made, tmp_path, capsys):
