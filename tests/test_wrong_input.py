@@ -106,7 +106,7 @@ CASES = {
     "prepare: missing folder": (1, "nowhere", ["prepare", "--input", "nowhere", "--out", "new"]),
     "prepare: empty folder": (1, "no recordings", ["prepare", "--input", "empty", "--out", "new"]),
     "prepare: shorter than a frame": (1, "reject", ["prepare", "--input", "short", "--out", "new"]),
-    "prepare: not a store": (1, "no store", ["prepare", "--input", "audio", "--out", "run"]),
+    "prepare: not a store": (1, "not a store", ["prepare", "--input", "audio", "--out", "run"]),
     "fit: missing store": (1, "nowhere", ["fit", "gmm", "--store", "nowhere", "--out", "new.npz"]),
     "fit: unfinished store": (1, "unfinished", ["fit", "gmm", "--store", "unfinished", "--out", "new.npz"]),
     "fit: components above frames": (2, "frames", ["fit", "gmm", "--store", "store", "--out", "new.npz"]),
