@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 from jepa_speech.analysis import cluster_plots
 from jepa_speech.analysis.cka import LinearCka
 from jepa_speech.analysis.collect import Analysis, labels_of
-from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.probe import plots
-from jepa_speech.probe.baselines import baseline
 
 FIGURES = {
     "usage_entropy": ("usage entropy (1: all equal)", "{:.3f}"),
@@ -79,8 +77,7 @@ def figures(analysis: Analysis) -> dict[str, Figure]:
     of = "phone" if analysis.sample_labels.dtype.kind == "U" else "cluster" if analysis.usage else ""
     found = {}
     if analysis.example_labels:
-        logmel = baseline("logmel")(example.wave, SAMPLE_RATE)[0]
-        found["clusters"] = plots.clusters_over_time(logmel, analysis.example_labels, example.segments)
+        found["clusters"] = plots.clusters_over_time(example.wave, analysis.example_labels, example.segments)
         found["usage"] = plots.usage(analysis.usage)
         found["duration"] = cluster_plots.self_transitions(analysis.followed)
         found["cooccurrence"] = cluster_plots.cooccurrence(analysis.followed, analysis.usage)

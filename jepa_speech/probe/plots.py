@@ -8,7 +8,7 @@ from matplotlib import color_sequences, colormaps, rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from jepa_speech.features.grid import FRAME_RATE
+from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE
 
 # Each colour means the same in every plot: the model, its targets, random labels, a second quantity.
 MODEL, TARGET, RANDOM, SECOND = "#2f5d9b", "#e08a3c", "#9aa0a6", "#4b9a72"
@@ -30,6 +30,7 @@ STYLE: Any = {
 }
 
 
+BANDS = 64  # of the spectrogram
 SHOWN = 4.0  # seconds of a spectrogram; with more, phone labels would be illegible
 styled = rc_context(STYLE)  # the decorator of every plot
 
@@ -44,26 +45,30 @@ def canvas(
 
 @styled
 def clusters_over_time(
-    logmel: np.ndarray,
+    wave: np.ndarray,
     labels: Mapping[str, np.ndarray],
     segments: Sequence[tuple[str, float, float]] | None = None,
 ) -> Figure:
-    """Plots the first seconds of a spectrogram (T, 80), and below it a coloured stripe per labelling (T,)."""
-    frames = min(len(logmel), int(SHOWN * FRAME_RATE))
+    """Plots the spectrogram of the first seconds of a wave (S,) at 16 kHz, and below it a coloured stripe per labelling
+    (T,).
+    """
+    frames = min(min(map(len, labels.values())), int(SHOWN * FRAME_RATE))
     seconds = frames / FRAME_RATE
-    logmel, labels = logmel[:frames], {name: ids[:frames] for name, ids in labels.items()}
+    labels = {name: ids[:frames] for name, ids in labels.items()}
     heights = [5] + [0.7] * len(labels)
     figure, grid = canvas(
         len(heights), 1, (9, 3.4 + 0.5 * len(labels)), sharex=True, gridspec_kw={"height_ratios": heights}
     )
     top, stripes = grid[0, 0], grid[1:, 0]
-    low, high = np.percentile(logmel, [2, 99.5])
-    top.imshow(logmel.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high, extent=(0, seconds, 0, 80))
-    top.set_ylabel("mel band")
+    decibels, centres = mel_decibels(wave[: round(seconds * SAMPLE_RATE)])
+    top.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-60, extent=(0, seconds, 0, BANDS))
+    ticks = range(BANDS // 8, BANDS, BANDS // 4)
+    top.set_yticks([band + 0.5 for band in ticks], [f"{centres[band]:.0f}" for band in ticks])
+    top.set_ylabel("frequency, Hz (mel scale)")
     for number, (label, start, end) in enumerate(segments or ()):
         if start < seconds:
             top.axvline(start, color="white", lw=0.4, alpha=0.6)
-            centre, height = (start + min(end, seconds)) / 2, 75 - 4 * (number % 2)
+            centre, height = (start + min(end, seconds)) / 2, BANDS - 4 - 4 * (number % 2)
             top.text(centre, height, label, color="white", fontsize=7, ha="center", clip_on=True)
     top.set_title("Clusters over time (within a stripe, one colour is one cluster)")
     for axes, (name, ids) in zip(stripes, labels.items(), strict=True):
@@ -77,6 +82,24 @@ def clusters_over_time(
         axes.grid(False)
     grid[-1, 0].set_xlabel("time, s")
     return figure
+
+
+def mel_decibels(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mel spectrogram (BANDS, T) of a wave (S,) at 16 kHz, in dB below its peak, at 100 frames per second,
+    and the centres of its bands (BANDS,) in Hz.
+    """
+    import librosa  # takes seconds, and only this plot needs it
+
+    power = librosa.feature.melspectrogram(
+        y=np.asarray(wave, np.float32),
+        sr=SAMPLE_RATE,
+        n_fft=512,
+        hop_length=SAMPLE_RATE // 100,
+        n_mels=BANDS,
+        htk=True,
+    )
+    centres = librosa.mel_frequencies(BANDS + 2, fmax=SAMPLE_RATE / 2, htk=True)[1:-1]
+    return librosa.power_to_db(power, ref=np.max), centres
 
 
 def _shuffled_colours() -> ListedColormap:

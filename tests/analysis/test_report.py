@@ -30,13 +30,20 @@ def drawings(names):
     yield result_plots.systems({name: Estimate(0.5, 0.4, 0.6) for name in names}, part, names[3])
     yield plots.projection(rng.normal(size=(20, 3)), np.array(names * 4), "phone")
     segments = [(name, 0.1 * i, 0.1 * i + 0.1) for i, name in enumerate(names)]
-    yield plots.clusters_over_time(rng.random((50, 80)), {"model": np.arange(50)}, segments)
+    yield plots.clusters_over_time(rng.normal(size=16_000), {"model": np.arange(49)}, segments)
     yield plots.usage({"model": np.array([1, 100, 100_000])})  # a logarithmic axis
     layers = {name: [0, 1] for name in names[:3]}
     yield cluster_plots.ranks({name: ([1.0, 2.0], 3) for name in names})
     yield cluster_plots.dots({name: {"model": {"f": 1.0}} for name in names}, {"f": names[0]})
     yield cluster_plots.cka_maps({(a, b): np.eye(2) for a in layers for b in layers}, layers)
     yield cluster_plots.cka_labels({name: {"random": [0.1, 0.2]} for name in layers}, layers)
+
+
+def test_a_tone_is_at_its_frequency_in_the_spectrogram():
+    time = np.arange(16_000) / 16_000
+    decibels, centres = plots.mel_decibels(np.sin(2 * np.pi * 1000 * time))
+    assert decibels.shape == (plots.BANDS, 101) and decibels.max() == 0
+    assert abs(centres[decibels.mean(1).argmax()] - 1000) < 30
 
 
 def test_names_are_drawn_as_they_are_written():
