@@ -12,7 +12,7 @@ setup(
     license_files=["LICENSE", "NOTICE"],
     python_requires=">=3.11",
     packages=[*find_packages(include=["jepa_speech", "jepa_speech.*"]), "jepa_speech.configs"],
-    package_dir={"jepa_speech.configs": "configs"},  # found by train/configfile.py, never imported as a package
+    package_dir={"jepa_speech.configs": "configs"},  # found by training/configfile.py, never imported as a package
     install_requires=[
         # jaxlib 0.11.1 and 0.11.2 deadlock on a CPU in programs of two or more devices that hold FFTs, so a log-mel
         # front-end hangs; 0.10.2 (the last for Python 3.11), 0.11.0 and 0.12.0.1 do not.

@@ -8,7 +8,7 @@ moment of the step, or of training while a checkpoint is being written. The same
 compared bit by bit: arrays of the last checkpoint and bytes of metrics.jsonl, or the fingerprint of the store or
 anchor. In trials of two processes, one of them is killed, and the other must end by itself.
 
---variant is one of configs/tiny.py, or `toy`: the objective of tests/train/toy.py, which compiles in a second. `toy`
+--variant is one of configs/tiny.py, or `toy`: the objective of tests/training/toy.py, which compiles in a second. `toy`
 trains for 60 steps with a checkpoint every 3, and tests the loop alone: no prepare, no fit, one process.
 
     python benchmarks/chaos.py --damage 500 --json benchmarks/chaos_damage.json --table benchmarks/chaos_damage.md
@@ -38,7 +38,7 @@ from tqdm import tqdm
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.files import write_json, write_text
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint import by_path
+from jepa_speech.training.checkpoint import by_path
 
 RATE = 16_000
 KINDS = {  # trial -> share of all trials

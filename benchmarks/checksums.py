@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from jepa_speech.train import checkpoint
-from jepa_speech.train.checkpoint import Checkpoints, read_weights
-from jepa_speech.train.state import TrainState
+from jepa_speech.training import checkpoint
+from jepa_speech.training.checkpoint import Checkpoints, read_weights
+from jepa_speech.training.state import TrainState
 
 ARRAYS, TIMES = 12, 5
 NAMES = {"save": "checksums written", "load": "checksums compared"}

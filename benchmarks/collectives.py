@@ -2,14 +2,15 @@
 
     python benchmarks/collectives.py > benchmarks/collectives.md
 
-Bytes are computed by the closed form that tests/train/test_collectives.py compares with compiled modules of 8 devices,
-seconds from the vendors' figures for links and peak (jepa_speech/train/chips.py). Nothing was measured on such chips.
+Bytes are computed by the closed form that tests/training/test_collectives.py compares with compiled modules of 8
+devices, seconds from the vendors' figures for links and peak (jepa_speech/training/chips.py). Nothing was measured on
+such chips.
 """
 
 from jepa_speech.costs.exchange import MFU, exchange_seconds, traffic
 from jepa_speech.costs.step_on_paper import step_on_paper
-from jepa_speech.train.chips import CHIPS
-from jepa_speech.train.configfile import load_config
+from jepa_speech.training.chips import CHIPS
+from jepa_speech.training.configfile import load_config
 
 AUDIO = 60.0  # seconds in a step, for each chip
 SHOWN = ("v5e", "h100")

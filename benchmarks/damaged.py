@@ -33,8 +33,8 @@ from jepa_speech.features import grid
 from jepa_speech.store.inspection import verify
 from jepa_speech.store.labels import Labels
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.training.checkpoint import read_weights
+from jepa_speech.training.run_json import config_of_a_run
 
 FAILURES = ("wrong", "traceback", "lost")
 ENDS = ("same", "refused", *FAILURES)

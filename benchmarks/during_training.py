@@ -21,7 +21,7 @@ from scipy.stats import t as student
 
 from jepa_speech.analysis.training_curves import curves
 from jepa_speech.files import read_jsonl, write_json
-from jepa_speech.train.ledger import WAITS
+from jepa_speech.training.ledger import WAITS
 
 ROOT = Path(__file__).parents[1]
 EVERY, SHOWN = 50, (50, 200, 500, 1000)  # train.probe_every: of the run, and of the table

@@ -18,7 +18,7 @@ import numpy as np
 from phones import HERE, prepare, train, verb
 
 from jepa_speech.files import read_json, read_jsonl, write_json, write_jsonl, write_text
-from jepa_speech.probe import bootstrap
+from jepa_speech.probing import bootstrap
 
 CONFIG = HERE.parent / "configs" / "finetune_ctc.py"
 SYSTEMS = {"pretrained": "pre-trained", "scratch": "from scratch"}

@@ -34,7 +34,7 @@ class Size(NamedTuple):
         return "cpu" if self.toy else "cuda"
 
     def config(self, name: str, *overrides: str) -> Any:
-        from jepa_speech.train.configfile import load_config
+        from jepa_speech.training.configfile import load_config
 
         file = f"tiny.py:{name}" if self.toy else f"{name}.py"
         return load_config(str(HERE.parent / "configs" / file), overrides)
@@ -205,8 +205,8 @@ def features(device: Device, size: Size) -> dict[str, Any]:
 
     from jepa_speech.costs.synthetic import filled_in
     from jepa_speech.objectives import build
-    from jepa_speech.train.compiled import compiler_options
-    from jepa_speech.train.state import drawn_by_kernel
+    from jepa_speech.training.compiled import compiler_options
+    from jepa_speech.training.state import drawn_by_kernel
 
     objective = build(filled_in(size.config("hubert")))
     with drawn_by_kernel(wanted=not size.toy):
@@ -243,7 +243,7 @@ def an_hour(device: Device, batch: Callable[[], Any], size: Size) -> dict[str, A
 def start(device: Device, size: Size) -> dict[str, Any]:
     """Times a start: from the start of the process to the end of its first step, and the compiler's share of it."""
     from jepa_speech.costs.speed import measure_step
-    from jepa_speech.train.ledger import process_began
+    from jepa_speech.training.ledger import process_began
 
     began = time.monotonic()
     with device.alone():

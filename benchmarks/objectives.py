@@ -18,7 +18,7 @@ from phones import CONFIG, HERE, prepare, probe, verb
 
 from jepa_speech.features.targets import TARGETS as PASE_TARGETS
 from jepa_speech.files import read_json, write_json, write_text
-from jepa_speech.probe import evaluate
+from jepa_speech.probing import evaluate
 
 Figures = dict[str, float]
 ANCHORED = ("gmm_jepa", "hubert", "wavlm")  # these are to beat their own random init, too

@@ -22,8 +22,8 @@ from rows import made
 
 from jepa_speech.nn.blocks import Attention, ConvModule, FeedForward, TransformerBlock
 from jepa_speech.nn.module import Pure
-from jepa_speech.train.compiled import product_flops
-from jepa_speech.train.step import total_loss
+from jepa_speech.training.compiled import product_flops
+from jepa_speech.training.step import total_loss
 
 REPEATS, STEPS = 9, 5
 F32 = jnp.dtype("float32")

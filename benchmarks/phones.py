@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from jepa_speech.files import read_json, write_json, write_text
-from jepa_speech.probe import evaluate
+from jepa_speech.probing import evaluate
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "smoke.py"

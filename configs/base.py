@@ -100,7 +100,7 @@ def get_config() -> ConfigDict:
             "mesh": {
                 "data": -1,  # devices that split the batch alone; -1: all that fsdp leaves
                 "fsdp": 1,  # devices that also split the state
-                "rules": ("*: largest",),  # by path: the axis that is split, or copy (train/sharding.py)
+                "rules": ("*: largest",),  # by path: the axis that is split, or copy (training/sharding.py)
             },
         }
     )

@@ -38,7 +38,7 @@ from wav2vec2 import get_config as wav2vec2
 from jepa_speech.errors import UsageError
 from jepa_speech.huggingface.imported import run_config
 from jepa_speech.huggingface.weights import read_config
-from jepa_speech.train.configfile import config_of_a_run
+from jepa_speech.training.configfile import config_of_a_run
 
 
 def get_config(run: str = "") -> ConfigDict:

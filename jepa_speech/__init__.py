@@ -32,11 +32,11 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.plan import plan as plan
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
-    from jepa_speech.api.probe import probe_encoder as probe_encoder
-    from jepa_speech.api.train import train_encoder as train_encoder
+    from jepa_speech.api.probe import probe as probe
+    from jepa_speech.api.train import train as train
     from jepa_speech.api.transcribe import transcribe as transcribe
     from jepa_speech.pretrained.load import load_pretrained as load_pretrained
-    from jepa_speech.train.configfile import load_config as load_config
+    from jepa_speech.training.configfile import load_config as load_config
 
 __version__ = "0.1.0"
 
@@ -64,13 +64,13 @@ _MODULES = {
     "join_stores": "jepa_speech.api.inspect",
     "label": "jepa_speech.api.label",
     "list_corpus": "jepa_speech.api.corpus",
-    "load_config": "jepa_speech.train.configfile",
+    "load_config": "jepa_speech.training.configfile",
     "load_pretrained": "jepa_speech.pretrained.load",
     "merge_parts": "jepa_speech.api.inspect",
     "plan": "jepa_speech.api.plan",
     "prepare": "jepa_speech.api.prepare",
-    "probe_encoder": "jepa_speech.api.probe",
-    "train_encoder": "jepa_speech.api.train",
+    "probe": "jepa_speech.api.probe",
+    "train": "jepa_speech.api.train",
     "transcribe": "jepa_speech.api.transcribe",
 }
 __all__ = list(_MODULES)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from train.several import environments
+from training.several import environments
 
 from jepa_speech import cli
 from jepa_speech.errors import Interrupted, UsageError, UserError

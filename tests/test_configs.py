@@ -22,10 +22,10 @@ from jepa_speech.objectives import parsed
 from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
 from jepa_speech.settings.run_config import RunConfig, flat, kinds_of, plain
 from jepa_speech.store.checksums import sealed
-from jepa_speech.train import configfile, run_json
-from jepa_speech.train.configfile import config_dict, load_config
-from jepa_speech.train.run_json import MAY_DIFFER
-from jepa_speech.train.state import count_params
+from jepa_speech.training import configfile, run_json
+from jepa_speech.training.configfile import config_dict, load_config
+from jepa_speech.training.run_json import MAY_DIFFER
+from jepa_speech.training.state import count_params
 
 SMALL = [
     "gmm_jepa",
@@ -131,6 +131,13 @@ def test_a_name_means_the_config_of_the_package_wherever_one_stands(name, tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / file).mkdir()  # a run of this name, say
     assert plain(config_dict(name)) == plain(config_dict(f"{toys.CONFIGS}/{file}.py{colon}{variant}"))
+
+
+def test_a_config_of_a_user_that_imports_an_older_name_keeps_working(tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text("from jepa_speech.train.configfile import config_of_a_run\nfrom tiny import get_config\n")
+    assert load_config(str(file)) == load_config("tiny")
+    assert "jepa_speech.train.configfile is named jepa_speech.training.configfile now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

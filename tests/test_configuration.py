@@ -9,7 +9,7 @@ import pytest
 from support import pages
 
 from jepa_speech.settings.run_config import flat, plain
-from jepa_speech.train.configfile import load_config, own_names
+from jepa_speech.training.configfile import load_config, own_names
 
 NAMES = [*own_names(), "hubert:large", "wav2vec2:conformer", "w2v_bert:v2", "smoke:wavlm"]
 

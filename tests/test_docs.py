@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from jepa_speech import cli
-from jepa_speech.train.configfile import load_config
+from jepa_speech.training.configfile import load_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -18,11 +18,11 @@ FOLDERS = [
     "settings",
     "objective_parts",
     "objectives",
-    "train",
+    "training",
     "costs",
     "huggingface",
     "pretrained",
-    "probe",
+    "probing",
     "analysis",
     "exporters",
     "api",
@@ -49,7 +49,7 @@ def test_a_folder_imports_only_folders_above_it():
             for name in imported(path):
                 other = name.split(".")[1]
                 assert other not in FOLDERS[level + 1 :], f"{path.relative_to(PACKAGE)} imports {name}"
-                if folder == "train" and other == "objectives":  # never a concrete one
+                if folder == "training" and other == "objectives":  # never a concrete one
                     registry = ("build", "parsed")
                     assert name.split(".")[2] in registry, f"{path.relative_to(PACKAGE)} imports {name}"
 

@@ -4,8 +4,8 @@ from support import pages
 from support.labelled_corpus import write_spoken
 from support.toys import CONFIGS
 
-from jepa_speech.probe import phones
-from jepa_speech.probe.linear import Recipe
+from jepa_speech.probing import phones
+from jepa_speech.probing.linear import Recipe
 
 
 def test_every_block_runs_in_order(tmp_path, monkeypatch):

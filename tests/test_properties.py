@@ -21,7 +21,7 @@ from jepa_speech.nn.frontends import ConvFrontend, LogMelFrontend
 from jepa_speech.nn.module import Pure
 from jepa_speech.objective_parts.collapse import collapsed
 from jepa_speech.objectives.gmm_jepa import GmmJepa
-from jepa_speech.train.step import total_loss
+from jepa_speech.training.step import total_loss
 
 CLEAN = {"logmel-transformer": ("logmel", "transformer"), "conv-conformer": ("conv", "conformer")}
 

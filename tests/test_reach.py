@@ -15,7 +15,7 @@ TREES = {
     for path in FILES
 }
 # Imported by a name that is put together, or copied into exported folders, or run by their path.
-BY_NAME = ("jepa_speech.objectives.", "jepa_speech.probe.corpora.")
+BY_NAME = ("jepa_speech.objectives.", "jepa_speech.probing.corpora.")
 SCRIPTS = (".espeak_voices", ".s3prl_expert", ".modeling_jepa_speech")
 
 

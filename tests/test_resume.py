@@ -15,11 +15,11 @@ from support.toys import CONFIGS, toy_anchor
 
 from jepa_speech.cli import main
 from jepa_speech.objectives import build, parsed
-from jepa_speech.train.checkpoint import Checkpoints, by_path
-from jepa_speech.train.optim import make_optimizer
-from jepa_speech.train.run_json import config_of_a_run
-from jepa_speech.train.sharding import MeshConfig, make_mesh
-from jepa_speech.train.state import abstract_state
+from jepa_speech.training.checkpoint import Checkpoints, by_path
+from jepa_speech.training.optim import make_optimizer
+from jepa_speech.training.run_json import config_of_a_run
+from jepa_speech.training.sharding import MeshConfig, make_mesh
+from jepa_speech.training.state import abstract_state
 
 STEPS = 40
 CONFIG = {"train.steps": str(STEPS), "train.checkpoint_every": "5"}

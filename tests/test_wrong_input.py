@@ -18,7 +18,7 @@ from support.clustered_audio import babble_store
 from support.labelled_corpus import write_spoken
 
 from jepa_speech import cli
-from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.training.run_json import config_of_a_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 TOY = {

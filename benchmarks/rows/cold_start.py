@@ -11,7 +11,7 @@ from rows import made
 from rows.race import Row
 
 from jepa_speech.store.prepare import prepare
-from jepa_speech.train.compiled import CACHE_VARIABLE
+from jepa_speech.training.compiled import CACHE_VARIABLE
 
 PEERS = ()
 

@@ -12,12 +12,12 @@ from jepa_speech.anchors.sparse import top_k
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS, extract
 from jepa_speech.objectives import build
-from jepa_speech.train.compiled import Cost, compile_step
-from jepa_speech.train.configfile import load_config
-from jepa_speech.train.loop import TrainConfig
-from jepa_speech.train.optim import learning_rate, make_optimizer
-from jepa_speech.train.state import make_state
-from jepa_speech.train.step import make_step
+from jepa_speech.training.compiled import Cost, compile_step
+from jepa_speech.training.configfile import load_config
+from jepa_speech.training.loop import TrainConfig
+from jepa_speech.training.optim import learning_rate, make_optimizer
+from jepa_speech.training.state import make_state
+from jepa_speech.training.step import make_step
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from jepa_speech.analysis import clusters
 from jepa_speech.analysis.hesitation import BINS, Hesitation
-from jepa_speech.probe.plots import KINDS, RANDOM, canvas, styled
+from jepa_speech.probing.plots import KINDS, RANDOM, canvas, styled
 
 SHOWN_CLUSTERS = 24  # clusters in a co-occurrence map; with more, the axes would be illegible
 LEAST = 20  # fewest frames of a cluster whose self-transition is plotted; with fewer it is mostly noise

@@ -17,8 +17,8 @@ from jepa_speech.anchors.gmm import frame_posteriors
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import spectral
 from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames
-from jepa_speech.probe.baselines import baseline, pad, standardise
-from jepa_speech.probe.phones import frame_phones
+from jepa_speech.probing.baselines import baseline, pad, standardise
+from jepa_speech.probing.phones import frame_phones
 
 KEPT_FRAMES = 4000  # frames in the two-dimensional plot
 FRAMES_EACH = 200  # frames per recording for CKA, evenly spaced: neighbours are similar, and products are expensive

@@ -26,13 +26,13 @@ from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE, SAMPLE_RATE, frames, samples
 from jepa_speech.nn.row_random import valid
 from jepa_speech.objective_parts.contract import HasClusters, Objective, Tree
-from jepa_speech.probe.extract import on_grid
-from jepa_speech.probe.inputs import Rows, standardised
-from jepa_speech.probe.linear import Recipe, fit, predict
-from jepa_speech.probe.phones import frame_phones, spoken_frames
+from jepa_speech.probing.extract import on_grid
+from jepa_speech.probing.inputs import Rows, standardised
+from jepa_speech.probing.linear import Recipe, fit, predict
+from jepa_speech.probing.phones import frame_phones, spoken_frames
 from jepa_speech.settings.training import MeshConfig
-from jepa_speech.train.compiled import compiler_options
-from jepa_speech.train.sharding import batch_sharding, make_mesh, replicated
+from jepa_speech.training.compiled import compiler_options
+from jepa_speech.training.sharding import batch_sharding, make_mesh, replicated
 
 SECONDS = 4.0  # of each recording, from its start
 RECORDINGS = 16  # of a store

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from jepa_speech.analysis.collect import Analysis
 from jepa_speech.analysis.side_by_side import FIGURES, own_figures
-from jepa_speech.probe import evaluate
-from jepa_speech.probe.plots import KINDS, MODEL, TARGET, canvas, styled
+from jepa_speech.probing import evaluate
+from jepa_speech.probing.plots import KINDS, MODEL, TARGET, canvas, styled
 
 LINES = {"model": "-", "targets": "--", "random": ":"}
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.probe.dataset import Utterance, check_files, read_split, wave_of
-from jepa_speech.probe.progress import along
-from jepa_speech.probe.segments import Phones, Segment
+from jepa_speech.probing.dataset import Utterance, check_files, read_split, wave_of
+from jepa_speech.probing.progress import along
+from jepa_speech.probing.segments import Phones, Segment
 from jepa_speech.store.store import Store
 
 BAR_AFTER = 2.0  # seconds: for a few recordings, no bar appears

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter
 
 from jepa_speech.files import printable, replacing, write_text
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe.progress import along
+from jepa_speech.probing.progress import along
 
 NAME = 32  # most characters of a name in a plot
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from jepa_speech.analysis import cluster_plots
 from jepa_speech.analysis.cka import LinearCka
 from jepa_speech.analysis.collect import Analysis, labels_of
-from jepa_speech.probe import plots
+from jepa_speech.probing import plots
 
 FIGURES = {
     "usage_entropy": ("usage entropy (1: all equal)", "{:.3f}"),

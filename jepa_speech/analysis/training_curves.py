@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from jepa_speech.probe.plots import KINDS, MODEL, SECOND, TARGET, canvas, styled
+from jepa_speech.probing.plots import KINDS, MODEL, SECOND, TARGET, canvas, styled
 
 LOSSES = {
     "loss": ("loss", MODEL),

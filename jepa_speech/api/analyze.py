@@ -13,10 +13,10 @@ from jepa_speech.api.analyze_report import Looked, file_name, sections_of
 from jepa_speech.errors import UsageError
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.pretrained.load import load_pretrained
-from jepa_speech.probe.saved import Saved, results_of
+from jepa_speech.probing.saved import Saved, results_of
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint_steps import Step, as_steps, chosen_checkpoints, located, name_of
-from jepa_speech.train.compiled import compiled_once
+from jepa_speech.training.checkpoint_steps import Step, as_steps, chosen_checkpoints, located, name_of
+from jepa_speech.training.compiled import compiled_once
 
 SECONDS = 20.0  # longer recordings are cut
 

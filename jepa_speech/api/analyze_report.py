@@ -12,7 +12,7 @@ from jepa_speech.analysis.collect import Analysis
 from jepa_speech.analysis.recordings import Listed
 from jepa_speech.analysis.report import Section
 from jepa_speech.files import read_jsonl
-from jepa_speech.probe import evaluate, result_plots
+from jepa_speech.probing import evaluate, result_plots
 from jepa_speech.wording import counted, duration
 
 EXPLAINED = (

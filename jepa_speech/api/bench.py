@@ -17,8 +17,8 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.progress import teller
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.store.store import Store
-from jepa_speech.train.chips import chip_of
-from jepa_speech.train.configfile import Overrides, run_config_of
+from jepa_speech.training.chips import chip_of
+from jepa_speech.training.configfile import Overrides, run_config_of
 from jepa_speech.wording import counted
 
 WORKERS = (0, 1, 2)
@@ -63,7 +63,7 @@ def bench_step(
     """Time the compiled train step of a config on noise: no store, no anchor, no loader.
 
     Args:
-        config, overrides: see `train_encoder`.
+        config, overrides: see `train`.
         rows: of a batch; by default as data.batch_seconds makes.
         seconds: of each row, one measurement each; by default data.buckets.
         steps: that are timed.

@@ -21,12 +21,12 @@ from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.objectives import build
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe import evaluate
+from jepa_speech.probing import evaluate
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.store.store import Store
-from jepa_speech.train.configfile import PREFIX, Overrides, config_path, imported, load_config, texts_by_key
-from jepa_speech.train.resolve import with_anchor
-from jepa_speech.train.used_lengths import training_lengths
+from jepa_speech.training.configfile import PREFIX, Overrides, config_path, imported, load_config, texts_by_key
+from jepa_speech.training.resolve import with_anchor
+from jepa_speech.training.used_lengths import training_lengths
 
 BASELINES = ("logmel", "logmel5")
 BUDGET = re.compile(r"(\d+)|(\d+(?:\.\d+)?(?:e\+?\d+)?)FLOP")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jepa_speech.analysis import report
 from jepa_speech.api.workflow import Workflow
 from jepa_speech.ownership import write_results
-from jepa_speech.probe import evaluate, result_plots
+from jepa_speech.probing import evaluate, result_plots
 
 INTERVALS = "Mean over the runs [95% interval over utterances and runs]; differences are paired over utterances."
 

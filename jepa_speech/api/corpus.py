@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.arguments import check_choice
-from jepa_speech.probe.corpora import listing
+from jepa_speech.probing.corpora import listing
 
 
 def list_corpus(name: str, root: str | Path, out: str | Path) -> dict[str, Any]:
     """Writes the manifests of the corpus in the folder `root`, with SUPERB's splits, into the folder `out`.
 
-    name: a module of jepa_speech/probe/corpora, whose docstring says which files `root` must hold.
+    name: a module of jepa_speech/probing/corpora, whose docstring says which files `root` must hold.
 
     Returns a dict: `files` (rows of each manifest, by its name) and `tasks` (what `probe` can measure with them).
     Raises UsageError for another name, and UserError if a recording is not there or outside of both folders, a

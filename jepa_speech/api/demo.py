@@ -16,9 +16,9 @@ from jepa_speech.api.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe import evaluate, result_plots
+from jepa_speech.probing import evaluate, result_plots
 from jepa_speech.settings.run_config import plain
-from jepa_speech.train.configfile import load_config
+from jepa_speech.training.configfile import load_config
 
 CONFIG = "smoke"
 SPLITS = ("train", "valid", "test")

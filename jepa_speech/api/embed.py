@@ -17,8 +17,8 @@ from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
 from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
-from jepa_speech.probe.dataset import wave_of
-from jepa_speech.train.checkpoint_steps import Step
+from jepa_speech.probing.dataset import wave_of
+from jepa_speech.training.checkpoint_steps import Step
 
 
 def embed(

@@ -14,10 +14,10 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint_steps import Step
-from jepa_speech.train.heldout import make_evaluate
-from jepa_speech.train.run_batches import stream, usable
-from jepa_speech.train.used_lengths import heldout_lengths
+from jepa_speech.training.checkpoint_steps import Step
+from jepa_speech.training.heldout import make_evaluate
+from jepa_speech.training.run_batches import stream, usable
+from jepa_speech.training.used_lengths import heldout_lengths
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.ownership import refuse_existing
 from jepa_speech.pretrained.load import load_pretrained
-from jepa_speech.train.checkpoint_steps import Step
+from jepa_speech.training.checkpoint_steps import Step
 
 
 def export_hf(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.store.feature_means import means_path
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint import by_path, weights_tree
-from jepa_speech.train.checkpoint_steps import Step, chosen_checkpoint, located
+from jepa_speech.training.checkpoint import by_path, weights_tree
+from jepa_speech.training.checkpoint_steps import Step, chosen_checkpoint, located
 
 
 class Source(NamedTuple):

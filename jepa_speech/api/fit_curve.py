@@ -31,7 +31,7 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_object, write_json, write_jsonl
 from jepa_speech.labelling.fit_frames import heldout_frames
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe.plots import MODEL, TARGET, canvas, styled
+from jepa_speech.probing.plots import MODEL, TARGET, canvas, styled
 from jepa_speech.store.store import Store
 
 Row = dict[str, float]

@@ -15,7 +15,7 @@ from jepa_speech.api.fit_shared import HOURS, check, claim_files, frames_to_fit,
 from jepa_speech.api.progress import bar
 from jepa_speech.features import grid
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint_steps import Step
+from jepa_speech.training.checkpoint_steps import Step
 from jepa_speech.wording import counted
 
 _SHARPNESS_FRAMES = 20_000

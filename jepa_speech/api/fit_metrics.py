@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from jepa_speech.analysis.report import save_figure
 from jepa_speech.files import write_jsonl
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe.plots import MODEL, SECOND, TARGET, canvas, styled
+from jepa_speech.probing.plots import MODEL, SECOND, TARGET, canvas, styled
 
 History = Sequence[Mapping[str, float]]
 

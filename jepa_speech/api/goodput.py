@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.errors import UserError
-from jepa_speech.train import ledger
-from jepa_speech.train.run_files import whole_events
+from jepa_speech.training import ledger
+from jepa_speech.training.run_files import whole_events
 
 
 def goodput(workdir: str | Path) -> dict[str, Any]:

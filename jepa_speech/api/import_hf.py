@@ -10,10 +10,10 @@ from jepa_speech.config import present
 from jepa_speech.errors import UserError
 from jepa_speech.huggingface.imported import imported_model
 from jepa_speech.objective_parts.contract import Tree
-from jepa_speech.train.checkpoint import Checkpoints
-from jepa_speech.train.run_folder import refuse_foreign, run_folder
-from jepa_speech.train.run_json import claim_workdir
-from jepa_speech.train.state import TrainState, count_params
+from jepa_speech.training.checkpoint import Checkpoints
+from jepa_speech.training.run_folder import refuse_foreign, run_folder
+from jepa_speech.training.run_json import claim_workdir
+from jepa_speech.training.state import TrainState, count_params
 
 
 def import_hf(folder: str | Path, out: str | Path, *, adapter: str = "") -> dict[str, Any]:

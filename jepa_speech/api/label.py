@@ -12,7 +12,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.labelling import anchoring
 from jepa_speech.store.labels import FIGURES, Labels, labels_path
 from jepa_speech.store.store import Store
-from jepa_speech.train.checkpoint_steps import Step
+from jepa_speech.training.checkpoint_steps import Step
 
 TOP_K = 16
 

@@ -11,9 +11,9 @@ from jepa_speech.costs.synthetic import ANCHOR
 from jepa_speech.errors import UsageError
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.settings.run_config import RunConfig
-from jepa_speech.train.chips import CHIPS, Chip
-from jepa_speech.train.configfile import Overrides, run_config_of
-from jepa_speech.train.sharding import mesh_sizes
+from jepa_speech.training.chips import CHIPS, Chip
+from jepa_speech.training.configfile import Overrides, run_config_of
+from jepa_speech.training.sharding import mesh_sizes
 from jepa_speech.wording import counted
 
 DEVICES_PER_HOST = 8
@@ -35,7 +35,7 @@ def plan(
     """Compute what a corpus and a run on it will cost, from shapes and measured constants. Nothing is compiled.
 
     Args:
-        config, overrides: see `train_encoder`.
+        config, overrides: see `train`.
         hours: of audio in the corpus.
         devices: accelerators, over all hosts.
         hosts: by default one for 8 devices.

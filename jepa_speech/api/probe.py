@@ -1,4 +1,4 @@
-"""`jepa_speech.probe_encoder`: what does a frozen representation know, as far as a linear classifier can tell?"""
+"""`jepa_speech.probe`: what does a frozen representation know, as far as a linear classifier can tell?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -13,16 +13,16 @@ from jepa_speech.errors import UsageError
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.partial import Pieces
 from jepa_speech.pretrained import fingerprint
-from jepa_speech.probe import evaluate, result_plots
-from jepa_speech.probe.cache import Cache
-from jepa_speech.probe.evaluate import Results
-from jepa_speech.probe.saved import Saved, results_of
+from jepa_speech.probing import evaluate, result_plots
+from jepa_speech.probing.cache import Cache
+from jepa_speech.probing.evaluate import Results
+from jepa_speech.probing.saved import Saved, results_of
 from jepa_speech.text.beam import Beam, beam_of
-from jepa_speech.train.checkpoint_steps import Step, as_steps, chosen_checkpoints, located, name_of
-from jepa_speech.train.compiled import compiled_once
+from jepa_speech.training.checkpoint_steps import Step, as_steps, chosen_checkpoints, located, name_of
+from jepa_speech.training.compiled import compiled_once
 
 
-def probe_encoder(
+def probe(
     checkpoint: str | Path,
     data: str | Path,
     tasks: str | Sequence[str] = "phones",
@@ -49,7 +49,7 @@ def probe_encoder(
         checkpoint: a run folder, one of transformers, a baseline ("logmel", "logmel5", "mfcc", "mfcc5", "mfcc100") or
             "random" (an untrained encoder).
         data: a folder of labelled recordings.
-        tasks: some of `jepa_speech.probe.evaluate.TASKS`, as a sequence or separated by commas.
+        tasks: some of `jepa_speech.probing.evaluate.TASKS`, as a sequence or separated by commas.
         out: a folder, which gets NAME.json and plots in NAME/. The same call goes on after a kill.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the latest. Several: each is probed,
             and all figures are plotted against the step.
@@ -67,7 +67,7 @@ def probe_encoder(
     Returns what NAME.json holds, plain JSON values: `name`, `checkpoint`, `step` (of a run), `data`, `seed`, `recipe`
     and `tasks`. For each task, `test` has the figures of the head that is best on valid, as `value`, `low` and `high`
     (shares from 0 to 1, or None without any reference), `chosen` its name, `heads` the figures of all of them, and
-    `chance` the share that is right without listening; `jepa_speech.probe.evaluate` describes all fields. With
+    `chance` the share that is right without listening; `jepa_speech.probing.evaluate` describes all fields. With
     `against`, `against` has the differences by task. For several steps, what NAME/steps.json holds: `steps`, and by
     task and figure the `value`, `low`, `high` and `head` of each.
 
@@ -96,7 +96,7 @@ def probe_encoder(
             job = fingerprint.of_values(system.fingerprint, seed, ways)
             kept = until_all_are_done.enter_context(pieces(folder, called, job))
             features = Cache(cache, system.fingerprint) if cache else None
-            results = evaluate.probe(
+            results = evaluate.probe_features(
                 called, system.extract, data, chosen, seed, recipes, progress, features, kept, root
             )
             results |= {"checkpoint": str(checkpoint)} | ({} if system.step is None else {"step": system.step})

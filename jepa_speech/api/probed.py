@@ -10,10 +10,10 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import load_pretrained, untrained
-from jepa_speech.probe.baselines import BASELINES, baseline
-from jepa_speech.probe.extract import Extract, on_grid
+from jepa_speech.probing.baselines import BASELINES, baseline
+from jepa_speech.probing.extract import Extract, on_grid
 from jepa_speech.settings.run_config import RunConfig
-from jepa_speech.train.configfile import file_and_variant, load_config, own_config
+from jepa_speech.training.configfile import file_and_variant, load_config, own_config
 
 WITHOUT_STEPS = (*BASELINES, "random")
 

@@ -7,8 +7,8 @@ from jepa_speech.errors import UserError
 from jepa_speech.files import read_json
 from jepa_speech.ingest.inputs.folder import MANIFESTS
 from jepa_speech.ingest.inputs.suffixes import SUFFIXES
-from jepa_speech.train.checkpoint_steps import steps_of
-from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.training.checkpoint_steps import steps_of
+from jepa_speech.training.run_json import config_of_a_run
 
 OF_STORES = ("store.json", "shards", "index", "work")
 MANY = 20_000  # names of a folder that are looked at

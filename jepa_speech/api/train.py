@@ -20,16 +20,16 @@ from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.progress import teller
 from jepa_speech.settings.run_config import Inputs, RunConfig
 from jepa_speech.store.store import Store
-from jepa_speech.train import loop
-from jepa_speech.train.configfile import Overrides, run_config_of
-from jepa_speech.train.distributed import connected
-from jepa_speech.train.header import header
-from jepa_speech.train.resolve import with_anchor, with_characters, with_exact_paths
-from jepa_speech.train.run_batches import heldout_stream, labels_of, stream, usable
-from jepa_speech.train.used_lengths import heldout_lengths, training_lengths
+from jepa_speech.training import loop
+from jepa_speech.training.configfile import Overrides, run_config_of
+from jepa_speech.training.distributed import connected
+from jepa_speech.training.header import header
+from jepa_speech.training.resolve import with_anchor, with_characters, with_exact_paths
+from jepa_speech.training.run_batches import heldout_stream, labels_of, stream, usable
+from jepa_speech.training.used_lengths import heldout_lengths, training_lengths
 
 
-def train_encoder(
+def train(
     config: RunConfig | str | Path,
     workdir: str | Path,
     *,
@@ -63,7 +63,7 @@ def run_config(
 ) -> dict[str, Any]:
     """Open the inputs of a config, check them, and train.
 
-    name: of the config, "" if it has none. The other arguments and the results are those of `train_encoder`.
+    name: of the config, "" if it has none. The other arguments and the results are those of `train`.
     """
     data, settings = config.data, config.train
     if not data.store:

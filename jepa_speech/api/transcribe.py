@@ -17,14 +17,14 @@ from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
 from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
-from jepa_speech.probe import bootstrap
-from jepa_speech.probe.asr import text_if_any
-from jepa_speech.probe.dataset import check_files, read_manifest, wave_of
+from jepa_speech.probing import bootstrap
+from jepa_speech.probing.asr import text_if_any
+from jepa_speech.probing.dataset import check_files, read_manifest, wave_of
 from jepa_speech.progress import teller
 from jepa_speech.text.beam import Beam, WordBeam, beam_of
 from jepa_speech.text.errors import character_errors, word_errors
 from jepa_speech.text.vocabulary import normal
-from jepa_speech.train.checkpoint_steps import Step
+from jepa_speech.training.checkpoint_steps import Step
 from jepa_speech.wording import counted
 
 COUNTS = {"wer": word_errors, "cer": character_errors}

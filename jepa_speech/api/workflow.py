@@ -20,7 +20,7 @@ from jepa_speech.files import read_json, read_object, write_json
 from jepa_speech.ingest.inputs.folder import MANIFESTS, is_hidden
 from jepa_speech.ingest.manifest import entries
 from jepa_speech.ownership import claim, mark
-from jepa_speech.probe.splits import NAMES
+from jepa_speech.probing.splits import NAMES
 
 KALDI = "wav.scp"  # names the recordings of its folder
 LISTS = (KALDI, *MANIFESTS, ".json", ".list", ".tar", ".parquet")

@@ -13,7 +13,7 @@ from jepa_speech.api.compare_tables import INTERVALS
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.path_lists import path_and_rest
-from jepa_speech.probe import evaluate
+from jepa_speech.probing import evaluate
 
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"
 EXAMPLE = (

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from jepa_speech.errors import UsageError
-from jepa_speech.train.configfile import own_config, own_names
+from jepa_speech.training.configfile import own_config, own_names
 
 HELP = "print a config of this package, to copy and change; without a name, list them"
 EXAMPLE = "jepa-speech config smoke"

@@ -5,7 +5,7 @@ from typing import Any
 
 from jepa_speech.api.corpus import list_corpus
 from jepa_speech.cli.commands import arguments
-from jepa_speech.probe.corpora import listing
+from jepa_speech.probing.corpora import listing
 
 HELP = "list a public corpus (Speech Commands, IEMOCAP, ...) with SUPERB's splits, for probe"
 EXAMPLE = "jepa-speech corpus speech_commands /path/to/corpus --out labelled/speech_commands"
@@ -13,7 +13,9 @@ EXAMPLE = "jepa-speech corpus speech_commands /path/to/corpus --out labelled/spe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(listing.NAMES)}")
-    parser.add_argument("root", metavar="ROOT", help="the folder that holds it; see jepa_speech/probe/corpora/NAME.py")
+    parser.add_argument(
+        "root", metavar="ROOT", help="the folder that holds it; see jepa_speech/probing/corpora/NAME.py"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="gets the manifests: what `probe --data` takes")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.api.demo import demo
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
-from jepa_speech.probe import evaluate
+from jepa_speech.probing import evaluate
 
 HELP = "run every step on synthetic voices, or on --data DIR, and write runs/demo/report.html"
 EXAMPLE = "jepa-speech demo"

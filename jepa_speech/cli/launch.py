@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from jepa_speech.errors import UserError
-from jepa_speech.train.configfile import load_config
+from jepa_speech.training.configfile import load_config
 
 HELP = "start a training elsewhere, or print the commands that would"
 EXAMPLE = (

@@ -9,7 +9,7 @@ from jepa_speech.cli.commands import arguments
 from jepa_speech.costs.corpus_on_paper import CONSTANTS
 from jepa_speech.costs.exchange import MFU
 from jepa_speech.ingest.audio import CODECS
-from jepa_speech.train.chips import CHIPS
+from jepa_speech.training.chips import CHIPS
 from jepa_speech.wording import counted
 
 HELP = "on paper: bytes, passes and read rates of a corpus; memory, work and days of a run on so many devices"

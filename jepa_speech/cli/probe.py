@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.analysis import over_steps
-from jepa_speech.api.probe import probe_encoder
+from jepa_speech.api.probe import probe
 from jepa_speech.cli import language_model
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
-from jepa_speech.probe import bootstrap, evaluate
-from jepa_speech.probe.baselines import BASELINES
-from jepa_speech.probe.evaluate import Results
-from jepa_speech.probe.saved import read_results
+from jepa_speech.probing import bootstrap, evaluate
+from jepa_speech.probing.baselines import BASELINES
+from jepa_speech.probing.evaluate import Results
+from jepa_speech.probing.saved import read_results
 
 HELP = "test what frozen features know: phones, words, speakers, emotions, intents, slots, ABX"
 EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker --out results"
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         show(found, pooled, len(args.against), Path(args.out))
         by_step[found.get("step", 0)] = found
 
-    results = probe_encoder(**arguments(args, probe_encoder) | {"pool": pooled}, each=each, progress=True)
+    results = probe(**arguments(args, probe) | {"pool": pooled}, each=each, progress=True)
     if len(by_step) > 1:
         print("\n" + evaluate.text(over_steps.table(by_step)))
         drawn = ", ".join(f"{task}_steps.png" for task in results["tasks"])

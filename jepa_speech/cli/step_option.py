@@ -2,7 +2,7 @@
 
 import argparse
 
-from jepa_speech.train.checkpoint_steps import Step
+from jepa_speech.training.checkpoint_steps import Step
 
 MEANINGS = "its step, latest, or best (the lowest train.best or held-out loss, see docs/training.md)"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jepa_speech.api.train import train_encoder
+from jepa_speech.api.train import train
 
 HELP = "train an encoder, or go on with a run"
 EXAMPLE = (
@@ -34,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    results = train_encoder(
-        args.config, args.workdir, overrides=args.overrides, from_step=args.from_step, progress=True
-    )
+    results = train(args.config, args.workdir, overrides=args.overrides, from_step=args.from_step, progress=True)
     if results["finished_before"] and jax.process_index() == 0:
         print(f"{args.workdir} is finished: step {results['step']}; nothing to do")
     return results

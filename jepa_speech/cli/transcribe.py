@@ -11,7 +11,7 @@ from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.files import printable
-from jepa_speech.probe import bootstrap
+from jepa_speech.probing import bootstrap
 from jepa_speech.wording import counted
 
 HELP = (

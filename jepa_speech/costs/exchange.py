@@ -3,7 +3,7 @@
 import math
 from typing import Literal, NamedTuple
 
-from jepa_speech.train.chips import Chip
+from jepa_speech.training.chips import Chip
 
 MFU = 0.4  # share of the peak that the products of a step reach: an assumption; measure it
 

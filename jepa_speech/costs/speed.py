@@ -26,12 +26,12 @@ from jepa_speech.errors import UsageError
 from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.settings.run_config import RunConfig
-from jepa_speech.train.chips import chip_of
-from jepa_speech.train.compiled import Cost, compile_step
-from jepa_speech.train.optim import learning_rate, make_optimizer
-from jepa_speech.train.sharding import batch_sharding, make_mesh, place_batch, replicated
-from jepa_speech.train.state import TrainState, abstract_state, count_params, init_state
-from jepa_speech.train.step import Step, make_step
+from jepa_speech.training.chips import chip_of
+from jepa_speech.training.compiled import Cost, compile_step
+from jepa_speech.training.optim import learning_rate, make_optimizer
+from jepa_speech.training.sharding import batch_sharding, make_mesh, place_batch, replicated
+from jepa_speech.training.state import TrainState, abstract_state, count_params, init_state
+from jepa_speech.training.step import Step, make_step
 
 SIZES = tuple(2**n for n in range(8, 15))  # widths of square matrices: 256 to 16384
 PATIENCE = 0.2  # longest time of one product, in seconds
@@ -39,7 +39,7 @@ PATIENCE = 0.2  # longest time of one product, in seconds
 
 @dataclass(frozen=True)
 class Setting:
-    """The parts of a step, made as in train/loop.py, without using device memory."""
+    """The parts of a step, made as in training/loop.py, without using device memory."""
 
     config: RunConfig
     objective: Objective

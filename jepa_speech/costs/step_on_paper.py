@@ -15,11 +15,11 @@ from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.settings.training import MeshConfig
-from jepa_speech.train.compiled import as_it_is_written, product_flops
-from jepa_speech.train.optim import make_optimizer
-from jepa_speech.train.sharding import mesh_on_paper
-from jepa_speech.train.state import TrainState, abstract_state, count_params
-from jepa_speech.train.step import make_step, total_loss
+from jepa_speech.training.compiled import as_it_is_written, product_flops
+from jepa_speech.training.optim import make_optimizer
+from jepa_speech.training.sharding import mesh_on_paper
+from jepa_speech.training.state import TrainState, abstract_state, count_params
+from jepa_speech.training.step import make_step, total_loss
 
 
 def step_on_paper(config: RunConfig, devices: int) -> tuple[dict[str, float], Bytes]:

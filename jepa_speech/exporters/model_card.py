@@ -11,10 +11,10 @@ import jepa_speech
 from jepa_speech.files import read_json
 from jepa_speech.huggingface.export_folder import Exported, own, takes_padding
 from jepa_speech.path_lists import weighted_paths
-from jepa_speech.probe import evaluate
-from jepa_speech.probe.saved import read_results
+from jepa_speech.probing import evaluate
+from jepa_speech.probing.saved import read_results
 from jepa_speech.settings.run_config import Inputs, RunConfig
-from jepa_speech.train.checkpoint_steps import located, name_of
+from jepa_speech.training.checkpoint_steps import located, name_of
 
 JOINERS = "\u200c\u200d"  # not printable by Python's rules, but needed in words and emoji
 REMOTE = ", trust_remote_code=True"

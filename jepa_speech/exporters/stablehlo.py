@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.interpreters.partial_eval import dce_jaxpr  # 2026-11: see train/compiled.py
+from jax.interpreters.partial_eval import dce_jaxpr  # 2026-11: see training/compiled.py
 
 import jepa_speech
 from jepa_speech.errors import UserError
@@ -25,7 +25,7 @@ from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.objective_parts.masked import MaskedObjective
 from jepa_speech.ownership import refuse_existing
 from jepa_speech.settings.run_config import RunConfig
-from jepa_speech.train.checkpoint_steps import name_of
+from jepa_speech.training.checkpoint_steps import name_of
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 FILES = ("model.stablehlo", "weights.safetensors", "README.md", "export.json")

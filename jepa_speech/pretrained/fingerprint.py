@@ -7,7 +7,7 @@ from typing import Any
 import jepa_speech
 from jepa_speech.files import sha256_arrays
 from jepa_speech.pretrained.load import Pretrained
-from jepa_speech.train.checkpoint import by_path, weights_tree
+from jepa_speech.training.checkpoint import by_path, weights_tree
 
 
 def of_model(model: Pretrained) -> str:

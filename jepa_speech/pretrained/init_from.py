@@ -7,9 +7,9 @@ from jepa_speech.huggingface.weights import has_weights
 from jepa_speech.objectives import parsed
 from jepa_speech.objectives.ctc import CtcConfig, vocabulary_of
 from jepa_speech.text.tokens import Tokens
-from jepa_speech.train.checkpoint import by_path, read_weights
-from jepa_speech.train.checkpoint_steps import located
-from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.training.checkpoint import by_path, read_weights
+from jepa_speech.training.checkpoint_steps import located
+from jepa_speech.training.run_json import config_of_a_run
 
 
 def weights_of(

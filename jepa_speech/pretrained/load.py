@@ -20,11 +20,11 @@ from jepa_speech.objectives import build, parsed
 from jepa_speech.pretrained.windows import Waves, layers_of, rows_of
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.beam import WordBeam
-from jepa_speech.train.checkpoint import arranged, read_weights
-from jepa_speech.train.checkpoint_steps import Step, at_step, best_figure, located, was_kept
-from jepa_speech.train.compiled import compiler_options
-from jepa_speech.train.run_json import config_of_a_run
-from jepa_speech.train.state import drawn_by_kernel
+from jepa_speech.training.checkpoint import arranged, read_weights
+from jepa_speech.training.checkpoint_steps import Step, at_step, best_figure, located, was_kept
+from jepa_speech.training.compiled import compiler_options
+from jepa_speech.training.run_json import config_of_a_run
+from jepa_speech.training.state import drawn_by_kernel
 
 # Keys of a run's config that the objective does not check: the type, and the default of a missing key (None: an error).
 READ = {

@@ -94,7 +94,7 @@ class MeshConfig:
 
     data: int = -1  # devices that split only the batch; -1: all that fsdp leaves
     fsdp: int = 1  # devices that also split the state
-    # `GLOB: AXIS`, by path in the state: the axis that is split, `largest` or `copy` (train/sharding.py)
+    # `GLOB: AXIS`, by path in the state: the axis that is split, `largest` or `copy` (training/sharding.py)
     rules: tuple[str, ...] = ("*: largest",)
 
     def __post_init__(self) -> None:

@@ -11,8 +11,8 @@ from support.toys import toy_anchor
 from jepa_speech.analysis import collect as analysis
 from jepa_speech.analysis import report, side_by_side, training_curves
 from jepa_speech.analysis.recordings import from_manifest, from_store
-from jepa_speech.probe import result_plots
-from jepa_speech.probe.bootstrap import Estimate
+from jepa_speech.probing import result_plots
+from jepa_speech.probing.bootstrap import Estimate
 from jepa_speech.store.prepare import prepare
 from jepa_speech.store.store import Store
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.labelled_corpus import write_spoken
-from train.toy import ToyLabels
+from training.toy import ToyLabels
 
 from jepa_speech.analysis import clusters, during_training
 from jepa_speech.analysis.during_training import Probe, fingerprint, from_folder, from_store, rank
@@ -16,7 +16,7 @@ from jepa_speech.features.grid import frames
 from jepa_speech.features.spectral import log_mel
 from jepa_speech.objective_parts.contract import HasClusters
 from jepa_speech.settings.training import MeshConfig
-from jepa_speech.train.sharding import array_sharding, make_mesh
+from jepa_speech.training.sharding import array_sharding, make_mesh
 
 
 class Known(HasClusters):

@@ -5,8 +5,8 @@ from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
 
 from jepa_speech.analysis import cluster_plots, report
-from jepa_speech.probe import plots, result_plots
-from jepa_speech.probe.bootstrap import Estimate
+from jepa_speech.probing import plots, result_plots
+from jepa_speech.probing.bootstrap import Estimate
 
 NAMES = [
     r"$\bad{$",

@@ -30,8 +30,8 @@ FUNCTIONS = {
     "label": ("label", {"store"}),
     "prepare": ("prepare", {"check"}),
     "plan": ("plan", set()),
-    "probe": ("probe_encoder", set()),
-    "train": ("train_encoder", set()),
+    "probe": ("probe", set()),
+    "train": ("train", set()),
     "prepare --check": (
         "check_inputs",
         {"check", "out", "codec", "shard_mb", "part", "workers", "max_reject_fraction"},

@@ -8,7 +8,7 @@ from support.exported_runs import ctc_config, ctc_run, own_config, small_config,
 
 import jepa_speech
 from jepa_speech.errors import UserError
-from jepa_speech.train.checkpoint import read_weights
+from jepa_speech.training.checkpoint import read_weights
 
 
 def test_an_export_of_our_own_encoder_is_imported(tmp_path):

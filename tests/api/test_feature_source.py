@@ -20,7 +20,7 @@ from jepa_speech.labelling import fit_frames
 from jepa_speech.pretrained import load as pretrained
 from jepa_speech.pretrained import windows
 from jepa_speech.store.labels import Labels, labels_path
-from jepa_speech.train.loop import train
+from jepa_speech.training.loop import train
 
 
 @pytest.fixture(scope="module")

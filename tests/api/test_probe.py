@@ -1,4 +1,4 @@
-"""`jepa_speech.probe_encoder`, on a tiny corpus with stand-ins for checkpoints."""
+"""`jepa_speech.probe`, on a tiny corpus with stand-ins for checkpoints."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from support.probed_corpus import probed_corpus
 import jepa_speech
 from jepa_speech.api import probed
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.probe import baselines, classification, evaluate
+from jepa_speech.probing import baselines, classification, evaluate
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -24,8 +24,8 @@ def corpus(tmp_path, monkeypatch):
 
 def test_results_are_returned_and_nothing_is_written_without_out(corpus, tmp_path):
     before = {path for path in tmp_path.rglob("*")}
-    logmel = jepa_speech.probe_encoder("logmel", corpus)
-    ours = jepa_speech.probe_encoder("RUN", corpus, ["phones"], step=300, against=[logmel])
+    logmel = jepa_speech.probe("logmel", corpus)
+    ours = jepa_speech.probe("RUN", corpus, ["phones"], step=300, against=[logmel])
     assert {path for path in tmp_path.rglob("*")} == before
     part = ours["tasks"]["phones"]
     assert (ours["name"], ours["step"], part["chosen"]) == ("RUN-300", 300, "layer 1")
@@ -36,7 +36,7 @@ def test_results_are_returned_and_nothing_is_written_without_out(corpus, tmp_pat
     assert difference["system"] == "logmel"
     assert np.isclose(difference["value"], 1 - logmel["tasks"]["phones"]["test"]["accuracy"]["value"])
     each = []
-    results = jepa_speech.probe_encoder("logmel", corpus, out="results", each=each.append)
+    results = jepa_speech.probe("logmel", corpus, out="results", each=each.append)
     assert each == [results] == [logmel]
     written = json.loads(Path("results/logmel.json").read_text())
     assert written == json.loads(json.dumps(results)) | {"about": "written by jepa-speech: results"}
@@ -55,7 +55,7 @@ def test_a_random_encoder_may_be_that_of_a_config_file():
 def test_baselines_on_real_speech(speech_data):
     """Log-mel with context beats log-mel by an interval that excludes zero; both are far above the majority."""
     logmel, context = (
-        evaluate.probe(name, baselines.baseline(name), speech_data / "librispeech", ["phones"], progress=False)
+        evaluate.probe_features(name, baselines.baseline(name), speech_data / "librispeech", ["phones"], progress=False)
         for name in ("logmel", "logmel5")
     )
     assert np.isclose(evaluate.estimate(logmel, "phones").value, 0.32, atol=0.02)
@@ -66,7 +66,7 @@ def test_it_goes_on_after_a_kill(corpus, monkeypatch):
     """Tasks of steps that are done are not done again, and all files are as without the kill."""
 
     def probe(out, **changes):
-        return jepa_speech.probe_encoder("RUN", corpus, "phones,speaker", out=out, step=[100, 200], **changes)
+        return jepa_speech.probe("RUN", corpus, "phones,speaker", out=out, step=[100, 200], **changes)
 
     whole = probe("whole")
     real, done = classification.evaluate, []
@@ -109,5 +109,5 @@ def test_it_goes_on_after_a_kill(corpus, monkeypatch):
 )
 def test_what_cannot_be_is_refused_before_anything_is_computed(corpus, checkpoint, options, error, words):
     with pytest.raises(error, match=words):
-        jepa_speech.probe_encoder(checkpoint, corpus, **options, out="results")
+        jepa_speech.probe(checkpoint, corpus, **options, out="results")
     assert not Path("results").exists()

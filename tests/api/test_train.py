@@ -1,4 +1,4 @@
-"""`jepa_speech.load_config` and `jepa_speech.train_encoder`."""
+"""`jepa_speech.load_config` and `jepa_speech.train`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,16 +40,16 @@ def test_wrong_overrides(overrides, message):
 def test_a_run_prints_nothing_and_resumes_by_its_config(tmp_path):
     store = babble_store(tmp_path, [0.9, 1.3, 0.8, 1.0]).path
     changes = {"data.store": store, "train.steps": 2, "train.checkpoint_every": 1}
-    first = jepa_speech.train_encoder("tiny:pure_jepa", tmp_path / "run", overrides=changes)
+    first = jepa_speech.train("tiny:pure_jepa", tmp_path / "run", overrides=changes)
     assert first["step"] == 2 and first["loss"] > 0 and not first["finished_before"]
     config = jepa_speech.load_config("tiny:pure_jepa", changes)
-    again = jepa_speech.train_encoder(config, tmp_path / "run", from_step=1)
+    again = jepa_speech.train(config, tmp_path / "run", from_step=1)
     assert again == first
-    done = jepa_speech.train_encoder(config, tmp_path / "run")
+    done = jepa_speech.train(config, tmp_path / "run")
     assert done == first | {"finished_before": True, "compiled": 0}
     with pytest.raises(UsageError, match=r"^from_step 7: "):
-        jepa_speech.train_encoder(config, str(tmp_path / "run"), from_step=7)
+        jepa_speech.train(config, str(tmp_path / "run"), from_step=7)
     with pytest.raises(UsageError, match=r"^overrides: "):
-        jepa_speech.train_encoder(config, tmp_path / "run", overrides=changes)
+        jepa_speech.train(config, tmp_path / "run", overrides=changes)
     with pytest.raises(UsageError, match=r"^no store to train on"):
-        jepa_speech.train_encoder(replace(config, data=replace(config.data, store="")), tmp_path / "run")
+        jepa_speech.train(replace(config, data=replace(config.data, store="")), tmp_path / "run")

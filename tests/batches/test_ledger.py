@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
-from train.toy import ToyStore
+from training.toy import ToyStore
 
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.batches.pipeline import batches

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 from support.backendless_store import BackendlessStore
-from train.toy import ToyLabels, ToyStore, ToyTexts
+from training.toy import ToyLabels, ToyStore, ToyTexts
 
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.batches.pipeline import EXTRAS, batches

@@ -95,7 +95,7 @@ def test_the_torch_peer_has_our_loss(load):
     import jax
 
     from jepa_speech.objectives import build
-    from jepa_speech.train.step import total_loss
+    from jepa_speech.training.step import total_loss
 
     made, peer = load("rows.made"), load("rows.torch_smoke").Peer
     config, mixture = made.config_of("tiny.py:gmm_jepa", "encoder.dropout=0", components=16), made.anchor(16)

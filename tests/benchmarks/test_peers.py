@@ -21,7 +21,7 @@ from jepa_speech.nn.module import Pure  # noqa: E402
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor  # noqa: E402
 from jepa_speech.nn.released_head import ReleasedHead  # noqa: E402
 from jepa_speech.objectives import build, parsed  # noqa: E402
-from jepa_speech.train.configfile import config_dict  # noqa: E402
+from jepa_speech.training.configfile import config_dict  # noqa: E402
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

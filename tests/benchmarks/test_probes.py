@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jepa_speech.files import write_json
-from jepa_speech.probe import bootstrap, evaluate
+from jepa_speech.probing import bootstrap, evaluate
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "probes.py"
 

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import jax
 import pytest
-from train.toy import ToyObjective
+from training.toy import ToyObjective
 
 from jepa_speech import cli
 from jepa_speech.api import bench
 from jepa_speech.costs import batch_autotune, speed
-from jepa_speech.train.configfile import load_config
+from jepa_speech.training.configfile import load_config
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "tiny.py")
 STEP = ["bench", "step", "--config", f"{CONFIG}:pure_jepa"]

@@ -13,12 +13,12 @@ from jepa_speech.api.compare import Comparison, check, checked_tasks
 from jepa_speech.cli.compare import labelled_of
 from jepa_speech.errors import UsageError
 from jepa_speech.files import read_json
-from jepa_speech.probe import phones
-from jepa_speech.probe.linear import Recipe
-from jepa_speech.train.configfile import imported, load_config
+from jepa_speech.probing import phones
+from jepa_speech.probing.linear import Recipe
+from jepa_speech.training.configfile import imported, load_config
 
 CONFIG = """
-from jepa_speech.train.configfile import config_dict
+from jepa_speech.training.configfile import config_dict
 
 ANCHORS = {{"gmm_jepa": ("gmm", "--components", "16", "--features", "logmel"), "pure_jepa": (), "wavlm": ()}}
 

@@ -13,11 +13,11 @@ from support.labelled_corpus import write_spoken
 from jepa_speech import cli
 from jepa_speech.api import demo, workflow
 from jepa_speech.files import read_json
-from jepa_speech.probe import phones
-from jepa_speech.probe.linear import Recipe
+from jepa_speech.probing import phones
+from jepa_speech.probing.linear import Recipe
 
 TINY = """
-from jepa_speech.train.configfile import config_dict
+from jepa_speech.training.configfile import config_dict
 
 def get_config():
     config = config_dict({smoke!r})

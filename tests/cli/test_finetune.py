@@ -19,10 +19,10 @@ from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.pretrained.load import Pretrained
 from jepa_speech.settings.run_config import plain
 from jepa_speech.store.prepare import prepare
-from jepa_speech.train.checkpoint import Checkpoints, arranged, by_path, read_weights
-from jepa_speech.train.configfile import config_dict
-from jepa_speech.train.run_json import config_of_a_run
-from jepa_speech.train.state import TrainState
+from jepa_speech.training.checkpoint import Checkpoints, arranged, by_path, read_weights
+from jepa_speech.training.configfile import config_dict
+from jepa_speech.training.run_json import config_of_a_run
+from jepa_speech.training.state import TrainState
 
 TOY = {
     "data.batch_seconds": "8",

@@ -13,8 +13,8 @@ from support.public_checkpoints import TINY, toy_arrays, write_folder
 from jepa_speech.api.feature_source import source
 from jepa_speech.cli import main
 from jepa_speech.files import read_json
-from jepa_speech.probe import evaluate, pooled
-from jepa_speech.probe.linear import Recipe
+from jepa_speech.probing import evaluate, pooled
+from jepa_speech.probing.linear import Recipe
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from jepa_speech.features.spectral import delta_edge
 from jepa_speech.objective_parts.anchored import AnchorTargets
 from jepa_speech.settings.run_config import AnchorConfig
 from jepa_speech.store.labels import Labels
-from jepa_speech.train.resolve import with_anchor
+from jepa_speech.training.resolve import with_anchor
 
 TINY = Path(__file__).parents[2] / "configs" / "tiny.py"
 SMALL = {"data.buckets": "1.0", "train.steps": "2"}

@@ -13,7 +13,7 @@ import jepa_speech
 from jepa_speech.cli import main
 from jepa_speech.features.grid import frames
 from jepa_speech.huggingface.imported import read_imported
-from jepa_speech.train.checkpoint import read_weights
+from jepa_speech.training.checkpoint import read_weights
 
 
 @pytest.fixture(scope="module")

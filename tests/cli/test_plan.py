@@ -8,7 +8,7 @@ import pytest
 from jepa_speech import cli
 from jepa_speech.costs.corpus_on_paper import CONSTANTS, corpus_on_paper
 from jepa_speech.costs.exchange import Bytes, exchange_seconds
-from jepa_speech.train.chips import Chip
+from jepa_speech.training.chips import Chip
 
 ROOT = Path(__file__).parents[2]
 SETTING = {

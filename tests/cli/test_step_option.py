@@ -15,9 +15,9 @@ import jepa_speech
 from jepa_speech import cli
 from jepa_speech.errors import UserError
 from jepa_speech.files import write_jsonl
-from jepa_speech.train.checkpoint import Checkpoints
-from jepa_speech.train.run_json import claim_workdir
-from jepa_speech.train.state import TrainState
+from jepa_speech.training.checkpoint import Checkpoints
+from jepa_speech.training.run_json import claim_workdir
+from jepa_speech.training.state import TrainState
 
 OPEN_RUNS = {
     *("analyze", "embed", "evaluate", "export hf", "export onnx", "export s3prl", "export stablehlo"),

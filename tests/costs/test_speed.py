@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from support import toys
 from support.toys import build
-from train.test_step import rows as rows_of_file
-from train.toy import ToyObjective, toy_batches, toy_config, train
+from training.test_step import rows as rows_of_file
+from training.toy import ToyObjective, toy_batches, toy_config, train
 
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.costs import batch_autotune, speed
@@ -17,12 +17,12 @@ from jepa_speech.costs.synthetic import abstract_batch, filled_in, noise_batch
 from jepa_speech.errors import UsageError
 from jepa_speech.objective_parts.contract import Term
 from jepa_speech.text.vocabulary import FIRST
-from jepa_speech.train import loop, metrics
-from jepa_speech.train.chips import CHIPS, KINDS, chip_of
-from jepa_speech.train.compiled import Cost, product_flops
-from jepa_speech.train.optim import OptimConfig, make_optimizer
-from jepa_speech.train.state import make_state
-from jepa_speech.train.step import make_step
+from jepa_speech.training import loop, metrics
+from jepa_speech.training.chips import CHIPS, KINDS, chip_of
+from jepa_speech.training.compiled import Cost, product_flops
+from jepa_speech.training.optim import OptimConfig, make_optimizer
+from jepa_speech.training.state import make_state
+from jepa_speech.training.step import make_step
 
 ROWS, SAMPLES, FRAMES = 4, 32_080, 100
 WIDTH, HIDDEN, BLOCKS, UNITS, PROJECTION = 64, 128, 3, toys.K, 8

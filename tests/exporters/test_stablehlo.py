@@ -14,7 +14,7 @@ from jepa_speech.exporters.stablehlo import to_stablehlo
 from jepa_speech.files import read_json
 from jepa_speech.nn.row_random import valid
 from jepa_speech.settings.run_config import plain
-from jepa_speech.train.configfile import config_dict, imported
+from jepa_speech.training.configfile import config_dict, imported
 
 TOLERANCE = 1e-4
 ANCHOR = ["anchor.components=8", "anchor.features=logmel", "anchor.normalize=level", "anchor.source=online"]

@@ -20,7 +20,7 @@ from jepa_speech.nn.encoder import EncoderConfig
 from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.nn.module import Pure
 from jepa_speech.pretrained.load import load_pretrained
-from jepa_speech.train.configfile import config_dict
+from jepa_speech.training.configfile import config_dict
 
 OWN = {
     "model_type": "jepa_speech",

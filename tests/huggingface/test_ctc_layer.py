@@ -20,8 +20,8 @@ from jepa_speech.huggingface.safetensors import read_safetensors, write_safetens
 from jepa_speech.huggingface.tokenizer import read_tokens
 from jepa_speech.pretrained.init_from import weights_of
 from jepa_speech.text.tokens import Tokens
-from jepa_speech.train.configfile import config_dict
-from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.training.configfile import config_dict
+from jepa_speech.training.run_json import config_of_a_run
 
 LETTERS = {"a": 0, "|": 1, "[UNK]": 2, "[PAD]": 3}
 NAMES = {"pad_token": "[PAD]", "unk_token": "[UNK]"}

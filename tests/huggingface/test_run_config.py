@@ -9,7 +9,7 @@ from support.exported_runs import own_config, small_run
 import jepa_speech
 from jepa_speech.errors import UserError
 from jepa_speech.nn.module import Pure
-from jepa_speech.train.run_json import claim_workdir, config_of_a_run
+from jepa_speech.training.run_json import claim_workdir, config_of_a_run
 
 
 def test_a_config_of_neither_kind(tmp_path):

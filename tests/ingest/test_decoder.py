@@ -14,7 +14,7 @@ from support.older_stores import as_an_older_store
 from jepa_speech.cli import main
 from jepa_speech.errors import UserError
 from jepa_speech.ingest.audio_source import AudioSource
-from jepa_speech.probe.cache import Cache
+from jepa_speech.probing.cache import Cache
 from jepa_speech.store.chunks import sidecar, unfinished
 from jepa_speech.store.inspection import describe, verify
 from jepa_speech.store.joining import join
@@ -135,7 +135,7 @@ def test_cached_features_of_what_was_decoded_otherwise_are_not_used(
     """Whatever the name of the file is."""
     file = corpora / suffix / f"0.{suffix}"
     recording = AudioSource(path=str(shutil.copy(file, tmp_path / named) if named else file))
-    monkeypatch.setattr("jepa_speech.probe.cache.VERSION", 1)
+    monkeypatch.setattr("jepa_speech.probing.cache.VERSION", 1)
     Cache(tmp_path, "system").layers(recording, lambda: np.zeros((1, 2, 3)))
     monkeypatch.undo()
     assert (not Cache(tmp_path, "system").layers(recording, lambda: np.ones((1, 2, 3))).any()) == found

@@ -8,7 +8,7 @@ from flax import nnx
 from jepa_speech.nn.conv_stack import CONVOLUTIONS
 from jepa_speech.nn.convolution import grouped, grouped_product, strided, windows
 from jepa_speech.nn.linear import by_frames
-from jepa_speech.train.compiled import as_it_is_written
+from jepa_speech.training.compiled import as_it_is_written
 
 KEYS = jax.random.split(jax.random.PRNGKey(0), 4)
 

@@ -11,7 +11,7 @@ from jepa_speech.nn.batch_norm import BatchNorm, fresh_running, mean_and_varianc
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.pase import KERNELS, RATES, STRIDES, PaseEncoder, PaseEncoderConfig, reflect
 from jepa_speech.nn.sinc import SincFilters
-from jepa_speech.train.state import count_params
+from jepa_speech.training.state import count_params
 
 MAPS = (6, 5, 4, 6, 7, 5, 8, 9)
 PLUS = PaseEncoderConfig(maps=MAPS, embedding=3, recurrent=5, dense=True)

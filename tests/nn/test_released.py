@@ -21,7 +21,7 @@ from jepa_speech.nn.module import PureEncoder
 from jepa_speech.nn.released import ReleasedConfig, bucket
 from jepa_speech.nn.released_conv import AdaptiveAttention
 from jepa_speech.nn.released_head import HeadBlock
-from jepa_speech.train.configfile import load_config
+from jepa_speech.training.configfile import load_config
 
 AFTER = MaskConfig(site="pre_predictor")
 TINY = {

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import properties, toys, training
 from support.toys import build
-from train.several import run
+from training.several import run
 
 from jepa_speech.nn.module import PureEncoder
 from jepa_speech.objective_parts.contract import HasClusters, HasTeacher, HasTexts, Objective, Term

@@ -11,10 +11,10 @@ from support import toys
 from support.toys import build
 
 from jepa_speech.errors import UsageError
-from jepa_speech.train.configfile import config_dict
-from jepa_speech.train.sharding import MeshConfig, make_mesh, place_batch
-from jepa_speech.train.state import TrainState, count_params
-from jepa_speech.train.step import make_step
+from jepa_speech.training.configfile import config_dict
+from jepa_speech.training.sharding import MeshConfig, make_mesh, place_batch
+from jepa_speech.training.state import TrainState, count_params
+from jepa_speech.training.step import make_step
 
 KEY = jax.random.PRNGKey(0)
 MAPS = (6, 6, 8, 8, 8, 8, 12, 12)

@@ -18,8 +18,8 @@ from jepa_speech.errors import UserError  # noqa: E402
 from jepa_speech.files import as_json  # noqa: E402
 from jepa_speech.huggingface.safetensors import read_safetensors, write_safetensors  # noqa: E402
 from jepa_speech.pretrained.init_from import weights_of  # noqa: E402
-from jepa_speech.train.checkpoint import by_path  # noqa: E402
-from jepa_speech.train.configfile import config_dict  # noqa: E402
+from jepa_speech.training.checkpoint import by_path  # noqa: E402
+from jepa_speech.training.configfile import config_dict  # noqa: E402
 
 VOCABULARY = {"<pad>": 0, "<unk>": 1, "|": 2, "A": 3, "B": 4}
 SIZES = {

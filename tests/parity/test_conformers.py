@@ -18,7 +18,7 @@ from jepa_speech.cli import main  # noqa: E402
 from jepa_speech.huggingface.export_folder import to_huggingface  # noqa: E402
 from jepa_speech.huggingface.imported import imported_model  # noqa: E402
 from jepa_speech.ingest.named_recordings import named  # noqa: E402
-from jepa_speech.probe.dataset import wave_of  # noqa: E402
+from jepa_speech.probing.dataset import wave_of  # noqa: E402
 
 SIZES = {"hidden_size": 18, "num_attention_heads": 3, "intermediate_size": 20, "conv_depthwise_kernel_size": 5}
 CONV = {"conv_dim": [12] * 7, "num_conv_pos_embedding_groups": 2}

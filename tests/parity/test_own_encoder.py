@@ -24,7 +24,7 @@ from jepa_speech.files import read_json  # noqa: E402
 from jepa_speech.huggingface.own_encoder import from_torch  # noqa: E402
 from jepa_speech.huggingface.weights import read_folder  # noqa: E402
 from jepa_speech.settings.run_config import plain  # noqa: E402
-from jepa_speech.train.configfile import config_dict  # noqa: E402
+from jepa_speech.training.configfile import config_dict  # noqa: E402
 
 # Of hidden states of order 1, on noise: float32 sums in another order leave 4e-6 at 35 s. Windows, filters and
 # frequencies of the rotation come with the weights, so that only sums and the FFT differ.

@@ -14,8 +14,8 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import HOP, frames
 from jepa_speech.pretrained import load as pretrained
 from jepa_speech.pretrained import windows
-from jepa_speech.train.loop import train
-from jepa_speech.train.run_json import config_of_a_run
+from jepa_speech.training.loop import train
+from jepa_speech.training.run_json import config_of_a_run
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
 from jepa_speech.ownership import mark
 from jepa_speech.settings.run_config import AnchorConfig, RunConfig
 from jepa_speech.store.prepare import prepare
-from jepa_speech.train.checkpoint_steps import located
+from jepa_speech.training.checkpoint_steps import located
 
 png = report.png
 PROBED = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jax._src import xla_bridge
-from train.toy import ToyStore
+from training.toy import ToyStore
 
 
 class BackendlessStore(ToyStore):

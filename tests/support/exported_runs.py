@@ -10,7 +10,7 @@ from support.toys import CONFIGS, build
 
 from jepa_speech.api.import_hf import save
 from jepa_speech.settings.run_config import plain
-from jepa_speech.train.configfile import config_dict
+from jepa_speech.training.configfile import config_dict
 
 SMALL = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "position_groups": 4, "dtype": "float32"}
 KERNELS = {"conv": 8, "stacked": 15}  # frames of positions

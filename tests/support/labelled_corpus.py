@@ -7,8 +7,8 @@ import soundfile
 
 from jepa_speech.files import write_jsonl
 from jepa_speech.ingest import audio
-from jepa_speech.probe.baselines import standardise
-from jepa_speech.probe.phones import frame_phones
+from jepa_speech.probing.baselines import standardise
+from jepa_speech.probing.phones import frame_phones
 
 PHONES, SPEAKERS = {"AA": 500.0, "B": 1500.0, "SH": 4000.0}, {"anna": 90.0, "bert": 180.0}
 SIZES = {"train": 8, "valid": 4, "test": 6}

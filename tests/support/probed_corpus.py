@@ -9,9 +9,9 @@ import pytest
 from support.labelled_corpus import knowing, write_spoken
 
 from jepa_speech.api import probed
-from jepa_speech.probe import evaluate, phones, pooled
-from jepa_speech.probe.linear import Recipe
-from jepa_speech.train.checkpoint_steps import located
+from jepa_speech.probing import evaluate, phones, pooled
+from jepa_speech.probing.linear import Recipe
+from jepa_speech.training.checkpoint_steps import located
 
 
 def probed_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -20,10 +20,10 @@ from support import toys
 from support.toys import build
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
-from jepa_speech.train.checkpoint import read_weights
-from jepa_speech.train.loop import train
-from jepa_speech.train.state import TrainState
-from jepa_speech.train.step import make_step
+from jepa_speech.training.checkpoint import read_weights
+from jepa_speech.training.loop import train
+from jepa_speech.training.state import TrainState
+from jepa_speech.training.step import make_step
 
 KEY = jax.random.PRNGKey(0)
 

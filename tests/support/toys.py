@@ -17,7 +17,7 @@ from jepa_speech.features.spectral import DIMS, extract
 from jepa_speech.objectives import parsed
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.vocabulary import FIRST
-from jepa_speech.train.configfile import config_dict
+from jepa_speech.training.configfile import config_dict
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 K, TOP = 8, 4

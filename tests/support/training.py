@@ -11,9 +11,9 @@ import numpy as np
 from support import toys
 from support.properties import KEY, System, train_state
 
-from jepa_speech.train.checkpoint import by_path, read_weights
-from jepa_speech.train.optim import OptimConfig, learning_rate, make_optimizer
-from jepa_speech.train.step import make_step, total_loss
+from jepa_speech.training.checkpoint import by_path, read_weights
+from jepa_speech.training.optim import OptimConfig, learning_rate, make_optimizer
+from jepa_speech.training.step import make_step, total_loss
 
 ROWS, STEPS = 8, 3
 OPTIM = OptimConfig(learning_rate=3e-3, warmup_steps=0, schedule="constant")
