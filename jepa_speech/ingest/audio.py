@@ -1,6 +1,6 @@
-"""Decodes, standardises and encodes a recording, or rejects it with a short stable reason.
+"""Decodes a recording to the waveform of a store and encodes it, or rejects it with a short stable reason.
 
-A standardised waveform is mono (mean of the channels) at 16 kHz with 16 bits. Its mean is subtracted, and it is scaled
+The waveform of a store is mono (mean of the channels) at 16 kHz with 16 bits. Its mean is subtracted, and it is scaled
 down if its peak exceeds 1. Both codecs store the same samples.
 """
 
@@ -15,7 +15,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_rejected
 from jepa_speech.ingest.decoding import decode
 
-__all__ = ["CODECS", "FULL_SCALE", "Rejected", "crop", "encode", "level", "load", "load_with_rate", "standardise"]
+__all__ = ["CODECS", "FULL_SCALE", "Rejected", "crop", "encode", "level", "load", "load_with_rate", "to_int16"]
 
 CODECS = ("flac", "pcm16")
 BLOCK = 1 << 18  # samples at a time
@@ -23,7 +23,7 @@ FULL_SCALE = 32_768
 
 
 def load(place: str | Path | AudioSource) -> np.ndarray:
-    """Returns the standardised waveform of a file or of an entry of a listing, int16 (S,) at 16 kHz.
+    """Returns the waveform of a file or of an entry of a listing, int16 (S,) at 16 kHz.
 
     Raises Rejected, with the reasons of docs/data.md.
     """
@@ -34,10 +34,10 @@ def load_with_rate(place: AudioSource) -> tuple[np.ndarray, int]:
     """Returns what `load` returns, and the sampling rate of the file (Hz)."""
     with system_errors_as_rejected():
         wave, rate = decode(place)
-        return standardise(wave), rate
+        return to_int16(wave), rate
 
 
-def standardise(wave: np.ndarray) -> np.ndarray:
+def to_int16(wave: np.ndarray) -> np.ndarray:
     """Returns int16 (S,) of float32 (S,): mean 0, peak at most 1. Changes `wave`."""
     wave -= np.float32(wave.mean(dtype=np.float64))
     peak = max(float(wave.max()), -float(wave.min()))

@@ -32,7 +32,7 @@ def recording(entry: Entry, codec: str, lengths: Lengths = EVERY) -> tuple[dict[
 
 
 def checked_wave(entry: Entry) -> tuple[np.ndarray, int]:
-    """Returns the standardised waveform of an entry, int16 (S,) at 16 kHz, and the sampling rate of its file (Hz).
+    """Returns the waveform of an entry, int16 (S,) at 16 kHz, and the sampling rate of its file (Hz).
 
     Raises Rejected, also if the listing refused the entry or the manifest gives another duration.
     """

@@ -11,7 +11,7 @@ import soxr
 from support.audio_files import tone
 
 from jepa_speech.ingest import decoding
-from jepa_speech.ingest.audio import Rejected, crop, encode, level, load, standardise
+from jepa_speech.ingest.audio import Rejected, crop, encode, level, load, to_int16
 
 # The verdict on every file of the awkward set that is not stored.
 REFUSED = {
@@ -82,21 +82,21 @@ def test_samples_whose_sums_overflow_are_refused_and_very_loud_ones_are_not(tmp_
 
 def test_standardise_by_hand():
     quiet = np.array([0.25, -0.25, 0.25, -0.25], np.float32)
-    np.testing.assert_array_equal(standardise(quiet + 0.5), [8192, -8192, 8192, -8192])
+    np.testing.assert_array_equal(to_int16(quiet + 0.5), [8192, -8192, 8192, -8192])
     loud = np.array([3.0, -1.0, -1.0, -1.0], np.float32)  # mean 0, peak 3: a third of it is kept
-    np.testing.assert_array_equal(standardise(loud), [32767, -10923, -10923, -10923])
-    np.testing.assert_array_equal(standardise(np.full(500, 0.3, np.float32)), np.zeros(500))
+    np.testing.assert_array_equal(to_int16(loud), [32767, -10923, -10923, -10923])
+    np.testing.assert_array_equal(to_int16(np.full(500, 0.3, np.float32)), np.zeros(500))
 
 
 def test_level_is_the_rms_and_1_for_silence():
     assert level(np.full(1000, -16384, np.int16)) == 0.5
-    wave = standardise(tone(40.0).astype(np.float32))  # longer than a block
+    wave = to_int16(tone(40.0).astype(np.float32))  # longer than a block
     assert level(wave) == pytest.approx(np.sqrt(np.mean((wave / 32768.0) ** 2)), rel=1e-12)
     assert level(np.zeros(5, np.int16)) == 1.0
 
 
 def test_codecs_hold_the_same_samples():
-    wave = np.concatenate([np.int16([-32768, 32767, 0, 1, -1]), standardise(tone(0.3).astype(np.float32))])
+    wave = np.concatenate([np.int16([-32768, 32767, 0, 1, -1]), to_int16(tone(0.3).astype(np.float32))])
     flac, pcm = encode(wave, "flac"), encode(wave, "pcm16")
     for start, samples in [(0, len(wave)), (0, 1), (4321, 17), (len(wave) - 3, 3)]:
         expected = (wave[start : start + samples] / 32768).astype(np.float32)
