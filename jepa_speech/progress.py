@@ -6,7 +6,7 @@ from collections.abc import Callable
 Say = Callable[[str], None]
 
 
-def teller(shown: bool) -> Say:
+def say_if(shown: bool) -> Say:
     """Return `say` if lines are to be shown, else `silent`."""
     return say if shown else silent
 

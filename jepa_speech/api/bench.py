@@ -14,7 +14,7 @@ from jepa_speech.costs.batch_autotune import batch_seconds, fill_memory, memory_
 from jepa_speech.costs.loader import measure_loader
 from jepa_speech.costs.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.progress import teller
+from jepa_speech.progress import say_if
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.store.store import Store
 from jepa_speech.training.chips import chip_of
@@ -85,7 +85,7 @@ def bench_step(
         raise UsageError("autotune finds the rows: leave rows out")
     if memory_gb is not None and not (autotune and memory_gb > 0):
         raise UsageError(f"memory_gb = {memory_gb:g}: above 0, and with autotune")
-    name, say = "" if isinstance(config, RunConfig) else str(config), teller(progress)
+    name, say = "" if isinstance(config, RunConfig) else str(config), say_if(progress)
     config = run_config_of(config, overrides)
     lengths = seconds or sorted(config.data.buckets)
     setting = make_setting(config)

@@ -17,7 +17,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.pretrained.init_from import weights_of
-from jepa_speech.progress import teller
+from jepa_speech.progress import say_if
 from jepa_speech.settings.run_config import Inputs, RunConfig
 from jepa_speech.store.store import Store
 from jepa_speech.training import loop
@@ -86,7 +86,7 @@ def run_config(
         anchor=anchor.fingerprint if anchor else "",
         probe=fingerprint(labelled) if labelled else "",
     )
-    say = teller(progress and jax.process_index() == 0)
+    say = say_if(progress and jax.process_index() == 0)
     config = replace(with_exact_paths(config, say), inputs=inputs)
 
     rows = jax.device_count() * settings.accumulate

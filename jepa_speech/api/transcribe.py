@@ -20,7 +20,7 @@ from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probing import bootstrap
 from jepa_speech.probing.asr import text_if_any
 from jepa_speech.probing.dataset import check_files, read_manifest, wave_of
-from jepa_speech.progress import teller
+from jepa_speech.progress import say_if
 from jepa_speech.text.beam import Beam, WordBeam, beam_of
 from jepa_speech.text.errors import character_errors, word_errors
 from jepa_speech.text.vocabulary import normal
@@ -76,7 +76,7 @@ def transcribe(
     """
     if bool(audio) == bool(manifest):
         raise UsageError("name audio files, or a manifest, and not both")
-    how, say = beam_of(lm, beam, lm_weight, word_score), teller(progress)
+    how, say = beam_of(lm, beam, lm_weight, word_score), say_if(progress)
     listed, names, rows = recordings(audio, manifest, root)
     untold = sum("text" not in row for row in rows)
     if manifest and untold:

@@ -21,7 +21,7 @@ import numpy as np
 from jepa_speech.errors import Interrupted, UsageError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objective_parts.contract import Objective
-from jepa_speech.progress import teller
+from jepa_speech.progress import say_if
 from jepa_speech.settings.run_config import RunConfig, kinds_of
 from jepa_speech.settings.training import TrainConfig
 from jepa_speech.training.checkpoint import Checkpoints, read_weights
@@ -85,7 +85,7 @@ def train(
         check_installed(config.train.loggers)
     settings, mesh = config.train, make_mesh(config.mesh)
     progress = progress and process == 0
-    say = teller(progress)
+    say = say_if(progress)
     optimizer = make_optimizer(config.optim)
     abstract = abstract_state(objective, optimizer, config.seed, mesh, config.mesh.rules)
     shardings = jax.tree.map(lambda s: s.sharding, abstract)
