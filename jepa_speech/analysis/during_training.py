@@ -117,7 +117,7 @@ def fingerprint(labelled: Labelled) -> str:
 class Probe:
     """(params, aux_state) -> the figures by their names in metrics.jsonl; all processes of a run call it together.
 
-    labelled: {} if there is no labelled folder. NaN stands for a figure of features that are not finite.
+    labelled: {} if there is no labelled folder. A figure of features that are not finite is NaN.
     """
 
     def __init__(self, objective: Objective, mesh: MeshConfig, stored: Stored, labelled: Labelled) -> None:

@@ -32,7 +32,7 @@ def open_anchor(config: RunConfig, path: str | Path | None) -> tuple[Anchor | No
         return None, f"{path} does not exist, so the targets are left out; pass the anchor's new path to add them"
     anchor = load_anchor(path)
     if anchor.checkpoint_fingerprint:
-        return None, f"{path} lives in {anchor.features} of another checkpoint: the targets are left out"
+        return None, f"{path} was fitted to {anchor.features} of another checkpoint: the targets are left out"
     return anchor, ""
 
 
@@ -61,7 +61,7 @@ def missing(model: Pretrained) -> list[str]:
         why = "only its encoder was imported" if config.imported else trained
         return [f"no head over an anchor's clusters ({why}): its own cluster figures are –"]
     if head.mask.fill == "random":
-        return ["mask.fill = random: what stands at hidden frames is drawn only in training; their figures are –"]
+        return ["mask.fill = random: masked frames are filled with random draws only in training; their figures are –"]
     if head.mask.site == "pre_predictor":
         return ["mask.site = pre_predictor: nothing is hidden from its head, so hidden frames are as easy as visible"]
     return []

@@ -104,7 +104,7 @@ def analyze(
 
 def named(checkpoints: Sequence[str]) -> dict[str, Path]:
     """Each checkpoint under its run's name, with -STEP behind it where it is RUN/checkpoints/STEP; or under as much of
-    its path as tells it from the others, in their names and in the names of files.
+    its path as makes it unique, in their names and in the names of files.
     """
     paths = [Path(checkpoint).resolve() for checkpoint in checkpoints]
     for i, path in enumerate(paths):

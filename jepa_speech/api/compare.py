@@ -1,6 +1,6 @@
 """Objectives side by side, on the same recordings, in the same order, for the same steps or work.
 
-Every step is a verb in a process of its own; the same call goes on after an interruption, and does only what is new
+Every step is a verb in a process of its own; the same call resumes after an interruption, and does only what is new
 when objectives, seeds or tasks are added.
 """
 
@@ -155,14 +155,14 @@ def checked_tasks(data: Mapping[str | Path, Sequence[str]]) -> Labelled:
 
 
 def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Of each objective, what `jepa-speech fit` is told; () where it needs no anchor."""
+    """Returns the arguments of `jepa-speech fit` for each objective, () if it needs no anchor."""
     fits = getattr(imported(config_path(config)), "ANCHORS", {})
     if not isinstance(fits, Mapping) or not all(isinstance(fit, (tuple, list)) for fit in fits.values()):
         raise UsageError(f"{config}: ANCHORS = {fits!r}; write {{NAME: (WORD, ...)}}, as configs/compare_small.py does")
     if missing := [name for name in names if name not in fits]:
         raise UsageError(
             f"{config}: ANCHORS says nothing of {', '.join(missing)}; it has {', '.join(fits) or 'no objective'}: what "
-            "`jepa-speech fit` is told for each, () for none (configs/compare_small.py shows how)"
+            "`jepa-speech fit` gets for each, () for none (configs/compare_small.py shows how)"
         )
     return {name: tuple(fits[name]) for name in names}
 

@@ -36,7 +36,7 @@ def embed(
     Args:
         checkpoint: a run folder, or one of transformers.
         audio: recordings of any rate, and folders of them.
-        out: FILE.npz or FILE.parquet, which gets the arrays by the recordings' names. The same call goes on after a
+        out: FILE.npz or FILE.parquet, which gets the arrays by the recordings' names. The same call resumes after a
             kill, and computes nothing if the file is complete. Default: the arrays are returned.
         layer: 0 is the input of the first block; default: the last one.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the latest.

@@ -10,7 +10,7 @@ A line of JOBS.jsonl is an utterance: {"id", "text", "voice", "pitch", "rate", "
 voice and variant ("en-us+f2"), `pitch` goes from 0 to 99, `rate` is in words per minute, and `snr_db` sets a
 faint noise floor, so that a pause is quiet rather than digital zero. Written are OUT/<id>.flac (mono, 16 kHz)
 and, last, OUT/phones.jsonl: {"id", "duration", "phones": [[label, start_s, end_s], ...]} with eSpeak's own
-labels ("_" is a pause). As eSpeak tells it, a stop begins at its burst: the closure before it belongs to the
+labels ("_" is a pause). For eSpeak, a stop begins at its burst: the closure before it belongs to the
 phone before.
 """
 

@@ -50,7 +50,7 @@ def probe(
             "random" (an untrained encoder).
         data: a folder of labelled recordings.
         tasks: some of `jepa_speech.probing.evaluate.TASKS`, as a sequence or separated by commas.
-        out: a folder, which gets NAME.json and plots in NAME/. The same call goes on after a kill.
+        out: a folder, which gets NAME.json and plots in NAME/. The same call resumes after a kill.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the latest. Several: each is probed,
             and all figures are plotted against the step.
         root: recordings may lie anywhere in this folder; by default only in their input's own folder.
@@ -137,7 +137,7 @@ def files_of(folder: Path, names: Sequence[str], tasks: Sequence[str]) -> list[P
 
 
 def pieces(folder: Path | None, name: str, job: str) -> AbstractContextManager[Pieces | None]:
-    """The tasks that are done, to go on after a kill."""
+    """Returns the tasks that are done, so that a call resumes after a kill."""
     return partial.kept(folder / f"{name}.probe.partial", job) if folder else nullcontext()
 
 

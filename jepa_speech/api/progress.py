@@ -11,7 +11,7 @@ from tqdm import tqdm
 def bar(what: str, seconds: float, shown: bool) -> Iterator[tqdm]:
     """Shows a bar of about this many seconds of audio while the block runs; it ends at 100%.
 
-    Fewer may be needed: a fit converges early, and labels go on after a kill.
+    Fewer may be needed: a fit converges early, and labelling resumes after a kill.
     """
     with tqdm(total=math.ceil(seconds), desc=what, unit="s", unit_scale=True, disable=not shown) as progress:
         yield progress

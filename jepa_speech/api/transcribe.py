@@ -58,7 +58,7 @@ def transcribe(
         step: which checkpoint of the run: its step, "latest" or "best"; default: the one that train.best kept, or else
             the latest.
         root: recordings may lie anywhere in this folder; by default only in their input's own folder.
-        out: FILE.jsonl, which gets the rows. The same call goes on after a kill, and computes nothing if the file is
+        out: FILE.jsonl, which gets the rows. The same call resumes after a kill, and computes nothing if the file is
             complete.
         lm: search with this n-gram language model, an ARPA file (needs flashlight-text); default: greedy decoding.
         beam: hypotheses that the search keeps; lm_weight: of log10 P; word_score: added for each word.

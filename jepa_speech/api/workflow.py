@@ -190,17 +190,17 @@ def execute(command: Sequence[str], results: Path, log: Path | None) -> dict[str
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if code == Interrupted.exit_code:
-        raise Interrupted("stopped, and saved: run the same command to go on")
+        raise Interrupted("stopped, and saved: run the same command to resume")
     if code:
         step = f"jepa-speech {command[0]}, the last step in {log}," if log else "the step above"
-        raise UserError(f"{step} failed with exit code {code}; run the same command to go on from there")
+        raise UserError(f"{step} failed with exit code {code}; run the same command to resume there")
     found = {"seconds": time.monotonic() - began, "results": read_json(results)}
     results.unlink()
     return found
 
 
 def outlast(verb: subprocess.Popen) -> int:
-    """Waits for the verb, however often Ctrl-C is pressed (it hears it too, and may be saving); passes SIGTERM on."""
+    """Waits for the verb, however often Ctrl-C is pressed (it gets it too, and may be saving); passes SIGTERM on."""
     before = signal.signal(signal.SIGTERM, lambda *_: verb.terminate())
     try:
         while True:

@@ -108,6 +108,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jepa-speech {options.verb}: {error.filename or 'disk'}: {error.strerror}; {mend}", file=sys.stderr)
         return UserError.exit_code
     except KeyboardInterrupt:
-        print(f"jepa-speech {options.verb}: interrupted; run the same command to go on", file=sys.stderr)
+        print(f"jepa-speech {options.verb}: interrupted; run the same command to resume", file=sys.stderr)
         return 130
     return 0

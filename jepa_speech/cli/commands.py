@@ -29,7 +29,7 @@ class Kind:
 
 
 def add_command(commands: "argparse._SubParsersAction[Any]", name: str, module: Command) -> argparse.ArgumentParser:
-    """A parser with the module's options; every command also takes --json, wherever on the line it stands."""
+    """A parser with the module's options; every command also takes --json, anywhere on the line."""
     command = commands.add_parser(
         name,
         help=module.HELP,

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Runs the commands of a kind, or prints them. Raises UserError with a failed one's exit code."""
     if not SCRIPTS.is_dir():
         raise UserError(f"{SCRIPTS}: not there; launch needs a checkout, installed by `pip install --editable .`")
-    load_config(options.config, options.overrides)  # a wrong key is told here, not by a cluster
+    load_config(options.config, options.overrides)  # a wrong key fails here, not on a cluster
     commands = KINDS[options.kind][2](options)
     for command in commands:
         print(command, flush=True)

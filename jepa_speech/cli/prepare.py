@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "parquet; docs/manifests.md has a table of all kinds",
     )
     root.add_argument(parser)
-    parser.add_argument("--out", metavar="STORE", help="a new folder; the same command again goes on")
+    parser.add_argument("--out", metavar="STORE", help="a new folder; the same command resumes")
     parser.add_argument(
         "--check",
         nargs="?",

@@ -7,7 +7,7 @@ import jax
 
 from jepa_speech.api.train import train
 
-HELP = "train an encoder, or go on with a run"
+HELP = "train an encoder, or resume a run"
 EXAMPLE = (
     "jepa-speech train --config configs/smoke.py --workdir runs/smoke "
     "--config.data.store=STORE --config.anchor.path=GMM.npz"
@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:VARIANT]",
         help="such as configs/smoke.py, or smoke for the package's own",
     )
-    parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to go on with")
+    parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to resume")
     parser.add_argument(
         "--from-step",
         type=int,
         metavar="N",
-        help="go on from checkpoint N, not from the newest; what is newer is kept in RUN/aside (docs/training.md)",
+        help="resume from checkpoint N, not from the newest; newer ones are kept in RUN/aside (docs/training.md)",
     )
     parser.description = (
         f"{parser.description}; --config.KEY=VALUE changes a key of the config, tuples are written 4.0,8.0"

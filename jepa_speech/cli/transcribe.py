@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="*", default=(), metavar="AUDIO", help="recordings, and folders of them")
     parser.add_argument("--manifest", metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored")
     root.add_argument(parser)
-    parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; goes on after a kill")
+    parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; resumes after a kill")
     language_model.add_arguments(parser)
 
 

@@ -1,7 +1,8 @@
 """Layer norm, GELU and a convolution's windows as one kernel on a GPU, and one back.
 
-What stands between two products is bound by memory: the first convolution's output alone has 0.8 GB for 16 recordings
-of 15.6 s. The kernel reads it once, and writes what the next product reads; for the way back nothing else is kept.
+The operations between two products are bound by memory: the first convolution's output alone has 0.8 GB for 16
+recordings of 15.6 s. The kernel reads it once and writes the input of the next product. The backward pass needs nothing
+else.
 """
 
 from collections.abc import Iterator

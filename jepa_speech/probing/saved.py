@@ -62,7 +62,7 @@ def _check_figure(figure: Mapping[str, Any], where: str) -> None:
     for name in Estimate._fields:
         if name not in figure:
             raise UserError(f"{where}: the field {name} is missing")
-        if figure[name] is not None:  # None stands for NaN
+        if figure[name] is not None:  # None means NaN
             checked.field(figure, name, NUMBER, where)
     counts = checked.field(figure, "counts", dict, where, default={"": [0, 0]})  # only comparisons need them
     if np.shape(_check_table(list(counts.values()), 2, f"{where}: counts"))[1:] != (2,):

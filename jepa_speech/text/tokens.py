@@ -23,7 +23,7 @@ class Tokens:
 
     tokens: tuple[str, ...]  # one for each class; a class without a token has "" and is written as unknown_token
     blank_token: str  # CTC's blank
-    unknown_token: str = ""  # stands for characters that no token writes; empty: they are left out
+    unknown_token: str = ""  # replaces characters that no token writes; empty: they are left out
     delimiter_token: str = ""  # the token between words; empty: there is none
     space: str = SPACE  # how delimiter_token is written
     lower: bool = False  # whether texts are written in lower case

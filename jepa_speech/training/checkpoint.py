@@ -1,4 +1,4 @@
-"""Checkpoints: saved while training goes on, whole or not at all, restored only if undamaged and where they fit."""
+"""Checkpoints: saved while training continues, whole or not at all, restored only if undamaged and where they fit."""
 
 import math
 import sys
@@ -108,7 +108,7 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raises UserError if the newest checkpoint is damaged."""
-        advice = "go on from step {step}, the newest whole one: add --from-step {step} to the command"
+        advice = "resume from step {step}, the newest whole one: add --from-step {step} to the command"
         if self.latest is not None:
             check_undamaged(self.run, self.latest, advice)
 
@@ -151,7 +151,7 @@ class Checkpoints:
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].partition(" [")[0]
         return UserError(
             f"{self.folder}: a checkpoint could not be written ({reason}); make room and run the same command, "
-            f"which goes on from the last whole one"
+            f"which resumes from the last whole one"
         )
 
 

@@ -148,7 +148,7 @@ def figures_of(run: Path, figure: str) -> dict[int, float]:
     if None in found.values() and path.is_file():
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                # Most lines are of other figures. The last may be half-written, because training goes on.
+                # Most lines are of other figures. The last may be half-written, because training continues.
                 if f'"{figure}"'.encode() in line and line.endswith(b"\n"):
                     row = parse_row(line, f"{path}:{number}")
                     if type(step := row.get("step")) is int and found.get(step, 0) is None:

@@ -1,4 +1,4 @@
-"""What vendors say of their chips: the only figures of speed here that nobody has measured."""
+"""Vendors' figures of their chips: the only figures of speed here that were not measured."""
 
 from typing import NamedTuple
 

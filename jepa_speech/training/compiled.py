@@ -150,7 +150,7 @@ def product_flops(jaxpr: Any, once: bool = False) -> int:
     once: without what is computed a second time to save memory, by `jax.checkpoint` or for another micro-batch's sake.
     """
     total = 0
-    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))  # XLA drops what nobody uses, so it is no work
+    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))  # XLA drops what is not used, so it is no work
     for equation in live.eqns:
         name, parameters = equation.primitive.name, equation.params
         if once and any(scope in str(equation.source_info.name_stack) for scope in (REMAT, BEFOREHAND)):

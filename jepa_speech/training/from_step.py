@@ -17,7 +17,7 @@ from jepa_speech.training.checksums import damage
 
 def go_back(run: Path, step: int, say: Say) -> None:
     """Makes checkpoint `step` the newest of a run: moves newer ones to RUN/aside/from-<step>/ and copies metrics.jsonl,
-    whose rows past `step` are cut when the run goes on, there as well.
+    whose rows past `step` are cut when the run resumes, there as well.
 
     The same command may be repeated, by a scheduler say: a run that already went back to this step continues from its
     newest checkpoint, if that one is whole. Raises UsageError if there is no such checkpoint, UserError if it is

@@ -182,7 +182,7 @@ def train(
             watchdog.done(number)
             if asked_by and number < settings.steps:
                 log.event("interrupted", step=number, signal=asked_by)
-                raise Interrupted(f"{asked_by}: saved at step {number}; run the same command to go on")
+                raise Interrupted(f"{asked_by}: saved at step {number}; run the same command to resume")
         check_trained(values["skipped"], settings.steps)
         log.event("done", step=settings.steps)
     return {"step": settings.steps, "finished_before": False, "compiled": len(compiled)} | values

@@ -36,7 +36,7 @@ def with_anchor(config: RunConfig, anchor: Anchor | Ensemble | None) -> RunConfi
         return replace(config, anchor=section)  # how much is kept of a posterior, the labels say
     if anchor.checkpoint_fingerprint and section.source == "online":
         raise UsageError(
-            f"anchor.source = online, but {section.path} lives in {anchor.features} of a checkpoint: "
+            f"anchor.source = online, but {section.path} was fitted to {anchor.features} of a checkpoint: "
             "label the store, and set anchor.source = stored"
         )
     if anchor.max_top_k == 1:

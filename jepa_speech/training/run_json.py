@@ -1,4 +1,4 @@
-"""The config.json of a run folder: written once, compared when a run goes on, and read by every verb."""
+"""The config.json of a run folder: written once, compared when a run resumes, and read by every verb."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from jepa_speech.files import read_object, write_json
 from jepa_speech.settings.run_config import RunConfig, flat, plain
 from jepa_speech.store.checksums import compare_seal, sealed
 
-# What may change when a run goes on: no batch and no update depends on it, but for rounding, where a block is compiled
+# What may change when a run resumes: no batch and no update depends on it, but for rounding, where a block is compiled
 # otherwise or sums are taken in another order. Data and anchors may move: their fingerprints stand in `inputs`.
 MAY_DIFFER = (
     "data.workers",

@@ -64,7 +64,10 @@ def array_sharding(mesh: Mesh | AbstractMesh, shape: tuple[int, ...], axis: int 
 def by_rules(
     mesh: Mesh | AbstractMesh, rules: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, NamedSharding]:
-    """Path -> where that array of the state lives; raises UsageError for a rule that cannot be applied, or to none."""
+    """Returns where each array of the state is placed, by its path.
+
+    Raises UsageError for a rule that cannot be applied, and for one that fits no array.
+    """
     globs = {rule: parsed(rule) for rule in rules}
     unused, places = set(rules), {}
     for path, shape in shapes.items():
@@ -92,6 +95,6 @@ def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
 def place_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows, as global arrays split by row over all devices."""
     rows = batch_sharding(mesh)
-    # With several processes, jax takes its own way of doing this for a transfer that nobody meant.
+    # With several processes, jax takes its own way of doing this for an unintended transfer.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}

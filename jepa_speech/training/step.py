@@ -37,7 +37,7 @@ def make_step(
     Args:
         accumulate: the number of micro-batches, one after the other. It does not change the gradient: each loss term
             is divided once, by its weight over the global batch.
-        shardings: where each array of the state lives, if weights are split over devices.
+        shardings: where each array of the state is placed, if weights are split over devices.
 
     A step whose loss or gradient is not finite changes nothing but the counters, on all devices together.
 

@@ -51,7 +51,7 @@ def test_a_layer_cannot_be_computed_in_the_step(made):
     object.__setattr__(anchor, "features", "layer:6")
     object.__setattr__(anchor, "checkpoint_fingerprint", "ab")
     assert section(anchor).features == "layer:6"
-    with pytest.raises(UsageError, match=r"anchor\.source = online, but km\.npz lives in layer:6 of a checkpoint"):
+    with pytest.raises(UsageError, match=r"anchor\.source = online, but km\.npz was fitted to layer:6 of a checkpoint"):
         section(anchor, source="online")
 
 

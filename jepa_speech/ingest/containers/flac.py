@@ -43,7 +43,7 @@ def check(file: Window) -> Promise:
 
 
 def _frame_rate(frame: bytes) -> int:
-    """Returns the rate in a frame's header, Hz; 0 if it refers to STREAMINFO, or is not a frame (the decoder tells)."""
+    """Returns the rate in a frame's header, Hz; 0 if it refers to STREAMINFO, or is no frame (the decoder decides)."""
     if len(frame) < 16 or frame[0] != 0xFF or frame[1] >> 2 != 0x3E:
         return 0
     size_code, rate_code = frame[2] >> 4, frame[2] & 15

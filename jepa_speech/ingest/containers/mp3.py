@@ -24,7 +24,7 @@ RATES = (44_100, 48_000, 32_000)  # Hz, MPEG 1; half of it for MPEG 2, a quarter
 TAGS = (b"TAG", b"APETAGEX", b"ID3", b"LYRICSBEGIN")  # what may follow the last frame
 LAME_LENGTH, LAME_END = 148, 154  # after "Xing": bytes of all frames (4), checksum of all frames but the first (2)
 PIECE = 1 << 22  # bytes
-FREE = 0  # stands for the size of a frame in free format, whose header does not give the bit rate
+FREE = 0  # in place of the size of a frame in free format, whose header does not give the bit rate
 
 
 def is_it(file: Window) -> bool:
