@@ -52,7 +52,7 @@ TOY = [
     (r"(\S+ label .*km2?.npz|\S+ label .*(mfcc|layer6).npz.*) --top-k 4", r"\1"),
     (r"layer:6|--layer 3", lambda found: found[0].replace("6", "1").replace("3", "1")),
     (r"--curve .*", "--components 8 --curve 0.001 0.002"),
-    (r"--step 2000", "--step 2"),
+    (r"--step 400", "--step 2"),
     (r"--(shard|part) \d+/\d+", r"--\1 0/1"),
     (r"bench data (.*)--workers [\d ]+", r"bench data \1--workers 0 "),
     (r"--workers 8", "--workers 1"),

@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.api.goodput import goodput
 from jepa_speech.wording import counted
 
-HELP = "where the wall time of a run went: steps, compiling, waiting, lost work, down time"
+HELP = "where the wall time of a run went: steps, waiting, compiling, held-out losses, probes, lost work, down time"
 EXAMPLE = "jepa-speech goodput runs/smoke --json goodput.json"
 WORDS = {
     "step": "productive steps",

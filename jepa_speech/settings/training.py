@@ -45,8 +45,9 @@ class TrainConfig:
     # steps between probes: figures of the representation on a few fixed recordings (docs/training.md); 0: none
     probe_every: int = 0
     accumulate: int = 1  # micro-batches per step, for a batch that does not fit into memory [fairseq: update_freq]
-    max_skipped: int = 10  # steps in a row with a non-finite loss after which the run ends
-    collapse: Literal["warn", "stop"] = "warn"  # after three reports in a row that show a collapse
+    max_skipped: int = 10  # steps in a row with a non-finite loss or gradient after which the run ends
+    # `warn`: a line at each report that shows a collapse; `stop`: the end of the run after three such in a row
+    collapse: Literal["warn", "stop"] = "warn"
     watchdog_seconds: float = 1800  # without a step, after which the process ends itself; 0: never
     stop_seconds: float = 60  # limit of the step in progress after Ctrl-C or SIGTERM; 0: none
     # where reports are shown, besides metrics.jsonl; `wandb` (Weights & Biases) and `mlflow` are extras
