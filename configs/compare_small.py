@@ -17,7 +17,7 @@ from wavlm import get_config as wavlm
 
 MIXTURE = ("gmm", "--components", "256", "--features", "mfcc", "--normalize", "mean")
 KMEANS = ("kmeans", "--components", "256", "--features", "mfcc100", "--normalize", "mean", "--standardize")
-ANCHORS = {  # what `jepa-speech fit` is told for each objective
+ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "gmm_jepa": MIXTURE,
     "gmm_jepa_as_released": MIXTURE,
     "pure_jepa": (),

@@ -92,7 +92,7 @@ def test_a_place_that_cannot_be_written_is_one_line(kind, monkeypatch, tmp_path,
     monkeypatch.setattr("jepa_speech.cli.demo.run", work)
     assert cli.main(["demo"]) == 1
     shown = capsys.readouterr().err
-    assert shown.startswith(f"jepa-speech demo: {place}"[:60]) and "; make room or choose another place" in shown
+    assert shown.startswith(f"jepa-speech demo: {place}"[:60]) and "; free disk space or choose another place" in shown
     assert shown.count("\n") == 1
 
 

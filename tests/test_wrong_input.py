@@ -194,7 +194,7 @@ def test_a_full_disk_wherever_it_shows(monkeypatch, capfd):
 
     monkeypatch.setattr("jepa_speech.cli.demo.run", full)
     code, line = one_line(["demo"], capfd)
-    assert code == 1 and "store/somewhere: No space left on device; make room" in line
+    assert code == 1 and "store/somewhere: No space left on device; free disk space" in line
 
 
 @pytest.mark.parametrize(

@@ -204,8 +204,8 @@ class Look:
         self.labels["random"] += clusters.random_labels([length], self.clusters, [self.seed, number])
         if self.subject.masked is not None:
             self.hesitation = self.hesitation or Hesitation(self.clusters)
-            p, hidden = self.subject.masked(recording.wave, number)
-            self.hesitation.add(hidden, np.asarray(p, np.float64), answers.get("targets"))
+            p, mask = self.subject.masked(recording.wave, number)
+            self.hesitation.add(mask, np.asarray(p, np.float64), answers.get("targets"))
 
     def done(self) -> Analysis:
         known = self.phones if len(self.phones) == len(self.lengths) else None

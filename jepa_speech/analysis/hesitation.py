@@ -26,10 +26,10 @@ class Hesitation:
     def share(self) -> float:
         return self.frames["hidden"] / max(1, sum(self.frames.values()))
 
-    def add(self, hidden: np.ndarray, p: np.ndarray, q: np.ndarray | None) -> None:
-        """Adds a recording. hidden (T,): the mask; p (T, K): the head's posteriors; q (T, K): the targets, if known."""
+    def add(self, mask: np.ndarray, p: np.ndarray, q: np.ndarray | None) -> None:
+        """Adds a recording. mask (T,): True is masked; p (T, K): the head's posteriors; q (T, K): targets, if known."""
         divergence = None if q is None else (q * (_log(q) - _log(p))).sum(1)  # (T,)
-        for where, chosen in zip(WHERE, (hidden, ~hidden), strict=True):
+        for where, chosen in zip(WHERE, (mask, ~mask), strict=True):
             self.frames[where] += int(chosen.sum())
             for name, values in (("model", p), ("targets", q)):
                 if values is not None:

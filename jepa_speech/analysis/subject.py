@@ -37,7 +37,7 @@ def open_anchor(config: RunConfig, path: str | Path | None) -> tuple[Anchor | No
 
 
 def wired(model: Pretrained, anchor: Anchor | None, seed: int) -> Subject:
-    """The model's layers, its cluster head if it has one, with and without hidden frames, and its targets."""
+    """The model's layers, its cluster head if it has one, with and without masked frames, and its targets."""
 
     def masked(wave: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
         return model.masked_cluster_probs(wave, SAMPLE_RATE, APART * seed + number)
@@ -63,5 +63,5 @@ def missing(model: Pretrained) -> list[str]:
     if head.mask.fill == "random":
         return ["mask.fill = random: masked frames are filled with random draws only in training; their figures are –"]
     if head.mask.site == "pre_predictor":
-        return ["mask.site = pre_predictor: nothing is hidden from its head, so hidden frames are as easy as visible"]
+        return ["mask.site = pre_predictor: its head sees every frame, so masked frames are as easy as visible ones"]
     return []

@@ -10,8 +10,8 @@ from jepa_speech.probing.plots import KINDS, MODEL, SECOND, TARGET, canvas, styl
 
 LOSSES = {
     "loss": ("loss", MODEL),
-    "jepa": ("JEPA (hidden frames)", SECOND),
-    "cluster": ("cluster (hidden frames)", TARGET),
+    "jepa": ("JEPA (masked frames)", SECOND),
+    "cluster": ("cluster (masked frames)", TARGET),
     "cluster_visible": ("cluster (visible frames)", "#b0413e"),
 }
 RANK = "probe_rank_"

@@ -35,7 +35,7 @@ def analyze(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Figures of checkpoints beside those of their targets and of random labels (docs/reading-curves.md).
+    """Compare checkpoints with their targets and with random labels (docs/reading-curves.md).
 
     Args:
         checkpoint: one or several run folders, or folders of transformers.
@@ -44,7 +44,7 @@ def analyze(
         step: which checkpoint of the runs: its step, "latest" or "best"; default: the latest. Several, of one run: all
             figures are also returned and plotted against the step.
         data: a folder of labelled recordings, whose valid split adds the phone figures.
-        root: recordings of `data` may lie anywhere in this folder; by default only in their input's own folder.
+        root: allow recordings of `data` anywhere below this folder; default: only in their input's own folder.
         anchor: the targets' anchor, of all checkpoints, if it was moved since training.
         probe: results of a probe, or their file, whose plots the report shows.
         utterances: how many recordings, drawn by `seed`.
@@ -103,8 +103,10 @@ def analyze(
 
 
 def named(checkpoints: Sequence[str]) -> dict[str, Path]:
-    """Each checkpoint under its run's name, with -STEP behind it where it is RUN/checkpoints/STEP; or under as much of
-    its path as makes it unique, in their names and in the names of files.
+    """Returns a unique name for each checkpoint, with its path.
+
+    The name is the run's name, plus -STEP for RUN/checkpoints/STEP, plus parent folders where needed. Names of files
+    are unique, too. Raises UsageError for a folder given twice, and if no such name exists.
     """
     paths = [Path(checkpoint).resolve() for checkpoint in checkpoints]
     for i, path in enumerate(paths):
@@ -124,7 +126,7 @@ def looked_at(where: str, listed: Listed, subjects: Mapping[str, Subject], seed:
 
 
 def summary(looked: Mapping[str, Looked], notes: Sequence[str]) -> dict[str, Any]:
-    """What analysis.json holds. A single checkpoint's figures stand under the names of the lists as well."""
+    """What analysis.json holds. A single checkpoint's figures are also under the names of the lists."""
     found = looked["store"].found
     results: dict[str, Any] = {
         "checkpoints": {name: {key: look.found[name].summary() for key, look in looked.items()} for name in found},

@@ -17,12 +17,12 @@ from jepa_speech.wording import counted, duration
 
 EXPLAINED = (
     "{held}, the same list for every model with the same seed. "
-    "Each figure of the model stands beside that of its targets, which it should come near, and of labels drawn "
+    "Each figure of the model is shown beside that of its targets, which it should come near, and of labels drawn "
     "at random; – where there is none. docs/reading-curves.md says how to read them."
 )
 
 ALIKE = (
-    "Linear CKA over {frames} frames, the same for all of a frame rate. Unrelated features are not at 0 but near their "
+    "Linear CKA over {frames} frames, the same for all of a frame rate. Unrelated features score not 0 but about their "
     "width divided by that number. Labels are compared as one-hot vectors."
 )
 
@@ -55,7 +55,7 @@ def sections_of(
     sections = [with_notes(sections[0], notes), *sections[1:]]
     if curves:
         sections = [*steps_sections(looked, curves, pictures), *sections]
-    sections += likeness(looked["store"], apart, pictures)
+    sections += similarity(looked["store"], apart, pictures)
     for name, run in runs.items():
         sections += run_sections(run, pictures, name)
     if probed is not None:
@@ -109,13 +109,13 @@ def steps_sections(
     return [Section("Over the steps", where, figures=list(drawn.values()))]
 
 
-def likeness(looked: Looked, apart: Sequence[str], pictures: dict[str, Figure]) -> list[Section]:
+def similarity(looked: Looked, apart: Sequence[str], pictures: dict[str, Figure]) -> list[Section]:
     """CKA between layers."""
     assert looked.similar is not None  # of what was compared
     drawn = side_by_side.cka_figures(looked.similar)
     pictures |= drawn
     text = [ALIKE.format(frames=looked.similar["frames"]), *apart]
-    return [Section("Likeness of layers", "\n".join(text), figures=list(drawn.values()))]
+    return [Section("Similarity of layers", "\n".join(text), figures=list(drawn.values()))]
 
 
 def run_sections(folder: Path, pictures: dict[str, Figure], name: str = "") -> list[Section]:

@@ -64,18 +64,18 @@ def bench_step(
 
     Args:
         config, overrides: see `train`.
-        rows: of a batch; by default as data.batch_seconds makes.
-        seconds: of each row, one measurement each; by default data.buckets.
-        steps: that are timed.
-        warmup: steps before them.
+        rows: rows of a batch; default: as many as data.batch_seconds allows.
+        seconds: length of each row, one measurement each; default: data.buckets.
+        steps: timed steps.
+        warmup: untimed warm-up steps.
         autotune: find how many rows of each length the memory holds.
-        memory_gb: of a device, for `autotune` (GB); by default as the device says.
+        memory_gb: memory of a device for `autotune` (GB); default: what the device reports.
         progress: show a line on stderr for each measurement, and for each try of `autotune`.
 
     Returns a dict: `config` (its name, "" of a RunConfig), `objective`, `device_kind`, `platform`, `devices`,
     `sheet_flops` (per second, by the chip's data sheet; None if unknown), `matmul` (see `matmul_rate`), and `runs`,
-    what `measure_step` returns for each length. With `autotune` also `memory_bytes` and `batch_seconds`, the value for
-    a config of which every bucket fits.
+    what `measure_step` returns for each length. With `autotune` also `memory_bytes` and `batch_seconds`; use this
+    value so that every bucket fits.
 
     Raises UsageError if an argument is wrong. Raises UserError, with the results so far, if a batch does not fit.
     """

@@ -168,7 +168,7 @@ def fits_of(config: str, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def check(chosen: Comparison) -> None:
-    """Raises UsageError for a budget or seeds that are none, and where encoders or data differ."""
+    """Raises UsageError if the budget or the seeds are invalid, or if encoders or data differ."""
     budget, seeds = chosen.budget, chosen.seeds
     if not BUDGET.fullmatch(budget) or float(budget.removesuffix("FLOP")) <= 0 or seeds < 1:
         raise UsageError(f"budget = {budget}, seeds = {seeds}: write 800 (steps) or 3e14FLOP, and at least 1 seed")
@@ -179,7 +179,7 @@ def check(chosen: Comparison) -> None:
             if different := [key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)]:
                 raise UsageError(
                     f"{chosen.config}: {name} has another {section} than {first} ({', '.join(sorted(different))}): "
-                    "compared are objectives, on the same encoder and data"
+                    "`compare` needs the same encoder and data for all objectives"
                 )
 
 

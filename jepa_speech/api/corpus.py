@@ -8,7 +8,7 @@ from jepa_speech.probing.corpora import listing
 
 
 def list_corpus(name: str, root: str | Path, out: str | Path) -> dict[str, Any]:
-    """Writes the manifests of the corpus in the folder `root`, with SUPERB's splits, into the folder `out`.
+    """Write the manifests of the corpus in the folder `root`, with SUPERB's splits, into the folder `out`.
 
     name: a module of jepa_speech/probing/corpora, whose docstring says which files `root` must hold.
 

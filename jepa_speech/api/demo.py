@@ -45,7 +45,7 @@ def demo(
     Args:
         out: the folder that gets the report and everything that it is made of.
         data: a folder of your own recordings, instead of synthetic voices (which need eSpeak NG).
-        root: recordings of `data` may lie anywhere in this folder; by default only in their input's own folder.
+        root: allow recordings of `data` anywhere below this folder; default: only in their input's own folder.
         steps: of training.
         components: of the mixture.
         progress: show each command and what it prints. Otherwise `out`/log.txt gets that.
@@ -121,7 +121,7 @@ def speak(corpus: Path, flow: Workflow, progress: bool) -> Path:
 
 
 def name_of(data: Path) -> str:
-    """A name for the work on a folder, that of another folder of the same name being another."""
+    """Returns a working name for a folder, different for different folders of the same name."""
     path = data.resolve()
     return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 

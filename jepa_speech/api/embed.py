@@ -31,7 +31,7 @@ def embed(
     root: str | Path | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """One layer of an encoder, for each recording an array (T, D) float32.
+    """Compute one layer of an encoder, as an array (T, D) float32 for each recording.
 
     Args:
         checkpoint: a run folder, or one of transformers.
@@ -40,7 +40,7 @@ def embed(
             kill, and computes nothing if the file is complete. Default: the arrays are returned.
         layer: 0 is the input of the first block; default: the last one.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the latest.
-        root: recordings may lie anywhere in this folder; by default only in the folder that is named.
+        root: allow recordings anywhere below this folder; default: only in the folder that is named.
         progress: show a bar on stderr.
 
     Returns a dict: `files` and `frames` (numbers), `width` (D), `layer`, `layers` (how many the encoder has),

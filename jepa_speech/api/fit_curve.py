@@ -51,7 +51,7 @@ def fit_curve(
     progress: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Fits anchors to more and more hours, twice each, to show whether more audio helps; `out` is not written.
+    """Fit anchors to more and more hours, twice each, to show whether more audio helps; `out` is not written.
 
     Writes STEM.curve.jsonl, STEM.curve.png and the anchors in STEM.curve/ beside `out`. Anchors that are there are not
     fitted again.

@@ -38,7 +38,7 @@ def fit_gmm(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Fits a diagonal Gaussian mixture to the frames of a store, and writes it to the file `out` (npz).
+    """Fit a diagonal Gaussian mixture to the frames of a store, and write it to the file `out` (npz).
 
     After a kill, the same call resumes. Beside `out` are written STEM.metrics.jsonl (a row per pass) and STEM.png.
 

@@ -34,7 +34,7 @@ def fit_kmeans(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Fits k-means to the frames of a store, and writes the centroids to the file `out` (npz).
+    """Fit k-means to the frames of a store, and write the centroids to the file `out` (npz).
 
     After a kill, the same call resumes. Beside `out` are written STEM.metrics.jsonl (a row per pass) and STEM.png.
 

@@ -22,7 +22,7 @@ DESCRIBED = ("index/", "records.jsonl", "rejects.jsonl")  # what a description i
 def inspect(
     store: str | Path, *, verify: Literal["crc", "decode"] | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """Describes a store, and verifies it on request.
+    """Describe a store, and verify it on request.
 
     Args:
         verify: "crc" compares every byte with its checksum; "decode" also compares all samples with their hash.
@@ -53,7 +53,7 @@ def inspect(
 def merge_parts(
     store: str | Path, *, max_reject_fraction: float | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """Makes a complete store of the parts that `prepare` wrote, and label sets of those that `label` wrote.
+    """Make a complete store of the parts that `prepare` wrote, and label sets of those that `label` wrote.
 
     max_reject_fraction: if a larger share of the recordings was unusable, the call fails; by default that given to
     `prepare`. progress: show bars on stderr.
@@ -67,7 +67,7 @@ def merge_parts(
 
 
 def join_stores(stores: Sequence[str | Path], out: str | Path, *, progress: bool = False) -> dict[str, Any]:
-    """Makes the store `out` of several complete stores, as if their inputs had been prepared together.
+    """Make the store `out` of several complete stores, as if their inputs had been prepared together.
 
     Shards are hard links where the file system allows it. Labels and feature means stay behind. After a kill, the
     same call resumes; it does nothing if the store is complete. progress: show bars on stderr.

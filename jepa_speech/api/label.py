@@ -27,7 +27,7 @@ def label(
     part: Part | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Writes the labels that an anchor gives every frame of a store into the store.
+    """Write the labels that an anchor gives every frame of a store into the store.
 
     After a kill, the same call resumes; it does nothing if the store has these labels.
 

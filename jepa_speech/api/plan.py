@@ -1,4 +1,4 @@
-"""What a corpus and a run will cost, on paper, before anything is copied or paid for."""
+"""Estimates of what a corpus and a run will cost, before anything is copied or paid for."""
 
 import math
 from pathlib import Path
@@ -40,7 +40,7 @@ def plan(
         devices: accelerators, over all hosts.
         hosts: by default one for 8 devices.
         codec: of the store.
-        chip: what the devices are ("a100", "h100", "v5e", ...): with it, days and what the links take.
+        chip: what the devices are ("a100", "h100", "v5e", ...): adds days and communication time to the result.
         mfu: the share of the chip's peak that is reached. The default is an assumption.
         steps_per_second: as measured. By default what `chip` makes without overlap, or 1.
         recording_seconds: mean length of a recording. The default is that of LibriSpeech.

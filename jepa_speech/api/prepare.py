@@ -28,12 +28,12 @@ def prepare(
     max_seconds: float = 0.0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Writes the store `out` of all recordings in `inputs`: folders, manifests and archives (docs/manifests.md).
+    """Write the store `out` of all recordings in `inputs`: folders, manifests and archives (docs/manifests.md).
 
     After a kill, the same call resumes; it does nothing if the store is complete.
 
     Args:
-        root: recordings may lie anywhere in this folder, and paths of recipes begin in it; by default only in their
+        root: allow recordings anywhere below this folder, and begin paths of recipes in it; default: only in their
             input's own folder.
         codec: "flac", or "pcm16", which reads faster and is about twice as large.
         shard_mb: MB of the inputs' files that go into a shard.
@@ -77,7 +77,7 @@ def check_inputs(
     max_seconds: float = 0.0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Lists all recordings in `inputs` and opens each as `prepare` would, and writes nothing.
+    """List all recordings in `inputs` and open each as `prepare` would, and write nothing.
 
     Args:
         full: also decode every recording, not only its header.

@@ -1,4 +1,4 @@
-"""`jepa_speech.probe`: what does a frozen representation know, as far as a linear classifier can tell?"""
+"""`jepa_speech.probe`: measure what a linear classifier can read from frozen features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -43,7 +43,7 @@ def probe(
     each: Callable[[Results], object] | None = None,
     progress: bool = False,
 ) -> Results:
-    """What frozen features know: probes of every layer and of their weighted sum, with 95% intervals (docs/probing.md).
+    """Probe every layer of frozen features and their weighted sum, with 95% intervals (docs/probing.md).
 
     Args:
         checkpoint: a run folder, one of transformers, a baseline ("logmel", "logmel5", "mfcc", "mfcc5", "mfcc100") or
@@ -53,7 +53,7 @@ def probe(
         out: a folder, which gets NAME.json and plots in NAME/. The same call resumes after a kill.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the latest. Several: each is probed,
             and all figures are plotted against the step.
-        root: recordings may lie anywhere in this folder; by default only in their input's own folder.
+        root: allow recordings anywhere below this folder; default: only in their input's own folder.
         name: of the results; default: that of the folder. With `step`, -STEP is added.
         like: for "random": the run, or config file, whose architecture to take.
         seed: of the classifiers, and of the random encoder.
@@ -67,9 +67,9 @@ def probe(
     Returns what NAME.json holds, plain JSON values: `name`, `checkpoint`, `step` (of a run), `data`, `seed`, `recipe`
     and `tasks`. For each task, `test` has the figures of the head that is best on valid, as `value`, `low` and `high`
     (shares from 0 to 1, or None without any reference), `chosen` its name, `heads` the figures of all of them, and
-    `chance` the share that is right without listening; `jepa_speech.probing.evaluate` describes all fields. With
-    `against`, `against` has the differences by task. For several steps, what NAME/steps.json holds: `steps`, and by
-    task and figure the `value`, `low`, `high` and `head` of each.
+    `chance` the accuracy of always answering the commonest class (1/2 for pairs); `jepa_speech.probing.evaluate`
+    describes all fields. With `against`, `against` has the differences by task. For several steps, what NAME/steps.json
+    holds: `steps`, and by task and figure the `value`, `low`, `high` and `head` of each.
 
     Raises UsageError for arguments that do not go together, and UserError for a checkpoint or data that cannot be used.
     """
@@ -124,7 +124,7 @@ def of_each_step(checkpoint: str, steps: Sequence[Step], pool: Sequence[Saved]) 
 
 
 def named(source: str, name: str | None, steps: Sequence[Step]) -> str:
-    """`name`, or the system's own; the step is behind both, so that two steps of a run never share a file."""
+    """Returns `name`, or the system's own. -STEP is appended, so that two steps of a run never share a file."""
     if not name:
         return source if source in WITHOUT_STEPS else name_of(source)
     return f"{name}-{located(source)[1]}" if steps else name

@@ -49,7 +49,7 @@ def transcribe(
     each: Callable[[Row], object] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """What is said in recordings, and word and character error rates where the manifest has texts.
+    """Transcribe recordings, and compute word and character error rates where the manifest has texts.
 
     Args:
         checkpoint: run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer.
@@ -57,7 +57,7 @@ def transcribe(
         manifest: instead of `audio`, an input of `prepare`.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the one that train.best kept, or else
             the latest.
-        root: recordings may lie anywhere in this folder; by default only in their input's own folder.
+        root: allow recordings anywhere below this folder; default: only in their input's own folder.
         out: FILE.jsonl, which gets the rows. The same call resumes after a kill, and computes nothing if the file is
             complete.
         lm: search with this n-gram language model, an ARPA file (needs flashlight-text); default: greedy decoding.
@@ -78,10 +78,10 @@ def transcribe(
         raise UsageError("name audio files, or a manifest, and not both")
     how, say = beam_of(lm, beam, lm_weight, word_score), say_if(progress)
     listed, names, rows = recordings(audio, manifest, root)
-    untold = sum("text" not in row for row in rows)
-    if manifest and untold:
-        few = f"{untold} of {counted(len(rows), 'recording')} have no text: they are transcribed, not scored"
-        say(f"{manifest}: {few if untold < len(rows) else NO_TEXTS}")
+    unscored = sum("text" not in row for row in rows)
+    if manifest and unscored:
+        few = f"{unscored} of {counted(len(rows), 'recording')} have no text: they are transcribed, not scored"
+        say(f"{manifest}: {few if unscored < len(rows) else NO_TEXTS}")
     before = written(Path(out)) if out else []
     model = load_pretrained(checkpoint, step, best=True)
     search = WordBeam(how, model.writer.vocabulary) if how else None

@@ -31,9 +31,9 @@ Results = dict[str, Any]
 class Workflow:
     """Runs verbs, each by its command; FOLDER/done remembers which are done, and their results.
 
-    A step is done again if its command, what it reads or what it wrote is not as it was, if a step before it was done
-    again with other results, or one of the workflows in `after`. `steps` holds the steps so far: name, command,
-    seconds and results of each. root: see `ingest.manifest.entries`.
+    A step runs again if its command, its inputs or its outputs changed, or if an earlier step or a workflow in `after`
+    ran again with other results. `steps` holds the steps so far: name, command, seconds and results of each.
+    root: see `ingest.manifest.entries`.
     log: a file that gets the commands and all that they print; None: they are shown (the commands on stderr).
     """
 
@@ -51,11 +51,11 @@ class Workflow:
         given: Any = None,
         makes: Callable[[Results], Iterable[Path]] | None = None,
     ) -> Results:
-        """`jepa-speech ARGUMENTS`, unless it is done; returns its results. Raises UserError if it fails.
+        """Runs `jepa-speech ARGUMENTS` unless it is done, and returns its results. Raises UserError if it fails.
 
         reads: files and folders that no step makes. given: what else the results depend on, as JSON. makes: what the
-        step writes, by its results. Without it the verb is always run, because nothing here can tell whether
-        it is done: leave it out for verbs that find that out themselves.
+        step writes, by its results. Without it the verb always runs, because the workflow cannot know whether it is
+        done: leave it out for verbs that check that themselves.
         """
         command = [str(argument) for argument in arguments]
         shown = shlex.join(["jepa-speech", *command])
@@ -80,7 +80,7 @@ class Workflow:
         return step["results"]
 
     def say(self, line: str) -> None:
-        """Writes a line where those of the steps go."""
+        """Prints a line to the log, or to stderr if there is none."""
         if self.log is None:
             print(line, file=sys.stderr, flush=True)
             return
@@ -152,7 +152,7 @@ def recordings_of(manifest: Path, root: str | Path | None = None) -> Iterator[Pa
     """Yields the files that a manifest names. What is wrong in it is passed over: the verb that reads it names it."""
     try:
         for entry in entries([manifest], root, anywhere=True):
-            if entry.span or entry.cell:  # an archive or table holds its recordings: its size and time tell of them
+            if entry.span or entry.cell:  # the archive or table that holds the recordings is checked instead
                 return
             if entry.reason in ("", "missing"):
                 yield Path(entry.path)

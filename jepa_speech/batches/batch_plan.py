@@ -72,7 +72,6 @@ class PlanItem(NamedTuple):
 class Plan(Sequence[PlanItem]):
     """An endless sequence of batches, with each record exactly once per epoch.
 
-
     A record goes to the smallest bucket that is long enough. A record longer than all buckets is cropped to the
     largest, at another position in each epoch. A batch has as many rows as fit into `batch_seconds`, and at least one.
     The last batch of a bucket in an epoch is padded by rows of weight 0. Batches of all buckets are shuffled together.

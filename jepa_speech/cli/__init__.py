@@ -40,7 +40,7 @@ VERBS = (
     "demo",
 )
 
-# A disk that is full or may not be written: the user's to mend, wherever it shows. Any other OSError is a defect.
+# A disk that is full or may not be written: the user's to fix, wherever it shows. Any other OSError is a defect.
 PLACE_IS_WRONG = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG),
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in PLACE_IS_WRONG:
             raise
-        mend = "make room or choose another place, and run the same command again"
-        print(f"jepa-speech {options.verb}: {error.filename or 'disk'}: {error.strerror}; {mend}", file=sys.stderr)
+        fix = "free disk space or choose another place, and run the same command again"
+        print(f"jepa-speech {options.verb}: {error.filename or 'disk'}: {error.strerror}; {fix}", file=sys.stderr)
         return UserError.exit_code
     except KeyboardInterrupt:
         print(f"jepa-speech {options.verb}: interrupted; run the same command to resume", file=sys.stderr)

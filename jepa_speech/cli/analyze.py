@@ -10,7 +10,7 @@ from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
 from jepa_speech.probing import evaluate
 
-HELP = "look inside checkpoints: clusters beside their targets, ranks, likeness, curves, one HTML report"
+HELP = "look inside checkpoints: clusters beside their targets, ranks, similarity of layers, curves, one HTML report"
 EXAMPLE = "jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out analysis"
 
 

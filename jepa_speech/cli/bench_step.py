@@ -23,19 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:VARIANT]",
         help="such as configs/smoke.py, or smoke for the package's own",
     )
-    parser.add_argument("--rows", type=int, metavar="N", help="of a batch (default: as data.batch_seconds makes)")
+    parser.add_argument("--rows", type=int, metavar="N", help="rows of a batch (default: as data.batch_seconds allows)")
     parser.add_argument(
         "--seconds",
         type=float,
         nargs="+",
         metavar="S",
-        help="of each row, one measurement each (default: data.buckets)",
+        help="length of each row, one measurement each (default: data.buckets)",
     )
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="that are timed (default: 20)")
-    parser.add_argument("--warmup", type=int, default=3, metavar="N", help="before them (default: 3)")
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed steps (default: 20)")
+    parser.add_argument("--warmup", type=int, default=3, metavar="N", help="untimed warm-up steps (default: 3)")
     parser.add_argument("--autotune", action="store_true", help="find how many rows of each length memory holds")
     parser.add_argument(
-        "--memory-gb", type=float, metavar="G", help="of a device, for --autotune (default: as the device says)"
+        "--memory-gb", type=float, metavar="G", help="of a device, for --autotune (default: the device's memory)"
     )
     parser.description = f"{parser.description}; --config.KEY=VALUE changes a key of the config"
 
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     show(results)
     if "batch_seconds" in results:
         filled = f"{results['memory_bytes'] / 1e9:.3g} GB a device"
-        print(f"these fill {filled}; for a config, of which every bucket then fits:")
+        print(f"these fill {filled}; use this value so that every bucket fits:")
         print(f"    config.data.batch_seconds = {results['batch_seconds']:g}")
     return results
 

@@ -1,4 +1,4 @@
-"""How a command and its kinds become parsers of one look."""
+"""Build uniform argument parsers for commands and their kinds."""
 
 import argparse
 from collections.abc import Callable, Mapping

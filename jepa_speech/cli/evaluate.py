@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder of `jepa-speech train`")
     add_step(parser)
     parser.add_argument(
-        "--store", required=True, help="held-out recordings, prepared (and labelled, where it trains so)"
+        "--store", required=True, help="store of held-out recordings, labelled too if the objective uses labels"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the masks and crops (default 0)")
 

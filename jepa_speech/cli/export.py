@@ -68,8 +68,8 @@ def show_stablehlo(results: Results, options: argparse.Namespace) -> None:
 
 KINDS = {
     "hf": Kind(
-        "a folder for transformers: encoders that it has (docs/export.md lists them) as its own classes, ours with "
-        "torch code; a CTC run with its CTC layer and tokenizer",
+        "a folder for transformers: native classes where they exist (docs/export.md lists them), otherwise our own "
+        "torch code; CTC layer and tokenizer if any",
         EXAMPLE,
         checkpoint_and_out,
         partial(run_kind, export_hf, show_hf),

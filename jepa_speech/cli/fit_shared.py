@@ -45,7 +45,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=float,
         metavar="H",
-        help="no anchor but a curve: fit on so many hours each, twice, and show what more of them bring",
+        help="fit twice at each number of hours and plot the gain, instead of writing an anchor",
     )
 
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="crc",
         choices=("crc", "decode"),
-        help="hold every byte against its checksum; `decode`: and all samples against their hash. Exit code 1 if wrong",
+        help="check every byte against its checksum; `decode` also checks all samples. Exit code 1 if damaged",
     )
     parser.add_argument(
         "--merge",

@@ -41,9 +41,9 @@ class Command:
         return variables + shlex.join(self.arguments) + given
 
     def run(self) -> int:
-        """The exit code, once it has ended; raises UserError if there is no such program.
+        """Runs the program and returns its exit code. Raises UserError if there is no such program.
 
-        Ctrl-C reaches it from the terminal, SIGTERM from us: it ends when it has saved, and we after it.
+        Ctrl-C reaches the child from the terminal; this process forwards SIGTERM and waits until the child has ended.
         """
         try:
             process = subprocess.Popen(
@@ -148,7 +148,7 @@ def tpu_options(kind: argparse.ArgumentParser) -> None:
 
 
 def tpu(options: argparse.Namespace) -> list[Command]:
-    """Every command of tpu_pod.sh on the way to a finished run, or the script itself, which repeats them as needed."""
+    """Returns the script tpu_pod.sh, which repeats its commands as needed; in a dry run, the commands themselves."""
     settings = {
         "NAME": options.name,
         "ZONE": options.zone,

@@ -1,4 +1,4 @@
-"""`jepa-speech plan`: what a corpus and a run will cost, on paper, before anything is copied or paid for."""
+"""`jepa-speech plan`: estimate what a corpus and a run will cost, before anything is copied or paid for."""
 
 import argparse
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from jepa_speech.ingest.audio import CODECS
 from jepa_speech.training.chips import CHIPS
 from jepa_speech.wording import counted
 
-HELP = "on paper: bytes, passes and read rates of a corpus; memory, work and days of a run on so many devices"
+HELP = "estimate, without running: bytes, passes and read rates of a corpus; memory, work and days of a run"
 EXAMPLE = "jepa-speech plan --config configs/gmm_jepa.py --hours 100000 --devices 64 --chip v5e"
 MORE_ROOM = "raise mesh.fsdp or train.accumulate, set encoder.remat = True, or take more devices"
 
@@ -28,12 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, required=True, metavar="D", help="accelerators, over all hosts")
     parser.add_argument("--hosts", type=int, metavar="N", help=f"default: one for {DEVICES_PER_HOST} devices")
     parser.add_argument("--codec", choices=CODECS, default="flac")
-    parser.add_argument("--chip", choices=CHIPS, help="what the devices are: also days, and what links take")
+    parser.add_argument("--chip", choices=CHIPS, help="what the devices are: adds days and communication time")
     parser.add_argument(
         "--mfu", type=float, default=MFU, help=f"share of the chip's peak that is reached (default: {MFU}, assumed)"
     )
     parser.add_argument(
-        "--steps-per-second", type=float, metavar="R", help="that were measured (default: as --chip makes, or 1)"
+        "--steps-per-second", type=float, metavar="R", help="measured steps per second (default: as --chip makes, or 1)"
     )
     parser.add_argument(
         "--recording-seconds",
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         print(f"assumed of the anchor: {', '.join(f'{key} {value}' for key, value in assumed.items())}")
     if options.chip and figures["device_GB"] * 1e9 > CHIPS[options.chip].memory:
         print(f"more than the {CHIPS[options.chip].memory / 1e9:g} GB of a {options.chip}: {MORE_ROOM}")
-    print("reckoned from these, which were measured:")
+    print("computed from these measurements:")
     for name, constant in CONSTANTS.items():
         print(f"  {name:<14}{constant.value:>10g} {constant.unit} ({constant.source})")
     return results

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("headers", "full"),
         help="write nothing: list all, open each (full: decode it, too), name the first that is bad",
     )
-    parser.add_argument("--codec", choices=CODECS, default="flac", help="pcm16 reads faster and takes twice the room")
+    parser.add_argument("--codec", choices=CODECS, default="flac", help="pcm16 reads faster and is twice as large")
     parser.add_argument(
         "--shard-mb",
         type=float,

@@ -1,4 +1,4 @@
-"""jepa-speech probe: what does a frozen representation know, as far as a linear classifier can tell?"""
+"""jepa-speech probe: measure what a linear classifier can read from frozen features."""
 
 import argparse
 from pathlib import Path
@@ -35,12 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--like", metavar="RUN", help="for random: the run, or config file, whose architecture to take")
     parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
     parser.add_argument(
-        "--against", nargs="+", default=(), metavar="FILE", help="results to compare with, in pairs (its seeds)"
+        "--against",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="results of another system (one file per seed), for a paired comparison",
     )
     parser.add_argument(
         "--cache",
         metavar="DIR",
-        help="keeps features there, for further tasks and runs (at most 32 GiB; else none are)",
+        help="keeps features there, for further tasks and runs, at most 32 GiB (default: no cache)",
     )
     parser.add_argument(
         "--pool", nargs="+", default=(), metavar="FILE", help="results of further seeds of this same system"

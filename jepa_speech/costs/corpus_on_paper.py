@@ -1,4 +1,4 @@
-"""What a corpus and a run on it cost, on paper: bytes, passes, read rates, days at a step rate."""
+"""Estimates of what a corpus and a run on it cost: bytes, passes, read rates, days at a step rate."""
 
 import math
 from typing import NamedTuple

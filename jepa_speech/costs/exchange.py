@@ -1,4 +1,4 @@
-"""What a step sends between devices, on paper: bytes by the closed form, seconds by what links are said to carry."""
+"""Estimates of what a step sends between devices: bytes by the closed form, seconds by what links are said to carry."""
 
 import math
 from typing import Literal, NamedTuple

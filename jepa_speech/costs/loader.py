@@ -16,8 +16,8 @@ ENDLESS = 2**40  # batches
 def measure_loader(store: Store, workers: int, seconds: float) -> dict[str, float]:
     """Rates from the first batch on, for `seconds` or until the next one comes; memory is the largest that was seen.
 
-    Memory: proportional set size of this process and the readers, 0 where the system does not tell. MB/s: the records'
-    mean size for each utterance, since a record is read whole, whatever of it is decoded.
+    Memory: proportional set size of this process and the readers, 0 where the system does not report it. MB/s: the
+    records' mean size for each utterance, since a record is read whole, whatever of it is decoded.
     """
     data = DataConfig(store="")
     plan = Plan(store.samples, data.buckets, data.batch_seconds, seed=0)

@@ -1,4 +1,4 @@
-"""What a step costs, on paper: memory of a device and work, from shapes alone. Nothing is compiled."""
+"""Estimates of what a step costs: memory of a device and work, from shapes alone. Nothing is compiled."""
 
 import math
 from collections.abc import Mapping

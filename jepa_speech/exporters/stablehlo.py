@@ -73,6 +73,7 @@ def to_stablehlo(objective: Objective, params: Tree, aux_state: Tree) -> Program
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError("flatbuffers is missing, which jax needs to write a program: pip install flatbuffers")
+    # Exported programs name their weights by these keys, so "slow", the earlier name of the auxiliary state, stays.
     leaves, tree = jax.tree_util.tree_flatten_with_path({"params": params, "slow": aux_state})
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     shortest, hop = objective.min_samples, round(SAMPLE_RATE / objective.frame_rate)

@@ -160,7 +160,7 @@ def run_config(folder: str | Path, theirs: Mapping[str, Any]) -> dict[str, Any]:
 
 def w2v_bert_defaults(blocks: int) -> dict[str, Any]:
     """Returns sections for an encoder of which no quantiser was published. The contrastive loss is read after half of
-    the blocks. A single block leaves no room for both losses, so it trains as wav2vec 2.0 does.
+    the blocks. A single block is too few for both losses, so it trains as wav2vec 2.0 does.
     """
     if blocks == 1:
         return {"objective": {"name": "wav2vec2"}, "quantizer": {}}

@@ -29,7 +29,7 @@ def work_through(
     """Runs `steps(*task)` for every task; yields the number of steps done since the last yield.
 
     workers: number of processes; 1 means this process. `steps` must be a module-level function, so that it can be
-    pickled. Raises the exception of a step, or UserError if a worker dies.
+    pickled. Raises the exception of a step, or UserError if a worker process ends unexpectedly.
     """
     if workers <= 1:
         for task in tasks:

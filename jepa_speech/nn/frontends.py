@@ -44,8 +44,8 @@ class ConvFrontend(nnx.Module):
 class LogMelFrontend(nnx.Module):
     """Log-mel frames less their mean vector: cheap, and on the same grid as the convolutions.
 
-    The mean (voice, microphone and room, mostly) is taken over visible frames, so that neither padding nor what is
-    hidden reaches other frames through it.
+    The mean (voice, microphone and room, mostly) is taken over visible frames, so that neither padding nor
+    masked frames reach other frames through it.
     """
 
     width = 80
@@ -85,7 +85,7 @@ class FilterBankFrontend(nnx.Module):
     """w2v-BERT 2.0's: Kaldi's filter bank at 100 Hz (features/kaldi.py), bands at mean 0 and deviation 1, two frames
     side by side, layer norm: 50 Hz.
 
-    Means and deviations are taken over visible frames, so that neither padding nor what is hidden reaches other frames
+    Means and deviations are taken over visible frames, so that neither padding nor masked frames reach other frames
     through them. The extractor of the released model takes them over all frames; without a mask both are the same.
     """
 

@@ -18,7 +18,7 @@ def normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Φ(x) within 3e-7, and φ(x): x float32 -> both. Φ(-|x|) = erfc(|x| / √2) / 2.
 
     XLA's erfc takes so many operations that a GPU waits for them and not for its memory (benchmarks/NOTES.md); bfloat16
-    tells numbers apart by 4e-3 of their size.
+    resolves relative differences of 4e-3.
     """
     bell = jnp.exp2(-0.72134752 * x * x)
     t = 1 / (1 + 0.23164189 * jnp.abs(x))

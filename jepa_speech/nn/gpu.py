@@ -1,4 +1,4 @@
-"""Whether layers are computed as is fast on a GPU, or as they are written down."""
+"""Whether layers are traced in forms that are fast on a GPU, or in their plain forms."""
 
 import os
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ _written = ContextVar("as_written", default=False)
 
 
 def on_gpu() -> bool:
-    """Returns whether to use the custom GPU kernels (on a GPU, unless JEPA_SPEECH_KERNELS=0)."""
+    """Returns whether to use the forms for a GPU: on one, and outside `as_written`."""
     return jax.default_backend() == "gpu" and not _written.get()
 
 
 def kernels_wanted() -> bool:
-    """True on a GPU for which kernels of our own may be written: not with JEPA_SPEECH_KERNELS=0."""
+    """Returns whether to use the custom GPU kernels: where `on_gpu`, unless JEPA_SPEECH_KERNELS=0."""
     return on_gpu() and os.environ.get("JEPA_SPEECH_KERNELS", "1") != "0"
 
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """Inside, what is traced are the plain forms: to count the model's work, not that of computing it."""
+    """Traces the plain forms inside the block: to count the model's work, or for a program that any device can run."""
     token = _written.set(True)
     try:
         yield

@@ -21,7 +21,7 @@ from jepa_speech.nn.gpu import kernels_wanted
 
 # Elements that an instance reads at a time, there and back: the fastest of some on an H100 (benchmarks/NOTES.md).
 WARPS, OUT, BACK = 4, 4096, 2048
-TURNS, INSTANCES = 32, 32  # on the way back: at most so many times, and at least so many instances a row
+TURNS, INSTANCES = 32, 32  # backward: at most so many times, and at least so many instances a row
 
 
 def fits(dtype: DTypeLike | None, channels: int) -> bool:

@@ -75,8 +75,8 @@ class WaveDecoder(nnx.Module):
 def spc_pairs(keys: jax.Array, z: jax.Array, frame_lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Sequence prediction: an anchor frame beside five later and beside five earlier ones, (B, 6 D) each.
 
-    By the row's key: the anchor t anywhere that leaves room on both sides, then the later frames anywhere from t + 16,
-    the earlier ones anywhere up to t - 16. Rows shorter than SPC_FRAMES give arbitrary frames.
+    By the row's key: the anchor t far enough from both ends, then the later frames anywhere from t + 16, the
+    earlier ones anywhere up to t - 16. Rows shorter than SPC_FRAMES give arbitrary frames.
     """
     margin = GAP + NEARBY
 

@@ -55,7 +55,7 @@ class MaskedObjective(Objective):
         return self.encoder.min_samples
 
     def check(self, shortest: int, longest: int) -> None:
-        """Raises UsageError if a clip of `shortest` samples has no room for a span of the mask."""
+        """Raises UsageError if a clip of `shortest` samples is too short for a span of the mask."""
         frames = int(self.encoder.frames(shortest))
         if self.mask.span[0] >= frames:
             raise UsageError(

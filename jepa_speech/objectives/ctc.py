@@ -212,7 +212,7 @@ def build_adapter(keys: CtcConfig, encoder: Any) -> Pure | None:
         )
     if stride**layers > SLOWEST:
         raise UsageError(
-            f"config keys objective.adapter_layers = {layers}, adapter_stride = {stride}: one frame would stand for "
+            f"config keys objective.adapter_layers = {layers}, adapter_stride = {stride}: one frame would cover "
             f"{stride}^{layers} of the encoder; at most {SLOWEST}"
         )
     return adapter_of(encoder.block_sizes(), *keys.adapter)

@@ -14,7 +14,7 @@ All kinds return
                (bootstrap.figure makes it; None if all references are empty)
     chosen     the head that is best on valid
     sizes      split -> number of rows or utterances
-    test       (added by `probe`) the figures of the chosen head: name -> value, low, high
+    test       (added by `probe_features`) the figures of the chosen head: name -> value, low, high
 
 and, if they have them, for the table and plots.py
 

@@ -150,7 +150,7 @@ class Checkpoints:
             return error
         reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].partition(" [")[0]
         return UserError(
-            f"{self.folder}: a checkpoint could not be written ({reason}); make room and run the same command, "
+            f"{self.folder}: a checkpoint could not be written ({reason}); free disk space and run the same command, "
             f"which resumes from the last whole one"
         )
 

@@ -46,7 +46,7 @@ class Cost(NamedTuple):
     temporaries: int
     aliased: int  # outputs that lie where arguments lay
     flops: int  # of matrix products and convolutions
-    flops_xla: float | None  # of everything, on one device, a loop's body once; None where the backend does not tell
+    flops_xla: float | None  # of everything, on one device, a loop's body once; None if the backend reports none
     audio_seconds: float  # in the batch, padding included
     flops_again: int = 0  # of flops, those of what is computed a second time: not the model's own
 

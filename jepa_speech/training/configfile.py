@@ -192,10 +192,10 @@ def blame(path: Path, error: BaseException) -> str:
         inside = [f"{file}:{line}" for file, line in frames if file.resolve().parent == folder]
         where = inside[-1] if inside else where
     reason = " ".join(str(getattr(error, "msg", None) or error).split())
-    mend = "mend the file"
+    fix = "fix the file"
     if isinstance(error, ImportError) and error.name and not error.path:  # not found, or a folder without modules
-        mend = f"{error.name} is neither in {path.parent} nor installed; copy the configs that this one imports as well"
-    return f"{where}: {type(error).__name__}: {reason}; {mend}"
+        fix = f"{error.name} is neither in {path.parent} nor installed; copy the configs that this one imports as well"
+    return f"{where}: {type(error).__name__}: {reason}; {fix}"
 
 
 def check_whole(config: Any, file: str) -> None:

@@ -69,9 +69,9 @@ class Evaluations:
             yield
         seconds = self._clock.since(kind, began)
         if kind == "probe":
-            self._tell(seconds)
+            self._print_cost(seconds)
 
-    def _tell(self, seconds: float) -> None:
+    def _print_cost(self, seconds: float) -> None:
         """Says once what a probe costs: the second one, because the first compiles."""
         self._probed.append(time.monotonic())
         if len(self._probed) == 2:

@@ -230,5 +230,5 @@ class Rows:
 
 
 def audio_seconds(batch: Batch) -> float:
-    """Seconds of audio in the global batch, judged by this process's rows."""
+    """Seconds of audio in the global batch, estimated from this process's rows."""
     return float((batch["lengths"] * batch["weight"]).sum()) / SAMPLE_RATE * jax.process_count()

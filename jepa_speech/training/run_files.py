@@ -25,24 +25,24 @@ def whole_rows(path: Path, step: int) -> Iterator[bytes]:
     Raises UserError if one of them is missing, out of order or damaged. At step 0 only the first line is checked, which
     must be a row of a run.
     """
-    mend = "restore it from a copy (docs/training.md: Missing or damaged parts), or use another --workdir"
+    fix = "restore it from a copy (docs/training.md: Missing or damaged parts), or use another --workdir"
     if not path.exists():
         if step:
-            raise UserError(f"{path} is missing, and with it the rows of steps 1 to {step}; {mend}")
+            raise UserError(f"{path} is missing, and with it the rows of steps 1 to {step}; {fix}")
         return
     with path.open("rb") as file:
         for number in range(1, step + 1):
             line = file.readline()
             if not line.endswith(b"\n"):
-                raise UserError(f"{path} ends before the row of step {number}, and the checkpoint is of {step}; {mend}")
-            if (found := _step_of(line, f"{path}:{number}", mend)) != number:
-                raise UserError(f"{path}:{number} holds step {found}, not {number}: rows are missing; {mend}")
+                raise UserError(f"{path} ends before the row of step {number}, and the checkpoint is of {step}; {fix}")
+            if (found := _step_of(line, f"{path}:{number}", fix)) != number:
+                raise UserError(f"{path}:{number} holds step {found}, not {number}: rows are missing; {fix}")
             yield line
         if not step and (line := file.readline()).endswith(b"\n"):
             _step_of(line, f"{path}:1", "use another --workdir, or move that file away")
 
 
-def _step_of(line: bytes, where: str, mend: str) -> int:
+def _step_of(line: bytes, where: str, fix: str) -> int:
     """Returns the step of a row. Raises UserError unless the line has a step, and otherwise numbers or null."""
     try:
         row = parse_json(line, where)
@@ -51,7 +51,7 @@ def _step_of(line: bytes, where: str, mend: str) -> int:
             if value is not None and type(value) not in NUMBERS:
                 raise UserError(f"{where}: {name} = {value!r}: expected a number or null")
     except UserError as error:
-        raise UserError(f"{error}; {mend}") from error
+        raise UserError(f"{error}; {fix}") from error
     return step
 
 

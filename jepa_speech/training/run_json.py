@@ -11,7 +11,7 @@ from jepa_speech.settings.run_config import RunConfig, flat, plain
 from jepa_speech.store.checksums import compare_seal, sealed
 
 # What may change when a run resumes: no batch and no update depends on it, but for rounding, where a block is compiled
-# otherwise or sums are taken in another order. Data and anchors may move: their fingerprints stand in `inputs`.
+# otherwise or sums are taken in another order. Data and anchors may move: their fingerprints are in `inputs`.
 MAY_DIFFER = (
     "data.workers",
     "data.store",
@@ -73,17 +73,17 @@ def claim_workdir(
     return ""
 
 
-def config_of_a_run(path: Path, mend: str = "restore it") -> dict[str, Any]:
+def config_of_a_run(path: Path, fix: str = "restore it") -> dict[str, Any]:
     """Returns what a run's config.json holds, without its checksum; of another program's config.json, all of it.
 
-    Runs of earlier versions have no checksum. Raises UserError, with `mend`, if the file is missing or damaged.
+    Runs of earlier versions have no checksum. Raises UserError, with `fix`, if the file is missing or damaged.
     """
     if not path.exists():
-        raise UserError(f"{path} is missing, so the config of the checkpoints beside it is unknown; {mend}")
+        raise UserError(f"{path} is missing, so the config of the checkpoints beside it is unknown; {fix}")
     try:
         found = read_object(path)
     except UserError as error:
-        raise UserError(f"{error}; {mend}") from error
+        raise UserError(f"{error}; {fix}") from error
     config = {key: value for key, value in found.items() if key != "crc"}
     if "crc" in found or is_run(found):
         older = {key for key in found if key == "seed" or type(found[key]) is not int}  # no checksum of another name
@@ -91,7 +91,7 @@ def config_of_a_run(path: Path, mend: str = "restore it") -> dict[str, Any]:
             compare_seal(found, older, str(path))
         except UserError as error:
             edited = f'if you edited it on purpose, set "crc": {sealed(config)["crc"]} in it'
-            raise UserError(f"{error}; {mend}; {edited}") from error
+            raise UserError(f"{error}; {fix}; {edited}") from error
     return config
 
 

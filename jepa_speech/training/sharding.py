@@ -1,4 +1,4 @@
-"""Where arrays live: a mesh (data, fsdp), the same code for one device and for many."""
+"""Placement of arrays: a mesh (data, fsdp), the same code for one device and for many."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase

@@ -67,7 +67,7 @@ def init_state(
 @contextmanager
 def drawn_by_kernel(wanted: bool) -> Iterator[None]:
     """Inside, a GPU draws random numbers by jax's own kernel, the same ones: written out for each of hundreds of
-    parameters, they take longer to compile than a step. Several devices would not know how to share it out.
+    parameters, they take longer to compile than a step. The kernel cannot be partitioned over several devices.
     """
     # 2026-11: not announced for removal. Without it the numbers are the same, and compiling takes longer.
     before = jax.config.jax_threefry_gpu_kernel_lowering  # type: ignore[attr-defined]  # jax adds its options later

@@ -91,7 +91,7 @@ def test_an_adapter_of_two_layers_makes_a_quarter_of_the_frames():
     [
         ({"adapter_layers": -1}, "objective.adapter_layers = -1: expected 0 to 1,000"),
         ({"adapter_kernel": 5}, "objective.adapter_kernel = 5, adapter_stride = 2: expected a stride of 1 to 100, and"),
-        ({"adapter_layers": 7}, r"adapter_layers = 7, adapter_stride = 2: one frame would stand for 2\^7"),
+        ({"adapter_layers": 7}, r"adapter_layers = 7, adapter_stride = 2: one frame would cover 2\^7"),
         ({"encoder": {"name": "wav2vec2_conformer"}}, "encoder.name = wav2vec2_conformer has no adapter, set it to 0"),
     ],
 )

@@ -70,7 +70,7 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-FULL = r"a checkpoint could not be written \(File too large\); make room and run the same command"
+FULL = r"a checkpoint could not be written \(File too large\); free disk space and run the same command"
 
 
 @pytest.mark.parametrize("size", [50, 200, 390, 1000])

@@ -73,7 +73,7 @@ WRONG = {  # what stands in a config of one's own, where the line points, and wh
     "\n\ndef get_config(:": ("{path}:3", "SyntaxError: "),
     "raise SystemExit(3)": ("{path}:1", "SystemExit: 3"),
     "import numpy\nnumpy.zeros(-1)": ("{path}:2", "ValueError: negative dimensions"),
-    "def get_config():\n    return {}['width']": ("{path}:2", "KeyError: 'width'; mend the file"),
+    "def get_config():\n    return {}['width']": ("{path}:2", "KeyError: 'width'; fix the file"),
     "def get_config():\n    from base import get_config as base\n    return base().encoder.width": (
         "{path}:3",
         "width",
