@@ -2,7 +2,7 @@
 
     python docs/configuration.py
 
-A comment stands behind its field or on the lines above it. It ends with the key's names elsewhere, if there are any, as
+A comment follows its field or is on the lines above it. It ends with the key's names elsewhere, if there are any, as
 in `# of the blocks [fairseq: encoder_embed_dim]`.
 """
 

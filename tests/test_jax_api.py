@@ -1,7 +1,7 @@
 """What we use of jax and grain that is private, experimental, or to be removed: there, and as we call it.
 
 Each file that uses such a name has a note with a date and the replacement. A failure here means that a new version has
-removed or changed a name: mend the file that is named, or exclude that version in setup.py.
+removed or changed a name: fix the file that is named, or exclude that version in setup.py.
 """
 
 import ast
