@@ -106,7 +106,7 @@ def steps_of(work: Path, variant: str) -> dict[str, Step]:
         return [*program, "prepare", "--input", str(work / "audio"), "--out", str(folder / "store"), "--workers", "1"]
 
     if variant == "toy":
-        toy = [sys.executable, str(ROOT / "tests" / "train" / "toy.py")]
+        toy = [sys.executable, str(ROOT / "tests" / "training" / "toy.py")]
         changes = ["-1", f"steps={STEPS}", "checkpoint_every=3"]
         one = Step(lambda folder: [*toy, str(folder / "run"), *changes], lambda folder: trained(folder / "run"))
         return {"training": one, SAVE: one}

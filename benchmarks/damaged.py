@@ -39,7 +39,7 @@ from jepa_speech.training.run_json import config_of_a_run
 FAILURES = ("wrong", "traceback", "lost")
 ENDS = ("same", "refused", *FAILURES)
 LONGEST = 600  # characters; a longer message is a failure
-TOY = ROOT / "tests" / "train" / "toy.py"
+TOY = ROOT / "tests" / "training" / "toy.py"
 STOPPED, STEPS = 7, {"steps": 12, "checkpoint_every": 3}
 
 

@@ -83,7 +83,7 @@ def test_autotune_fills_memory_and_no_more(toy, tmp_path, capsys):
     [
         (["--config.encoder.widht=8"], "unknown config key encoder.widht: did you mean encoder.width"),
         (["--rows", "6"], "6 rows cannot be divided over 4 devices x 1 micro-batches (train.accumulate)"),
-        (["--rows", "0"], "0 rows: "),
+        (["--rows", "0"], "0 rows cannot be divided"),
         (["--steps", "0"], "steps = 0"),
         (["--seconds", "nan"], "nan seconds: must be at least 0.025"),
         (["--seconds", "0.03"], "a clip of 2 frames is too short"),

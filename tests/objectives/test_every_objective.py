@@ -24,7 +24,7 @@ from jepa_speech.objectives.data2vec import Data2Vec
 from jepa_speech.objectives.dinosr import DinoSR
 from jepa_speech.objectives.wav2vec2 import Wav2Vec2
 
-MESH_RUN = Path(__file__).parents[1] / "train" / "mesh_run.py"
+MESH_RUN = Path(__file__).parents[1] / "training" / "mesh_run.py"
 aux_state = pytest.mark.slow
 
 
