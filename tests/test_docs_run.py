@@ -23,7 +23,7 @@ ELSEWHERE = {
 }
 # Commands that are not run here, and why. test_docs.py parses each of them and loads its config.
 NOT_RUN = {
-    r"train .*(--config\.(mesh|init_from)|hubert2|runs/two|runs/mixed|runs/scratch|adapter|=stores/asr$)": "one more training",
+    r"train .*(--config\.(mesh|init_from)|hubert2|two|mixed|scratch|adapter|=stores/asr$)": "one more training",
     r"train .*--from-step": "test_older_folders.py goes back to a checkpoint of a run",
     r"compare ": "cli/test_compare.py runs one of toy size",
     r"--adapter spa": "huggingface/test_weights.py reads an adapter of a language",
