@@ -4,8 +4,9 @@
     make bench-check BASE=v0.1.0         HEAD against any other commit
     python benchmarks/check.py --base COMMIT [--head COMMIT] [--turns 8]
 
-Both commits are checked out into temporary git worktrees and measured by the code of this checkout (check_measures.py),
-with this interpreter. A ratio is head's time over base's in the same turn. For each measure, the command prints the
+Both commits are checked out into temporary git worktrees and measured with this interpreter, each by its own
+check_measures.py, so that modules may have other names at base. What a measure computes must not change under its name.
+A ratio is head's time over base's in the same turn. For each measure, the command prints the
 median ratio and the interval from the second smallest to the second largest. For 8 turns, that interval holds the true
 median with 93% for any noise. The exit code is 1 if the whole interval of a measure is above 1.10, or if head cannot be
 measured. Changes that are not committed are not measured.
@@ -116,7 +117,7 @@ def measure(tree: Path, cache: Path) -> dict[str, Any]:
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        command = [sys.executable, str(HERE / "check_measures.py"), str(tree), work]
+        command = [sys.executable, str(tree / "benchmarks" / "check_measures.py"), str(tree), work]
         subprocess.run(command, cwd=tree, env=environment, check=True)
         return json.loads(Path(work, "seconds.json").read_text(encoding="utf-8"))
 

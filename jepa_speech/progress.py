@@ -1,7 +1,11 @@
-"""Lines about the progress of a task, on stderr."""
+"""The progress of a task on stderr: lines, and bars of work on audio."""
 
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
 
 Say = Callable[[str], None]
 
@@ -18,3 +22,14 @@ def say(line: str) -> None:
 
 def silent(line: str) -> None:
     """Do nothing."""
+
+
+@contextmanager
+def bar(what: str, seconds: float, shown: bool) -> Iterator[tqdm]:
+    """Show a bar of about this many seconds of audio while the block runs; it ends at 100%.
+
+    Fewer may be needed: a fit converges early, and labelling resumes after a kill.
+    """
+    with tqdm(total=math.ceil(seconds), desc=what, unit="s", unit_scale=True, disable=not shown) as progress:
+        yield progress
+        progress.total = progress.n

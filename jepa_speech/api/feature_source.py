@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from jepa_speech.anchors.anchor import Anchor
-from jepa_speech.api.progress import bar
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
@@ -21,6 +20,7 @@ from jepa_speech.labelling.anchoring import feature_means, seconds_of
 from jepa_speech.labelling.extractors import Extractor, Spectral, WholeRecordings
 from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
+from jepa_speech.progress import bar
 from jepa_speech.store.feature_means import means_path
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint import by_path, weights_tree

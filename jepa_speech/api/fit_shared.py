@@ -10,13 +10,13 @@ from jepa_speech.anchors.anchor import NORMALIZE, SAVED, Anchor
 from jepa_speech.anchors.unfinished import Unfinished
 from jepa_speech.api.feature_source import Source, compute_means
 from jepa_speech.api.fit_metrics import claim_beside
-from jepa_speech.api.progress import bar
 from jepa_speech.arguments import check_choice
 from jepa_speech.errors import UsageError
 from jepa_speech.labelling.anchoring import seconds_of
 from jepa_speech.labelling.fit_frames import Passes, fitting_passes
 from jepa_speech.lock import locked
 from jepa_speech.ownership import claim
+from jepa_speech.progress import bar
 from jepa_speech.store.store import Store
 
 HOURS = 100.0

@@ -6,10 +6,10 @@ from typing import Any
 
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.api.feature_source import compute_means, source_of
-from jepa_speech.api.progress import bar
 from jepa_speech.arguments import Part, check_part
 from jepa_speech.errors import UserError
 from jepa_speech.labelling import anchoring
+from jepa_speech.progress import bar
 from jepa_speech.store.labels import FIGURES, Labels, labels_path
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint_steps import Step

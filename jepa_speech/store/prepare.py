@@ -55,23 +55,9 @@ def prepare(
     max_seconds: float = 0.0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Makes the store `out` of all recordings in `inputs`; returns its figures (see `summary`).
+    """Makes the store `out` of all recordings in `inputs`, as `jepa_speech.prepare` describes.
 
-    After a kill, the same call resumes; it does nothing if the store is complete.
-
-    Args:
-        inputs: folders, manifests or archives (docs/manifests.md).
-        workers: number of processes, by default one per core.
-        shard_mb: MB of input files per shard.
-        part: (i, n) writes only the i-th of n parts and leaves the store unfinished, for `merge`. Several machines may
-            write parts at the same time.
-        root: a folder in which recordings may be, besides the folder of their input.
-        min_seconds, max_seconds: shorter and longer recordings are rejected (too_short, too_long; 0: no limit). They do
-            not count towards `max_reject_fraction`.
-        progress: show bars on stderr.
-
-    Raises UserError if there is nothing to store, more than `max_reject_fraction` of the recordings are rejected, `out`
-    holds something else, another process writes the same part, or the disk is full. `out` is then incomplete.
+    Returns its figures (see `summary`). After an error, `out` is incomplete.
     """
     check_choice("codec", codec, audio.CODECS)
     check_part(part)

@@ -58,6 +58,13 @@ def test_what_one_side_lacks_is_told(check):
     assert "| step | 1 s | 1.5 s | 1.50 [1.50, 1.50] | SLOWER |" in check.table(verdicts)
 
 
+def test_a_commit_is_measured_by_its_own_code(check, tmp_path):
+    own = tmp_path / "benchmarks" / "check_measures.py"
+    own.parent.mkdir()
+    own.write_text("import pathlib, sys; pathlib.Path(sys.argv[2], 'seconds.json').write_text('{\"step\": 2.0}')")
+    assert check.measure(tmp_path, tmp_path / "cache") == {"step": 2.0}
+
+
 @pytest.fixture
 def history(check, tmp_path, monkeypatch):
     """A repository of two commits on main and one on a branch; `base` lies where the branch left."""
