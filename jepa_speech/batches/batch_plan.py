@@ -79,8 +79,8 @@ class Plan(Sequence[PlanItem]):
     `rows_multiple` only adds filler rows, so that the number of devices divides the batch. It does not change the
     records of batch i, so a run can resume with the same data on another number of devices.
 
-    `windows`: a record longer than all buckets has, in each epoch, one row for each of its ⌈samples / largest⌉ equal
-    parts, with a random crop from that part.
+    `windows`: a record longer than all buckets has ⌈samples / largest⌉ rows in each epoch. Its possible crop starts are
+    split into as many equal parts, and each row's crop starts in one of them.
 
     `shares`: (records, weight) of each store, in order; by default all records have weight 1. An epoch has each record
     of weight w ⌊w⌋ times, and a fraction w - ⌊w⌋ of them once more. The fraction changes from epoch to epoch, so that E

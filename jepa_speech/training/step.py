@@ -39,7 +39,8 @@ def make_step(
             is divided once, by its weight over the global batch.
         shardings: where each array of the state is placed, if weights are split over devices.
 
-    A step whose loss or gradient is not finite changes nothing but the counters, on all devices together.
+    A step whose loss or gradient is not finite on at least one device changes only `step` and the counters `skipped`
+    and `skipped_in_row`, on all devices.
 
     metrics: "loss", "grad_norm", "learning_rate", "skipped", "skipped_in_row", "terms" (name -> mean),
     "report" (name -> figure, meaningful only at steps where `report_due(step number)`).
