@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from jepa_speech.errors import UserError
-from jepa_speech.objective_parts.contract import Objective
+from jepa_speech.objective_parts.contract import HasTeacher, Objective
 from jepa_speech.progress import Say
 from jepa_speech.training.checkpoint import Checkpoints, by_path, params_and_aux_state, weights_tree
 from jepa_speech.training.metrics import RunLog
@@ -39,11 +39,14 @@ def first_state(
     if checkpoints.latest:
         return checkpoints.restore(abstract)
     state = init_state(objective, optimizer, seed, abstract)
-    return take_weights(state, init_from, log, weights, say) if init_from else state
+    return take_weights(objective, state, init_from, log, weights, say) if init_from else state
 
 
-def take_weights(state: TrainState, run: str, log: RunLog, read: Weights, say: Say) -> TrainState:
-    """The fresh state, with each array replaced that `run` holds at the same path in the same shape."""
+def take_weights(objective: Objective, state: TrainState, run: str, log: RunLog, read: Weights, say: Say) -> TrainState:
+    """The fresh state, with each array replaced that `run` holds at the same path in the same shape.
+
+    If `run` has no teacher, the teacher is a copy of the student that was taken, as it is at the start of a run.
+    """
     step, weights = read(run)
     fresh = weights_tree(state.params, state.aux_state)
     arrays = by_path(fresh)
@@ -57,15 +60,26 @@ def take_weights(state: TrainState, run: str, log: RunLog, read: Weights, say: S
         name = path_name(path)
         return jax.device_put(weights[name], leaf.sharding) if name in taken else leaf
 
-    missing, unused = sorted(arrays.keys() - taken), sorted(weights.keys() - taken)
-    log.event("init_from", run=run, step=step, taken=sorted(taken), fresh=missing, unused=unused)
+    missing, unused = arrays.keys() - taken, sorted(weights.keys() - taken)
+    params, aux_state = params_and_aux_state(jax.tree_util.tree_map_with_path(choose, fresh))
+    teachers = {path for path in arrays if path.startswith("slow/teacher/")}
+    copied = teachers if isinstance(objective, HasTeacher) and teachers <= missing else set()
+    if copied:
+        assert isinstance(objective, HasTeacher)
+        copy = jax.tree.map(
+            lambda new, old: jax.device_put(new, old.sharding), objective.teacher(params), aux_state["teacher"]
+        )
+        aux_state = aux_state | {"teacher": copy}
+    left = sorted(missing - copied)
+    log.event("init_from", run=run, step=step, taken=sorted(taken), copied=sorted(copied), fresh=left, unused=unused)
     say(
-        f"init_from {run}, step {step}: {counted(len(taken), 'array')} taken, {len(missing)} of this model stay fresh, "
+        f"init_from {run}, step {step}: {counted(len(taken), 'array')} taken, {len(left)} of this model stay fresh, "
         f"{len(unused)} of that run are not used (events.jsonl names them)"
     )
+    if copied:
+        say(f"init_from {run}: it has no teacher, so the teacher is a copy of the student")
     if other:
         say(f"init_from {run}: {other}")
-    params, aux_state = params_and_aux_state(jax.tree_util.tree_map_with_path(choose, fresh))
     return replace(state, params=params, aux_state=aux_state)
 
 

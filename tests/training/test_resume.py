@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from training.toy import ToyObjective, main, toy_batches, toy_config, train
@@ -17,7 +18,7 @@ from jepa_speech.training.checkpoint import Checkpoints, arranged, by_path, read
 from jepa_speech.training.optim import OptimConfig, make_optimizer
 from jepa_speech.training.restore import take_weights
 from jepa_speech.training.sharding import MeshConfig, make_mesh
-from jepa_speech.training.state import abstract_state
+from jepa_speech.training.state import TrainState, abstract_state
 
 TOY = Path(__file__).with_name("toy.py")
 
@@ -128,11 +129,35 @@ def test_init_from_takes_what_fits(whole, tmp_path, capsys):
     assert re.search(r"whole: 6 arrays of another shape, the first: params/\S+ is \(.*\) there and \(.*\) here\n", out)
 
 
+class Taught(ToyObjective):
+    def teacher(self, params):
+        return jax.tree.map(jnp.copy, params)
+
+
+def test_a_teacher_that_a_run_lacks_is_a_copy_of_the_student(capsys):
+    """As that of data2vec from a folder of transformers, or of S-JEPA from a run without a latent term."""
+    objective, zero = Taught(), jnp.zeros((), jnp.int32)
+    params, aux_state = objective.init(jax.random.PRNGKey(0))
+    state = TrainState(params, aux_state, {}, zero, zero, zero, zero)
+    there = {f"params/{path}": np.asarray(x) + 1 for path, x in by_path(params).items()}
+    events = []
+    log = SimpleNamespace(event=lambda name, **about: events.append(about))
+    found = take_weights(objective, state, "there", log, lambda run: (3, there), print)
+    jax.tree.map(np.testing.assert_array_equal, found.aux_state["teacher"], found.params)
+    np.testing.assert_array_equal(found.params["out"]["kernel"], there["params/out/kernel"])
+    assert events[0]["fresh"] == ["slow/seen"] and len(events[0]["copied"]) == len(there)
+    assert "the teacher is a copy of the student" in capsys.readouterr().out
+    there |= {f"slow/teacher/{path}": np.asarray(x) - 1 for path, x in by_path(params).items()}
+    found = take_weights(objective, state, "there", log, lambda run: (3, there), print)
+    np.testing.assert_array_equal(found.aux_state["teacher"]["out"]["kernel"], there["slow/teacher/out/kernel"])
+    assert events[1]["copied"] == [] and "copy" not in capsys.readouterr().out
+
+
 def test_a_run_of_another_size_is_named_by_its_shapes():
     state = SimpleNamespace(params={"encoder": {"kernel": np.zeros((2, 8))}, "head": np.zeros(3)}, aux_state={})
     weights = {"params/encoder/kernel": np.zeros((2, 5)), "params/head": np.zeros(4)}
     with pytest.raises(UserError, match=r"2 arrays of another shape, the first: params/encoder/kernel is") as error:
-        take_weights(state, "there", None, lambda run: (0, weights), print)
+        take_weights(ToyObjective(), state, "there", None, lambda run: (0, weights), print)
     assert "(2, 5) there and (2, 8) here; set --config.encoder.KEY to the values of `encoder`" in str(error.value)
     with pytest.raises(UserError, match=r"one in this model$"):
-        take_weights(state, "there", None, lambda run: (0, {"other": np.zeros(3)}), print)
+        take_weights(ToyObjective(), state, "there", None, lambda run: (0, {"other": np.zeros(3)}), print)
