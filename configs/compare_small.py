@@ -27,6 +27,7 @@ ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "wav2vec2": (),
     "data2vec": (),
     "dinosr": (),
+    "s_jepa": (),
 }
 OF_SMOKE = {"gmm_jepa_as_released": "gmm_jepa", "wavlm": "hubert"}
 

@@ -4,7 +4,8 @@
         --config.anchor.path=GMM.npz
 
 Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wav2vec2`, `:data2vec`,
-`:dinosr`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1). Three have encoders of their own: `:wavlm` the
+`:dinosr`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1), `:s_jepa` (phase 2 alone, from scratch,
+unless `--config.init_from` names a run of `:anchor_alone`). Three have encoders of their own: `:wavlm` the
 published blocks, whose bias it is about, `:w2v_bert` a front-end at 25 Hz, `:pase` and `:pase_plus` convolutions.
 gmm_jepa, anchor_alone, hubert and wavlm need an anchor.
 """
@@ -18,6 +19,7 @@ from pase import get_config as pase
 from pase import small as pase_small
 from pase_plus import get_config as pase_plus
 from pase_plus import small as pase_plus_small
+from s_jepa import get_config as s_jepa
 from w2v_bert import get_config as w2v_bert
 from wav2vec2 import get_config as wav2vec2
 from wavlm import get_config as wavlm
@@ -90,6 +92,13 @@ def dinosr_small(config: ConfigDict) -> None:
     config.objective.update(codes=32)
 
 
+def s_jepa_small(config: ConfigDict) -> None:
+    config.mask.update(base().mask)
+    config.objective.update(components=64, mixture_decay=0.99, layer_every=200, reservoir=1024, visible_weight=1.0)
+    config.objective.update(ema_fast=0.99, ema_slow=0.999, ema_every=200)
+    config.optim.betas = base().optim.betas
+
+
 def w2v_bert_small(config: ConfigDict) -> None:
     config.encoder.update(name="conformer", frontend="subsampled", channels=8, kernel=5)
     config.objective.update(contrastive_blocks=2, projection=64, distractors=25)
@@ -105,6 +114,7 @@ VARIANTS = {
     "wav2vec2": (wav2vec2, wav2vec2_small),
     "data2vec": (data2vec, self_distilled_small),
     "dinosr": (dinosr, dinosr_small),
+    "s_jepa": (s_jepa, s_jepa_small),
     "w2v_bert": (w2v_bert, w2v_bert_small),
     "pase": (pase, pase_small),
     "pase_plus": (pase_plus, pase_plus_small),

@@ -36,13 +36,14 @@ SMALL = [
     "wav2vec2",
     "data2vec",
     "dinosr",
+    "s_jepa",
     "w2v_bert",
     "pase",
     "pase_plus",
 ]
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
-PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2"]
+PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2", "s_jepa:phase1"]
 OF_PAPERS = [name for name in NAMES if name not in ("smoke", "tiny", "compare_small")]
 
 
@@ -270,6 +271,11 @@ def test_config_traces(name):
 def test_published_sizes(name, published):
     """Encoder, heads and quantiser together, within 0.2%."""
     assert sum(sizes(name).values()) / 1e6 == pytest.approx(published, rel=2e-3)
+
+
+def test_the_published_size_of_an_encoder_alone():
+    """The paper of S-JEPA counts what stays after training."""
+    assert sizes("s_jepa")["encoder"] / 1e6 == pytest.approx(51.8, rel=2e-3)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from jepa_speech.features.spectral import DIMS, delta_edge
 from jepa_speech.nn.build_encoder import encoder_input
 from jepa_speech.nn.module import Pure, PureEncoder
 from jepa_speech.nn.row_random import valid
-from jepa_speech.objective_parts.collapse import cluster_usage, count_entropy
+from jepa_speech.objective_parts.collapse import cluster_usage, count_entropy, entropy
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import MaskedObjective, View
 from jepa_speech.objective_parts.terms import mean_term
@@ -102,11 +102,7 @@ class AnchoredObjective(MaskedObjective):
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
         """label_entropy, in nats, is the cross-entropy of a predictor that knows only how frequent clusters are."""
-        figures = super().report(stats)
-        if "usage" in stats:
-            figures["cluster_usage"] = cluster_usage(stats["usage"])
-            figures["label_entropy"] = count_entropy(stats["labels"])
-        return figures
+        return super().report(stats) | (cluster_figures(stats) if "usage" in stats else {})
 
     def clusters(
         self, params: Tree, aux_state: Tree, wave: jax.Array, lengths: jax.Array, mask: jax.Array | None = None
@@ -144,6 +140,17 @@ def cluster_terms(
         "usage": usage,
         "labels": jnp.zeros(log_p.shape[-1]).at[labels.ids].add(labels.probs * masked[..., None]),
     }
+
+
+def cluster_figures(stats: Tree) -> dict[str, jax.Array]:
+    """Figures of the stats of `cluster_terms`."""
+    return {"cluster_usage": cluster_usage(stats["usage"]), "label_entropy": count_entropy(stats["labels"])}
+
+
+def sparse_entropy(q: jax.Array) -> jax.Array:
+    """Entropy in nats of the k largest posteriors, the pooled rest as one class: (B, T, k) -> (B, T)."""
+    rest = jnp.maximum(1 - q.sum(-1, keepdims=True), 0)
+    return entropy(jnp.concatenate([q, rest], -1))
 
 
 def anchor_targets(

@@ -14,6 +14,8 @@ HEALTHY = {
     "target_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "code_perplexity": (1.5, ".2f", "nearly all frames get one code"),
     "cluster_usage": (0.05, ".3f", "nearly all frames get one cluster"),
+    "target_rank": (1.5, ".2f", "the teacher's frames lie along one direction"),
+    "mixture_usage": (0.05, ".3f", "nearly all frames belong to one component"),
 }
 
 
@@ -47,7 +49,11 @@ def variance(m: Moments) -> jax.Array:
 
 def effective_rank(m: Moments) -> jax.Array:
     """exp(entropy of the normalised singular values) of the centred frames (Roy & Vetterli 2007)."""
-    singular = jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance(m)), 0))
+    return spread_rank(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance(m)), 0)))
+
+
+def spread_rank(singular: jax.Array) -> jax.Array:
+    """exp(entropy of the normalised singular values) (D,) -> ()."""
     return jnp.exp(entropy(singular / jnp.maximum(singular.sum(), 1e-12)))
 
 

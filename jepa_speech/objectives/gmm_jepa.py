@@ -29,8 +29,8 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.build_encoder import predictor_and_head
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.anchored import AnchoredObjective, anchor_targets, cluster_terms
-from jepa_speech.objective_parts.collapse import entropy, masked_moments, variance
+from jepa_speech.objective_parts.anchored import AnchoredObjective, anchor_targets, cluster_terms, sparse_entropy
+from jepa_speech.objective_parts.collapse import masked_moments, variance
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import ENCODER, OWN, linear_schedule, masked_parts
 from jepa_speech.objective_parts.terms import mean_term
@@ -135,12 +135,6 @@ class GmmJepa(AnchoredObjective):
         """label_entropy less posterior_entropy is the cluster loss of a predictor that knows only frequencies."""
         latent = [name for name in ("prediction", "target") if name in stats]
         return super().report(stats) | {f"{name}_variance": variance(stats[name]) for name in latent}
-
-
-def sparse_entropy(q: jax.Array) -> jax.Array:
-    """Entropy in nats of stored posteriors, the pooled rest as one class: (B, T, k) -> (B, T)."""
-    rest = jnp.maximum(1 - q.sum(-1, keepdims=True), 0)
-    return entropy(jnp.concatenate([q, rest], -1))
 
 
 SECTIONS = {"objective": GmmJepaConfig}
