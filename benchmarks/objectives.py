@@ -62,6 +62,14 @@ class Row(NamedTuple):
 
 TRAINED: dict[str, Row] = {
     "gmm_jepa": Row("GMM-anchored JEPA", "gmm", mean_posterior, "mean posterior", "effective_rank", (10, 128)),
+    "sigreg_jepa": Row(
+        "SIGReg JEPA",
+        "",
+        lambda r: (r["prediction"], r["target_variance"]),
+        "mean target",
+        "target_rank",
+        (10, 64),
+    ),
     "hubert": Row("HuBERT", "kmeans", unigram, "unigram entropy", "cluster_usage", (0.85, 1)),
     "wavlm": Row("WavLM", "kmeans", unigram, "unigram entropy", "cluster_usage", (0.85, 1)),
     "wav2vec2": Row(

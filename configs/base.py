@@ -68,6 +68,8 @@ def get_config() -> ConfigDict:
                 "lambda_start": 1.0,
                 "lambda_end": 0.01,
                 "visible_weight": 0.0,
+                "sigreg_weight": 0.0,  # of SIGReg on the student's output; 0: none
+                "sigreg_directions": 1024,
                 "predictor_blocks": 1,
                 "ema_start": 0.996,
                 "ema_end": 0.9999,

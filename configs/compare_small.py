@@ -22,6 +22,8 @@ ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "gmm_jepa_as_released": MIXTURE,
     "pure_jepa": (),
     "anchor_alone": MIXTURE,
+    "gmm_jepa_sigreg": MIXTURE,
+    "sigreg_jepa": (),
     "wavlm": KMEANS,
     "hubert": KMEANS,
     "wav2vec2": (),

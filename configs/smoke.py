@@ -4,10 +4,10 @@
         --config.anchor.path=GMM.npz
 
 Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wav2vec2`, `:data2vec`,
-`:dinosr`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1), `:s_jepa` (phase 2 alone, from scratch,
-unless `--config.init_from` names a run of `:anchor_alone`). Three have encoders of their own: `:wavlm` the
-published blocks, whose bias it is about, `:w2v_bert` a front-end at 25 Hz, `:pase` and `:pase_plus` convolutions.
-gmm_jepa, anchor_alone, hubert and wavlm need an anchor.
+`:dinosr`, `:sigreg_jepa`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1), `:gmm_jepa_sigreg` (with
+SIGReg), `:s_jepa` (phase 2 alone, from scratch, unless `--config.init_from` names a run of `:anchor_alone`). Three have
+encoders of their own: `:wavlm` the published blocks, whose bias it is about, `:w2v_bert` a front-end at 25 Hz, `:pase`
+and `:pase_plus` convolutions. gmm_jepa, gmm_jepa_sigreg, anchor_alone, hubert and wavlm need an anchor.
 """
 
 from base import get_config as base
@@ -20,6 +20,7 @@ from pase import small as pase_small
 from pase_plus import get_config as pase_plus
 from pase_plus import small as pase_plus_small
 from s_jepa import get_config as s_jepa
+from sigreg_jepa import get_config as sigreg_jepa
 from w2v_bert import get_config as w2v_bert
 from wav2vec2 import get_config as wav2vec2
 from wavlm import get_config as wavlm
@@ -62,6 +63,16 @@ def pure_jepa(config: ConfigDict) -> None:
 def anchor_alone(config: ConfigDict) -> None:
     gmm_jepa(config)
     config.objective.update(jepa_weight=0.0, lambda_end=1.0)
+
+
+def gmm_jepa_sigreg(config: ConfigDict) -> None:
+    gmm_jepa(config)
+    config.objective.update(sigreg_weight=5.0, sigreg_directions=256)
+
+
+def sigreg_jepa_small(config: ConfigDict) -> None:
+    config.data.min_seconds = 0.0
+    config.objective.update(projection=64, sigreg_directions=256)
 
 
 def hubert_small(config: ConfigDict) -> None:
@@ -109,6 +120,8 @@ VARIANTS = {
     "gmm_jepa": (base, gmm_jepa),
     "pure_jepa": (base, pure_jepa),
     "anchor_alone": (base, anchor_alone),
+    "gmm_jepa_sigreg": (base, gmm_jepa_sigreg),
+    "sigreg_jepa": (sigreg_jepa, sigreg_jepa_small),
     "hubert": (hubert, hubert_small),
     "wavlm": (wavlm, wavlm_small),
     "wav2vec2": (wav2vec2, wav2vec2_small),

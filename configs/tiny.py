@@ -36,6 +36,7 @@ TINY = {  # each where a variant has such a key
         "components": 8,
         "reservoir": 64,
         "layer_every": 8,
+        "sigreg_directions": 16,
         "hidden": 24,
         "decoder": (8, 8, 8),
     },

@@ -31,6 +31,8 @@ SMALL = [
     "gmm_jepa",
     "pure_jepa",
     "anchor_alone",
+    "gmm_jepa_sigreg",
+    "sigreg_jepa",
     "hubert",
     "wavlm",
     "wav2vec2",
@@ -281,7 +283,7 @@ def test_the_published_size_of_an_encoder_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "published", "within"),
-    [("hubert:large", 316, 0.01), ("hubert:xlarge", 964, 0.01), ("w2v_bert", 600, 0.05)],
+    [("hubert:large", 316, 0.01), ("hubert:xlarge", 964, 0.01), ("w2v_bert", 600, 0.05), ("sigreg_jepa", 57.4, 0.015)],
 )
 def test_published_sizes_as_far_as_they_are_known(name, published, within):
     assert sum(sizes(name).values()) / 1e6 == pytest.approx(published, rel=within)

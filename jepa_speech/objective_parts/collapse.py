@@ -10,6 +10,7 @@ import jax.numpy as jnp
 # never below a rank of 14, variances of 0.001 and 0.39 (prediction, target) and a usage of 0.66.
 HEALTHY = {
     "effective_rank": (1.5, ".2f", "frames lie along one direction"),
+    "target_rank": (1.5, ".2f", "targets lie along one direction"),
     "prediction_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "target_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "code_perplexity": (1.5, ".2f", "nearly all frames get one code"),
@@ -44,7 +45,17 @@ def covariance(m: Moments) -> jax.Array:
 
 def variance(m: Moments) -> jax.Array:
     """Mean over dimensions of the variance over frames."""
-    return jnp.maximum(jnp.diagonal(covariance(m)), 0).mean()
+    return variances(m).mean()
+
+
+def least_std(m: Moments) -> jax.Array:
+    """The least of the dimensions' standard deviations over frames."""
+    return jnp.sqrt(variances(m).min())
+
+
+def variances(m: Moments) -> jax.Array:
+    """Variance over frames of each dimension: (D,)."""
+    return jnp.maximum(jnp.diagonal(covariance(m)), 0)
 
 
 def effective_rank(m: Moments) -> jax.Array:

@@ -9,6 +9,10 @@ q_t: posterior of a Gaussian mixture fitted once; p_t: the cluster head's predic
 
 λ ≡ 0 is pure JEPA (`configs/pure_jepa.py`); jepa_weight = 0 with λ ≡ 1 is the anchor alone.
 
+`sigreg_weight` adds w · SIGReg(z) (objective_parts/sigreg.py), which is not in the paper. z is the student's output on
+the masked view, at all valid frames. No projector lies between, so SIGReg shapes what probes read, and adds no
+parameters. The final layer norm gives z the scale of N(0, I).
+
 The paper's released code masks after its encoder, as `mask.site = "pre_predictor"` does (for the released encoder,
 `configs/gmm_jepa_released.py`). Its other properties are not copied: a teacher with dropout and in half precision,
 targets without normalisation, labels that are misaligned with the frames.
@@ -24,7 +28,7 @@ import optax
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.ensemble import Ensemble
 from jepa_speech.anchors.sparse import kl_to_sparse
-from jepa_speech.config import DEEPEST, of_kind
+from jepa_speech.config import DEEPEST, check_sizes, of_kind
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.build_encoder import predictor_and_head
 from jepa_speech.nn.module import Pure
@@ -33,6 +37,7 @@ from jepa_speech.objective_parts.anchored import AnchoredObjective, anchor_targe
 from jepa_speech.objective_parts.collapse import masked_moments, variance
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import ENCODER, OWN, linear_schedule, masked_parts
+from jepa_speech.objective_parts.sigreg import excess, sigreg_term, unit_vectors
 from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
@@ -48,11 +53,14 @@ class GmmJepaConfig:
     lambda_start: float = 1.0  # weight of the cluster loss at step 0 [paper: λ]
     lambda_end: float = 0.01  # weight of the cluster loss at the last step, reached linearly [paper: λ]
     visible_weight: float = 0.0  # weight of the cluster loss on visible frames
+    sigreg_weight: float = 0.0  # effective weight of SIGReg on the student's output [paper: λ N]; 0: none
+    sigreg_directions: int = 1024  # random directions of SIGReg, drawn anew in each step [paper: M]
     predictor_blocks: int = 1  # blocks of the predictor
     ema_start: float = 0.996  # decay of the teacher at step 0
     ema_end: float = 0.9999  # decay of the teacher at the last step, reached linearly
 
     def __post_init__(self) -> None:
+        check_sizes(self, "objective", ("sigreg_directions",))
         if not 0 <= self.predictor_blocks <= DEEPEST:
             raise UsageError(
                 f"config key objective.predictor_blocks = {self.predictor_blocks}: expected 0 to {DEEPEST:,}"
@@ -109,6 +117,10 @@ class GmmJepa(AnchoredObjective):
                 "lambda": Term(lam, jnp.ones(()), 0.0),
             }
             stats |= sums
+        if self.config.sigreg_weight > 0:
+            directions = unit_vectors(key, step, self.config.sigreg_directions, z.shape[-1])
+            sigreg = sigreg_term(z, view.masked + view.visible, directions, self.config.sigreg_weight)
+            terms["sigreg"], stats["sigreg"] = sigreg, (sigreg.total, sigreg.weight)
         return terms, stats
 
     def target(self, aux_state: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -134,7 +146,8 @@ class GmmJepa(AnchoredObjective):
     def report(self, stats: Tree) -> dict[str, jax.Array]:
         """label_entropy less posterior_entropy is the cluster loss of a predictor that knows only frequencies."""
         latent = [name for name in ("prediction", "target") if name in stats]
-        return super().report(stats) | {f"{name}_variance": variance(stats[name]) for name in latent}
+        sigreg = {"sigreg_excess": excess(*stats["sigreg"])} if "sigreg" in stats else {}
+        return super().report(stats) | {f"{name}_variance": variance(stats[name]) for name in latent} | sigreg
 
 
 SECTIONS = {"objective": GmmJepaConfig}

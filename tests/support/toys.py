@@ -57,6 +57,7 @@ SHRUNK = {
         "components": 4,
         "reservoir": 128,
         "layer_every": 4,
+        "sigreg_directions": 16,
         "characters": "abcdefgh",
         "freeze_steps": 0,
         "channel_span": 4,
