@@ -15,7 +15,6 @@ HEALTHY = {
     "target_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "code_perplexity": (1.5, ".2f", "nearly all frames get one code"),
     "cluster_usage": (0.05, ".3f", "nearly all frames get one cluster"),
-    "target_rank": (1.5, ".2f", "the teacher's frames lie along one direction"),
     "mixture_usage": (0.05, ".3f", "nearly all frames belong to one component"),
 }
 
