@@ -88,8 +88,7 @@ def probe(
         claim(path, mark("picture" if path.suffix == ".png" else "results"))
     by_step: dict[int, Results] = {}
     with ExitStack() as until_all_are_done:
-        if len(checkpoints) > 1:
-            until_all_are_done.enter_context(compiled_once())
+        until_all_are_done.enter_context(compiled_once())
         for source, called in names.items():
             system = probed(source, like, seed)
             ways = {task: asdict(recipes.get(task, module.RECIPE)) for task, module in evaluate.TASKS.items()}

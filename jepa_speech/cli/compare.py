@@ -18,7 +18,7 @@ from jepa_speech.probing import evaluate
 HELP = "train objectives alike, probe them alike, and put them into one table and one report"
 EXAMPLE = (
     "jepa-speech compare --config configs/compare_small.py --objectives gmm_jepa,pure_jepa,hubert "
-    "--input pretrain.manifest.jsonl --data DIR:phones,speaker --budget 800 --seeds 3 --out runs/compare"
+    "--input pretrain.manifest.jsonl --data DIR:phones,speaker --budgets 800,3200 --seeds 3 --out runs/compare"
 )
 
 
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="such as configs/compare_small.py, or compare_small for the package's own",
     )
-    parser.add_argument("--objectives", type=names, required=True, metavar="A,B,...", help="variants of the config")
+    parser.add_argument(
+        "--objectives", type=names, metavar="A,B,...", help="variants of the config (default: those of its LADDER)"
+    )
     parser.add_argument(
         "--input", dest="inputs", required=True, metavar="DIR|MANIFEST", help="what all train on, unlabelled"
     )
@@ -38,10 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     root.add_argument(parser)
     parser.add_argument(
-        "--budget", required=True, metavar="STEPS|nFLOP", help="of each run: 800 steps, or work such as 3e14FLOP"
+        "--budgets",
+        "--budget",
+        type=names,
+        metavar="STEPS|nFLOP,...",
+        help="of each run: 800 steps, or work such as 3e14FLOP (default: those of the config's LADDER)",
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each objective (default: 1)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets compare.json, report.html and all runs")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="runs of each objective at each budget (default: those of the config's LADDER, without one 1)",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="gets compare.json, report.html, the results of finished runs, and all runs",
+    )
     parser.description = f"{parser.description}; --config.KEY=VALUE changes a key for every objective"
 
 
@@ -53,8 +69,9 @@ def names(text: str) -> list[str]:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     chosen = arguments(options, compare) | {"data": labelled_of(options.data)}
     results = compare(**chosen, progress=True)
-    table, differences = evaluate.text(results["table"]), evaluate.text(results["differences"])
-    print("\n".join(["", table, "", differences, "", INTERVALS]))
+    header, *rows = results["differences"]
+    first = evaluate.text([header, *(row for row in rows if row[0] == rows[0][0])])  # all are in the report
+    print("\n".join(["", evaluate.text(results["table"]), "", first, "", INTERVALS]))
     print(f"written: {Path(options.out) / 'compare.json'}, {Path(options.out) / 'report.html'}")
     return results
 

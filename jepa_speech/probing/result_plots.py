@@ -1,9 +1,10 @@
 """Plots of the results of probes (evaluate.py), and of comparisons between systems."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from jepa_speech.probing.baselines import BASELINES
@@ -37,6 +38,38 @@ def systems(scores: Mapping[str, Estimate], part: Mapping[str, Any], title: str,
     axes.set_ylim(-0.6, len(ranked) - 0.2)
     axes.set_xlabel(f"{name} on test, %, {better} is better (bar: 95% interval)")
     axes.set_title(f"{title} (systems differ if their bars do not overlap)")
+    return drawn
+
+
+class Panel(NamedTuple):
+    """A figure of several systems. lines: system -> (work in TFLOP, figure) of each budget. bands: of baselines."""
+
+    title: str
+    better: str  # "lower" or "higher"
+    lines: Mapping[str, Sequence[tuple[float, Estimate]]]
+    bands: Mapping[str, Estimate]
+
+
+@styled
+def against_work(panels: Sequence[Panel]) -> Figure:
+    """Plots each figure of systems against the logarithm of their work, with baselines as horizontal bands."""
+    drawn, grid = canvas(len(panels), size=(9, 4.2 * len(panels)))
+    names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
+    colours = dict(zip(names, colormaps["tab20"](np.arange(len(names)) % 20), strict=True))
+    for (axes,), panel in zip(grid, panels, strict=True):
+        for number, (name, estimate) in enumerate(panel.bands.items()):
+            grey = str(0.45 + 0.15 * (number % 3))
+            axes.axhspan(100 * estimate.low, 100 * estimate.high, color=grey, alpha=0.15, lw=0)
+            axes.axhline(100 * estimate.value, color=grey, ls=":", label=name)
+        for name, steps in panel.lines.items():
+            work, (value, low, high) = [x for x, _ in steps], 100 * np.array([y for _, y in steps], float).T
+            reach = np.maximum(0, (value - low, high - value))
+            axes.errorbar(work, value, reach, fmt="o-", color=colours[name], ms=4, capsize=3, label=name)
+        axes.set_xscale("log")
+        axes.set_xlabel("work of a run, TFLOP")
+        axes.set_ylabel(f"% on test ({panel.better} is better)")
+        axes.set_title(f"{panel.title} (bars and bands: 95% intervals)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
     return drawn
 
 

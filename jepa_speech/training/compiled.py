@@ -31,6 +31,7 @@ GPU_OPTIONS = {
     "xla_gpu_graph_min_graph_size": 1_000_000,
 }
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+SHARED_VARIABLE = "JEPA_SPEECH_COMPILED"  # set by `compiled_once_by_commands` alone
 
 
 def compiler_options() -> dict[str, Any] | None:
@@ -123,7 +124,19 @@ def compiled_once() -> Iterator[None]:
 
 
 @contextmanager
+def compiled_once_by_commands() -> Iterator[None]:
+    """Inside, commands of this program that are started one after the other share what they compile."""
+    with tempfile.TemporaryDirectory(prefix="jepa-speech-") as folder:
+        os.environ[SHARED_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            del os.environ[SHARED_VARIABLE]
+
+
+@contextmanager
 def _cached_in(folder: str) -> Iterator[None]:
+    folder = os.environ.get(SHARED_VARIABLE, folder)
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax adds its options later
     chosen = chosen or CACHE_VARIABLE in os.environ
     if chosen or jax.process_count() > 1 or (jax.default_backend() == "cpu" and jax.device_count() > 1):

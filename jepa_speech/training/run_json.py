@@ -43,23 +43,19 @@ def claim_workdir(
 ) -> str:
     """Writes config.json, with a checksum; returns a line to print when the run begins, or "".
 
-    sections: name -> dataclass of config sections. A key that one side lacks, since it is older than the key, counts
-    as the default there, as does any other key that names nothing (""); the line says so. writes: whether this process
-    is the one of several that writes. Raises UserError if the folder holds checkpoints of a run with another config, or
+    sections: see `differing`. The line names the keys that the folder is older than. writes: whether this process is
+    the one of several that writes. Raises UserError if the folder holds checkpoints of a run with another config, or
     with none.
     """
     path, ours = workdir / "config.json", dict(flat(plain(config)))
     if any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
         theirs = dict(flat(config_of_a_run(path, ELSEWHERE)))
-        known = {key: "" for key in ours if key.partition(".")[0] not in (sections or {})} | defaults(sections or {})
-        new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
-        kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
-        for key in sorted(ours.keys() | theirs.keys()):
-            if key not in kept and ours.get(key) != theirs.get(key) and key not in MAY_DIFFER:
-                raise UserError(
-                    f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
-                    "use another --workdir, or that run's config"
-                )
+        other, kept = differing(ours, theirs, sections or {})
+        for key in other:
+            raise UserError(
+                f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
+                "use another --workdir, or that run's config"
+            )
         older = ", ".join(key for key in kept if key in ours)
         return (
             f"{workdir} is older than the config keys {older}: the run continues with their defaults" if older else ""
@@ -71,6 +67,22 @@ def claim_workdir(
     except OSError as error:
         raise UserError(f"{workdir}: cannot be written ({error.strerror})") from error
     return ""
+
+
+def differing(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], sections: Mapping[str, type]
+) -> tuple[list[str], list[str]]:
+    """Returns the keys by which two flat configs of one run differ, and those that one side lacks and may lack.
+
+    sections: name -> dataclass of config sections. A key that one side lacks, since it is older than the key, counts
+    as the default there, as does any other key that names nothing (""). Keys of MAY_DIFFER are passed over.
+    """
+    known = {key: "" for key in ours if key.partition(".")[0] not in sections} | defaults(sections)
+    new = {key: value for key, value in known.items() if key in ours.keys() ^ theirs.keys()}
+    kept = sorted(key for key, value in new.items() if ours.get(key, value) == theirs.get(key, value))
+    every = sorted(ours.keys() | theirs.keys())
+    other = [key for key in every if key not in kept and ours.get(key) != theirs.get(key) and key not in MAY_DIFFER]
+    return other, kept
 
 
 def config_of_a_run(path: Path, fix: str = "restore it") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`jepa-speech compare` at a toy size: what is run for two objectives, the tables, and what is not run again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from support.toys import CONFIGS
 
 from jepa_speech import cli
 from jepa_speech.api import workflow
-from jepa_speech.api.compare import Comparison, check, checked_tasks
+from jepa_speech.api.compare import check, checked_tasks
+from jepa_speech.api.compared_runs import Comparison
+from jepa_speech.api.ladder import ladder_of
 from jepa_speech.cli.compare import labelled_of
 from jepa_speech.errors import UsageError
 from jepa_speech.files import read_json
@@ -54,30 +57,37 @@ def config(tmp_path) -> Path:
     return path
 
 
-def arguments(config: Path, out: Path, objectives: str, data: Path, *more: str, budget: str = "3") -> list[str]:
+def arguments(config: Path, out: Path, objectives: str, data: Path, budgets: str = "2,3") -> list[str]:
     named = ["compare", "--config", config, "--objectives", objectives, "--input", data, "--data", data]
-    return [*map(str, named), "--root", "/", "--budget", budget, "--out", str(out), *more]
+    return [*map(str, named), "--root", "/", "--budgets", budgets, "--out", str(out)]
 
 
-def test_two_objectives_then_the_other_one_first(config, verbs, tmp_path, capsys):
+def test_two_objectives_at_two_budgets_then_the_other_one_first(config, verbs, tmp_path, capsys):
     data, out = write_spoken(tmp_path / "spoken"), tmp_path / "out"
     assert cli.main(arguments(config, out, "gmm_jepa,pure_jepa", data)) == 0
-    assert verbs == ["prepare", "fit gmm", "label", "train", "probe", "train", "probe", "probe", "probe", "probe"]
+    assert verbs == ["prepare", "fit gmm", "label", *["train", "probe"], *["probe"] * 3, *["train", "probe"] * 3]
     shown = capsys.readouterr().out
     found = json.loads((out / "compare.json").read_text())
-    names = ["gmm_jepa", "pure_jepa", "random init", "logmel", "logmel5"]
-    assert [row[0] for row in found["table"]] == ["system", *names] and "gmm_jepa minus" in shown
-    assert [row[0] for row in found["differences"]] == ["gmm_jepa minus", *names[1:]]
-    assert found["training"]["gmm_jepa"]["TFLOP"] > found["training"]["pure_jepa"]["TFLOP"] > 0, "a head more"
+    names, baselines = ["gmm_jepa", "pure_jepa"], ["random init", "logmel", "logmel5"]
+    assert [(row[0], row[2]) for row in found["table"][1:5]] == [(name, steps) for steps in "23" for name in names]
+    assert [row[0] for row in found["table"][5:]] == baselines
+    others = [["gmm_jepa", "pure_jepa"], *([name, one] for name in names for one in baselines)]
+    assert [row[:3] for row in found["differences"][1:]] == [[*pair, budget] for budget in "23" for pair in others]
+    assert "gmm_jepa  pure_jepa" in shown and "pure_jepa  logmel" not in shown, "the first one's differences alone"
+    work = {budget: of_each["gmm_jepa"]["TFLOP"] for budget, of_each in found["training"].items()}
+    assert work["3"] > work["2"] > found["training"]["2"]["pure_jepa"]["TFLOP"] > 0, "a head more"
     assert (out / "report.html").read_text().count('src="data:image/png;base64,') == 1
-    runs = [json.loads((out / "runs" / f"{name}-0" / "run" / "config.json").read_text()) for name in names[:2]]
+    runs = [json.loads((out / "runs" / "3" / f"{name}-0" / "run" / "config.json").read_text()) for name in names]
     assert runs[0]["encoder"] == runs[1]["encoder"] and runs[0]["inputs"]["store"] == runs[1]["inputs"]["store"]
+    assert [run["train"]["steps"] for run in runs] == [3, 3]
 
     verbs.clear()
+    shutil.rmtree(out / "runs" / "2" / "gmm_jepa-0")
+    shutil.rmtree(out / "anchors")
     assert cli.main(arguments(config, out, "pure_jepa,gmm_jepa", data)) == 0
-    assert verbs == ["prepare", "probe"], "the untrained encoder is that of the first objective"
-    assert "pure_jepa minus" in capsys.readouterr().out
-    assert cli.main(arguments(config, out, "gmm_jepa", data, budget="1FLOP")) == 2
+    assert verbs == ["prepare", "probe"], "results stand for runs; the untrained encoder is that of the first objective"
+    assert "pure_jepa  gmm_jepa" in capsys.readouterr().out
+    assert cli.main(arguments(config, out, "gmm_jepa", data, "1FLOP")) == 2
     assert "a step of gmm_jepa takes" in capsys.readouterr().err
 
 
@@ -104,13 +114,24 @@ def test_wrong_input_is_one_line(config, monkeypatch, tmp_path, capsys, change, 
     assert message in shown and shown.count("\n") == 1
 
 
-def test_the_committed_config_compares_objectives_alone():
+@pytest.mark.parametrize("name", ["compare_small", "ladder"])
+def test_the_committed_configs_compare_objectives_alone(name):
     """Same encoder, data, optimiser and steps for every objective that it has an anchor for, or none."""
-    path = str(CONFIGS / "compare_small.py")
-    configs = {name: load_config(f"{path}:{name}") for name in imported(Path(path)).ANCHORS}
-    check(Comparison(path, configs, {}, Path(), {}, "800", None, 3, []))
+    path = str(CONFIGS / f"{name}.py")
+    module = imported(Path(path))
+    configs = {name: load_config(f"{path}:{name}") for name in module.ANCHORS}
+    ladder = ladder_of(getattr(module, "LADDER", None), path, list(configs), 800, 3)
+    check(Comparison(path, configs, {}, Path(), {Path(): ["phones"]}, ladder, None, []))
     assert len({repr((config.optim, config.train)) for config in configs.values()}) == 1
     assert configs["gmm_jepa_as_released"].mask.site == "pre_predictor" and configs["wavlm"].mixing.utterance > 0
+
+
+def test_the_committed_ladder():
+    module = imported(CONFIGS / "ladder.py")
+    ladder = ladder_of(module.LADDER, "ladder", None, None, None)
+    assert set(ladder.objectives) <= module.ANCHORS.keys() and list(ladder.seeds) == ["800", "3200", "12800"]
+    assert set(ladder.seeds["800"].values()) == {3} and ladder.seeds["12800"]["wavlm"] == 3
+    assert ladder.tasks({0: ["phones", "abx", "pr"], 1: ["emotion"]}, "3200") == ["phones", "abx"]
 
 
 def test_folders_with_colons_and_their_tasks(tmp_path, monkeypatch):

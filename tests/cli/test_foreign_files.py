@@ -69,7 +69,7 @@ ONE = {
     "analyze": ("analyze --checkpoint hf --store store --out OUT", ("report.html", "analysis.json")),
     "compare": (
         "compare --config SMALL --objectives pure_jepa --input audio --data audio --budget 1 --out OUT",
-        ("report.html", "compare.json"),
+        ("report.html", "compare.json", "ladder.png"),
     ),
     "demo": ("demo --data audio --out OUT", ("report.html",)),
     "--json": ("inspect store --json OUT/a.json", ("a.json",)),

@@ -103,7 +103,7 @@ def test_the_reader_of_manifests_gets_it(line, folder, monkeypatch):
     def noted(command, results, log):
         if command[0] == "prepare":
             roots.append(command[command.index("--root") + 1])
-        return {"seconds": 0.0, "results": {}}
+        return {"seconds": 0.0, "results": {"fingerprint": ""}}
 
     monkeypatch.setattr(manifest, "Reading", reading)
     monkeypatch.setattr(workflow, "execute", noted)
