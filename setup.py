@@ -51,6 +51,8 @@ setup(
             "transformers>=5.0",
             "onnxscript>=0.7,<0.8",
             "onnxruntime>=1.20",
+            # SIGReg, on torch alone. PyPI's lightly has it, too, but imports torchvision.
+            "jepa-science==0.1.0",
             "fastabx>=0.9,<0.10; python_version >= '3.12'",
         ],
         "parquet": ["pyarrow>=17"],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from parity import anchors, blocks, codebooks, grids, losses, sequences
+from parity import anchors, blocks, codebooks, grids, losses, regulariser, sequences
 from parity.oracles import Difference, compare
 from parity.sizes import PRE_NORM, PUBLISHED_ENCODERS, TINY, TINY_CODES, TINY_ENCODERS
 
@@ -37,6 +37,7 @@ TINY_ORACLES: list[Oracle] = [
     anchors.lloyd_steps,
     anchors.features,
     codebooks.dinosr,
+    regulariser.sigreg,
     sequences.ctc,
     sequences.lstm,
 ]

@@ -8,12 +8,15 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
+pytest.importorskip("jepa_science")
 
-from parity import blocks, grids, losses, table
+from parity import blocks, grids, losses, regulariser, table
 from parity.oracles import Difference
 from parity.sizes import TINY, TINY_CODES
 
 import jepa_speech.nn.blocks
+from jepa_speech.objective_parts.contract import Term
+from jepa_speech.training.step import value
 
 
 def name(oracle: table.Oracle) -> str:
@@ -63,6 +66,17 @@ def test_another_way_to_draw_masks_shows(monkeypatch):
 
     monkeypatch.setattr(grids, "span_masks", bernoulli)
     assert off(partial(grids.mask_distribution, 0.65, "")) == ["distribution of coverage"]
+
+
+def test_a_mean_of_each_rows_statistics_shows(monkeypatch):
+    whole = regulariser.sigreg_term
+
+    def averaged(z, weight, *others):
+        rows = [whole(z[row : row + 1], weight[row : row + 1], *others) for row in range(len(z))]
+        return Term(sum(value(row) for row in rows), jax.numpy.asarray(len(rows)), 1.0)
+
+    monkeypatch.setattr(regulariser, "sigreg_term", averaged)
+    assert off(regulariser.sigreg) == ["statistic, relative", "gradient, relative"]
 
 
 @pytest.mark.parametrize(("error", "code"), [(1e-5, 0), (2e-4, 1), (float("nan"), 1)])
