@@ -43,7 +43,7 @@ def get_config(variant: str = "phase2") -> ConfigDict:
             "mixture_update": "statistics",
             "mixture_decay": 0.999,
             "layer_every": 10_000,
-            "reservoir": 4096,
+            "reservoir": 8192,
             "top_k": 16,
             "visible_weight": 0.0,
             "predictor_blocks": 1,

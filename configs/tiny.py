@@ -34,7 +34,7 @@ TINY = {  # each where a variant has such a key
         "contrastive_blocks": 1,
         "codes": 8,
         "components": 8,
-        "reservoir": 64,
+        "reservoir": 128,
         "layer_every": 8,
         "sigreg_directions": 16,
         "hidden": 24,

@@ -119,7 +119,8 @@ def seeded(mixture: Mixture, frames: jax.Array, filled: jax.Array, fresh: jax.Ar
     """Where `fresh` (), a new mixture of as many components, by Lloyd and EM iterations on frames (R, D); else the old.
 
     filled (R,): 1 where there is a frame. The first means are the frames of the first slots, so their order must be
-    random. Shift and scale become those of the frames.
+    random. Shift and scale become those of the frames. All components get one variance: the frames are too few for one
+    each, with which some components would become narrow in many dimensions, and lose all later frames to a broad one.
     """
     components, total = len(mixture["weights"]), jnp.maximum(filled.sum(), 1)
     shift = jnp.sum(frames * filled[:, None], axis=0) / total
@@ -133,7 +134,9 @@ def seeded(mixture: Mixture, frames: jax.Array, filled: jax.Array, fresh: jax.Ar
         return m | {"means": maximised(m, sums(posteriors(m, z, 0.0), z, filled))["means"]}
 
     def em(_: jax.Array, m: Mixture) -> Mixture:
-        return maximised(m, sums(posteriors(m, z), z, filled))
+        m = maximised(m, sums(posteriors(m, z), z, filled))
+        within = m["weights"] @ m["variances"]
+        return m | {"variances": jnp.broadcast_to(within, m["variances"].shape)}
 
     # Loops of traced length: they take no time where nothing is fresh, and counted FLOPs have each body once.
     mixture = jax.lax.fori_loop(0, jnp.where(fresh, LLOYD_ITERATIONS, 0), lloyd, mixture)

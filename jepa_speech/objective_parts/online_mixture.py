@@ -15,7 +15,7 @@ from jepa_speech.objective_parts import reservoir
 from jepa_speech.objective_parts.collapse import spread_rank
 from jepa_speech.objective_parts.contract import Tree
 
-FRAMES = 4  # per component, without which nothing is seeded
+FRAMES = 8  # per component, without which nothing is seeded
 RANK_DECAY = 0.5  # of the smoothed ranks; the paper smooths but does not say how much
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jepa_speech.objective_parts.contract import Tree
 
-OFFERS = 4  # frames that a row offers
+OFFERS = 8  # frames that a row offers
 WINDOW = 1024  # slots that a step may fill; with as many offers, a third of them get exactly one
 
 

@@ -53,7 +53,7 @@ class SJepaConfig:
     mixture_update: online.Rule = "statistics"
     mixture_decay: float = 0.999  # of these averages [paper: α of the GMM]
     layer_every: int = 10_000  # steps between choices of the teacher's layer, by effective rank
-    reservoir: int = 4096  # frames kept of each layer, to choose it and to seed the mixture
+    reservoir: int = 8192  # frames kept of each layer, to choose it and to seed the mixture
     top_k: int = 16  # components of a posterior that are predicted one by one; the rest is one pooled class
     visible_weight: float = 0.0  # weight of the loss on visible frames
     predictor_blocks: int = 1  # blocks of the predictor
