@@ -95,6 +95,8 @@ def model_type(config: RunConfig) -> str:
         raise UserError(f"encoder.name = {name}: transformers has no such architecture; {works}")
     if encoder.frontend != "conv":
         raise UserError(f"encoder.frontend = {encoder.frontend}: transformers has no such architecture; {works}")
+    if encoder.alibi:
+        raise UserError(f"encoder.alibi = True: transformers has no such architecture; {works}")
     if encoder.positions == "stacked":
         only = {"norm": "layer", "pre_norm": False, "relative_bias": False, "feature_norm": True, "adapter": 0}
         check_only(encoder, only, "data2vec", "encoder.positions = stacked")

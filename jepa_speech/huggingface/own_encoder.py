@@ -17,6 +17,7 @@ from jepa_speech.huggingface.families import OWN, OWN_KEYS, own_section
 from jepa_speech.nn.blocks import rotary_frequencies
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
 from jepa_speech.nn.frontends import LogMelFrontend
+from jepa_speech.nn.masks import Fill
 from jepa_speech.nn.module import Params, Pure
 
 MODULE = "modeling_jepa_speech"  # the file that is copied beside the weights
@@ -63,7 +64,7 @@ def from_torch(
     check_sizes(theirs, arrays, where)
     section = own_section(theirs)
     config = from_section(EncoderConfig, section, "encoder")
-    fill = "learned" if theirs["masked_embedding"] else "random"
+    fill: Fill = "learned" if theirs["masked_embedding"] else "random"
     shapes = jax.eval_shape(Pure(lambda rngs: Encoder(config, fill, rngs)).init, jax.random.key(0))
     wanted = {their_name(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
     if wanted.keys() != arrays.keys() - constants(config).keys():

@@ -20,10 +20,14 @@ def rotary_frequencies(half: int, base: float = 10_000.0) -> jax.Array:
     return base ** (-jnp.arange(half) / half)
 
 
-def rotate(x: jax.Array, base: float = 10_000.0) -> jax.Array:
-    """Rotary position embedding (arXiv 2104.09864, eq. 34): x (B, T, H, D/H) -> same."""
+def rotate(x: jax.Array, base: float = 10_000.0, positions: jax.Array | None = None) -> jax.Array:
+    """Rotary position embedding (arXiv 2104.09864, eq. 34): x (B, T, H, D/H) -> same.
+
+    positions (B, T) of the frames; None: 0, 1, 2, ...
+    """
     a, b = jnp.split(x, 2, axis=-1)
-    angle = jnp.arange(x.shape[1])[:, None, None] * rotary_frequencies(a.shape[-1], base)  # (T, 1, D/H/2)
+    positions = jnp.arange(x.shape[1]) if positions is None else positions
+    angle = positions[..., None, None] * rotary_frequencies(a.shape[-1], base)  # (B, T, 1, D/H/2), or without B
     cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
 
@@ -36,10 +40,11 @@ class Attention(nnx.Module):
         self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.out = Linear(width, width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, valid: jax.Array, positions: jax.Array | None) -> jax.Array:
         parts = jnp.split(self.qkv(x), 3, axis=-1)
         query, key, value = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)  # (B, T, H, D/H)
-        query, key = rotate(query) * query.shape[-1] ** -0.5, rotate(key)
+        query, key = (rotate(part, positions=positions) for part in (query, key))
+        query = query * query.shape[-1] ** -0.5
         return self.out(attend(query, key, value, valid).reshape(x.shape))  # (B, T, D)
 
 
@@ -89,9 +94,13 @@ class TransformerBlock(nnx.Module):
         self.attention = Attention(width, heads, dtype, rngs)
         self.ff = FeedForward(width, hidden, rate, jax.nn.gelu, dtype, rngs)
 
-    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """x (B, T, D), valid (B, T) -> output (B, T, D), and the feed-forward's share of it."""
-        x = x + dropout(self.attention(self.attention_norm(x), valid), self.rate, fold(keys, 0))
+    def __call__(
+        self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None, positions: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """x (B, T, D), valid (B, T), positions (B, T) if not 0, 1, ... -> output (B, T, D), and the feed-forward's
+        share of it.
+        """
+        x = x + dropout(self.attention(self.attention_norm(x), valid, positions), self.rate, fold(keys, 0))
         ff = self.ff(self.ff_norm(x), fold(keys, 1))
         return x + dropout(ff, self.rate, fold(keys, 2)), ff
 
@@ -107,10 +116,14 @@ class ConformerBlock(nnx.Module):
         self.convolution = ConvModule(width, kernel, dtype, rngs)
         self.ff2 = FeedForward(width, hidden, rate, jax.nn.silu, dtype, rngs)
 
-    def __call__(self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-        """x (B, T, D), valid (B, T) -> output (B, T, D), and the second feed-forward's share of it."""
+    def __call__(
+        self, x: jax.Array, valid: jax.Array, keys: jax.Array | None = None, positions: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """x (B, T, D), valid (B, T), positions (B, T) if not 0, 1, ... -> output (B, T, D), and the second
+        feed-forward's share of it. The convolution reads neighbours in x, whatever their positions.
+        """
         x = x + 0.5 * dropout(self.ff1(self.norms[0](x), fold(keys, 0)), self.rate, fold(keys, 1))
-        x = x + dropout(self.attention(self.norms[1](x), valid), self.rate, fold(keys, 2))
+        x = x + dropout(self.attention(self.norms[1](x), valid, positions), self.rate, fold(keys, 2))
         x = x + dropout(self.convolution(self.norms[2](x), valid), self.rate, fold(keys, 3))
         ff = self.ff2(self.norms[3](x), fold(keys, 4))
         return self.norms[4](x + 0.5 * dropout(ff, self.rate, fold(keys, 5))), ff

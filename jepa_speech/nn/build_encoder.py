@@ -1,7 +1,7 @@
 """Encoders by `encoder.name`, and the predictor and head that go with each."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jepa_speech.config import present
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.conformer_encoders import ConformerEncoder, Wav2Vec2BertConfig, Wav2Vec2ConformerConfig
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
-from jepa_speech.nn.masks import MaskConfig
+from jepa_speech.nn.masks import Fill, MaskConfig
 from jepa_speech.nn.module import Pure, PureEncoder
 from jepa_speech.nn.predictor import ClusterHead, HeadConfig, Predictor
 from jepa_speech.nn.released import ReleasedConfig, ReleasedEncoder, ReleasedPredictor, check_mask_site
@@ -19,7 +19,7 @@ from jepa_speech.nn.released_head import ReleasedHead
 from jepa_speech.nn.row_random import valid
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 
-Make = Callable[[Any, Literal["learned", "random"], nnx.Rngs], nnx.Module]
+Make = Callable[[Any, Fill, nnx.Rngs], nnx.Module]
 
 # encoder.name -> its config, and what builds it from (config, mask.fill, rngs).
 ENCODERS: dict[str, tuple[type, Make]] = {
@@ -45,6 +45,7 @@ def build_encoder(config: Any, mask: MaskConfig) -> PureEncoder:
         frame_rate=config.frame_rate,
         min_samples=config.min_samples,
         padding_exact=config.padding_exact,
+        packs=getattr(config, "packs", False),
         own_level=getattr(config, "level", "unit") == "own",
     )
 

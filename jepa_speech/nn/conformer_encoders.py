@@ -22,7 +22,7 @@ from jepa_speech.nn.conv_stack import EPSILON
 from jepa_speech.nn.frontends import STACKED_WINDOW, FilterBankFrontend, stacked_frames
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import fill_masked, mask_channels
+from jepa_speech.nn.masks import Fill, fill_masked, mask_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
@@ -141,12 +141,12 @@ class Wav2Vec2BertConfig(ConformerConfig):
 
 
 class ConformerEncoder(nnx.Module):
-    """fill: the value at masked frames, `learned` or `random` (nn/masks.py)."""
+    """fill: the value at masked frames, `learned`, `random` or `zero` (nn/masks.py)."""
 
     def __init__(
         self,
         config: Wav2Vec2ConformerConfig | Wav2Vec2BertConfig,
-        fill: Literal["learned", "random"],
+        fill: Fill,
         rngs: nnx.Rngs,
     ):
         dtype = jnp.dtype(config.dtype)
@@ -158,6 +158,7 @@ class ConformerEncoder(nnx.Module):
         else:
             self.frontend = FilterBankFrontend(dtype, rngs)
         self.projection = Linear(config.features, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
+        self.fill = fill
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         sizes = config.block_sizes()
@@ -188,7 +189,7 @@ class ConformerEncoder(nnx.Module):
         else:
             features, energy = self.frontend(wave, lengths, mask)
         x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
-        x = mask_channels(fill_masked(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
+        x = mask_channels(fill_masked(x, mask, self.fill, self.mask_embedding, fold(keys, FILL)), channels)
         x = dropout(x, config.dropout, fold(keys, BLOCKS + config.blocks))
         skip = skipped(fold(keys, LAYERDROP), len(self.blocks), config.layerdrop)
 

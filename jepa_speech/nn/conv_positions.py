@@ -77,8 +77,14 @@ class StackedPositions(nnx.Module):
         reaches the last frames of a padded row.
         """
         for kernel, bias in zip(self.kernels, self.biases, strict=True):
-            x = jnp.where(inside[..., None], x, 0)
-            x = grouped(x, kernel[...], self.groups) + bias[...].astype(x.dtype)
-            wide = jax.nn.standardize(x.astype(jnp.float32), epsilon=EPSILON)
-            x = gelu(wide.astype(x.dtype))
+            x = convolved(x, inside, kernel[...], bias[...], self.groups)
         return x
+
+
+def convolved(x: jax.Array, inside: jax.Array, kernel: jax.Array, bias: jax.Array, groups: int) -> jax.Array:
+    """Grouped convolution, layer norm without gain, GELU: x (B, T, C), kernel (K, C/groups, D), bias (D,) -> (B, T, D).
+
+    inside (B, T): False where padded; no padding is read.
+    """
+    x = grouped(jnp.where(inside[..., None], x, 0), kernel, groups) + bias.astype(x.dtype)
+    return gelu(jax.nn.standardize(x.astype(jnp.float32), epsilon=EPSILON).astype(x.dtype))

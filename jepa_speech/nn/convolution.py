@@ -51,7 +51,7 @@ def reach(convolution: nnx.Conv) -> tuple[int, int]:
 
 
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
-    """Convolution over time that keeps the length: x (B, T, D), kernel (K, D/groups, D) -> (B, T, D).
+    """Convolution over time that keeps the length: x (B, T, C), kernel (K, C/groups, D) -> (B, T, D).
 
     Frame t sees K//2 frames before it, and as many after it; with an even kernel one fewer.
     """
@@ -73,8 +73,8 @@ def grouped_product(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
 
     A block of 16 frames reads 16 + K - 1, rounded up to whole blocks: for K = 128 an eighth of the work is zeros.
     """
-    rows, frames, width = x.shape
-    size, channels = kernel.shape[:2]
+    rows, frames, _ = x.shape
+    size, channels, width = kernel.shape
     blocks, reach = -(-frames // BLOCK), -(-(BLOCK + size - 1) // BLOCK)
     before = size // 2
     x = jnp.pad(x, ((0, 0), (before, (blocks + reach - 1) * BLOCK - before - frames), (0, 0)))
@@ -82,10 +82,10 @@ def grouped_product(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
     x = jnp.moveaxis(x.reshape(rows, -1, BLOCK, groups, channels), 3, 0)
     x = jax.lax.optimization_barrier(x).reshape(groups, rows, -1, BLOCK * channels)
     seen = jnp.concatenate([x[:, :, i : i + blocks] for i in range(reach)], -1)  # (G, B, N, reach BLOCK C)
-    taps = jax.lax.optimization_barrier(jnp.moveaxis(kernel.reshape(size, channels, groups, channels), 2, 0))
+    taps = jax.lax.optimization_barrier(jnp.moveaxis(kernel.reshape(size, channels, groups, width // groups), 2, 0))
     room = reach * BLOCK - size
     band = jnp.stack([jnp.pad(taps, ((0, 0), (u, room - u), (0, 0), (0, 0))) for u in range(BLOCK)], 3)
-    band = band.reshape(groups, reach * BLOCK * channels, BLOCK * channels)
+    band = band.reshape(groups, reach * BLOCK * channels, BLOCK * width // groups)
     out = jax.lax.optimization_barrier(seen.reshape(groups, rows * blocks, -1) @ band)
-    out = jnp.moveaxis(out.reshape(groups, rows, blocks, BLOCK, channels), 0, 3)
+    out = jnp.moveaxis(out.reshape(groups, rows, blocks, BLOCK, width // groups), 0, 3)
     return out.reshape(rows, -1, width)[:, :frames]

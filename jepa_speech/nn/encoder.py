@@ -20,8 +20,9 @@ from jepa_speech.nn.frontends import (
 )
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import fill_masked, mask_channels
+from jepa_speech.nn.masks import Fill, fill_masked, mask_channels
 from jepa_speech.nn.module import Encoded
+from jepa_speech.nn.packing import pack, repeated
 from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
 
@@ -46,6 +47,10 @@ class EncoderConfig:
     remat: bool = False  # compute blocks again in the backward pass, to save memory (nn/stack.py)
 
     padding_exact = True
+
+    @property
+    def packs(self) -> bool:
+        return self.name == "transformer"  # a conformer's convolutions read neighbours
 
     def __post_init__(self) -> None:
         check_sizes(self, "encoder", ("channels", "width", "heads", "hidden", "kernel"))
@@ -80,9 +85,9 @@ def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class Encoder(nnx.Module):
-    """fill: the value at masked frames, `learned` or `random` (nn/masks.py)."""
+    """fill: the value at masked frames, `learned`, `random` or `zero` (nn/masks.py)."""
 
-    def __init__(self, config: EncoderConfig, fill: str, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, fill: Fill, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
         self.rate, self.dtype, self.frames = config.dropout, dtype, config.frames
         self.scan, self.remat = config.scan, config.remat
@@ -94,6 +99,7 @@ class Encoder(nnx.Module):
         else:
             self.frontend = LogMelFrontend()
         self.projection = Linear(config.features, config.width, dtype=dtype, rngs=rngs)
+        self.fill = fill
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         # A transformer gets its neighbourhood from a convolution, as wav2vec 2.0 does, but after a gate: a conformer's.
@@ -109,23 +115,34 @@ class Encoder(nnx.Module):
         mask: jax.Array | None = None,
         keys: jax.Array | None = None,
         channels: jax.Array | None = None,
+        packed: int | None = None,
     ) -> Encoded:
         """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where masked, keys (B,) or None,
-        channels (B, D) True where a feature of the projection is masked in all frames.
+        channels (B, D) True where a feature of the projection is masked in all frames,
+        packed: as in PureEncoder; mask and keys may have M rows for each wave.
 
         The last layer is normalised.
         """
-        frame_lengths = self.frames(lengths)
-        inside = valid(frame_lengths, self.frames(wave.shape[1]))  # (B, T)
+        frame_lengths, rows = self.frames(lengths), len(wave if mask is None else mask)
+        inside = repeated(valid(frame_lengths, self.frames(wave.shape[1])), rows)  # (B, T)
         visible = inside if mask is None else inside & ~mask
         features, energy = self.frontend(wave, visible)
-        x = self.projection(features.astype(self.dtype))  # (B, T, D)
+        x = repeated(self.projection(features.astype(self.dtype)), rows)  # (B, T, D)
         x = dropout(x, self.rate, fold(keys, 0))
-        x = mask_channels(fill_masked(x, mask, self.mask_embedding, fold(keys, len(self.blocks) + 1)), channels)
+        x = fill_masked(x, mask, self.fill, self.mask_embedding, fold(keys, len(self.blocks) + 1))
+        x = mask_channels(x, channels)
         if self.local is not None:
             x = x + self.local(x, inside)
+        packing = pack(inside, mask, packed)
+        read, positions = packing.inside, packing.positions
         layers, ffs = through(
-            self.blocks, x, lambda block, x, i: block(x, inside, fold(keys, i + 1)), self.scan, self.remat
+            self.blocks,
+            packing.gather(x),
+            lambda block, x, i: block(x, read, fold(keys, i + 1), positions),
+            self.scan,
+            self.remat,
         )
         layers[-1] = self.norm(layers[-1])
+        layers, ffs = ([packing.scatter(x) for x in part] for part in (layers, ffs))
+        frame_lengths, features, energy = (repeated(part, rows) for part in (frame_lengths, features, energy))
         return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)

@@ -13,6 +13,7 @@ from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn.conv_stack import EPSILON, convolutions, convolve
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
+from jepa_speech.nn.packing import repeated
 from jepa_speech.nn.row_random import valid
 
 # Frame t of the subsampled front-end sees the samples [640t, 640t + 1360): seven log-mel frames at 100 Hz.
@@ -51,8 +52,11 @@ class LogMelFrontend(nnx.Module):
     width = 80
 
     def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """wave (B, S), visible (B, T) -> features (B, T, 80), and their energy (B, T)."""
-        x, weight = log_mel(wave), visible[..., None]
+        """wave (B, S), visible (B, T) -> features (B, T, 80), and their energy (B, T).
+
+        visible may have M rows for each wave; features and energy have as many as visible.
+        """
+        x, weight = repeated(log_mel(wave), len(visible)), visible[..., None]
         mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
         x = (x - mean) / LOG_MEL_DEVIATION
         return x, jnp.square(x).mean(-1)

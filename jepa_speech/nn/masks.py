@@ -8,9 +8,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jepa_speech.errors import UsageError
+
+Fill = Literal["learned", "random", "zero"]
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,19 @@ class MaskConfig:
     # `pre_context`: masked before the encoder; `pre_predictor`: only before the predictor, as in the released code
     site: Literal["pre_context", "pre_predictor"] = "pre_context"
     # how spans are drawn: `exact`: until the share `ratio` of the frames is masked; `spans`: a number of them that
-    # `probability` sets, as in wav2vec 2.0; `bernoulli`: each frame starts one with `probability`
-    policy: Literal["exact", "spans", "bernoulli"] = "exact"
-    ratio: tuple[float, float] = (0.4, 0.65)  # of `exact`: the masked share of a row's frames, drawn from U(low, high)
+    # `probability` sets, as in wav2vec 2.0; `bernoulli`: each frame starts one with `probability`; `centres`: around
+    # random frames, then single frames are added or removed until the share `ratio` is masked, as in data2vec 2.0
+    policy: Literal["exact", "spans", "bernoulli", "centres"] = "exact"
+    # of `exact` and `centres`: the masked share of a row's frames, drawn from U(low, high)
+    ratio: tuple[float, float] = (0.4, 0.65)
     # shortest and longest span in frames; equal unless `policy` is `exact` [fairseq: mask_length]
     span: tuple[int, int] = (10, 25)
-    # of `spans`: about probability * frames / span spans are drawn in a row; of `bernoulli`: that a frame starts a
-    # span [fairseq: mask_prob]
+    # of `spans` and `centres`: about probability * frames / span spans are drawn in a row; of `bernoulli`: that a frame
+    # starts a span [fairseq: mask_prob]
     probability: float = 0.65
     min_spans: int = 2  # of `spans`: the fewest spans of a row [fairseq: min_masks]
-    fill: Literal["learned", "random"] = "learned"  # at masked frames: one `learned` vector, or `random` normal ones
+    # at masked frames: one `learned` vector, `random` normal ones, or `zero`
+    fill: Fill = "learned"
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio[0] <= self.ratio[1] < 1:
@@ -47,16 +53,29 @@ def span_masks(keys: jax.Array, lengths: jax.Array, size: int, config: MaskConfi
 
     At least one frame of each row is masked. At least one stays visible if the row has two.
     """
-    row = {"exact": _exact, "spans": _spans, "bernoulli": _bernoulli}[config.policy]
+    row = {"exact": _exact, "spans": _spans, "bernoulli": _bernoulli, "centres": _centres}[config.policy]
     return jax.vmap(lambda key, length: row(key, length, size, config))(keys, lengths)
 
 
+def most_visible(size: int, config: MaskConfig) -> int:
+    """Returns a number of frames that a row of up to `size` frames never has more visible than, for static shapes.
+
+    With `exact` and `centres` it follows from the smallest ratio, and longer rows have more visible frames.
+    """
+    masked = 1
+    if config.policy in ("exact", "centres"):
+        masked = max(1, int(np.float32(config.ratio[0]) * np.float32(size)))  # in the type in which masks are drawn
+    return max(1, size - masked)
+
+
 def fill_masked(
-    x: jax.Array, mask: jax.Array | None, embedding: nnx.Param[jax.Array] | None, keys: jax.Array | None
+    x: jax.Array, mask: jax.Array | None, fill: Fill, embedding: nnx.Param[jax.Array] | None, keys: jax.Array | None
 ) -> jax.Array:
-    """x (B, T, D) with masked frames replaced: by `embedding` (D,), or, without one, by N(0, 1) draws of `keys`."""
+    """x (B, T, D) with masked frames replaced: by `embedding` (D,), by N(0, 1) draws of `keys`, or by 0."""
     if mask is None:
         return x
+    if fill == "zero":
+        return jnp.where(mask[..., None], 0, x)
     if embedding is not None:
         return jnp.where(mask[..., None], embedding[...].astype(x.dtype), x)
     assert keys is not None
@@ -72,8 +91,7 @@ def mask_channels(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 def _exact(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
     """Exactly round(ratio * length) frames (arXiv 2602.09040; spans and ratios of its released code)."""
     ratio_key, span_key = jax.random.split(key)
-    ratio = jax.random.uniform(ratio_key, (), minval=config.ratio[0], maxval=config.ratio[1])
-    count = jnp.clip(jnp.round(ratio * length).astype(int), 1, jnp.maximum(length - 1, 1))
+    count = _count(jnp.round(_ratio(ratio_key, config) * length), length)
     # Spans are laid one after the other until `count` frames are covered; the last one is cut short. Enough
     # candidates are drawn that running out is next to impossible even when all are shortest and overlap.
     candidates = 4 + 3 * size // config.span[0]
@@ -88,6 +106,34 @@ def _exact(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> 
     order = jnp.where(frame < length, first * size + frame, (candidates + 1) * size)
     rank = jnp.argsort(jnp.argsort(order))
     return (rank < count) & (frame < length)
+
+
+def _centres(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:
+    """Exactly floor(ratio * length) frames (data2vec 2.0's released code).
+
+    floor(p T / L) centres are drawn uniformly, with replacement, and spans of L frames laid around them. Then random
+    frames of the spans become visible, or random frames outside become masked.
+    """
+    ratio_key, centre_key, frame_key = jax.random.split(key, 3)
+    count = _count(jnp.floor(_ratio(ratio_key, config) * length), length)
+    span, frame = config.span[0], jnp.arange(size)
+    candidates = jnp.arange(int(config.probability * size / span) + 1)
+    draw = jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(centre_key, n)))(candidates)
+    offset = frame[:, None] - jnp.floor(draw * length).astype(int) + span // 2  # (T, candidates)
+    drawn = candidates < jnp.floor(config.probability * length / span)
+    covered = ((offset >= 0) & (offset < span) & drawn).any(1)
+    order = _per_frame(frame_key, size) + ~covered  # below 1 inside of a span, from 1 on outside
+    rank = jnp.argsort(jnp.argsort(jnp.where(frame < length, order, 2.0)))
+    return (rank < count) & (frame < length)
+
+
+def _ratio(key: jax.Array, config: MaskConfig) -> jax.Array:
+    return jax.random.uniform(key, (), minval=config.ratio[0], maxval=config.ratio[1])
+
+
+def _count(count: jax.Array, length: jax.Array) -> jax.Array:
+    """The number of masked frames of a row: at least one, and one fewer than there are."""
+    return jnp.clip(count.astype(int), 1, jnp.maximum(length - 1, 1))
 
 
 def _spans(key: jax.Array, length: jax.Array, size: int, config: MaskConfig) -> jax.Array:

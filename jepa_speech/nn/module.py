@@ -66,7 +66,10 @@ class Encoded(NamedTuple):
 class PureEncoder(Pure):
     """An encoder, (wave, lengths, mask, keys) -> Encoded, and what is known of it before it runs.
 
-    `frames` gives its frame count of a number of samples.
+    `frames` gives its frame count of a number of samples. An encoder that `packs` takes `packed`, a number of frames:
+    its blocks then encode only the visible frames of a row, at most so many, at their own positions, and layers and
+    feed-forwards are 0 at masked frames. It takes M masks and keys for each wave, side by side (M B rows); convolutions
+    of the front-end and projection run once for all M, and every output has M B rows.
     """
 
     width: int
@@ -75,4 +78,5 @@ class PureEncoder(Pure):
     frame_rate: float
     min_samples: int
     padding_exact: bool = True  # whether padding leaves valid frames unchanged
+    packs: bool = False
     own_level: bool = False  # whether waves reach the encoder as recorded, and not standardised

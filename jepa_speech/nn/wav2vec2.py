@@ -14,13 +14,15 @@ from flax import nnx
 from jepa_speech.config import DEEPEST, check_sizes
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
+from jepa_speech.nn.alibi import Alibi
 from jepa_speech.nn.conv_features import ConvFeatures
 from jepa_speech.nn.conv_positions import ConvPositions, ScaledPositions, StackedPositions, uniform_init
 from jepa_speech.nn.frontends import LogMelFrontend
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import fill_masked, mask_channels
+from jepa_speech.nn.masks import Fill, fill_masked, mask_channels
 from jepa_speech.nn.module import Encoded
+from jepa_speech.nn.packing import pack, repeated
 from jepa_speech.nn.relative_bias import RelativeBias
 from jepa_speech.nn.row_random import dropout, fold, valid
 from jepa_speech.nn.stack import through
@@ -74,6 +76,9 @@ class Wav2Vec2Config:
     relative_bias: bool = False
     relative_buckets: int = 320  # of the relative position bias [WavLM: num_buckets]
     relative_distance: int = 800  # frames from which all offsets share the last bucket [WavLM: max_distance]
+    # data2vec 2.0's distance penalty, with a learned scale per head, on top of `positions`
+    # [data2vec 2.0: use_alibi_encoder, learned_alibi_scale_per_head]
+    alibi: bool = False
     dropout: float = 0.1  # of what blocks add, and after the positions [fairseq: dropout]
     attention_dropout: float = 0.1  # of attention weights [fairseq: attention_dropout]
     activation_dropout: float = 0.0  # inside the feed-forward layers [fairseq: activation_dropout]
@@ -115,6 +120,10 @@ class Wav2Vec2Config:
             )
 
     @property
+    def packs(self) -> bool:
+        return not self.relative_bias  # its table is for all frames
+
+    @property
     def features(self) -> int:
         """Channels of `Encoded.features`."""
         return self.channels if self.frontend == "conv" else LogMelFrontend.width
@@ -147,13 +156,13 @@ def positions(config: Wav2Vec2Config, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class Wav2Vec2Encoder(nnx.Module):
-    """fill: the value at masked frames, `learned` or `random` (nn/masks.py).
+    """fill: the value at masked frames, `learned`, `random` or `zero` (nn/masks.py).
 
     With layerdrop, each row skips blocks by its own key, so the result does not depend on other rows or on devices. The
     papers' code draws once for the whole batch. That saves time; here a skipped block is computed and not used.
     """
 
-    def __init__(self, config: Wav2Vec2Config, fill: Literal["learned", "random"], rngs: nnx.Rngs):
+    def __init__(self, config: Wav2Vec2Config, fill: Fill, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
         self.config = config
         self.frontend: ConvFeatures | LogMelFrontend
@@ -164,6 +173,7 @@ class Wav2Vec2Encoder(nnx.Module):
         else:
             self.frontend = LogMelFrontend()
         self.projection = Linear(config.features, config.width, kernel_init=uniform_init, dtype=dtype, rngs=rngs)
+        self.fill = fill
         learned = fill == "learned"
         self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (config.width,))) if learned else None
         self.positions = positions(config, rngs)
@@ -171,6 +181,7 @@ class Wav2Vec2Encoder(nnx.Module):
         self.relative_bias = (
             RelativeBias(config.heads, config.relative_buckets, config.relative_distance, rngs) if biased else None
         )
+        self.alibi = Alibi(config.heads) if config.alibi else None
         sizes = config.block_sizes()
         self.blocks = nnx.List([Block(sizes, rngs) for _ in range(config.blocks)])
         # Of the last block's output, or of the first block's input.
@@ -183,37 +194,44 @@ class Wav2Vec2Encoder(nnx.Module):
         mask: jax.Array | None = None,
         keys: jax.Array | None = None,
         channels: jax.Array | None = None,
+        packed: int | None = None,
     ) -> Encoded:
         """wave (B, S) standardised, lengths (B,) samples, mask (B, T) True where masked, keys (B,) or None,
-        channels (B, D) True where a feature of the projection is masked in all frames.
+        channels (B, D) True where a feature of the projection is masked in all frames,
+        packed: as in PureEncoder; mask and keys may have M rows for each wave.
 
         layers[0] is the first block's input with positions (and normalised where the blocks are post-norm), as
         transformers' hidden_states[0]; the last layer is the output.
         """
         config = self.config
-        frame_lengths = frames(lengths)
-        inside = valid(frame_lengths, frames(wave.shape[1]))  # (B, T)
+        frame_lengths, rows = frames(lengths), len(wave if mask is None else mask)
+        inside = repeated(valid(frame_lengths, frames(wave.shape[1])), rows)  # (B, T)
         if config.frontend == "conv":
             features, energy = self.frontend(wave, lengths)  # (B, T, C), (B, T)
         else:
             features, energy = self.frontend(wave, inside if mask is None else inside & ~mask)
-        x = dropout(self.projection(features), config.input_dropout, fold(keys, INPUT))  # (B, T, D)
-        x = mask_channels(fill_masked(x, mask, self.mask_embedding, fold(keys, FILL)), channels)
+        x = repeated(self.projection(features), rows)  # (B, T, D)
+        x = dropout(x, config.input_dropout, fold(keys, INPUT))
+        x = mask_channels(fill_masked(x, mask, self.fill, self.mask_embedding, fold(keys, FILL)), channels)
         x = x + self.positions(x, inside)
         if not config.pre_norm:
             x = self.norm(x)
         x = dropout(x, config.dropout, fold(keys, POSITIONS))
 
+        packing = pack(inside, mask, packed)
         bias = self.relative_bias(x.shape[1]) if self.relative_bias is not None else None  # (H, T, T)
+        added = self.alibi(packing.positions) if self.alibi is not None else None  # (B, H, P, P)
         skip = skipped(fold(keys, LAYERDROP), len(self.blocks), config.layerdrop)
 
         def step(block: Block, x: jax.Array, i: int | jax.Array) -> tuple[jax.Array, jax.Array]:
-            out, ff = block(x, inside, bias, fold(keys, BLOCKS + i))
+            out, ff = block(x, packing.inside, bias, fold(keys, BLOCKS + i), added)
             return out if skip is None else jnp.where(skip[:, i, None, None], x, out), ff
 
-        layers, ffs = through(self.blocks, x, step, config.scan, config.remat)
+        layers, ffs = through(self.blocks, packing.gather(x), step, config.scan, config.remat)
         if config.pre_norm:
             layers[-1] = self.norm(layers[-1])
+        layers, ffs = ([packing.scatter(x) for x in part] for part in (layers, ffs))
+        frame_lengths, features, energy = (repeated(part, rows) for part in (frame_lengths, features, energy))
         features = dropout(features, config.feature_dropout, fold(keys, FEATURES))
         return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)
 

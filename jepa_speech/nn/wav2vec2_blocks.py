@@ -48,13 +48,20 @@ class Attention(nnx.Module):
         self.query, self.key, self.value, self.out = (linear(width, width, dtype, rngs) for _ in range(4))
         self.gate = BiasGate(width, sizes.heads, dtype, rngs) if sizes.gated else None
 
-    def __call__(self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None) -> jax.Array:
-        """x (B, T, D), inside (B, T), bias (H, T, T) or None -> (B, T, D)."""
+    def __call__(
+        self,
+        x: jax.Array,
+        inside: jax.Array,
+        bias: jax.Array | None,
+        keys: jax.Array | None,
+        added: jax.Array | None,
+    ) -> jax.Array:
+        """x (B, T, D), inside (B, T), bias (H, T, T) or None, added (B, H, T, T) to the logits or None -> (B, T, D)."""
         parts = joined((self.query, self.key, self.value), x)
         query, key, value = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)  # (B, T, H, D/H)
         query = query * query.shape[-1] ** -0.5
         gate = None if self.gate is None else self.gate(x)  # (B, H, T)
-        return self.out(attend(query, key, value, inside, keys, self.rate, bias, gate).reshape(x.shape))
+        return self.out(attend(query, key, value, inside, keys, self.rate, bias, gate, added).reshape(x.shape))
 
 
 class Adapter(nnx.Module):
@@ -83,12 +90,19 @@ class Block(nnx.Module):
         self.adapter = Adapter(sizes, rngs) if sizes.adapter else None
 
     def __call__(
-        self, x: jax.Array, inside: jax.Array, bias: jax.Array | None, keys: jax.Array | None
+        self,
+        x: jax.Array,
+        inside: jax.Array,
+        bias: jax.Array | None,
+        keys: jax.Array | None,
+        added: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array]:
-        """x (B, T, D), inside (B, T), bias (H, T, T) or None -> output (B, T, D), and the feed-forward's share."""
+        """x (B, T, D), inside (B, T), bias (H, T, T) and added (B, H, T, T), or None -> output (B, T, D), and the
+        feed-forward's share of it.
+        """
         rate, pre_norm = self.sizes.dropout, self.sizes.pre_norm
         read = self.attention_norm(x) if pre_norm else x
-        x = x + dropout(self.attention(read, inside, bias, fold(keys, 0)), rate, fold(keys, 1))
+        x = x + dropout(self.attention(read, inside, bias, fold(keys, 0), added), rate, fold(keys, 1))
         if not pre_norm:
             x = self.attention_norm(x)
         read = self.ff_norm(x) if pre_norm else x

@@ -178,6 +178,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys):
         ("hubert", {"name": "pase"}, "encoder.name = pase: transformers has no such architecture; use"),
         ("hubert", {"name": "released_conformer"}, "released_conformer: .*`jepa-speech export stablehlo` or"),
         ("hubert", {"frontend": "logmel"}, "encoder.frontend = logmel: .* encoder.frontend = conv"),
+        ("data2vec", {"alibi": True}, "encoder.alibi = True: transformers has no such architecture; use"),
         ("data2vec", {"norm": "group"}, "its data2vec has encoder.norm = layer"),
         ("data2vec", {"pre_norm": True}, "its data2vec has encoder.pre_norm = False"),
         ("data2vec", {"relative_bias": True}, "its data2vec has encoder.relative_bias = False"),

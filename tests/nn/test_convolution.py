@@ -39,10 +39,10 @@ def test_a_strided_convolution_is_a_product(size: int, stride: int, samples: int
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@pytest.mark.parametrize(("size", "frames"), [(128, 37), (19, 64), (3, 1)])
-def test_a_grouped_convolution_is_a_product(size: int, frames: int) -> None:
+@pytest.mark.parametrize(("size", "frames", "outputs"), [(128, 37, 12), (19, 64, 12), (3, 1, 12), (7, 20, 6)])
+def test_a_grouped_convolution_is_a_product(size: int, frames: int, outputs: int) -> None:
     x = jax.random.normal(KEYS[0], (2, frames, 12))
-    kernel = jax.random.normal(KEYS[1], (size, 4, 12))
+    kernel = jax.random.normal(KEYS[1], (size, 4, outputs))
     got, expected = both(lambda x, k: grouped_product(x, k, 3), lambda x, k: grouped(x, k, 3), x, kernel)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)

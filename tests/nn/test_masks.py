@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.masks import MaskConfig, fill_masked, span_masks
+from jepa_speech.nn.masks import MaskConfig, fill_masked, most_visible, span_masks
 
 CONFIG = MaskConfig()
 
@@ -95,10 +95,47 @@ def test_every_length_has_a_hidden_and_a_visible_frame_and_padding_moves_nothing
         assert all(run >= 10 or end >= n - 1 for run, end in zip(runs, edges[1::2], strict=True))
 
 
+CENTRES = MaskConfig(policy="centres", ratio=(0.5, 0.5), probability=0.55, span=(5, 5))  # data2vec 2.0's
+
+
+def test_centres_mask_exactly_half_of_every_length_and_padding_moves_nothing(draw):
+    lengths = np.arange(1, 201)
+    mask, padded = (draw(6, lengths, size=size, config=CENTRES) for size in (200, 230))
+    np.testing.assert_array_equal(mask, padded[:, :200])
+    assert not (mask & (np.arange(200) >= lengths[:, None])).any()
+    np.testing.assert_array_equal(mask.sum(1), np.maximum(lengths // 2, 1))
+
+
+def test_centres_mask_spans_around_frames_drawn_uniformly(draw):
+    """Frames drawn one by one would form runs of two frames on average."""
+    mask = draw(7, np.full(256, 200), config=CENTRES)
+    assert 4 < np.concatenate([runs(row) for row in mask]).mean() < 8
+    assert np.abs(mask.mean(0)[5:-5] - 0.5).max() < 0.15  # 0.5 within 5 sigma
+    few = MaskConfig(policy="centres", ratio=(0.05, 0.05), probability=0.05, span=(5, 5))
+    alone = [runs(row) for row in draw(8, np.full(64, 100), config=few)]  # one centre, and its span unless at an end
+    assert {tuple(row) for row in alone if len(row) == 1} == {(5,)} and sum(len(row) == 1 for row in alone) > 50
+
+
+@pytest.mark.parametrize("policy", ["centres", "exact", "spans", "bernoulli"])
+@pytest.mark.parametrize("ratio", [(0.5, 0.5), (0.29, 0.7), (0.7, 0.7)])
+def test_no_row_has_more_visible_frames_than_the_static_size(draw, policy, ratio):
+    config = MaskConfig(policy=policy, ratio=ratio, span=(5, 5), probability=0.1)
+    lengths = np.arange(1, 61)
+    visible = (np.arange(60) < lengths[:, None]) & ~draw(9, lengths, size=60, config=config)
+    assert visible.sum(1).max() <= most_visible(60, config) < 60
+    if policy == "centres" and ratio[0] == ratio[1]:  # and no place is left over
+        assert visible.sum(1).max() == most_visible(60, config)
+
+
+def test_zero_fill():
+    x, mask = jnp.ones((2, 6, 3)), jnp.arange(6) < jnp.array([[2], [0]])
+    np.testing.assert_array_equal(fill_masked(x, mask, "zero", None, None), jnp.where(mask[..., None], 0, x))
+
+
 def test_random_fill_belongs_to_the_row_and_touches_only_hidden_frames():
     x, mask = jnp.zeros((3, 20, 4)), jnp.arange(20) < jnp.array([[5], [10], [0]])
     keys = jax.random.split(jax.random.key(2), 3)
-    filled = fill_masked(x, mask, None, keys)
-    np.testing.assert_array_equal(filled[1:2, :12], fill_masked(x[1:2, :12], mask[1:2, :12], None, keys[1:2]))
+    filled = fill_masked(x, mask, "random", None, keys)
+    np.testing.assert_array_equal(filled[1:2, :12], fill_masked(x[1:2, :12], mask[1:2, :12], "random", None, keys[1:2]))
     assert (np.asarray(filled != 0).any(-1) == np.asarray(mask)).all()
     assert abs(np.asarray(filled)[np.asarray(mask)].std() - 1) < 0.3
