@@ -28,6 +28,7 @@ ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "hubert": KMEANS,
     "wav2vec2": (),
     "data2vec": (),
+    "data2vec2": (),
     "dinosr": (),
     "s_jepa": (),
 }

@@ -4,14 +4,16 @@
         --config.anchor.path=GMM.npz
 
 Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wav2vec2`, `:data2vec`,
-`:dinosr`, `:sigreg_jepa`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1), `:gmm_jepa_sigreg` (with
-SIGReg), `:s_jepa` (phase 2 alone, from scratch, unless `--config.init_from` names a run of `:anchor_alone`). Three have
-encoders of their own: `:wavlm` the published blocks, whose bias it is about, `:w2v_bert` a front-end at 25 Hz, `:pase`
-and `:pase_plus` convolutions. gmm_jepa, gmm_jepa_sigreg, anchor_alone, hubert and wavlm need an anchor.
+`:data2vec2`, `:dinosr`, `:sigreg_jepa`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1),
+`:gmm_jepa_sigreg` (with SIGReg), `:s_jepa` (phase 2 alone, from scratch, unless `--config.init_from` names a run of
+`:anchor_alone`). Three have encoders of their own: `:wavlm` the published blocks, whose bias it is about, `:w2v_bert` a
+front-end at 25 Hz, `:pase` and `:pase_plus` convolutions. gmm_jepa, gmm_jepa_sigreg, anchor_alone, hubert and wavlm
+need an anchor.
 """
 
 from base import get_config as base
 from data2vec import get_config as data2vec
+from data2vec2 import get_config as data2vec2
 from dinosr import get_config as dinosr
 from hubert import get_config as hubert
 from ml_collections import ConfigDict
@@ -98,6 +100,12 @@ def self_distilled_small(config: ConfigDict) -> None:
     config.objective.update(top_blocks=2, ema_start=0.99, ema_end=0.999, ema_steps=800, freeze_teacher_at=0)
 
 
+def data2vec2_small(config: ConfigDict) -> None:
+    self_distilled_small(config)
+    config.data.min_seconds = 0.0
+    config.objective.update(masks=4, decoder_width=64, decoder_dropout=0.0)
+
+
 def dinosr_small(config: ConfigDict) -> None:
     self_distilled_small(config)
     config.objective.update(codes=32)
@@ -126,6 +134,7 @@ VARIANTS = {
     "wavlm": (wavlm, wavlm_small),
     "wav2vec2": (wav2vec2, wav2vec2_small),
     "data2vec": (data2vec, self_distilled_small),
+    "data2vec2": (data2vec2, data2vec2_small),
     "dinosr": (dinosr, dinosr_small),
     "s_jepa": (s_jepa, s_jepa_small),
     "w2v_bert": (w2v_bert, w2v_bert_small),

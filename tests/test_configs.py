@@ -37,6 +37,7 @@ SMALL = [
     "wavlm",
     "wav2vec2",
     "data2vec",
+    "data2vec2",
     "dinosr",
     "s_jepa",
     "w2v_bert",
@@ -287,6 +288,13 @@ def test_the_published_size_of_an_encoder_alone():
 )
 def test_published_sizes_as_far_as_they_are_known(name, published, within):
     assert sum(sizes(name).values()) / 1e6 == pytest.approx(published, rel=within)
+
+
+def test_parameters_of_data2vec_2():
+    """94M in later papers' tables. The decoder is four convolutions (7 taps, 16 groups) and a linear map."""
+    convolutions = 7 * (768 + 3 * 384) // 16 * 384 + 4 * 384
+    assert sizes("data2vec2") == {"encoder": 93_163_532, "decoder": convolutions + (384 + 1) * 768}
+    assert sum(sizes("data2vec2").values()) / 1e6 == pytest.approx(94, rel=5e-3)
 
 
 def test_parameters_of_the_published_size_and_of_the_small_one():

@@ -13,6 +13,7 @@ HEALTHY = {
     "target_rank": (1.5, ".2f", "targets lie along one direction"),
     "prediction_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "target_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
+    "frontend_variance": (1e-3, ".1e", "the front-end gives all frames of a recording one vector"),
     "code_perplexity": (1.5, ".2f", "nearly all frames get one code"),
     "cluster_usage": (0.05, ".3f", "nearly all frames get one cluster"),
     "mixture_usage": (0.05, ".3f", "nearly all frames belong to one component"),
@@ -35,6 +36,25 @@ def masked_moments(x: jax.Array, weight: jax.Array) -> Moments:
     second = jnp.einsum("btd,bte->de", chosen, x, precision="highest", preferred_element_type=jnp.float32)
     x = x.astype(jnp.float32)
     return Moments(weight.sum(), jnp.einsum("btd,bt->d", x, weight), second)
+
+
+class Spread(NamedTuple):
+    """Number () of the frames of weight 1, and sum () of their squared distances to their row's mean, over D."""
+
+    frames: jax.Array
+    squares: jax.Array
+
+
+def spread_over_time(x: jax.Array, weight: jax.Array) -> Spread:
+    """x (B, T, D), weight (B, T) 0 or 1 -> sums in float32; no gradient flows."""
+    x, weight = jax.lax.stop_gradient(x).astype(jnp.float32), weight[..., None].astype(jnp.float32)
+    mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
+    return Spread(weight.sum(), (jnp.square(x - mean) * weight).sum() / x.shape[-1])
+
+
+def variance_over_time(s: Spread) -> jax.Array:
+    """Mean over rows and dimensions of the variance over a row's frames; what rows differ by does not count."""
+    return s.squares / jnp.maximum(s.frames, 1)
 
 
 def covariance(m: Moments) -> jax.Array:

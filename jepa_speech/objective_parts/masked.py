@@ -11,6 +11,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.build_encoder import build_encoder, encoder_input
 from jepa_speech.nn.masks import MaskConfig, span_masks
 from jepa_speech.nn.module import Encoded, PureEncoder
+from jepa_speech.nn.packing import repeated
 from jepa_speech.nn.row_random import fold, row_keys, valid
 from jepa_speech.objective_parts.collapse import effective_rank
 from jepa_speech.objective_parts.contract import Batch, Objective, Term, Tree
@@ -20,17 +21,17 @@ MIX, MASK, ENCODER, *OWN = range(8)  # one use of a row's key each; an objective
 
 
 class View(NamedTuple):
-    """A batch as a masked objective sees it. Filler rows weigh nothing."""
+    """A batch as a masked objective sees it. Filler rows weigh nothing. N = B, or M B if it draws M masks for a row."""
 
-    keys: jax.Array  # (B,) of the rows
+    keys: jax.Array  # (N,) of the masks
     clean: jax.Array  # (B, S) at level 1
     unmixed: jax.Array  # (B, S) clean, at the encoder's level
     mixed: jax.Array  # (B, S) input of the student: the clean wave, or with another recording added
     lengths: jax.Array  # (B,) samples
     frame_lengths: jax.Array  # (B,)
-    mask: jax.Array  # (B, T) bool, True where masked
-    masked: jax.Array  # (B, T) 1 at masked frames
-    visible: jax.Array  # (B, T) 1 at the other valid frames
+    mask: jax.Array  # (N, T) bool, True where masked
+    masked: jax.Array  # (N, T) 1 at masked frames
+    visible: jax.Array  # (N, T) 1 at the other valid frames
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,17 @@ class MaskedObjective(Objective):
         keys = row_keys(key, batch["record_id"], batch["epoch"])
         lengths, clean = batch["lengths"], batch["audio"] / batch["level"][:, None]  # (B, S)
         frame_lengths, size = self.encoder.frames(lengths), self.encoder.frames(clean.shape[1])
-        mask = self.draw_mask(fold(keys, MASK), frame_lengths, size)  # (B, T)
-        weight = batch["weight"][:, None]
-        visible = valid(frame_lengths, size) & ~mask
+        mask_keys = self.mask_keys(keys)  # (N,)
+        inside, weight = (repeated(x, len(mask_keys)) for x in (valid(frame_lengths, size), batch["weight"][:, None]))
+        mask = self.draw_mask(fold(mask_keys, MASK), inside.sum(1), size)  # (N, T)
+        visible = inside & ~mask
         mixed = self.mix(batch, clean, fold(keys, MIX))
         unmixed, mixed = (self.at_level(batch, wave) for wave in (clean, mixed))
-        return View(keys, clean, unmixed, mixed, lengths, frame_lengths, mask, mask * weight, visible * weight)
+        return View(mask_keys, clean, unmixed, mixed, lengths, frame_lengths, mask, mask * weight, visible * weight)
+
+    def mask_keys(self, keys: jax.Array) -> jax.Array:
+        """Keys (B,) of the rows -> those of their masks (N,): one mask for each row."""
+        return keys
 
     def mix(self, batch: Batch, clean: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns the input of the student: the clean wave, with another voice or noise added if so configured."""

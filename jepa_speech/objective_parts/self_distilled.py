@@ -1,10 +1,12 @@
-"""The teacher of data2vec and DinoSR: an EMA of the student's blocks on the student's own, unmasked features.
+"""The teacher of data2vec, data2vec 2.0 and DinoSR: an EMA of the student's blocks on its own, unmasked features.
 
-Front-end, projection and positions are the student's (no gradient passes); targets are the feed-forward outputs of the
-top K blocks, before the residual, each normalised over the valid frames of its row.
+What is not in the teacher is the student's, and no gradient passes: front-end, projection and positions; in data2vec
+2.0, front-end and projection. Targets are the feed-forward outputs of the top K blocks, before the residual, each
+normalised over the valid frames of its row.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +14,15 @@ import optax
 
 from jepa_speech.errors import UsageError
 from jepa_speech.nn.row_random import valid
-from jepa_speech.objective_parts.contract import Tree
+from jepa_speech.objective_parts.collapse import Moments, masked_moments, variance
+from jepa_speech.objective_parts.contract import Term, Tree
 from jepa_speech.objective_parts.masked import MaskedObjective, View, linear_schedule
+from jepa_speech.objective_parts.terms import mean_term
 
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """Keys that the config section `objective` has in data2vec and DinoSR."""
+    """Keys that the config section `objective` has in data2vec, data2vec 2.0 and DinoSR."""
 
     # blocks of the teacher that give targets, from the top [fairseq: average_top_k_layers; paper: K]
     top_blocks: int = 8
@@ -32,15 +36,27 @@ class TeacherConfig:
 class SelfDistilled(MaskedObjective):
     config: TeacherConfig
 
+    def averaged(self, encoder: Tree) -> Tree:
+        """Returns the part of an encoder's parameters that the teacher is an average of."""
+        return encoder["blocks"]
+
+    def teacher_encoder(self, params: Tree, aux_state: Tree) -> Tree:
+        """Returns the parameters of the teacher's whole encoder."""
+        return jax.lax.stop_gradient(params["encoder"]) | {"blocks": aux_state["teacher"]}
+
     def teacher(self, params: Tree) -> Tree:
-        return jax.tree.map(jnp.copy, params["encoder"]["blocks"])  # buffers of its own
+        return jax.tree.map(jnp.copy, self.averaged(params["encoder"]))  # buffers of its own
 
     def block_targets(self, params: Tree, aux_state: Tree, view: View) -> list[jax.Array]:
         """[(B, T, D)] float32, of the top K blocks, lowest first."""
-        whole = jax.lax.stop_gradient(params["encoder"]) | {"blocks": aux_state["teacher"]}
-        ff = self.encoder.apply(whole, view.unmixed, view.lengths).ff[-self.config.top_blocks :]
+        encoder = self.teacher_encoder(params, aux_state)
+        ff = self.encoder.apply(encoder, view.unmixed, view.lengths).ff[-self.config.top_blocks :]
         inside = valid(view.frame_lengths, view.mask.shape[1])
         return [instance_norm(jax.lax.stop_gradient(x).astype(jnp.float32), inside) for x in ff]
+
+    def target(self, params: Tree, aux_state: Tree, view: View) -> jax.Array:
+        """The mean of `block_targets`: (B, T, D)."""
+        return cast(jax.Array, sum(self.block_targets(params, aux_state, view))) / self.config.top_blocks
 
     def decay(self, step: jax.Array) -> jax.Array:
         """The teacher's EMA decay after update number `step`; 1 once frozen."""
@@ -50,8 +66,24 @@ class SelfDistilled(MaskedObjective):
 
     def update_aux_state(self, aux_state: Tree, params: Tree, stats: Tree, step: jax.Array) -> Tree:
         """θ_teacher ← d · θ_teacher + (1 − d) · θ_student, in float32."""
-        student = params["encoder"]["blocks"]
+        student = self.averaged(params["encoder"])
         return aux_state | {"teacher": optax.incremental_update(student, aux_state["teacher"], 1 - self.decay(step))}
+
+
+def regression(prediction: jax.Array, target: jax.Array, masked: jax.Array) -> tuple[Term, dict[str, Moments]]:
+    """The term ‖prediction − target‖² / √D at masked frames, and the moments of both there.
+
+    prediction and target (N, T, D), masked (N, T).
+    """
+    prediction = prediction.astype(jnp.float32)
+    error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (N, T)
+    stats = {"prediction": masked_moments(prediction, masked), "target": masked_moments(target, masked)}
+    return mean_term(error, masked, 1.0), stats
+
+
+def variances(stats: Tree) -> dict[str, jax.Array]:
+    """Figures of the stats of `regression`."""
+    return {f"{name}_variance": variance(stats[name]) for name in ("prediction", "target")}
 
 
 def instance_norm(x: jax.Array, inside: jax.Array) -> jax.Array:

@@ -6,20 +6,23 @@ IN: instance normalisation over time. The loss is the released code's: squared e
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import jax
-import jax.numpy as jnp
 
 from jepa_speech.config import of_kind
 from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import masked_moments, variance
+from jepa_speech.objective_parts.collapse import masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
-from jepa_speech.objective_parts.masked import ENCODER, View, masked_parts
-from jepa_speech.objective_parts.self_distilled import SelfDistilled, TeacherConfig, check_top_blocks
-from jepa_speech.objective_parts.terms import mean_term
+from jepa_speech.objective_parts.masked import ENCODER, masked_parts
+from jepa_speech.objective_parts.self_distilled import (
+    SelfDistilled,
+    TeacherConfig,
+    check_top_blocks,
+    regression,
+    variances,
+)
 from jepa_speech.settings.run_config import RunConfig
 
 
@@ -44,21 +47,12 @@ class Data2Vec(SelfDistilled):
     ) -> tuple[dict[str, Term], Tree]:
         view = self.view(batch, key)
         z = self.encode(params, view.mixed, view.lengths, view.mask, fold(view.keys, ENCODER)).z
-        prediction = self.head.apply(params["head"], z).astype(jnp.float32)  # (B, T, D)
         target = self.target(params, aux_state, view)
-        error = jnp.square(prediction - target).sum(-1) / jnp.sqrt(target.shape[-1])  # (B, T)
-        vectors = {"context": z, "prediction": prediction, "target": target}
-        stats = {name: masked_moments(x, view.masked) for name, x in vectors.items()}
-        return {"regression": mean_term(error, view.masked, 1.0)}, stats
-
-    def target(self, params: Tree, aux_state: Tree, view: View) -> jax.Array:
-        return cast(jax.Array, sum(self.block_targets(params, aux_state, view))) / self.config.top_blocks
+        term, stats = regression(self.head.apply(params["head"], z), target, view.masked)
+        return {"regression": term}, stats | {"context": masked_moments(z, view.masked)}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return super().report(stats) | {
-            "prediction_variance": variance(stats["prediction"]),
-            "target_variance": variance(stats["target"]),
-        }
+        return super().report(stats) | variances(stats)
 
 
 SECTIONS = {"objective": Data2VecConfig}
