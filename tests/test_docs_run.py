@@ -35,14 +35,15 @@ NOT_RUN = {
     r"evaluate .*HELDOUT": "the page says that this store needs its labels first; training.md evaluates",
     r"transcribe .*--step best": "cli/test_step_option.py, on a run that has held-out losses",
 }
+SHORT = "--config.train.steps=2 --config.data.buckets=1.0"  # one program to compile
 # What makes a toy of a command: patterns, and what replaces them.
 TOY = [
     (r"/path/to/held-out/manifest.jsonl|/path/to/common-voice/test.tsv", "transcribed/manifest.jsonl"),
     (r"/path/to/(transcribed|held-out)", "transcribed"),
     (r"/path/to/", ""),
     (r"--root /corpora", "--root ."),
-    (r"--config configs/(smoke|gmm_jepa).py --workdir", "--config configs/tiny.py --config.train.steps=2 --workdir"),
-    (r"--config configs/hubert.py --workdir", "--config configs/tiny.py:hubert --config.train.steps=2 --workdir"),
+    (r"--config configs/(smoke|gmm_jepa).py --workdir", f"--config configs/tiny.py {SHORT} --workdir"),
+    (r"--config configs/hubert.py --workdir", f"--config configs/tiny.py:hubert {SHORT} --workdir"),
     (r"--config configs/finetune_ctc.py:RUN", "--config configs/finetune_ctc.py:RUN --config.train.steps=1"),
     (r"bench step --config configs/smoke.py:hubert", "bench step --config configs/tiny.py:hubert --steps 1 --warmup 0"),
     (r"--components \d+", "--components 8"),
@@ -94,7 +95,7 @@ def world(tmp_path_factory) -> Path:
             "fit gmm --store STORE --out GMM.npz --components 8 --features mfcc --iterations 2",
             "label --store STORE --anchor GMM.npz --top-k 4",
             "train --config configs/tiny.py --workdir runs/smoke --config.data.store=STORE "
-            "--config.anchor.path=GMM.npz --config.train.steps=2 --config.train.checkpoint_every=2",
+            f"--config.anchor.path=GMM.npz --config.train.checkpoint_every=2 {SHORT}",
         ]
         for line in lines:
             assert main(line.split()) == 0

@@ -13,6 +13,7 @@ import optax
 import pytest
 from support import properties, toys
 from support.toys import build
+from training import toy
 
 from jepa_speech.anchors.sparse import kl_to_sparse, top_k
 from jepa_speech.features.spectral import log_mel
@@ -184,20 +185,14 @@ def test_8_alignment_twin_centres_the_labels():
     fails(properties.alignment, lambda wave: frontend.apply({}, wave, jnp.zeros((1, 40), bool))[0], centred)
 
 
-@pytest.fixture(scope="module")
-def batches() -> list[dict[str, np.ndarray]]:
-    """Made beforehand: the loop forbids transfers that nobody asked for."""
-    anchor = toys.toy_anchor()
-    return [{k: np.asarray(x) for k, x in toys.toy_batch(seed=i, anchor=anchor).items()} for i in range(4)]
+def test_9_resume(tmp_path):
+    properties.resume(tmp_path, toy.toy_batches(toy.toy_config()))
 
 
-def test_9_resume(tmp_path, batches):
-    properties.resume(tmp_path, lambda start, stop: (batches[i] for i in range(start, stop)))
-
-
-def test_9_resume_twin_reads_from_the_beginning(tmp_path, batches):
+def test_9_resume_twin_reads_from_the_beginning(tmp_path):
     """P11: the position in the data is lost, a resumed run sees the first recordings again."""
-    fails(properties.resume, tmp_path, lambda start, stop: (batches[i - start] for i in range(start, stop)))
+    read = toy.toy_batches(toy.toy_config())
+    fails(properties.resume, tmp_path, lambda start, stop: read(0, stop - start))
 
 
 def divergence(posteriors: jax.Array, logits: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The real thing, from the command line: a run killed three times ends bit-identical to one that was not."""
+"""The real thing, from the command line: a run killed twice ends bit-identical to one that was not."""
 
 import json
 import signal
@@ -21,8 +21,8 @@ from jepa_speech.training.run_json import config_of_a_run
 from jepa_speech.training.sharding import MeshConfig, make_mesh
 from jepa_speech.training.state import abstract_state
 
-STEPS = 40
-CONFIG = {"train.steps": str(STEPS), "train.checkpoint_every": "5"}
+STEPS = 60
+CONFIG = {"train.steps": str(STEPS), "train.checkpoint_every": "10", "data.buckets": "1.0"}  # one program to compile
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +58,15 @@ def final_state(run: Path) -> dict[str, np.ndarray]:
         return {path: np.asarray(leaf) for path, leaf in by_path(checkpoints.restore(abstract)).items()}
 
 
-def test_killed_three_times_at_random_steps(command, tmp_path):
+def test_killed_twice_at_random_steps(command, tmp_path):
     subprocess.run([*command, "--workdir", str(tmp_path / "whole")], check=True)
     random = np.random.default_rng()
-    for first in (True, False, False):
+    for _ in range(2):
         process = subprocess.Popen([*command, "--workdir", str(tmp_path / "cut")])
-        goal = min(rows(tmp_path / "cut") + int(random.integers(1, 12)), STEPS - 1)
+        goal = rows(tmp_path / "cut") + int(random.integers(1, 20))
         print("to be killed at row", goal)  # pytest shows it where this fails
-        while process.poll() is None and (
-            rows(tmp_path / "cut") < goal or not (first or "save" in events(tmp_path / "cut"))
-        ):
-            time.sleep(0.002)  # the later kills come after a save, so that there is something to resume
+        while process.poll() is None and (rows(tmp_path / "cut") < goal or "save" not in events(tmp_path / "cut")):
+            time.sleep(0.002)  # after a save, so that there is something to resume
         process.kill()
         process.wait()
     subprocess.run([*command, "--workdir", str(tmp_path / "cut")], check=True)

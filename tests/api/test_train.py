@@ -39,7 +39,7 @@ def test_wrong_overrides(overrides, message):
 
 def test_a_run_prints_nothing_and_resumes_by_its_config(tmp_path):
     store = babble_store(tmp_path, [0.9, 1.3, 0.8, 1.0]).path
-    changes = {"data.store": store, "train.steps": 2, "train.checkpoint_every": 1}
+    changes = {"data.store": store, "train.steps": 2, "train.checkpoint_every": 1, "data.buckets": 1.0}
     first = jepa_speech.train("tiny:pure_jepa", tmp_path / "run", overrides=changes)
     assert first["step"] == 2 and first["loss"] > 0 and not first["finished_before"]
     config = jepa_speech.load_config("tiny:pure_jepa", changes)

@@ -66,7 +66,7 @@ def test_labels_side_by_side_most_likely_first(made):
 
 def train(made, run: Path, variant: str = "", **changes: str) -> int:
     store, text = made
-    keys = {"data.store": str(store.path), "anchor.path": text, "train.steps": "2"}
+    keys = {"data.store": str(store.path), "anchor.path": text, "train.steps": "2", "data.buckets": "1.0"}
     keys |= {key.replace("__", "."): value for key, value in changes.items()}
     overrides = [f"--config.{key}={value}" for key, value in keys.items()]
     return main(["train", "--config", f"{TINY}{variant}", "--workdir", str(run), *overrides])

@@ -12,7 +12,7 @@ from jepa_speech.cli import main
 from jepa_speech.store.checksums import sealed
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SMALL = {"train.steps": "4", "train.checkpoint_every": "2"}
+SMALL = {"train.steps": "4", "train.checkpoint_every": "2", "data.buckets": "1.0"}  # one program to compile
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from jepa_speech.ingest.reader import Reader
 from jepa_speech.store.prepare import prepare
 from jepa_speech.store.store import Store
 
-SECONDS = 240  # of speech
-PART = 60  # s of it for each rate and number of channels, which are read in blocks of 10 ms to 2 s
-CHEAP_PART = 120  # the same, where encoding costs little
+SECONDS = 120  # of speech
+PART = 25  # s of it for each rate and number of channels, which are read in blocks of 10 ms to 2 s
+CHEAP_PART = 60  # the same, where encoding costs little
 CHEAP = ("wav", "flac")
 SHORT_PART = 10  # the same, of formats whose decoding in blocks is plain
 EVERY_RATE = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)

@@ -18,10 +18,10 @@ import numpy as np
 import optax
 from support import toys
 from support.toys import build
+from training import toy
 
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.training.checkpoint import read_weights
-from jepa_speech.training.loop import train
 from jepa_speech.training.state import TrainState
 from jepa_speech.training.step import make_step
 
@@ -249,13 +249,12 @@ def one_compilation(system: System) -> None:
     assert loss._cache_size() == 1
 
 
-def resume(folder: Path, batches: Callable[[int, int], Iterator[dict]], steps: int = 4) -> None:
+def resume(folder: Path, batches: Callable[[int, int], Iterator[dict]]) -> None:
     """9. A run that was killed and resumed ends with exactly the state and metrics of one that was not.
 
     batches(start, stop) is how the loop reads its data.
     """
-    config = toys.toy_config(train={"steps": steps, "checkpoint_every": 2, "report_every": 2})
-    objective = build(config, toys.toy_anchor())
+    config, objective = toy.toy_config(steps=4, checkpoint_every=2, report_every=2), toy.ToyObjective()
 
     class Killed(Exception):
         pass
@@ -264,10 +263,10 @@ def resume(folder: Path, batches: Callable[[int, int], Iterator[dict]], steps: i
         yield from itertools.islice(batches(start, stop), 3)
         raise Killed
 
-    train(toys.typed(config), objective, batches, folder / "whole")
+    toy.train(config, objective, batches, folder / "whole")
     with contextlib.suppress(Killed):
-        train(toys.typed(config), objective, dying, folder / "cut")
-    train(toys.typed(config), objective, batches, folder / "cut")
+        toy.train(config, objective, dying, folder / "cut")
+    toy.train(config, objective, batches, folder / "cut")
     states = [read_weights(folder / name)[1] for name in ("whole", "cut")]
     assert states[0].keys() == states[1].keys()
     for name in states[0]:
