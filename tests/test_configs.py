@@ -267,6 +267,7 @@ def test_config_traces(name):
     [
         ("hubert", 94.68),
         ("wav2vec2", 95.04),
+        ("sigreg_jepa", 57.4),
         pytest.param("wavlm", 94.70, marks=pytest.mark.slow),
         pytest.param("wav2vec2:large", 317.4, marks=pytest.mark.slow),
     ],
@@ -284,7 +285,7 @@ def test_the_published_size_of_an_encoder_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "published", "within"),
-    [("hubert:large", 316, 0.01), ("hubert:xlarge", 964, 0.01), ("w2v_bert", 600, 0.05), ("sigreg_jepa", 57.4, 0.015)],
+    [("hubert:large", 316, 0.01), ("hubert:xlarge", 964, 0.01), ("w2v_bert", 600, 0.05)],
 )
 def test_published_sizes_as_far_as_they_are_known(name, published, within):
     assert sum(sizes(name).values()) / 1e6 == pytest.approx(published, rel=within)

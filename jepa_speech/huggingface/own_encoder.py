@@ -16,7 +16,7 @@ from jepa_speech.huggingface.config import check_sizes, checked_config
 from jepa_speech.huggingface.families import OWN, OWN_KEYS, own_section
 from jepa_speech.nn.blocks import rotary_frequencies
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
-from jepa_speech.nn.frontends import LogMelFrontend
+from jepa_speech.nn.frontends import SUBSAMPLED, LogMelFrontend
 from jepa_speech.nn.masks import Fill
 from jepa_speech.nn.module import Params, Pure
 
@@ -26,12 +26,12 @@ MODULE = "modeling_jepa_speech"  # the file that is copied beside the weights
 def to_torch(section: EncoderConfig, encoder: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns config.json and the arrays, in torch's names and layout, of an encoder.
 
-    section: its config section. encoder: its parameters. Raises UserError for w2v-BERT's front-end.
+    section: its config section. encoder: its parameters. Raises UserError for a subsampled front-end.
     """
-    if section.frontend == "subsampled":
+    if section.frontend in SUBSAMPLED:
         raise UserError(
-            "encoder.frontend = subsampled: there is no torch code for it. Use `jepa-speech export stablehlo` or "
-            "`jepa-speech embed`, or train with encoder.frontend = conv or logmel"
+            f"encoder.frontend = {section.frontend}: there is no torch code for it. Use `jepa-speech export stablehlo` "
+            "or `jepa-speech embed`, or train with encoder.frontend = conv or logmel"
         )
     arrays = {their_name(path): turned(path, x) for path, x in jax.tree_util.tree_leaves_with_path(encoder)}
     theirs = {

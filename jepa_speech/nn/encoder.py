@@ -12,11 +12,13 @@ from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.nn.blocks import ConformerBlock, ConvModule, TransformerBlock
 from jepa_speech.nn.frontends import (
-    SUBSAMPLED_WINDOW,
+    SUBSAMPLED,
     ConvFrontend,
     LogMelFrontend,
     SubsampledFrontend,
     subsampled_frames,
+    subsampled_hop,
+    subsampled_window,
 )
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
@@ -32,9 +34,10 @@ class EncoderConfig:
     """Config section `encoder`, names `conformer` and `transformer`."""
 
     name: Literal["conformer", "transformer"] = "conformer"  # kind of blocks
-    # `conv`: the convolutions of wav2vec 2.0; `logmel`; `subsampled`: log-mel and two convolutions, 25 Hz, of w2v-BERT
-    frontend: Literal["conv", "logmel", "subsampled"] = "conv"
-    channels: int = 512  # of the convolutions of `conv` and `subsampled`
+    # `conv`: the convolutions of wav2vec 2.0; `logmel`; `subsampled`: log-mel and two convolutions, 25 Hz, of w2v-BERT;
+    # `subsampled50`: the same at twice the rate
+    frontend: Literal["conv", "logmel", "subsampled", "subsampled50"] = "conv"
+    channels: int = 512  # of the convolutions of `conv`, `subsampled` and `subsampled50`
     width: int = 512  # of the blocks
     blocks: int = 4  # number of blocks
     heads: int = 8  # attention heads of a block
@@ -62,19 +65,19 @@ class EncoderConfig:
 
     @property
     def frame_rate(self) -> float:
-        return SAMPLE_RATE / HOP / (2 if self.frontend == "subsampled" else 1)
+        return SAMPLE_RATE / (subsampled_hop(self.frontend) if self.frontend in SUBSAMPLED else HOP)
 
     @property
     def min_samples(self) -> int:
-        return SUBSAMPLED_WINDOW if self.frontend == "subsampled" else WINDOW
+        return subsampled_window(self.frontend) if self.frontend in SUBSAMPLED else WINDOW
 
     @property
     def features(self) -> int:
-        return {"conv": self.channels, "logmel": LogMelFrontend.width, "subsampled": self.width}[self.frontend]
+        return {"conv": self.channels, "logmel": LogMelFrontend.width}.get(self.frontend, self.width)
 
     def frames(self, samples: Any) -> Any:
-        """Frames of a wave: floor((S - 400) / 320) + 1; subsampled, floor((S - 1360) / 640) + 1."""
-        return subsampled_frames(samples) if self.frontend == "subsampled" else frames(samples)
+        """Frames of a wave: floor((S - 400) / 320) + 1, or as `subsampled_frames` has it."""
+        return subsampled_frames(samples, self.frontend) if self.frontend in SUBSAMPLED else frames(samples)
 
 
 def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
@@ -94,8 +97,8 @@ class Encoder(nnx.Module):
         self.frontend: ConvFrontend | SubsampledFrontend | LogMelFrontend
         if config.frontend == "conv":
             self.frontend = ConvFrontend(config.channels, dtype, rngs)
-        elif config.frontend == "subsampled":
-            self.frontend = SubsampledFrontend(config.channels, config.width, dtype, rngs)
+        elif config.frontend in SUBSAMPLED:
+            self.frontend = SubsampledFrontend(config.frontend, config.channels, config.width, dtype, rngs)
         else:
             self.frontend = LogMelFrontend()
         self.projection = Linear(config.features, config.width, dtype=dtype, rngs=rngs)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.features.grid import HOP, frames
+from jepa_speech.features.grid import HOP, WINDOW, frames
 from jepa_speech.features.kaldi import BANDS, filter_bank
 from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn.conv_stack import EPSILON, convolutions, convolve
@@ -16,8 +16,9 @@ from jepa_speech.nn.linear import Linear
 from jepa_speech.nn.packing import repeated
 from jepa_speech.nn.row_random import valid
 
-# Frame t of the subsampled front-end sees the samples [640t, 640t + 1360): seven log-mel frames at 100 Hz.
-SUBSAMPLED_WINDOW, SUBSAMPLED_HOP = 1360, 640
+# Names of the subsampled front-ends -> log-mel frames in 20 ms. A frame is four of them further than the one before and
+# sees seven: at 25 Hz the samples [640t, 640t + 1360), at 50 Hz [320t, 320t + 880).
+SUBSAMPLED = {"subsampled": 2, "subsampled50": 4}
 # Frame t of w2v-BERT 2.0's front-end sees the samples [320t, 320t + 560): two frames of 400 samples, 160 apart.
 STACKED_WINDOW = 560
 
@@ -65,11 +66,12 @@ class LogMelFrontend(nnx.Module):
 class SubsampledFrontend(nnx.Module):
     """w2v-BERT's (arXiv 2108.06209, section 3.1): log-mel at 100 Hz, two 3 x 3 convolutions of stride 2, linear: 25 Hz.
 
-    Nothing is padded in time, so no frame sees more than its own samples.
+    `subsampled50` has twice these rates, those of GLaS-JEPA (arXiv 2609.37798). Nothing is padded in time, so no frame
+    sees more than its own samples.
     """
 
-    def __init__(self, channels: int, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.dtype = dtype
+    def __init__(self, name: str, channels: int, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.grids, self.dtype = SUBSAMPLED[name], dtype
         shared: dict[str, Any] = {"strides": 2, "padding": ((0, 0), (1, 1)), "dtype": dtype, "rngs": rngs}
         he = nnx.initializers.he_normal()
         self.first = nnx.Conv(1, channels, (3, 3), kernel_init=he, **shared)
@@ -79,7 +81,8 @@ class SubsampledFrontend(nnx.Module):
 
     def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
         """wave (B, S) -> features (B, T, width), and the energy (B, T) that they had before the norm."""
-        x = ((log_mel_100(wave) - LOG_MEL_MEAN) / LOG_MEL_DEVIATION).astype(self.dtype)[..., None]  # (B, 4T + 3, 80, 1)
+        x = (dense_log_mel(wave, self.grids) - LOG_MEL_MEAN) / LOG_MEL_DEVIATION
+        x = x.astype(self.dtype)[..., None]  # (B, 4T + 3, 80, 1)
         x = jax.nn.relu(self.second(jax.nn.relu(self.first(x))))  # (B, T, 20, channels)
         x = self.linear(x.reshape(*x.shape[:2], -1))
         return self.norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)
@@ -122,14 +125,29 @@ def stacked_frames(samples: Any) -> Any:
     return ((samples - STACKED_WINDOW) // HOP + 1) * (samples >= STACKED_WINDOW)
 
 
-def subsampled_frames(samples: Any) -> Any:
-    """Frames of the subsampled front-end: floor((S - 1360) / 640) + 1, and none below 1360."""
-    return ((samples - SUBSAMPLED_WINDOW) // SUBSAMPLED_HOP + 1) * (samples >= SUBSAMPLED_WINDOW)
+def subsampled_hop(name: str) -> int:
+    """Samples from one frame of a subsampled front-end to the next."""
+    return 4 * HOP // SUBSAMPLED[name]
 
 
-def log_mel_100(wave: jax.Array) -> jax.Array:
-    """Log-mel every 10 ms: two grids of 20 ms, one 160 samples later, interleaved. (B, S) -> (B, T100, 80)."""
-    even, odd = log_mel(wave), log_mel(wave[:, HOP // 2 :])
-    short = even.shape[1] - odd.shape[1]  # 0 or 1
-    both = jnp.stack([even, jnp.pad(odd, ((0, 0), (0, short), (0, 0)))], 2)  # (B, T, 2, 80)
-    return both.reshape(wave.shape[0], -1, even.shape[-1])[:, : 2 * even.shape[1] - short]
+def subsampled_window(name: str) -> int:
+    """Samples that a frame of a subsampled front-end sees."""
+    return WINDOW + 6 * HOP // SUBSAMPLED[name]
+
+
+def subsampled_frames(samples: Any, name: str) -> Any:
+    """Frames of a subsampled front-end: floor((S - window) / hop) + 1, and none below its window."""
+    window = subsampled_window(name)
+    return ((samples - window) // subsampled_hop(name) + 1) * (samples >= window)
+
+
+def dense_log_mel(wave: jax.Array, grids: int) -> jax.Array:
+    """Log-mel at `grids` times 50 Hz: as many grids of 20 ms, each a part of it later, interleaved.
+
+    (B, S) -> (B, T, 80).
+    """
+    parts = [log_mel(wave[:, i * HOP // grids :]) for i in range(grids)]
+    longest = parts[0].shape[1]
+    padded = [jnp.pad(part, ((0, 0), (0, longest - part.shape[1]), (0, 0))) for part in parts]  # each 0 or 1 short
+    count = sum(part.shape[1] for part in parts)
+    return jnp.stack(padded, 2).reshape(wave.shape[0], -1, parts[0].shape[-1])[:, :count]

@@ -195,9 +195,10 @@ def test_what_transformers_does_not_have_is_refused(name, change, says):
     assert "\n" not in str(error.value)
 
 
-def test_the_front_end_of_w2v_bert_is_refused():
-    config = run_of({"name": "conformer", "frontend": "subsampled"})
-    with pytest.raises(UserError, match=r"encoder\.frontend = subsampled: .*stablehlo") as error:
+@pytest.mark.parametrize("frontend", ["subsampled", "subsampled50"])
+def test_a_subsampled_front_end_is_refused(frontend):
+    config = run_of({"name": "conformer", "frontend": frontend})
+    with pytest.raises(UserError, match=rf"encoder\.frontend = {frontend}: .*stablehlo") as error:
         to_huggingface(config, {})
     assert "\n" not in str(error.value)
 

@@ -5,9 +5,11 @@ import pytest
 
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import frames
+from jepa_speech.features.spectral import log_mel
 from jepa_speech.nn.blocks import rotate
 from jepa_speech.nn.build_encoder import standardise
 from jepa_speech.nn.encoder import Encoder, EncoderConfig
+from jepa_speech.nn.frontends import SUBSAMPLED, dense_log_mel
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import dropout
 
@@ -27,6 +29,28 @@ def test_shapes_and_frames(name, frontend):
         assert len(encoded.layers) == 3 and len(encoded.ff) == 2
         assert encoded.frame_lengths.shape == (2,)
         assert encoded.features.shape[:2] == encoded.energy.shape == (2, frames(samples))
+
+
+@pytest.mark.parametrize(("name", "hop", "window"), [("subsampled", 640, 1360), ("subsampled50", 320, 880)])
+def test_subsampled_frames(name, hop, window):
+    """The frames of the interleaved log-mel are those of their own windows, and the convolutions give as many frames as
+    the config says.
+    """
+    config = EncoderConfig(frontend=name, **TINY)
+    assert (config.frame_rate, config.min_samples) == (16_000 / hop, window)
+    encoder = Pure(lambda rngs: Encoder(config, "learned", rngs))
+    params = jax.eval_shape(encoder.init, jax.random.key(0))
+    step = hop // 4
+    for samples in (window, window + step - 1, window + hop - 1, window + hop, 16_000):
+        wave = jax.random.normal(jax.random.key(1), (1, samples))
+        dense = dense_log_mel(wave, SUBSAMPLED[name])
+        assert dense.shape[1] == (samples - 400) // step + 1
+        for i in range(min(dense.shape[1], 7)):
+            alone = log_mel(wave[:, i * step : i * step + 400])[:, 0]
+            np.testing.assert_allclose(dense[:, i], alone, atol=1e-4)  # of logarithms of float32 FFTs
+        encoded = jax.eval_shape(encoder.apply, params, wave, jnp.array([samples]))
+        assert encoded.z.shape == (1, (samples - window) // hop + 1, 16)
+        assert config.frames(samples) == encoded.z.shape[1] and config.frames(window - 1) == 0
 
 
 def test_frame_counts_of_the_convolutions_are_those_of_wav2vec2():

@@ -84,7 +84,7 @@ def toy_objective(name: str, **sections: dict) -> ConfigDict:
         for section in ("encoder", "head", "anchor", "mixing"):
             config[section] = toy[section]
         config.encoder.blocks = 1 + ("contrastive_blocks" in config.objective)  # compiling is what takes time
-        if frontend == "subsampled":
+        if frontend.startswith("subsampled"):
             config.encoder.update(frontend=frontend, channels=2)
     config.train.update(toy.train)
     for section, values in SHRUNK.items():
