@@ -126,7 +126,7 @@ class Encoder(nnx.Module):
 
         The last layer is normalised.
         """
-        frame_lengths, rows = self.frames(lengths), len(wave if mask is None else mask)
+        frame_lengths, rows = self.frames(lengths), (wave if mask is None else mask).shape[0]
         inside = repeated(valid(frame_lengths, self.frames(wave.shape[1])), rows)  # (B, T)
         visible = inside if mask is None else inside & ~mask
         features, energy = self.frontend(wave, visible)

@@ -57,7 +57,7 @@ class LogMelFrontend(nnx.Module):
 
         visible may have M rows for each wave; features and energy have as many as visible.
         """
-        x, weight = repeated(log_mel(wave), len(visible)), visible[..., None]
+        x, weight = repeated(log_mel(wave), visible.shape[0]), visible[..., None]
         mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
         x = (x - mean) / LOG_MEL_DEVIATION
         return x, jnp.square(x).mean(-1)

@@ -42,4 +42,4 @@ def pack(inside: jax.Array, mask: jax.Array | None, size: int | None) -> Packing
 
 def repeated(x: jax.Array, rows: int) -> jax.Array:
     """x (B, ...) -> (rows, ...), each row as often as it takes, copies side by side; rows is a multiple of B."""
-    return x if rows == len(x) else jnp.repeat(x, rows // len(x), 0)
+    return x if rows == x.shape[0] else jnp.repeat(x, rows // x.shape[0], 0)  # sizes may be symbols, in an export

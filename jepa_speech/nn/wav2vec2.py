@@ -204,7 +204,7 @@ class Wav2Vec2Encoder(nnx.Module):
         transformers' hidden_states[0]; the last layer is the output.
         """
         config = self.config
-        frame_lengths, rows = frames(lengths), len(wave if mask is None else mask)
+        frame_lengths, rows = frames(lengths), (wave if mask is None else mask).shape[0]
         inside = repeated(valid(frame_lengths, frames(wave.shape[1])), rows)  # (B, T)
         if config.frontend == "conv":
             features, energy = self.frontend(wave, lengths)  # (B, T, C), (B, T)
