@@ -47,6 +47,10 @@ def mean_posterior(r: Figures) -> tuple[float, float]:
     return r["cluster"], r["label_entropy"] - r["posterior_entropy"]
 
 
+def mean_target(r: Figures) -> tuple[float, float]:
+    return r["regression"], r["target_variance"] * math.sqrt(128)
+
+
 def worst_worker(r: Figures) -> tuple[float, float]:
     return max(value for name, value in r.items() if name in PASE_TARGETS), 1.0
 
@@ -75,14 +79,8 @@ TRAINED: dict[str, Row] = {
     "wav2vec2": Row(
         "wav2vec 2.0", "", lambda r: (r["contrastive"], math.log(51)), "log 51", "code_perplexity", (8, 32)
     ),
-    "data2vec": Row(
-        "data2vec",
-        "",
-        lambda r: (r["regression"], r["target_variance"] * math.sqrt(128)),
-        "mean target",
-        "target_variance",
-        (0.1, 1),
-    ),
+    "data2vec": Row("data2vec", "", mean_target, "mean target", "target_variance", (0.1, 1)),
+    "data2vec2": Row("data2vec 2.0", "", mean_target, "mean target", "frontend_variance", (0.1, 2)),
     "dinosr": Row(
         "DinoSR",
         "",
