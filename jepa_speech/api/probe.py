@@ -14,6 +14,7 @@ from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.partial import Pieces
 from jepa_speech.pretrained import fingerprint
 from jepa_speech.probing import evaluate, result_plots
+from jepa_speech.probing.at_once import AT_ONCE
 from jepa_speech.probing.cache import Cache
 from jepa_speech.probing.evaluate import Results
 from jepa_speech.probing.saved import Saved, results_of
@@ -96,7 +97,7 @@ def probe(
             kept = until_all_are_done.enter_context(pieces(folder, called, job))
             features = Cache(cache, system.fingerprint) if cache else None
             results = evaluate.probe_features(
-                called, system.extract, data, chosen, seed, recipes, progress, features, kept, root
+                called, system.extract, data, chosen, seed, recipes, progress, features, kept, root, AT_ONCE
             )
             results |= {"checkpoint": str(checkpoint)} | ({} if system.step is None else {"step": system.step})
             if others:

@@ -8,6 +8,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Cache:
 
     def __init__(self, folder: str | Path, fingerprint: str, limit: int = LIMIT) -> None:
         self.folder = Path(folder) / fingerprint
+        self.lock = Lock()
         self.free = limit - sum(path.stat().st_size for path in Path(folder).glob("*/*.npy"))
 
     def layers(self, recording: AudioSource, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -52,7 +54,8 @@ class Cache:
             print(f"{error}; its features are computed again", file=sys.stderr)
             replaces = path.stat().st_size
         layers = compute()
-        if layers.nbytes <= self.free + replaces:
-            write_npy(path, layers)
-            self.free -= layers.nbytes - replaces
+        with self.lock:
+            if layers.nbytes <= self.free + replaces:
+                write_npy(path, layers)
+                self.free -= layers.nbytes - replaces
         return layers

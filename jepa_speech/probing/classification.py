@@ -8,6 +8,7 @@ import numpy as np
 
 from jepa_speech.errors import UserError
 from jepa_speech.probing import bootstrap
+from jepa_speech.probing.at_once import in_order
 from jepa_speech.probing.inputs import Rows
 from jepa_speech.probing.linear import Fitted, Recipe, fit, predict
 from jepa_speech.probing.progress import QUIET, Bar
@@ -71,11 +72,16 @@ def heads_of(
     data: Mapping[str, Rows], recipe: Recipe, seed: int, done: Callable[[], Any] = lambda: None
 ) -> dict[str, Head]:
     """Trains every head on train, with the settings that are best on valid. done: called after each head."""
-    heads = {}
-    for name, view in views(data["train"].x.shape[1]).items():
+    found = views(data["train"].x.shape[1])
+
+    def head(view: slice) -> Head:
         part = {split: replace(rows, x=rows.x[:, view]) for split, rows in data.items()}
         model = fit(part["train"], part["valid"], recipe, seed)
-        heads[name] = Head(model, predict(model, part["test"].x))
+        return Head(model, predict(model, part["test"].x))
+
+    heads = {}
+    for name, trained in zip(found, in_order(head, found.values()), strict=True):
+        heads[name] = trained
         done()
     return heads
 

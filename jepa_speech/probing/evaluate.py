@@ -75,12 +75,13 @@ def probe_features(
     cache: Cache | None = None,
     kept: Pieces | None = None,
     root: str | Path | None = None,
+    at_once: int = 1,
 ) -> Results:
     """Probes one system on the recordings of `folder`; returns plain JSON values (see above).
 
     recipes: replace the tasks' own, by task. cache: saves the features of this system. kept: saves the results of each
-    finished task (of one system, seed and recipes). root: see `ingest.manifest.entries`. Raises UserError for bad data,
-    UsageError for an unknown task.
+    finished task (of one system, seed and recipes). root: see `ingest.manifest.entries`. at_once: see `gather`. Raises
+    UserError for bad data, UsageError for an unknown task.
     """
     chosen = chosen_tasks(tasks)
     recipes = {task: module.RECIPE for task, module in chosen.items()} | dict(recipes or {})
@@ -88,7 +89,7 @@ def probe_features(
     stamps = {task: stamp_of(listed) for task, listed in splits.items()}
     results = {task: row for task in chosen if kept and (row := kept.row(task, stamps[task])) is not None}
     left = {task: module for task, module in chosen.items() if task not in results}
-    data = gather(left, Path(folder), extract, progress, cache, splits)
+    data = gather(left, Path(folder), extract, progress, cache, splits, at_once)
     for task, module in left.items():
         try:
             results[task] = module.KIND.evaluate(module, data.pop(task), recipes[task], seed, bars(task, progress))

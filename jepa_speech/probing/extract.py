@@ -14,6 +14,7 @@ import numpy as np
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import FRAME_RATE, HOP, SAMPLE_RATE, WINDOW, frames
 from jepa_speech.ingest.inputs.entry import Entry
+from jepa_speech.probing.at_once import in_order
 from jepa_speech.probing.cache import Cache
 from jepa_speech.probing.dataset import Utterance, check_files, wave_of, where_of
 from jepa_speech.probing.inputs import OnDemand, Rows, Sequences
@@ -76,12 +77,13 @@ def gather(
     progress: bool = True,
     cache: Cache | None = None,
     splits: Mapping[str, Listed] | None = None,
+    at_once: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Extracts every recording once; returns task -> split -> Rows or Sequences, standardised by the training split.
 
-    splits: the tasks' utterances, if the caller has read them. Sequences beyond MEMORY are read from the cache when
-    they are needed, or extracted again. Raises UserError for missing files and fields, empty splits, and labels that
-    are not in the training split.
+    splits: the tasks' utterances, if the caller has read them. at_once: recordings on which `extract` works at the same
+    time, in threads. Sequences beyond MEMORY are read from the cache when they are needed, or extracted again. Raises
+    UserError for missing files and fields, empty splits, and labels that are not in the training split.
     """
     splits = {task: splits[task] if splits else tasks[task].read(folder) for task in tasks}
     wanted: dict[bytes, list[tuple[str, str, int]]] = {}  # by recording, because several tasks may read the same
@@ -94,9 +96,14 @@ def gather(
         task: {split: [None] * len(splits[task][split]) for split in splits[task]} for task in tasks
     }
     free = MEMORY
-    for readers in along(wanted.values(), "features", len(wanted), "file", progress):
+
+    def layers_for(readers: list[tuple[str, str, int]]) -> np.ndarray:
         task, split, index = readers[0]
-        layers = layers_of(splits[task][split][index].entry, extract, cache)  # (L, T, D)
+        return layers_of(splits[task][split][index].entry, extract, cache)  # (L, T, D)
+
+    every = list(wanted.values())
+    computed = along(in_order(layers_for, every, at_once), "features", len(every), "file", progress)
+    for readers, layers in zip(every, computed, strict=True):
         for task, split, index in readers:
             form, utterance = tasks[task].KIND.FORM, splits[task][split][index]
             part: Any = form.take(tasks[task], utterance, layers)
