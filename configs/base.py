@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
                 "span": (10, 25),  # frames
                 "probability": 0.65,  # of policies spans and bernoulli
                 "min_spans": 2,
-                "fill": "learned",
+                "fill": "learned",  # or random, noise
             },
             "mixing": {
                 "utterance": 0.25,

@@ -47,7 +47,7 @@ def wired(model: Pretrained, anchor: Anchor | None, seed: int) -> Subject:
         represent=lambda wave: model.represent(wave, SAMPLE_RATE).layers,
         model=(lambda wave: model.cluster_probs(wave, SAMPLE_RATE)) if head else None,
         targets=anchor_posteriors(anchor) if anchor is not None else None,
-        masked=masked if head and head.mask.fill != "random" else None,
+        masked=masked if head and not head.mask.drawn else None,
         frame_rate=model.objective.frame_rate,
     )
 
@@ -60,8 +60,9 @@ def missing(model: Pretrained) -> list[str]:
         trained = f"trained by {config.objective.name}, {without}"
         why = "only its encoder was imported" if config.imported else trained
         return [f"no head over an anchor's clusters ({why}): its own cluster figures are –"]
-    if head.mask.fill == "random":
-        return ["mask.fill = random: masked frames are filled with random draws only in training; their figures are –"]
+    if head.mask.drawn:
+        fill = f"mask.fill = {head.mask.fill}"
+        return [f"{fill}: masked frames are filled with random draws only in training; their figures are –"]
     if head.mask.site == "pre_predictor":
         return ["mask.site = pre_predictor: its head sees every frame, so masked frames are as easy as visible ones"]
     return []

@@ -33,8 +33,16 @@ ENCODERS: dict[str, tuple[type, Make]] = {
 
 
 def build_encoder(config: Any, mask: MaskConfig) -> PureEncoder:
-    """The encoder of a typed config section `encoder`, one of ENCODERS."""
+    """The encoder of a typed config section `encoder`, one of ENCODERS.
+
+    Raises UsageError if it cannot be masked as `mask` says.
+    """
     make = ENCODERS[config.name][1]
+    if mask.fill == "noise" and (not isinstance(config, EncoderConfig) or config.frontend == "conv"):
+        raise UsageError(
+            "config key mask.fill = noise: replaces log-mel frames; set encoder.name to conformer or transformer and "
+            "encoder.frontend to logmel, subsampled or subsampled50, or choose another mask.fill"
+        )
     if isinstance(config, ReleasedConfig):
         check_mask_site(mask.site)
     return PureEncoder(

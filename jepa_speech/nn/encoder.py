@@ -22,7 +22,7 @@ from jepa_speech.nn.frontends import (
 )
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.linear import Linear
-from jepa_speech.nn.masks import Fill, fill_masked, mask_channels
+from jepa_speech.nn.masks import Fill, fill_masked, input_mask, mask_channels
 from jepa_speech.nn.module import Encoded
 from jepa_speech.nn.packing import pack, repeated
 from jepa_speech.nn.row_random import dropout, fold, valid
@@ -88,7 +88,7 @@ def block(config: EncoderConfig, rngs: nnx.Rngs) -> nnx.Module:
 
 
 class Encoder(nnx.Module):
-    """fill: the value at masked frames, `learned`, `random` or `zero` (nn/masks.py)."""
+    """fill: the value at masked frames, `learned`, `random`, `zero` or, of log-mel frames, `noise` (nn/masks.py)."""
 
     def __init__(self, config: EncoderConfig, fill: Fill, rngs: nnx.Rngs):
         dtype = jnp.dtype(config.dtype)
@@ -129,10 +129,15 @@ class Encoder(nnx.Module):
         frame_lengths, rows = self.frames(lengths), (wave if mask is None else mask).shape[0]
         inside = repeated(valid(frame_lengths, self.frames(wave.shape[1])), rows)  # (B, T)
         visible = inside if mask is None else inside & ~mask
-        features, energy = self.frontend(wave, visible)
+        draws = fold(keys, len(self.blocks) + 1)
+        if self.fill == "noise" and mask is not None:
+            features, energy = self.noisy_features(wave, visible, mask, repeated(frame_lengths, rows), draws)
+        else:
+            features, energy = self.frontend(wave, visible)
         x = repeated(self.projection(features.astype(self.dtype)), rows)  # (B, T, D)
         x = dropout(x, self.rate, fold(keys, 0))
-        x = fill_masked(x, mask, self.fill, self.mask_embedding, fold(keys, len(self.blocks) + 1))
+        if self.fill != "noise":
+            x = fill_masked(x, mask, self.fill, self.mask_embedding, draws)
         x = mask_channels(x, channels)
         if self.local is not None:
             x = x + self.local(x, inside)
@@ -149,3 +154,16 @@ class Encoder(nnx.Module):
         layers, ffs = ([packing.scatter(x) for x in part] for part in (layers, ffs))
         frame_lengths, features, energy = (repeated(part, rows) for part in (frame_lengths, features, energy))
         return Encoded(layers[-1], layers, frame_lengths, features, energy, ffs)
+
+    def noisy_features(
+        self, wave: jax.Array, visible: jax.Array, mask: jax.Array, frame_lengths: jax.Array, keys: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """The front-end's features (B, T, C) and energy (B, T), with noise for the log-mel frames of masked frames."""
+        frontend = self.frontend
+        assert not isinstance(frontend, ConvFrontend)  # build_encoder refuses it
+
+        def fill(x: jax.Array) -> jax.Array:
+            x = repeated(x, len(mask))
+            return fill_masked(x, input_mask(mask, frame_lengths, x.shape[1], frontend.per_frame), "noise", None, keys)
+
+        return frontend(wave, visible, fill)

@@ -1,5 +1,6 @@
 """From the standardised waveform to frames on the grid: frame t sees samples [320t, 320t + 400)."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,12 @@ STACKED_WINDOW = 560
 
 # Of log-mel values of read speech at level 1, all bands together (LibriSpeech, 60 clips): constants.
 LOG_MEL_MEAN, LOG_MEL_DEVIATION = 0.83, 3.77
+
+FillFrames = Callable[[jax.Array], jax.Array]  # replaces masked log-mel frames: (B, T, 80) -> same
+
+
+def nothing_masked(x: jax.Array) -> jax.Array:
+    return x
 
 
 class ConvFrontend(nnx.Module):
@@ -51,15 +58,18 @@ class LogMelFrontend(nnx.Module):
     """
 
     width = 80
+    per_frame = 1  # log-mel frames from the start of one frame to that of the next
 
-    def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, wave: jax.Array, visible: jax.Array, fill: FillFrames = nothing_masked
+    ) -> tuple[jax.Array, jax.Array]:
         """wave (B, S), visible (B, T) -> features (B, T, 80), and their energy (B, T).
 
         visible may have M rows for each wave; features and energy have as many as visible.
         """
         x, weight = repeated(log_mel(wave), visible.shape[0]), visible[..., None]
         mean = (x * weight).sum(1, keepdims=True) / jnp.maximum(weight.sum(1, keepdims=True), 1)
-        x = (x - mean) / LOG_MEL_DEVIATION
+        x = fill((x - mean) / LOG_MEL_DEVIATION)
         return x, jnp.square(x).mean(-1)
 
 
@@ -70,6 +80,8 @@ class SubsampledFrontend(nnx.Module):
     sees more than its own samples.
     """
 
+    per_frame = 4  # log-mel frames from the start of one frame to that of the next
+
     def __init__(self, name: str, channels: int, width: int, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.grids, self.dtype = SUBSAMPLED[name], dtype
         shared: dict[str, Any] = {"strides": 2, "padding": ((0, 0), (1, 1)), "dtype": dtype, "rngs": rngs}
@@ -79,10 +91,12 @@ class SubsampledFrontend(nnx.Module):
         self.linear = Linear(channels * 20, width, dtype=dtype, rngs=rngs)
         self.norm = LayerNorm(width, dtype, rngs)
 
-    def __call__(self, wave: jax.Array, visible: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, wave: jax.Array, visible: jax.Array, fill: FillFrames = nothing_masked
+    ) -> tuple[jax.Array, jax.Array]:
         """wave (B, S) -> features (B, T, width), and the energy (B, T) that they had before the norm."""
-        x = (dense_log_mel(wave, self.grids) - LOG_MEL_MEAN) / LOG_MEL_DEVIATION
-        x = x.astype(self.dtype)[..., None]  # (B, 4T + 3, 80, 1)
+        x = fill((dense_log_mel(wave, self.grids) - LOG_MEL_MEAN) / LOG_MEL_DEVIATION)  # (B, 4T + 3 or more, 80)
+        x = x.astype(self.dtype)[..., None]
         x = jax.nn.relu(self.second(jax.nn.relu(self.first(x))))  # (B, T, 20, channels)
         x = self.linear(x.reshape(*x.shape[:2], -1))
         return self.norm(x), jnp.square(x.astype(jnp.float32)).mean(-1)

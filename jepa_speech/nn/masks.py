@@ -13,7 +13,8 @@ from flax import nnx
 
 from jepa_speech.errors import UsageError
 
-Fill = Literal["learned", "random", "zero"]
+Fill = Literal["learned", "random", "zero", "noise"]
+NOISE = 0.1  # standard deviation of `noise`, in units of normalised log-mel values (arXiv 2202.01855, section 3.2)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class MaskConfig:
     # starts a span [fairseq: mask_prob]
     probability: float = 0.65
     min_spans: int = 2  # of `spans`: the fewest spans of a row [fairseq: min_masks]
-    # at masked frames: one `learned` vector, `random` normal ones, or `zero`
+    # at masked frames: one `learned` vector, `random` normal ones, or `zero`; or `noise`: log-mel frames of N(0, 0.1),
+    # before the front-end's layers (BEST-RQ)
     fill: Fill = "learned"
 
     def __post_init__(self) -> None:
@@ -46,6 +48,11 @@ class MaskConfig:
             raise UsageError(f"config key mask.span = {self.span}: mask.policy = {self.policy} has spans of one length")
         if not 0 < self.probability < 1 or self.min_spans < 1:
             raise UsageError("config keys mask.probability, mask.min_spans: expected one in (0, 1), and at least 1")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether masked frames are random draws, which only training makes."""
+        return self.fill in ("random", "noise")
 
 
 def span_masks(keys: jax.Array, lengths: jax.Array, size: int, config: MaskConfig) -> jax.Array:
@@ -71,7 +78,7 @@ def most_visible(size: int, config: MaskConfig) -> int:
 def fill_masked(
     x: jax.Array, mask: jax.Array | None, fill: Fill, embedding: nnx.Param[jax.Array] | None, keys: jax.Array | None
 ) -> jax.Array:
-    """x (B, T, D) with masked frames replaced: by `embedding` (D,), by N(0, 1) draws of `keys`, or by 0."""
+    """x (B, T, D) with masked frames replaced: by `embedding` (D,), by 0, or by draws of `keys`, N(0, 1) or noise."""
     if mask is None:
         return x
     if fill == "zero":
@@ -80,7 +87,17 @@ def fill_masked(
         return jnp.where(mask[..., None], embedding[...].astype(x.dtype), x)
     assert keys is not None
     draw = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+    draw = NOISE * draw if fill == "noise" else draw
     return jnp.where(mask[..., None], draw.astype(x.dtype), x)
+
+
+def input_mask(mask: jax.Array, frame_lengths: jax.Array, size: int, per_frame: int) -> jax.Array:
+    """mask (B, T) of the encoder's frames -> (B, size) of its input frames, `per_frame` to one.
+
+    Input frames after a row's last whole frame are masked where that frame is.
+    """
+    frame = jnp.minimum(jnp.arange(size) // per_frame, jnp.maximum(frame_lengths, 1)[:, None] - 1)
+    return jnp.take_along_axis(mask, frame, 1)
 
 
 def mask_channels(x: jax.Array, mask: jax.Array | None) -> jax.Array:

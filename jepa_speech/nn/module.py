@@ -57,7 +57,7 @@ class Encoded(NamedTuple):
     z: jax.Array  # (B, T, D) the output
     layers: list[jax.Array]  # (B, T, D) each: the input of the first block, then each block's output; the last is z
     frame_lengths: jax.Array  # (B,)
-    features: jax.Array  # (B, T, C) the front-end's normalised output, of which nothing is masked
+    features: jax.Array  # (B, T, C) the front-end's normalised output; not masked, unless mask.fill = noise
     energy: jax.Array  # (B, T) mean square of the front-end's output before that normalisation, float32
     ff: list[jax.Array]  # (B, T, D) each: a block's (last) feed-forward, before the residual
 

@@ -88,7 +88,11 @@ class ContrastiveObjective(MaskedObjective):
 
 
 def contrastive_parts(config: RunConfig) -> dict[str, Any]:
-    """The fields of ContrastiveObjective."""
+    """The fields of ContrastiveObjective. Raises UsageError if the quantiser's input would be masked."""
+    if config.mask.fill == "noise":
+        raise UsageError(
+            "config key mask.fill = noise: masks the features that the quantiser needs; set mask.fill to random"
+        )
     parts, codes = masked_parts(config), present(config.quantizer, "quantizer")
     objective = of_kind(config.objective, ContrastiveConfig)
     width, inputs = parts["encoder"].width, parts["encoder"].features

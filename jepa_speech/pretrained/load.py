@@ -113,11 +113,14 @@ class Pretrained:
         """Returns the cluster head's probabilities under a mask, (T, K), and the mask, (T,), True at masked frames.
 
         The mask is drawn from `seed` by the run's mask config. Dropout and other randomness of training are off.
-        Raises UsageError if masked frames are filled with noise (`mask.fill = random`), which only training draws.
+        Raises UsageError if masked frames are filled with noise, which only training draws (`mask.fill` is `random` or
+        `noise`).
         """
-        if self._heads.mask.fill == "random":
+        mask = self._heads.mask
+        if mask.drawn:
             raise UsageError(
-                "mask.fill = random: only training draws the noise at masked frames; use a run with another mask.fill"
+                f"mask.fill = {mask.fill}: only training draws the noise at masked frames; use a run with "
+                "mask.fill = learned"
             )
         function = partial(self._masked_clusters, jax.random.key(seed))
         probs, masked = self._layers(function, [self._checked(wave, sample_rate)])[0]

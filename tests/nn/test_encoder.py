@@ -90,3 +90,24 @@ def test_standardise_counts_only_valid_samples_and_survives_silence():
 def test_heads_must_divide_the_width():
     with pytest.raises(UsageError, match=r"encoder\.width = 20"):
         EncoderConfig(width=20, heads=8)
+
+
+@pytest.mark.parametrize("frontend", ["logmel", "subsampled"])
+def test_noise_in_place_of_log_mel_frames(frontend):
+    """What lies under masked frames changes nothing, the draws do; a padded row is as alone, its last frame masked."""
+    config = EncoderConfig(frontend=frontend, dropout=0.0, **TINY | {"blocks": 1})
+    encoder = Pure(lambda rngs: Encoder(config, "noise", rngs))
+    params, apply = jax.jit(encoder.init)(jax.random.key(0)), jax.jit(encoder.apply)
+    assert "mask_embedding" not in params
+    hop, keys = round(16_000 / config.frame_rate), jax.random.split(jax.random.key(1), 2)
+    lengths = jnp.array([20 * hop + config.min_samples, 9 * hop + config.min_samples])  # 21 frames, and 10
+    wave = standardise(jax.random.normal(jax.random.key(2), (2, int(lengths[0]))), lengths)
+    mask = jnp.zeros((2, 21), bool).at[:, 5:10].set(True)
+    out = apply(params, wave, lengths, mask, keys)
+    hidden = slice(4 * hop + config.min_samples, 10 * hop)  # no visible frame reaches these samples
+    other = apply(params, wave.at[:, hidden].set(1.5), lengths, mask, keys)
+    np.testing.assert_array_equal(out.z[0], other.z[0])
+    np.testing.assert_array_equal(out.z[1, :10], other.z[1, :10])
+    assert np.abs(out.z - apply(params, wave, lengths, mask, keys[::-1]).z).max() > 0.01
+    alone = apply(params, wave[1:, : int(lengths[1])], lengths[1:], mask[1:, :10], keys[1:])
+    np.testing.assert_allclose(out.z[1, :10], alone.z[0], atol=1e-5)

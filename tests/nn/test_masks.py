@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
-from jepa_speech.nn.masks import MaskConfig, fill_masked, most_visible, span_masks
+from jepa_speech.nn.masks import MaskConfig, fill_masked, input_mask, most_visible, span_masks
 
 CONFIG = MaskConfig()
 
@@ -139,3 +139,35 @@ def test_random_fill_belongs_to_the_row_and_touches_only_hidden_frames():
     np.testing.assert_array_equal(filled[1:2, :12], fill_masked(x[1:2, :12], mask[1:2, :12], "random", None, keys[1:2]))
     assert (np.asarray(filled != 0).any(-1) == np.asarray(mask)).all()
     assert abs(np.asarray(filled)[np.asarray(mask)].std() - 1) < 0.3
+
+
+def test_noise_has_the_deviation_asked_for_and_owes_nothing_to_the_input():
+    mask, keys = jnp.ones((2, 400), bool), jax.random.split(jax.random.key(4), 2)
+    inputs = jnp.zeros((2, 400, 20)), jnp.full((2, 400, 20), 7.0)
+    one, other = (fill_masked(x, mask, "noise", None, keys) for x in inputs)
+    np.testing.assert_array_equal(one, other)
+    assert abs(one.mean()) < 0.005 and abs(one.std() - 0.1) < 0.003  # 5 sigma and more, of 16,000 draws
+    assert np.abs(one[0] - one[1]).max() > 0.1
+
+
+def test_input_frames_are_masked_with_their_frame_and_those_after_the_last_with_it():
+    mask = jnp.array([[False, True, True, False], [True, False, True, False]])  # of 4 frames, and of 3
+    found = np.asarray(input_mask(mask, jnp.array([4, 3]), 19, 4))
+    np.testing.assert_array_equal(found[0], np.repeat([False, True, True, False, False], 4)[:19])
+    np.testing.assert_array_equal(found[1], np.repeat([True, False, True, True, True], 4)[:19])
+
+
+def test_starts_at_a_probability_mask_the_share_of_the_closed_form():
+    """1 - (1 - p)^L of the frames from L on, 1 - (1 - p)^(t + 1) of frame t before; a shorter span misses it."""
+    keys, lengths = jax.random.split(jax.random.key(5), 800), jnp.full(800, 300)
+
+    def share(span):
+        config = MaskConfig(policy="bernoulli", probability=0.0394, span=(span, span))
+        return np.asarray(span_masks(keys, lengths, 300, config)).mean(0)[:299]  # the last frame stays visible
+
+    expected = 1 - (1 - 0.0394) ** np.minimum(np.arange(299) + 1, 10)
+    assert expected[-1] == pytest.approx(1 - 0.99**40, abs=1e-3)  # the paper's, with starts every 10 ms
+    found = share(10)
+    assert np.abs(found - expected).max() < 0.08  # a frame has 800 draws: 5 sigma are 0.083
+    assert abs((found - expected).mean()) < 0.013  # 4 sigma
+    assert abs((share(9) - expected).mean()) > 0.02
