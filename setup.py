@@ -53,6 +53,7 @@ setup(
             "onnxruntime>=1.20",
             # SIGReg, on torch alone. PyPI's lightly has it, too, but imports torchvision.
             "jepa-science==0.1.0",
+            "vector-quantize-pytorch>=1.32,<2",
             "fastabx>=0.9,<0.10; python_version >= '3.12'",
         ],
         "parquet": ["pyarrow>=17"],

@@ -31,6 +31,7 @@ ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "data2vec2": (),
     "dinosr": (),
     "s_jepa": (),
+    "best_rq": (),
 }
 OF_SMOKE = {"gmm_jepa_as_released": "gmm_jepa", "wavlm": "hubert"}
 

@@ -4,7 +4,7 @@
         --config.anchor.path=GMM.npz
 
 Every objective on the same small encoder, chosen with a colon: `configs/smoke.py:hubert`, `:wav2vec2`, `:data2vec`,
-`:data2vec2`, `:dinosr`, `:sigreg_jepa`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1),
+`:data2vec2`, `:dinosr`, `:best_rq`, `:sigreg_jepa`, `:pure_jepa` (λ ≡ 0), `:anchor_alone` (no latent term, λ ≡ 1),
 `:gmm_jepa_sigreg` (with SIGReg), `:s_jepa` (phase 2 alone, from scratch, unless `--config.init_from` names a run of
 `:anchor_alone`). Three have encoders of their own: `:wavlm` the published blocks, whose bias it is about, `:w2v_bert` a
 front-end at 25 Hz, `:pase` and `:pase_plus` convolutions. gmm_jepa, gmm_jepa_sigreg, anchor_alone, hubert and wavlm
@@ -12,6 +12,7 @@ need an anchor.
 """
 
 from base import get_config as base
+from best_rq import get_config as best_rq
 from data2vec import get_config as data2vec
 from data2vec2 import get_config as data2vec2
 from dinosr import get_config as dinosr
@@ -118,6 +119,12 @@ def s_jepa_small(config: ConfigDict) -> None:
     config.optim.betas = base().optim.betas
 
 
+def best_rq_small(config: ConfigDict) -> None:
+    # At 50 Hz; as in the paper, 400 ms and a start at each log-mel frame of 10 ms with probability 0.01.
+    config.mask.update(span=(20, 20), probability=0.0199)
+    config.objective.update(codes=256)
+
+
 def w2v_bert_small(config: ConfigDict) -> None:
     config.encoder.update(name="conformer", frontend="subsampled", channels=8, kernel=5)
     config.objective.update(contrastive_blocks=2, projection=64, distractors=25)
@@ -137,6 +144,7 @@ VARIANTS = {
     "data2vec2": (data2vec2, data2vec2_small),
     "dinosr": (dinosr, dinosr_small),
     "s_jepa": (s_jepa, s_jepa_small),
+    "best_rq": (best_rq, best_rq_small),
     "w2v_bert": (w2v_bert, w2v_bert_small),
     "pase": (pase, pase_small),
     "pase_plus": (pase_plus, pase_plus_small),

@@ -40,6 +40,7 @@ TINY = {  # each where a variant has such a key
         "masks": 2,
         "decoder_width": 16,
         "decoder_kernel": 3,
+        "books": 2,
         "hidden": 24,
         "decoder": (8, 8, 8),
     },

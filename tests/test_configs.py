@@ -40,13 +40,14 @@ SMALL = [
     "data2vec2",
     "dinosr",
     "s_jepa",
+    "best_rq",
     "w2v_bert",
     "pase",
     "pase_plus",
 ]
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
-PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2", "s_jepa:phase1"]
+PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2", "s_jepa:phase1", "best_rq:base"]
 OF_PAPERS = [name for name in NAMES if name not in ("smoke", "tiny", "compare_small", "ladder")]
 
 
@@ -285,7 +286,12 @@ def test_the_published_size_of_an_encoder_alone():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "published", "within"),
-    [("hubert:large", 316, 0.01), ("hubert:xlarge", 964, 0.01), ("w2v_bert", 600, 0.05)],
+    [
+        ("hubert:large", 316, 0.01),
+        ("hubert:xlarge", 964, 0.01),
+        ("w2v_bert", 600, 0.05),
+        ("best_rq", 600, 0.05),
+    ],
 )
 def test_published_sizes_as_far_as_they_are_known(name, published, within):
     assert sum(sizes(name).values()) / 1e6 == pytest.approx(published, rel=within)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from parity import anchors, blocks, codebooks, grids, losses, regulariser, sequences
+from parity import anchors, blocks, codebooks, grids, losses, random_projection, regulariser, sequences
 from parity.oracles import Difference, compare
 from parity.sizes import PRE_NORM, PUBLISHED_ENCODERS, TINY, TINY_CODES, TINY_ENCODERS
 
@@ -47,6 +47,8 @@ PUBLISHED_ORACLES: list[Oracle] = [
     partial(losses.gumbel_quantizer, {}, (2, 100), "Gumbel quantiser of wav2vec 2.0"),
     partial(blocks.conformer, 1024, 8, 4096, 5, 50, "conformer block of w2v-BERT XL"),
     partial(anchors.posteriors, 1024, 80),
+    partial(random_projection.codes, 320, 1, 8192, 16, 500, "BEST-RQ's quantiser"),
+    partial(random_projection.codes, 320, 16, 8192, 16, 50, "BEST-RQ's quantiser, 16 books"),
 ]
 NOT_RUN = [("DinoSR, PyPI's `spidr`", "loss and codebooks over 3 steps", "not run: needs Python 3.12", "")]
 
