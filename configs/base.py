@@ -50,9 +50,9 @@ def get_config() -> ConfigDict:
             "mask": {
                 "site": "pre_context",
                 "policy": "exact",
-                "ratio": (0.4, 0.65),  # of policy exact
+                "ratio": (0.4, 0.65),  # of policies exact and centres
                 "span": (10, 25),  # frames
-                "probability": 0.65,  # of policies spans and bernoulli
+                "probability": 0.65,  # of policies spans, bernoulli and centres
                 "min_spans": 2,
                 "fill": "learned",  # or random, noise
             },

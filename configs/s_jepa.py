@@ -2,7 +2,9 @@
 
 Paper: arXiv 2606.19398, table of its hyperparameters; its tables are not checked. The encoder is HuBERT Base with 6
 blocks. Not from the paper: head, steps, warm-up and schedule, which it does not give, or gives for other blocks; masked
-frames that get a learned vector, not 0. It turns mixing and the loss on visible frames off partway, and so does this.
+frames that get a learned vector, not 0; posteriors of 16 components and a rest, where the paper predicts all 500; ranks
+and seeding on 8,192 recent frames, where it takes 2,000 and a larger sample. It turns mixing and the loss on visible
+frames off partway, and so does this.
 Time: not yet run as a whole, and no step is measured.
 Launch:
 
@@ -40,7 +42,7 @@ def get_config(variant: str = "phase2") -> ConfigDict:
         {
             "name": "s_jepa",
             "components": 500,
-            "mixture_update": "statistics",
+            "mixture_update": "parameters",
             "mixture_decay": 0.999,
             "layer_every": 10_000,
             "reservoir": 8192,

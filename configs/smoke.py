@@ -76,6 +76,7 @@ def gmm_jepa_sigreg(config: ConfigDict) -> None:
 def sigreg_jepa_small(config: ConfigDict) -> None:
     config.data.min_seconds = 0.0
     config.objective.update(projection=64, sigreg_directions=256)
+    config.optim.weight_decay = base().optim.weight_decay
 
 
 def hubert_small(config: ConfigDict) -> None:
@@ -114,9 +115,10 @@ def dinosr_small(config: ConfigDict) -> None:
 
 def s_jepa_small(config: ConfigDict) -> None:
     config.mask.update(base().mask)
-    config.objective.update(components=64, mixture_decay=0.99, layer_every=200, reservoir=1024, visible_weight=1.0)
+    config.objective.update(components=64, mixture_update="statistics", mixture_decay=0.99, layer_every=200)
+    config.objective.update(reservoir=1024, visible_weight=1.0)
     config.objective.update(ema_fast=0.99, ema_slow=0.999, ema_every=200)
-    config.optim.betas = base().optim.betas
+    config.optim.update(betas=base().optim.betas, weight_decay=base().optim.weight_decay)
 
 
 def best_rq_small(config: ConfigDict) -> None:

@@ -40,9 +40,9 @@ class Sums(NamedTuple):
 
 
 def blank(components: int, width: int) -> Mixture:
-    """Returns K equal components, under which every posterior is uniform."""
+    """Returns K equal components of weight 0: a mixture that is not seeded. Every posterior is uniform."""
     return {
-        "weights": jnp.full(components, 1 / components),
+        "weights": jnp.zeros(components),
         "means": jnp.zeros((components, width)),
         "variances": jnp.ones((components, width)),
         "shift": jnp.zeros(width),
@@ -84,14 +84,14 @@ def updated(mixture: Mixture, s: Sums, rate: float, rule: Rule) -> Mixture:
     """
     batch = _own_parameters(mixture, s)
     weights = (1 - rate) * mixture["weights"] + rate * batch["weights"]
-    step = batch["means"] - mixture["means"]
+    moved = batch["means"] - mixture["means"]
     if rule == "statistics":
         share = (rate * batch["weights"] / jnp.maximum(weights, 1e-30))[:, None]
-        apart = share * (1 - share) * jnp.square(step)
+        apart = share * (1 - share) * jnp.square(moved)
     else:
-        share, apart = jnp.full_like(weights[:, None], rate), jnp.zeros_like(step)
+        share, apart = jnp.full_like(weights[:, None], rate), jnp.zeros_like(moved)
     variances = (1 - share) * mixture["variances"] + share * batch["variances"] + apart
-    new = {"weights": weights, "means": mixture["means"] + share * step, "variances": variances}
+    new = {"weights": weights, "means": mixture["means"] + share * moved, "variances": variances}
     some = s.counts.sum() > LEAST_FRAMES
     return _floored(mixture | {name: jnp.where(some, x, mixture[name]) for name, x in new.items()})
 
@@ -106,7 +106,7 @@ def revived(mixture: Mixture, frames: jax.Array, filled: jax.Array, step: jax.Ar
     order = jnp.argsort(filled == 0)  # slots with a frame come first
     slots = order[(step * components + jnp.arange(components)) % jnp.maximum(filled.sum(), 1).astype(int)]
     live = (~dead)[:, None]
-    spread = jnp.sum(mixture["variances"] * live, axis=0) / live.sum()
+    spread = jnp.sum(mixture["variances"] * live, axis=0) / jnp.maximum(live.sum(), 1)
     weights = jnp.where(dead, 1 / components, mixture["weights"])
     return mixture | {
         "weights": weights / weights.sum(),

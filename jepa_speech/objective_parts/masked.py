@@ -133,6 +133,14 @@ def masked_parts(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def check_masked_before_encoder(config: RunConfig) -> None:
+    """Raises UsageError if frames are masked after the encoder, which would then see what it has to predict."""
+    if config.mask.site != "pre_context":
+        raise UsageError(
+            f"config key mask.site = {config.mask.site}: objective.name = {config.objective.name} needs pre_context"
+        )
+
+
 def linear_schedule(start: float, end: float, steps: int, step: jax.Array) -> jax.Array:
     """Linear from `start` at step 0 to `end` at `steps`, constant after."""
     return start + (end - start) * jnp.clip(step / steps, 0, 1)

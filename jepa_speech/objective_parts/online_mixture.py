@@ -32,15 +32,14 @@ class OnlineMixture:
     size: int
 
     def init(self) -> Tree:
-        """The state, all float32. `layer` (L,) is 1 at the layer in use, the last one at first; `seeded` () is 0 or 1;
-        `ranks` (L,) are the smoothed effective ranks.
+        """The state, all float32. `layer` (L,) is 1 at the layer in use, the last one at first; `ranks` (L,) are the
+        smoothed effective ranks. The mixture's weights are 0 until it is seeded.
         """
         return {
             "mixture": online.blank(self.components, self.width),
             "reservoir": reservoir.empty(self.layers, self.size, self.width),
             "layer": jnp.zeros(self.layers).at[-1].set(1),
             "ranks": jnp.zeros(self.layers),
-            "seeded": jnp.zeros(()),
         }
 
     def update(self, state: Tree, sums: online.Sums, offer: Tree, step: jax.Array) -> Tree:
@@ -49,7 +48,7 @@ class OnlineMixture:
         frames = chosen(state["layer"], list(kept["frames"]))  # (R, D)
         moved = online.updated(state["mixture"], sums, 1 - self.decay, self.rule)
         moved = online.revived(moved, frames, kept["filled"], step)
-        seeded = state["seeded"] > 0
+        seeded = is_seeded(state)
         mixture = jax.tree.map(lambda new, old: jnp.where(seeded, new, old), moved, state["mixture"])
         state = state | {"mixture": mixture, "reservoir": kept}
         enough = kept["filled"].sum() >= FRAMES * self.components
@@ -59,12 +58,17 @@ class OnlineMixture:
     def with_chosen_layer(self, state: Tree) -> Tree:
         """The state with the layer of the highest smoothed rank, and a new mixture where there was none on it."""
         frames, filled = state["reservoir"]["frames"], state["reservoir"]["filled"]
-        measured, seeded = jax.vmap(lambda x: rank(x, filled))(frames), state["seeded"] > 0
+        measured, seeded = jax.vmap(lambda x: rank(x, filled))(frames), is_seeded(state)
         ranks = jnp.where(seeded, RANK_DECAY * state["ranks"] + (1 - RANK_DECAY) * measured, measured)
         layer = jax.nn.one_hot(ranks.argmax(), self.layers)
         fresh = ~seeded | jnp.any(layer != state["layer"])
         mixture = online.seeded(state["mixture"], chosen(layer, list(frames)), filled, fresh)
-        return state | {"mixture": mixture, "layer": layer, "ranks": ranks, "seeded": jnp.ones(())}
+        return state | {"mixture": mixture, "layer": layer, "ranks": ranks}
+
+
+def is_seeded(state: Tree) -> jax.Array:
+    """Whether the mixture has been seeded, (). It is a part of the mixture, so a run that takes one takes the other."""
+    return state["mixture"]["weights"].sum() > 0
 
 
 def chosen(layer: jax.Array, arrays: list[jax.Array]) -> jax.Array:

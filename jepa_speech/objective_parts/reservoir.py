@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jepa_speech.objective_parts.contract import Tree
 
-OFFERS = 8  # frames that a row offers
+OFFERS = 8  # frames that a row offers, at most
 WINDOW = 1024  # slots that a step may fill; with as many offers, a third of them get exactly one
 
 
@@ -19,15 +19,20 @@ def empty(layers: int, size: int, width: int) -> Tree:
     return {"frames": jnp.zeros((layers, size, width)), "filled": jnp.zeros(size)}
 
 
-def offered(keys: jax.Array, layers: list[jax.Array], frame_lengths: jax.Array, weight: jax.Array, size: int) -> Tree:
+def offered(
+    keys: jax.Array, layers: list[jax.Array], frame_lengths: jax.Array, weight: jax.Array, size: int, rows: float
+) -> Tree:
     """The sums of a batch: counts (W,) and frames (L, W, D) of the slots of a window.
 
-    layers [(B, T, D)], frame_lengths (B,), weight (B,) 0 for filler rows · size: R, of the reservoir.
+    layers [(B, T, D)], frame_lengths (B,), weight (B,) 0 for filler rows · size: R, of the reservoir · rows: of the
+    largest batch. With many rows, each offer is dropped with the probability that leaves about as many as slots: of
+    many more, nearly all slots would get several.
     """
     slots = min(WINDOW, size)
-    draws = jax.vmap(lambda key: jax.random.uniform(key, (2, OFFERS)))(keys)  # (B, 2, C)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (3, OFFERS)))(keys)  # (B, 3, C)
+    kept = weight[:, None] * (draws[:, 2] * OFFERS * rows < slots)  # (B, C)
     times = jnp.floor(draws[:, 0] * frame_lengths[:, None]).astype(int)  # (B, C)
-    chosen = jax.nn.one_hot(jnp.floor(draws[:, 1] * slots).astype(int), slots) * weight[:, None, None]  # (B, C, W)
+    chosen = jax.nn.one_hot(jnp.floor(draws[:, 1] * slots).astype(int), slots) * kept[..., None]  # (B, C, W)
     frames = jnp.stack([jnp.take_along_axis(x, times[..., None], axis=1) for x in layers]).astype(jnp.float32)
     frames = jax.lax.stop_gradient(frames)  # (L, B, C, D)
     return {

@@ -4,8 +4,8 @@
     φ̂_a(t) = mean over frames of exp(i t ⟨a, z⟩),   φ(t) = w(t) = exp(−t²/2)
 
 The integral runs from −5 to 5, by the trapezoidal rule. It is the statistic of Epps and Pulley without the paper's
-factor N, the number of frames. So its weight means the same at any batch size: it is the paper's λ times N, called the
-effective weight here.
+factor N, the number of frames. So its weight means the same at any batch size. This effective weight is LeJEPA's λ
+times N, or λ N / D where a paper sums its prediction error over D dimensions (GLaS-JEPA).
 
 All valid frames of the global batch are one sample (the full marginal of GLaS-JEPA, arXiv 2609.37798). A term holds
 sums of cos and sin, so the number of devices and micro-batches changes neither the value nor the gradient.
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech.errors import UsageError
 from jepa_speech.objective_parts.contract import Term
 
 # The integrand is even, and 0 at t = 0: these 16 nodes are 33 on [-5, 5]. The rule has period 2π / STEP = 20 in ⟨a, z⟩.
@@ -33,6 +34,12 @@ AT_ONCE = 32  # directions whose angles are in memory at the same time
 def sigreg_term(z: jax.Array, weight: jax.Array, directions: jax.Array, scale: float) -> Term:
     """SIGReg as a term. z (B, T, D), weight (B, T) 0 or 1, directions (M, D) from `unit_vectors`."""
     return Term(characteristic_sums(z, weight, directions), weight.sum(), scale, distance)
+
+
+def check_weight(weight: float) -> None:
+    """Raises UsageError for a negative weight, which would reward a collapse."""
+    if weight < 0:
+        raise UsageError(f"config key objective.sigreg_weight = {weight:g}: expected 0 or more")
 
 
 def unit_vectors(key: jax.Array, step: jax.Array, count: int, width: int) -> jax.Array:

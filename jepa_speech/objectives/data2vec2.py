@@ -30,7 +30,7 @@ from jepa_speech.nn.packing import repeated
 from jepa_speech.nn.row_random import dropout, fold
 from jepa_speech.objective_parts.collapse import masked_moments, spread_over_time, variance_over_time
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
-from jepa_speech.objective_parts.masked import ENCODER, OWN, View, masked_parts
+from jepa_speech.objective_parts.masked import ENCODER, OWN, View, check_masked_before_encoder, masked_parts
 from jepa_speech.objective_parts.self_distilled import (
     SelfDistilled,
     TeacherConfig,
@@ -130,8 +130,7 @@ def build(config: RunConfig, anchor: None = None) -> Data2Vec2:
             f"objective.name = data2vec2 encodes only visible frames, which encoder.name = {config.encoder.name} does "
             "not allow: use transformer, or wav2vec2 with encoder.relative_bias = false"
         )
-    if config.mask.site != "pre_context":
-        raise UsageError(f"config key mask.site = {config.mask.site}: objective.name = data2vec2 needs pre_context")
+    check_masked_before_encoder(config)
     if width % groups or objective.decoder_width % groups:
         raise UsageError(
             f"config key objective.decoder_groups = {groups}: must divide encoder.width = {width} and "

@@ -37,7 +37,7 @@ from jepa_speech.objective_parts.anchored import AnchoredObjective, anchor_targe
 from jepa_speech.objective_parts.collapse import masked_moments, variance
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import ENCODER, OWN, linear_schedule, masked_parts
-from jepa_speech.objective_parts.sigreg import excess, sigreg_term, unit_vectors
+from jepa_speech.objective_parts.sigreg import check_weight, excess, sigreg_term, unit_vectors
 from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
@@ -53,14 +53,15 @@ class GmmJepaConfig:
     lambda_start: float = 1.0  # weight of the cluster loss at step 0 [paper: λ]
     lambda_end: float = 0.01  # weight of the cluster loss at the last step, reached linearly [paper: λ]
     visible_weight: float = 0.0  # weight of the cluster loss on visible frames
-    sigreg_weight: float = 0.0  # effective weight of SIGReg on the student's output [paper: λ N]; 0: none
-    sigreg_directions: int = 1024  # random directions of SIGReg, drawn anew in each step [paper: M]
+    sigreg_weight: float = 0.0  # effective weight of SIGReg on the student's output [LeJEPA: λ N]; 0: none
+    sigreg_directions: int = 1024  # random directions of SIGReg, drawn anew in each step [LeJEPA: M]
     predictor_blocks: int = 1  # blocks of the predictor
     ema_start: float = 0.996  # decay of the teacher at step 0
     ema_end: float = 0.9999  # decay of the teacher at the last step, reached linearly
 
     def __post_init__(self) -> None:
         check_sizes(self, "objective", ("sigreg_directions",))
+        check_weight(self.sigreg_weight)
         if not 0 <= self.predictor_blocks <= DEEPEST:
             raise UsageError(
                 f"config key objective.predictor_blocks = {self.predictor_blocks}: expected 0 to {DEEPEST:,}"

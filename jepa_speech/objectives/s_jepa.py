@@ -11,9 +11,10 @@ Phase 1 is GMM-anchored JEPA or the anchor alone (objectives/gmm_jepa.py), from 
 Without it the encoder is random until the mixture is seeded, some steps after the start: the loss is 0 before.
 
 The mixture (anchors/online.py) and its layer (objective_parts/online_mixture.py) are global and in checkpoints. Unlike
-in the paper's code: sums run over the whole batch without padding, features are standardised per dimension when the
-mixture is seeded, so that the floor of the variances is a share of theirs, dead components are revived, and another
-layer means another seeding.
+in the paper's code: sums run over the whole batch without padding; features are standardised per dimension when the
+mixture is seeded, so that the floor of the variances is a share of theirs (0.01); components are seeded with one
+variance for all; dead ones are revived; another layer means another seeding; posteriors are predicted by their largest
+components. If the layer stays the same, the standardisation is that of the seeding for the rest of the run.
 """
 
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from jepa_speech.objective_parts.anchored import Labels, cluster_figures, cluste
 from jepa_speech.objective_parts.collapse import cluster_usage, effective_rank, masked_moments
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
 from jepa_speech.objective_parts.masked import ENCODER, OWN, MaskedObjective, masked_parts
-from jepa_speech.objective_parts.online_mixture import FRAMES, OnlineMixture, chosen
+from jepa_speech.objective_parts.online_mixture import FRAMES, OnlineMixture, chosen, is_seeded
 from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
@@ -80,6 +81,7 @@ class SJepa(MaskedObjective):
     predictor: Pure
     head: Pure
     mixture: OnlineMixture
+    rows: float  # of the largest batch
 
     def init(self, key: jax.Array) -> tuple[Tree, Tree]:
         keys = jax.random.split(key, 3)
@@ -104,13 +106,14 @@ class SJepa(MaskedObjective):
         labels = Labels(*top_k(q, min(self.config.top_k, q.shape[-1])), valid(view.frame_lengths, z.shape[1]))
 
         divergence = kl_to_sparse(labels.ids, labels.probs, log_p)  # (B, T)
-        weight = jax.lax.stop_gradient(state["seeded"])
+        weight = jax.lax.stop_gradient(is_seeded(state).astype(jnp.float32))
         terms, stats = cluster_terms(view, labels, log_p, divergence, weight, weight * self.config.visible_weight)
         terms |= {
             "posterior_entropy": mean_term(sparse_entropy(labels.probs), view.masked),
             "mixture_layer": Term(1.0 + state["layer"].argmax(), jnp.ones(()), 0.0),
         }
-        offer = fold(view.keys, OFFER), layers, view.frame_lengths, batch["weight"], self.config.reservoir
+        slots = self.config.reservoir, self.rows
+        offer = fold(view.keys, OFFER), layers, view.frame_lengths, batch["weight"], *slots
         return terms, stats | {
             "context": masked_moments(z, view.masked),
             "target": masked_moments(features, view.masked),
@@ -173,6 +176,7 @@ def build(config: RunConfig, anchor: Any = None) -> SJepa:
     objective, parts = of_kind(config.objective, SJepaConfig), masked_parts(config)
     clusters = objective.components
     predictor, head = predictor_and_head(config.encoder, config.head, clusters, objective.predictor_blocks)
+    rows = config.data.batch_seconds / min(config.data.buckets)
     mixture = OnlineMixture(
         components=clusters,
         layers=config.encoder.blocks,
@@ -182,4 +186,4 @@ def build(config: RunConfig, anchor: Any = None) -> SJepa:
         layer_every=objective.layer_every,
         size=objective.reservoir,
     )
-    return SJepa(**parts, config=objective, predictor=predictor, head=head, mixture=mixture)
+    return SJepa(**parts, config=objective, predictor=predictor, head=head, mixture=mixture, rows=rows)

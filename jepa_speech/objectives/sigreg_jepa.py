@@ -21,8 +21,8 @@ from jepa_speech.nn.module import Pure
 from jepa_speech.nn.row_random import fold
 from jepa_speech.objective_parts.collapse import effective_rank, least_std, masked_moments, variance
 from jepa_speech.objective_parts.contract import Batch, Term, Tree
-from jepa_speech.objective_parts.masked import ENCODER, MaskedObjective, masked_parts
-from jepa_speech.objective_parts.sigreg import excess, sigreg_term, unit_vectors
+from jepa_speech.objective_parts.masked import ENCODER, MaskedObjective, check_masked_before_encoder, masked_parts
+from jepa_speech.objective_parts.sigreg import check_weight, excess, sigreg_term, unit_vectors
 from jepa_speech.objective_parts.terms import mean_term
 from jepa_speech.settings.run_config import RunConfig
 
@@ -33,12 +33,13 @@ class SigregJepaConfig:
 
     name: str = "sigreg_jepa"  # chooses this objective
     projection: int = 128  # width of the linear map in which frames are predicted and regularised [paper: D]
-    # effective weight of SIGReg: of the statistic without its factor N (objective_parts/sigreg.py) [paper: λ N / D]
+    # effective weight of SIGReg: of the statistic without its factor N (objective_parts/sigreg.py) [GLaS-JEPA: λ N / D]
     sigreg_weight: float = 15.0
     sigreg_directions: int = 1024  # random directions of SIGReg, drawn anew in each step [LeJEPA: M]
 
     def __post_init__(self) -> None:
         check_sizes(self, "objective", ("projection", "sigreg_directions"))
+        check_weight(self.sigreg_weight)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ SECTIONS = {"objective": SigregJepaConfig}
 def build(config: RunConfig, anchor: None = None) -> SigregJepa:
     """From the whole config."""
     objective, parts = of_kind(config.objective, SigregJepaConfig), masked_parts(config)
+    check_masked_before_encoder(config)
     width = parts["encoder"].width
     projector = Pure(lambda rngs: Linear(width, objective.projection, rngs=rngs))
     return SigregJepa(**parts, config=objective, projector=projector)

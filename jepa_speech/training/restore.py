@@ -45,7 +45,7 @@ def first_state(
 def take_weights(objective: Objective, state: TrainState, run: str, log: RunLog, read: Weights, say: Say) -> TrainState:
     """The fresh state, with each array replaced that `run` holds at the same path in the same shape.
 
-    If `run` has no teacher, the teacher is a copy of the student that was taken, as it is at the start of a run.
+    What `run` lacks of the teacher is copied from the student that was taken, as at the start of a run.
     """
     step, weights = read(run)
     fresh = weights_tree(state.params, state.aux_state)
@@ -63,13 +63,16 @@ def take_weights(objective: Objective, state: TrainState, run: str, log: RunLog,
     missing, unused = arrays.keys() - taken, sorted(weights.keys() - taken)
     params, aux_state = params_and_aux_state(jax.tree_util.tree_map_with_path(choose, fresh))
     teachers = {path for path in arrays if path.startswith("slow/teacher/")}
-    copied = teachers if isinstance(objective, HasTeacher) and teachers <= missing else set()
-    if copied:
-        assert isinstance(objective, HasTeacher)
-        copy = jax.tree.map(
-            lambda new, old: jax.device_put(new, old.sharding), objective.teacher(params), aux_state["teacher"]
-        )
-        aux_state = aux_state | {"teacher": copy}
+    copied: set[str] = set()
+    if isinstance(objective, HasTeacher) and (copied := teachers - taken):
+
+        def copy(path: tuple[Any, ...], student: jax.Array, teacher: jax.Array) -> jax.Array:
+            name = f"slow/teacher/{path_name(path)}"
+            return jax.device_put(student, teacher.sharding) if name in copied else teacher
+
+        student = objective.teacher(params)
+        teacher = jax.tree_util.tree_map_with_path(copy, student, aux_state["teacher"])
+        aux_state = aux_state | {"teacher": teacher}
     left = sorted(missing - copied)
     log.event("init_from", run=run, step=step, taken=sorted(taken), copied=sorted(copied), fresh=left, unused=unused)
     say(
@@ -77,7 +80,11 @@ def take_weights(objective: Objective, state: TrainState, run: str, log: RunLog,
         f"{len(unused)} of that run are not used (events.jsonl names them)"
     )
     if copied:
-        say(f"init_from {run}: it has no teacher, so the teacher is a copy of the student")
+        what = "it has no teacher, so the teacher is a copy of the student"
+        if copied < teachers:
+            what = f"{counted(len(copied), 'array')} that it lacks of the teacher "
+            what += "is a copy of the student's" if len(copied) == 1 else "are copies of the student's"
+        say(f"init_from {run}: {what}")
     if other:
         say(f"init_from {run}: {other}")
     return replace(state, params=params, aux_state=aux_state)

@@ -17,7 +17,7 @@ from jepa_speech.nn.row_random import fold
 from jepa_speech.objective_parts import reservoir
 from jepa_speech.objective_parts.collapse import HEALTHY, collapsed
 from jepa_speech.objective_parts.masked import ENCODER
-from jepa_speech.objective_parts.online_mixture import OnlineMixture, chosen
+from jepa_speech.objective_parts.online_mixture import OnlineMixture, chosen, is_seeded
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def mean(term) -> float:
 
 
 def test_the_loss_is_0_until_the_mixture_is_seeded(toy):
-    assert float(toy.system.aux_state["online"]["seeded"]) == 0 and float(toy.aux["online"]["seeded"]) == 1
+    assert not is_seeded(toy.system.aux_state["online"]) and is_seeded(toy.aux["online"])
     for aux, scale in ((toy.system.aux_state, 0.0), (toy.aux, 1.0)):
         terms, stats = toy.loss(toy.system.params, aux, toy.system.batch, KEY, 0)
         assert float(terms["cluster"].scale) == scale
@@ -193,12 +193,30 @@ def test_windows_cover_all_slots_and_a_slot_takes_only_a_frame_that_comes_alone(
     np.testing.assert_array_equal(after["frames"][0, :4, 0], [1, 3, 500, 7])
     keys = jax.random.split(KEY, 6)
     x, lengths = jax.random.normal(KEY, (6, 9, 2)), jnp.array([9, 8, 7, 3, 2, 1])
-    whole = reservoir.offered(keys, [x], lengths, jnp.ones(6), 10)
+    whole = reservoir.offered(keys, [x], lengths, jnp.ones(6), 10, 0.5)
     parts = [
-        reservoir.offered(keys[part], [x[part]], lengths[part], jnp.ones(3), 10) for part in (slice(3), slice(3, 6))
+        reservoir.offered(keys[part], [x[part]], lengths[part], jnp.ones(3), 10, 0.5)
+        for part in (slice(3), slice(3, 6))
     ]
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a + b, c, rtol=1e-6, atol=1e-6), *parts, whole)
     assert float(whole["counts"].sum()) == 6 * reservoir.OFFERS
+
+
+def test_a_large_batch_fills_as_many_slots_as_a_small_one():
+    """2,000 rows offer 16,000 frames for 1,024 slots: without thinning, 0.003 slots get exactly one."""
+    rows, width = 2000, reservoir.WINDOW
+    keys, x, one = jax.random.split(KEY, rows), jnp.ones((rows, 1, 1)), jnp.ones(rows)
+    filled = [
+        int((reservoir.offered(keys, [x], one.astype(int), one, width, of)["counts"] == 1).sum()) for of in (rows, 1.0)
+    ]
+    assert width / 4 < filled[0] < width / 2 and filled[1] < 5
+
+
+def test_a_run_of_other_components_is_seeded_anew(toy):
+    """What init_from takes by name and shape is not a mixture that is equal for all frames and passes for seeded."""
+    other = build(toys.toy_objective("s_jepa", encoder={"blocks": 2}, objective={"components": 3})).mixture.init()
+    taken = jax.tree.map(lambda old, new: old if old.shape == new.shape else new, toy.aux["online"], other)
+    assert is_seeded(toy.aux["online"]) and not is_seeded(taken)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from scipy.spatial.distance import pdist
 from support import toys
 from support.toys import build
 
+from jepa_speech.errors import UsageError
 from jepa_speech.objective_parts import sigreg
 from jepa_speech.objective_parts.collapse import collapsed
 from jepa_speech.objective_parts.contract import Term
@@ -187,3 +188,20 @@ def test_sigreg_of_gmm_jepa_is_of_the_students_output_at_all_valid_frames():
     assert float(o.report(stats)["sigreg_excess"]) == pytest.approx(exact - sigreg.NULL / inside.sum(), abs=2 * CLOSE)
     published = build(toys.toy_objective("gmm_jepa"), toys.toy_anchor())
     assert jax.eval_shape(published.loss, params, aux_state, batch, KEY, 2)[0].keys() == terms.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "says"),
+    [
+        (
+            "sigreg_jepa",
+            {"mask": {"site": "pre_predictor"}},
+            r"mask\.site = pre_predictor: objective.name = sigreg_jepa",
+        ),
+        ("sigreg_jepa", {"objective": {"sigreg_weight": -1.0}}, r"objective\.sigreg_weight = -1: expected 0 or more"),
+        ("gmm_jepa", {"objective": {"sigreg_weight": -1.0}}, r"objective\.sigreg_weight = -1: expected 0 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused(name, sections, says):
+    with pytest.raises(UsageError, match=says):
+        build(toys.toy_objective(name, **sections), toys.toy_anchor())

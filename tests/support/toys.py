@@ -48,6 +48,7 @@ def toy_config(frontend: str = "logmel", name: str = "transformer", **sections: 
 
 # What makes a toy of any published objective, wherever it has such a key.
 SHRUNK = {
+    "data": {"batch_seconds": 8.0, "buckets": (1.0,)},
     "objective": {
         "projection": 8,
         "distractors": 5,
