@@ -12,6 +12,7 @@ import jax.numpy as jnp
 HEALTHY = {
     "effective_rank": (1.5, ".2f", "frames lie along one direction"),
     "target_rank": (1.5, ".2f", "targets lie along one direction"),
+    "target_least_std": (0.1, ".3f", "a dimension of the targets is nearly constant"),
     "prediction_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "target_variance": (1e-4, ".1e", "all frames are mapped to one vector"),
     "frontend_variance": (1e-3, ".1e", "the front-end gives all frames of a recording one vector"),

@@ -166,15 +166,21 @@ def test_sigreg_jepa(glas):
     assert collapsed(figures) == ""
 
 
+def figures_of(glas, kernel: jax.Array) -> dict[str, float]:
+    """The report of an untrained toy whose projector has this kernel."""
+    o, _, params, aux_state, everything = glas
+    params = params | {"projector": params["projector"] | {"kernel": kernel}}
+    return {name: float(x) for name, x in o.report(everything(params, aux_state, 2)[1]).items()}
+
+
 def test_targets_along_one_direction_are_an_alarm(glas):
     """The encoder's frames, and so the figure that other objectives have, stay healthy."""
-    o, _, params, aux_state, everything = glas
-    kernel = params["projector"]["kernel"]
-    flat = params | {"projector": params["projector"] | {"kernel": kernel[:, :1] * jnp.ones_like(kernel)}}
-    figures = {name: float(x) for name, x in o.report(everything(flat, aux_state, 2)[1]).items()}
+    kernel = glas[2]["projector"]["kernel"]
+    figures = figures_of(glas, kernel[:, :1] * jnp.ones_like(kernel))
     assert "target rank 1.0" in collapsed(figures)
     del figures["target_rank"]
     assert collapsed(figures) == ""
+    assert "target least std 0.000" in collapsed(figures_of(glas, kernel.at[:, 0].set(0)))
 
 
 def test_sigreg_of_gmm_jepa_is_of_the_students_output_at_all_valid_frames():
