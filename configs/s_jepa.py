@@ -1,16 +1,17 @@
 """S-JEPA's phase 2: an online mixture on a layer of the EMA teacher. Phase 1 is `:phase1`, a frozen mixture of MFCC.
 
 Paper: arXiv 2606.19398, table of its hyperparameters; its tables are not checked. The encoder is HuBERT Base with 6
-blocks. Not from the paper: head, steps, warm-up and schedule, which it does not give, or gives for other blocks; masked
-frames that get a learned vector, not 0; posteriors of 16 components and a rest, where the paper predicts all 500; ranks
-and seeding on 8,192 recent frames, where it takes 2,000 and a larger sample. It turns mixing and the loss on visible
-frames off partway, and so does this.
+blocks. Steps, warm-up and schedule are ours, since the paper gives none. Other differences: the blocks of the head;
+masked frames get a learned vector, not 0; posteriors of 16 components and a rest, where the paper predicts all 500;
+ranks and seeding on 8,192 recent frames, where it takes 2,000 and a larger sample; in phase 1 the head reads the
+encoder, not a predictor. The paper turns off mixing and the loss on visible frames partway through phase 2. Here both
+are off from its start.
 Time: not yet run as a whole, and no step is measured.
 Launch:
 
     jepa-speech train --config s_jepa --workdir runs/phase2 --config.data.store=STORE --config.init_from=runs/phase1
 
-Phase 1 before it, on a store labelled by 100 components of MFCC (`jepa-speech fit gmm --components 100`):
+Phase 1 before it, on labels of 100 components (`jepa-speech fit gmm --features mfcc --components 100`):
 
     jepa-speech train --config s_jepa:phase1 --workdir runs/phase1 --config.data.store=STORE --config.anchor.path=A.npz
 """
