@@ -22,6 +22,7 @@ SECONDS = {"w2v_bert": 2.0}  # at 25 Hz a second has too few frames
 LOOSE = {  # what a mesh changes by more than 1e-5
     "slow/norms/8/mean": 1e-2,  # PASE's last bias, which the normalisation takes away: Adam makes steps of rounding
     "effective_rank": 5e-3,  # made of square roots of eigenvalues, some of which are rounding alone
+    "target_rank": 5e-3,  # the same
 }
 Course = tuple[list[dict[str, Any]], dict[str, np.ndarray]]  # figures of each step; `slow` after them, by path
 
