@@ -1,4 +1,4 @@
-"""The ladder: the objectives of configs/compare_small.py at several budgets, for `jepa-speech compare`.
+"""The ladder: every system of configs/compare_small.py at several budgets, for `jepa-speech compare`.
 
     jepa-speech compare --config configs/ladder.py --input SPEECH/large/pretrain.manifest.jsonl --data \
         SPEECH/librispeech:phones,abx,pr,speaker SPEECH/emodb:emotion SPEECH/slu_synthetic:slots --out benchmarks/ladder
@@ -11,7 +11,7 @@ from compare_small import ANCHORS, get_config
 __all__ = ["ANCHORS", "LADDER", "get_config"]
 
 FOLLOWED = ("gmm_jepa", "anchor_alone", "gmm_jepa_sigreg", "sigreg_jepa", "hubert", "wavlm")  # to the largest budget
-OTHERS = ("pure_jepa", "s_jepa", "data2vec", "data2vec2", "dinosr", "wav2vec2")
+OTHERS = ("pure_jepa", "s_jepa", "data2vec", "data2vec2", "best_rq", "dinosr", "wav2vec2")
 LADDER = {
     "seeds": {  # budget -> runs of each objective
         "800": dict.fromkeys((*FOLLOWED, *OTHERS), 3),

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.kills import Killed
 
 from jepa_speech.api import compared_runs, workflow
 from jepa_speech.api.compare import compare
@@ -28,10 +29,6 @@ def get_config(variant):
     return config_dict("tiny:" + variant)
 """
 KEYS = [f"audio/{i}.wav" for i in range(20)]
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing of the program runs after it, so nothing may catch it."""
 
 
 class Machine:

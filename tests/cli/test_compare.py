@@ -1,7 +1,11 @@
 """`jepa-speech compare` at a toy size: what is run for two objectives, the tables, and what is not run again."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +93,27 @@ def test_two_objectives_at_two_budgets_then_the_other_one_first(config, verbs, t
     assert "pure_jepa  gmm_jepa" in capsys.readouterr().out
     assert cli.main(arguments(config, out, "gmm_jepa", data, "1FLOP")) == 2
     assert "a step of gmm_jepa takes" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_by_the_system_it_ends_with_the_numbers_of_another_ladder(config, tmp_path):
+    """Two ladders of one command, one of them killed with its children when its first results are there."""
+    data = write_spoken(tmp_path / "spoken")
+
+    def ladder(out: Path, killed: bool = False) -> dict:
+        command = [sys.executable, "-m", "jepa_speech", *arguments(config, out, "pure_jepa", data, "2")]
+        with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stderr:
+                if killed and line.startswith("$ jepa-speech probe") and list((out / "results").rglob("*.json")):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    killed = False
+        return {} if process.returncode else read_json(out / "compare.json")
+
+    assert ladder(tmp_path / "killed", killed=True) == {}
+    first = min((tmp_path / "killed" / "results").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    before = first.stat().st_mtime_ns
+    assert ladder(tmp_path / "killed") == ladder(tmp_path / "whole") != {}
+    assert first.stat().st_mtime_ns == before, "finished work is not done again"
 
 
 @pytest.mark.parametrize(
