@@ -89,6 +89,9 @@ TRAINED: dict[str, Row] = {
         "code_perplexity",
         (8, 32),
     ),
+    "best_rq": Row(
+        "BEST-RQ", "", lambda r: (r["codes"], r["label_entropy"]), "unigram entropy", "code_usage", (0.5, 1)
+    ),
     "s_jepa": Row("S-JEPA, phase 2 alone", "", mean_posterior, "mean posterior", "mixture_usage", (0.5, 1)),
     "w2v_bert": Row("w2v-BERT", "", lambda r: (r["contrastive"], math.log(26)), "log 26", "code_perplexity", (16, 64)),
     "pase": Row("PASE", "", worst_worker, "mean, worst worker", "effective_rank", (10, 100)),
