@@ -1,4 +1,4 @@
-"""The ladder: every system of configs/compare_small.py at several budgets, for `jepa-speech compare`.
+"""The ladder: the objectives of configs/compare_small.py at several budgets, for `jepa-speech compare`.
 
     jepa-speech compare --config configs/ladder.py --input SPEECH/large/pretrain.manifest.jsonl --data \
         SPEECH/librispeech:phones,abx,pr,speaker SPEECH/emodb:emotion SPEECH/slu_synthetic:slots --out benchmarks/ladder
