@@ -14,6 +14,7 @@ from jepa_speech.analysis import report
 from jepa_speech.api import analyze as module
 from jepa_speech.files import write_json, write_jsonl
 from jepa_speech.nn.encoder import EncoderConfig
+from jepa_speech.nn.masks import MaskConfig
 from jepa_speech.objectives.gmm_jepa import GmmJepaConfig
 from jepa_speech.ownership import mark
 from jepa_speech.settings.run_config import AnchorConfig, RunConfig
@@ -77,7 +78,7 @@ def stand_in(folder: Path, frame_rate: float = 50.0, **changes: Any) -> SimpleNa
     every = round(50 / frame_rate)
     parts = {
         "config": RunConfig(anchor=AnchorConfig("GMM.npz"), encoder=EncoderConfig(), objective=GmmJepaConfig()),
-        "cluster_head": SimpleNamespace(mask=SimpleNamespace(fill="learned", site="pre_context")),
+        "cluster_head": SimpleNamespace(mask=MaskConfig()),
         "represent": lambda wave, rate: SimpleNamespace(layers=[x[::every] for x in truth(wave, rate)]),
         "cluster_probs": lambda wave, rate: posteriors(wave),
         "masked_cluster_probs": masked,
