@@ -36,7 +36,6 @@ TINY = {  # each where a variant has such a key
         "components": 8,
         "reservoir": 128,
         "layer_every": 8,
-        "sigreg_directions": 16,
         "masks": 2,
         "decoder_width": 16,
         "decoder_kernel": 3,

@@ -53,7 +53,7 @@ def test_a_choice_that_passes_no_gradient_shows(monkeypatch):
 
 
 def test_a_block_without_positions_shows(monkeypatch):
-    monkeypatch.setattr(jepa_speech.nn.blocks, "rotate", lambda x: x)
+    monkeypatch.setattr(jepa_speech.nn.blocks, "rotate", lambda x, **_: x)
     assert off(partial(blocks.conformer, 32, 4, 64, 5, 40, "")) == ["output", "feed-forward"]
 
 
