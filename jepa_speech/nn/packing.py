@@ -1,8 +1,8 @@
 """Visible frames side by side, for blocks that encode nothing else (data2vec 2.0, arXiv 2212.07525, section 3.2).
 
 Rows have different numbers of visible frames, so all are packed to one static size. Places beyond a row's number hold
-other frames, which attention must not read. A block that mixes frames by attention alone gives each visible frame what
-it gives in the whole row with masked keys removed, if it is told the frames' positions.
+other frames, which attention must not read. A block that mixes frames by attention alone, and takes their positions,
+gives each visible frame the same output as in the whole row with masked keys removed.
 """
 
 from typing import NamedTuple

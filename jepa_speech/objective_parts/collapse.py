@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 # Name -> the least healthy value, its format, and what a smaller value means. Healthy runs of configs/smoke.py were
-# never below a rank of 14, variances of 0.001, 0.39 and 0.64 (prediction, target, front-end)
-# and a usage of 0.66.
+# never below a rank of 14, variances of 0.001, 0.39 and 0.64 (prediction, target, front-end) and a usage of 0.66.
 HEALTHY = {
     "effective_rank": (1.5, ".2f", "frames lie along one direction"),
     "target_rank": (1.5, ".2f", "targets lie along one direction"),
@@ -68,25 +67,25 @@ def covariance(m: Moments) -> jax.Array:
 
 def variance(m: Moments) -> jax.Array:
     """Mean over dimensions of the variance over frames."""
-    return variances(m).mean()
+    return dimension_variances(m).mean()
 
 
 def least_std(m: Moments) -> jax.Array:
     """The least of the dimensions' standard deviations over frames."""
-    return jnp.sqrt(variances(m).min())
+    return jnp.sqrt(dimension_variances(m).min())
 
 
-def variances(m: Moments) -> jax.Array:
+def dimension_variances(m: Moments) -> jax.Array:
     """Variance over frames of each dimension: (D,)."""
     return jnp.maximum(jnp.diagonal(covariance(m)), 0)
 
 
 def effective_rank(m: Moments) -> jax.Array:
     """exp(entropy of the normalised singular values) of the centred frames (Roy & Vetterli 2007)."""
-    return spread_rank(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance(m)), 0)))
+    return rank_of_singular_values(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(covariance(m)), 0)))
 
 
-def spread_rank(singular: jax.Array) -> jax.Array:
+def rank_of_singular_values(singular: jax.Array) -> jax.Array:
     """exp(entropy of the normalised singular values) (D,) -> ()."""
     return jnp.exp(entropy(singular / jnp.maximum(singular.sum(), 1e-12)))
 

@@ -81,7 +81,7 @@ def regression(prediction: jax.Array, target: jax.Array, masked: jax.Array) -> t
     return mean_term(error, masked, 1.0), stats
 
 
-def variances(stats: Tree) -> dict[str, jax.Array]:
+def variance_figures(stats: Tree) -> dict[str, jax.Array]:
     """Figures of the stats of `regression`."""
     return {f"{name}_variance": variance(stats[name]) for name in ("prediction", "target")}
 

@@ -21,7 +21,7 @@ from jepa_speech.objective_parts.self_distilled import (
     TeacherConfig,
     check_top_blocks,
     regression,
-    variances,
+    variance_figures,
 )
 from jepa_speech.settings.run_config import RunConfig
 
@@ -52,7 +52,7 @@ class Data2Vec(SelfDistilled):
         return {"regression": term}, stats | {"context": masked_moments(z, view.masked)}
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return super().report(stats) | variances(stats)
+        return super().report(stats) | variance_figures(stats)
 
 
 SECTIONS = {"objective": Data2VecConfig}

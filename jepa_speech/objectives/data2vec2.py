@@ -36,7 +36,7 @@ from jepa_speech.objective_parts.self_distilled import (
     TeacherConfig,
     check_top_blocks,
     regression,
-    variances,
+    variance_figures,
 )
 from jepa_speech.settings.run_config import RunConfig
 
@@ -114,7 +114,11 @@ class Data2Vec2(SelfDistilled):
         }
 
     def report(self, stats: Tree) -> dict[str, jax.Array]:
-        return super().report(stats) | variances(stats) | {"frontend_variance": variance_over_time(stats["frontend"])}
+        return (
+            super().report(stats)
+            | variance_figures(stats)
+            | {"frontend_variance": variance_over_time(stats["frontend"])}
+        )
 
 
 SECTIONS = {"objective": Data2Vec2Config}

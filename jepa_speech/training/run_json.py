@@ -51,9 +51,9 @@ def claim_workdir(
     if any(saved.name.isdigit() for saved in (workdir / "checkpoints").glob("*")):
         theirs = dict(flat(config_of_a_run(path, ELSEWHERE)))
         other, kept = differing(ours, theirs, sections or {})
-        for key in other:
+        if other:
             raise UserError(
-                f"{workdir} holds a run with {key} = {theirs.get(key)!r}, not {ours.get(key)!r}: "
+                f"{workdir} holds a run with {other[0]} = {theirs.get(other[0])!r}, not {ours.get(other[0])!r}: "
                 "use another --workdir, or that run's config"
             )
         older = ", ".join(key for key in kept if key in ours)
