@@ -12,7 +12,7 @@ _written = ContextVar("as_written", default=False)
 
 def on_gpu() -> bool:
     """Returns whether to use the forms for a GPU: on one, and outside `as_written`."""
-    return jax.default_backend() == "gpu" and not _written.get()
+    return not _written.get() and jax.default_backend() == "gpu"  # in this order: asking for the backend claims a GPU
 
 
 def kernels_wanted() -> bool:
