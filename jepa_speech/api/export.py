@@ -1,13 +1,13 @@
 """`jepa_speech.export_hf`, `export_onnx`, `export_s3prl` and `export_stablehlo`: a run folder → what others read."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jepa_speech.exporters import onnx, s3prl, stablehlo
 from jepa_speech.exporters.model_card import model_card
 from jepa_speech.files import write_text
 from jepa_speech.huggingface.ctc_layer import CtcLayer, with_ctc
-from jepa_speech.huggingface.export_folder import to_huggingface, write_folder
+from jepa_speech.huggingface.export_folder import in_bfloat16, to_huggingface, write_folder
 from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.ownership import refuse_existing
@@ -15,11 +15,18 @@ from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.training.checkpoint_steps import Step
 
 
-def export_hf(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
+def export_hf(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    step: Step | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+) -> dict[str, Any]:
     """Write a folder for transformers (docs/export.md lists the classes), with the CTC layer if the run has one.
 
     checkpoint: a run folder, or one of transformers. out: a new folder. step: which checkpoint of the run: its step,
     "latest" or "best"; default: the latest.
+    dtype: of the weights in the file; the model computes in float32 either way.
 
     Returns `out`, `step`, `class` (the name of the model's class), `parameters` (number), `files` (names) and
     `writes_texts` (whether the CTC layer is there). Raises UserError for a checkpoint or an encoder that cannot be
@@ -31,6 +38,8 @@ def export_hf(checkpoint: str | Path, out: str | Path, *, step: Step | None = No
         keys = model.config.objective
         adapter = (model.params["adapter"], keys) if isinstance(keys, CtcConfig) and keys.adapter else None
         exported = with_ctc(exported, CtcLayer(model.params["head"], model.objective.vocabulary, adapter))
+    if dtype == "bfloat16":
+        exported = in_bfloat16(exported)
     files = write_folder(out, exported, model_card(checkpoint, model.config, model.step, exported))
     return {
         "out": str(out),

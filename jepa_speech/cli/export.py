@@ -32,6 +32,16 @@ def checkpoint_and_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
 
+def hf_options(parser: argparse.ArgumentParser) -> None:
+    checkpoint_and_out(parser)
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the weights in the file: bfloat16 halves it and rounds them (default: float32)",
+    )
+
+
 def run_kind(
     export: Callable[..., Results], show: Callable[[Results, argparse.Namespace], None], options: argparse.Namespace
 ) -> Results:
@@ -71,7 +81,7 @@ KINDS = {
         "a folder for transformers: native classes where they exist (docs/export.md lists them), otherwise our own "
         "torch code; CTC layer and tokenizer if any",
         EXAMPLE,
-        checkpoint_and_out,
+        hf_options,
         partial(run_kind, export_hf, show_hf),
     ),
     "onnx": Kind(

@@ -65,6 +65,9 @@ in transformers, padding reaches the convolutions in the blocks, and by attentio
 PADDED = """Batches may be padded, with the attention mask of the extractor: padding does not change the layers.
 """
 
+ROUNDED = """Weights of two or more axes are rounded to bfloat16, so layers differ slightly from those of the run. The
+model computes in float32.
+"""
 KEEP = """To continue training, use the run folder. This folder lacks the heads of pretraining (cluster head, predictor,
 quantizer), the teacher, λ and the optimizer's state. `jepa-speech import hf` initialises heads randomly, copies the
 encoder as teacher, and for the objective gmm_jepa, whose cluster head is then untrained, sets λ to 0.
@@ -99,14 +102,15 @@ def model_card(run: str | Path, config: RunConfig, step: int, exported: Exported
     use = use.format(kind="AutoModel" if remote else name, option=option, last=last)
     count = sum(array.size for array in exported.arrays.values())
     at = f" at step {step:,}" if step else ""  # 0: an imported model, which was not trained here
+    dtype = "bfloat16" if exported.rounded else "float32"
     parts = [
         HEADER.format(task=task),
         f"# {escaped(name_of(run))}\n",
         f"The {what} of a {config.objective.name} run of jepa_speech {jepa_speech.__version__}{at}, "
-        f"{count / 1e6:.2f}M parameters in float32, as `{name}` of {code}.{left}\n",
+        f"{count / 1e6:.2f}M parameters in {dtype}, as `{name}` of {code}.{left}\n",
         f"## How to run it\n\n{use}",
         advice(exported.config),
-        exactness(exported.config) if exported.normalised else OWN_LEVEL,
+        closeness(exported),
         f"## Origin\n\n{table([['what', 'value'], *provenance(run, config, step)])}",
         keep,
         "## Licence\n\nTo be filled in, here and in the first lines of this file: LICENCE OF THE WEIGHTS, and the "
@@ -130,6 +134,13 @@ def advice(theirs: Mapping[str, Any]) -> str:
     if takes_padding(theirs):
         return PADDED
     return NORMALISED_OVER_TIME if theirs["feat_extract_norm"] == "group" else SHIFTED
+
+
+def closeness(exported: Exported) -> str:
+    """Returns a sentence on the waves that it takes, or on the difference to the run."""
+    if not exported.normalised:
+        return OWN_LEVEL
+    return ROUNDED if exported.rounded else exactness(exported.config)
 
 
 def exactness(theirs: Mapping[str, Any]) -> str:

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jepa_speech.config import from_section
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.features.kaldi import BANDS
 from jepa_speech.files import as_json, write_text
 from jepa_speech.huggingface import conformers as their_conformers
 from jepa_speech.huggingface import own_encoder
-from jepa_speech.huggingface.families import FAMILIES, OWN
+from jepa_speech.huggingface.families import FAMILIES, OWN, own_section
 from jepa_speech.huggingface.names import AXES, BATCH_NORM, their_name, turned
 from jepa_speech.huggingface.safetensors import write_safetensors
 from jepa_speech.huggingface.wav2vec2 import BATCH_NORM_KEY, BLOCK_ADAPTERS, PUBLISHED
@@ -34,15 +36,20 @@ CONFORMERS = {"wav2vec2_conformer": "wav2vec2-conformer", "wav2vec2_bert": "wav2
 
 
 class Exported(NamedTuple):
-    """config: the contents of config.json. arrays: in transformers' names and layout, float32. tokenizer: name -> text
-    of the tokenizer files of a CTC layer, None without one. normalised: whether it takes waves at mean 0 and deviation
-    1.
+    """config: the contents of config.json. arrays: in transformers' names and layout, float32 or `in_bfloat16`.
+    tokenizer: name -> text of the tokenizer files of a CTC layer, None without one. normalised: whether it takes waves
+    at mean 0 and deviation 1.
     """
 
     config: dict[str, Any]
     arrays: dict[str, np.ndarray]
     tokenizer: dict[str, str] | None = None
     normalised: bool = True
+
+    @property
+    def rounded(self) -> bool:
+        """Whether weights are in bfloat16."""
+        return any(array.dtype == jnp.bfloat16 for array in self.arrays.values())
 
 
 def to_huggingface(config: RunConfig, encoder: Params) -> Exported:
@@ -68,6 +75,22 @@ def to_huggingface(config: RunConfig, encoder: Params) -> Exported:
     if "masked_spec_embed" not in arrays:  # mask.fill = random: there is no embedding to mask with
         theirs["mask_time_prob"] = 0.0
     return Exported(theirs, arrays, normalised=getattr(section, "level", "unit") == "unit")
+
+
+def in_bfloat16(exported: Exported) -> Exported:
+    """Returns it with the weights of two or more axes in bfloat16, in half of the space.
+
+    Vectors and constants stay in float32, and so does the arithmetic: rotary frequencies in bfloat16 would turn the
+    frames of a long recording by other angles.
+    """
+    kept: Mapping[str, np.ndarray] = {}
+    if own(exported.config):
+        kept = own_encoder.constants(from_section(EncoderConfig, own_section(exported.config), "encoder"))
+    arrays = {
+        name: array if array.ndim < 2 or name in kept else array.astype(jnp.bfloat16)
+        for name, array in exported.arrays.items()
+    }
+    return exported._replace(arrays=arrays)
 
 
 def statistics(width: int) -> dict[str, np.ndarray]:

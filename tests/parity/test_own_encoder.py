@@ -66,6 +66,20 @@ def difference(ours, theirs, waves, mask):
     return max(errors), out
 
 
+def test_an_export_in_bfloat16_computes_in_float32(pair, tmp_path):
+    """5 s: rotary frequencies in bfloat16 would turn the last frames by up to half a radian more or less."""
+    assert (
+        main(["export", "hf", str(pair[2].parent / "run"), "--out", str(tmp_path / "hf"), "--dtype", "bfloat16"]) == 0
+    )
+    theirs = transformers.AutoModel.from_pretrained(tmp_path / "hf", trust_remote_code=True)
+    assert {weight.dtype for weight in theirs.state_dict().values()} == {torch.float32}
+    wave = np.random.default_rng(0).normal(size=(1, 80_000)).astype(np.float32)
+    assert (
+        difference(jepa_speech.load_pretrained(tmp_path / "hf"), theirs, wave, np.ones_like(wave, np.int32))[0]
+        < TOLERANCE
+    )
+
+
 def test_hidden_states_are_ours_in_a_padded_batch_of_five_lengths(pair):
     ours, theirs, folder = pair
     rng = np.random.default_rng(0)
