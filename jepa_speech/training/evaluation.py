@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import jax
 from jax.sharding import Mesh
 
-from jepa_speech.objective_parts.contract import Objective
+from jepa_speech.errors import UsageError
+from jepa_speech.objective_parts.contract import Batch, Objective
 from jepa_speech.settings.training import TrainConfig
-from jepa_speech.training.heldout import make_evaluate
+from jepa_speech.training.heldout import figure_names, make_evaluate
 from jepa_speech.training.ledger import Clock
 from jepa_speech.training.sharding import place_batch, replicated
 from jepa_speech.training.state import TrainState, Tree
@@ -19,6 +20,7 @@ from jepa_speech.training.watchdog import Watchdog
 if TYPE_CHECKING:
     from jepa_speech.batches.pipeline import Batches  # which loads grain
 
+HELDOUT = "heldout_"  # before the name of a figure, in metrics.jsonl
 Heldout = Callable[[], "Batches"]  # () -> this process's rows of the held-out batches
 Probe = Callable[[Tree, Tree], dict[str, float]]  # (params, aux_state) -> figures by their names in metrics.jsonl
 
@@ -44,9 +46,17 @@ class Evaluations:
         with jax.transfer_guard("allow"):
             masks = jax.random.PRNGKey(0)  # those of `jepa-speech evaluate`
         self._evaluate = make_evaluate(objective, masks, replicated(mesh))
+        self._objective = objective
         self._settings, self._mesh, self._heldout, self._probe = settings, mesh, heldout, probe
         self._clock, self._watchdog, self._say = clock, watchdog, say
         self._probed: list[float] = []  # when the probes of this attempt ended
+
+    def check_best(self, state: TrainState, batch: Batch) -> None:
+        """Raises UsageError if `train.best` names a figure of held-out recordings that the objective does not have."""
+        if (best := self._settings.best).startswith(HELDOUT):
+            names = [HELDOUT + name for name in figure_names(self._objective, state.params, state.aux_state, batch)]
+            if best not in names:
+                raise UsageError(f"config key train.best = {best!r}: no such figure; there are {', '.join(names)}")
 
     def at(self, number: int, state: TrainState) -> dict[str, float]:
         """Returns the figures that are due at step `number`, whose state this is, by their names in metrics.jsonl."""
@@ -55,7 +65,7 @@ class Evaluations:
             with self._counted("evaluation", state), closing(self._heldout()) as items:
                 placed = (place_batch(self._mesh, item) for item in items)
                 figures = self._evaluate(state.params, state.aux_state, state.step, placed)
-            found |= {f"heldout_{name}": figure for name, figure in figures.items()}
+            found |= {HELDOUT + name: figure for name, figure in figures.items()}
         if self._probe and self._settings.probe_due(number):
             with self._counted("probe", state):
                 found |= self._probe(state.params, state.aux_state)

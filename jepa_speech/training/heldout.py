@@ -43,6 +43,18 @@ def make_evaluate(objective: Objective, key: jax.Array, shardings: Any = None) -
     return evaluate
 
 
+def figure_names(objective: Objective, params: Tree, aux_state: Tree, batch: Batch) -> list[str]:
+    """Returns the names of the figures of `make_evaluate`, without compiling. A batch of training has the fields."""
+
+    def names_of(params: Tree, aux_state: Tree, batch: Batch, key: jax.Array, step: jax.Array) -> tuple[Tree, Tree]:
+        terms, stats = objective.eval_loss(params, aux_state, batch, key, step)
+        return terms, objective.report(stats)
+
+    key, step = jax.eval_shape(lambda: (jax.random.PRNGKey(0), np.int32(0)))
+    terms, report = jax.eval_shape(names_of, params, aux_state, batch, key, step)
+    return ["loss", *terms, *report]
+
+
 def figures(objective: Objective, terms: dict, stats: Tree) -> dict[str, float]:
     with jax.transfer_guard("allow"):  # numbers of the host, once an evaluation
         found = {"loss": total_loss(terms)} | {name: value(term) for name, term in terms.items()}

@@ -27,7 +27,7 @@ from jepa_speech.settings.training import TrainConfig
 from jepa_speech.training.checkpoint import Checkpoints, read_weights
 from jepa_speech.training.chips import chip_of
 from jepa_speech.training.compiled import compilation_cache_of, compile_step
-from jepa_speech.training.evaluation import Evaluations, Heldout, Probe
+from jepa_speech.training.evaluation import HELDOUT, Evaluations, Heldout, Probe
 from jepa_speech.training.from_step import go_back
 from jepa_speech.training.ledger import Clock, process_began
 from jepa_speech.training.loggers.chosen import Loggers, check_installed
@@ -111,7 +111,7 @@ def train(
         start = checkpoints.latest or 0
         checkpoints.check()  # before any row is cut
         log = stack.enter_context(closing(RunLog(workdir, start, process, say)))
-        if settings.best.startswith("heldout_") and not heldout:
+        if settings.best.startswith(HELDOUT) and not heldout:
             raise UsageError(f"config key train.best = {settings.best!r} needs a store in data.heldout")
         if start >= settings.steps:
             check_trained(log.last.get("skipped") or 0, start)
@@ -143,6 +143,8 @@ def train(
             batch = next(data)
             waited = clock.since("data_wait", asked)
             placed, shape = place_batch(mesh, batch), batch["audio"].shape
+            if number == start + 1:
+                evaluations.check_best(state, placed)  # first, because compiling takes minutes
             if shape not in compiled:
                 with watchdog.paused():
                     began = time.monotonic()
@@ -210,7 +212,7 @@ class Rows:
         values = {"epoch": int(batch["epoch"][0]), "loss": got.pop("loss")} | terms | got | (report if due else {})
         values |= found
         best = self.settings.best
-        beside = best.startswith(("heldout_", "probe_"))  # a figure of evaluations
+        beside = best.startswith((HELDOUT, "probe_"))  # a figure of evaluations
         first = (found and self.settings.checkpoint_due(number)) or (number == 1 and not beside)
         if best and best not in values and first:
             raise UsageError(f"config key train.best = {best!r}: no such figure; there are {', '.join(values)}")

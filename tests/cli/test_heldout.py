@@ -89,7 +89,7 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
     ("changes", "message"),
     [
         ({"train__best": "heldout_loss", "data__heldout": ""}, "needs a store in data.heldout"),
-        ({"train__best": "heldout_los"}, "no such figure; there are"),
+        ({"train__best": "heldout_los"}, "no such figure; there are heldout_loss, heldout_cluster, "),
         ({"data__heldout": "nowhere"}, "nowhere: not a complete store"),
         ({"data__probe": "nowhere"}, "data.probe = 'nowhere' is read only by probes: set train.probe_every as well"),
         ({"data__probe": "nowhere", "train__probe_every": "2"}, "nowhere/train.manifest.jsonl: no such file"),
@@ -97,7 +97,8 @@ def test_each_checkpoint_has_the_loss_that_evaluate_gives_it(made, tmp_path, cap
 )
 def test_what_cannot_be_is_told(changes, message, made, tmp_path, capsys):
     assert train(made, tmp_path / "run", **changes) in (1, 2)
-    assert message in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert message in shown and "compiled for" not in shown, "refused before the step is compiled"
 
 
 def test_a_held_out_store_without_labels(made, tmp_path, capsys):
