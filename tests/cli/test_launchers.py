@@ -1,4 +1,4 @@
-"""The scripts of launch/, run: what starts again, what ends all, and two processes that end as one does.
+"""tpu_pod.sh and local.sh of launch/, run: what starts again, what ends all, and two processes that end as one does.
 
 The programs of clusters, and jepa-speech where it is not what is tested, are stand-ins on PATH.
 """
@@ -68,39 +68,6 @@ def test_a_run_that_fails_on_a_tpu_slice_leaves_it_standing(stand_in, tmp_path, 
     assert done.returncode == 1 and state.read_text() == "READY\n"
 
 
-# launch/slurm.sbatch: srun returns a code of the list in turn.
-CODES = 'n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n; '
-
-
-@pytest.mark.parametrize(
-    ("codes", "ended", "runs"), [("75 134 0", 0, 3), ("1", 1, 1), ("137", 137, 1), ("134 " * 9, 134, 5)]
-)
-def test_slurm_starts_again_what_saved_or_lost_a_peer(codes, ended, runs, stand_in, tmp_path, monkeypatch):
-    for name, value in {"TURN": tmp_path / "turn", "CODES": codes, "SLURM_JOB_ID": 7, "SLURM_CPUS_PER_TASK": 6}.items():
-        monkeypatch.setenv(name, str(value))
-    said = stand_in("srun", CODES + "exit $1")
-    stand_in("sleep")
-    done = subprocess.run(["bash", LAUNCH / "slurm.sbatch", "c.py", "r", NASTY], check=False)
-    calls = [call for call in said() if call[0] == "srun"]
-    assert (done.returncode, len(calls)) == (ended, runs)
-    assert calls[0][3:] == ["--cpus-per-task=6", "jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
-
-
-def test_slurm_saves_and_goes_back_into_the_queue_when_the_time_is_nearly_over(stand_in, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    said = stand_in("srun", f"while [ ! -f {tmp_path}/term ]; do sleep 0.1; done; exit 75")
-    stand_in("scancel", f"touch {tmp_path}/term")
-    stand_in("scontrol")
-    job = subprocess.Popen(["bash", LAUNCH / "slurm.sbatch", "c.py", "r"])
-    wait_for(lambda: (tmp_path / "said").exists())
-    job.send_signal(signal.SIGUSR1)
-    assert job.wait(timeout=60) == 75
-    assert [call for call in said() if call[0] != "srun"] == [
-        ["scancel", "--signal=TERM", "7"],
-        ["scontrol", "requeue", "7"],
-    ]
-
-
 def wait_for(condition, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -109,6 +76,7 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 # launch/local.sh, with a jepa-speech that returns a code of the list in turn; the last of several processes does.
+CODES = 'n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n; '
 LAST = "[ ${JEPA_SPEECH_PROCESS:-0} = $((${JEPA_SPEECH_PROCESSES:-1} - 1)) ] || exec sleep 1000; "
 
 
