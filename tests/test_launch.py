@@ -14,7 +14,6 @@ from jepa_speech import cli
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 ARRAYS, JOBS = sorted(LAUNCH.glob("*_array.sbatch")), sorted(LAUNCH.glob("*_indexed_job.yaml"))
-ARGUMENTS = {"prepare": ["in.jsonl", "my store", "--codec", "pcm16"], "label": ["my store", "gmm.npz", "--top-k", "4"]}
 
 
 def test_there_are_scripts():
@@ -39,20 +38,6 @@ def test_the_shell_is_sound_and_without_arguments_the_usage_is_shown(path):
     subprocess.run([shell, "-n", str(path)], check=True)
     run = subprocess.run([shell, str(path)], capture_output=True, text=True, check=False)
     assert run.returncode == 2 and path.name in run.stderr and "#" not in run.stderr
-
-
-@pytest.mark.parametrize("path", ARRAYS, ids=lambda path: path.name)
-@pytest.mark.parametrize("parts", ["", "20"])
-def test_an_array_job_writes_its_part(path, parts, written, monkeypatch):
-    verb = path.name.partition("_")[0]
-    variables = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16", "SLURM_CPUS_PER_TASK": "8"}
-    for name, value in (variables | ({"PARTS": parts} if parts else {})).items():
-        monkeypatch.setenv(name, value)
-    subprocess.run(["bash", str(path), *ARGUMENTS[verb]], check=True)
-    options = written()
-    assert options.verb == verb and options.part == (3, int(parts or 16))
-    assert "my store" in (getattr(options, "out", ""), getattr(options, "store", ""))
-    assert getattr(options, "workers", 8) == 8 and getattr(options, "top_k", 4) == 4
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)

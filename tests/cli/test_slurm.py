@@ -17,7 +17,11 @@ from pathlib import Path
 import pytest
 from support import slurm_stand_in
 
+from jepa_speech import cli
+
 LAUNCH = Path(__file__).parents[2] / "launch"
+ARRAYS = sorted(LAUNCH.glob("*_array.sbatch"))
+ARGUMENTS = {"prepare": ["in.jsonl", "my store", "--codec", "pcm16"], "label": ["my store", "gmm.npz", "--top-k", "4"]}
 NASTY = "--config.data.store=/a b/$(touch x)';\"*"
 TRAIN = ["--nodes=1", str(LAUNCH / "slurm.sbatch"), "c.py", "r", NASTY]
 
@@ -149,3 +153,26 @@ def test_a_job_that_is_preempted_with_a_grace_time_is_not_started_in_place(slurm
     subprocess.run(["scancel", "--signal=TERM", "7"], check=True)
     assert job.wait(60) == 75
     assert slurm.calls()[1:] == ["scontrol requeue 7"] and slurm.starts() == 1
+
+
+@pytest.mark.parametrize("path", ARRAYS, ids=lambda path: path.name)
+@pytest.mark.parametrize("parts", ["", "20"])
+def test_an_array_writes_its_parts(path, parts, slurm, monkeypatch):
+    verb = path.name.partition("_")[0]
+    if parts:
+        monkeypatch.setenv("PARTS", parts)
+    slurm.program("jepa-speech", f'[ "$SLURM_ARRAY_TASK_ID" = 3 ] && printf "%s\\n" "$@" >{slurm.folder}/said; exit 0')
+    assert slurm.submit("--array=0-3", str(path), *ARGUMENTS[verb]) == 0
+    options = cli.parse((slurm.folder / "said").read_text().splitlines())
+    assert options.verb == verb and options.part == (3, int(parts or 4))
+    assert "my store" in (getattr(options, "out", ""), getattr(options, "store", ""))
+    assert getattr(options, "workers", 8) == 8 and getattr(options, "top_k", 4) == 4
+    assert len(list(slurm.working.glob(f"jepa-speech-{verb}-7_*.out"))) == 4
+
+
+@pytest.mark.parametrize("path", ARRAYS, ids=lambda path: path.name)
+def test_an_array_script_without_array_says_so(path, slurm):
+    slurm.program("jepa-speech", "exit 0")
+    assert slurm.submit(str(path), "a", "b") != 0
+    (output,) = slurm.working.glob("*.out")
+    assert "--array=0-N" in output.read_text()
