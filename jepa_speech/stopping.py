@@ -1,4 +1,4 @@
-"""Handling of SIGINT and SIGTERM even while the main thread compiles, waits for a device, or hangs.
+"""Handling of the signals that stop a run, even while the main thread compiles, waits for a device, or hangs.
 
 Python runs a signal handler between two instructions of the main thread, which may be minutes away. Python's C handler
 writes the signal's number to a pipe at once; a thread reads it.
@@ -12,11 +12,11 @@ from typing import NoReturn
 
 from jepa_speech.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # USR1: as launchers on SLURM warn of a time limit
 
 
 class Listener:
-    """Calls `act` with the name of each SIGINT and SIGTERM, in a separate thread, while the block runs.
+    """Calls `act` with the name of each of SIGNALS, in a separate thread, while the block runs.
 
     Only for the main thread, and for signals with a Python handler.
     """
@@ -53,7 +53,7 @@ def end_at_once(name: str) -> NoReturn:
 
 
 def until_there_is_something_to_save() -> None:
-    """Makes SIGINT and SIGTERM end this process at once with code 75, until other handlers are set."""
+    """Makes each of SIGNALS end this process at once with code 75, until other handlers are set."""
     Listener(end_at_once).__enter__()
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)  # installs Python's C handler; the thread does the work

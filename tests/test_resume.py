@@ -88,7 +88,7 @@ def test_killed_twice_at_random_steps(command, tmp_path):
 
 @pytest.mark.parametrize(
     ("when", "number"),
-    [("importing", signal.SIGTERM), ("importing", signal.SIGINT), ("compiling", signal.SIGTERM)],
+    [("importing", signal.SIGTERM), ("importing", signal.SIGINT), ("compiling", signal.SIGUSR1)],
 )
 def test_a_signal_before_the_first_step_ends_with_75(command, tmp_path, when, number):
     """As soon as the process can notice it; and once events.jsonl has the start, after which the step is compiled."""

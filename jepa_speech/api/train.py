@@ -49,8 +49,8 @@ def train(
     compiled for; and the metrics of the last step.
 
     Raises UsageError for a config that cannot be used, and UserError for inputs that cannot be read, a run that
-    diverged, or a folder of another run. Raises Interrupted once SIGINT or SIGTERM came and the state is saved: the
-    same call resumes.
+    diverged, or a folder of another run. Raises Interrupted once SIGINT, SIGTERM or SIGUSR1 came and the state is
+    saved: the same call resumes.
     """
     name = "" if isinstance(config, RunConfig) else str(config)
     config = run_config_of(config, overrides)

@@ -9,16 +9,16 @@ import jax
 from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
 from jepa_speech.errors import Interrupted
-from jepa_speech.stopping import Listener
+from jepa_speech.stopping import SIGNALS, Listener
 
 
 class Stop:
-    """Records the first SIGINT or SIGTERM, so that the loop can save. A second one ends the process at once.
+    """Records the first SIGINT, SIGTERM or SIGUSR1, so that the loop can save. A second one ends the process at once.
 
     hurry: called with the name of the first signal, in another thread, even if the main thread is blocked.
 
-    With several processes, JAX's preemption service handles SIGTERM and makes all of them stop at the same step. SIGINT
-    (Ctrl-C) is passed on to it as SIGTERM.
+    With several processes, JAX's preemption service handles SIGTERM and makes all of them stop at the same step. The
+    others are passed on to it as SIGTERM.
     """
 
     signal: str | None = None
@@ -28,7 +28,7 @@ class Stop:
         self.listener = Listener(self._on_signal)
 
     def __enter__(self) -> "Stop":
-        mine = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,)
+        mine = SIGNALS if jax.process_count() == 1 else [s for s in SIGNALS if s != signal.SIGTERM]
         self.listener.__enter__()
         self.before = {s: signal.signal(s, self._note) for s in mine}
         return self

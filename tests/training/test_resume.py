@@ -62,10 +62,11 @@ def test_killed_three_times_at_random_steps(whole, tmp_path):
     assert_same_run(whole, tmp_path / "run")
 
 
-def test_sigterm_saves_and_exits_75(whole, tmp_path):
-    result = toy_process(tmp_path, 6, "SIGTERM")
-    assert result.returncode == 75 and "saved at step 7" in result.stderr
-    assert read_weights(tmp_path)[0] == 7
+def test_a_signal_saves_and_exits_75(whole, tmp_path):
+    for step, name in ((6, "SIGTERM"), (9, "SIGUSR1")):
+        result = toy_process(tmp_path, step, name)
+        assert result.returncode == 75 and f"{name}: saved at step {step + 1}" in result.stderr
+        assert read_weights(tmp_path)[0] == step + 1
     assert toy_process(tmp_path).returncode == 0
     assert_same_run(whole, tmp_path)
 
