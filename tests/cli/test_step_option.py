@@ -1,6 +1,5 @@
 """`--step`: every verb that opens a run has it, and what is made of two steps of a run is never taken for one."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import soundfile
 from support.audio_files import tone
 from support.exported_runs import own_config, random_weights
+from support.parsers import commands
 
 import jepa_speech
 from jepa_speech import cli
@@ -25,18 +25,8 @@ OPEN_RUNS = {
 }
 
 
-def parsers(parser: argparse.ArgumentParser, name: str = "") -> dict[str, argparse.ArgumentParser]:
-    """Every command and kind of a command, by what is typed."""
-    found = {name: parser} if name else {}
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for word, inner in action.choices.items():
-                found |= parsers(inner, f"{name} {word}".strip())
-    return found
-
-
 def test_every_verb_that_opens_a_run_has_the_option():
-    options = {name: {action.dest for action in one._actions} for name, one in parsers(cli.parser()).items()}
+    options = {name: {action.dest for action in one._actions} for name, one in commands(cli.parser())}
     assert {name for name, there in options.items() if "checkpoint" in there} == OPEN_RUNS
     assert {name for name, there in options.items() if "step" in there} == OPEN_RUNS
 
