@@ -125,6 +125,15 @@ all() {
 
 case $step in
     create | install | stop | delete) "$step" ;;
-    run | all) [ $# -ge 2 ] || usage; "$step" "$@" ;;
+    run | all)
+        [ $# -ge 2 ] || usage
+        case "$*" in # before a slice that costs money is created for a run that must fail
+            *://*)
+                echo "tpu_pod.sh: a path is a URL: name paths of the workers, and mount the bucket by MOUNT" >&2
+                exit 2
+                ;;
+        esac
+        "$step" "$@"
+        ;;
     *) usage ;;
 esac

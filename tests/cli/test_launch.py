@@ -36,6 +36,15 @@ def test_without_arguments_the_usage_is_shown(path):
     assert done.returncode == 2 and path.name in done.stderr and "#" not in done.stderr
 
 
+@pytest.mark.parametrize("given", [["gs://bucket/run"], ["run", "--config.data.store=gs://bucket/a"]])
+def test_no_tpu_slice_is_created_for_a_path_that_is_a_url(given, monkeypatch):
+    for name in ("NAME", "ZONE", "DRY_RUN"):
+        monkeypatch.setenv(name, "x")
+    script = next(path for path in SCRIPTS if path.name == "tpu_pod.sh")
+    done = subprocess.run(["bash", str(script), "all", "c.py", *given], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and not done.stdout and "mount the bucket" in done.stderr
+
+
 # What `launch KIND --dry-run` prints, with {launch} for the folder of the scripts.
 RECORDED = {
     "local --processes 4": ["{launch}/local.sh configs/smoke.py runs/one 4 --config.train.steps=9"],
