@@ -13,6 +13,7 @@ from jepa_speech.api.compare_tables import Compared, written
 from jepa_speech.api.compared_runs import Comparison, Labelled, Runs
 from jepa_speech.api.ladder import ladder_of
 from jepa_speech.errors import UsageError
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probing import evaluate
@@ -22,6 +23,7 @@ from jepa_speech.training.configfile import PREFIX, Overrides, config_path, impo
 BASELINES = ("logmel", "logmel5")
 
 
+@takes_local_paths
 def compare(
     config: str | Path,
     inputs: str | Path,

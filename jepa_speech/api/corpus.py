@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from jepa_speech.arguments import check_choice
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.probing.corpora import listing
 
 
+@takes_local_paths
 def list_corpus(name: str, root: str | Path, out: str | Path) -> dict[str, Any]:
     """Write the manifests of the corpus in the folder `root`, with SUPERB's splits, into the folder `out`.
 

@@ -14,6 +14,7 @@ from jepa_speech.analysis import report
 from jepa_speech.api.demo_corpus import write_corpus
 from jepa_speech.api.workflow import Workflow, labels_of, probe_files, run_files
 from jepa_speech.errors import UsageError
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probing import evaluate, result_plots
@@ -31,6 +32,7 @@ GPL = (
 )
 
 
+@takes_local_paths
 def demo(
     out: str | Path = "runs/demo",
     *,

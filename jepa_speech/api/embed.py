@@ -15,12 +15,14 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, replacing
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probing.dataset import wave_of
 from jepa_speech.training.checkpoint_steps import Step
 
 
+@takes_local_paths
 def embed(
     checkpoint: str | Path,
     audio: str | Path | Sequence[str | Path],

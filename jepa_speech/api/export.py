@@ -8,6 +8,7 @@ from jepa_speech.exporters.model_card import model_card
 from jepa_speech.files import write_text
 from jepa_speech.huggingface.ctc_layer import CtcLayer, with_ctc
 from jepa_speech.huggingface.export_folder import in_bfloat16, to_huggingface, write_folder
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.ownership import refuse_existing
@@ -15,6 +16,7 @@ from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.training.checkpoint_steps import Step
 
 
+@takes_local_paths
 def export_hf(
     checkpoint: str | Path,
     out: str | Path,
@@ -51,6 +53,7 @@ def export_hf(
     }
 
 
+@takes_local_paths
 def export_onnx(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
     """Write OUT/model.onnx: waves of any number and length → all layers (docs/export.md).
 
@@ -68,6 +71,7 @@ def export_onnx(checkpoint: str | Path, out: str | Path, *, step: Step | None = 
     return about | {"inputs": onnx.INPUTS, "outputs": onnx.OUTPUTS}
 
 
+@takes_local_paths
 def export_s3prl(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
     """Write an upstream folder for S3PRL: a list of waves → `hidden_states`.
 
@@ -79,6 +83,7 @@ def export_s3prl(checkpoint: str | Path, out: str | Path, *, step: Step | None =
     return {"out": str(out), "step": model.step, "class": exported.config["architectures"][0], "files": files}
 
 
+@takes_local_paths
 def export_stablehlo(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
     """Write a program that jax runs without this package, of any encoder: waves of any number and length → all layers.
 

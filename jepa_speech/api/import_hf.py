@@ -9,6 +9,7 @@ import numpy as np
 from jepa_speech.config import present
 from jepa_speech.errors import UserError
 from jepa_speech.huggingface.imported import imported_model
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.objective_parts.contract import Tree
 from jepa_speech.training.checkpoint import Checkpoints
 from jepa_speech.training.run_folder import refuse_foreign, run_folder
@@ -16,6 +17,7 @@ from jepa_speech.training.run_json import claim_workdir
 from jepa_speech.training.state import TrainState, count_params
 
 
+@takes_local_paths
 def import_hf(folder: str | Path, out: str | Path, *, adapter: str = "") -> dict[str, Any]:
     """Make a run folder, at step 0, of a public speech model (docs/import.md lists them) or of an export.
 

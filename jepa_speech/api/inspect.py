@@ -10,6 +10,7 @@ from jepa_speech.api.recognised import other_than_a_store
 from jepa_speech.arguments import check_choice
 from jepa_speech.errors import UserError
 from jepa_speech.labelling.parts import merge_label_parts
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.store.inspection import describe
 from jepa_speech.store.inspection import verify as damage_of
 from jepa_speech.store.joining import join
@@ -19,6 +20,7 @@ from jepa_speech.store.store import Store
 DESCRIBED = ("index/", "records.jsonl", "rejects.jsonl")  # what a description is read from
 
 
+@takes_local_paths
 def inspect(
     store: str | Path, *, verify: Literal["crc", "decode"] | None = None, progress: bool = False
 ) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def inspect(
     return ({"store": str(opened.path)} if unknown else describe(opened, progress)) | {"damage": damage}
 
 
+@takes_local_paths
 def merge_parts(
     store: str | Path, *, max_reject_fraction: float | None = None, progress: bool = False
 ) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def merge_parts(
     return results | {"labels": [path.name for path in merge_label_parts(Store(store))]}
 
 
+@takes_local_paths
 def join_stores(stores: Sequence[str | Path], out: str | Path, *, progress: bool = False) -> dict[str, Any]:
     """Make the store `out` of several complete stores, as if their inputs had been prepared together.
 

@@ -9,6 +9,7 @@ from jepa_speech.api.feature_source import compute_means, source_of
 from jepa_speech.arguments import Part, check_part
 from jepa_speech.errors import UserError
 from jepa_speech.labelling import anchoring
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.progress import bar
 from jepa_speech.store.labels import FIGURES, Labels, labels_path
 from jepa_speech.store.store import Store
@@ -17,6 +18,7 @@ from jepa_speech.training.checkpoint_steps import Step
 TOP_K = 16
 
 
+@takes_local_paths
 def label(
     store: str | Path,
     anchor: str | Path,

@@ -10,6 +10,7 @@ from jepa_speech.costs.step_on_paper import step_on_paper
 from jepa_speech.costs.synthetic import ANCHOR
 from jepa_speech.errors import UsageError
 from jepa_speech.ingest.audio import CODECS
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.training.chips import CHIPS, Chip
 from jepa_speech.training.configfile import Overrides, run_config_of
@@ -19,6 +20,7 @@ from jepa_speech.wording import counted
 DEVICES_PER_HOST = 8
 
 
+@takes_local_paths
 def plan(
     config: RunConfig | str | Path,
     hours: float,

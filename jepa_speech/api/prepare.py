@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jepa_speech.arguments import Part
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.store import checking
 from jepa_speech.store import prepare as preparing
 from jepa_speech.store.chunks import SHARD_MB
@@ -14,6 +15,7 @@ from jepa_speech.store.store import Store
 Inputs = str | Path | Sequence[str | Path]
 
 
+@takes_local_paths
 def prepare(
     inputs: Inputs,
     out: str | Path,
@@ -68,6 +70,7 @@ def prepare(
     return results | ({"fields": fields_of(Store(results["store"]), progress)} if results["whole"] else {})
 
 
+@takes_local_paths
 def check_inputs(
     inputs: Inputs,
     *,

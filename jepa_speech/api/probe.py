@@ -10,6 +10,7 @@ from jepa_speech import partial
 from jepa_speech.analysis import over_steps, report
 from jepa_speech.api.probed import WITHOUT_STEPS, probed
 from jepa_speech.errors import UsageError
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.partial import Pieces
 from jepa_speech.pretrained import fingerprint
@@ -23,6 +24,7 @@ from jepa_speech.training.checkpoint_steps import Step, as_steps, chosen_checkpo
 from jepa_speech.training.compiled import compiled_once
 
 
+@takes_local_paths
 def probe(
     checkpoint: str | Path,
     data: str | Path,

@@ -14,6 +14,7 @@ from jepa_speech.batches.transcripts import Transcribed
 from jepa_speech.batches.weighted_stores import Stores, open_stores, shares
 from jepa_speech.config import present
 from jepa_speech.errors import UsageError
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.pretrained.init_from import weights_of
@@ -29,6 +30,7 @@ from jepa_speech.training.run_batches import heldout_stream, labels_of, stream, 
 from jepa_speech.training.used_lengths import heldout_lengths, training_lengths
 
 
+@takes_local_paths
 def train(
     config: RunConfig | str | Path,
     workdir: str | Path,

@@ -15,6 +15,7 @@ from jepa_speech.files import printable, read_jsonl, write_jsonl
 from jepa_speech.ingest.audio_source import stamp_of
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.pretrained import fingerprint
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probing import bootstrap
@@ -34,6 +35,7 @@ NO_TEXTS = "no row has a text (docs/manifests.md names its fields): all are tran
 Row = dict[str, Any]
 
 
+@takes_local_paths
 def transcribe(
     checkpoint: str | Path,
     audio: str | Path | Sequence[str | Path] = (),

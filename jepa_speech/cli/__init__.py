@@ -83,10 +83,14 @@ def run(options: argparse.Namespace) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code. A UserError becomes one line on stderr."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
+        options = parse(given)
     except SystemExit as stop:  # argparse has printed its line
         return int(stop.code or 0)
+    except UserError as error:  # of an option's type
+        print(f"jepa-speech {given[0]}: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:  # while a verb was imported
         print("jepa-speech: interrupted before the command began; run the same command again", file=sys.stderr)
         return 130

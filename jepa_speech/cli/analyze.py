@@ -8,6 +8,7 @@ from jepa_speech.api.analyze_report import held
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
+from jepa_speech.local_paths import local_path
 from jepa_speech.probing import evaluate
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, similarity of layers, curves, one HTML report"
@@ -16,17 +17,31 @@ EXAMPLE = "jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out an
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", required=True, nargs="+", metavar="RUN", help="run folders or folders of transformers"
+        "--checkpoint",
+        type=local_path,
+        required=True,
+        nargs="+",
+        metavar="RUN",
+        help="run folders or folders of transformers",
     )
     add_steps(parser)
-    parser.add_argument("--store", required=True, metavar="STORE", help="recordings to look at")
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets report.html, analysis.json and plots")
-    parser.add_argument("--data", metavar="DIR", help="labelled recordings (valid split): adds the phone figures")
+    parser.add_argument("--store", type=local_path, required=True, metavar="STORE", help="recordings to look at")
+    parser.add_argument(
+        "--out", type=local_path, required=True, metavar="DIR", help="gets report.html, analysis.json and plots"
+    )
+    parser.add_argument(
+        "--data", type=local_path, metavar="DIR", help="labelled recordings (valid split): adds the phone figures"
+    )
     root.add_argument(parser)
     parser.add_argument(
-        "--anchor", metavar="GMM.npz", help="the targets' anchor, of all checkpoints, if it was moved since training"
+        "--anchor",
+        type=local_path,
+        metavar="GMM.npz",
+        help="the targets' anchor, of all checkpoints, if it was moved since training",
     )
-    parser.add_argument("--probe", metavar="FILE", help="results of `jepa-speech probe`: adds its plots")
+    parser.add_argument(
+        "--probe", type=local_path, metavar="FILE", help="results of `jepa-speech probe`: adds its plots"
+    )
     parser.add_argument("--utterances", type=int, default=100, help="how many, drawn by the seed (default: 100)")
     parser.add_argument("--seed", type=int, default=0)
 

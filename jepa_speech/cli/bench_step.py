@@ -7,6 +7,7 @@ from typing import Any
 from jepa_speech.api.bench import bench_step
 from jepa_speech.cli.commands import arguments
 from jepa_speech.errors import UserError
+from jepa_speech.local_paths import local_path
 
 HELP = "run the compiled train step of a config on noise: speed, work, memory, and what share of the chip that is"
 EXAMPLE = "jepa-speech bench step --config configs/smoke.py:hubert --seconds 4"
@@ -19,6 +20,7 @@ COLUMNS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
+        type=local_path,
         required=True,
         metavar="FILE[:VARIANT]",
         help="such as configs/smoke.py, or smoke for the package's own",

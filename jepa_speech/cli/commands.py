@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Protocol
 
+from jepa_speech.local_paths import local_path
+
 
 class Command(Protocol):
     """What a module of a verb, or of a kind of it, has."""
@@ -38,7 +40,9 @@ def add_command(commands: "argparse._SubParsersAction[Any]", name: str, module: 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(command)
-    command.add_argument("--json", metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON")
+    command.add_argument(
+        "--json", type=local_path, metavar="FILE", default=argparse.SUPPRESS, help="also write the results as JSON"
+    )
     return command
 
 

@@ -12,6 +12,7 @@ from jepa_speech.api.compare import compare
 from jepa_speech.api.compare_tables import INTERVALS
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
+from jepa_speech.local_paths import local_path
 from jepa_speech.path_lists import path_and_rest
 from jepa_speech.probing import evaluate
 
@@ -25,6 +26,7 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
+        type=local_path,
         required=True,
         metavar="FILE",
         help="such as configs/compare_small.py, or compare_small for the package's own",
@@ -33,10 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--objectives", type=names, metavar="A,B,...", help="variants of the config (default: those of its LADDER)"
     )
     parser.add_argument(
-        "--input", dest="inputs", required=True, metavar="DIR|MANIFEST", help="what all train on, unlabelled"
+        "--input",
+        type=local_path,
+        dest="inputs",
+        required=True,
+        metavar="DIR|MANIFEST",
+        help="what all train on, unlabelled",
     )
     parser.add_argument(
-        "--data", required=True, nargs="+", metavar="DIR[:TASK,...]", help="what is probed on (default task: phones)"
+        "--data",
+        type=local_path,
+        required=True,
+        nargs="+",
+        metavar="DIR[:TASK,...]",
+        help="what is probed on (default task: phones)",
     )
     root.add_argument(parser)
     parser.add_argument(
@@ -54,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
+        type=local_path,
         required=True,
         metavar="DIR",
         help="gets compare.json, report.html, the results of finished runs, and all runs",

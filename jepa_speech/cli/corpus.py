@@ -5,6 +5,7 @@ from typing import Any
 
 from jepa_speech.api.corpus import list_corpus
 from jepa_speech.cli.commands import arguments
+from jepa_speech.local_paths import local_path
 from jepa_speech.probing.corpora import listing
 
 HELP = "list a public corpus (Speech Commands, IEMOCAP, ...) with SUPERB's splits, for probe"
@@ -14,9 +15,14 @@ EXAMPLE = "jepa-speech corpus speech_commands /path/to/corpus --out labelled/spe
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(listing.NAMES)}")
     parser.add_argument(
-        "root", metavar="ROOT", help="the folder that holds it; see jepa_speech/probing/corpora/NAME.py"
+        "root",
+        type=local_path,
+        metavar="ROOT",
+        help="the folder that holds it; see jepa_speech/probing/corpora/NAME.py",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets the manifests: what `probe --data` takes")
+    parser.add_argument(
+        "--out", type=local_path, required=True, metavar="DIR", help="gets the manifests: what `probe --data` takes"
+    )
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from jepa_speech.api.evaluate import evaluate
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.ingest.lengths import in_words
+from jepa_speech.local_paths import local_path
 from jepa_speech.wording import counted
 
 NO_FIGURES = ("checkpoint", "step", "store", "recordings", "seconds", "cropped", "longest_crop", "left_out")
@@ -16,10 +17,15 @@ EXAMPLE = "jepa-speech evaluate --checkpoint runs/smoke --store heldout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder of `jepa-speech train`")
+    parser.add_argument(
+        "--checkpoint", type=local_path, required=True, metavar="RUN", help="run folder of `jepa-speech train`"
+    )
     add_step(parser)
     parser.add_argument(
-        "--store", required=True, help="store of held-out recordings, labelled too if the objective uses labels"
+        "--store",
+        type=local_path,
+        required=True,
+        help="store of held-out recordings, labelled too if the objective uses labels",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the masks and crops (default 0)")
 

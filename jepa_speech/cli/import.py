@@ -6,6 +6,7 @@ from typing import Any
 from jepa_speech.api.import_hf import import_hf
 from jepa_speech.cli.commands import Kind, add_kinds, arguments
 from jepa_speech.huggingface.families import OWN
+from jepa_speech.local_paths import local_path
 
 HELP = "make a run folder of a public checkpoint of transformers' speech models, or of an export"
 EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"
@@ -20,8 +21,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_hf(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="with config.json and safetensors; nothing is downloaded")
-    parser.add_argument("--out", required=True, metavar="RUN", help="a new folder")
+    parser.add_argument(
+        "folder", type=local_path, metavar="DIR", help="with config.json and safetensors; nothing is downloaded"
+    )
+    parser.add_argument("--out", type=local_path, required=True, metavar="RUN", help="a new folder")
     parser.add_argument(
         "--adapter",
         default="",

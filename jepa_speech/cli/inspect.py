@@ -8,6 +8,7 @@ from jepa_speech.api.inspect import inspect, join_stores, merge_parts
 from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.inputs.passed_over import sentences
+from jepa_speech.local_paths import local_path
 from jepa_speech.wording import counted, duration
 
 HELP = "show what a store holds, verify it, or merge parts or complete stores into one"
@@ -17,7 +18,9 @@ SHOWN = 20  # lines of damage printed; --json has them all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("stores", nargs="+", metavar="STORE", help="folder written by `jepa-speech prepare`")
+    parser.add_argument(
+        "stores", type=local_path, nargs="+", metavar="STORE", help="folder written by `jepa-speech prepare`"
+    )
     parser.add_argument(
         "--verify",
         nargs="?",
@@ -30,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="join the parts that `prepare --part` or `label --part` wrote; with --out, several complete stores",
     )
-    parser.add_argument("--out", metavar="STORE", help="with --merge: a new folder for the stores named")
+    parser.add_argument(
+        "--out", type=local_path, metavar="STORE", help="with --merge: a new folder for the stores named"
+    )
     parser.add_argument(
         "--max-reject-fraction", type=float, metavar="F", help="with --merge of parts, if not that given to `prepare`"
     )

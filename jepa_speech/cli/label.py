@@ -8,6 +8,7 @@ from jepa_speech.api.label import TOP_K, label
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
+from jepa_speech.local_paths import local_path
 
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
@@ -15,15 +16,19 @@ LOST = 1e-3  # nats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", required=True, help="folder written by `jepa-speech prepare`")
-    parser.add_argument("--anchor", required=True, metavar="ANCHOR.npz", help="written by `jepa-speech fit`")
+    parser.add_argument("--store", type=local_path, required=True, help="folder written by `jepa-speech prepare`")
+    parser.add_argument(
+        "--anchor", type=local_path, required=True, metavar="ANCHOR.npz", help="written by `jepa-speech fit`"
+    )
     parser.add_argument(
         "--top-k",
         type=int,
         metavar="K",
         help=f"components to keep, the rest are pooled (default {TOP_K}; 1 for k-means, which has no more)",
     )
-    parser.add_argument("--checkpoint", metavar="RUN", help="for an anchor of a layer: its folder, if it was moved")
+    parser.add_argument(
+        "--checkpoint", type=local_path, metavar="RUN", help="for an anchor of a layer: its folder, if it was moved"
+    )
     add_step(parser, default="the one that the anchor names, or else the newest")
     add_part(parser)
 

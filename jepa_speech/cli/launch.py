@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from jepa_speech.errors import UserError
+from jepa_speech.local_paths import local_path
 from jepa_speech.training.configfile import load_config
 
 HELP = "start a training elsewhere, or print the commands that would"
@@ -74,11 +75,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind = kinds.add_parser(name, help=help, description=f"{help}; --config.KEY=VALUE changes a key of the config")
         kind.add_argument(
             "--config",
+            type=local_path,
             required=True,
             metavar="FILE[:VARIANT]",
             help="such as configs/gmm_jepa.py, or gmm_jepa for the package's own",
         )
-        kind.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, as the workers see it")
+        kind.add_argument(
+            "--workdir", type=local_path, required=True, metavar="RUN", help="the run folder, as the workers see it"
+        )
         kind.add_argument("--dry-run", action="store_true", help="print the commands, one a line, and run none")
         add_options(kind)
 

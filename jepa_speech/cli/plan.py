@@ -9,6 +9,7 @@ from jepa_speech.cli.commands import arguments
 from jepa_speech.costs.corpus_on_paper import CONSTANTS
 from jepa_speech.costs.exchange import MFU
 from jepa_speech.ingest.audio import CODECS
+from jepa_speech.local_paths import local_path
 from jepa_speech.training.chips import CHIPS
 from jepa_speech.wording import counted
 
@@ -20,6 +21,7 @@ MORE_ROOM = "raise mesh.fsdp or train.accumulate, set encoder.remat = True, or t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
+        type=local_path,
         required=True,
         metavar="FILE[:VARIANT]",
         help="such as configs/gmm_jepa.py, or gmm_jepa for the package's own",

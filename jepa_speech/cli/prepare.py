@@ -12,6 +12,7 @@ from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.ingest.inputs.passed_over import sentences
+from jepa_speech.local_paths import local_path
 from jepa_speech.store.chunks import SHARD_MB
 from jepa_speech.wording import counted, duration
 
@@ -22,6 +23,7 @@ EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
+        type=local_path,
         dest="inputs",
         nargs="+",
         required=True,
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "parquet; docs/manifests.md has a table of all kinds",
     )
     root.add_argument(parser)
-    parser.add_argument("--out", metavar="STORE", help="a new folder; the same command resumes")
+    parser.add_argument("--out", type=local_path, metavar="STORE", help="a new folder; the same command resumes")
     parser.add_argument(
         "--check",
         nargs="?",

@@ -10,6 +10,7 @@ from jepa_speech.cli import language_model
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
+from jepa_speech.local_paths import local_path
 from jepa_speech.probing import bootstrap, evaluate
 from jepa_speech.probing.baselines import BASELINES
 from jepa_speech.probing.evaluate import Results
@@ -22,20 +23,28 @@ EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
+        type=local_path,
         required=True,
         metavar="RUN",
         help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
     )
     add_steps(parser)
-    parser.add_argument("--data", required=True, metavar="DIR", help="labelled recordings; see docs/probing.md")
+    parser.add_argument(
+        "--data", type=local_path, required=True, metavar="DIR", help="labelled recordings; see docs/probing.md"
+    )
     root.add_argument(parser)
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="gets NAME.json and plots in NAME/")
+    parser.add_argument(
+        "--out", type=local_path, required=True, metavar="DIR", help="gets NAME.json and plots in NAME/"
+    )
     parser.add_argument("--name", help="what to call the system (default: the folder's name); --step adds -STEP to it")
-    parser.add_argument("--like", metavar="RUN", help="for random: the run, or config file, whose architecture to take")
+    parser.add_argument(
+        "--like", type=local_path, metavar="RUN", help="for random: the run, or config file, whose architecture to take"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
     parser.add_argument(
         "--against",
+        type=local_path,
         nargs="+",
         default=(),
         metavar="FILE",
@@ -43,11 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cache",
+        type=local_path,
         metavar="DIR",
         help="keeps features there, for further tasks and runs, at most 32 GiB (default: no cache)",
     )
     parser.add_argument(
-        "--pool", nargs="+", default=(), metavar="FILE", help="results of further seeds of this same system"
+        "--pool",
+        type=local_path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="results of further seeds of this same system",
     )
     language_model.add_arguments(parser)
 

@@ -2,9 +2,11 @@
 
 import argparse
 
+from jepa_speech.local_paths import local_path
+
 HELP = "recordings may be anywhere in DIR, not just in their input's own folder; paths of recipes begin in DIR"
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
     """Adds the option, for `ingest.manifest.entries`."""
-    parser.add_argument("--root", metavar="DIR", help=HELP)
+    parser.add_argument("--root", type=local_path, metavar="DIR", help=HELP)

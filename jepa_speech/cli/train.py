@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jepa_speech.api.train import train
+from jepa_speech.local_paths import local_path
 
 HELP = "train an encoder, or resume a run"
 EXAMPLE = (
@@ -17,11 +18,14 @@ EXAMPLE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
+        type=local_path,
         required=True,
         metavar="FILE[:VARIANT]",
         help="such as configs/smoke.py, or smoke for the package's own",
     )
-    parser.add_argument("--workdir", required=True, metavar="RUN", help="the run folder, new or to resume")
+    parser.add_argument(
+        "--workdir", type=local_path, required=True, metavar="RUN", help="the run folder, new or to resume"
+    )
     parser.add_argument(
         "--from-step",
         type=int,

@@ -11,6 +11,7 @@ from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.files import printable
+from jepa_speech.local_paths import local_path
 from jepa_speech.probing import bootstrap
 from jepa_speech.wording import counted
 
@@ -25,14 +26,21 @@ NO_RATE = "n/a: every reference is empty, so there is no error rate"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
+        type=local_path,
         metavar="RUN",
         help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
     )
     add_step(parser, default="the one that train.best kept, or else the newest")
-    parser.add_argument("audio", nargs="*", default=(), metavar="AUDIO", help="recordings, and folders of them")
-    parser.add_argument("--manifest", metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored")
+    parser.add_argument(
+        "audio", type=local_path, nargs="*", default=(), metavar="AUDIO", help="recordings, and folders of them"
+    )
+    parser.add_argument(
+        "--manifest", type=local_path, metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored"
+    )
     root.add_argument(parser)
-    parser.add_argument("--out", metavar="FILE.jsonl", help="a row for each recording; resumes after a kill")
+    parser.add_argument(
+        "--out", type=local_path, metavar="FILE.jsonl", help="a row for each recording; resumes after a kill"
+    )
     language_model.add_arguments(parser)
 
 

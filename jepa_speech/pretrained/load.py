@@ -15,6 +15,7 @@ from jepa_speech import checked
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.huggingface.imported import imported_model
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.objective_parts.contract import HasClusters, HasTexts, Objective, Tree
 from jepa_speech.objectives import build, parsed
 from jepa_speech.pretrained.windows import Waves, layers_of, rows_of
@@ -212,6 +213,7 @@ class Pretrained:
         return wave
 
 
+@takes_local_paths
 def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:
     """Returns the model of a run's checkpoint, or of a folder of transformers.
 

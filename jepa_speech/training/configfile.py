@@ -15,9 +15,10 @@ from ml_collections import ConfigDict
 
 from jepa_speech.config import unknown_key
 from jepa_speech.errors import UsageError, UserError
+from jepa_speech.local_paths import not_local, takes_local_paths
 from jepa_speech.objectives import parsed
 from jepa_speech.path_lists import path_and_rest
-from jepa_speech.settings.run_config import RunConfig, flat
+from jepa_speech.settings.run_config import RunConfig, flat, plain
 from jepa_speech.settings.training import AUX_STATE, OLDER_AUX_STATE
 from jepa_speech.training.run_json import config_of_a_run
 
@@ -33,6 +34,7 @@ PACKAGE = Path(__file__).parents[1]
 OURS = (PACKAGE.parent if (PACKAGE.parent / "setup.py").is_file() else PACKAGE) / "configs"
 
 
+@takes_local_paths
 def load_config(name: str | Path, overrides: Overrides = ()) -> RunConfig:
     """The typed config of a file or a name, with `overrides`: see `config_dict`.
 
@@ -43,18 +45,29 @@ def load_config(name: str | Path, overrides: Overrides = ()) -> RunConfig:
     config = parsed(config_dict(str(name), overrides).to_dict())
     if older := [rule for rule in config.mesh.rules if rule.startswith(OLDER_AUX_STATE)]:
         print(f"config key mesh.rules: {older[0]!r}: {OLDER_AUX_STATE} is named {AUX_STATE} now", file=sys.stderr)
-    return config
+    return with_local_paths(config)
 
 
 def run_config_of(config: RunConfig | str | Path, overrides: Overrides) -> RunConfig:
     """Return a RunConfig as it is, or the config of a file or a name (see `load_config`).
 
-    Raises UsageError for overrides of a RunConfig.
+    Raises UsageError for overrides of a RunConfig, and for a URL in it.
     """
     if not isinstance(config, RunConfig):
         return load_config(config, overrides)
     if overrides:
         raise UsageError("overrides: only for a config by its file or name; change a RunConfig by dataclasses.replace")
+    return with_local_paths(config)
+
+
+def with_local_paths(config: RunConfig) -> RunConfig:
+    """Returns the config. Raises UsageError for a URL in place of a path.
+
+    The config of a trained run is not checked, because its paths are not needed to open its checkpoints.
+    """
+    for key, value in flat(plain(config)):
+        if isinstance(value, str) and (wrong := not_local(value)):
+            raise UsageError(f"config key {key}: {wrong}")
     return config
 
 

@@ -1,52 +1,42 @@
 """Every verb that reads manifests or folders of recordings takes --root, and the reader of manifests gets it."""
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.audio_files import write_tones
+from support.parsers import commands
 
 from jepa_speech.api import workflow
 from jepa_speech.cli import main, parser
 from jepa_speech.cli import root_option as root
 from jepa_speech.ingest import manifest
 from jepa_speech.ingest.inputs.reading import Reading
+from jepa_speech.local_paths import local_path
 from jepa_speech.store.prepare import prepare
 
-# Options that name recordings, or manifests, archives or folders of them; and all others that take text.
+# Options that name recordings, or manifests, archives or folders of them; and all others that are paths.
 INPUTS = {"inputs", "data", "manifest", "audio"}
 OTHERS = {
-    *("name", "out", "json", "cache", "root"),  # what is written; `root` of `corpus` holds a corpus, not manifests
-    *("store", "stores", "anchor", "checkpoint", "folder", "workdir", "like", "against", "pool", "probe", "lm"),
-    *("config", "objectives", "tasks", "budget", "adapter", "features"),
-    *("time", "partition", "account", "zone", "type", "version", "project", "mount"),  # of `launch`
-    *("image", "accelerator", "topology", "claim"),
+    *("out", "json", "cache", "root"),  # what is written; `root` of `corpus` holds a corpus, not manifests
+    *("store", "stores", "anchor", "checkpoint", "folder", "workdir", "config"),
+    *("like", "against", "pool", "probe", "lm"),
 }
 
 
-def commands(top: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Yields every verb, and every kind of a verb, with its parser."""
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for word, below in action.choices.items():
-                yield f"{name} {word}".strip(), below
-                yield from commands(below, f"{name} {word}".strip())
-
-
-def texts(command: argparse.ArgumentParser) -> set[str]:
-    """The options that take any text."""
-    return {one.dest for one in command._actions if one.type is None and one.choices is None and one.nargs != 0}
+def paths(command: argparse.ArgumentParser) -> set[str]:
+    """The options that are paths."""
+    return {one.dest for one in command._actions if one.type is local_path}
 
 
 def reads_inputs() -> set[str]:
-    return {name for name, command in commands(parser()) if texts(command) & INPUTS}
+    return {name for name, command in commands(parser()) if paths(command) & INPUTS}
 
 
 def test_what_names_inputs_is_known():
     """Add a new option to INPUTS if it names recordings or manifests, or else to OTHERS."""
     for name, command in commands(parser()):
-        assert texts(command) <= INPUTS | OTHERS, name
+        assert paths(command) <= INPUTS | OTHERS, name
 
 
 def test_verbs_that_read_inputs_have_the_one_option():

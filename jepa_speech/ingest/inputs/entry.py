@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from jepa_speech.ingest.audio_source import AudioSource, stamp_of
+from jepa_speech.local_paths import not_local
 
 # Fields that the store itself writes. A manifest's field of such a name is kept as manifest_NAME.
 STORE_KEYS = frozenset(
@@ -23,6 +24,7 @@ NAMES: dict[str, tuple[tuple[str, ...], type | tuple[type, ...]]] = {
 }
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # a number written as text
 LABEL_LEVELS = 100  # deepest nesting of lists and objects; Python's json fails to write some hundreds
+SHOWN = 80  # characters of a URL in a message; signed ones are long
 PCM_BYTES = 32_000  # bytes of a second of 16-bit samples at 16 kHz
 
 
@@ -101,16 +103,18 @@ class Bounds:
         return _closed(real).startswith(self._folders)
 
     def located(self, entry: Entry) -> Entry:
-        """Returns the entry with its stamp, or refused: outside_root, missing, unreadable."""
+        """Returns the entry with its stamp, or refused: a URL (refused), outside_root, missing, unreadable."""
         try:
             real = self.real(entry.path)
             if not self.hold(real):
                 return self.outside(entry)
             entry = entry.but(real=real) if real != os.path.normpath(entry.path) else entry
             return entry.but(stamp=stamp_of(Path(entry.path).stat()))
-        except FileNotFoundError:
-            return entry.refused("missing", f"{entry.path}: no such file")
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            if wrong := not_local(entry.source[:SHOWN]):
+                return entry.refused("refused", wrong)
+            if isinstance(error, FileNotFoundError):
+                return entry.refused("missing", f"{entry.path}: no such file")
             return entry.refused("unreadable", str(error))
 
     def outside(self, entry: Entry) -> Entry:

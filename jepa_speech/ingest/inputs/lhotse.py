@@ -41,8 +41,8 @@ def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
         return entry.refused("refused", f"the channels of one cut are in {len(fitting)} files; merge them first")
     (source,) = fitting
     if source.get("type") != "file" or not isinstance(source.get("source"), str):
-        kind = source.get("type")
-        return entry.refused("refused", f"its source is of type {kind!r}; only files are read, commands are never run")
+        what = f"of type {source.get('type')!r} ({str(source.get('source'))[:60]})"
+        return entry.refused("refused", f"its source is {what}; only files are read, commands are never run")
     entry = entry.but(source=source["source"])
     start, seconds = row.get("start", 0), row.get("duration", recording.get("duration"))
     if not is_positive(seconds) or not (is_positive(start) or start == 0):

@@ -18,7 +18,6 @@ WENET = ("key", "wav", "txt")
 TIMES = re.compile(
     r"(?:[a-z]+_)?(?:start|begin|onset|end|stop)(?:_?(?:times?|s|secs?|seconds?|ms|samples?|frames?))?|xmin|xmax"
 )
-URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
 class Rows:
@@ -65,8 +64,6 @@ class Rows:
     def _located(self, entry: Entry, folder: Path) -> Entry:
         if entry.reason:
             return entry
-        if URL.match(entry.source):
-            return entry.refused("refused", f"a URL ({entry.source[:60]}): only files are read; download it first")
         entry = self._bounds.located(entry.but(path=str(folder / entry.source)))
         return self._reading.advised(entry) if folder is self._recipe else entry
 

@@ -1,0 +1,71 @@
+"""Refuse URLs, such as those of buckets, where a local path is needed.
+
+`Path("gs://bucket/a")` is the relative path `gs:/bucket/a`. Without a check, a command would write to a local folder
+called `gs:`. A local path that looks like a URL can be written `./gs:/a`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from inspect import signature
+from itertools import chain
+from typing import Any, ParamSpec, TypeVar
+
+from jepa_speech.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+GOOGLE = "name a local path and copy with `gcloud storage cp --recursive`, or mount the bucket with gcsfuse"
+AMAZON = "name a local path and copy with `aws s3 cp --recursive`"
+STORAGE = "name a local path and copy, or mount the storage"
+WEB = "download it first"
+# What to do instead, by the URL's scheme.
+FIXES = {
+    **dict.fromkeys(("gs", "gcs"), GOOGLE),
+    **dict.fromkeys(("s3", "s3a"), AMAZON),
+    **dict.fromkeys(("az", "abfs", "abfss", "hdfs"), STORAGE),
+    **dict.fromkeys(("http", "https", "ftp"), WEB),
+    "hf": "download it first with `hf download`",
+    "file": "write the path without file://",
+}
+# A URL, with one slash too, at the beginning of a text or of a part of it, as in FILE:VARIANT or PATH:WEIGHT,"PATH".
+URL = re.compile(rf'(?<![^\s,:"])({"|".join(FIXES)}):/[^,"]*', re.IGNORECASE)
+
+
+def not_local(text: str) -> str:
+    """Returns what is wrong with a text that holds a URL in place of a local path, and what to do; "" if none is."""
+    found = URL.search(text)
+    return f"{found[0]} is not a local path: {FIXES[found[1].lower()]}" if found else ""
+
+
+def local_path(text: str) -> str:
+    """For argparse, of every option that is a path: the text. Raises UsageError if it is a URL."""
+    if wrong := not_local(text):
+        raise UsageError(wrong)
+    return text
+
+
+def takes_local_paths(function: Callable[P, R]) -> Callable[P, R]:
+    """Returns a function of the Python API that raises UsageError, before it does anything, if an argument is a URL."""
+    names = tuple(signature(function).parameters)
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = dict(chain(zip(names, args, strict=False), kwargs.items()))
+        given.pop("overrides", None)  # `load_config` checks these, and names the key
+        for name, value in given.items():
+            if wrong := next(filter(None, map(not_local, _texts(value))), ""):
+                raise UsageError(f"{name}: {wrong}")
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the texts and paths in an argument: itself, the items of a list, the keys of a mapping."""
+    if isinstance(value, (str, os.PathLike)):
+        yield os.fspath(value)
+    elif isinstance(value, (Mapping, Sequence)):
+        for item in value:
+            yield from _texts(item)
