@@ -47,8 +47,8 @@ SMALL = [
 ]
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
-PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2", "s_jepa:phase1", "best_rq:base"]
-OF_PAPERS = [name for name in NAMES if name not in ("smoke", "tiny", "compare_small", "ladder")]
+PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2", "s_jepa:phase1", "best_rq:base", "half_hour:wavlm"]
+OF_PAPERS = [name for name in NAMES if name not in ("smoke", "tiny", "compare_small", "ladder", "half_hour")]
 
 
 def built(name: str):
