@@ -1,6 +1,7 @@
 """Shared fixtures. Tests run on CPU; real speech is optional, found through JEPA_SPEECH_DATA."""
 
 import fnmatch
+import gc
 import os
 from pathlib import Path
 
@@ -18,9 +19,14 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = ""
 # workers in a fresh environment would write the same index at once. Each has a folder of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
 os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "numba" / WORKER)
+os.environ["NUMBA_OPT"] = "0"  # which takes 7 s where it takes 11, and its results are as exact
 # Processes that tests start import this checkout, not another one that may be installed.
 ROOT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+# Tracing makes many small objects, few of which are garbage. At Python's own threshold of 700, looking for it takes 6%
+# of the time of a process that compiles.
+gc.set_threshold(100_000, 20, 20)
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 left_out: list[str] = []
