@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,13 @@ from jepa_speech.objectives.dinosr import DinoSR
 from jepa_speech.objectives.wav2vec2 import Wav2Vec2
 
 MESH_RUN = Path(__file__).parents[1] / "training" / "mesh_run.py"
-aux_state = pytest.mark.slow
 
 
-def toy(name: str, change: Any = None, **sections: dict) -> properties.System:
+def toy(name: str, change: Any = None, like: Any = None, **sections: dict) -> properties.System:
     objective = build(toys.toy_objective(name, **sections), toys.toy_anchor())
     if change is not None:
         objective = change(objective)
-    return properties.System(objective, training.toy_batch(name, objective))
+    return properties.System(objective, training.toy_batch(name, objective), like=like)
 
 
 def twin(cls: type, **methods: Any) -> Any:
@@ -41,19 +41,31 @@ def twin(cls: type, **methods: Any) -> Any:
     return lambda whole: broken(**{f.name: getattr(whole, f.name) for f in dataclasses.fields(cls)})
 
 
+@pytest.fixture(scope="module")
+def prepared() -> Callable[[str], tuple[properties.System, Callable]]:
+    """name -> the objective's toy and its jitted step, which all its tests share."""
+
+    @cache
+    def of(name: str) -> tuple[properties.System, Callable]:
+        system = toy(name)
+        return system, training.one_step(system.objective)
+
+    return of
+
+
 @pytest.fixture(scope="module", params=names())
 def name(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def system(name) -> properties.System:
-    return toy(name)
+def system(name, prepared) -> properties.System:
+    return prepared(name)[0]
 
 
 @pytest.fixture(scope="module")
-def step(system) -> Any:
-    return training.one_step(system.objective)
+def step(name, prepared) -> Callable:
+    return prepared(name)[1]
 
 
 @pytest.fixture(scope="module")
@@ -86,20 +98,20 @@ def test_learning_and_restoring(system, step):
     training.learns(system, step)
 
 
-def test_micro_batches(system, step):
-    if not system.objective.batch_statistics:  # those are of the micro-batch
-        training.split(system, step)
+def test_four_devices_in_micro_batches_learn_as_one_device(name, system, step):
+    """They split rows and parameters. One program shows both, devices and micro-batches, since compiling takes long."""
+    parts = 1 if system.objective.batch_statistics else 2  # those are of the micro-batch
+    training.same(training.course(name, system, *training.spread(system, parts)), training.course(name, system, step))
 
 
-@pytest.mark.parametrize(
-    ("data", "fsdp"), [(4, 2), *(pytest.param(*mesh, marks=aux_state) for mesh in ((8, 1), (1, 8)))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("data", "fsdp"), [(4, 2), (8, 1), (1, 8)])
 def test_eight_devices_learn_as_one(name, system, step, trained, data, fsdp):
     """With simulated devices, in a separate process, by the loop."""
     training.same(trained(name, data, fsdp), training.course(name, system, step))
 
 
-@aux_state
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "fsdp"), [(2, 2), (1, 4)])
 def test_two_processes_learn_as_one(name, trained, data, fsdp):
     """Of two devices each; on (1, 4) even the parameters are split between them."""
@@ -137,7 +149,7 @@ def test_leak(system):
         properties.leak(system)
 
 
-def test_aux_state_twin_teaches_the_teacher():
+def test_aux_state_twin_teaches_the_teacher(prepared):
     """Without a stop, the teacher gets a gradient."""
 
     def target(self, params, aux_state, view):
@@ -145,10 +157,10 @@ def test_aux_state_twin_teaches_the_teacher():
         return sum(self.encoder.apply(whole, view.clean, view.lengths).ff[-self.config.top_blocks :])
 
     with pytest.raises(AssertionError):
-        training.no_gradient_into_aux_state(toy("data2vec", twin(Data2Vec, target=target)))
+        training.no_gradient_into_aux_state(toy("data2vec", twin(Data2Vec, target=target), prepared("data2vec")[0]))
 
 
-def test_learning_twin_drops_the_counts():
+def test_learning_twin_drops_the_counts(prepared):
     """State outside of `aux_state`, as in the released DinoSR, is lost after a restore."""
 
     def update_aux_state(self, aux_state, params, stats, step):
@@ -158,12 +170,12 @@ def test_learning_twin_drops_the_counts():
             if "counts" not in name
         }
 
-    system = toy("dinosr", twin(DinoSR, update_aux_state=update_aux_state))
+    system = toy("dinosr", twin(DinoSR, update_aux_state=update_aux_state), prepared("dinosr")[0])
     with pytest.raises((AssertionError, ValueError, KeyError)):
         training.learns(system, training.one_step(system.objective))
 
 
-def test_micro_batches_twin_measures_diversity_part_by_part():
+def test_micro_batches_twin_measures_diversity_part_by_part(prepared):
     """The released wav2vec 2.0 takes the diversity of each device's share of the batch."""
 
     def loss(self, params, aux_state, batch, key, step):
@@ -171,12 +183,14 @@ def test_micro_batches_twin_measures_diversity_part_by_part():
         d = terms["diversity"]
         return terms | {"diversity": Term(diversity(d.total / d.weight) * d.weight, d.weight, 5.0)}, stats
 
-    system = toy("wav2vec2", twin(Wav2Vec2, loss=loss))
-    with pytest.raises(AssertionError):
-        training.split(system, training.one_step(system.objective))
+    whole, step = prepared("wav2vec2")
+    broken = toy("wav2vec2", twin(Wav2Vec2, loss=loss), whole)
+    ours = training.course("wav2vec2", broken, *training.spread(broken, 2))
+    with pytest.raises(AssertionError, match="loss, step 1"):
+        training.same(ours, training.course("wav2vec2", whole, step))
 
 
-def test_devices_twin_updates_codebooks_from_its_own_rows():
+def test_devices_twin_updates_codebooks_from_its_own_rows(prepared):
     """Codebooks that are not reduced over devices follow the first one's rows."""
 
     def update_aux_state(self, aux_state, params, stats, step):
@@ -187,10 +201,11 @@ def test_devices_twin_updates_codebooks_from_its_own_rows():
         own = {name: x[:1] for name, x in batch.items()}
         return terms, stats | {"own_counts": DinoSR.loss(self, params, aux_state, own, key, step)[1]["counts"]}
 
-    whole, share = toy("dinosr"), toy("dinosr", twin(DinoSR, update_aux_state=update_aux_state, loss=loss))
-    courses = [training.course("dinosr", s, training.one_step(s.objective)) for s in (whole, share)]
+    whole, step = prepared("dinosr")
+    share = toy("dinosr", twin(DinoSR, update_aux_state=update_aux_state, loss=loss), whole)
+    ours = training.course("dinosr", share, training.one_step(share.objective))
     with pytest.raises(AssertionError, match="loss, step 2"):
-        training.same(*courses)
+        training.same(ours, training.course("dinosr", whole, step))
 
 
 class Reached(Exception):
@@ -235,9 +250,9 @@ def test_training_and_inference_give_the_encoder_waves_of_one_level(name):
 
 
 @pytest.mark.parametrize("name", ["data2vec", "data2vec2", "dinosr"])
-def test_teacher_is_deterministic(name):
+def test_teacher_is_deterministic(name, prepared):
     """With the mask held, other keys change the student (dropout) and not one bit of the targets."""
-    system = toy(name, encoder={"dropout": 0.2})
+    system = toy(name, like=prepared(name)[0], encoder={"dropout": 0.2})
     o = system.objective
     held = o.view(system.batch, jax.random.PRNGKey(2)).mask
 

@@ -13,6 +13,8 @@ from support.properties import KEY, System, train_state
 
 from jepa_speech.training.checkpoint import by_path, read_weights
 from jepa_speech.training.optim import OptimConfig, learning_rate, make_optimizer
+from jepa_speech.training.sharding import MeshConfig, make_mesh, place_batch, replicated
+from jepa_speech.training.state import abstract_state
 from jepa_speech.training.step import make_step, total_loss
 
 ROWS, STEPS = 8, 3
@@ -43,9 +45,10 @@ def toy_batches(name: str, objective: Any) -> Iterator[dict[str, np.ndarray]]:
         yield batch
 
 
-def one_step(objective: Any, accumulate: int = 1) -> Callable:
-    """The jitted step, on one device."""
-    return jax.jit(make_step(objective, ADAMW, learning_rate(OPTIM, STEPS), lambda _: False, accumulate))
+def one_step(objective: Any, accumulate: int = 1, shardings: Any = None) -> Callable:
+    """The jitted step: on one device, unless `shardings` of the state place it on several."""
+    step = make_step(objective, ADAMW, learning_rate(OPTIM, STEPS), lambda _: False, accumulate, shardings)
+    return jax.jit(step, out_shardings=shardings and (shardings, replicated(shardings.step.mesh)))
 
 
 def no_gradient_into_aux_state(system: System) -> None:
@@ -84,24 +87,20 @@ def learns(system: System, step: Callable, steps: int = 12) -> None:
     jax.tree.map(np.testing.assert_array_equal, again, state)
 
 
-def split(system: System, step: Callable) -> None:
-    """In one part or two: the same loss, gradient norm and `slow`, to 1e-5."""
-    state = train_state(system, ADAMW)
-    whole, metrics = step(state, system.batch)
-    after, measured = one_step(system.objective, accumulate=2)(state, system.batch)
-    for name in ("loss", "grad_norm"):
-        np.testing.assert_allclose(measured[name], metrics[name], rtol=1e-5, err_msg=name)
-    for (path, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(whole.aux_state), jax.tree.leaves(after.aux_state), strict=True
-    ):
-        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5, err_msg=jax.tree_util.keystr(path))
+def spread(system: System, accumulate: int) -> tuple[Callable, Any]:
+    """The jitted step and the first state on four devices, which split rows and parameters, in micro-batches."""
+    abstract = abstract_state(system.objective, ADAMW, 0, make_mesh(MeshConfig(2, 2)))
+    shardings = jax.tree.map(lambda s: s.sharding, abstract)
+    return one_step(system.objective, accumulate, shardings), jax.device_put(train_state(system, ADAMW), shardings)
 
 
-def course(name: str, system: System, step: Callable) -> Course:
-    """`STEPS` steps on one device, one after the other."""
-    state, rows = train_state(system, ADAMW), []
+def course(name: str, system: System, step: Callable, state: Any = None) -> Course:
+    """`STEPS` steps, one after the other: on one device, unless `state` is elsewhere."""
+    rows = []
+    mesh = None if state is None else state.step.sharding.mesh
+    state = train_state(system, ADAMW) if state is None else state
     for batch in toy_batches(name, system.objective):
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch if mesh is None else place_batch(mesh, batch))
         metrics = jax.device_get(metrics)
         rows.append({name: metrics[name] for name in ("loss", "grad_norm")} | metrics["terms"])
     return rows, {f"slow/{path}": np.asarray(x) for path, x in by_path(state.aux_state).items()}
