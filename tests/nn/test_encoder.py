@@ -43,11 +43,10 @@ def test_subsampled_frames(name, hop, window):
     step = hop // 4
     for samples in (window, window + step - 1, window + hop - 1, window + hop, 16_000):
         wave = jax.random.normal(jax.random.key(1), (1, samples))
-        dense = dense_log_mel(wave, SUBSAMPLED[name])
+        dense = jax.jit(dense_log_mel, static_argnums=1)(wave, SUBSAMPLED[name])
         assert dense.shape[1] == (samples - 400) // step + 1
-        for i in range(min(dense.shape[1], 7)):
-            alone = log_mel(wave[:, i * step : i * step + 400])[:, 0]
-            np.testing.assert_allclose(dense[:, i], alone, atol=1e-4)  # of logarithms of float32 FFTs
+        windows = np.stack([np.asarray(wave)[0, i * step : i * step + 400] for i in range(7)])
+        np.testing.assert_allclose(dense[0, :7], log_mel(windows)[:, 0], atol=1e-4)  # of logarithms of float32 FFTs
         encoded = jax.eval_shape(encoder.apply, params, wave, jnp.array([samples]))
         assert encoded.z.shape == (1, (samples - window) // hop + 1, 16)
         assert config.frames(samples) == encoded.z.shape[1] and config.frames(window - 1) == 0

@@ -9,11 +9,13 @@ from jepa_speech.nn.masks import MaskConfig, fill_masked, input_mask, most_visib
 CONFIG = MaskConfig()
 
 
+masks_of = jax.jit(span_masks, static_argnums=(2, 3))
+
+
 @pytest.fixture(scope="module")
 def draw():
-    masks = jax.jit(span_masks, static_argnums=(2, 3))
     return lambda seed, lengths, size=200, config=CONFIG: np.asarray(
-        masks(jax.random.split(jax.random.key(seed), len(lengths)), jnp.asarray(lengths), size, config)
+        masks_of(jax.random.split(jax.random.key(seed), len(lengths)), jnp.asarray(lengths), size, config)
     )
 
 
@@ -52,11 +54,11 @@ def test_every_frame_can_be_hidden(draw):
     assert often.min() > 0.02  # the first and the last too, though fewer spans reach them
 
 
-def test_a_row_does_not_depend_on_its_batch(draw):
+def test_a_row_does_not_depend_on_its_batch():
     keys = jax.random.split(jax.random.key(5), 4)
     lengths = jnp.array([200, 120, 60, 20])
-    whole = span_masks(keys, lengths, 200, CONFIG)
-    alone = jnp.concatenate([span_masks(keys[i : i + 1], lengths[i : i + 1], 200, CONFIG) for i in range(4)])
+    whole = masks_of(keys, lengths, 200, CONFIG)
+    alone = np.concatenate([masks_of(keys[i : i + 1], lengths[i : i + 1], 200, CONFIG) for i in range(4)])
     np.testing.assert_array_equal(whole, alone)
 
 
@@ -74,7 +76,7 @@ def test_published_policies_cover_what_was_measured_of_them(policy, probability,
     """wav2vec 2.0's and HuBERT's p hide 49% and 57% of 749 frames; w2v-BERT's start probability 48%."""
     config = MaskConfig(policy=policy, probability=probability, span=(10, 10))
     lengths = jnp.full(200, 749)
-    mask = np.asarray(jax.jit(lambda k: span_masks(k, lengths, 760, config))(jax.random.split(jax.random.key(0), 200)))
+    mask = np.asarray(masks_of(jax.random.split(jax.random.key(0), 200), lengths, 760, config))
     assert abs(mask[:, :749].mean() - coverage) < 0.015
     assert not mask[:, 748:].any()  # the last frame stays visible, and padding is never hidden
 
@@ -84,7 +86,7 @@ def test_every_length_has_a_hidden_and_a_visible_frame_and_padding_moves_nothing
     config = MaskConfig(policy=policy, probability=0.065, span=(10, 10))
     lengths = jnp.arange(2, 62)
     keys = jax.random.split(jax.random.key(1), len(lengths))
-    mask, padded = (np.asarray(span_masks(keys, lengths, size, config)) for size in (61, 90))
+    mask, padded = (np.asarray(masks_of(keys, lengths, size, config)) for size in (61, 90))
     np.testing.assert_array_equal(mask, padded[:, :61])
     assert mask.any(1).all()
     assert all(not row[:n].all() for row, n in zip(mask, lengths, strict=True))
@@ -163,7 +165,7 @@ def test_starts_at_a_probability_mask_the_share_of_the_closed_form():
 
     def share(span):
         config = MaskConfig(policy="bernoulli", probability=0.0394, span=(span, span))
-        return np.asarray(span_masks(keys, lengths, 300, config)).mean(0)[:299]  # the last frame stays visible
+        return np.asarray(masks_of(keys, lengths, 300, config)).mean(0)[:299]  # the last frame stays visible
 
     expected = 1 - (1 - 0.0394) ** np.minimum(np.arange(299) + 1, 10)
     assert expected[-1] == pytest.approx(1 - 0.99**40, abs=1e-3)  # the paper's, with starts every 10 ms

@@ -1,6 +1,8 @@
 """The kernels, interpreted on the CPU, against what they stand for; and their lowering for a GPU, which needs none."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,17 +39,34 @@ def plain(x: jax.Array, scale: jax.Array, bias: jax.Array, options: Options) -> 
         (70, 96, Options(1e-2)),  # a layer norm of a number of channels that is no power of two
     ],
 )
-@pytest.mark.parametrize("alike", [True, False])
-def test_outputs_and_gradients(samples: int, channels: int, options: Options, alike: bool) -> None:
+def test_outputs_and_gradients(samples: int, channels: int, options: Options) -> None:
     affine = of_channels(channels)
-    arrays = jax.random.normal(KEYS[0], (2, samples, channels)), *((p[0] for p in affine) if alike else affine)
-    expected, back = jax.vjp(lambda *a: plain(*a, options), *arrays)
-    frames = expected.shape[1]
-    got, our_back = jax.vjp(lambda *a: interpreted(*a, options)[:, :frames], *arrays)
-    assert interpreted(*arrays, options).shape[1] == -(-frames // options.multiple) * options.multiple
-    weight = jax.random.normal(KEYS[3], expected.shape)
-    for a, b in zip((got, *our_back(weight)), (expected, *back(weight)), strict=True):
+    arrays = jax.random.normal(KEYS[0], (2, samples, channels)), *affine
+    expected = jax.jit(there_and_back(lambda *a: plain(*a, options)))(*arrays)
+    frames = expected[0].shape[1]
+    whole = jax.eval_shape(lambda *a: interpreted(*a, options), *arrays)
+    assert whole.shape[1] == -(-frames // options.multiple) * options.multiple
+    got = jax.jit(there_and_back(lambda *a: interpreted(*a, options)[:, :frames]))(*arrays)
+    for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b, atol=5e-5)
+
+
+def test_one_scale_and_bias_for_all_rows() -> None:
+    arrays = jax.random.normal(KEYS[0], (2, 259, CHANNELS)), *(p[0] for p in of_channels(CHANNELS))
+    options = Options(1e-5, True, 3, 2)
+    ours, theirs = (jax.jit(there_and_back(partial(f, options=options)))(*arrays) for f in (interpreted, plain))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-5)
+
+
+def there_and_back(f: Callable) -> Callable:
+    """arrays -> what f makes of them, and its cotangents for a random one of that."""
+
+    def both(*arrays: Any) -> tuple:
+        made, back = jax.vjp(f, *arrays)
+        return made, *back(jax.random.normal(KEYS[3], made.shape))
+
+    return both
 
 
 def of_channels(channels: int) -> tuple[jax.Array, jax.Array]:
@@ -86,13 +105,11 @@ def test_a_front_end_is_what_it_was(monkeypatch: pytest.MonkeyPatch, norm: str) 
         made, norms = nnx.merge(graph, parameters)
         return convolve(wave, lengths, made, norms)
 
-    expected, back = jax.vjp(run, parameters, wave)
+    expected = jax.jit(there_and_back(run))(parameters, wave)
     monkeypatch.setattr(conv_stack, "fits", lambda dtype, channels: True)
     monkeypatch.setattr(conv_stack, "norm_windows", interpreted)
-    got, our_back = jax.vjp(run, parameters, wave)
-    weight = jax.random.normal(KEYS[3], expected.shape)
-    pairs = zip(jax.tree.leaves((got, our_back(weight))), jax.tree.leaves((expected, back(weight))), strict=True)
-    for a, b in pairs:
+    got = jax.jit(there_and_back(lambda *a: run(*a)))(parameters, wave)  # another function: traced anew
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1, np.abs(b).max()))
 
 

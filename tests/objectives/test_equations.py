@@ -140,7 +140,7 @@ def instance_norm(x: np.ndarray, length: int) -> np.ndarray:
 def teacher_layers(o, params, aux_state, view) -> list[np.ndarray]:
     """The top blocks' feed-forward outputs of the teacher, normalised over each row's valid frames."""
     whole = params["encoder"] | {"blocks": aux_state["teacher"]}
-    ff = o.encoder.apply(whole, view.clean, view.lengths).ff[-o.config.top_blocks :]
+    ff = jax.jit(lambda *a: o.encoder.apply(*a).ff)(whole, view.clean, view.lengths)[-o.config.top_blocks :]
     rows = range(len(view.lengths))
     return [np.stack([instance_norm(np.asarray(x)[b], int(view.frame_lengths[b])) for b in rows]) for x in ff]
 
@@ -197,7 +197,7 @@ def test_w2v_bert():
     terms, _, view, encoded = everything(params, aux_state, 0)
     masked = np.asarray(view.masked) > 0
     keys = fold(view.keys, 4)  # of the Gumbel noise
-    quantized = o.quantizer.apply(params["quantizer"], encoded.features, 2.0, keys)
+    quantized = jax.jit(o.quantizer.apply)(params["quantizer"], encoded.features, 2.0, keys)
     logits = (np.asarray(encoded.z) @ np.asarray(params["head"]["kernel"]) + params["head"]["bias"])[masked]
     code = np.asarray(quantized.ids)[..., 0][masked]
     expected = -log_softmax(logits, axis=-1)[np.arange(len(code)), code].mean()
