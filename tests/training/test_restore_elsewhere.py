@@ -72,11 +72,11 @@ def same_course(rows: Sequence[dict], reference: Sequence[dict]) -> None:
             np.testing.assert_allclose(row[name], expected[name], rtol, err_msg=f"{name}, step {row['step']}")
 
 
-def test_eight_four_one(store, tmp_path):
-    """One bucket, so that each process compiles one step. Half as many devices may need twice as many micro-batches."""
+def test_eight_one(store, tmp_path):
+    """One bucket, so that each process compiles one step. Fewer devices may need more micro-batches."""
     whole = train(store, tmp_path / "8", 8, data__buckets=1.0)
-    go_on(store, tmp_path / "8", tmp_path / "4", 3, 4, data__buckets=1.0, train__accumulate=2)
-    same_course(go_on(store, tmp_path / "4", tmp_path / "1", 6, 1, data__buckets=1.0), whole)
+    one = go_on(store, tmp_path / "8", tmp_path / "1", 3, 1, data__buckets=1.0, train__accumulate=2)
+    same_course(one, whole)
 
 
 def test_all_of_them_read_the_same_records_in_the_same_order(store):
