@@ -15,7 +15,7 @@ from jepa_speech.nn.packing import Packing, pack
 from jepa_speech.nn.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 from jepa_speech.training.compiled import product_flops
 
-FRAMES, WIDTH, HIDDEN, BLOCKS = 24, 16, 32, 2
+FRAMES, WIDTH, HIDDEN, BLOCKS = 24, 16, 32, 1
 LENGTHS = jnp.array([FRAMES, 15]) * HOP + WINDOW - HOP  # the second row is padded
 WAVE = jax.random.normal(jax.random.key(0), (2, FRAMES * HOP + WINDOW - HOP))
 INSIDE = np.arange(FRAMES) < np.array([[FRAMES], [15]])
@@ -34,7 +34,7 @@ def system(request):
         small = {"positions": "stacked", "position_kernel": 9, "position_groups": 2, "position_depth": 3}
         pure = Pure(lambda rngs: Wav2Vec2Encoder(Wav2Vec2Config(alibi=True, **SIZES, **small), "zero", rngs))
         module = wav2vec2
-    return module, pure, pure.init(jax.random.key(1))
+    return module, pure, jax.jit(pure.init)(jax.random.key(1))
 
 
 def encoded(pure, params, *rest, packed=None):

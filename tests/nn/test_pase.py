@@ -87,10 +87,10 @@ def test_padding_and_batch_mates_change_nothing_in_evaluation(plus):
         np.testing.assert_allclose(together.z[row, : length // HOP], alone.z[0], atol=1e-5)
 
 
-def test_batch_statistics_leave_out_padding_and_fillers():
+def test_batch_statistics_leave_out_padding_and_fillers(plus):
     rng = np.random.default_rng(3)
     wave = rng.normal(size=(3, 1600)).astype(np.float32)
-    params = jax.jit(encoder(PLUS).init)(jax.random.PRNGKey(1))
+    params, *_ = plus
     run = jax.jit(lambda wave, weight: encoder(PLUS).apply(params, wave, jnp.array([1600, 800, 1600]), weight))
     first = run(wave, jnp.array([1.0, 1.0, 0.0]))
     wave[1, 800:], wave[2] = 100, 7
