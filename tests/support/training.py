@@ -20,8 +20,7 @@ from jepa_speech.training.step import make_step, total_loss
 ROWS, STEPS = 8, 3
 OPTIM = OptimConfig(learning_rate=3e-3, warmup_steps=0, schedule="constant")
 ADAMW = make_optimizer(OPTIM)
-# At 25 Hz a second has too few frames. A step of PASE on a second of audio takes half a second.
-SECONDS = {"w2v_bert": 2.0, "pase": 0.5}
+SECONDS = {"w2v_bert": 2.0}  # at 25 Hz a second has too few frames
 LOOSE = {  # what a mesh changes by more than 1e-5
     "slow/norms/8/mean": 1e-2,  # PASE's last bias, which the normalisation takes away: Adam makes steps of rounding
     "effective_rank": 5e-3,  # made of square roots of eigenvalues, some of which are rounding alone
