@@ -3,6 +3,7 @@
 #   make demo [DATA=/path/to/recordings]    from audio to a probed encoder, under 15 minutes on 2 cores
 #   make test [EXTRAS=test,parity]          the tests; the summary names skipped ones
 #   make test-slow                          the tests that take minutes
+#   make test-slurm                         the SLURM scripts on a SLURM of two nodes here, in under 30 minutes
 #   make chaos-damage                       500 damaged files of runs, stores, labels, anchors: none may load wrongly
 #   make parity                             comparison with transformers, scikit-learn, librosa: a table, in minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
@@ -18,7 +19,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow chaos-damage parity probe-all bench bench-check lint clean
+.PHONY: demo test test-slow test-slurm chaos-damage parity probe-all bench bench-check lint clean
 
 # With DATA no speech is synthesised, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -28,7 +29,11 @@ test: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 --dist loadfile --no-loadscope-reorder -m "not slow" $(PYTEST)
 
 test-slow: $(VENV)/.installed-$(EXTRAS)
-	$(BIN)/python -m pytest -m slow $(PYTEST)
+	$(BIN)/python -m pytest -m "slow and not slurm" $(PYTEST)
+
+# Needs SLURM and MUNGE (Debian: slurm-wlm, munge), but no root and no configuration: it starts and stops its own daemons.
+test-slurm: $(VENV)/.installed-$(EXTRAS)
+	$(BIN)/python -m pytest -m slurm tests/slurm $(PYTEST)
 
 # Exit code 1 if one is loaded wrongly. Takes under 30 minutes on two cores.
 chaos-damage: $(VENV)/.installed

@@ -64,7 +64,7 @@ def unlisted_skips(terminal) -> list[str]:
 
 def pytest_terminal_summary(terminalreporter, config):
     if left_out:
-        terminalreporter.section("left out by -m or -k (`make test-slow` runs the slow ones)")
+        terminalreporter.section("left out by -m or -k (`make test-slow` runs slow ones, `make test-slurm` SLURM's)")
         for name in left_out:
             terminalreporter.line(name)
     if config.getoption("strict_skips") and (unlisted := unlisted_skips(terminalreporter)):

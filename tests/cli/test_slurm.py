@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from slurm.cluster import program
 from support import slurm_stand_in
 
 from jepa_speech import cli
@@ -176,3 +177,8 @@ def test_an_array_script_without_array_says_so(path, slurm):
     assert slurm.submit(str(path), "a", "b") != 0
     (output,) = slurm.working.glob("*.out")
     assert "--array=0-N" in output.read_text()
+
+
+def test_the_tests_on_a_real_slurm_say_what_to_install():
+    with pytest.raises(FileNotFoundError, match=r"no-such-daemon: .*\(Debian: slurm-wlm, munge\)"):
+        program("no-such-daemon")
