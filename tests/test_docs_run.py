@@ -16,14 +16,16 @@ from test_docs import ROOT, commands
 from jepa_speech.cli import main
 from jepa_speech.files import read_jsonl
 
-# Pages whose commands are run by a test that looks at the results.
+# Pages whose commands are run elsewhere.
 ELSEWHERE = {
+    "README.md": "test_docs_run.py",  # they make the `world` of the other pages
     "probing.md": "cli/test_probe.py",
     "reading-curves.md": "cli/test_analyze.py",
 }
 # Commands that are not run here, and why. test_docs.py parses each of them and loads its config.
 NOT_RUN = {
     r"train .*(--config\.(mesh|init_from)|hubert2|two|mixed|scratch|adapter|loggers|=stores/asr$)": "one more training",
+    r"train .*--config\.train\.probe_every": "cli/test_heldout.py trains with probes between the steps",
     r"train .*--from-step": "test_older_folders.py goes back to a checkpoint of a run",
     r"compare ": "cli/test_compare.py runs one of toy size",
     r"--adapter spa": "huggingface/test_weights.py reads an adapter of a language",
@@ -36,6 +38,7 @@ NOT_RUN = {
     r"transcribe .*--step best": "cli/test_step_option.py, on a run that has held-out losses",
 }
 SHORT = "--config.train.steps=2 --config.data.buckets=1.0"  # one program to compile
+FEW = "--config.data.batch_seconds=4"
 # What makes a toy of a command: patterns, and what replaces them.
 TOY = [
     (r"/path/to/held-out/manifest.jsonl|/path/to/common-voice/test.tsv", "transcribed/manifest.jsonl"),
@@ -44,7 +47,7 @@ TOY = [
     (r"--root /corpora", "--root ."),
     (r"--config configs/(smoke|gmm_jepa).py --workdir", f"--config configs/tiny.py {SHORT} --workdir"),
     (r"--config configs/hubert.py --workdir", f"--config configs/tiny.py:hubert {SHORT} --workdir"),
-    (r"--config configs/finetune_ctc.py:RUN", "--config configs/finetune_ctc.py:RUN --config.train.steps=1"),
+    (r"--config configs/finetune_ctc.py:RUN", f"--config configs/finetune_ctc.py:RUN {SHORT} {FEW}"),
     (r"bench step --config configs/smoke.py:hubert", "bench step --config configs/tiny.py:hubert --steps 1 --warmup 0"),
     (r"--components \d+", "--components 8"),
     (r"--perplexity 4", "--perplexity 2"),
@@ -54,9 +57,8 @@ TOY = [
     (r"--curve .*", "--components 8 --curve 0.001 0.002"),
     (r"--step 400", "--step 2"),
     (r"--(shard|part) \d+/\d+", r"--\1 0/1"),
-    (r"bench data (.*)--workers [\d ]+", r"bench data \1--workers 0 "),
+    (r"bench data (.*)--workers [\d ]+(--seconds 10)?", r"bench data \1--workers 0 --seconds 0.1 "),
     (r"--workers 8", "--workers 1"),
-    (r"--seconds 10", "--seconds 0.1"),
 ]
 PAGES = dict.fromkeys(page for page, _ in commands("jepa-speech") if page.endswith(".md"))
 
@@ -67,9 +69,14 @@ def toy(line: str) -> list[str]:
     return shlex.split(line)[1:]
 
 
+def toys_of(page: str) -> list[list[str]]:
+    lines = [re.sub(r" \[--[^\]]*\]", "", line) for name, line in commands("jepa-speech") if name == page]
+    return [toy(line) for line in lines if not any(re.search(pattern, line) for pattern in NOT_RUN)]
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """What the pages take as given: recordings, manifests, stores, an anchor, runs, a folder of transformers."""
+    """What README's commands make, and what else the pages take as given: manifests, a folder of transformers."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -89,23 +96,17 @@ def world(tmp_path_factory) -> Path:
         texts = [f"{row['audio_path']},{row['text']}\n" for row in read_jsonl(manifest)]
         (folder / "transcribed/metadata.csv").write_text("file_name,text\n" + "".join(texts))
         write_spoken(folder / "LABELLED")
-        lines = [
-            "prepare --input recordings --out STORE --workers 1",
-            "prepare --input transcribed --out stores/asr --workers 1",
-            "fit gmm --store STORE --out GMM.npz --components 8 --features mfcc --iterations 2",
-            "label --store STORE --anchor GMM.npz --top-k 4",
-            "train --config configs/tiny.py --workdir runs/smoke --config.data.store=STORE "
-            f"--config.anchor.path=GMM.npz --config.train.checkpoint_every=2 {SHORT}",
-        ]
-        for line in lines:
-            assert main(line.split()) == 0
+        for words in toys_of("README.md"):  # stores/mine, stores/mine.npz and runs/mine
+            assert main(words) == 0
+        assert main(["prepare", "--input", "transcribed", "--out", "stores/asr", "--workers", "1"]) == 0
         ctc_run(folder / "runs/asr", ctc_config(small_config("wav2vec2"), characters=" abc"))
         assert main(["export", "hf", "runs/asr", "--out", "DIR"]) == 0
-        shutil.copy("GMM.npz", "gmm.npz")
-        for name in ("stores/mine", "stores/a", "stores/b", "stores/train", "HELDOUT", "heldout"):
-            shutil.copytree("STORE", name)
-        for name in ("RUN", "runs/mine", "runs/hubert1"):
-            shutil.copytree("runs/smoke", name)
+        for name in ("GMM.npz", "gmm.npz"):
+            shutil.copy("stores/mine.npz", name)
+        for name in ("STORE", "stores/a", "stores/b", "stores/train", "HELDOUT", "heldout"):
+            shutil.copytree("stores/mine", name)
+        for name in ("RUN", "runs/smoke", "runs/hubert1"):
+            shutil.copytree("runs/mine", name)
     return folder
 
 
@@ -114,9 +115,7 @@ def test_the_commands_of_a_page_run(page, world, tmp_path, monkeypatch, capsys):
     here = tmp_path / "here"
     shutil.copytree(world, here, symlinks=True)
     monkeypatch.chdir(here)
-    lines = [re.sub(r" \[--[^\]]*\]", "", line) for name, line in commands("jepa-speech") if name == page]
-    run = [toy(line) for line in lines if not any(re.search(pattern, line) for pattern in NOT_RUN)]
-    for words in run:  # each writes something new
+    for words in toys_of(page):  # each writes something new
         if found := {"--out", "--workdir"} & set(words):
             shutil.rmtree(words[words.index(found.pop()) + 1], ignore_errors=True)
         assert main(words) == 0, f"{shlex.join(words)}\n{capsys.readouterr().err}"
