@@ -4,10 +4,11 @@
 #   launch/local.sh CONFIG RUN [N] [--config.key=value ...]
 #
 # N, or PROCESSES=N in the environment: number of processes (with GPUs, one GPU each). Without it, one process takes
-# all devices. After exit codes 75 (saved before the end) and 134 (a peer was lost), all processes are restarted.
+# all devices. Processes that saved, lost a peer or were killed (exit codes 75, 134, 137) are restarted, all together,
+# until five starts in a row have left no new checkpoint.
 # Ctrl-C, SIGTERM and SIGHUP save and stop for good; a second signal ends all processes at once.
 set -u
-[ $# -ge 2 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 config=$1 run=$2 processes=${PROCESSES:-1}
 shift 2
 case ${1:--} in
@@ -87,9 +88,12 @@ watch() {
     signal_all KILL group # reader processes that may be left
 }
 
-aborts=0
+# The names of the checkpoints. An unfinished one has a longer name.
+checkpoints() { find "$run/checkpoints" -mindepth 1 -maxdepth 1 -name '[0-9]*' ! -name '*.*' 2>/dev/null | sort; }
+
+restarts=0
 while :; do
-    began=$SECONDS
+    before=$(checkpoints)
     start "$@"
     [ -z "$stopping" ] || signal_all TERM # a signal arrived while they were started
     watch
@@ -100,14 +104,12 @@ while :; do
         esac
     fi
     case $code in
-        75) aborts=0 ;;
-        134)
-            [ $((SECONDS - began)) -lt 60 ] || aborts=0
-            aborts=$((aborts + 1))
-            [ $aborts -lt 5 ] || { echo "local.sh: aborted 5 times in a row, each within a minute" >&2; exit 134; }
-            ;;
+        75 | 134 | 137) ;; # saved, or lost a peer on this or another machine, or was killed
         *) exit $code ;;
     esac
+    restarts=$((restarts + 1))
+    [ "$(checkpoints)" = "$before" ] || restarts=0
+    [ $restarts -lt 5 ] || { echo "local.sh: ended 5 times in a row without a new checkpoint" >&2; exit $code; }
     sleep 1
     [ -z "$stopping" ] || exit 75
 done

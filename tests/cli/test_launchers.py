@@ -5,6 +5,7 @@ The programs of clusters, and jepa-speech where it is not what is tested, are st
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,29 +77,41 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 # launch/local.sh, with a jepa-speech that returns a code of the list in turn; the last of several processes does.
-CODES = 'n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n; '
-LAST = "[ ${JEPA_SPEECH_PROCESS:-0} = $((${JEPA_SPEECH_PROCESSES:-1} - 1)) ] || exec sleep 1000; "
+# A turn that saves leaves a checkpoint.
+CODES = """
+n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n
+case $1 in
+    saves) mkdir -p r/checkpoints/$n; exit 75 ;;
+    half) mkdir -p r/checkpoints/$n.orbax-checkpoint-tmp; exit 134 ;;
+    killed) kill -9 $$ ;;
+    *) exit $1 ;;
+esac"""
+LAST = "[ ${JEPA_SPEECH_PROCESS:-0} = $((${JEPA_SPEECH_PROCESSES:-1} - 1)) ] || exec tail -f /dev/null; "
 
 
 @pytest.mark.parametrize(
     ("processes", "codes", "ended", "runs"),
     [
-        (1, "75 134 0", 0, 3),
+        (1, "75 134 killed 0", 0, 4),
         (1, "3", 3, 1),
-        (1, "134 " * 9, 134, 5),
-        (3, "134 77", 77, 2),
-        (3, "137", 137, 1),
+        (1, "75 " * 9, 75, 5),  # a process on another machine does not come
+        (1, "half " * 9, 134, 5),
+        (1, "134 134 134 134 saves 134 134 134 134 0", 0, 10),
+        (3, "killed 77", 77, 2),
     ],
 )
 def test_local_starts_all_again_or_ends_all(processes, codes, ended, runs, stand_in, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TURN", str(tmp_path / "turn"))
     monkeypatch.setenv("CODES", codes)
+    stand_in("sleep", f"exec {shutil.which('sleep')} 0.05")
     note = f'echo "$JEPA_SPEECH_COORDINATOR" >>{tmp_path}/coordinators; echo $$ >>{tmp_path}/pids; '
-    said = stand_in("jepa-speech", note + LAST + CODES + "exit $1")
+    said = stand_in("jepa-speech", note + LAST + CODES)
     options = [str(processes)] if processes > 1 else []
     done = subprocess.run([LAUNCH / "local.sh", "c.py", "r", *options, NASTY], check=False)
-    assert (done.returncode, len(said())) == (ended, runs * processes)
-    assert said()[0] == ["jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
+    starts = [call for call in said() if call[0] == "jepa-speech"]
+    assert (done.returncode, len(starts)) == (ended, runs * processes)
+    assert starts[0] == ["jepa-speech", "train", "--config", "c.py", "--workdir", "r", NASTY]
     coordinators = (tmp_path / "coordinators").read_text().split()
     assert len(set(coordinators)) == (runs if processes > 1 else 0)
     assert all(address.startswith("127.0.0.1:") for address in coordinators)
