@@ -12,7 +12,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import collapsed
+from jepa_speech.objective_parts.collapse import Moments, collapsed, effective_rank
 from jepa_speech.objective_parts.contrastive import code_perplexity, contrastive_terms, distractors, diversity
 from jepa_speech.objective_parts.masked import ENCODER
 
@@ -262,3 +262,10 @@ def test_labels_need_an_encoder_on_their_grid():
 def test_one_code_for_all_frames_is_an_alarm():
     assert "code perplexity 1.02" in collapsed({"effective_rank": 20.0, "code_perplexity": 1.02})
     assert collapsed({"effective_rank": 20.0, "code_perplexity": 12.0}) == ""
+
+
+def test_the_effective_rank_at_published_width_is_a_short_program_for_tpus():
+    """jax's own eigenvalues of 768 x 768 are 2,700 lines there, which its compiler works at for minutes."""
+    moments = Moments(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(), (768,), (768, 768)]))
+    lowered = jax.jit(effective_rank).trace(moments).lower(lowering_platforms=("tpu",)).as_text()
+    assert "Eigh" in lowered and len(lowered.splitlines()) < 200
