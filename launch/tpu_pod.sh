@@ -17,9 +17,10 @@
 # Without PUBLIC, workers have no external addresses, because the coordinator's port 8482 is only for the slice. Run
 # this script on a machine in their network then. The network needs a NAT, because the workers install packages. With
 # PUBLIC=1, let the firewall admit only ssh, as Google's default network does.
+# If a worker fails, the others save and end. The code is that of the worker that failed.
 # The slice costs money until `delete`. `all` keeps the slice if the run fails, and deletes it after a complete run.
 set -u
-usage() { sed -n '2,21s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 1 ] && [ -n "${NAME:-}" ] && [ -n "${ZONE:-}" ] || usage
 step=$1
 shift
@@ -83,18 +84,44 @@ python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable
 
 # Ends processes that a broken connection may have left, with time to save.
 stop() {
-    on_all_workers "if [ -f train.pid ] && kill -TERM \$(cat train.pid) 2>/dev/null; then \
-timeout 120 tail --pid=\$(cat train.pid) -f /dev/null; fi; rm -f train.pid"
+    on_all_workers "if [ -x jepa-speech/launch/tpu_worker.sh ]; then jepa-speech/launch/tpu_worker.sh stop; fi"
 }
 
-# local.sh restarts processes that saved or lost a peer. jax finds the other workers by itself.
+# Copies the output of all workers. gcloud ends only with the last worker. So when one has failed, this ends the others.
+# Returns the code of the first worker that failed by itself: gcloud returns that of the lowest-numbered one, which may
+# only have lost a peer. Otherwise, returns 0.
+watch_workers() {
+    local line code='' failure=0 stopping=''
+    while IFS= read -r line || [ -n "$line" ]; do
+        printf '%s\n' "$line"
+        [[ $line =~ "tpu_worker.sh: "[^\ ]+" ended with "([0-9]+)$ ]] || continue
+        code=${BASH_REMATCH[1]}
+        case $code in
+            0) continue ;;
+            75 | 134 | 137) ;;
+            *) [ "$failure" -ne 0 ] || failure=$code ;;
+        esac
+        [ -z "$stopping" ] || continue
+        stopping=1
+        stop </dev/null &
+    done
+    wait
+    return "$failure"
+}
+
 run() { # CONFIG RUN [--config.key=value ...]
-    local config=$1 workdir=$2 arguments
+    local config=$1 workdir=$2 command codes
     shift 2
     [ "${config#/}" != "$config" ] || config=jepa-speech/$config
-    arguments=$(quoted "$config" "$workdir" "$@")
-    on_all_workers "set -e; mkdir -p data; ${MOUNT:+mountpoint -q data || $MOUNT; }export PATH=\$HOME/venv/bin:\$PATH; \
-echo \$\$ >train.pid; exec jepa-speech/launch/local.sh $arguments"
+    command="${MOUNT:+MOUNT=$(quoted "$MOUNT") }jepa-speech/launch/tpu_worker.sh run $(quoted "$config" "$workdir" "$@")"
+    if [ -n "${DRY_RUN:-}" ]; then
+        on_all_workers "$command"
+        return
+    fi
+    on_all_workers "$command" | watch_workers
+    codes=("${PIPESTATUS[@]}")
+    [ "${codes[1]}" -eq 0 ] || return "${codes[1]}"
+    return "${codes[0]}"
 }
 
 delete() {

@@ -56,8 +56,7 @@ RECORDED = {
         "gcloud compute tpus tpu-vm create pod --zone=z1 --project=p --accelerator-type=v5litepod-64 "
         "--version=v2-alpha-tpuv5-lite --internal-ips --spot",
         "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
-        "'--command=if [ -f train.pid ] && kill -TERM $(cat train.pid) 2>/dev/null; then "
-        "timeout 120 tail --pid=$(cat train.pid) -f /dev/null; fi; rm -f train.pid'",
+        "'--command=if [ -x jepa-speech/launch/tpu_worker.sh ]; then jepa-speech/launch/tpu_worker.sh stop; fi'",
         "git -C {launch}/.. archive --format=tar.gz --output=/tmp/jepa-speech-pod.tar.gz HEAD",
         "gcloud compute tpus tpu-vm scp /tmp/jepa-speech-pod.tar.gz pod:jepa-speech.tar.gz --zone=z1 --project=p "
         "--worker=all --internal-ip",
@@ -66,10 +65,8 @@ RECORDED = {
         "python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --quiet --python 3.12 venv; "
         "python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech\"",
         "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
-        "'--command=set -e; mkdir -p data; "
-        "mountpoint -q data || gcsfuse b data; export PATH=$HOME/venv/bin:$PATH; "
-        "echo $$ >train.pid; exec jepa-speech/launch/local.sh jepa-speech/configs/smoke.py runs/one "
-        "--config.train.steps=9'",
+        "\"--command=MOUNT='gcsfuse b data' jepa-speech/launch/tpu_worker.sh run jepa-speech/configs/smoke.py runs/one "
+        '--config.train.steps=9"',
         "gcloud compute tpus tpu-vm delete pod --zone=z1 --project=p --quiet",
     ],
 }
