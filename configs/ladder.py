@@ -3,7 +3,7 @@
     jepa-speech compare --config configs/ladder.py --input SPEECH/large/pretrain.manifest.jsonl --data \
         SPEECH/librispeech:phones,abx,pr,speaker SPEECH/emodb:emotion SPEECH/slu_synthetic:slots --out benchmarks/ladder
 
-Not yet run; a rough estimate is 25 hours on two CPU cores (benchmarks/ladder/). LADDER says what `compare` runs at
+Begun; a rough estimate of all is 25 hours on two CPU cores (benchmarks/ladder/). LADDER says what `compare` runs at
 each budget (steps).
 """
 
