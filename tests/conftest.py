@@ -28,10 +28,6 @@ os.environ["NUMBA_OPT"] = "0"  # which takes 7 s where it takes 11, and its resu
 ROOT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
 
-# Tracing makes many small objects, few of which are garbage. At Python's own threshold of 700, looking for it takes 6%
-# of the time of a process that compiles.
-gc.set_threshold(100_000, 20, 20)
-
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 left_out: list[str] = []
 

@@ -103,8 +103,8 @@ def test_3_target_twin_teaches_with_dropout(simple):
     fails(properties.deterministic_target, noisy)
 
 
-def test_4_predictor_uses_time(simple):
-    properties.predictor_uses_time(simple)
+def test_4_predictor_uses_time(system):
+    properties.predictor_uses_time(system)
 
 
 def test_4_predictor_twin_maps_each_token_alone():

@@ -104,8 +104,9 @@ def test_four_devices_in_micro_batches_learn_as_one_device(name, system, step):
     training.same(training.course(name, system, *training.spread(system, parts)), training.course(name, system, step))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("data", "fsdp"), [(4, 2), (8, 1), (1, 8)])
+@pytest.mark.parametrize(
+    ("data", "fsdp"), [(4, 2), *(pytest.param(*mesh, marks=pytest.mark.slow) for mesh in ((8, 1), (1, 8)))]
+)
 def test_eight_devices_learn_as_one(name, system, step, trained, data, fsdp):
     """With simulated devices, in a separate process, by the loop."""
     training.same(trained(name, data, fsdp), training.course(name, system, step))
