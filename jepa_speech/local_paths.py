@@ -20,7 +20,7 @@ GOOGLE = "name a local path and copy with `gcloud storage cp --recursive`, or mo
 AMAZON = "name a local path and copy with `aws s3 cp --recursive`"
 STORAGE = "name a local path and copy, or mount the storage"
 WEB = "download it first"
-# What to do instead, by the URL's scheme.
+# What to do instead, by the URL's scheme; WEB for others.
 FIXES = {
     **dict.fromkeys(("gs", "gcs"), GOOGLE),
     **dict.fromkeys(("s3", "s3a"), AMAZON),
@@ -29,14 +29,16 @@ FIXES = {
     "hf": "download it first with `hf download`",
     "file": "write the path without file://",
 }
-# A URL, with one slash too, at the beginning of a text or of a part of it, as in FILE:VARIANT or PATH:WEIGHT,"PATH".
-URL = re.compile(rf'(?<![^\s,:"])({"|".join(FIXES)}):/[^,"]*', re.IGNORECASE)
+# A URL at the beginning of a text or of a part of it, as in FILE:VARIANT or PATH:WEIGHT,"PATH". After the schemes
+# above, one slash is enough: that is what `Path` leaves.
+URL = re.compile(rf'(?<![^\s,:"])(?:({"|".join(FIXES)}):/|[a-z][a-z0-9+.-]+://)[^,"]*', re.IGNORECASE)
 
 
 def not_local(text: str) -> str:
     """Returns what is wrong with a text that holds a URL in place of a local path, and what to do; "" if none is."""
-    found = URL.search(text)
-    return f"{found[0]} is not a local path: {FIXES[found[1].lower()]}" if found else ""
+    if not (found := URL.search(text)):
+        return ""
+    return f"{found[0]} is not a local path: {FIXES[found[1].lower()] if found[1] else WEB}"
 
 
 def local_path(text: str) -> str:

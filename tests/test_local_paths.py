@@ -84,6 +84,11 @@ def test_a_url_is_found_wherever_a_path_can_be(scheme):
             assert not_local(text.format(url)).startswith(url), text
 
 
+@pytest.mark.parametrize("text", ["oss://b/x", "a:1,sftp+ssh://b/x:0.5", '"S3N://b/x"'])
+def test_any_scheme_with_two_slashes_is_a_url(text):
+    assert "is not a local path: download it first" in not_local(text)
+
+
 @pytest.mark.parametrize(
     "path", ["a:b/c", "gs", "gs:b", "./gs:/b", "logs:/b", "/data/s3:/b", "smoke:hubert", "a.npz:1,b.npz:0.5", ""]
 )
@@ -159,6 +164,7 @@ MANIFESTS = {
     "table.csv": "path,text\ngs:/bucket/a.wav,x\n",
     "fairseq.tsv": "/\ngs://bucket/a.wav\t16000\n",
     "kaldi/wav.scp": "a gs://bucket/a.wav\n",
+    "other.csv": "path,text\noss://bucket/a.wav,x\n",
     "lhotse.jsonl": '{"id": "x", "sources": [{"type": "url", "source": "gs://bucket/a.wav", "channels": [0]}], '
     '"sampling_rate": 16000, "num_samples": 16000, "duration": 1.0, "channel_ids": [0]}\n',
 }
@@ -170,7 +176,7 @@ def test_a_url_in_a_manifest_is_named_in_the_reject(name, tmp_path):
     path.parent.mkdir(exist_ok=True)
     path.write_text(MANIFESTS[name])
     (entry,) = entries([path.parent if name == "kaldi/wav.scp" else path])
-    assert entry.reason == "refused" and re.search("gs:/+bucket/a.wav", entry.detail)
+    assert entry.reason == "refused" and re.search("(gs|oss):/+bucket/a.wav", entry.detail)
 
 
 def test_a_url_as_the_root_of_a_tsv_is_named(tmp_path):
