@@ -137,10 +137,10 @@ def advice(theirs: Mapping[str, Any]) -> str:
 
 
 def closeness(exported: Exported) -> str:
-    """Returns a sentence on the waves that it takes, or on the difference to the run."""
-    if not exported.normalised:
-        return OWN_LEVEL
-    return ROUNDED if exported.rounded else exactness(exported.config)
+    """Returns sentences on the waves that it takes, or on the difference to the run."""
+    if exported.rounded:
+        return ROUNDED if exported.normalised else f"{OWN_LEVEL}\n{ROUNDED}"
+    return exactness(exported.config) if exported.normalised else OWN_LEVEL
 
 
 def exactness(theirs: Mapping[str, Any]) -> str:

@@ -51,6 +51,14 @@ def test_in_bfloat16_weights_are_rounded_and_vectors_and_constants_are_not(tmp_p
         assert np.abs(a - b).max() > 0 and np.sqrt(np.mean((a - b) ** 2)) < 0.02 * np.sqrt(np.mean(a**2))
 
 
+def test_the_card_of_a_rounded_model_that_takes_recorded_levels_says_both(tmp_path):
+    config = small_config("wavlm")
+    config["encoder"]["level"] = "own"
+    jepa_speech.export_hf(small_run(tmp_path / "run", config), tmp_path / "hf", dtype="bfloat16")
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "at their recorded level" in card and "are rounded to bfloat16" in card
+
+
 def test_a_ctc_run_keeps_its_vocabulary(tmp_path):
     run = ctc_run(tmp_path / "run", ctc_config(small_config("hubert")))
     exported = jepa_speech.export_hf(run, tmp_path / "hf")
