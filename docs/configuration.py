@@ -88,7 +88,9 @@ def value_text(value: typing.Any) -> str:
 
 
 def row(field: dataclasses.Field, kind: typing.Any, comment: str) -> str:
-    meaning, _, names_elsewhere = comment.partition(" [")
+    meaning, bracket, names_elsewhere = comment.partition(" [")
+    if bracket and not names_elsewhere.endswith("]"):
+        raise ValueError(f"{field.name}: text behind the bracket, which must end the comment: {comment}")
     elsewhere = names_elsewhere.removesuffix("]")
     cells = [f"`{field.name}`", type_name(kind), value_text(field.default), meaning, elsewhere]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

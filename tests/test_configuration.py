@@ -2,7 +2,7 @@
 
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import pytest
@@ -69,6 +69,13 @@ def test_comments_behind_fields_and_above_them_are_read():
         "size": "small | large, in a long comment",
         "spans": "in dB",
     }
+
+
+def test_names_elsewhere_end_a_comment():
+    field = fields(Section)[0]
+    assert script().row(field, int, "of the blocks [fairseq: a]").endswith("| of the blocks | fairseq: a |")
+    with pytest.raises(ValueError, match="width: text behind the bracket"):
+        script().row(field, int, "of the blocks [fairseq: a]; 0: none")
 
 
 def test_a_table_of_all_keys_needs_a_comment_for_each():

@@ -53,7 +53,7 @@ class GmmJepaConfig:
     lambda_start: float = 1.0  # weight of the cluster loss at step 0 [paper: λ]
     lambda_end: float = 0.01  # weight of the cluster loss at the last step, reached linearly [paper: λ]
     visible_weight: float = 0.0  # weight of the cluster loss on visible frames
-    sigreg_weight: float = 0.0  # effective weight of SIGReg on the student's output [LeJEPA: λ N]; 0: none
+    sigreg_weight: float = 0.0  # effective weight of SIGReg on the student's output; 0: none [LeJEPA: λ N]
     sigreg_directions: int = 1024  # random directions of SIGReg, drawn anew in each step [LeJEPA: M]
     predictor_blocks: int = 1  # blocks of the predictor
     ema_start: float = 0.996  # decay of the teacher at step 0
