@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
                 "span": (10, 25),  # frames
                 "probability": 0.65,  # of policies spans, bernoulli and centres
                 "min_spans": 2,
-                "fill": "learned",  # or random, noise
+                "fill": "learned",  # or zero, random, noise
             },
             "mixing": {
                 "utterance": 0.25,

@@ -2,7 +2,7 @@
 
     L = L_JEPA + λ(t) · L_GMM,  λ from 1 to 0.01, linear in the step
     L_JEPA = mean over masked frames of ‖ẑ_t − LN(z^teacher_t)‖² / D
-    L_GMM  = mean over masked frames of KL(q_t ‖ p_t)
+    L_GMM  = mean over masked frames of KL(q_t ‖ p_t), and visible_weight times that over visible frames
 
 q_t: posterior of a Gaussian mixture fitted once; p_t: the cluster head's prediction from the masked view;
 ẑ_t: the predictor's; z^teacher: the EMA encoder's output on the clean, whole view.
@@ -14,8 +14,8 @@ the masked view, at all valid frames. No projector lies between, so SIGReg shape
 parameters. The final layer norm gives z the scale of N(0, I).
 
 The paper's released code masks after its encoder, as `mask.site = "pre_predictor"` does (for the released encoder,
-`configs/gmm_jepa_released.py`). Its other properties are not copied: a teacher with dropout and in half precision,
-targets without normalisation, labels that are misaligned with the frames.
+`configs/gmm_jepa_released.py`). That code's other properties are not copied: a teacher with dropout and in half
+precision, targets without normalisation, labels that are misaligned with the frames.
 """
 
 from dataclasses import dataclass
@@ -124,9 +124,9 @@ class GmmJepa(AnchoredObjective):
             terms["sigreg"], stats["sigreg"] = sigreg, (sigreg.total, sigreg.weight)
         return terms, stats
 
-    def target(self, aux_state: Tree, clean: jax.Array, lengths: jax.Array) -> jax.Array:
-        """The teacher's latents of the clean, whole view, without dropout, layer-normalised: (B, T, D) float32."""
-        z = self.encoder.apply(aux_state["teacher"], clean, lengths).z
+    def target(self, aux_state: Tree, unmixed: jax.Array, lengths: jax.Array) -> jax.Array:
+        """The teacher's latents of the whole, unmixed view, without dropout, layer-normalised: (B, T, D) float32."""
+        z = self.encoder.apply(aux_state["teacher"], unmixed, lengths).z
         return jax.nn.standardize(jax.lax.stop_gradient(z).astype(jnp.float32), epsilon=1e-5)
 
     def lam(self, step: jax.Array) -> jax.Array:
