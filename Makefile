@@ -4,6 +4,7 @@
 #   make test [EXTRAS=test,parity]          the tests; the summary names skipped ones
 #   make test-slow                          the tests that take minutes
 #   make test-slurm                         the SLURM scripts on a SLURM of two nodes here, in under 30 minutes
+#   make test-gcloud                        launch/tpu_pod.sh with the real gcloud, in 5 minutes; no account is needed
 #   make chaos-damage                       500 damaged files of runs, stores, labels, anchors: none may load wrongly
 #   make parity                             comparison with transformers, scikit-learn, librosa: a table, in minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
@@ -19,7 +20,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow test-slurm chaos-damage parity probe-all bench bench-check lint clean
+.PHONY: demo test test-slow test-slurm test-gcloud chaos-damage parity probe-all bench bench-check lint clean
 
 # With DATA no speech is synthesised, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -34,6 +35,11 @@ test-slow: $(VENV)/.installed-$(EXTRAS)
 # Needs SLURM and MUNGE (Debian: slurm-wlm, munge), but no root and no configuration: it starts and stops its own daemons.
 test-slurm: $(VENV)/.installed-$(EXTRAS)
 	$(BIN)/python -m pytest -m slurm tests/slurm $(PYTEST)
+
+test-gcloud: $(VENV)/.installed-$(EXTRAS)
+	@command -v gcloud >/dev/null || \
+	{ echo "gcloud is not on this machine; install Google's package google-cloud-cli (cloud.google.com/sdk)" >&2; exit 1; }
+	$(BIN)/python -m pytest -m gcloud tests/cli/test_tpu_pod.py $(PYTEST)
 
 # Exit code 1 if one is loaded wrongly. Takes under 30 minutes on two cores.
 chaos-damage: $(VENV)/.installed

@@ -50,8 +50,11 @@ call() { # runs one command, or prints it
     fi
 }
 
-state() { # READY, CREATING, PREEMPTED, ...; empty if the slice does not exist
-    "${tpu[@]}" describe "$NAME" "${where[@]}" '--format=value(state)' 2>/dev/null
+# READY, CREATING, PREEMPTED, ...; empty if the slice does not exist. Fails if gcloud cannot tell, with its message.
+state() {
+    local said
+    { said=$("${tpu[@]}" describe "$NAME" "${where[@]}" '--format=value(state)' 2>&1 >&3); } 3>&1 && return
+    [[ $said = *NOT_FOUND* ]] || { echo "$said" >&2 && return 1; }
 }
 
 on_all_workers() { # COMMAND, for each worker's shell
@@ -59,12 +62,14 @@ on_all_workers() { # COMMAND, for each worker's shell
 }
 
 create() {
+    local now
     if [ -z "${DRY_RUN:-}" ]; then
-        case $(state) in
+        now=$(state) || return
+        case $now in
             READY) return 0 ;;
             '') ;;
             PREEMPTED | TERMINATED) delete || return ;; # such a slice does not return
-            *) echo "tpu_pod.sh: $NAME is $(state)" >&2 && return 1 ;;
+            *) echo "tpu_pod.sh: $NAME is $now" >&2 && return 1 ;;
         esac
     fi
     call "${tpu[@]}" create "$NAME" "${where[@]}" "--accelerator-type=$type" "--version=$version" \
@@ -125,7 +130,11 @@ run() { # CONFIG RUN [--config.key=value ...]
 }
 
 delete() {
-    [ -n "${DRY_RUN:-}" ] || [ -n "$(state)" ] || return 0
+    local now
+    if [ -z "${DRY_RUN:-}" ]; then
+        now=$(state) || return
+        [ -n "$now" ] || return 0
+    fi
     call "${tpu[@]}" delete "$NAME" "${where[@]}" --quiet
 }
 
