@@ -1,7 +1,7 @@
 """GMM-anchored JEPA at the published size, with frames masked before the encoder.
 
-Paper: arXiv 2602.09040 (only its abstract was available). Blocks (4 conformers), width (512) and components
-(K = 1024) are those of its released code; front-end, heads and schedule are not. The tables are not checked.
+Paper: arXiv 2602.09040 (only abstract and introduction were available). Blocks (4 conformers), width (512) and
+components (K = 1024) are those of its released code; front-end, heads and schedule are not. The tables are not checked.
 Time: not yet run as a whole. One H200 trains on 7,177 s of audio per second (benchmarks/gpu_again.json),
 which extrapolates to 56 min for 50,000 steps of 480 s.
 Launch:

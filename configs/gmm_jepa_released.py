@@ -1,7 +1,7 @@
 """GMM-anchored JEPA as its public code wires and trains it, for comparison: no frame is hidden from its encoder.
 
-Paper: arXiv 2602.09040 (only its abstract was available). The size is that of its released code; its tables
-are not checked.
+Paper: arXiv 2602.09040 (only abstract and introduction were available). The size is that of its released code; its
+tables are not checked.
 Time: not yet run as a whole, and no step is measured.
 Launch:
 

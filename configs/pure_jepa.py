@@ -1,7 +1,7 @@
 """Pure JEPA: GMM-anchored JEPA with λ ≡ 0, so without an anchor or a cluster head (the paper's ablation).
 
-Paper: arXiv 2602.09040 (only its abstract was available). The size is that of `gmm_jepa`; the paper's tables
-are not checked.
+Paper: arXiv 2602.09040 (only abstract and introduction were available). The size is that of `gmm_jepa`; the paper's
+tables are not checked.
 Time: not yet run as a whole, and no step is measured.
 Launch:
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from support import toys
+from support import pages, toys
 from support.toys import build
 
 from jepa_speech.errors import UsageError
@@ -48,7 +48,8 @@ SMALL = [
 NAMES = [path.stem for path in sorted(toys.CONFIGS.glob("*.py")) if path.stem != "base"]
 PUBLISHED = [*NAMES, "hubert:large", "hubert:xlarge", "wavlm:large", "wav2vec2:large", "w2v_bert:xxl"]
 PUBLISHED += ["wav2vec2:conformer", "w2v_bert:v2", "s_jepa:phase1", "best_rq:base", "half_hour:wavlm"]
-OF_PAPERS = [name for name in NAMES if name not in ("smoke", "tiny", "compare_small", "ladder", "half_hour")]
+OF_PAPERS = [name for name in NAMES if "\nPaper:" in (toys.CONFIGS / f"{name}.py").read_text(encoding="utf-8")]
+CONFIG = re.compile(r"`(\w+)\.py")
 
 
 def built(name: str):
@@ -69,6 +70,11 @@ def sizes(name: str) -> dict[str, float]:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_config_builds(name):
     assert built(name).frame_rate in (25.0, 50.0, 100.0)
+
+
+def test_every_config_in_the_table_of_the_objectives_names_its_paper():
+    listed = {name for row in re.findall(r"(?m)^\| .*$", pages.text("objectives.md")) for name in CONFIG.findall(row)}
+    assert {"gmm_jepa", "hubert", "finetune_ctc"} < listed <= set(OF_PAPERS)
 
 
 @pytest.mark.parametrize("name", OF_PAPERS)

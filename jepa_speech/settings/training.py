@@ -16,10 +16,11 @@ class OptimConfig:
     """Config section `optim`: AdamW, and its learning rate over the steps."""
 
     learning_rate: float = 5e-4  # the peak [fairseq: lr]
-    warmup_steps: int = 4000  # linear from 0 [fairseq: warmup_updates, warmup_steps]
+    # steps of linear growth to the peak; the first has peak / warmup_steps [fairseq: warmup_updates, warmup_steps]
+    warmup_steps: int = 4000
     hold_steps: int = 0  # at the peak, before the schedule starts [fairseq: hold_steps]
-    # from the peak to 0 at train.steps; `exponential`: to 1% of it; `inverse_sqrt`: peak * sqrt(warm-up / step)
-    # [fairseq: lr_scheduler]
+    # from the peak to 0 at train.steps; `exponential`: to 1% of it; `inverse_sqrt`:
+    # peak * sqrt((warm-up + hold) / step) [fairseq: lr_scheduler]
     schedule: Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt"] = "cosine"
     betas: tuple[float, float] = (0.9, 0.98)  # of Adam [fairseq: adam_betas]
     epsilon: float = 1e-6  # of Adam [fairseq: adam_eps]
