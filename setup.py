@@ -59,6 +59,8 @@ setup(
         "parquet": ["pyarrow>=17"],
         "onnx": ["torch>=2.13", "transformers>=5.0", "onnxscript>=0.7,<0.8"],
         "stablehlo": ["flatbuffers>=24.3"],
+        # libtpu, the compiler of `plan --compile`, in the version of the installed jax.
+        "tpu-plan": ["jax[tpu]"],
         "wandb": ["wandb>=0.31"],
         # The client alone. SQLAlchemy and Alembic: its database in a run folder, for runs without a tracking server.
         "mlflow": ["mlflow-skinny>=3.17", "sqlalchemy>=2.0", "alembic>=1.13"],

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for editors and mypy; __getattr__ imports when a name is us
     from jepa_speech.api.inspect import merge_parts as merge_parts
     from jepa_speech.api.label import label as label
     from jepa_speech.api.plan import plan as plan
+    from jepa_speech.api.plan_for_tpu import plan_for_tpu as plan_for_tpu
     from jepa_speech.api.prepare import check_inputs as check_inputs
     from jepa_speech.api.prepare import prepare as prepare
     from jepa_speech.api.probe import probe as probe
@@ -68,6 +69,7 @@ _MODULES = {
     "load_pretrained": "jepa_speech.pretrained.load",
     "merge_parts": "jepa_speech.api.inspect",
     "plan": "jepa_speech.api.plan",
+    "plan_for_tpu": "jepa_speech.api.plan_for_tpu",
     "prepare": "jepa_speech.api.prepare",
     "probe": "jepa_speech.api.probe",
     "train": "jepa_speech.api.train",

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jepa_speech.api.plan import DEVICES_PER_HOST, plan
+from jepa_speech.cli import plan_for_tpu
 from jepa_speech.cli.commands import arguments
 from jepa_speech.costs.corpus_on_paper import CONSTANTS
 from jepa_speech.costs.exchange import MFU
+from jepa_speech.errors import UsageError
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.local_paths import local_path
 from jepa_speech.training.chips import CHIPS
@@ -26,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:VARIANT]",
         help="such as configs/gmm_jepa.py, or gmm_jepa for the package's own",
     )
-    parser.add_argument("--hours", type=float, required=True, metavar="H", help="of audio in the corpus")
-    parser.add_argument("--devices", type=int, required=True, metavar="D", help="accelerators, over all hosts")
+    parser.add_argument("--hours", type=float, metavar="H", help="of audio in the corpus")
+    parser.add_argument("--devices", type=int, metavar="D", help="accelerators, over all hosts")
     parser.add_argument("--hosts", type=int, metavar="N", help=f"default: one for {DEVICES_PER_HOST} devices")
     parser.add_argument("--codec", choices=CODECS, default="flac")
     parser.add_argument("--chip", choices=CHIPS, help="what the devices are: adds days and communication time")
@@ -44,10 +46,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"mean length of a recording (default: {CONSTANTS['recording'].value}, as in LibriSpeech)",
     )
+    parser.add_argument(
+        "--compile",
+        dest="topology",
+        metavar="SLICE",
+        help="in place of all estimates: compile the step for TPUs that need not be there, such as v5e:2x4, v6e:16x16 "
+        "or 2xv5e:16x16; takes only --config and needs libtpu (the extra tpu-plan)",
+    )
     parser.description = f"{parser.description}; --config.KEY=VALUE changes a key of the config"
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.topology:
+        others = ("hours", "devices", "hosts", "chip", "steps_per_second")
+        if given := [name for name in others if getattr(options, name) is not None]:
+            raise UsageError(f"--compile takes only --config, without --{given[0].replace('_', '-')}")
+        return plan_for_tpu.run(options)
+    if options.hours is None or options.devices is None:
+        raise UsageError("--hours and --devices are needed, or --compile SLICE instead of them")
     results = plan(**arguments(options, plan))
     figures = {name: value for name, value in results.items() if name not in ("hosts", "assumed", "constants")}
     names = list(figures)

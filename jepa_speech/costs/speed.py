@@ -9,6 +9,7 @@ Here it counts, unless several steps are dispatched `together` before the host w
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,15 @@ class Setting:
         return compile_step(self.step, self.state, self.batch(rows, samples))
 
 
-def make_setting(config: RunConfig) -> Setting:
+def make_setting(config: RunConfig, devices: Sequence[Any] | None = None) -> Setting:
     """Makes the parts of a step. Values from an anchor's file or from texts are assumed (`filled_in`).
+
+    devices: those of the mesh; by default all that jax has.
 
     Raises UsageError for a wrong config, and if the devices do not form its mesh.
     """
     config = filled_in(config)
-    settings, mesh = config.train, make_mesh(config.mesh)
+    settings, mesh = config.train, make_mesh(config.mesh, devices)
     objective, optimizer = build(config), make_optimizer(config.optim)
     state = abstract_state(objective, optimizer, config.seed, mesh, config.mesh.rules)
     shardings, rate = jax.tree.map(lambda s: s.sharding, state), learning_rate(config.optim, settings.steps)
@@ -73,7 +76,7 @@ def make_setting(config: RunConfig) -> Setting:
         donate_argnums=0,
         out_shardings=(shardings, replicated(mesh)),
     )
-    return Setting(config, objective, optimizer, mesh, state, step, jax.device_count() * settings.accumulate)
+    return Setting(config, objective, optimizer, mesh, state, step, mesh.size * settings.accumulate)
 
 
 def crop_samples(setting: Setting, seconds: float) -> int:

@@ -80,6 +80,11 @@ def compile_step(
     traced = step.trace(state, batch)
     options = compiler_options()
     compiled = traced.lower().compile(options)
+    return compiled, cost_of(compiled, as_it_is_written(step, state, batch) if options else traced.jaxpr.jaxpr, batch)
+
+
+def cost_of(compiled: jax.stages.Compiled, jaxpr: Any, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> Cost:
+    """The cost of a compiled step. jaxpr: of the same step, in plain forms."""
     rows, samples = batch["audio"].shape
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
     arguments, outputs, temporaries, aliases = (
@@ -88,10 +93,9 @@ def compile_step(
     if isinstance(analysis, list):  # some versions of jax give one for each partition, all alike
         analysis = analysis[0] if analysis else None
     flops = (analysis or {}).get("flops")
-    jaxpr = as_it_is_written(step, state, batch) if options else traced.jaxpr.jaxpr
     every, once = (product_flops(jaxpr, once) for once in (False, True))
     seconds = rows * samples / SAMPLE_RATE
-    return compiled, Cost(arguments, outputs, temporaries, aliases, every, flops, seconds, every - once)
+    return Cost(arguments, outputs, temporaries, aliases, every, flops, seconds, every - once)
 
 
 def as_it_is_written(step: Any, state: Any, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> Any:

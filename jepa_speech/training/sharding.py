@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import jax
 import numpy as np
+
+# 2026-11: jax.experimental, though documented; jax.make_mesh cannot do this.
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -23,11 +27,27 @@ def mesh_sizes(config: MeshConfig, devices: int) -> tuple[int, int]:
     return data, config.fsdp
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """Raises UsageError if the devices at hand do not form the mesh."""
-    sizes = mesh_sizes(config, jax.device_count())
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of these devices, by default all. The devices of an fsdp group are neighbours, in one slice of a TPU.
+
+    Raises UsageError if the devices do not form the mesh.
+    """
+    devices = jax.devices() if devices is None else devices
+    data, fsdp = mesh_sizes(config, len(devices))
+    # jax.make_mesh refuses several slices, and on most TPUs an fsdp that does not fill whole axes of the torus.
+    slices = len({getattr(d, "slice_index", 0) for d in devices}) if devices[0].platform == "tpu" else 1
+    if data % slices:
+        raise UsageError(
+            f"mesh.fsdp = {fsdp}: a group must lie within one of the {slices} slices: choose a divisor of "
+            f"{len(devices) // slices}, the devices of a slice"
+        )
+    if slices > 1:
+        sizes = (data // slices, fsdp), (slices, 1)
+        grid = create_hybrid_device_mesh(*sizes, devices, allow_split_physical_axes=True)
+    else:
+        grid = create_device_mesh((data, fsdp), devices, allow_split_physical_axes=True)
     # jax's default would be explicit axes, which ask every matmul for its output sharding.
-    return jax.make_mesh(sizes, ("data", "fsdp"), (AxisType.Auto, AxisType.Auto))
+    return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def mesh_on_paper(config: MeshConfig, devices: int) -> AbstractMesh:

@@ -29,7 +29,11 @@ FUNCTIONS = {
     "inspect": ("inspect", {"stores", "merge", "out", "max_reject_fraction"}),
     "label": ("label", {"store"}),
     "prepare": ("prepare", {"check"}),
-    "plan": ("plan", set()),
+    "plan": ("plan", {"topology"}),
+    "plan --compile": (
+        "plan_for_tpu",
+        {"hours", "devices", "hosts", "codec", "chip", "mfu", "steps_per_second", "recording_seconds"},
+    ),
     "probe": ("probe", set()),
     "train": ("train", set()),
     "prepare --check": (

@@ -17,9 +17,9 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {COMPILE_FA
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from support.collectives import collectives
 from support.toys import TOP, build, toy_config
 
+from jepa_speech.costs.collectives import collectives
 from jepa_speech.costs.step_on_paper import kept_bytes
 from jepa_speech.features.grid import frames
 from jepa_speech.training.compiled import compile_step

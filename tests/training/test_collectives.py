@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.collectives import Collective, collectives, sent_by_kind
 
+from jepa_speech.costs.collectives import Collective, collectives, sent_by_kind
 from jepa_speech.costs.exchange import Bytes, traffic
 
 SENT = Path(__file__).with_name("sent.py")

@@ -1,5 +1,7 @@
 """Where the arrays of a state live: rules over their paths, and what cannot be done with them."""
 
+from dataclasses import dataclass
+
 import jax
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.training.configfile import load_config
 from jepa_speech.training.optim import OptimConfig, make_optimizer
 from jepa_speech.training.run_json import claim_workdir
-from jepa_speech.training.sharding import MeshConfig, array_sharding, by_rules, mesh_on_paper
+from jepa_speech.training.sharding import MeshConfig, array_sharding, by_rules, make_mesh, mesh_on_paper
 from jepa_speech.training.state import abstract_state
 
 P = jax.P
@@ -108,3 +110,36 @@ def test_a_run_goes_on_with_another_mesh_and_other_rules(tmp_path):
     claim_workdir(tmp_path, config)
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     claim_workdir(tmp_path, config | {"mesh": {"data": 2, "fsdp": 2, "rules": ("*: 0",)}})
+
+
+@dataclass(frozen=True)
+class FakeTPU:
+    """What jax asks of a device to place it in a mesh."""
+
+    id: int
+    coords: tuple[int, int, int]
+    slice_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v6 lite"
+    core_on_chip: int = 0
+    process_index: int = 0
+
+
+def fake_slices(count: int, side: int) -> list[FakeTPU]:
+    places = [(number, x, y) for number in range(count) for y in range(side) for x in range(side)]
+    return [FakeTPU(i, (x, y, 0), number) for i, (number, x, y) in enumerate(places)]
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_an_fsdp_group_is_half_a_row_of_one_tpu_slice(slices):
+    """jax.make_mesh refuses both: half a row of 16 chips, and two slices."""
+    mesh = make_mesh(MeshConfig(fsdp=8), fake_slices(slices, 16))
+    assert mesh.shape == {"data": 32 * slices, "fsdp": 8}
+    for group in mesh.devices:
+        assert len({device.slice_index for device in group}) == 1
+        assert len({device.coords[0] for device in group}) == 1 or len({device.coords[1] for device in group}) == 1
+
+
+def test_an_fsdp_group_over_two_slices_is_refused():
+    with pytest.raises(UsageError, match=r"mesh.fsdp = 32: .* one of the 2 slices: choose a divisor of 16, "):
+        make_mesh(MeshConfig(fsdp=32), fake_slices(2, 4))
