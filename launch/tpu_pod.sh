@@ -7,6 +7,7 @@
 #
 # Settings are environment variables; NAME and ZONE are required:
 #   NAME=my-pod  ZONE=us-east5-b  TYPE=v5litepod-64  VERSION=v2-alpha-tpuv5-lite  [PROJECT=...]  [SPOT=1]
+#   [QUEUED=1]                                        asks by a queued resource of the same name, and waits for it
 #   [MOUNT='gcsfuse --implicit-dirs my-bucket data']  run on each worker first, so that ~/data has store and runs
 #   [PUBLIC=1]                                        workers with external addresses; see below
 #   [SSH_FLAGS='--internal-ip']                       options of gcloud's ssh and scp, split at spaces
@@ -20,7 +21,7 @@
 # If a worker fails, the others save and end. The code is that of the worker that failed.
 # The slice costs money until `delete`. `all` keeps the slice if the run fails, and deletes it after a complete run.
 set -u
-usage() { sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,23s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 1 ] && [ -n "${NAME:-}" ] && [ -n "${ZONE:-}" ] || usage
 step=$1
 shift
@@ -30,6 +31,8 @@ internal=--internal-ip
 [ -z "${PUBLIC:-}" ] || internal=''
 read -ra ssh_options <<<"${SSH_FLAGS:-$internal}"
 tpu=(gcloud ${TRACK:+"$TRACK"} compute tpus tpu-vm)
+queue=(gcloud ${TRACK:+"$TRACK"} compute tpus queued-resources)
+retry=${RETRY_SECONDS:-60}
 
 quoted() { # the arguments, quoted for a shell
     local argument line=''
@@ -50,30 +53,73 @@ call() { # runs one command, or prints it
     fi
 }
 
-# READY, CREATING, PREEMPTED, ...; empty if the slice does not exist. Fails if gcloud cannot tell, with its message.
-state() {
-    local said
-    { said=$("${tpu[@]}" describe "$NAME" "${where[@]}" '--format=value(state)' 2>&1 >&3); } 3>&1 && return
+# Prints a field of the slice or of its queued resource; nothing if that does not exist. Fails if gcloud cannot tell.
+described() { # FIELD COMMAND...
+    local field=$1 said
+    shift
+    { said=$("$@" describe "$NAME" "${where[@]}" "--format=value($field)" 2>&1 >&3); } 3>&1 && return
     [[ $said = *NOT_FOUND* ]] || { echo "$said" >&2 && return 1; }
 }
 
+state() { described state "${tpu[@]}"; }               # READY, CREATING, PREEMPTED, ...
+queue_state() { described state.state "${queue[@]}"; } # WAITING_FOR_RESOURCES, ACTIVE, SUSPENDED, ...
+
+# Without the flag, ssh would wait two hours for a worker that is gone without a word.
 on_all_workers() { # COMMAND, for each worker's shell
-    call "${tpu[@]}" ssh "$NAME" "${where[@]}" --worker=all ${ssh_options[@]+"${ssh_options[@]}"} "--command=$1"
+    call "${tpu[@]}" ssh "$NAME" "${where[@]}" --worker=all ${ssh_options[@]+"${ssh_options[@]}"} \
+        --ssh-flag=-oServerAliveInterval=30 "--command=$1"
+}
+
+request() {
+    local image=--version command=("${tpu[@]}" create "$NAME")
+    [ -z "${QUEUED:-}" ] || image=--runtime-version command=("${queue[@]}" create "$NAME" "--node-id=$NAME")
+    call "${command[@]}" "${where[@]}" "--accelerator-type=$type" "$image=$version" \
+        ${internal:+--internal-ips} ${SPOT:+--spot}
 }
 
 create() {
     local now
-    if [ -z "${DRY_RUN:-}" ]; then
-        now=$(state) || return
-        case $now in
-            READY) return 0 ;;
-            '') ;;
-            PREEMPTED | TERMINATED) delete || return ;; # such a slice does not return
-            *) echo "tpu_pod.sh: $NAME is $now" >&2 && return 1 ;;
-        esac
+    if [ -n "${DRY_RUN:-}" ]; then
+        request
+        return
     fi
-    call "${tpu[@]}" create "$NAME" "${where[@]}" "--accelerator-type=$type" "--version=$version" \
-        ${internal:+--internal-ips} ${SPOT:+--spot}
+    if [ -n "${QUEUED:-}" ]; then
+        wait_in_queue
+        return
+    fi
+    now=$(state) || return
+    case $now in
+        READY) return 0 ;;
+        '') ;;
+        PREEMPTED | TERMINATED) delete || return ;; # such a slice does not return
+        *) echo "tpu_pod.sh: $NAME is $now" >&2 && return 1 ;;
+    esac
+    request
+}
+
+# Returns when the queued resource has its slice. Requests one if there is none, or if its slice was preempted. A line
+# every ten minutes, and for each new state. Ends the script if the service has refused the request.
+wait_in_queue() {
+    local now before='' start=$SECONDS shown=$SECONDS
+    while :; do
+        now=$(queue_state) || return
+        if [ -n "$now" ] && { [ "$now" != "$before" ] || [ $((SECONDS - shown)) -ge 600 ]; }; then
+            echo "tpu_pod.sh: queued resource $NAME: $now ($(((SECONDS - start) / 60)) min)" >&2
+            shown=$SECONDS
+        fi
+        before=$now
+        case $now in
+            ACTIVE) return 0 ;;
+            FAILED)
+                echo "tpu_pod.sh: queued resource $NAME failed: $(described state.failedData.error.message "${queue[@]}");" \
+                    "remove it by \"launch/tpu_pod.sh delete\" before you ask again" >&2
+                exit 1
+                ;;
+            SUSPENDED) delete || return ;; # it gets no other slice
+            '') request || return ;;
+            *) sleep "$retry" ;;
+        esac
+    done
 }
 
 # Installs the last commit of this checkout with its own Python. Needs neither root nor the image's Python.
@@ -129,13 +175,32 @@ run() { # CONFIG RUN [--config.key=value ...]
     return "${codes[0]}"
 }
 
-delete() {
-    local now
+delete() { # with QUEUED=1, of the queued resource with its slice
+    local now get=state command=("${tpu[@]}" delete "$NAME" "${where[@]}")
+    [ -z "${QUEUED:-}" ] || get=queue_state command=("${queue[@]}" delete "$NAME" "${where[@]}" --force)
     if [ -z "${DRY_RUN:-}" ]; then
-        now=$(state) || return
+        now=$($get) || return
         [ -n "$now" ] || return 0
     fi
-    call "${tpu[@]}" delete "$NAME" "${where[@]}" --quiet
+    call "${command[@]}" --quiet
+}
+
+# Returns whether the slice stays after a run that ended with CODE. While it is preempted, it may be READY for some
+# minutes after its workers were stopped (75) or lost (134, 137).
+stays() { # CODE
+    local looks
+    case $1 in
+        255) return 1 ;; # ssh failed, or a step before
+        75 | 134 | 137) looks=5 ;;
+        *) looks=1 ;;
+    esac
+    while [ "$(state)" = READY ]; do
+        looks=$((looks - 1))
+        [ $looks -gt 0 ] || return 0
+        echo "tpu_pod.sh: ended with $1, as in a preemption, but $NAME is READY: again looked at in $retry s" >&2
+        sleep "$retry"
+    done
+    return 1
 }
 
 all() {
@@ -151,11 +216,11 @@ all() {
             delete
             return
         fi
-        # If the slice exists, the failure is the run's own, unless it is ssh's (255). Otherwise, it was preempted, none
-        # is available, or the command above is wrong. gcloud's line says which; Ctrl-C ends the loop.
-        [ $code -eq 255 ] || [ "$(state)" != READY ] || return $code
-        echo "tpu_pod.sh: again in ${RETRY_SECONDS:-60} s" >&2
-        sleep "${RETRY_SECONDS:-60}"
+        # If the slice stays, the failure is the run's own. Otherwise, it was preempted, none is available, or the
+        # command above is wrong. gcloud's line says which; Ctrl-C ends the loop.
+        ! stays $code || return $code
+        echo "tpu_pod.sh: again in $retry s" >&2
+        sleep "$retry"
     done
 }
 

@@ -147,6 +147,7 @@ def tpu_options(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--version", metavar="VERSION", help="of the TPU's software, such as v2-alpha-tpuv5-lite")
     kind.add_argument("--project", metavar="ID", help="of Google Cloud (default: gcloud's own)")
     kind.add_argument("--spot", action="store_true", help="cheaper, and may be preempted at any time")
+    kind.add_argument("--queued", action="store_true", help="wait for the slice in the queue of the service")
     kind.add_argument("--public", action="store_true", help="workers with external addresses (launch/tpu_pod.sh)")
     kind.add_argument("--mount", metavar="COMMAND", help="run on each worker, so that ~/data holds store and runs")
 
@@ -160,6 +161,7 @@ def tpu(options: argparse.Namespace) -> list[Command]:
         "VERSION": options.version,
         "PROJECT": options.project,
         "SPOT": "1" if options.spot else "",
+        "QUEUED": "1" if options.queued else "",
         "PUBLIC": "1" if options.public else "",
         "MOUNT": options.mount,
     }

@@ -20,6 +20,7 @@ def stand_in(tmp_path, monkeypatch):
             "PROCESSES",
             "DRY_RUN",
             "SPOT",
+            "QUEUED",
             "MOUNT",
             "SSH_FLAGS",
             "PUBLIC",

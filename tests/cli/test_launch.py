@@ -56,15 +56,18 @@ RECORDED = {
         "gcloud compute tpus tpu-vm create pod --zone=z1 --project=p --accelerator-type=v5litepod-64 "
         "--version=v2-alpha-tpuv5-lite --internal-ips --spot",
         "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
+        "--ssh-flag=-oServerAliveInterval=30 "
         "'--command=if [ -x jepa-speech/launch/tpu_worker.sh ]; then jepa-speech/launch/tpu_worker.sh stop; fi'",
         "git -C {launch}/.. archive --format=tar.gz --output=/tmp/jepa-speech-pod.tar.gz HEAD",
         "gcloud compute tpus tpu-vm scp /tmp/jepa-speech-pod.tar.gz pod:jepa-speech.tar.gz --zone=z1 --project=p "
         "--worker=all --internal-ip",
         "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
+        "--ssh-flag=-oServerAliveInterval=30 "
         '"--command=set -e; rm -rf jepa-speech; mkdir jepa-speech; tar -xzf jepa-speech.tar.gz -C jepa-speech; '
         "python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --quiet --python 3.12 venv; "
         "python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech\"",
         "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
+        "--ssh-flag=-oServerAliveInterval=30 "
         "\"--command=MOUNT='gcsfuse b data' jepa-speech/launch/tpu_worker.sh run jepa-speech/configs/smoke.py runs/one "
         '--config.train.steps=9"',
         "gcloud compute tpus tpu-vm delete pod --zone=z1 --project=p --quiet",
@@ -90,6 +93,15 @@ def test_a_dry_run_prints_every_command(words, capsys, monkeypatch, stand_in):
         assert unquoted(line) == wanted
     with pytest.raises(FileNotFoundError):
         said()  # no program was called
+
+
+def test_a_queued_slice_is_requested_and_deleted_with_its_place_in_the_queue(capsys, monkeypatch, stand_in):
+    monkeypatch.chdir(ROOT)
+    stand_in("gcloud")
+    first, *_, last = printed(capsys, "tpu --queued --name pod --zone z1 --type v6e-16 --version v --spot")
+    command, options = "gcloud compute tpus queued-resources", "--accelerator-type=v6e-16 --runtime-version=v"
+    assert first == f"{command} create pod --node-id=pod --zone=z1 {options} --internal-ips --spot"
+    assert last == f"{command} delete pod --zone=z1 --force --quiet"
 
 
 def unquoted(line: str) -> list[str]:
@@ -142,12 +154,13 @@ def what_happens(code: int, disrupted: bool) -> str:
     return fails[0]["action"] if fails else "RestartJobSet"
 
 
-def test_kubernetes_starts_again_what_saved_or_lost_a_peer():
+def test_kubernetes_starts_again_what_saved_was_killed_or_lost_a_peer():
     assert {code: what_happens(code, False) for code in (1, 2, 75, 134, 137)} == {
         75: "RestartJobSet",
         134: "RestartJobSet",
-    } | dict.fromkeys((1, 2, 137), "FailJobSet")
-    assert what_happens(137, True) == "RestartJobSet"  # evicted
+        137: "RestartJobSet",
+    } | dict.fromkeys((1, 2), "FailJobSet")
+    assert what_happens(1, True) == "RestartJobSet"  # evicted
 
 
 @pytest.mark.parametrize(("kind", "program"), [("slurm", "sbatch"), ("gke --image i", "kubectl")])

@@ -46,7 +46,7 @@ def run(service, step: str = "run") -> tuple[int, str]:
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
     )
-    assert service.exists("nodes", "p") == (step == "run")
+    assert service.exists("nodes", "p") == (done.returncode != 0 or step == "run")
     return done.returncode, done.stdout
 
 
@@ -75,6 +75,56 @@ def test_a_slice_that_is_being_created_is_waited_for(service, stand_in):
     code, shown = run(service, "all")
     assert code == 0 and "p is CREATING" in shown and not service.created["nodes"]
     assert [call[0] for call in said()].count("jepa-speech") == 2
+
+
+STOPPED = "kill $PPID; exit 75"  # as if the machine shut down: local.sh is told to stop
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preempted", [True, False])
+def test_a_stopped_run_starts_again_if_its_slice_is_preempted_minutes_later(preempted, service, stand_in):
+    stand_in("python3")
+    service.states["nodes"] = ["READY"]
+    if preempted:
+        states = 'echo "READY READY READY READY READY PREEMPTED" >"$SERVICE/nodes/p/state"'
+        stand_in("jepa-speech", f"[ -f once ] && exit 0; touch once; [ $WORKER = 1 ] || {states}; {STOPPED}")
+    else:
+        stand_in("jepa-speech", STOPPED)
+    code, shown = run(service, "all")
+    assert (code, len(service.created["nodes"])) == ((0, 1) if preempted else (75, 0))
+    assert "ended with 75, as in a preemption, but p is READY" in shown
+
+
+@pytest.mark.slow
+def test_a_slice_is_waited_for_in_the_queue_and_again_after_a_preemption(service, stand_in, capfd, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    stand_in("python3")
+    preempted = (
+        'cd "$SERVICE"; echo PREEMPTED >nodes/p/state; echo SUSPENDING SUSPENDED >queuedResources/p/state; exit 3'
+    )
+    said = stand_in("jepa-speech", f"[ -f once ] && exit 0; touch once; {preempted}")
+    options = ["--name", "p", "--zone", "z", "--type", "v6e-16", "--spot", "--queued"]
+    assert main(["launch", "tpu", *WHAT, *options]) == 0
+    waited = ["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
+    shown = [line.partition("queued resource p: ")[2] for line in capfd.readouterr().err.splitlines()]
+    shown = [line.rpartition(" (")[0] for line in shown if line]
+    assert [state for state in shown if state != "SUSPENDING"] == [*waited, "SUSPENDED", *waited]
+    assert [call[0] for call in said()].count("jepa-speech") == 4
+    first, second = service.created["queuedResources"]
+    (spec,) = first["tpu"]["nodeSpec"]
+    assert first == second and first["spot"] == {} and not service.created["nodes"]
+    assert (spec["nodeId"], spec["node"]["acceleratorType"]) == ("p", "v6e-16")
+    assert not service.exists("queuedResources", "p") and not service.exists("nodes", "p")
+
+
+def test_a_request_that_the_queue_refuses_ends_with_one_line(service, monkeypatch):
+    monkeypatch.setenv("QUEUED", "1")
+    service.states["queuedResources"] = ["FAILED"]
+    done = subprocess.run([POD, "all", "c.py", "r"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and not service.created["nodes"]
+    assert done.stderr.splitlines()[-1].startswith("tpu_pod.sh: queued resource p failed: no capacity; remove it by")
+    subprocess.run([POD, "delete"], check=True)
+    assert not service.exists("queuedResources", "p")
 
 
 # A process that runs until it is to save, which takes a moment.

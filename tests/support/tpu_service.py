@@ -46,7 +46,10 @@ class TpuService:
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.folder, self.homes, self.workers = folder, folder / "homes", workers
-        self.states = {"nodes": ["READY"], "queuedResources": ["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]}
+        self.states = {
+            "nodes": ["READY"],
+            "queuedResources": ["WAITING_FOR_RESOURCES"] * 2 + ["PROVISIONING", "ACTIVE"],
+        }
         self.created: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"service": self}))
         programs = folder / "programs"
