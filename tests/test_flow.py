@@ -6,6 +6,7 @@ from pathlib import Path
 from jepa_speech.cli import VERBS
 
 FOLDERS = [
+    "cloud",
     "features",
     "text",
     "anchors",

@@ -1,8 +1,12 @@
-"""No place takes a URL for a local path: not an option, a config key, an argument of the Python API or a manifest."""
+"""No place takes a URL for a local path: not an option, a config key, an argument of the Python API or a manifest.
+
+Some take the URL of a bucket: IN_BUCKETS, `TAKEN` and `ARGUMENTS` are all of them.
+"""
 
 import argparse
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_type_hints
@@ -14,13 +18,22 @@ import jepa_speech
 from jepa_speech import cli
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.manifest import entries
-from jepa_speech.local_paths import FIXES, local_path, not_local
+from jepa_speech.local_paths import FIXES, bucket_url, local_path, not_local, path_or_bucket
 from jepa_speech.objectives import parsed
 from jepa_speech.settings.run_config import flat, plain
-from jepa_speech.training.configfile import load_config
+from jepa_speech.training.configfile import IN_BUCKETS, load_config
 
 COMMANDS = dict(commands(cli.parser()))
 URLS = ("gs://bucket/a", "gs:/bucket/a", "s3://bucket/a")
+ELSEWHERE = "az://bucket/a"  # what no place takes
+# Options, by verb, and arguments of the Python API that may be gs:// or s3://.
+TAKEN = {
+    *("analyze store", "bench data store", "evaluate store", "fit gmm store", "fit kmeans store", "inspect stores"),
+}
+ARGUMENTS = {
+    *("analyze store", "bench_data store", "evaluate store", "fit_curve store", "fit_gmm store", "fit_kmeans store"),
+    "inspect store",
+}
 # Options whose text is no path.
 OTHERS = {
     *("name", "tasks", "adapter", "features"),
@@ -36,13 +49,13 @@ def options(command: argparse.ArgumentParser) -> list[argparse.Action]:
     return [one for one in command._actions if one.nargs != 0 and one.choices is None]
 
 
-def lines_with(url: str) -> dict[str, list[str]]:
-    """A command line for every option of every verb that is a path, with this URL."""
+def lines_with(url: str, kind: Callable[[str], str] = local_path) -> dict[str, list[str]]:
+    """A command line for every option of every verb that is a path, with this URL. kind: what argparse calls."""
     found = {}
     for name, command in COMMANDS.items():
         before: list[str] = []  # positional arguments before this one
         for option in options(command):
-            if option.type is local_path:
+            if option.type is kind:
                 given = [option.option_strings[0], url] if option.option_strings else [*before, url]
                 found[f"{name} {option.dest}"] = [*name.split(), *given]
             before += [] if option.option_strings else ["x"]
@@ -54,7 +67,7 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
     for option in options(COMMANDS[name]):
         if option.type is None:
             assert option.dest in OTHERS, f"{option.dest}: add type=local_path if it is a path, or else to OTHERS"
-        if option.type is not local_path:
+        if option.type not in (local_path, path_or_bucket):
             assert not PATH_WORDS.search(str(option.metavar)), option.dest
 
 
@@ -62,12 +75,31 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
 def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(url)
-    assert {"train workdir", "fit gmm out", "fit kmeans store", "launch tpu config", "transcribe audio"} <= lines.keys()
+    assert {"train workdir", "fit gmm out", "label store", "launch tpu config", "transcribe audio"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         shown = capsys.readouterr()
         assert shown.err == f"jepa-speech {line[0]}: {not_local(url)}\n" and not shown.out
     assert not list(tmp_path.iterdir())
+
+
+def test_some_options_take_a_bucket_and_no_other_url(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = lines_with(ELSEWHERE, path_or_bucket)
+    assert lines.keys() == TAKEN
+    for line in lines.values():
+        assert cli.main(line) == UsageError.exit_code
+        assert capsys.readouterr().err == f"jepa-speech {line[0]}: {not_local(ELSEWHERE)}\n"
+    for url in URLS:
+        assert path_or_bucket(url) == url
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_url_of_a_bucket():
+    for text in ("gs://b/x", "gs:/b/x", "GS://b/x/"):
+        assert bucket_url(text) == "gs://b/x"
+    for text in ("gs://", "gs:///b", "az://b/x", "./gs://b/x", "a,gs://b/x", "x"):
+        assert bucket_url(text) == ""
 
 
 def test_the_line_says_what_to_do():
@@ -111,10 +143,29 @@ def test_every_function_of_the_api_refuses_it(name, argument, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     function = getattr(jepa_speech, name)
     required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    for wrong in ("gs://bucket/a", Path("gs://bucket/a"), ["x", "gs://bucket/a"], {"gs://bucket/a": ["phones"]}):
-        with pytest.raises(UsageError, match=rf"^{argument}: gs:/+bucket/a is not a local path"):
+    scheme = "az" if f"{name} {argument}" in ARGUMENTS else "gs"
+    url = f"{scheme}://bucket/a"
+    for wrong in (url, Path(url), ["x", url], {url: ["phones"]}):
+        with pytest.raises(UsageError, match=rf"^{argument}: {scheme}:/+bucket/a is not a local path"):
             function(**(dict.fromkeys(required, "x") | {argument: wrong}))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_arguments_that_take_a_bucket_are_listed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    takes = {f"{name} {argument}" for name, argument in path_arguments() if takes_buckets(name, argument)}
+    assert takes == ARGUMENTS
+
+
+def takes_buckets(name: str, argument: str) -> bool:
+    """Whether this URL is refused for another reason than being one."""
+    function = getattr(jepa_speech, name)
+    required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    try:
+        function(**(dict.fromkeys(required, "x") | {argument: "s3://bucket/../a"}))
+    except (UserError, FileNotFoundError, TypeError) as error:
+        return "is not a local path" not in str(error)
+    raise AssertionError("nothing was refused")
 
 
 def test_arguments_by_position_are_checked_too():
@@ -127,18 +178,26 @@ def test_every_text_of_a_config_is_checked():
     assert set(CONFIG_PATHS) <= set(texts)
     for key in texts:
         with pytest.raises(UsageError, match=rf"^config key {re.escape(key)}( =|:) "):
-            load_config("smoke", {key: "gs://bucket/a"})
+            load_config("smoke", {key: ELSEWHERE if key in IN_BUCKETS else "gs://bucket/a"})
+
+
+@pytest.mark.parametrize("key", IN_BUCKETS)
+@pytest.mark.parametrize("value", ["gs://b/a", "s3://b/a:1,c:0.5", '"s3://b/a":1,gs://b/c:2'])
+def test_some_keys_take_buckets(key, value):
+    assert dict(flat(plain(load_config("smoke", {key: value}))))[key] == value
+    with pytest.raises(UsageError, match="az://b/d:1 is not a local path"):
+        load_config("smoke", {key: f"{value},az://b/d:1"})
 
 
 def test_a_config_that_is_changed_in_python_is_checked_too():
     config = load_config("smoke")
-    config = replace(config, data=replace(config.data, store="gs://b/a"))
+    config = replace(config, data=replace(config.data, store="hf://b/a"))
     for function, arguments in (
         (jepa_speech.train, {"workdir": "run"}),
         (jepa_speech.plan, {"hours": 1, "devices": 1}),
         (jepa_speech.bench_step, {}),
     ):
-        with pytest.raises(UsageError, match=r"^config key data\.store: gs://b/a is not"):
+        with pytest.raises(UsageError, match=r"^config key data\.store: hf://b/a is not"):
             function(config, **arguments)
 
 
@@ -149,7 +208,7 @@ def test_the_config_of_a_run_that_names_one_is_still_read():
     assert parsed(written).data.store == "gs:/bucket/a"
 
 
-@pytest.mark.parametrize("key", CONFIG_PATHS)
+@pytest.mark.parametrize("key", [key for key in CONFIG_PATHS if key not in IN_BUCKETS])
 @pytest.mark.parametrize("value", ["gs://bucket/a", "a:1,gs:/bucket/b:0.5", '"s3://bucket/a":1'])
 def test_a_path_in_a_config_is_refused_by_its_key(key, value, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -25,7 +25,7 @@ class Recording(NamedTuple):
 def from_store(store: Store, count: int, seed: int, seconds: float, progress: bool = True) -> Iterable[Recording]:
     """Yields `count` recordings drawn by the seed, each cut to `seconds`."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:count])
-    for i in along(chosen, store.path.name, len(chosen), "recording", progress, BAR_AFTER):
+    for i in along(chosen, Path(store.name).name, len(chosen), "recording", progress, BAR_AFTER):
         yield Recording(f"recording {i}", store.read(int(i), 0, int(seconds * SAMPLE_RATE)))
 
 

@@ -11,7 +11,7 @@ from jepa_speech.analysis.recordings import Listed, from_manifest, from_store
 from jepa_speech.analysis.subject import missing, open_anchor, wired
 from jepa_speech.api.analyze_report import Looked, file_name, sections_of
 from jepa_speech.errors import UsageError
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import takes_buckets
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.probing.saved import Saved, results_of
@@ -22,7 +22,7 @@ from jepa_speech.training.compiled import compiled_once
 SECONDS = 20.0  # longer recordings are cut
 
 
-@takes_local_paths
+@takes_buckets("store")
 def analyze(
     checkpoint: str | Path | Sequence[str | Path],
     store: str | Path,

@@ -14,7 +14,7 @@ from jepa_speech.costs.batch_autotune import batch_seconds, fill_memory, memory_
 from jepa_speech.costs.loader import measure_loader
 from jepa_speech.costs.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import takes_buckets, takes_local_paths
 from jepa_speech.progress import say_if
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.store.store import Store
@@ -25,7 +25,7 @@ from jepa_speech.wording import counted
 WORKERS = (0, 1, 2)
 
 
-@takes_local_paths
+@takes_buckets("store")
 def bench_data(
     store: str | Path, *, workers: Sequence[int] = WORKERS, seconds: float = 10, progress: bool = False
 ) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import takes_buckets
 from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.store.store import Store
@@ -21,7 +21,7 @@ from jepa_speech.training.run_batches import stream, usable
 from jepa_speech.training.used_lengths import heldout_lengths
 
 
-@takes_local_paths
+@takes_buckets("store")
 def evaluate(
     checkpoint: str | Path,
     store: str | Path,

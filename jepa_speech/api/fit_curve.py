@@ -30,7 +30,7 @@ from jepa_speech.arguments import check_choice
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_object, write_json, write_jsonl
 from jepa_speech.labelling.fit_frames import heldout_frames
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import takes_buckets
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probing.plots import MODEL, TARGET, canvas, styled
 from jepa_speech.store.store import Store
@@ -42,7 +42,7 @@ FITS: dict[str, Callable[..., dict[str, Any]]] = {"gmm": fit_gmm, "kmeans": fit_
 ROWS = b'"agreement": '  # by which `claim` recognises STEM.curve.jsonl
 
 
-@takes_local_paths
+@takes_buckets("store")
 def fit_curve(
     kind: Literal["gmm", "kmeans"],
     store: str | Path,

@@ -10,7 +10,7 @@ from jepa_speech.api.recognised import other_than_a_store
 from jepa_speech.arguments import check_choice
 from jepa_speech.errors import UserError
 from jepa_speech.labelling.parts import merge_label_parts
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import bucket_url, takes_buckets, takes_local_paths
 from jepa_speech.store.inspection import describe
 from jepa_speech.store.inspection import verify as damage_of
 from jepa_speech.store.joining import join
@@ -20,7 +20,7 @@ from jepa_speech.store.store import Store
 DESCRIBED = ("index/", "records.jsonl", "rejects.jsonl")  # what a description is read from
 
 
-@takes_local_paths
+@takes_buckets("store")
 def inspect(
     store: str | Path, *, verify: Literal["crc", "decode"] | None = None, progress: bool = False
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def inspect(
     with tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=not progress, mininterval=0.5) as bar:
         damage = damage_of(opened, verify == "decode", bar.update)
     unknown = any(row.get("file", "").startswith(DESCRIBED) for row in damage)
-    return ({"store": str(opened.path)} if unknown else describe(opened, progress)) | {"damage": damage}
+    return ({"store": opened.name} if unknown else describe(opened, progress)) | {"damage": damage}
 
 
 @takes_local_paths
@@ -85,5 +85,5 @@ def join_stores(stores: Sequence[str | Path], out: str | Path, *, progress: bool
 
 
 def _check_a_store(path: str | Path) -> None:
-    if other := other_than_a_store(Path(path)):
+    if not bucket_url(str(path)) and (other := other_than_a_store(Path(path))):
         raise UserError(f"{path}: not a store but {other}")

@@ -23,7 +23,7 @@ Share = tuple[int, float]  # (records of a store, weight: how often an epoch has
 class DataConfig:
     """Config section `data`: the stores to read, and how batches are formed."""
 
-    store: str = ""  # path of a store, or several with weights: a:1,b:0.5
+    store: str = ""  # path of a store, or gs:// or s3://, or several with weights: a:1,b:0.5
     heldout: str = ""  # a store, or several, on which the held-out loss is computed at every checkpoint; empty: none
     # a folder laid out as for `jepa-speech probe --data`, with phones.jsonl: every probe (train.probe_every) measures
     # phone accuracy on it; empty: none

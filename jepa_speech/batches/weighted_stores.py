@@ -13,6 +13,7 @@ from jepa_speech.errors import UsageError
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.store.feature_means import load_means
 from jepa_speech.store.store import Store
+from jepa_speech.store.store_files import BucketFiles, LocalFiles
 
 if TYPE_CHECKING:
     from jepa_speech.batches.transcripts import Transcribed
@@ -34,14 +35,14 @@ class Stores:
     `parts`, the stores with their weights; `shares`, (records, weight) of each for a batch plan.
     """
 
-    def __init__(self, paths: Sequence[tuple[str | Path, float]]) -> None:
+    def __init__(self, paths: Sequence[tuple[str | Path | LocalFiles | BucketFiles, float]]) -> None:
         self.parts = [(Store(path), float(weight)) for path, weight in paths]
         stores = [store for store, _ in self.parts]
         prints = [store.fingerprint for store in stores]
         for i, store in enumerate(stores):
             if prints[i] in prints[:i]:
-                before = stores[prints.index(prints[i])].path
-                raise UsageError(f"config key data.store: {store.path} and {before} are the same; name one of them")
+                before = stores[prints.index(prints[i])].name
+                raise UsageError(f"config key data.store: {store.name} and {before} are the same; name one of them")
         self.samples = np.concatenate([store.samples for store in stores])  # (N,)
         self.level = Joined([store.level for store in stores])
         self.hours = sum(store.hours for store in stores)
@@ -50,8 +51,8 @@ class Stores:
         self.fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         self._first = _firsts(stores)
 
-    def __reduce__(self) -> tuple[type, tuple[list[tuple[Path, float]]]]:
-        return Stores, ([(store.path, weight) for store, weight in self.parts],)
+    def __reduce__(self) -> tuple[type, tuple[list[tuple[LocalFiles | BucketFiles, float]]]]:
+        return Stores, ([(store.files, weight) for store, weight in self.parts],)
 
     def __repr__(self) -> str:
         return " + ".join(f"{weight:g} x {store!r}" for store, weight in self.parts)

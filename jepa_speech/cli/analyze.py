@@ -8,7 +8,7 @@ from jepa_speech.api.analyze_report import held
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.probing import evaluate
 
 HELP = "look inside checkpoints: clusters beside their targets, ranks, similarity of layers, curves, one HTML report"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folders or folders of transformers",
     )
     add_steps(parser)
-    parser.add_argument("--store", type=local_path, required=True, metavar="STORE", help="recordings to look at")
+    parser.add_argument("--store", type=path_or_bucket, required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument(
         "--out", type=local_path, required=True, metavar="DIR", help="gets report.html, analysis.json and plots"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from jepa_speech.api.bench import WORKERS, bench_data
 from jepa_speech.cli.commands import arguments
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted, duration
 
 HELP = "read batches of a store as training does, as fast as they come"
@@ -14,7 +14,7 @@ EXAMPLE = "jepa-speech bench data STORE --workers 0 1 2 --seconds 10"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", type=local_path, metavar="STORE", help="folder written by `jepa-speech prepare`")
+    parser.add_argument("store", type=path_or_bucket, metavar="STORE", help="folder written by `jepa-speech prepare`")
     parser.add_argument(
         "--workers",
         type=int,

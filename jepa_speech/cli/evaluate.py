@@ -8,7 +8,7 @@ from jepa_speech.api.evaluate import evaluate
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.ingest.lengths import in_words
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.wording import counted
 
 NO_FIGURES = ("checkpoint", "step", "store", "recordings", "seconds", "cropped", "longest_crop", "left_out")
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_step(parser)
     parser.add_argument(
         "--store",
-        type=local_path,
+        type=path_or_bucket,
         required=True,
         help="store of held-out recordings, labelled too if the objective uses labels",
     )

@@ -9,12 +9,12 @@ from jepa_speech.api.fit_shared import HOURS
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.wording import counted, duration
 
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", type=local_path, required=True, help="folder written by `jepa-speech prepare`")
+    parser.add_argument("--store", type=path_or_bucket, required=True, help="folder written by `jepa-speech prepare`")
     parser.add_argument(
         "--features",
         metavar="FEATURES",

@@ -8,7 +8,7 @@ from jepa_speech.api.inspect import inspect, join_stores, merge_parts
 from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.inputs.passed_over import sentences
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.wording import counted, duration
 
 HELP = "show what a store holds, verify it, or merge parts or complete stores into one"
@@ -19,7 +19,7 @@ SHOWN = 20  # lines of damage printed; --json has them all
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "stores", type=local_path, nargs="+", metavar="STORE", help="folder written by `jepa-speech prepare`"
+        "stores", type=path_or_bucket, nargs="+", metavar="STORE", help="folder written by `jepa-speech prepare`"
     )
     parser.add_argument(
         "--verify",

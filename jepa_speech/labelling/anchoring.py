@@ -114,7 +114,7 @@ def _label_chunk(
         advance(batch.seconds)
     if not np.isfinite(sums).all():
         raise UserError(
-            f"{store.path}: the anchor's posteriors are NaN in recordings {records.start} to {records.stop - 1}; fit "
+            f"{store.name}: the anchor's posteriors are NaN in recordings {records.start} to {records.stop - 1}; fit "
             "the anchor again; if its features are a checkpoint's layer, check that checkpoint, too"
         )
     return ids, levels, pool, sums

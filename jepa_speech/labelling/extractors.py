@@ -88,7 +88,7 @@ class WholeRecordings:
             values, frames = self.of(store.read(record)), int(grid.frames(store.samples[record]))
             if values.shape != (frames, self.dim):
                 raise UserError(
-                    f"{self.name} of recording {record} of {store.path} is {values.shape}, not {(frames, self.dim)}: "
+                    f"{self.name} of recording {record} of {store.name} is {values.shape}, not {(frames, self.dim)}: "
                     f"labels need features at {grid.FRAME_RATE:g} Hz"
                 )
             for first in range(0, frames, utterances.BUCKETS[-1]):

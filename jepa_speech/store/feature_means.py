@@ -12,6 +12,8 @@ from jepa_speech.store.store import Store
 
 
 def means_path(store: Store, kind: str) -> Path:
+    """Returns the path of a store's means, which are fetched if it is in a bucket."""
+    store.files.fetch(f"feature_means/{kind}.npy")
     return store.path / "feature_means" / f"{kind}.npy"
 
 
@@ -32,5 +34,5 @@ def load_means(store: Store, kind: str) -> np.ndarray:
 
 def save_means(store: Store, kind: str, means: np.ndarray) -> None:
     """Writes means (N, F) atomically. Raises UserError if they are not finite."""
-    means = checked.array(means.astype(np.float32), f"{kind} features of {store.path}", shape=means.shape)
+    means = checked.array(means.astype(np.float32), f"{kind} features of {store.name}", shape=means.shape)
     write_npy(means_path(store, kind), means)

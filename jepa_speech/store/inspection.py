@@ -16,9 +16,10 @@ from jepa_speech.files import read_object
 from jepa_speech.ingest.inputs.entry import NAMES, STORE_KEYS
 from jepa_speech.ingest.parallel import cores
 from jepa_speech.store.checksums import content_hash, file_crc
-from jepa_speech.store.feature_means import load_means, means_path
+from jepa_speech.store.feature_means import load_means
 from jepa_speech.store.labels import Labels, labels_path
-from jepa_speech.store.store import Store, shard_path
+from jepa_speech.store.store import Store
+from jepa_speech.store.store_files import shard_name
 
 EDGES = (0, 1, 2, 5, 10, 15, 20, 30, 60, 300, 3600, float("inf"))  # bins of the histogram of durations, s
 Damage = dict[str, Any]  # {"shard" or "file": path, "id": recording or None, "what": one line}
@@ -26,6 +27,7 @@ Damage = dict[str, Any]  # {"shard" or "file": path, "id": recording or None, "w
 
 def describe(store: Store, progress: bool = False) -> dict[str, Any]:
     """Returns the figures of a store: sizes, durations, levels, sources, rejects, duplicates, labels."""
+    store.files.fetch("labels/*/meta.json")
     seconds = store.samples / SAMPLE_RATE
     counts, _ = np.histogram(seconds, EDGES)
     sums, _ = np.histogram(seconds, EDGES, weights=seconds)
@@ -39,7 +41,7 @@ def describe(store: Store, progress: bool = False) -> dict[str, Any]:
             rates[str(row["rate"])] += 1
         fields.update(row.keys() - STORE_KEYS)
     return {
-        "store": str(store.path),
+        "store": store.name,
         "records": len(store),
         "hours": store.hours,
         "codec": store.codec,
@@ -101,6 +103,8 @@ def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = l
     `advance` is called with the bytes of each finished shard. `store` may be opened with `damaged=True`. If its index
     is damaged, shards are checked as a whole, because the positions of recordings are unknown.
     """
+    for name in store.info["files_crc"]:
+        store.files.fetch(name)
     damage = [
         {"file": name, "id": None, "what": what}
         for name, crc in store.info["files_crc"].items()
@@ -124,6 +128,7 @@ def verify(store: Store, decode: bool = False, advance: Callable[[int], Any] = l
 
 def _derived_damage(store: Store) -> Iterator[Damage]:
     """Yields the damage in labels and feature means."""
+    store.files.fetch("labels/*/meta.json")
     for folder in sorted((store.path / "labels").glob("[!.]*/")):
         try:
             anchor = checked.field(read_object(folder / "meta.json"), "anchor", str, str(folder / "meta.json"))
@@ -134,7 +139,8 @@ def _derived_damage(store: Store) -> Iterator[Damage]:
             what = str(error)
         if what:
             yield {"file": str(folder.relative_to(store.path)), "id": None, "what": what}
-    for path in sorted(means_path(store, "x").parent.glob("[!.]*.npy")):
+    store.files.fetch("feature_means/*.npy")
+    for path in sorted((store.path / "feature_means").glob("[!.]*.npy")):
         try:
             load_means(store, path.stem)
         except UserError as error:
@@ -150,8 +156,12 @@ def _file_damage(path: Path, crc: int) -> str:
 
 def _shard_damage(store: Store, shard: int, ids: np.ndarray, decode: bool) -> Iterator[Damage]:
     """Yields the damage in one shard, which has the recordings `ids`. Only a damaged shard is read twice."""
-    path = shard_path(store.path, shard)
-    wrong = _file_damage(path, store.info["shard_crc"][shard])
+    try:
+        with store.shard(shard) as path:
+            wrong = _file_damage(path, store.info["shard_crc"][shard])
+    except UserError as error:  # it cannot be fetched from a bucket
+        yield {"shard": Path(shard_name(shard)).name, "id": None, "what": str(error)}
+        return
     if not wrong and not decode:
         return
     lost = 0

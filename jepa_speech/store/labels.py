@@ -53,11 +53,13 @@ class Labels:
         self._source = store, _fingerprint(anchor)
         self.path = labels_path(store, anchor)
         fingerprint = _fingerprint(anchor)
-        again = f"run `jepa-speech label --store {store.path} --anchor {file}`"
+        store.files.fetch(f"labels/{self.path.name}/*")
+        again = f"run `jepa-speech label --store {store.name} --anchor {file}`"
         if not (self.path / "meta.json").is_file():
+            store.files.fetch("labels/*/meta.json")
             others = sorted(file.parent.name for file in self.path.parent.glob("[!.]*/meta.json"))
             has = f"it has those of {', '.join(others)}" if others else "it has none"
-            raise UserError(f"{store.path}: no labels of anchor {fingerprint[:12]} ({has}); {again}")
+            raise UserError(f"{store.name}: no labels of anchor {fingerprint[:12]} ({has}); {again}")
         try:
             self.meta: dict[str, Any] = read_object(self.path / "meta.json")
         except UserError as error:

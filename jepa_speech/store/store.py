@@ -10,12 +10,12 @@ STORE/duplicates.jsonl  ids of recordings with the same samples
 """
 
 import math
-import os
 import resource
 import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from jepa_speech.ingest import audio
 from jepa_speech.ingest.decoder import outdated
 from jepa_speech.store.checksums import file_crc, fingerprint
 from jepa_speech.store.description import AGAIN, INDEX, store_info
+from jepa_speech.store.store_files import BucketFiles, LocalFiles, files_of, shard_name
 from jepa_speech.wording import counted, duration
 
 # Shards that are open at a time: half of the files that this process may open, usually 512 of 1,024. With 128 of 977
@@ -39,31 +40,32 @@ OPEN_SHARDS = min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
 
 def shard_path(store: Path, shard: int) -> Path:
-    return store / "shards" / _shard_name(shard)
-
-
-def _shard_name(shard: int) -> str:
-    return f"part-{shard:05d}.array_record"
+    return store / shard_name(shard)
 
 
 class Store:
     """A complete store, open for reading. Threads may share it. After pickling, its files are opened again.
 
+    path: its folder, or its URL in a bucket, from which files are fetched when they are needed (`store_files.py`).
+
     Checksums are compared when a file is opened (store.json, index), when a record is read, and after the last row
     (records.jsonl, rejects.jsonl). damaged: open the store even if shards or index are damaged, to inspect it. Raises
     UserError if the store is missing, unfinished or damaged.
 
-    Attributes: `path`; `samples` (N,) int64; `level` (N,) float32, RMS of each whole recording, 1 for digital silence;
-    `digest` (N, 16) uint8, a hash of each recording's samples; `hours`; `codec`; `fingerprint`, a hash of all samples
-    in order, which does not depend on the codec; `index`, all columns; `info`, the contents of store.json.
+    Attributes: `name`, the path or URL; `files`; `path`, the local folder where files are opened; `samples` (N,) int64;
+    `level` (N,) float32, RMS of each whole recording, 1 for digital silence; `digest` (N, 16) uint8, a hash of each
+    recording's samples; `hours`; `codec`; `fingerprint`, a hash of all samples in order, which does not depend on the
+    codec; `index`, all columns; `info`, the contents of store.json.
     """
 
-    def __init__(self, path: str | Path, damaged: bool = False):
-        self.path = Path(path)
+    def __init__(self, path: str | Path | LocalFiles | BucketFiles, damaged: bool = False):
+        self.files = files_of(path)
+        self.name, self.path = self.files.name, self.files.folder
         self.info = store_info(self.path)
         self.codec: str = self.info["codec"]
         self.hours: float = self.info["hours"]
         self.fingerprint: str = self.info["fingerprint"]
+        self.files.fetch("index/*.npy")
         self.index = {name: self._open(name, self.info["records"]) for name in INDEX}
         self.samples, self.level, self.digest = (self.index[name] for name in ("samples", "level", "digest"))
         self._shard, self._position, self._crc = (self.index[name] for name in ("shard", "position", "crc"))
@@ -71,15 +73,16 @@ class Store:
             self._compare_index()
         if not damaged and (wrong := self.wrong_shards()):
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            found = shard_path(self.path, wrong[0])
+            found = f"{self.name}/{shard_name(wrong[0])}"
             raise UserError(f"{found}{more}: missing, or not of the size that was written; {AGAIN}")
-        self._readers: OrderedDict[int, ArrayRecordReader] = OrderedDict()
+        # Of each open shard its reader, and which file that reads.
+        self._readers: OrderedDict[int, tuple[ArrayRecordReader, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def sources(self) -> list[dict[str, Any]]:
         """Name, records, hours and fingerprint of each store from which this one was joined, or of itself."""
-        itself = {"name": self.path.absolute().name, "records": len(self), "hours": self.hours}
+        itself = {"name": Path(self.name).absolute().name, "records": len(self), "hours": self.hours}
         return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
 
     def outdated(self) -> int:
@@ -88,9 +91,9 @@ class Store:
 
     def wrong_shards(self) -> list[int]:
         """Returns the shards that are missing, or not of the size that was written."""
-        folder, sizes = self.path / "shards", self.info["shard_bytes"]
-        # Plain strings, because with thousands of shards making a Path takes longer than reading its size.
-        return [shard for shard, size in enumerate(sizes) if _size(f"{folder}/{_shard_name(shard)}") != size]
+        sizes = self.info["shard_bytes"]
+        found = self.files.shard_sizes(len(sizes))
+        return [shard for shard, size in enumerate(sizes) if found[shard] != size]
 
     def _open(self, name: str, records: int) -> np.ndarray:
         path = self.path / "index" / f"{name}.npy"
@@ -114,11 +117,11 @@ class Store:
                 path = self.path / "store.json"
                 raise UserError(f"{path}: its fingerprint or hours do not match the index; {AGAIN}")
 
-    def __reduce__(self) -> tuple[type, tuple[Path]]:
-        return Store, (self.path,)
+    def __reduce__(self) -> tuple[type, tuple[LocalFiles | BucketFiles]]:
+        return Store, (self.files,)
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r}: {counted(len(self), 'recording')}, {duration(self.hours)})"
+        return f"Store({self.name!r}: {counted(len(self), 'recording')}, {duration(self.hours)})"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -162,13 +165,14 @@ class Store:
     def named(self, i: int) -> str:
         """Returns the name of recording i for messages: number, store and source."""
         row = next(islice(self.records(), i, None))
-        return f"recording {i} of {self.path} ({row.get('source', 'unknown source')})"
+        return f"recording {i} of {self.name} ({row.get('source', 'unknown source')})"
 
     def rejects(self) -> Iterator[dict[str, Any]]:
         """Yields one dict per rejected recording: source, manifest and line if there is a manifest, reason, detail."""
         return self._rows("rejects.jsonl")
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
+        self.files.fetch(name)
         return checked_rows(self.path / name, self.info["files_crc"][name])
 
     def _damaged(self, i: int) -> UserError:
@@ -176,14 +180,24 @@ class Store:
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         with self._lock:
-            if shard not in self._readers:
-                # A read takes one record, so read-ahead and threads would cost time.
-                options = "readahead_buffer_size:0,max_parallelism:0"
-                self._readers[shard] = ArrayRecordReader(str(shard_path(self.path, shard)), options)
-            self._readers.move_to_end(shard)
+            if shard in self._readers:
+                self._readers.move_to_end(shard)
+                return self._readers[shard][0]
+        with self.shard(shard) as path, self._lock:  # a shard may have to be fetched, while others are read
+            # Disks keep the bytes of an evicted shard while it is open.
+            gone = [one for one, (_, identity) in self._readers.items() if self.files.identity(one) != identity]
+            for one in gone:
+                del self._readers[one]
+            # A read takes one record, so read-ahead and threads would cost time.
+            reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+            self._readers[shard] = reader, self.files.identity(shard)
             if len(self._readers) > OPEN_SHARDS:
                 self._readers.popitem(last=False)  # it stays open while another thread reads from it
-            return self._readers[shard]
+            return reader
+
+    def shard(self, shard: int) -> AbstractContextManager[Path]:
+        """Yields the path of a shard, which is fetched if it is in a bucket, and stays while the block runs."""
+        return self.files.shard(shard, self.info["shard_bytes"][shard], self.info["shard_crc"][shard])
 
 
 def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
@@ -202,10 +216,3 @@ def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
     if found != crc:
         raise UserError(f"{path}: not the bytes that were written; {AGAIN}")
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116
-    except OSError:
-        return -1

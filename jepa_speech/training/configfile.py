@@ -28,6 +28,7 @@ PREFIX = "--config."
 Overrides = Mapping[str, Any] | Sequence[str]
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
+IN_BUCKETS = ("data.store", "data.heldout")  # keys whose paths may be gs:// or s3://
 OLDER_NAME = "jepa_speech.train.configfile"  # of this module before December 2026; users' configs may import it
 PACKAGE = Path(__file__).parents[1]
 # The package's own configs: of a checkout, top-level configs/; of a wheel, the copy that setup.py puts into it.
@@ -61,12 +62,12 @@ def run_config_of(config: RunConfig | str | Path, overrides: Overrides) -> RunCo
 
 
 def with_local_paths(config: RunConfig) -> RunConfig:
-    """Returns the config. Raises UsageError for a URL in place of a path.
+    """Returns the config. Raises UsageError for a URL in place of a path; stores may be in buckets.
 
     The config of a trained run is not checked, because its paths are not needed to open its checkpoints.
     """
     for key, value in flat(plain(config)):
-        if isinstance(value, str) and (wrong := not_local(value)):
+        if isinstance(value, str) and (wrong := not_local(value, key in IN_BUCKETS)):
             raise UsageError(f"config key {key}: {wrong}")
     return config
 

@@ -1,0 +1,208 @@
+"""A local folder that holds shards of stores in buckets, up to a number of bytes. Processes and threads may share it.
+
+ROOT/gs/BUCKET/PATH@KEY/      a store: store.json, index, labels and so on as in the bucket; KEY is of its store.json
+    shards/NAME               a whole shard, whose bytes have been compared with the store's CRC-32
+    shards/.NAME.part         a shard that is being fetched, locked by the process that fetches it
+
+Only shards count, and only shards are evicted. A shard's modification time is when it was last asked for.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from math import inf
+from pathlib import Path
+from typing import BinaryIO
+
+from jepa_speech.cloud.objects import Missing, Objects
+from jepa_speech.errors import UsageError, UserError
+
+FOLDER, BOUND = "JEPA_SPEECH_CACHE", "JEPA_SPEECH_CACHE_GB"  # environment variables
+ADVICE = f"free some space, or name a folder on a larger disk by the environment variable {FOLDER}"
+KEPT_FREE = 0.05  # of the disk
+NOW = -1  # how soon a shard is used that is read, and not only expected
+WAIT = 0.05  # seconds
+
+
+class Cache:
+    """The cache below `root`, of at most `bound` bytes, or of one shard more while no other can make room.
+
+    Attribute `expected`: for each batch plan that is read, how soon each shard is used, by its path; the smaller, the
+    sooner. Shards of no plan are evicted first, beginning with the one that was asked for the longest ago.
+    """
+
+    def __init__(self, root: Path, bound: float) -> None:
+        self.root, self.bound = root, bound
+        self.expected: dict[int, Mapping[Path, float]] = {}
+
+    def fetch(self, objects: Objects, name: str, path: Path, size: int, crc: int, use: float = NOW) -> bool:
+        """Fetches an object to `path` unless it is there; returns whether it is there now.
+
+        use: how soon the shard is used (see `expected`). False if only shards that are used sooner could make room.
+        Raises UserError if the object is missing or damaged, or the disk is full.
+        """
+        try:
+            while not _touched(path):
+                with _part_of(path) as part:
+                    if path.exists():  # another process or thread was first
+                        continue
+                    if not self._make_room(part, size, use):
+                        return False
+                    if objects.download(name, part, size) != crc:
+                        raise UserError(f"{objects.url}/{name}: not the bytes that were written; copy the store again")
+                    os.fsync(part.fileno())
+                    Path(part.name).replace(path)
+        except Missing as error:
+            raise UserError(f"{objects.url}/{name}: missing; copy the store again") from error
+        except OSError as error:
+            raise UserError(f"{self.root}: cannot be written ({error.strerror or error}); {ADVICE}") from error
+        return True
+
+    def _make_room(self, part: BinaryIO, size: int, use: float) -> bool:
+        """Evicts shards until another of `size` bytes fits, and reserves its bytes by the length of `part`."""
+        while True:
+            with _locked(self.root / ".lock"):
+                shards = self._shards()
+                disk = shutil.disk_usage(self.root)
+                missing = max(sum(shards.values()) + size - self.bound, size + KEPT_FREE * disk.total - disk.free)
+                soon = {path: self._soon(path) for path in shards}
+                for path in sorted(shards, key=lambda path: (-soon[path], _asked_at(path))):
+                    if missing <= 0 or soon[path] <= use:
+                        break
+                    if _removed(path):
+                        missing -= shards.pop(path)
+                if missing > 0 and use != NOW:
+                    return False
+                if shutil.disk_usage(self.root).free < size:
+                    raise UserError(f"{self.root}: the disk is full; {ADVICE}")
+                if sum(shards.values()) <= self.bound:
+                    part.truncate(size)
+                    return True
+            time.sleep(WAIT)  # until others have fetched their shards, which can then be evicted
+
+    def _shards(self) -> dict[Path, int]:
+        """Returns the bytes of all shards, and of those being fetched, after removing those of dead processes."""
+        found = {}
+        for folder in self.root.glob("*/**/shards"):
+            for path in folder.iterdir():
+                if not path.name.endswith(".part") or not _removed(path):
+                    found[path] = _size(path)
+        return found
+
+    def _soon(self, path: Path) -> float:
+        if path.name.endswith(".part"):
+            return NOW
+        return min((plan.get(path, inf) for plan in list(self.expected.values())), default=inf)
+
+
+def cache() -> Cache:
+    """Returns the cache that the environment names: by default jepa_speech in the user's folder of caches, no bound."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return _cache_of(os.environ.get(FOLDER) or f"{home}/jepa_speech", os.environ.get(BOUND, ""))
+
+
+@lru_cache(None)
+def _cache_of(root: str, bound: str) -> Cache:
+    try:
+        limit = float(bound) * 1e9 if bound else inf
+    except ValueError:
+        limit = 0
+    if not limit > 0:
+        raise UsageError(f"the environment variable {BOUND} is {bound!r}: set it to a number of GB above 0")
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be made ({error.strerror}); set the environment variable {FOLDER}") from error
+    return Cache(Path(root).resolve(), limit)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """While the block runs, the shard at `path` is not evicted. Yields whether it is there."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield _is_at(file, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Excludes other threads and processes while the block runs."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[BinaryIO]:
+    """Yields the empty, locked file in which the shard `path` is fetched. It is removed unless it was renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    while True:
+        with open(part, "rb+", opener=_made) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(file, part):  # the process that held the lock renamed or removed it
+                continue
+            file.truncate(0)
+            try:
+                yield file
+            finally:
+                if _is_at(file, part):
+                    part.unlink()
+            return
+
+
+def _made(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _removed(path: Path) -> bool:
+    """Removes a file unless its lock is held; returns whether it is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(file, path):
+                path.unlink()
+        return True
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _touched(path: Path) -> bool:
+    """Notes that a shard was asked for; returns whether it is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _asked_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,168 @@
+"""Objects under a URL of a bucket, read by `obstore` (the extra `[cloud]`).
+
+Credentials are those that obstore finds in the environment, in the files of Google's tools, or from the machine. They
+are never printed: messages leave out what the server wrote.
+"""
+
+import os
+import re
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, BinaryIO, NamedTuple
+
+from jepa_speech.errors import UsageError, UserError
+
+CHUNK = 1 << 20  # bytes read at a time, at least
+TRIES = 3
+ONE_REQUEST = 12.0  # seconds until a request is given up, its repetitions included, and until a silent response is
+SLOW = 15.0  # seconds until a line says that a request takes long
+CREDENTIALS = {
+    "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file",
+    "s3": 'set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, for example by `eval "$(aws configure '
+    'export-credentials --format env)"`',
+}
+# In the errors of a machine without credentials, which asks the servers of its cloud for some.
+NO_CREDENTIALS = ("computeMetadata", "/latest/api/token", "169.254.", "token request")
+STATUS = re.compile(r"status code: \d+[A-Za-z ]*")
+
+
+class Missing(UserError):
+    """There is no such object."""
+
+
+class Found(NamedTuple):
+    """Size in bytes of an object, and when it was written (Unix time in whole seconds)."""
+
+    size: int
+    written: int
+
+
+class Objects:
+    """The objects whose names begin with `url` and a slash. Threads may share it; a pickled one connects anew.
+
+    url: gs://BUCKET/PATH or s3://BUCKET/PATH. Raises UsageError if obstore is not installed, or for a path with `..`.
+    Methods raise UserError, naming the object, if it cannot be read, and Missing if there is none.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.scheme, _, rest = self.url.partition("://")
+        self.bucket, _, self.folder = rest.partition("/")
+        if not {"", ".", ".."}.isdisjoint(rest.split("/")):
+            raise UsageError(f"{url}: not the URL of a folder in a bucket; write {self.scheme}://BUCKET/FOLDER")
+        _obstore()
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return Objects, (self.url,)
+
+    def read(self, name: str) -> bytes:
+        """Returns the bytes of a small object."""
+        with self._asking(name):
+            return bytes(self._store.get(name).bytes())
+
+    def download(self, name: str, file: BinaryIO, size: int | None = None) -> int:
+        """Writes an object into a file, from its beginning, and returns the CRC-32 of its bytes.
+
+        size: what the object must have. After a broken response, it is read again from the beginning, up to TRIES
+        times.
+        """
+        for left in reversed(range(TRIES)):
+            with self._asking(name):
+                response = self._store.get(name)
+            found = response.meta["size"]
+            if size is not None and found != size:
+                raise UserError(f"{self.url}/{name}: has {found} bytes, not the {size} that were written")
+            try:
+                with self._asking(name):
+                    return self._written(name, response, file)
+            except UserError as error:
+                if not left:
+                    raise
+                print(f"{error}; reading it again", file=sys.stderr)
+        raise AssertionError("the last try returns or raises")
+
+    def _written(self, name: str, response: Any, file: BinaryIO) -> int:
+        crc = done = 0
+        file.seek(0)
+        for chunk in response.stream(min_chunk_size=CHUNK):
+            file.write(chunk)
+            done, crc = done + len(chunk), zlib.crc32(chunk, crc)
+        if done != response.meta["size"]:
+            raise UserError(f"{self.url}/{name}: the response ended after {done} of {response.meta['size']} bytes")
+        file.flush()
+        return crc
+
+    def find(self, name: str) -> Found | None:
+        """Returns size and time of an object, None if there is none."""
+        try:
+            with self._asking(name):
+                return _found(self._store.head(name))
+        except Missing:
+            return None
+
+    def list(self, folder: str) -> dict[str, Found]:
+        """Returns the objects in a folder and in those below it, by name from `url` on."""
+        with self._asking(folder):
+            return {meta["path"]: _found(meta) for page in self._store.list(folder) for meta in page}
+
+    @cached_property
+    def _store(self) -> Any:
+        store = _obstore().store
+        # An endpoint without TLS is used only if the environment names one.
+        endpoint = os.environ.get({"gs": "GOOGLE_BASE_URL", "s3": "AWS_ENDPOINT_URL"}[self.scheme], "")
+        client = {
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=5),
+            "read_timeout": timedelta(seconds=ONE_REQUEST),
+            "timeout": timedelta(days=1),  # of a whole response: a large shard may take long
+        }
+        retry = {"max_retries": 5, "retry_timeout": timedelta(seconds=ONE_REQUEST)}
+        kind = {"gs": store.GCSStore, "s3": store.S3Store}[self.scheme]
+        return kind(self.bucket, prefix=self.folder or None, client_options=client, retry_config=retry)
+
+    @contextmanager
+    def _asking(self, name: str) -> Iterator[None]:
+        """Turns obstore's errors into one line, and says on stderr that a request takes long."""
+        where = f"{self.url}/{name}"
+        line = f"{where}: still waiting after {SLOW:g} s"
+        timer = threading.Timer(SLOW, print, (line,), {"file": sys.stderr})
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise Missing(f"{where}: no such object") from error
+        except _obstore().exceptions.BaseError as error:
+            raise UserError(f"{where}: {self._reason(error)}") from error
+        finally:
+            timer.cancel()
+
+    def _reason(self, error: Exception) -> str:
+        text = str(error).partition("\n")[0]
+        named = type(error).__name__
+        if any(asked in text for asked in NO_CREDENTIALS):
+            return f"no credentials were found; {CREDENTIALS[self.scheme]}"
+        if named in ("PermissionDeniedError", "UnauthenticatedError"):
+            return f"refused with the credentials of this machine; {CREDENTIALS[self.scheme]}"
+        if status := STATUS.search(text):
+            return f"cannot be read ({status[0].strip()}); try again later"
+        return f"cannot be read ({text.rpartition(' - ')[2][:200]}); check the network, and the name of the bucket"
+
+
+def _found(meta: Any) -> Found:
+    return Found(meta["size"], int(meta["last_modified"].timestamp()))
+
+
+def _obstore() -> Any:
+    try:
+        import obstore
+        import obstore.exceptions
+        import obstore.store
+    except ImportError as error:
+        raise UsageError("gs:// and s3:// need obstore: pip install 'jepa-speech[cloud]', or obstore alone") from error
+    return obstore

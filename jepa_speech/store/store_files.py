@@ -1,0 +1,162 @@
+"""The files of a store: in a local folder, or in a bucket and, once they are needed, in the local cache.
+
+What reads a store asks for the files first by `fetch`, for a shard by `shard`, and then opens them below `folder`.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from jepa_speech.cloud.cache import NOW, cache, held
+from jepa_speech.cloud.objects import Found, Missing, Objects
+from jepa_speech.errors import UserError
+from jepa_speech.files import replacing
+from jepa_speech.local_paths import bucket_url
+
+
+def shard_name(shard: int) -> str:
+    return f"shards/part-{shard:05d}.array_record"
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """The files of a store in a local folder; there is nothing to fetch."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The path as the user gave it."""
+        return str(self.folder)
+
+    def fetch(self, pattern: str) -> None:
+        """Brings the files up to date whose names match, such as index/*.npy; there may be none."""
+
+    def shard_sizes(self, shards: int) -> list[int]:
+        """Returns the bytes of each shard, -1 for a missing one."""
+        # Plain strings, because with thousands of shards making a Path takes longer than reading its size.
+        return [_size(f"{self.folder}/{shard_name(shard)}") for shard in range(shards)]
+
+    @contextmanager
+    def shard(self, shard: int, size: int, crc: int) -> Iterator[Path]:
+        """Yields the path of a shard of `size` bytes with the CRC-32 `crc`, where it stays while the block runs."""
+        yield self.folder / shard_name(shard)
+
+    def identity(self, shard: int) -> int:
+        """Returns a number that changes if the shard is fetched again, and is 0 after it was evicted."""
+        return 1
+
+    def expect(self, shard: int, size: int, crc: int, use: float) -> bool:
+        """Fetches a shard that is used soon; False if only shards that are used sooner could make room."""
+        return True
+
+
+class BucketFiles:
+    """The files of a store in a bucket, in a folder of the local cache that belongs to one state of its store.json.
+
+    folder: of a store that another process opened. Raises UserError if there is no complete store.
+    """
+
+    def __init__(self, url: str, folder: Path | None = None) -> None:
+        self._objects = Objects(url)
+        self.name = self._objects.url
+        self.folder = folder or self._opened()
+
+    def __reduce__(self) -> tuple[type, tuple[str, Path]]:
+        return BucketFiles, (self.name, self.folder)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BucketFiles) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def fetch(self, pattern: str) -> None:
+        """Like `LocalFiles.fetch`. A file is up to date if it has the size and the time of the object."""
+        folder, several, _ = pattern.partition("/*")
+        found = self._objects.list(folder) if several else {pattern: self._objects.find(pattern)}
+        for name, about in found.items():
+            if about and _matches(name, pattern) and not _is_current(self.folder / name, about):
+                with replacing(self.folder / name) as file:
+                    self._objects.download(name, file, about.size)
+                os.utime(self.folder / name, (about.written, about.written))
+
+    def shard_sizes(self, shards: int) -> list[int]:
+        """Like `LocalFiles.shard_sizes`."""
+        found = self._objects.list("shards")
+        missing = Found(-1, 0)
+        return [found.get(shard_name(shard), missing).size for shard in range(shards)]
+
+    @contextmanager
+    def shard(self, shard: int, size: int, crc: int) -> Iterator[Path]:
+        """Like `LocalFiles.shard`."""
+        path = self.folder / shard_name(shard)
+        while True:
+            self.expect(shard, size, crc, NOW)
+            with held(path) as here:
+                if here:  # and not evicted since
+                    yield path
+                    return
+
+    def identity(self, shard: int) -> int:
+        """Like `LocalFiles.identity`."""
+        try:
+            return (self.folder / shard_name(shard)).stat().st_ino
+        except FileNotFoundError:
+            return 0
+
+    def expect(self, shard: int, size: int, crc: int, use: float) -> bool:
+        """Like `LocalFiles.expect`."""
+        name = shard_name(shard)
+        return cache().fetch(self._objects, name, self.folder / name, size, crc, use)
+
+    def _opened(self) -> Path:
+        try:
+            info = self._objects.read("store.json")
+        except Missing as error:
+            raise UserError(f"{self.name}: not a complete store (no store.json); copy a whole store there") from error
+        # A store that replaces this one has another folder.
+        key = hashlib.sha256(info).hexdigest()[:12]
+        parts = [self._objects.scheme, self._objects.bucket, *self._objects.folder.split("/")]
+        folder = cache().root.joinpath(*parts).with_name(f"{parts[-1]}@{key}")
+        if not (folder / "store.json").is_file():
+            with replacing(folder / "store.json") as file:
+                file.write(info)
+        return folder
+
+
+def files_of(path: "str | Path | LocalFiles | BucketFiles") -> LocalFiles | BucketFiles:
+    """Returns the files of a store by its path or URL."""
+    if isinstance(path, (LocalFiles, BucketFiles)):
+        return path
+    url = bucket_url(str(path))
+    return BucketFiles(url) if url else LocalFiles(Path(path))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name has the parts of a pattern. A name from the bucket must not lead out of the folder."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return (
+        len(parts) == len(wanted)
+        and not {"", ".", ".."} & set(parts)
+        and all(fnmatchcase(part, one) for part, one in zip(parts, wanted, strict=True))
+    )
+
+
+def _is_current(path: Path, about: Found) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return (found.st_size, int(found.st_mtime)) == about
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:
+        return -1

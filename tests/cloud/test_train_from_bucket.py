@@ -1,0 +1,53 @@
+"""A run reads its store from a bucket, and resumes with another cache."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from support.bucket_servers import environment, upload
+
+import jepa_speech
+from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.batches.pipeline import batches
+from jepa_speech.batches.weighted_stores import open_stores
+from jepa_speech.store.labels import Labels
+from jepa_speech.store.store import Store
+
+
+@pytest.fixture
+def url(servers, local, anchor, monkeypatch, tmp_path):
+    """The store in a bucket, with a cache that holds a third of it."""
+    for name, value in environment("s3", servers["s3"], tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("JEPA_SPEECH_CACHE_GB", str(sum(local.info["shard_bytes"]) / 3e9))
+    return upload("s3", servers["s3"], local.path, "stores/trained")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_those_of_a_local_store(workers, url, local, anchor):
+    def read(store):
+        plan = Plan(store.samples, (0.3, 0.6), 2.0, seed=3)
+        fields = frozenset({"mix", "context", "anchor"})
+        return batches(store, plan, fields, 3, 11, 1, 2, workers, labels=Labels(store, anchor))
+
+    found, expected = read(Store(url)), read(local)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.keys() == theirs.keys()
+        for name, array in theirs.items():
+            np.testing.assert_array_equal(mine[name], array)
+
+
+def test_stores_in_a_mixture(url, local):
+    stores = pickle.loads(pickle.dumps(open_stores(f"{url}:0.5")))
+    np.testing.assert_array_equal(stores.read(5), local.read(5))
+    assert repr(stores).startswith(f"0.5 x Store('{url}'")
+
+
+def test_a_run_resumes_with_an_empty_cache(url, tmp_path):
+    changes = {"data.store": url, "data.buckets": 0.4, "data.batch_seconds": 3}
+    changes |= {"train.steps": 2, "train.checkpoint_every": 1}
+    first = jepa_speech.train("tiny:pure_jepa", tmp_path / "run", overrides=changes)
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").mkdir()
+    assert jepa_speech.train("tiny:pure_jepa", tmp_path / "run", overrides=changes, from_step=1) == first
