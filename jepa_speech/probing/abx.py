@@ -43,13 +43,14 @@ class Item(NamedTuple):
 def read(folder: Path, root: str | Path | None = None) -> dict[str, list[Utterance]]:
     """Returns the utterances of valid and test, with lists of items as targets."""
     splits = {}
+    phones: Phones | None = None
     for split in ("valid", "test"):
         utterances, path = read_split(folder, split, speaker_of, root), folder / f"abx.{split}.item"
         if path.is_file():
             splits[split] = with_items(utterances, path)
         else:
-            spoken = Phones(folder, root).of(utterances)
-            splits[split] = [replace(u, target=triphones(u.target, u.speaker)) for u in spoken]
+            phones = Phones(folder, root) if phones is None else phones
+            splits[split] = [replace(u, target=triphones(u.target, u.speaker)) for u in phones.of(utterances)]
     return splits
 
 

@@ -30,7 +30,7 @@ class Recipe:
     batch: int = 1024
 
 
-Head = tuple[jax.Array, jax.Array, jax.Array]  # layer scores s, kernel, bias
+Head = tuple[jax.Array, jax.Array, jax.Array]  # of each setting: layer scores s (G, L), kernel (G, C, D), bias (G, C)
 RECIPE = Recipe()
 WATCHED = 50  # steps between two evaluations on valid, for the learning curve
 
@@ -88,48 +88,44 @@ def _train(
     accuracy on valid (steps, G): at every WATCHED steps, NaN in between.
     """
     _, layers, width = x.shape
-    steps = order.shape[0]
+    steps, settings = len(order), len(rates)
     adam = optax.scale_by_adam()
 
-    def logits_of(parameters: Head, inputs: jax.Array) -> jax.Array:
-        scalars, kernel, bias = parameters
-        mixed = jnp.einsum("bld,l->bd", inputs, jax.nn.softmax(scalars)) if layers > 1 else inputs[:, 0]
-        return mixed @ kernel + bias
+    def logits_of(heads: Head, inputs: jax.Array) -> jax.Array:
+        """Returns logits (G, C, b). Rows are the last axis: products and sums over classes are then fast on a CPU."""
+        scores, kernels, biases = heads
+        if layers == 1:  # one product for the whole grid
+            logits = (kernels.reshape(-1, width) @ inputs[:, 0].T).reshape(settings, classes, -1)
+        else:
+            mixed = jnp.einsum("gl,bld->gbd", jax.nn.softmax(scores), inputs)
+            logits = jnp.einsum("gcd,gbd->gcb", kernels, mixed)
+        return logits + biases[:, :, None]
 
-    def loss(parameters: Head, inputs: jax.Array, labels: jax.Array, decay: jax.Array) -> jax.Array:
-        logits, kernel = logits_of(parameters, inputs), parameters[1]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean() + decay * jnp.square(kernel).sum()
+    def loss(heads: Head, inputs: jax.Array, labels: jax.Array) -> jax.Array:
+        """Returns the sum of the losses of all settings, whose gradients are those of each."""
+        log_probs = jax.nn.log_softmax(logits_of(heads, inputs), axis=1)
+        right = jnp.arange(classes)[:, None] == labels  # (C, b); selecting by index would scatter in the gradient
+        cross_entropy = -jnp.where(right, log_probs, 0).sum(1).mean(1)
+        return (cross_entropy + decays * jnp.square(heads[1]).sum((1, 2))).sum()
 
     def step(carry: tuple[Head, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Head, Any], jax.Array]:
-        (parameters, state), (number, chosen) = carry, now
-        inputs, labels = x[chosen], y[chosen]  # (b, L, D), the same for the whole grid
-
-        def update(parameters: Head, state: Any, rate: jax.Array, decay: jax.Array) -> tuple[Head, Any]:
-            gradient = jax.grad(loss)(parameters, inputs, labels, decay)
-            direction, state = adam.update(gradient, state)
-            rate = rate * (1 - number / steps)
-            return jax.tree.map(lambda p, d: p - rate * d, parameters, direction), state
-
-        parameters, state = jax.vmap(update)(parameters, state, rates, decays)
+        (heads, state), (number, chosen) = carry, now
+        gradient = jax.grad(loss)(heads, x[chosen], y[chosen])  # the same rows for the whole grid
+        direction, state = adam.update(gradient, state)
+        rate = rates * (1 - number / steps)
+        heads = jax.tree.map(lambda p, d: p - jnp.expand_dims(rate, range(1, p.ndim)) * d, heads, direction)
         looked = (number + 1) % WATCHED == 0
-        return (parameters, state), jax.lax.cond(looked, on_valid, unknown, parameters)
+        return (heads, state), jax.lax.cond(looked, on_valid, unknown, heads)
 
-    def on_valid(parameters: Head) -> jax.Array:
-        return jax.vmap(lambda p: (logits_of(p, valid_x).argmax(-1) == valid_y).mean(dtype=jnp.float32))(parameters)
+    def on_valid(heads: Head) -> jax.Array:
+        return (logits_of(heads, valid_x).argmax(1) == valid_y).mean(1, dtype=jnp.float32)
 
-    def unknown(parameters: Head) -> jax.Array:
-        return jnp.full(len(rates), jnp.nan)
+    def unknown(heads: Head) -> jax.Array:
+        return jnp.full(settings, jnp.nan)
 
-    settings = len(rates)
-    parameters = (
-        jnp.zeros((settings, layers)),
-        jnp.zeros((settings, width, classes)),
-        jnp.zeros((settings, classes)),
-    )
-    start = (parameters, jax.vmap(adam.init)(parameters))
-    (parameters, _), curves = jax.lax.scan(step, start, (jnp.arange(steps), order))
-    scalars, kernels, biases = parameters
-    return jax.nn.softmax(scalars), kernels, biases, curves
+    heads = jnp.zeros((settings, layers)), jnp.zeros((settings, classes, width)), jnp.zeros((settings, classes))
+    ((scores, kernels, biases), _), curves = jax.lax.scan(step, (heads, adam.init(heads)), (jnp.arange(steps), order))
+    return jax.nn.softmax(scores), kernels.swapaxes(1, 2), biases, curves
 
 
 def _order(rows: int, steps: int, batch: int, seed: int) -> np.ndarray:

@@ -32,6 +32,7 @@ GPU_OPTIONS = {
 }
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 SHARED_VARIABLE = "JEPA_SPEECH_COMPILED"  # set by `compiled_once_by_commands` alone
+KEPT_SECONDS = 0.1  # what takes longer to compile is kept; jax's own limit, 1 s, leaves out most programs of a probe
 
 
 def compiler_options() -> dict[str, Any] | None:
@@ -146,11 +147,14 @@ def _cached_in(folder: str) -> Iterator[None]:
     if chosen or jax.process_count() > 1 or (jax.default_backend() == "cpu" and jax.device_count() > 1):
         yield
         return
+    least = jax.config.jax_persistent_cache_min_compile_time_secs  # type: ignore[attr-defined]
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", min(least, KEPT_SECONDS))
     use_cache(folder)
     try:
         yield
     finally:
         use_cache(None)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 def use_cache(folder: str | None) -> None:

@@ -118,6 +118,10 @@ def test_what_is_compiled_is_kept_in_the_users_cache_unless_they_say_otherwise(t
 ONCE = """
 import jax
 from jepa_speech.training.compiled import compiled_once
+limits = [jax.config.jax_persistent_cache_min_compile_time_secs]
+with compiled_once():
+    limits.append(jax.config.jax_persistent_cache_min_compile_time_secs)
+limits.append(jax.config.jax_persistent_cache_min_compile_time_secs)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
@@ -125,7 +129,7 @@ with compiled_once():
     for _ in range(3):  # each a function of its own, as of one checkpoint after the other
         jax.jit(lambda x: x * 3)(1.0)
 jax.jit(lambda x: x * 3)(1.0)
-print(events.count("/jax/compilation_cache/cache_hits"))
+print(*limits, events.count("/jax/compilation_cache/cache_hits"))
 """
 
 
@@ -134,7 +138,7 @@ def test_checkpoints_of_one_architecture_are_compiled_once(tmp_path):
     for name in ("JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"):
         environment.pop(name)
     done = subprocess.run([sys.executable, "-c", ONCE], env=environment, check=True, capture_output=True, text=True)
-    assert done.stdout == "2\n" and not any(tmp_path.iterdir())
+    assert done.stdout == "1.0 0.1 1.0 2\n" and not any(tmp_path.iterdir())
 
 
 def test_the_tests_load_no_program_from_a_cache():
