@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
                 "windows": False,  # of those: one crop an epoch, or one for each of its windows
                 "min_seconds": 0.0,  # shorter recordings are left out; 0: those that the objective cannot train on
                 "max_seconds": 0.0,  # longer recordings are left out; 0: none
+                "fetch_ahead": 60.0,  # seconds before use that shards in a bucket are fetched
                 "workers": 0,  # reader processes; 0: threads of this one
             },
             "anchor": {

@@ -98,7 +98,7 @@ def run_config(
     left_out = {"store": lengths.left_out(store.samples, store.named)}
     if heldout:
         left_out["heldout"] = heldout_lengths(objective, data).left_out(heldout.samples, heldout.named)
-    read = stream(objective, store, plan, config.anchor, inputs.anchor, data.workers)
+    read = stream(objective, store, plan, config.anchor, inputs.anchor, data.workers, data.fetch_ahead)
     heldout_batches = heldout_stream(objective, heldout, data, rows, config) if heldout else None
     probe = probe_of(objective, heldout or store, labelled, config) if settings.probe_every else None
     about = header(objective, config, store, plan, left_out) if progress else ""

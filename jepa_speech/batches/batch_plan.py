@@ -38,6 +38,8 @@ class DataConfig:
     # samples]
     min_seconds: float = 0.0
     max_seconds: float = 0.0  # longer recordings are left out; 0: no limit
+    # of a store in a bucket: shards are fetched this many seconds before batches use them; 0: when they are used
+    fetch_ahead: float = 60.0
     workers: int = 0  # reader processes; 0: threads of this process [fairseq: num_workers]
 
     def __post_init__(self) -> None:
@@ -47,6 +49,8 @@ class DataConfig:
             raise UsageError(f"config key data.batch_seconds = {self.batch_seconds}: must be positive")
         if self.workers < 0:
             raise UsageError(f"config key data.workers = {self.workers}: must be at least 0")
+        if self.fetch_ahead < 0:
+            raise UsageError(f"config key data.fetch_ahead = {self.fetch_ahead}: must be at least 0")
         check_seconds(self.min_seconds, self.max_seconds, "config keys data.min_seconds, data.max_seconds")
 
     def lengths(self, needed: int) -> Lengths:

@@ -79,8 +79,8 @@ class Reader:
     process_count: int
 
     def __call__(self, item: PlanItem) -> Batch:
-        rows = len(item.records) // self.process_count
-        mine = slice(self.process_index * rows, (self.process_index + 1) * rows)
+        mine = own_rows(item, self.process_index, self.process_count)
+        rows = mine.stop - mine.start
         records, starts = item.records[mine], item.starts[mine]
         audio, lengths = self._crops(records, starts, item.bucket_samples)
         batch = {
@@ -134,6 +134,12 @@ class Reader:
             ids[row, : len(crop_ids)] = crop_ids
             probs[row, : len(crop_probs)] = crop_probs
         return ids, probs
+
+
+def own_rows(item: PlanItem, process_index: int, process_count: int) -> slice:
+    """Returns the rows of a batch that one of several processes reads."""
+    rows = len(item.records) // process_count
+    return slice(process_index * rows, (process_index + 1) * rows)
 
 
 def batches(

@@ -13,6 +13,7 @@ import numpy as np
 from jepa_speech import checked
 from jepa_speech.batches.batch_plan import Share
 from jepa_speech.batches.weighted_stores import Stores, shares
+from jepa_speech.cloud.cache import Shard
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import sha256_arrays
@@ -46,6 +47,7 @@ class Transcribed:
             )
         self.samples = np.asarray(store.samples)[self._chosen]
         self.level = np.asarray(store.level[self._chosen])
+        self.remote = store.remote
         self.hours = float(self.samples.sum()) / SAMPLE_RATE / 3600
         chosen = [written[i] or "" for i in self._chosen]
         numbers = [vocabulary.encode(text) for text in chosen]
@@ -64,6 +66,10 @@ class Transcribed:
     def read(self, i: int, start: int = 0, samples: int | None = None) -> np.ndarray:
         """Like `Store.read`."""
         return self._store.read(int(self._chosen[i]), start, samples)
+
+    def in_bucket(self, records: np.ndarray) -> list[Shard]:
+        """Like `Store.in_bucket`."""
+        return self._store.in_bucket(self._chosen[records])
 
     def named(self, i: int) -> str:
         """Like `Store.named`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jepa_speech.batches.batch_plan import Share
+from jepa_speech.cloud.cache import Shard
 from jepa_speech.errors import UsageError
 from jepa_speech.path_lists import weighted_paths
 from jepa_speech.store.feature_means import load_means
@@ -45,6 +46,7 @@ class Stores:
                 raise UsageError(f"config key data.store: {store.name} and {before} are the same; name one of them")
         self.samples = np.concatenate([store.samples for store in stores])  # (N,)
         self.level = Joined([store.level for store in stores])
+        self.remote = any(store.remote for store in stores)
         self.hours = sum(store.hours for store in stores)
         self.shares: list[Share] = [(len(store), weight) for store, weight in self.parts]
         identity = [[store.fingerprint, weight] for store, weight in self.parts]
@@ -64,6 +66,15 @@ class Stores:
         """Like `Store.read`; i counts over all stores."""
         part, number = self.find(i)
         return self.parts[part][0].read(number, start, samples)
+
+    def in_bucket(self, records: np.ndarray) -> list[Shard]:
+        """Like `Store.in_bucket`; records are numbered over all stores."""
+        part = np.searchsorted(self._first, records, side="right") - 1
+        return [
+            shard
+            for number, (store, _) in enumerate(self.parts)
+            for shard in store.in_bucket(records[part == number] - self._first[number])
+        ]
 
     def named(self, i: int) -> str:
         """Like `Store.named`; i counts over all stores."""

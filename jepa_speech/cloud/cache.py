@@ -11,12 +11,12 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from math import inf
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from jepa_speech.cloud.objects import Missing, Objects
 from jepa_speech.errors import UsageError, UserError
@@ -28,36 +28,51 @@ NOW = -1  # how soon a shard is used that is read, and not only expected
 WAIT = 0.05  # seconds
 
 
+class Shard(NamedTuple):
+    """A shard in a bucket, where it is in the cache, and the bytes and CRC-32 that its store has written."""
+
+    objects: Objects
+    name: str
+    path: Path
+    size: int
+    crc: int
+
+
 class Cache:
     """The cache below `root`, of at most `bound` bytes, or of one shard more while no other can make room.
 
-    Attribute `expected`: for each batch plan that is read, how soon each shard is used, by its path; the smaller, the
-    sooner. Shards of no plan are evicted first, beginning with the one that was asked for the longest ago.
+    Attribute `expected`: for each plan that this process reads, a function that returns in how many batches a shard is
+    used, by its path. The shard that is used the latest is evicted first; of several, the one that was asked for the
+    longest ago.
     """
 
     def __init__(self, root: Path, bound: float) -> None:
         self.root, self.bound = root, bound
-        self.expected: dict[int, Mapping[Path, float]] = {}
+        self.expected: dict[object, Callable[[Path], float]] = {}
 
-    def fetch(self, objects: Objects, name: str, path: Path, size: int, crc: int, use: float = NOW) -> bool:
-        """Fetches an object to `path` unless it is there; returns whether it is there now.
+    def fetch(self, shard: Shard, use: float = NOW, go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Fetches a shard unless it is in the cache; returns whether it is there now.
 
-        use: how soon the shard is used (see `expected`). False if only shards that are used sooner could make room.
-        Raises UserError if the object is missing or damaged, or the disk is full.
+        use: in how many batches the shard is used, or NOW. False if only shards that are used sooner could make room,
+        or once `go_on` returns False. Raises UserError if the shard is missing or damaged, or the disk is full.
         """
+        where = f"{shard.objects.url}/{shard.name}"
         try:
-            while not _touched(path):
-                with _part_of(path) as part:
-                    if path.exists():  # another process or thread was first
+            while not _touched(shard.path):
+                with _part_of(shard.path) as part:
+                    if shard.path.exists():  # another process or thread was first
                         continue
-                    if not self._make_room(part, size, use):
+                    if not go_on() or not self._make_room(part, shard.size, use):
                         return False
-                    if objects.download(name, part, size) != crc:
-                        raise UserError(f"{objects.url}/{name}: not the bytes that were written; copy the store again")
+                    crc = shard.objects.download(shard.name, part, shard.size, go_on)
+                    if crc is None:
+                        return False
+                    if crc != shard.crc:
+                        raise UserError(f"{where}: not the bytes that were written; copy the store again")
                     os.fsync(part.fileno())
-                    Path(part.name).replace(path)
+                    Path(part.name).replace(shard.path)
         except Missing as error:
-            raise UserError(f"{objects.url}/{name}: missing; copy the store again") from error
+            raise UserError(f"{where}: missing; copy the store again") from error
         except OSError as error:
             raise UserError(f"{self.root}: cannot be written ({error.strerror or error}); {ADVICE}") from error
         return True
@@ -96,7 +111,7 @@ class Cache:
     def _soon(self, path: Path) -> float:
         if path.name.endswith(".part"):
             return NOW
-        return min((plan.get(path, inf) for plan in list(self.expected.values())), default=inf)
+        return min((soon(path) for soon in list(self.expected.values())), default=inf)
 
 
 def cache() -> Cache:

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -65,31 +65,33 @@ class Objects:
         with self._asking(name):
             return bytes(self._store.get(name).bytes())
 
-    def download(self, name: str, file: BinaryIO, size: int | None = None) -> int:
-        """Writes an object into a file, from its beginning, and returns the CRC-32 of its bytes.
+    def download(self, name: str, file: BinaryIO, size: int, go_on: Callable[[], bool] = lambda: True) -> int | None:
+        """Writes an object of `size` bytes into a file, from its beginning, and returns the CRC-32 of its bytes.
 
-        size: what the object must have. After a broken response, it is read again from the beginning, up to TRIES
-        times.
+        After a broken response, it is read again from the beginning, up to TRIES times. Returns None once `go_on`,
+        which is called between chunks, returns False.
         """
         for left in reversed(range(TRIES)):
             with self._asking(name):
                 response = self._store.get(name)
             found = response.meta["size"]
-            if size is not None and found != size:
+            if found != size:
                 raise UserError(f"{self.url}/{name}: has {found} bytes, not the {size} that were written")
             try:
                 with self._asking(name):
-                    return self._written(name, response, file)
+                    return self._written(name, response, file, go_on)
             except UserError as error:
                 if not left:
                     raise
                 print(f"{error}; reading it again", file=sys.stderr)
         raise AssertionError("the last try returns or raises")
 
-    def _written(self, name: str, response: Any, file: BinaryIO) -> int:
+    def _written(self, name: str, response: Any, file: BinaryIO, go_on: Callable[[], bool]) -> int | None:
         crc = done = 0
         file.seek(0)
         for chunk in response.stream(min_chunk_size=CHUNK):
+            if not go_on():
+                return None
             file.write(chunk)
             done, crc = done + len(chunk), zlib.crc32(chunk, crc)
         if done != response.meta["size"]:

@@ -24,6 +24,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from jepa_speech.array_files import read_npy
+from jepa_speech.cloud.cache import Shard
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import parse_row
@@ -84,6 +85,11 @@ class Store:
         """Name, records, hours and fingerprint of each store from which this one was joined, or of itself."""
         itself = {"name": Path(self.name).absolute().name, "records": len(self), "hours": self.hours}
         return self.info.get("sources") or [itself | {"fingerprint": self.fingerprint}]
+
+    @property
+    def remote(self) -> bool:
+        """Whether the store is in a bucket."""
+        return isinstance(self.files, BucketFiles)
 
     def outdated(self) -> int:
         """Returns the number of recordings that an earlier version may have decoded wrongly."""
@@ -194,6 +200,15 @@ class Store:
             if len(self._readers) > OPEN_SHARDS:
                 self._readers.popitem(last=False)  # it stays open while another thread reads from it
             return reader
+
+    def in_bucket(self, records: np.ndarray) -> list[Shard]:
+        """Returns the shards in a bucket that have these records (B,); none of a local store."""
+        if not isinstance(self.files, BucketFiles):
+            return []
+        sizes, crcs = self.info["shard_bytes"], self.info["shard_crc"]
+        return [
+            self.files.wanted(shard, sizes[shard], crcs[shard]) for shard in np.unique(self._shard[records]).tolist()
+        ]
 
     def shard(self, shard: int) -> AbstractContextManager[Path]:
         """Yields the path of a shard, which is fetched if it is in a bucket, and stays while the block runs."""

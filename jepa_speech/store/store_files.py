@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from jepa_speech.cloud.cache import NOW, cache, held
+from jepa_speech.cloud.cache import Shard, cache, held
 from jepa_speech.cloud.objects import Found, Missing, Objects
 from jepa_speech.errors import UserError
 from jepa_speech.files import replacing
@@ -49,10 +49,6 @@ class LocalFiles:
     def identity(self, shard: int) -> int:
         """Returns a number that changes if the shard is fetched again, and is 0 after it was evicted."""
         return 1
-
-    def expect(self, shard: int, size: int, crc: int, use: float) -> bool:
-        """Fetches a shard that is used soon; False if only shards that are used sooner could make room."""
-        return True
 
 
 class BucketFiles:
@@ -94,12 +90,12 @@ class BucketFiles:
     @contextmanager
     def shard(self, shard: int, size: int, crc: int) -> Iterator[Path]:
         """Like `LocalFiles.shard`."""
-        path = self.folder / shard_name(shard)
+        wanted = self.wanted(shard, size, crc)
         while True:
-            self.expect(shard, size, crc, NOW)
-            with held(path) as here:
+            cache().fetch(wanted)
+            with held(wanted.path) as here:
                 if here:  # and not evicted since
-                    yield path
+                    yield wanted.path
                     return
 
     def identity(self, shard: int) -> int:
@@ -109,10 +105,10 @@ class BucketFiles:
         except FileNotFoundError:
             return 0
 
-    def expect(self, shard: int, size: int, crc: int, use: float) -> bool:
-        """Like `LocalFiles.expect`."""
+    def wanted(self, shard: int, size: int, crc: int) -> Shard:
+        """Returns what the cache fetches for a shard of `size` bytes with the CRC-32 `crc`."""
         name = shard_name(shard)
-        return cache().fetch(self._objects, name, self.folder / name, size, crc, use)
+        return Shard(self._objects, name, self.folder / name, size, crc)
 
     def _opened(self) -> Path:
         try:

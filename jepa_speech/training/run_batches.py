@@ -5,12 +5,15 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from jepa_speech.batches.batch_plan import DataConfig, Plan, bucket_lengths
+from jepa_speech.batches.fetch_ahead import fetched_ahead
 from jepa_speech.batches.joined_labels import stored_labels
-from jepa_speech.batches.pipeline import Batches, batches
+from jepa_speech.batches.pipeline import Batches, batches, own_rows
 from jepa_speech.batches.transcripts import Transcribed
 from jepa_speech.batches.weighted_stores import Stores, stored_means
+from jepa_speech.cloud.cache import Shard
 from jepa_speech.config import present
 from jepa_speech.errors import UserError
 from jepa_speech.objective_parts.contract import HasTexts, Objective
@@ -27,28 +30,45 @@ def stream(
     section: AnchorConfig,
     anchor: str,
     workers: int = 0,
+    seconds: float = DataConfig.fetch_ahead,
 ) -> Callable[[int, int], Batches]:
     """(start, stop) -> this process's rows of those items of the plan, with what the objective asks for in a batch.
 
-    section: `anchor` of the config; anchor: its fingerprint. Raises UserError where the store lacks its labels, or the
+    section: `anchor` of the config; anchor: its fingerprint. seconds: how long before shards in a bucket are used they
+    are fetched. Raises UserError where the store lacks its labels, or the
     means that it needs.
     """
     labels = means = None
     if not isinstance(store, Transcribed):
         labels = labels_of(store, anchor, section) if "anchor" in objective.batch_fields else None
         means = stored_means(store, section.features) if "anchor_mean" in objective.batch_fields else None
-    return partial(
+    process = jax.process_index(), jax.process_count()
+    read = partial(
         batches,
         store,
         plan,
         objective.batch_fields,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=process[0],
+        process_count=process[1],
         workers=workers,
         labels=labels,
         means=means,
         texts=store if isinstance(store, Transcribed) else None,
     )
+    if not store.remote:
+        return read
+    shards = partial(shards_of, store, plan, "mix" in objective.batch_fields, process)
+    return lambda start, stop: fetched_ahead(read(start, stop), shards, start, stop, seconds)
+
+
+def shards_of(
+    store: Store | Stores | Transcribed, plan: Plan, mixes: bool, process: tuple[int, int], i: int
+) -> list[Shard]:
+    """Returns the shards in a bucket that a process (its index, their count) reads for item i of a plan."""
+    item = plan[i]
+    mine = own_rows(item, *process)
+    records = np.append(item.records[mine], item.mix[mine]) if mixes else item.records[mine]
+    return store.in_bucket(records[records >= 0])
 
 
 def heldout_stream(

@@ -14,6 +14,7 @@ from jepa_speech.store.checksums import compare_seal, sealed
 # otherwise or sums are taken in another order. Data and anchors may move: their fingerprints are in `inputs`.
 MAY_DIFFER = (
     "data.workers",
+    "data.fetch_ahead",
     "data.store",
     "data.heldout",
     "data.probe",

@@ -1,0 +1,118 @@
+"""Fetches the shards of a plan's next batches from a bucket while earlier batches are used."""
+
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from jepa_speech.batches.pipeline import Batch, Batches
+from jepa_speech.cloud.cache import Shard, cache
+from jepa_speech.errors import UserError
+
+NAME = "fetch ahead"  # of the threads
+FETCHERS = 4  # shards that are fetched at a time
+LEAST_RATE = 1.0  # batches a second that are assumed at least, so before the first rate is known
+
+
+class FetchAhead:
+    """Threads that fetch the shards of items start ... stop-1 of a plan, `seconds` before they are used.
+
+    shards: returns the shards that this process reads for an item. A shard is not fetched while only shards that are
+    used sooner could make room for it.
+    """
+
+    def __init__(self, shards: Callable[[int], list[Shard]], start: int, stop: int, seconds: float) -> None:
+        self._shards, self._start, self._stop, self._seconds = shards, start, stop, seconds
+        self._taken = self._planned = start  # the next batch to be taken, and the next item to be planned
+        self._began = 0.0
+        self._uses: defaultdict[Path, deque[int]] = defaultdict(deque)  # the planned items that use a shard
+        self._queue: deque[tuple[int, Shard]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._cache = cache()
+        self._cache.expected[self] = self._soon
+        work = [self._plan, *[self._fetch] * FETCHERS]
+        self._threads = [threading.Thread(target=target, name=NAME, daemon=True) for target in work]
+        for thread in self._threads:
+            thread.start()
+
+    def advance(self) -> None:
+        """Notes that the next batch was taken."""
+        with self._changed:
+            self._began = self._began or time.monotonic()
+            self._taken += 1
+            for path, uses in list(self._uses.items()):
+                while uses and uses[0] < self._taken:
+                    uses.popleft()
+                if not uses:
+                    del self._uses[path]
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends the threads; a shard that is being fetched is given up."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._cache.expected.pop(self, None)
+
+    def _soon(self, path: Path) -> float:
+        """Returns in how many batches a shard is used, infinity if in none that is planned."""
+        with self._changed:
+            uses = self._uses.get(path)
+            return max(0, uses[0] - self._taken) if uses else math.inf
+
+    def _last(self) -> int:
+        """Returns the item up to which shards are fetched now."""
+        spent = time.monotonic() - self._began
+        rate = (self._taken - self._start) / spent if self._began and spent else 0.0
+        return min(self._stop, self._taken + math.ceil(self._seconds * max(LEAST_RATE, rate)))
+
+    def _plan(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._planned < self._last())
+                if self._closed:
+                    return
+            found = self._shards(self._planned)
+            with self._changed:
+                for shard in found:
+                    self._uses[shard.path].append(self._planned)
+                    self._queue.append((self._planned, shard))
+                self._planned += 1
+                self._changed.notify_all()
+
+    def _moved_on(self, taken: int) -> bool:
+        return self._closed or self._taken > taken
+
+    def _fetch(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._queue)
+                if self._closed:
+                    return
+                item, shard = self._queue.popleft()
+                taken = self._taken
+            try:
+                fetched = self._cache.fetch(shard, max(0, item - taken), lambda: not self._closed)
+            except UserError:  # the batch that needs the shard asks for it again, and raises this error
+                continue
+            if not fetched:
+                with self._changed:
+                    self._queue.appendleft((item, shard))
+                    self._changed.wait_for(partial(self._moved_on, taken))
+
+
+def fetched_ahead(
+    stream: Batches, shards: Callable[[int], list[Shard]], start: int, stop: int, seconds: float
+) -> Generator[Batch, None, None]:
+    """Yields the batches of `stream`, the items start ... stop-1 of a plan. The arguments are those of FetchAhead."""
+    with closing(stream), closing(FetchAhead(shards, start, stop, seconds)) as ahead:
+        for batch in stream:
+            ahead.advance()
+            yield batch
