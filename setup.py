@@ -69,6 +69,8 @@ setup(
         # libtpu, the compiler of `plan --compile`, in the version of the installed jax.
         "tpu-plan": ["jax[tpu]"],
         "wandb": ["wandb>=0.31"],
+        # Dask's scheduler, for `--cluster`.
+        "cluster": ["distributed>=2026.1"],
         # The client alone. SQLAlchemy and Alembic: its database in a run folder, for runs without a tracking server.
         "mlflow": ["mlflow-skinny>=3.17", "sqlalchemy>=2.0", "alembic>=1.13"],
         # MIT, with KenLM inside, which is LGPL-2.1 or later (see NOTICE).

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from jepa_speech.api.label import TOP_K, label
+from jepa_speech.cli.cluster_option import add_cluster, run_parts_of
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
@@ -31,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_step(parser, default="the one that the anchor names, or else the newest")
     add_part(parser)
+    add_cluster(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    run_parts_of("label", options, label)
     results = label(**arguments(options, label), progress=True)
     if results["replaced"]:
         print(f"labelled again: {results['replaced']}", file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jepa_speech.api.prepare import check_inputs, prepare
 from jepa_speech.cli import root_option as root
+from jepa_speech.cli.cluster_option import add_cluster, run_parts_of
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.store_figures import in_words, print_figures
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"size of a shard, in MB of the inputs' files (default: {SHARD_MB})",
     )
     add_part(parser)
+    add_cluster(parser)
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     parser.add_argument(
         "--max-reject-fraction",
@@ -76,6 +78,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return check_only(options)
     if not options.out:
         raise UsageError("--out STORE is missing (or ask for --check)")
+    run_parts_of("prepare", options, prepare)
     results = prepare(**arguments(options, prepare), progress=sys.stderr.isatty())
     if not results["whole"]:
         held = f"{counted(results['shards'], 'shard')} of {counted(results['read'], 'recording')}"

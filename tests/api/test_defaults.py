@@ -27,8 +27,8 @@ FUNCTIONS = {
     "export stablehlo": ("export_stablehlo", set()),
     "import hf": ("import_hf", set()),
     "inspect": ("inspect", {"stores", "merge", "out", "max_reject_fraction"}),
-    "label": ("label", {"store"}),
-    "prepare": ("prepare", {"check"}),
+    "label": ("label", {"store", "cluster", "parts"}),
+    "prepare": ("prepare", {"check", "cluster", "parts"}),
     "plan": ("plan", {"topology"}),
     "plan --compile": (
         "plan_for_tpu",
@@ -38,7 +38,7 @@ FUNCTIONS = {
     "train": ("train", set()),
     "prepare --check": (
         "check_inputs",
-        {"check", "out", "codec", "shard_mb", "part", "workers", "max_reject_fraction"},
+        {"check", "out", "codec", "shard_mb", "part", "workers", "max_reject_fraction", "cluster", "parts"},
     ),
     "transcribe": ("transcribe", set()),
 }
