@@ -1,4 +1,4 @@
-"""Compile the published configs for TPU slices, without a TPU: benchmarks/tpu.json and tpu.md.
+"""Compile configs/smoke.py and the published configs for TPU slices, without a TPU: benchmarks/tpu.json and tpu.md.
 
     python benchmarks/tpu.py [--only gmm_jepa hubert ...]
 
@@ -54,8 +54,9 @@ class Row(NamedTuple):
 
 def wanted() -> Iterator[Row]:
     """All rows, in the order in which they are made."""
-    buckets = {name: sorted(load_config(name).data.buckets, reverse=True) for name in (*FIRST, *OTHERS)}
-    for name in (*FIRST, *OTHERS):
+    whole = "smoke", *FIRST, *OTHERS
+    buckets = {name: sorted(load_config(name).data.buckets, reverse=True) for name in whole}
+    for name in whole:
         yield Row(name, "v5e:2x4", buckets[name][0])
     for topology in ("v5e:16x16", "v6e:2x4", "v5p:2x2x2"):
         for name in FIRST:

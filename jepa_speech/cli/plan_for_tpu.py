@@ -12,6 +12,7 @@ from jepa_speech.wording import counted
 
 EXPECTED = ("all-reduce", "all-gather", "reduce-scatter")  # the first alone if nothing is split
 SHOWN = 5  # of those that are not expected
+LENGTH = 80  # of the name of an operation, which may list hundreds
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -44,6 +45,10 @@ def lines(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]
         f"{found['outputs'] / 1e9:.2f}, of which {found['aliased'] / 1e9:.2f} in place of arguments, temporaries "
         f"{found['temporaries'] / 1e9:.2f})"
     )
+    yield "  largest arrays outside loops, not all of them alive at once:"
+    for array in found["largest_arrays"]:
+        source = array["source"][:LENGTH] or array["operation"]
+        yield f"    {array['bytes'] / 1e6:.0f} MB, {array['times']} times: {array['shape']}, {source}"
     yield f"  program: {found['program_bytes'] / 1e6:.1f} MB"
     yield f"  products: {found['flops'] / 1e12:.3g} TFLOP per step, on all devices together"
     if found["flops_xla"] is not None:
@@ -59,7 +64,8 @@ def lines(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]
         number = sum(c["times"] for c in found["collectives"] if c["kind"] == kind)
         yield f"    {kind}: {number}, {sent / 1e6:.2f} MB"
     for c in beyond(found["collectives"], results["mesh"])[:SHOWN]:
-        yield f"    not in the closed form: {c['kind']} of {c['payload'] / 1e6:.2f} MB, {c['source'][:80] or c['name']}"
+        source = c["source"][:LENGTH] or c["name"]
+        yield f"    not in the closed form: {c['kind']} of {c['payload'] / 1e6:.2f} MB, {source}"
 
 
 def beyond(collectives: list[dict[str, Any]], mesh: list[int]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from jax.experimental import topologies  # 2026-11: the only way to devices that
 
 from jepa_speech.costs.batch_autotune import out_of_memory
 from jepa_speech.costs.collectives import collectives, sent_by_kind
+from jepa_speech.costs.largest_arrays import largest_arrays
 from jepa_speech.costs.speed import Setting
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.nn.gpu import as_written
@@ -63,6 +64,7 @@ def compiled_for_tpu(setting: Setting, rows: int, samples: int) -> dict[str, Any
         compile_seconds · program_bytes of the program itself · custom_calls (target -> their number in the program)
         estimate_seconds: the compiler's own estimate of a step; None where the program has custom calls, each of which
         counts as minus one second (libtpu 0.0.42.1)
+        largest_arrays: what the function of this name returns
         sent: bytes of a device in a step, by kind of collective · collectives: a list, the fields of `Collective`
     or, where the program does not fit into a device, only
         compile_seconds · needed_bytes, perhaps of the temporaries alone · memory_bytes, what a program may have
@@ -86,6 +88,7 @@ def compiled_for_tpu(setting: Setting, rows: int, samples: int) -> dict[str, Any
         "program_bytes": compiled.memory_analysis().generated_code_size_in_bytes,
         "custom_calls": dict(calls),
         "estimate_seconds": None if calls else estimate,
+        "largest_arrays": largest_arrays(text),
         "sent": sent_by_kind(exchanges),
         "collectives": [c._asdict() | {"sent": c.sent} for c in exchanges],
     }

@@ -12,6 +12,7 @@ from jepa_speech import cli
 from jepa_speech.api import plan_for_tpu
 from jepa_speech.cli.plan_for_tpu import lines
 from jepa_speech.costs import tpu_compiler
+from jepa_speech.costs.largest_arrays import largest_arrays
 
 PLAN = ["plan", "--config", "tiny", "--compile"]
 
@@ -41,6 +42,8 @@ def test_the_report_of_a_step_on_four_devices(monkeypatch, capsys, tmp_path):
     (run,) = found["runs"]
     assert found["devices"] == 4 and found["mesh"] == [4, 1] and run["rows"] % 4 == 0
     assert run["peak"] == run["arguments"] + run["outputs"] + run["temporaries"] - run["aliased"] > 0
+    largest = run["largest_arrays"][0]["bytes"]
+    assert 4 * run["rows"] // 4 * 8000 <= largest < run["temporaries"]  # float32 waves of this device, and more
     assert run["sent"]["all-reduce"] == pytest.approx(sum(found["closed_form"].values()), rel=0.02)
     assert run["sent"].keys() == {"all-gather", "all-reduce"}  # the first is a CPU's own (docs/cluster.md)
     assert said.count("not in the closed form: all-gather of 0.16 MB, jit(step)/jvp(jit(fft))/fft\n") == 2
@@ -70,7 +73,16 @@ def test_an_activation_that_is_gathered_is_named():
     sizes = {"arguments": 1e9, "outputs": 1e9, "aliased": 9e8, "temporaries": 2e9, "peak": 3.1e9, "program_bytes": 5e6}
     run = RUN | sizes | {"flops": 3e12, "flops_xla": 1e12, "custom_calls": {"EighTpu": 1}, "estimate_seconds": None}
     run |= {"collectives": [summed, gathered], "sent": {"all-gather": 7e6, "all-reduce": 2e6}}
+    array = {
+        "shape": "f32[32,6002,512]",
+        "bytes": 393347072,
+        "times": 2,
+        "operation": "copy",
+        "source": "jit(step)/mul",
+    }
+    run["largest_arrays"] = [array]
     said = list(lines(run, RESULTS))
+    assert "    393 MB, 2 times: f32[32,6002,512], jit(step)/mul" in said
     assert "  sent by each device: 9.00 MB per step; by the closed form 2.00 MB" in said
     assert said[-1] == "    not in the closed form: all-gather of 8.00 MB, jit(step)/fft"
     assert any("minus one second: EighTpu 1" in line for line in said)
@@ -78,6 +90,36 @@ def test_an_activation_that_is_gathered_is_named():
     assert not any("not in the closed form" in line for line in split)
     timed = lines(run | {"custom_calls": {}, "estimate_seconds": 0.0125}, RESULTS)
     assert any("time by the compiler: 12.50 ms" in line for line in timed)
+
+
+PROGRAM = """HloModule jit_step
+
+%inside (p: f32[9000]) -> f32[9000] {
+  ROOT %unseen = f32[9000]{0} add(%p, %p)
+}
+
+ENTRY %main (p: f32[10]) -> f32[10] {
+  %p = f32[7000]{0} parameter(0)
+  %first = bf16[32,100]{1,0:T(8,128)(2,1)} fusion(%p), kind=kLoop, calls=%inside, metadata={op_name="jit(step)/mul"}
+  %second = bf16[32,100]{1,0} fusion(%p), kind=kLoop, calls=%inside, metadata={op_name="jit(step)/mul"}
+  %near = f32[8000]{0:T(1024)S(1)} copy(%p), metadata={op_name="jit(step)/near"}
+  %begun = (f32[8000]{0:T(1024)S(1)}, f32[8000]{0}, u32[]{:S(2)}) copy-start(%p)
+  %done = f32[8000]{0:T(1024)S(1)} copy-done(%begun)
+  %back = (f32[50]{0}, f32[50]{0:S(1)}, u32[]{:S(2)}) copy-start(%near)
+  ROOT %both = (s32[4]{0}, f32[10]{0}) sort(%first, %second)
+}
+"""
+
+
+def test_the_largest_arrays_of_a_program():
+    found = largest_arrays(PROGRAM)
+    assert [(a["shape"], a["bytes"], a["times"], a["operation"], a["source"]) for a in found] == [
+        ("bf16[32,100]", 6400, 2, "fusion", "jit(step)/mul"),
+        ("f32[50]", 200, 1, "copy-start", ""),
+        ("f32[10]", 40, 1, "sort", ""),
+        ("s32[4]", 16, 1, "sort", ""),
+    ]
+    assert largest_arrays(PROGRAM, 1) == found[:1]
 
 
 @pytest.mark.slow
