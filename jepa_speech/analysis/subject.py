@@ -7,6 +7,7 @@ import numpy as np
 from jepa_speech.analysis.collect import Subject, anchor_posteriors
 from jepa_speech.anchors.anchor import Anchor
 from jepa_speech.anchors.load import load_anchor
+from jepa_speech.cloud.mirror import local_copy
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.objectives.gmm_jepa import GmmJepa
 from jepa_speech.path_lists import weighted_paths
@@ -28,7 +29,7 @@ def open_anchor(config: RunConfig, path: str | Path | None) -> tuple[Anchor | No
         if len(found) > 1:
             return None, "targets of an ensemble of anchors are left out; pass one anchor to add its targets"
         path = found[0][0]
-    if not Path(path).is_file():
+    if not local_copy(path).is_file():
         return None, f"{path} does not exist, so the targets are left out; pass the anchor's new path to add them"
     anchor = load_anchor(path)
     if anchor.checkpoint_fingerprint:

@@ -8,6 +8,7 @@ from jepa_speech import checked
 from jepa_speech.anchors.gmm import DiagonalGMM
 from jepa_speech.anchors.kmeans import KMeans
 from jepa_speech.array_files import read_npz
+from jepa_speech.cloud.mirror import local_copy
 from jepa_speech.errors import UserError
 
 KINDS: dict[str, type[DiagonalGMM | KMeans]] = {kind.FORMAT: kind for kind in (DiagonalGMM, KMeans)}
@@ -17,13 +18,13 @@ AGAIN = "copy it again, or make it again with `jepa-speech fit`"
 
 
 def load_anchor(path: str | Path) -> DiagonalGMM | KMeans:
-    """Returns an anchor written by `jepa-speech fit`.
+    """Returns an anchor written by `jepa-speech fit`, which may be in a bucket.
 
     Raises UserError, naming the file and the array, if the file is missing, damaged or not an anchor, or if posteriors
     cannot be computed from its values (see `Anchor.check`).
     """
     try:
-        contents: dict[str, Any] = dict(read_npz(path, AGAIN))
+        contents: dict[str, Any] = dict(read_npz(local_copy(path), AGAIN))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such anchor; make it with `jepa-speech fit`") from error
     for name in contents.keys() & TEXTS:

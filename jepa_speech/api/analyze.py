@@ -22,7 +22,7 @@ from jepa_speech.training.compiled import compiled_once
 SECONDS = 20.0  # longer recordings are cut
 
 
-@takes_buckets("store")
+@takes_buckets("store", "anchor")
 def analyze(
     checkpoint: str | Path | Sequence[str | Path],
     store: str | Path,

@@ -23,7 +23,7 @@ _SHARPNESS_FRAMES = 20_000
 _SHARPNESS_FLOATS = 1 << 24  # frames x components
 
 
-@takes_buckets("store")
+@takes_buckets("store", "out")
 def fit_gmm(
     store: str | Path,
     out: str | Path,
@@ -63,17 +63,17 @@ def fit_gmm(
     Raises UsageError if an argument is wrong, UserError if there is no such store or checkpoint, another process
     writes `out`, or another program wrote it.
     """
-    start, out, hours, temperature = time.monotonic(), Path(out), float(hours), float(temperature)
+    start, hours, temperature = time.monotonic(), float(hours), float(temperature)
     perplexity = None if perplexity is None else float(perplexity)
     arguments: dict[str, Any] = {"components": components, "temperature": temperature, "perplexity": perplexity}
     arguments |= {"iterations": iterations, "hours": hours, "normalize": normalize, "seed": seed}
     check(**arguments)
-    with writing(out):
-        claim_files(out)
+    with writing(out) as path:
+        claim_files(path)
         data, found = Store(store), source(features, checkpoint, step)
         passes = frames_to_fit(data, found, components, normalize, hours, seed, standardize=True, progress=progress)
         z = _watched(passes.heldout, components, seed)
-        kept = unfinished(out, "gmm", data, found.fingerprint, arguments | {"features": features})
+        kept = unfinished(path, "gmm", data, found.fingerprint, arguments | {"features": features})
         with bar("EM", (iterations + 1) * passes.frames / grid.FRAME_RATE, progress) as shown:
 
             def watch(fit: em.Fit) -> None:
@@ -82,15 +82,15 @@ def fit_gmm(
                 arrays = fit.parameters.arrays()
                 at = temperature if perplexity is None else temperature_for(arrays, z, perplexity)
                 fit.history[-1]["temperature"] = at
-                write_history(out, fit.history)
+                write_history(path, fit.history)
 
             settings = em.Options(components, iterations, seed=seed)
             fit = em.fit(passes.chunks(shown.update), passes.sample, passes.heldout, settings, watch, kept)
 
         kind = features, normalize, fit.history[-1]["temperature"], found.checkpoint, found.fingerprint
         anchor = fit.parameters.mixture(passes.shift, passes.scale, *kind, rotation=passes.rotation)
-        anchor.save(out)
-        draw_history(out, fit.history)
+        anchor.save(path)
+        draw_history(path, fit.history)
         kept.remove()
         sharp = sharpness(fit.parameters.arrays(), z, anchor.temperature)
         return {

@@ -19,7 +19,7 @@ from jepa_speech.training.checkpoint_steps import Step
 from jepa_speech.wording import counted
 
 
-@takes_buckets("store")
+@takes_buckets("store", "out")
 def fit_kmeans(
     store: str | Path,
     out: str | Path,
@@ -55,23 +55,23 @@ def fit_kmeans(
     Raises UsageError if an argument is wrong, UserError if there is no such store or checkpoint, another process
     writes `out`, or another program wrote it.
     """
-    start, out, hours = time.monotonic(), Path(out), float(hours)
+    start, hours = time.monotonic(), float(hours)
     arguments: dict[str, Any] = {"components": components, "algorithm": algorithm, "iterations": iterations}
     arguments |= {"hours": hours, "normalize": normalize, "seed": seed}
     check(**arguments)
-    with writing(out):
-        claim_files(out)
+    with writing(out) as path:
+        claim_files(path)
         data, found = Store(store), source(features, checkpoint, step)
         passes = frames_to_fit(
             data, found, components, normalize, hours, seed, standardize=standardize, progress=progress
         )
         arguments |= {"features": features, "standardize": standardize}
-        kept = unfinished(out, "kmeans", data, found.fingerprint, arguments)
+        kept = unfinished(path, "kmeans", data, found.fingerprint, arguments)
         with bar("k-means", iterations * passes.frames / grid.FRAME_RATE, progress) as shown:
 
             def watch(fit: lloyd.Fit) -> None:
                 shown.set_postfix_str(f"held-out {fit.heldout[-1]:.4g}, {counted(fit.reseeded, 'component')} reseeded")
-                write_history(out, fit.history)
+                write_history(path, fit.history)
 
             settings = lloyd.Options(components, algorithm, iterations, seed=seed)
             fit = lloyd.fit(passes.chunks(shown.update), passes.sample, passes.heldout, settings, watch, kept)
@@ -86,8 +86,8 @@ def fit_kmeans(
             checkpoint=found.checkpoint,
             checkpoint_fingerprint=found.fingerprint,
         )
-        anchor.save(out)
-        draw_history(out, fit.history)
+        anchor.save(path)
+        draw_history(path, fit.history)
         kept.remove()
         return {
             **identity(out, anchor),

@@ -11,9 +11,11 @@ from jepa_speech.anchors.unfinished import Unfinished
 from jepa_speech.api.feature_source import Source, compute_means
 from jepa_speech.api.fit_metrics import claim_beside
 from jepa_speech.arguments import check_choice
+from jepa_speech.cloud.mirror import mirrored
 from jepa_speech.errors import UsageError
 from jepa_speech.labelling.anchoring import seconds_of
 from jepa_speech.labelling.fit_frames import Passes, fitting_passes
+from jepa_speech.local_paths import bucket_url
 from jepa_speech.lock import locked
 from jepa_speech.ownership import claim
 from jepa_speech.progress import bar
@@ -48,11 +50,29 @@ def check(
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Holds the lock of an anchor's file while the block fits it, and makes its folder.
+def writing(out: str | Path) -> Iterator[Path]:
+    """Yields the local path of an anchor's file while the block fits it, locked, with its folder made.
 
-    Raises UsageError if `out` cannot be a file, and UserError if another process holds the lock.
+    Of a URL, it is in the local cache; after the block, the file and those beside it are uploaded. Raises UsageError if
+    `out` cannot be a file, and UserError if another process holds the lock.
     """
+    remote = mirrored(out)
+    if remote is None:
+        with _locked(Path(out)):
+            yield Path(out)
+        return
+    mirror, name = remote
+    path, stem = mirror.folder / name, Path(name).stem
+    names = [f"{stem}.metrics.jsonl", f"{stem}.png", name]
+    for one in names:
+        mirror.fetch(one)
+    with _locked(path):
+        yield path
+        mirror.upload(names)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -94,10 +114,10 @@ def unfinished(out: Path, kind: str, store: Store, fingerprint: str, arguments: 
     return Unfinished(out.with_name(f".{out.name}.unfinished"), known | same)
 
 
-def identity(out: Path, anchor: Anchor) -> dict[str, Any]:
-    """What the results of any fit begin with."""
+def identity(out: str | Path, anchor: Anchor) -> dict[str, Any]:
+    """What the results of any fit begin with. out: as the user gave it."""
     known = {
-        "anchor": str(out),
+        "anchor": bucket_url(str(out)) or str(Path(out)),
         "fingerprint": anchor.fingerprint,
         "features": anchor.features,
         "normalize": anchor.normalize,

@@ -7,18 +7,18 @@ from typing import Any
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.api.feature_source import compute_means, source_of
 from jepa_speech.arguments import Part, check_part
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.labelling import anchoring
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import bucket_url, takes_buckets
 from jepa_speech.progress import bar
-from jepa_speech.store.labels import FIGURES, Labels, labels_path
+from jepa_speech.store.labels import FIGURES, Labels, fetch_labels, labels_path, upload_labels
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint_steps import Step
 
 TOP_K = 16
 
 
-@takes_local_paths
+@takes_buckets("store", "anchor")
 def label(
     store: str | Path,
     anchor: str | Path,
@@ -51,6 +51,8 @@ def label(
     not the one that the anchor was fitted to, or another process writes these labels.
     """
     check_part(part)
+    if part and bucket_url(str(store)):
+        raise UsageError(f"part: the labels of {store} are made by one process; label a local copy in parts")
     data, found, start = Store(store), load_anchor(anchor), time.monotonic()
     if top_k is None:
         top_k = 1 if found.max_top_k == 1 else TOP_K
@@ -63,12 +65,13 @@ def label(
         with bar("label", anchoring.seconds_of(data, part or (0, 1)), progress) as shown:
             anchoring.label(data, found, top_k, shown.update, features, part)
         if part:
-            which = {"store": str(data.path), "anchor": found.fingerprint, "part": f"{part[0]}/{part[1]}"}
+            which = {"store": data.name, "anchor": found.fingerprint, "part": f"{part[0]}/{part[1]}"}
             return which | {"replaced": replaced, "whole": False}
-        labels = Labels(data, found)
+    _upload(data, found.fingerprint)
+    labels = Labels(data, found)
     size, frames = sum(file.stat().st_size for file in labels.path.iterdir()), labels.meta["frames"]
     return {
-        "labels": str(labels.path),
+        "labels": f"{data.name}/labels/{labels.path.name}",
         "anchor": found.fingerprint,
         "components": labels.components,
         "top_k": labels.top_k,
@@ -82,8 +85,16 @@ def label(
     }
 
 
+def _upload(store: Store, fingerprint: str) -> None:
+    """Writes labels, and before them the feature means, to the bucket of a store that is in one."""
+    for path in sorted((store.path / "feature_means").glob("[!.]*.npy")):
+        store.files.upload([f"feature_means/{path.name}"])
+    upload_labels(store, fingerprint)
+
+
 def _existing(store: Store, fingerprint: str) -> tuple[Labels | None, str]:
     """Complete labels of this anchor, or None and what is wrong with those that are there ("" if there are none)."""
+    fetch_labels(store, fingerprint)
     if not labels_path(store, fingerprint).is_dir():
         return None, ""
     try:

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     root.add_argument(parser)
     parser.add_argument(
         "--anchor",
-        type=local_path,
+        type=path_or_bucket,
         metavar="GMM.npz",
         help="the targets' anchor, of all checkpoints, if it was moved since training",
     )

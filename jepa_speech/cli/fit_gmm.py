@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.api.fit_gmm import fit_gmm
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.fit_shared import print_head
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted
 
 HELP = "a diagonal Gaussian mixture: every frame's label is its posteriors"
@@ -14,7 +14,9 @@ EXAMPLE = "jepa-speech fit gmm --store store --out gmm.npz --components 256 --fe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=local_path, required=True, metavar="GMM.npz", help="where to write the mixture")
+    parser.add_argument(
+        "--out", type=path_or_bucket, required=True, metavar="GMM.npz", help="where to write the mixture"
+    )
     parser.add_argument("--components", type=int, default=1024, metavar="K")
     sharpness = parser.add_mutually_exclusive_group()
     sharpness.add_argument("--temperature", type=float, default=1.0, metavar="T", help="divides the log joint")

@@ -6,7 +6,7 @@ from typing import Any
 from jepa_speech.api.fit_kmeans import fit_kmeans
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.fit_shared import print_head
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted
 
 HELP = "k-means: every frame's label is its nearest centroid"
@@ -15,7 +15,7 @@ EXAMPLE = "jepa-speech fit kmeans --store store --out km.npz --components 500 --
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=local_path, required=True, metavar="KMEANS.npz", help="where to write the centroids"
+        "--out", type=path_or_bucket, required=True, metavar="KMEANS.npz", help="where to write the centroids"
     )
     parser.add_argument("--components", type=int, default=100, metavar="K")
     parser.add_argument(

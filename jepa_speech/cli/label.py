@@ -9,7 +9,7 @@ from jepa_speech.cli.cluster_option import add_cluster, run_parts_of
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
@@ -17,9 +17,9 @@ LOST = 1e-3  # nats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", type=local_path, required=True, help="folder written by `jepa-speech prepare`")
+    parser.add_argument("--store", type=path_or_bucket, required=True, help="folder written by `jepa-speech prepare`")
     parser.add_argument(
-        "--anchor", type=local_path, required=True, metavar="ANCHOR.npz", help="written by `jepa-speech fit`"
+        "--anchor", type=path_or_bucket, required=True, metavar="ANCHOR.npz", help="written by `jepa-speech fit`"
     )
     parser.add_argument(
         "--top-k",

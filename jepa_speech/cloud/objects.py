@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from jepa_speech.errors import UsageError, UserError
 
 CHUNK = 1 << 20  # bytes read at a time, at least
+PART = 64 << 20  # bytes from which an object is uploaded in several parts
 TRIES = 3
 ONE_REQUEST = 12.0  # seconds until a request is given up, its repetitions included, and until a silent response is
 SLOW = 15.0  # seconds until a line says that a request takes long
@@ -106,6 +108,16 @@ class Objects:
                 return _found(self._store.head(name))
         except Missing:
             return None
+
+    def upload(self, name: str, path: Path) -> None:
+        """Writes a file to an object, which appears once it is whole."""
+        with self._asking(name):
+            self._store.put(name, path, use_multipart=path.stat().st_size > PART)
+
+    def remove(self, name: str) -> None:
+        """Removes an object."""
+        with self._asking(name):
+            self._store.delete(name)
 
     def list(self, folder: str) -> dict[str, Found]:
         """Returns the objects in a folder and in those below it, by name from `url` on."""

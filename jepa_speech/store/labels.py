@@ -17,6 +17,7 @@ from jepa_speech.array_files import read_npy
 from jepa_speech.errors import UserError
 from jepa_speech.features import grid
 from jepa_speech.files import read_object
+from jepa_speech.ownership import MARK, is_marked
 from jepa_speech.store.checksums import compare_seal, file_crc, sealed
 from jepa_speech.store.label_codec import BLOCK, MOST, decode, expand
 from jepa_speech.store.store import Store
@@ -41,6 +42,19 @@ def labels_path(store: Store, anchor: Anchor | str) -> Path:
     return store.path / "labels" / _fingerprint(anchor)[:12]
 
 
+def fetch_labels(store: Store, anchor: Anchor | str) -> None:
+    """Brings the labels of an anchor up to date, if the store is in a bucket and they are whole there."""
+    name = f"labels/{_fingerprint(anchor)[:12]}"
+    store.files.fetch(f"{name}/*", last=f"{name}/meta.json")
+
+
+def upload_labels(store: Store, anchor: Anchor | str) -> None:
+    """Writes the labels of an anchor to the bucket of a store, meta.json last."""
+    path = labels_path(store, anchor)
+    marks = [MARK] if is_marked(path) else []  # without it, these labels could not be replaced
+    store.files.upload([f"labels/{path.name}/{file}" for file in (*marks, *FILES, "meta.json")])
+
+
 class Labels:
     """The stored labels of one anchor, memory-mapped. After pickling, the files are opened again.
 
@@ -53,7 +67,7 @@ class Labels:
         self._source = store, _fingerprint(anchor)
         self.path = labels_path(store, anchor)
         fingerprint = _fingerprint(anchor)
-        store.files.fetch(f"labels/{self.path.name}/*")
+        fetch_labels(store, anchor)
         again = f"run `jepa-speech label --store {store.name} --anchor {file}`"
         if not (self.path / "meta.json").is_file():
             store.files.fetch("labels/*/meta.json")

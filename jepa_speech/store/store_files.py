@@ -5,13 +5,13 @@ What reads a store asks for the files first by `fetch`, for a shard by `shard`, 
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from jepa_speech.cloud.cache import Shard, cache, held
+from jepa_speech.cloud.mirror import Mirror
 from jepa_speech.cloud.objects import Found, Missing, Objects
 from jepa_speech.errors import UserError
 from jepa_speech.files import replacing
@@ -33,8 +33,11 @@ class LocalFiles:
         """The path as the user gave it."""
         return str(self.folder)
 
-    def fetch(self, pattern: str) -> None:
-        """Brings the files up to date whose names match, such as index/*.npy; there may be none."""
+    def fetch(self, pattern: str, last: str = "") -> None:
+        """Brings the files up to date whose names match, such as index/*.npy, if there is also `last`."""
+
+    def upload(self, names: Sequence[str]) -> None:
+        """Writes files to the bucket, the last one after all others."""
 
     def shard_sizes(self, shards: int) -> list[int]:
         """Returns the bytes of each shard, -1 for a missing one."""
@@ -61,6 +64,7 @@ class BucketFiles:
         self._objects = Objects(url)
         self.name = self._objects.url
         self.folder = folder or self._opened()
+        self._mirror = Mirror(self._objects, self.folder)
 
     def __reduce__(self) -> tuple[type, tuple[str, Path]]:
         return BucketFiles, (self.name, self.folder)
@@ -71,15 +75,13 @@ class BucketFiles:
     def __hash__(self) -> int:
         return hash(self.folder)
 
-    def fetch(self, pattern: str) -> None:
-        """Like `LocalFiles.fetch`. A file is up to date if it has the size and the time of the object."""
-        folder, several, _ = pattern.partition("/*")
-        found = self._objects.list(folder) if several else {pattern: self._objects.find(pattern)}
-        for name, about in found.items():
-            if about and _matches(name, pattern) and not _is_current(self.folder / name, about):
-                with replacing(self.folder / name) as file:
-                    self._objects.download(name, file, about.size)
-                os.utime(self.folder / name, (about.written, about.written))
+    def fetch(self, pattern: str, last: str = "") -> None:
+        """Like `LocalFiles.fetch`."""
+        self._mirror.fetch(pattern, last)
+
+    def upload(self, names: Sequence[str]) -> None:
+        """Like `LocalFiles.upload`."""
+        self._mirror.upload(names)
 
     def shard_sizes(self, shards: int) -> list[int]:
         """Like `LocalFiles.shard_sizes`."""
@@ -131,24 +133,6 @@ def files_of(path: "str | Path | LocalFiles | BucketFiles") -> LocalFiles | Buck
         return path
     url = bucket_url(str(path))
     return BucketFiles(url) if url else LocalFiles(Path(path))
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a name has the parts of a pattern. A name from the bucket must not lead out of the folder."""
-    parts, wanted = name.split("/"), pattern.split("/")
-    return (
-        len(parts) == len(wanted)
-        and not {"", ".", ".."} & set(parts)
-        and all(fnmatchcase(part, one) for part, one in zip(parts, wanted, strict=True))
-    )
-
-
-def _is_current(path: Path, about: Found) -> bool:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return False
-    return (found.st_size, int(found.st_mtime)) == about
 
 
 def _size(path: str) -> int:

@@ -28,7 +28,7 @@ PREFIX = "--config."
 Overrides = Mapping[str, Any] | Sequence[str]
 SECTIONS = ("data", "anchor", "encoder", "mask", "mixing", "objective", "optim", "train", "mesh")
 VALUES = ("seed", "init_from", "encoder.name", "objective.name")
-IN_BUCKETS = ("data.store", "data.heldout")  # keys whose paths may be gs:// or s3://
+IN_BUCKETS = ("data.store", "data.heldout", "anchor.path")  # keys whose paths may be gs:// or s3://
 OLDER_NAME = "jepa_speech.train.configfile"  # of this module before December 2026; users' configs may import it
 PACKAGE = Path(__file__).parents[1]
 # The package's own configs: of a checkout, top-level configs/; of a wheel, the copy that setup.py puts into it.

@@ -66,7 +66,7 @@ def fake_gcs() -> Iterator[str]:
 def upload(scheme: str, url: str, folder: Path, name: str) -> str:
     """Copies a folder into the bucket of a server; returns its URL."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        if path.is_file() and not path.name.endswith(".lock"):
             put(scheme, url, f"{name}/{path.relative_to(folder)}", path.read_bytes())
     return f"{scheme}://{BUCKET}/{name}"
 

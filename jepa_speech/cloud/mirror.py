@@ -1,0 +1,97 @@
+"""A local folder beside one in a bucket. A file is current if it has the size and the time of its object."""
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from jepa_speech.cloud.cache import cache
+from jepa_speech.cloud.objects import Found, Objects
+from jepa_speech.errors import UsageError
+from jepa_speech.files import replacing
+from jepa_speech.local_paths import bucket_url
+
+SECOND = 1_000_000_000  # ns
+
+
+class Mirror:
+    """The objects below a URL, and the files below `folder` that are copies of some of them."""
+
+    def __init__(self, objects: Objects, folder: Path) -> None:
+        self._objects, self.folder = objects, folder
+
+    def fetch(self, pattern: str, last: str = "") -> None:
+        """Brings the files up to date whose names match, such as index/*.npy; there may be none.
+
+        last: the object that `upload` writes last. Nothing is fetched while it is missing.
+        """
+        found = self._found(pattern)
+        for name, about in found.items():
+            if _matches(name, pattern) and (not last or last in found) and not self._is_current(name, about):
+                with replacing(self.folder / name) as file:
+                    self._objects.download(name, file, about.size)
+                self._note(name, about)
+
+    def upload(self, names: Sequence[str]) -> None:
+        """Uploads files in this order. The last object is removed before another one is replaced.
+
+        Objects that are current are left as they are, so that an upload goes on after a kill.
+        """
+        found = {name: about for name in names if (about := self._objects.find(name))}
+        changed = [name for name in names if name not in found or not self._is_current(name, found[name])]
+        if changed and names[-1] in found:
+            self._objects.remove(names[-1])
+            changed = [*(name for name in changed if name != names[-1]), names[-1]]
+        for name in changed:
+            self._objects.upload(name, self.folder / name)
+            if about := self._objects.find(name):
+                self._note(name, about)
+
+    def _found(self, pattern: str) -> dict[str, Found]:
+        folder, several, _ = pattern.partition("/*")
+        if several:
+            return self._objects.list(folder)
+        about = self._objects.find(pattern)
+        return {pattern: about} if about else {}
+
+    def _is_current(self, name: str, about: Found) -> bool:
+        try:
+            found = (self.folder / name).stat()
+        except FileNotFoundError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == (about.size, about.written * SECOND)
+
+    def _note(self, name: str, about: Found) -> None:
+        # A whole second, which the time of a file that was written since is not.
+        os.utime(self.folder / name, ns=(about.written * SECOND, about.written * SECOND))
+
+
+def mirrored(path: str | Path) -> tuple[Mirror, str] | None:
+    """Returns the mirror of a file's folder in a bucket, and its name; None for a local path."""
+    if not bucket_url(str(path)):
+        return None
+    url, _, name = bucket_url(str(path)).rpartition("/")
+    if url.endswith(":/"):
+        raise UsageError(f"{path}: the URL of a bucket; name a file in it")
+    objects = Objects(url)
+    return Mirror(objects, cache().root.joinpath("files", objects.scheme, objects.bucket, objects.folder)), name
+
+
+def local_copy(path: str | Path) -> Path:
+    """Returns a local path as it is, and of a file in a bucket the path of its copy, which is brought up to date."""
+    found = mirrored(path)
+    if found is None:
+        return Path(path)
+    mirror, name = found
+    mirror.fetch(name)
+    return mirror.folder / name
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name has the parts of a pattern. A name from the bucket must not lead out of the folder."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return (
+        len(parts) == len(wanted)
+        and not {"", ".", ".."} & set(parts)
+        and all(fnmatchcase(part, one) for part, one in zip(parts, wanted, strict=True))
+    )

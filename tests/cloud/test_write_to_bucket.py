@@ -1,0 +1,134 @@
+"""Anchors and labels are written to a bucket, the last object last, and an upload goes on after a kill."""
+
+import os
+import shutil
+
+import numpy as np
+import obstore
+import pytest
+from obstore.store import S3Store
+from support.bucket_servers import BUCKET, environment, upload
+
+import jepa_speech
+from jepa_speech.anchors.ensemble import open_anchors
+from jepa_speech.cloud.mirror import Mirror
+from jepa_speech.cloud.objects import Objects
+from jepa_speech.errors import UsageError, UserError
+from jepa_speech.store.feature_means import load_means
+from jepa_speech.store.labels import Labels
+from jepa_speech.store.store import Store
+
+SMALL = {"components": 2, "iterations": 1, "features": "mfcc", "normalize": "mean"}
+
+
+@pytest.fixture
+def bare(local, tmp_path):
+    """A copy of the store without labels."""
+    without = shutil.ignore_patterns("labels", "feature_means")
+    return Store(shutil.copytree(local.path, tmp_path / "bare", ignore=without))
+
+
+@pytest.fixture
+def machine(servers, monkeypatch, tmp_path):
+    """machine(name, scheme="s3"): what follows runs on a machine with a cache of this name.
+
+    moto also answers Google's XML interface, which fake-gcs-server does for reading only.
+    """
+
+    def use(name: str, scheme: str = "s3") -> None:
+        for key, value in environment(scheme, servers["s3"], tmp_path / name).items():
+            monkeypatch.setenv(key, value)
+
+    return use
+
+
+@pytest.fixture
+def bucket(servers):
+    """The bucket as another client sees it."""
+    client = {"allow_http": True}
+    return S3Store(BUCKET, endpoint=servers["s3"], access_key_id="x", secret_access_key="y", client_options=client)
+
+
+def names(bucket, folder: str) -> list[str]:
+    return sorted(meta["path"].removeprefix(f"{folder}/") for page in obstore.list(bucket, folder) for meta in page)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_store_is_fitted_and_labelled_where_it_is(scheme, machine, servers, bucket, bare, tmp_path):
+    machine("first", scheme)
+    url = upload("s3", servers["s3"], bare.path, f"made/{scheme}/store").replace("s3:", f"{scheme}:")
+    out = f"{scheme}://{BUCKET}/made/{scheme}/a.npz"
+    fitted = jepa_speech.fit_gmm(url, out, **SMALL)
+    assert fitted["anchor"] == out
+    expected = jepa_speech.fit_gmm(bare.path, tmp_path / "a.npz", **SMALL)
+    assert fitted["fingerprint"] == expected["fingerprint"]
+    labelled = jepa_speech.label(url, out, top_k=2)
+    assert not labelled["already_labelled"]
+    assert labelled["labels"] == f"{url}/labels/{fitted['fingerprint'][:12]}"
+    assert names(bucket, f"made/{scheme}")[:3] == ["a.metrics.jsonl", "a.npz", "a.png"]
+
+    machine("second", scheme)
+    store = Store(url)
+    anchor = open_anchors(out)
+    assert anchor.fingerprint == expected["fingerprint"]
+    labels = Labels(store, anchor)
+    jepa_speech.label(bare.path, tmp_path / "a.npz", top_k=2)
+    for i in range(len(store)):
+        for mine, theirs in zip(labels.slice(i, 0, 99), Labels(bare, anchor).slice(i, 0, 99), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(load_means(store, "mfcc"), load_means(bare, "mfcc"))
+    assert jepa_speech.label(url, out, top_k=2)["already_labelled"]
+
+
+def test_an_upload_goes_on_after_a_kill_and_ends_with_the_description(machine, servers, bucket, bare, monkeypatch):
+    machine("first")
+    url = upload("s3", servers["s3"], bare.path, "killed/store")
+    anchor = f"s3://{BUCKET}/killed/a.npz"
+    fitted = jepa_speech.fit_gmm(url, anchor, **SMALL)
+    folder = f"labels/{fitted['fingerprint'][:12]}"
+    jepa_speech.label(url, anchor, top_k=1)  # labels that the next ones replace
+    uploaded, write = [], Objects.upload
+
+    def killed(self, name, path):
+        if name.endswith("blocks.bin"):
+            raise UserError("killed")
+        write(self, name, path)
+
+    monkeypatch.setattr(Objects, "upload", killed)
+    with pytest.raises(UserError, match="killed"):
+        jepa_speech.label(url, anchor, top_k=2)
+    assert f"{folder}/meta.json" not in names(bucket, "killed/store")
+
+    def counted(self, name, path):
+        uploaded.append(name)
+        write(self, name, path)
+
+    monkeypatch.setattr(Objects, "upload", counted)
+    assert jepa_speech.label(url, anchor, top_k=2)["already_labelled"]  # here, and now in the bucket
+    assert uploaded == [f"{folder}/blocks.bin", f"{folder}/meta.json"]
+    machine("second")
+    assert Labels(Store(url), fitted["fingerprint"]).top_k == 2
+
+
+def test_what_is_refused(machine, bare, tmp_path):
+    machine("first")
+    with pytest.raises(UsageError, match=r"^part: the labels of s3://b/x are made by one process"):
+        jepa_speech.label("s3://b/x", "a.npz", part=(0, 2))
+    with pytest.raises(UsageError, match=r"^s3://a.npz: the URL of a bucket; name a file in it"):
+        jepa_speech.fit_gmm(bare.path, "s3://a.npz", **SMALL)
+    with pytest.raises(UserError, match=rf"^s3://{BUCKET}/none.npz: no such anchor; make it"):
+        open_anchors(f"s3://{BUCKET}/none.npz")
+
+
+def test_a_file_of_the_same_size_and_second_is_uploaded_again(machine, bucket, tmp_path):
+    machine("first")
+    mirror, path = Mirror(Objects(f"s3://{BUCKET}/again"), tmp_path), tmp_path / "x"
+    path.write_bytes(b"one")
+    mirror.upload(["x"])
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, int(bucket.head("again/x")["last_modified"].timestamp()) * 10**9 + 5))
+    mirror.upload(["x"])
+    assert bytes(bucket.get("again/x").bytes()) == b"two"
+    path.unlink()
+    mirror.fetch("x")
+    assert path.read_bytes() == b"two"
