@@ -29,11 +29,12 @@ ELSEWHERE = "az://bucket/a"  # what no place takes
 # Options, by verb, and arguments of the Python API that may be gs:// or s3://.
 TAKEN = {
     *("analyze store", "analyze anchor", "bench data store", "evaluate store", "fit gmm store", "fit gmm out"),
-    *("fit kmeans store", "fit kmeans out", "inspect stores", "label store", "label anchor"),
+    *("fit kmeans store", "fit kmeans out", "inspect stores", "label store", "label anchor", "train workdir"),
 }
 ARGUMENTS = {
     *("analyze store", "analyze anchor", "bench_data store", "evaluate store", "fit_curve store", "fit_gmm store"),
     *("fit_gmm out", "fit_kmeans store", "fit_kmeans out", "inspect store", "label store", "label anchor"),
+    "train workdir",
 }
 # Options whose text is no path.
 OTHERS = {
@@ -76,7 +77,7 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
 def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(url)
-    assert {"train workdir", "prepare out", "embed checkpoint", "launch tpu config", "transcribe audio"} <= lines.keys()
+    assert {"train config", "prepare out", "embed checkpoint", "launch tpu config", "transcribe audio"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         shown = capsys.readouterr()

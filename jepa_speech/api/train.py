@@ -14,7 +14,7 @@ from jepa_speech.batches.transcripts import Transcribed
 from jepa_speech.batches.weighted_stores import Stores, open_stores, shares
 from jepa_speech.config import present
 from jepa_speech.errors import UsageError
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.local_paths import takes_buckets
 from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.pretrained.init_from import weights_of
@@ -27,10 +27,11 @@ from jepa_speech.training.distributed import connected
 from jepa_speech.training.header import header
 from jepa_speech.training.resolve import with_anchor, with_characters, with_exact_paths
 from jepa_speech.training.run_batches import heldout_stream, labels_of, stream, usable
+from jepa_speech.training.run_in_bucket import Upload, local_run
 from jepa_speech.training.used_lengths import heldout_lengths, training_lengths
 
 
-@takes_local_paths
+@takes_buckets("workdir")
 def train(
     config: RunConfig | str | Path,
     workdir: str | Path,
@@ -42,7 +43,7 @@ def train(
     """Train by a config in a run folder, from the newest checkpoint if the folder has one.
 
     config: a RunConfig, or what `load_config` opens: a file or a name such as "smoke:hubert".
-    workdir: the run folder, new or to resume.
+    workdir: the run folder, new or to resume; its URL if it is in a bucket.
     overrides: keys of the config to change, as for `load_config`; only if `config` is a file or a name.
     from_step: resume from this checkpoint; newer ones are kept in `workdir`/aside.
     progress: show a header, a line for every compiled step and a bar on stderr.
@@ -56,16 +57,22 @@ def train(
     """
     name = "" if isinstance(config, RunConfig) else str(config)
     config = run_config_of(config, overrides)
-    with connected():  # before jax looks for devices
-        return run_config(config, workdir, from_step, name, progress)
+    with connected(), local_run(workdir, from_step) as (folder, upload):  # before jax looks for devices
+        return run_config(config, folder, from_step, name, progress, upload)
 
 
 def run_config(
-    config: RunConfig, workdir: str | Path, from_step: int | None, name: str, progress: bool
+    config: RunConfig,
+    workdir: Path,
+    from_step: int | None,
+    name: str,
+    progress: bool,
+    upload: Upload | None = None,
 ) -> dict[str, Any]:
     """Open the inputs of a config, check them, and train.
 
-    name: of the config, "" if it has none. The other arguments and the results are those of `train`.
+    name: of the config, "" if it has none. upload: of a run folder in a bucket (see `loop.train`). The other arguments
+    and the results are those of `train`.
     """
     data, settings = config.data, config.train
     if not data.store:
@@ -118,6 +125,7 @@ def run_config(
         notes,
         progress=progress,
         probe=probe,
+        upload=upload,
     )
 
 

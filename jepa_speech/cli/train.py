@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jepa_speech.api.train import train
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 
 HELP = "train an encoder, or resume a run"
 EXAMPLE = (
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="such as configs/smoke.py, or smoke for the package's own",
     )
     parser.add_argument(
-        "--workdir", type=local_path, required=True, metavar="RUN", help="the run folder, new or to resume"
+        "--workdir", type=path_or_bucket, required=True, metavar="RUN", help="the run folder, new or to resume"
     )
     parser.add_argument(
         "--from-step",

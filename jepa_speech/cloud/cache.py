@@ -115,9 +115,9 @@ class Cache:
 
 
 def cache() -> Cache:
-    """Returns the cache that the environment names: by default jepa_speech in the user's folder of caches, no bound."""
+    """Returns the cache that the environment names: by default in the user's folder of caches, without bound."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return _cache_of(os.environ.get(FOLDER) or f"{home}/jepa_speech", os.environ.get(BOUND, ""))
+    return _cache_of(os.environ.get(FOLDER) or f"{home}/jepa-speech/buckets", os.environ.get(BOUND, ""))
 
 
 @lru_cache(None)

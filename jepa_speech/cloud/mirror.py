@@ -1,13 +1,13 @@
 """A local folder beside one in a bucket. A file is current if it has the size and the time of its object."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from jepa_speech.cloud.cache import cache
 from jepa_speech.cloud.objects import Found, Objects
-from jepa_speech.errors import UsageError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
 from jepa_speech.local_paths import bucket_url
 
@@ -27,19 +27,28 @@ class Mirror:
         """
         found = self._found(pattern)
         for name, about in found.items():
-            if _matches(name, pattern) and (not last or last in found) and not self._is_current(name, about):
-                with replacing(self.folder / name) as file:
-                    self._objects.download(name, file, about.size)
-                self._note(name, about)
+            if _matches(name, pattern) and (not last or last in found):
+                self.bring(name, about)
 
-    def upload(self, names: Sequence[str]) -> None:
-        """Uploads files in this order. The last object is removed before another one is replaced.
+    def bring(self, name: str, about: Found) -> None:
+        """Fetches an object unless its file is current. Raises UserError for a name that leads out of the folder."""
+        if {"", ".", ".."} & set(name.split("/")):
+            raise UserError(f"{self._objects.url}/{name}: not the name of a file; rename or remove it")
+        if not self._is_current(name, about):
+            with replacing(self.folder / name) as file:
+                self._objects.download(name, file, about.size)
+            self._note(name, about)
 
-        Objects that are current are left as they are, so that an upload goes on after a kill.
+    def upload(self, names: Sequence[str], found: Mapping[str, Found] | None = None, together: bool = True) -> None:
+        """Uploads files in this order. The last object is removed before another one is replaced, if they go together.
+
+        Objects that are current are left as they are, so that an upload goes on after a kill. found: the objects that
+        are there, if they are known.
         """
-        found = {name: about for name in names if (about := self._objects.find(name))}
+        if found is None:
+            found = {name: about for name in names if (about := self._objects.find(name))}
         changed = [name for name in names if name not in found or not self._is_current(name, found[name])]
-        if changed and names[-1] in found:
+        if changed and together and names[-1] in found:
             self._objects.remove(names[-1])
             changed = [*(name for name in changed if name != names[-1]), names[-1]]
         for name in changed:
@@ -88,10 +97,6 @@ def local_copy(path: str | Path) -> Path:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a name has the parts of a pattern. A name from the bucket must not lead out of the folder."""
+    """Whether a name has the parts of a pattern."""
     parts, wanted = name.split("/"), pattern.split("/")
-    return (
-        len(parts) == len(wanted)
-        and not {"", ".", ".."} & set(parts)
-        and all(fnmatchcase(part, one) for part, one in zip(parts, wanted, strict=True))
-    )
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))

@@ -120,9 +120,9 @@ class Objects:
             self._store.delete(name)
 
     def list(self, folder: str) -> dict[str, Found]:
-        """Returns the objects in a folder and in those below it, by name from `url` on."""
+        """Returns the objects in a folder, "" for all, and in those below it, by name from `url` on."""
         with self._asking(folder):
-            return {meta["path"]: _found(meta) for page in self._store.list(folder) for meta in page}
+            return {meta["path"]: _found(meta) for page in self._store.list(folder or None) for meta in page}
 
     @cached_property
     def _store(self) -> Any:

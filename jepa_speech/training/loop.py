@@ -61,6 +61,7 @@ def train(
     notes: Mapping[str, Any] = MappingProxyType({}),
     progress: bool = False,
     probe: Probe | None = None,
+    upload: Callable[[bool], None] | None = None,
 ) -> dict[str, Any]:
     """Trains until step `train.steps`, from the newest checkpoint in `workdir` if there is one.
 
@@ -75,6 +76,8 @@ def train(
     progress: whether process 0 shows the header, further lines and a bar on stderr.
     probe(params, aux_state): figures of the representation, for the rows of the steps that `train.probe_every` names.
         All processes call it at the same steps.
+
+    upload(may_fail): called when a checkpoint is whole, to copy the run folder elsewhere.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -176,11 +179,16 @@ def train(
                 began = time.monotonic()
                 log.sync()
                 checkpoints.save(number, state, values)
-                if last:
+                if last or upload:
                     checkpoints.wait()
                 clock.since("checkpoint", began)
                 log.event("steps", **clock.cut(number))
                 log.event("save", step=number, rows=log.digest)
+                if upload:
+                    began = time.monotonic()
+                    with watchdog.paused():
+                        upload(not last)
+                    clock.since("checkpoint", began)
             watchdog.done(number)
             if asked_by and number < settings.steps:
                 log.event("interrupted", step=number, signal=asked_by)

@@ -1,13 +1,11 @@
-"""A run reads its store from a bucket, and resumes with another cache."""
+"""The batches of a store in a bucket are those of a local one. (A run of it: test_run_in_bucket.py.)"""
 
 import pickle
-import shutil
 
 import numpy as np
 import pytest
 from support.bucket_servers import environment, upload
 
-import jepa_speech
 from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.batches.pipeline import batches
 from jepa_speech.batches.weighted_stores import open_stores
@@ -42,12 +40,3 @@ def test_stores_in_a_mixture(url, local):
     stores = pickle.loads(pickle.dumps(open_stores(f"{url}:0.5")))
     np.testing.assert_array_equal(stores.read(5), local.read(5))
     assert repr(stores).startswith(f"0.5 x Store('{url}'")
-
-
-def test_a_run_resumes_with_an_empty_cache(url, tmp_path):
-    changes = {"data.store": url, "data.buckets": 0.4, "data.batch_seconds": 3}
-    changes |= {"train.steps": 2, "train.checkpoint_every": 1}
-    first = jepa_speech.train("tiny:pure_jepa", tmp_path / "run", overrides=changes)
-    shutil.rmtree(tmp_path / "cache")
-    (tmp_path / "cache").mkdir()
-    assert jepa_speech.train("tiny:pure_jepa", tmp_path / "run", overrides=changes, from_step=1) == first

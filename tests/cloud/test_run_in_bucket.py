@@ -1,0 +1,142 @@
+"""A run folder in a bucket: uploaded at each save, and enough to resume the run on another machine."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import obstore
+import pytest
+from obstore.store import S3Store
+from support.bucket_servers import BUCKET, environment
+from support.bucket_servers import upload as upload_store
+
+import jepa_speech
+from jepa_speech.errors import Interrupted, UsageError, UserError
+from jepa_speech.training.checkpoint import read_weights
+from jepa_speech.training.run_in_bucket import RunInBucket, local_run
+
+
+@pytest.fixture
+def machine(servers, monkeypatch, tmp_path):
+    """machine(name): what follows runs on a machine with a cache of this name, which is returned."""
+
+    def use(name: str):
+        for key, value in environment("s3", servers["s3"], tmp_path / name).items():
+            monkeypatch.setenv(key, value)
+        return tmp_path / name
+
+    return use
+
+
+@pytest.fixture
+def bucket(servers):
+    """The bucket as another client sees it."""
+    client = {"allow_http": True}
+    return S3Store(BUCKET, endpoint=servers["s3"], access_key_id="x", secret_access_key="y", client_options=client)
+
+
+def names(bucket, folder: str) -> set[str]:
+    return {meta["path"].removeprefix(f"{folder}/") for page in obstore.list(bucket, folder) for meta in page}
+
+
+def written(folder, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def test_a_killed_run_of_a_store_in_a_bucket_resumes_on_another_machine(machine, servers, bucket, local, monkeypatch):
+    url, name = f"s3://{BUCKET}/runs/killed", "runs/killed"
+    store = upload_store("s3", servers["s3"], local.path, "stores/of_a_run")
+    changes = {"data.store": store, "data.buckets": 0.4, "data.batch_seconds": 3, "train.keep": 1}
+    changes |= {"train.steps": 2, "train.checkpoint_every": 1, "train.loggers": "tensorboard"}
+    first, upload = machine("first"), RunInBucket.upload
+
+    def killed_at_step_2(run):
+        if (run.folder / "checkpoints" / "2").exists():
+            raise KeyboardInterrupt
+        upload(run)
+
+    monkeypatch.setattr(RunInBucket, "upload", killed_at_step_2)
+    with pytest.raises(KeyboardInterrupt):
+        jepa_speech.train("tiny:pure_jepa", url, overrides=changes)
+    assert "checkpoints/1/checksums.json" in names(bucket, name)
+    monkeypatch.setattr(RunInBucket, "upload", upload)
+    second = machine("second")
+    assert jepa_speech.train("tiny:pure_jepa", url, overrides=changes)["compiled"] == 1
+    mine, theirs = (folder / "s3" / BUCKET / name for folder in (second / "runs", first / "runs"))
+    assert (mine / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes()
+    for path, array in read_weights(theirs)[1].items():
+        np.testing.assert_array_equal(read_weights(mine)[1][path], array)
+
+    there = names(bucket, name)
+    assert {file.split("/")[1] for file in there if file.startswith("checkpoints/")} == {"2"}
+    assert {"config.json", "metrics.jsonl", "events.jsonl"} < there
+    assert not any(file.startswith(".") for file in there)
+    assert bytes(bucket.get(f"{name}/events.jsonl").bytes()).rstrip().endswith(b'"event": "done", "step": 2}')
+    machine("third")
+    assert jepa_speech.train("tiny:pure_jepa", url, overrides=changes)["finished_before"]
+
+
+def test_only_whole_checkpoints_are_fetched_and_the_bucket_decides(machine, bucket):
+    url = f"s3://{BUCKET}/runs/kept"
+    machine("first")
+    run = RunInBucket(url)
+    files = {"config.json": "{}", "metrics.jsonl": "1", "checkpoints/1/d/a": "a", "checkpoints/1/checksums.json": "{}"}
+    local = {".jepa-speech.lock": "", "aside/x": "", "checkpoints/2.orbax-checkpoint-tmp/d": ""}
+    written(run.folder, files | local)
+    run.upload()
+    assert names(bucket, "runs/kept") == files.keys()
+    bucket.put("runs/kept/checkpoints/3/d/a", b"its checksums are missing")
+
+    machine("second")
+    other = RunInBucket(url)
+    written(other.folder, {"checkpoints/2/checksums.json": "never uploaded", "metrics.jsonl": "12"})
+    other.fetch()
+    found = {path.relative_to(other.folder).as_posix() for path in other.folder.rglob("*") if path.is_file()}
+    assert found == files.keys() and (other.folder / "metrics.jsonl").read_text() == "1"
+
+    (other.folder / "checkpoints" / "1").rename(other.folder / "checkpoints" / "4")
+    other.upload()
+    assert {name.split("/")[1] for name in names(bucket, "runs/kept") if "/" in name} == {"4"}
+
+
+def test_a_checkpoint_is_whole_only_with_its_checksums(machine, bucket, monkeypatch):
+    machine("first")
+    run = RunInBucket(f"s3://{BUCKET}/runs/torn")
+    written(
+        run.folder, {"config.json": "{}", **{f"checkpoints/1/{name}": name for name in ("a", "checksums.json", "z")}}
+    )
+    upload, asked = type(run._objects).upload, []
+
+    def fails(self, name, path):
+        asked.append(name)
+        if name.endswith("/z"):
+            raise UserError("no network")
+        upload(self, name, path)
+
+    monkeypatch.setattr(type(run._objects), "upload", fails)
+    run.uploaded(may_fail=True)  # says so, and goes on
+    assert names(bucket, "runs/torn") == {"config.json", "checkpoints/1/a"}
+    with pytest.raises(UserError, match="no network"):
+        run.uploaded(may_fail=False)
+    monkeypatch.setattr(type(run._objects), "upload", upload)
+    run.upload()
+    assert "checkpoints/1/checksums.json" in names(bucket, "runs/torn")
+    assert asked == ["config.json", "checkpoints/1/a", "checkpoints/1/z", "checkpoints/1/z"]
+
+
+def test_what_is_written_after_the_last_save_is_uploaded_unless_the_run_failed(machine, bucket):
+    machine("first")
+    url = f"s3://{BUCKET}/runs/stopped"
+    for error, text in ((Interrupted("saved"), "1"), (UserError("diverged"), "1"), (None, "3")):
+        with pytest.raises(type(error)) if error else nullcontext(), local_run(url, None) as (folder, _):
+            written(folder, {"config.json": "{}", "events.jsonl": "1" if type(error) is Interrupted else "3"})
+            if error:
+                raise error
+        assert bytes(bucket.get("runs/stopped/events.jsonl").bytes()).decode() == text
+
+
+def test_what_is_refused(machine, local):
+    machine("first")
+    with pytest.raises(UsageError, match=rf"^from_step: not for a run in a bucket; copy s3://{BUCKET}/x"):
+        jepa_speech.train("tiny:pure_jepa", f"s3://{BUCKET}/x", overrides={"data.store": local.path}, from_step=1)
