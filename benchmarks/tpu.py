@@ -78,7 +78,7 @@ def compiled(row: Row) -> dict[str, Any]:
             found = read_json(report)
         (run,) = found.pop("runs")
         if "needed_bytes" not in run or per_device == 1:
-            run["beyond"] = beyond(run.pop("collectives", []), found["mesh"])
+            run["beyond"] = beyond(run.pop("collectives", []), found)
             return row._asdict() | {"command": shlex.join(["jepa-speech", *command])} | found | run
         per_device //= 2
 

@@ -28,9 +28,10 @@ def plan_for_tpu(
         topology: v5e:2x4, v5p:2x2x2, v6e:16x16, or several such slices, as 2xv5e:16x16.
         progress: show a line on stderr before each bucket is compiled.
 
-    Returns a dict: `device_kind`, `devices`, `mesh` ([data, fsdp]), `hbm_bytes` (of a device, by its data sheet),
-    `versions`, `on_paper_GB` (the device's bytes as `plan` estimates them), `closed_form` (bytes that each device sends
-    in a step, see `traffic`), and `runs`: for each bucket `seconds`, `rows`, and what `compiled_for_tpu` returns.
+    Returns a dict: `device_kind`, `devices`, `slices`, `mesh` ([data, fsdp]), `hbm_bytes` (of a device, by its data
+    sheet), `versions`, `on_paper_GB` (the device's bytes as `plan` estimates them), `closed_form` (bytes that each
+    device sends in a step, see `traffic`), and `runs`: for each bucket `seconds`, `rows`, and what `compiled_for_tpu`
+    returns.
 
     Raises UsageError if an argument is wrong or the devices do not form the config's mesh, UserError without libtpu.
     """
@@ -38,6 +39,7 @@ def plan_for_tpu(
     setting = make_setting(config, slice_devices(topology))
     lengths = {seconds: crop_samples(setting, seconds) for seconds in sorted(config.data.buckets)}
     kind, mesh = setting.mesh.devices.flat[0].device_kind, setting.mesh
+    slices = len({getattr(device, "slice_index", 0) for device in mesh.devices.flat})
     figures, model = step_on_paper(config, mesh.size)
     runs: list[dict[str, Any]] = []
     for seconds, samples in lengths.items():
@@ -48,6 +50,7 @@ def plan_for_tpu(
     return {
         "device_kind": kind,
         "devices": mesh.size,
+        "slices": slices,
         "mesh": list(mesh.devices.shape),
         "hbm_bytes": chip.memory if chip else None,
         "versions": versions(),

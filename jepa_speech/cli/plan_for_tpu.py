@@ -10,7 +10,7 @@ from jepa_speech.api.plan_for_tpu import plan_for_tpu
 from jepa_speech.cli.commands import arguments
 from jepa_speech.wording import counted
 
-EXPECTED = ("all-reduce", "all-gather", "reduce-scatter")  # the first alone if nothing is split
+EXPECTED = ("all-reduce", "all-gather", "reduce-scatter")  # the first alone if nothing is split, on one slice
 SHOWN = 5  # of those that are not expected
 LENGTH = 80  # of the name of an operation, which may list hundreds
 
@@ -48,7 +48,7 @@ def lines(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]
     yield "  largest arrays outside loops, not all of them alive at once:"
     for array in found["largest_arrays"]:
         source = array["source"][:LENGTH] or array["operation"]
-        yield f"    {array['bytes'] / 1e6:.0f} MB, {array['times']} times: {array['shape']}, {source}"
+        yield f"    {array['bytes'] / 1e6:.3g} MB, {array['times']} times: {array['shape']}, {source}"
     yield f"  program: {found['program_bytes'] / 1e6:.1f} MB"
     yield f"  products: {found['flops'] / 1e12:.3g} TFLOP per step, on all devices together"
     if found["flops_xla"] is not None:
@@ -60,15 +60,20 @@ def lines(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]
         yield f"  time by the compiler: {1e3 * found['estimate_seconds']:.2f} ms, an estimate that no TPU confirmed"
     sent, closed = (sum(figures.values()) for figures in (found["sent"], results["closed_form"]))
     yield f"  sent by each device: {sent / 1e6:.2f} MB per step; by the closed form {closed / 1e6:.2f} MB"
+    if results["slices"] > 1:
+        yield "    without what is sent between slices, which is not counted"
     for kind, sent in found["sent"].items():
         number = sum(c["times"] for c in found["collectives"] if c["kind"] == kind)
         yield f"    {kind}: {number}, {sent / 1e6:.2f} MB"
-    for c in beyond(found["collectives"], results["mesh"])[:SHOWN]:
+    for c in beyond(found["collectives"], results)[:SHOWN]:
         source = c["source"][:LENGTH] or c["name"]
         yield f"    not in the closed form: {c['kind']} of {c['payload'] / 1e6:.2f} MB, {source}"
 
 
-def beyond(collectives: list[dict[str, Any]], mesh: list[int]) -> list[dict[str, Any]]:
-    """The collectives of a kind that the closed form does not have, largest first."""
-    expected = EXPECTED if mesh[1] > 1 else EXPECTED[:1]
+def beyond(collectives: list[dict[str, Any]], results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The collectives of a kind that the closed form does not have, largest first.
+
+    Several slices sum in three steps, of which the last gathers within a slice.
+    """
+    expected = EXPECTED if results["mesh"][1] > 1 or results["slices"] > 1 else EXPECTED[:1]
     return sorted((c for c in collectives if c["kind"] not in expected), key=lambda c: -c["sent"])

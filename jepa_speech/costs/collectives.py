@@ -9,6 +9,8 @@ BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}  # others say their bits: f
 COLLECTIVE = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\(")
 CALLED = re.compile(r"\b(body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 CALLED_LIST = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
+# A TPU's collective in steps, each beside other work: every step names it, by the same channel.
+CHAIN = re.compile(r"channel_id=(\d+),.*chain_id=")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -22,6 +24,7 @@ class Collective(NamedTuple):
     source: str = ""  # the operation that it belongs to, as jax names it
     times: int = 1  # in a step
     inside: tuple[str, ...] = ()  # conditionals, counted as taken, and loops of unknown length, counted once
+    chain: str = ""  # the channel of one that runs in several steps
 
     @property
     def sent(self) -> float:
@@ -43,7 +46,8 @@ def sent_by_kind(collectives: list[Collective]) -> dict[str, float]:
 def collectives(text: str) -> list[Collective]:
     """Those of a compiled module (`compiled.as_text()`), as often as one call runs them.
 
-    A pair of start and done is one; one that is fused or wrapped into a computation counts where that is called.
+    A pair of start and done is one, and so is a TPU's chain of steps. One that is fused or wrapped into a computation
+    counts where that is called.
     Raises ValueError where groups of devices are written in a way that is not known.
     """
     header = re.search(r"\b(?:num_partitions|replica_count)=(\d+)", text)
@@ -76,7 +80,12 @@ def collectives(text: str) -> list[Collective]:
                 for c in of(inner):
                     yield c._replace(times=c.times * times, inside=inside + c.inside)
 
-    return list(of(entry))
+    found, chains = [], set[str]()
+    for c in of(entry):
+        if c.chain not in chains:
+            found.append(c)
+        chains |= {c.chain} - {""}
+    return found
 
 
 def read_collective(line: str, found: re.Match[str], devices: int) -> Collective:
@@ -90,8 +99,10 @@ def read_collective(line: str, found: re.Match[str], devices: int) -> Collective
         size *= group
     elif kind in ("all-to-all", "collective-permute") and start:
         size //= 2
-    source = re.search(r'op_name="([^"]*)"', line)
-    return Collective(kind, label(line), size, group, source.group(1) if source else "")
+    source, chain = re.search(r'op_name="([^"]*)"', line), CHAIN.search(line)
+    return Collective(
+        *(kind, label(line), size, group, source.group(1) if source else ""), chain=chain.group(1) if chain else ""
+    )
 
 
 def group_size(line: str, devices: int) -> int:

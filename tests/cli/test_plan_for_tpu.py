@@ -51,7 +51,7 @@ def test_the_report_of_a_step_on_four_devices(monkeypatch, capsys, tmp_path):
     assert f"{run['rows']} rows of 0.5 s, {run['rows'] // 4} per device: compiled in " in said
 
 
-RESULTS = {"devices": 8, "mesh": [8, 1], "hbm_bytes": 16e9, "closed_form": {"summed": 2e6}}
+RESULTS = {"devices": 8, "slices": 1, "mesh": [8, 1], "hbm_bytes": 16e9, "closed_form": {"summed": 2e6}}
 RUN = {"seconds": 15.0, "rows": 32, "compile_seconds": 90.4}
 
 
@@ -86,8 +86,9 @@ def test_an_activation_that_is_gathered_is_named():
     assert "  sent by each device: 9.00 MB per step; by the closed form 2.00 MB" in said
     assert said[-1] == "    not in the closed form: all-gather of 8.00 MB, jit(step)/fft"
     assert any("minus one second: EighTpu 1" in line for line in said)
-    split = lines(run, RESULTS | {"mesh": [2, 4]})
-    assert not any("not in the closed form" in line for line in split)
+    for other in ({"mesh": [2, 4]}, {"slices": 2}):
+        assert not any("not in the closed form" in line for line in lines(run, RESULTS | other))
+    assert "    without what is sent between slices, which is not counted" in list(lines(run, RESULTS | {"slices": 2}))
     timed = lines(run | {"custom_calls": {}, "estimate_seconds": 0.0125}, RESULTS)
     assert any("time by the compiler: 12.50 ms" in line for line in timed)
 

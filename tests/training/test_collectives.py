@@ -124,6 +124,17 @@ def test_collectives_of_a_module():
     }
 
 
+def test_the_steps_of_a_tpus_collective_are_one():
+    """As libtpu 0.0.42.1 writes a gather that overlaps with other work."""
+    step = (
+        "  %gathered.{} = bf16[8,1024]{{1,0}} all-gather(%p), channel_id={}, replica_groups=[2,4]<=[8], "
+        'dimensions={{1}}, frontend_attributes={{chain_id="0"}}'
+    )
+    steps = [step.format(number, channel) for number, channel in enumerate((16, 16, 17))]
+    (first, second) = collectives("\n".join(["ENTRY %main () -> f32[] {", *steps, "}"]))
+    assert (first.name, first.payload, second.name) == ("gathered.0", 16384, "gathered.2")
+
+
 def test_unknown_replica_groups_are_refused():
     with pytest.raises(ValueError, match="replica groups that cannot be read: %x = "):
         collectives("ENTRY %main () -> f32[] {\n  %x = f32[] all-reduce(%p), replica_groups=<new>\n}\n")
