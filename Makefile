@@ -4,7 +4,7 @@
 #   make test [EXTRAS=test,parity]          the tests; the summary names skipped ones
 #   make test-slow                          the tests that take minutes
 #   make test-slurm                         the SLURM scripts on a SLURM of two nodes here, in under 30 minutes
-#   make test-gcloud                        launch/tpu_pod.sh with the real gcloud, in 5 minutes; no account is needed
+#   make test-gcloud                        launch/tpu_pod.sh with the real gcloud, in 10 minutes; no account is needed
 #   make chaos-damage                       500 damaged files of runs, stores, labels, anchors: none may load wrongly
 #   make parity                             comparison with transformers, scikit-learn, librosa: a table, in minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours

@@ -19,9 +19,10 @@
 # this script on a machine in their network then. The network needs a NAT, because the workers install packages. With
 # PUBLIC=1, let the firewall admit only ssh, as Google's default network does.
 # If a worker fails, the others save and end. The code is that of the worker that failed.
-# The slice costs money until `delete`. `all` keeps the slice if the run fails, and deletes it after a complete run.
+# The slice costs money until `delete`, which needs QUEUED=1 if `create` had it. `all` keeps the slice if the run fails,
+# and deletes it after a complete run.
 set -u
-usage() { sed -n '2,23s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,24s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 1 ] && [ -n "${NAME:-}" ] && [ -n "${ZONE:-}" ] || usage
 step=$1
 shift
@@ -112,7 +113,7 @@ wait_in_queue() {
             ACTIVE) return 0 ;;
             FAILED)
                 echo "tpu_pod.sh: queued resource $NAME failed: $(described state.failedData.error.message "${queue[@]}");" \
-                    "remove it by \"launch/tpu_pod.sh delete\" before you ask again" >&2
+                    "before you ask again, run: QUEUED=1 NAME=$NAME ZONE=$ZONE launch/tpu_pod.sh delete" >&2
                 exit 1
                 ;;
             SUSPENDED) delete || return ;; # it gets no other slice

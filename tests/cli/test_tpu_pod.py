@@ -44,7 +44,7 @@ def run(service, step: str = "run") -> tuple[int, str]:
             (home / "jepa-speech").symlink_to(ROOT)
     command = [POD, step, "c.py", "r"]
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False
     )
     assert service.exists("nodes", "p") == (done.returncode != 0 or step == "run")
     return done.returncode, done.stdout
@@ -75,6 +75,20 @@ def test_a_slice_that_is_being_created_is_waited_for(service, stand_in):
     code, shown = run(service, "all")
     assert code == 0 and "p is CREATING" in shown and not service.created["nodes"]
     assert [call[0] for call in said()].count("jepa-speech") == 2
+
+
+@pytest.mark.slow
+def test_a_slice_is_created_again_after_its_workers_went_silent(service, stand_in):
+    """gcloud tries ten times to connect to each."""
+    stand_in("python3")
+    (service.homes / "silent").touch()
+    kill = 'read -r _ _ _ worker _ <"/proc/$(cat train.pid)/stat"; kill -9 $worker $(cat train.pid)'
+    preempted = f'echo PREEMPTED >"$SERVICE/nodes/p/state"; {kill}'
+    said = stand_in("jepa-speech", f"[ -f once ] && exit 0; touch once; {preempted}")
+    code, shown = run(service, "all")
+    assert code == 0 and len(service.created["nodes"]) == 1
+    assert shown.count("SSH: Attempting to connect to worker 0") > 10
+    assert [call[0] for call in said()].count("jepa-speech") == 4
 
 
 STOPPED = "kill $PPID; exit 75"  # as if the machine shut down: local.sh is told to stop
@@ -122,7 +136,9 @@ def test_a_request_that_the_queue_refuses_ends_with_one_line(service, monkeypatc
     service.states["queuedResources"] = ["FAILED"]
     done = subprocess.run([POD, "all", "c.py", "r"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and not service.created["nodes"]
-    assert done.stderr.splitlines()[-1].startswith("tpu_pod.sh: queued resource p failed: no capacity; remove it by")
+    assert done.stderr.splitlines()[-1].startswith(
+        "tpu_pod.sh: queued resource p failed: no capacity; before you ask again,"
+    )
     subprocess.run([POD, "delete"], check=True)
     assert not service.exists("queuedResources", "p")
 
@@ -151,8 +167,8 @@ def test_a_worker_whose_mount_fails_ends_the_others(service, stand_in, monkeypat
 
 def test_a_command_that_gcloud_repeats_replaces_the_first(service, stand_in):
     """Two starts on one worker never train at the same time: the first saves and ends before the second starts."""
-    (service.homes / "break").mkdir()
-    begins = 'mkdir "$HOMES/busy-$WORKER" || exit 9; [ ! -e "$HOMES/up" ] || exit 0'
+    (service.homes / "0" / "break").mkdir()
+    begins = '[ $WORKER = 0 ] || exit 0; mkdir "$HOMES/busy-$WORKER" || exit 9; [ ! -e "$HOMES/up" ] || exit 0'
     said = stand_in("jepa-speech", begins + RUNS)
     code, shown = run(service)
     assert code == 0 and "an earlier start still runs; it saves and ends first" in shown

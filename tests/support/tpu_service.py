@@ -12,22 +12,27 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-# The first connection that finds $HOMES/break breaks (255), while its command runs on. As sshd does, it joins the words
-# of a command.
+# With $HOMES/silent, connections to a preempted slice break (255), and none is made. The first connection to a worker
+# whose home has a folder `break` breaks, while its command runs on. As sshd does, it joins the words of a command.
 SSH = """#!/bin/bash
 until [[ $1 = *@10.0.0.* ]]; do shift; done
 export WORKER=${1##*.} HOME=$HOMES/${1##*.}
 shift
 [ "$1" != -- ] || shift
 cd "$HOME" || exit
+gone() { [ -e "$HOMES/silent" ] && [ "$(cat "$SERVICE/nodes/p/state")" = PREEMPTED ]; }
+! gone || exit 255
 case $* in *" run "*)
-    if rmdir "$HOMES/break" 2>/dev/null; then
+    if rmdir break 2>/dev/null; then
         setsid bash -c "$*" &>/dev/null &
         until [ -e "$HOMES/up" ]; do sleep 0.1; done
         exit 255
     fi ;;
 esac
-exec bash -c "$*"
+bash -c "$*"
+code=$?
+! gone || exit 255
+exit $code
 """
 SCP = """#!/bin/bash
 for target in "$@"; do source=$previous previous=$target; done
