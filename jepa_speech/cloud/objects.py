@@ -28,6 +28,8 @@ CREDENTIALS = {
     "s3": 'set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, for example by `eval "$(aws configure '
     'export-credentials --format env)"`',
 }
+# Environment variables that name another server than Google's or Amazon's.
+ENDPOINTS = ("GOOGLE_BASE_URL", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 # In the errors of a machine without credentials, which asks the servers of its cloud for some.
 NO_CREDENTIALS = ("computeMetadata", "/latest/api/token", "169.254.", "token request")
 STATUS = re.compile(r"status code: \d+[A-Za-z ]*")
@@ -127,14 +129,13 @@ class Objects:
     @cached_property
     def _store(self) -> Any:
         store = _obstore().store
-        # An endpoint without TLS is used only if the environment names one.
-        endpoint = os.environ.get({"gs": "GOOGLE_BASE_URL", "s3": "AWS_ENDPOINT_URL"}[self.scheme], "")
-        client = {
-            "allow_http": endpoint.startswith("http://"),
+        client: dict[str, Any] = {
             "connect_timeout": timedelta(seconds=5),
             "read_timeout": timedelta(seconds=ONE_REQUEST),
             "timeout": timedelta(days=1),  # of a whole response: a large shard may take long
         }
+        if any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS):  # TLS is needed but for these
+            client["allow_http"] = True
         retry = {"max_retries": 5, "retry_timeout": timedelta(seconds=ONE_REQUEST)}
         kind = {"gs": store.GCSStore, "s3": store.S3Store}[self.scheme]
         return kind(self.bucket, prefix=self.folder or None, client_options=client, retry_config=retry)

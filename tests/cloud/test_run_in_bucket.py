@@ -1,5 +1,6 @@
 """A run folder in a bucket: uploaded at each save, and enough to resume the run on another machine."""
 
+import json
 from contextlib import nullcontext
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from obstore.store import S3Store
 from support.bucket_servers import BUCKET, environment
 from support.bucket_servers import upload as upload_store
+from training.toy import ToyObjective, toy_batches, toy_config, train
 
 import jepa_speech
 from jepa_speech.errors import Interrupted, UsageError, UserError
@@ -44,37 +46,46 @@ def written(folder, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def test_a_killed_run_of_a_store_in_a_bucket_resumes_on_another_machine(machine, servers, bucket, local, monkeypatch):
-    url, name = f"s3://{BUCKET}/runs/killed", "runs/killed"
+def test_a_run_of_a_store_in_a_bucket_is_known_on_another_machine(machine, servers, bucket, local):
+    url, name = f"s3://{BUCKET}/runs/whole", "runs/whole"
     store = upload_store("s3", servers["s3"], local.path, "stores/of_a_run")
-    changes = {"data.store": store, "data.buckets": 0.4, "data.batch_seconds": 3, "train.keep": 1}
-    changes |= {"train.steps": 2, "train.checkpoint_every": 1, "train.loggers": "tensorboard"}
-    first, upload = machine("first"), RunInBucket.upload
-
-    def killed_at_step_2(run):
-        if (run.folder / "checkpoints" / "2").exists():
-            raise KeyboardInterrupt
-        upload(run)
-
-    monkeypatch.setattr(RunInBucket, "upload", killed_at_step_2)
-    with pytest.raises(KeyboardInterrupt):
-        jepa_speech.train("tiny:pure_jepa", url, overrides=changes)
-    assert "checkpoints/1/checksums.json" in names(bucket, name)
-    monkeypatch.setattr(RunInBucket, "upload", upload)
-    second = machine("second")
-    assert jepa_speech.train("tiny:pure_jepa", url, overrides=changes)["compiled"] == 1
-    mine, theirs = (folder / "s3" / BUCKET / name for folder in (second / "runs", first / "runs"))
-    assert (mine / "metrics.jsonl").read_bytes() == (theirs / "metrics.jsonl").read_bytes()
-    for path, array in read_weights(theirs)[1].items():
-        np.testing.assert_array_equal(read_weights(mine)[1][path], array)
-
+    changes = {"data.store": store, "data.buckets": 0.4, "data.batch_seconds": 3, "train.steps": 1}
+    machine("first")
+    first = jepa_speech.train("tiny:pure_jepa", url, overrides=changes)
     there = names(bucket, name)
-    assert {file.split("/")[1] for file in there if file.startswith("checkpoints/")} == {"2"}
-    assert {"config.json", "metrics.jsonl", "events.jsonl"} < there
+    assert {"config.json", "metrics.jsonl", "events.jsonl", "checkpoints/1/checksums.json"} < there
     assert not any(file.startswith(".") for file in there)
-    assert bytes(bucket.get(f"{name}/events.jsonl").bytes()).rstrip().endswith(b'"event": "done", "step": 2}')
-    machine("third")
-    assert jepa_speech.train("tiny:pure_jepa", url, overrides=changes)["finished_before"]
+    events = bytes(bucket.get(f"{name}/events.jsonl").bytes()).splitlines()
+    assert json.loads(events[-1])["event"] == "done"
+    machine("second")
+    again = jepa_speech.train("tiny:pure_jepa", url, overrides=changes)
+    assert again == first | {"finished_before": True, "compiled": 0}
+
+
+def test_a_killed_run_resumes_from_the_bucket_alone(machine, bucket):
+    config, name = toy_config(keep=1, checkpoint_every=4, steps=8), "runs/killed"
+    machine("first")
+    other = {"progress": False}
+    run = RunInBucket(f"s3://{BUCKET}/{name}")
+
+    def killed_at_step_8(may_fail):
+        if (run.folder / "checkpoints" / "8").exists():
+            raise KeyboardInterrupt
+        run.uploaded(may_fail)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, ToyObjective(), toy_batches(config), run.folder, upload=killed_at_step_8, **other)
+    assert "checkpoints/4/checksums.json" in names(bucket, name)
+
+    machine("second")
+    resumed = RunInBucket(run._objects.url)
+    resumed.fetch()
+    done = train(config, ToyObjective(), toy_batches(config), resumed.folder, upload=resumed.uploaded, **other)
+    assert done["step"] == 8 and resumed.folder != run.folder
+    assert (resumed.folder / "metrics.jsonl").read_bytes() == (run.folder / "metrics.jsonl").read_bytes()
+    for path, array in read_weights(run.folder)[1].items():
+        np.testing.assert_array_equal(read_weights(resumed.folder)[1][path], array)
+    assert {file.split("/")[1] for file in names(bucket, name) if file.startswith("checkpoints/")} == {"8"}
 
 
 def test_only_whole_checkpoints_are_fetched_and_the_bucket_decides(machine, bucket):

@@ -22,12 +22,11 @@ def url(servers, local, anchor, monkeypatch, tmp_path):
     return upload("s3", servers["s3"], local.path, "stores/trained")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_batches_are_those_of_a_local_store(workers, url, local, anchor):
+def test_batches_are_those_of_a_local_store(url, local, anchor):
     def read(store):
         plan = Plan(store.samples, (0.3, 0.6), 2.0, seed=3)
         fields = frozenset({"mix", "context", "anchor"})
-        return batches(store, plan, fields, 3, 11, 1, 2, workers, labels=Labels(store, anchor))
+        return batches(store, plan, fields, 3, 11, 1, 2, labels=Labels(store, anchor))
 
     found, expected = read(Store(url)), read(local)
     for mine, theirs in zip(found, expected, strict=True):
