@@ -11,6 +11,7 @@ from jepa_speech.cli.cluster_parts import local_workers, run_parts
 from jepa_speech.cli.commands import arguments
 from jepa_speech.errors import UsageError
 from jepa_speech.ingest.parallel import cores
+from jepa_speech.local_paths import bucket_url
 
 FLAGS = {"inputs": "--input"}  # other options have the names of the API's parameters
 PATHS = ("inputs", "out", "root", "store", "anchor", "checkpoint")
@@ -58,5 +59,10 @@ def run_parts_of(verb: str, options: argparse.Namespace, function: Callable[...,
         if value is not None:
             values = value if isinstance(value, list) else [value]
             command.append(FLAGS.get(name, f"--{name.replace('_', '-')}"))
-            command += [str(Path(one).absolute() if name in PATHS else one) for one in values]
+            command += [_absolute(one) if name in PATHS else str(one) for one in values]
     run_parts(options.cluster, command, options.parts, sys.stderr.isatty())
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same in another working folder; the URL of a bucket stays."""
+    return bucket_url(path) or str(Path(path).absolute())

@@ -14,7 +14,7 @@ from support.audio_files import write_tones
 from support.folder_contents import contents
 from support.toys import toy_anchor
 
-from jepa_speech.cli import cluster_parts, main
+from jepa_speech.cli import cluster_option, cluster_parts, main
 
 psutil = pytest.importorskip("psutil")
 distributed = pytest.importorskip("distributed")
@@ -117,6 +117,23 @@ def test_only_text_is_sent_and_only_plain_data_is_taken_back(dask_cluster, monke
     with pytest.raises(TypeError, match="deque"):
         cluster_parts.run_parts(dask_cluster.scheduler_address, ["prepare"], 1)
     assert sent == [(deque, (["prepare", "--part", "0/1"],))]
+
+
+def test_parts_get_the_options_of_the_command_with_absolute_paths(tmp_path, monkeypatch):
+    class Given(Exception):
+        pass
+
+    def record(*given):
+        raise Given(given)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster_option, "run_parts", record)
+    given = ["label", "--store", "s", "--anchor", "gs://b/a.npz", "--top-k", "4", "--step", "best"]
+    with pytest.raises(Given) as raised:
+        main([*given, "--cluster", "tcp://h:1", "--parts", "3"])
+    sent = ["label", "--store", f"{tmp_path}/s", "--anchor", "gs://b/a.npz", "--top-k", "4", "--step", "best"]
+    address, command, parts, _ = raised.value.args[0]
+    assert (address, sorted(command), parts) == ("tcp://h:1", sorted(sent), 3)
 
 
 @pytest.mark.parametrize(
