@@ -10,6 +10,7 @@ import jax
 from jepa_speech.analysis.during_training import Labelled, Probe, fingerprint, from_folder, from_store
 from jepa_speech.anchors.ensemble import open_anchors
 from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.batches.fetch_ahead import too_small
 from jepa_speech.batches.transcripts import Transcribed
 from jepa_speech.batches.weighted_stores import Stores, open_stores, shares
 from jepa_speech.config import present
@@ -97,6 +98,8 @@ def run_config(
     )
     say = say_if(progress and jax.process_index() == 0)
     config = replace(with_exact_paths(config, say), inputs=inputs)
+    if stores.remote and (line := too_small(stores)):
+        say(line)
 
     rows = jax.device_count() * settings.accumulate
     lengths = training_lengths(objective, data)

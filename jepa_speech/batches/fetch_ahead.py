@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from jepa_speech.batches.pipeline import Batch, Batches
-from jepa_speech.cloud.cache import Shard, cache
+from jepa_speech.batches.weighted_stores import Stores
+from jepa_speech.cloud.cache import BOUND, Shard, cache
 from jepa_speech.errors import UserError
+from jepa_speech.store.store import Store
 
 NAME = "fetch ahead"  # of the threads
 FETCHERS = 4  # shards that are fetched at a time
@@ -106,6 +108,18 @@ class FetchAhead:
                 with self._changed:
                     self._queue.appendleft((item, shard))
                     self._changed.wait_for(partial(self._moved_on, taken))
+
+
+def too_small(stores: Store | Stores) -> str:
+    """Returns a line that says that the cache cannot hold the shards of stores in buckets; "" if it can."""
+    parts = [stores] if isinstance(stores, Store) else [part for part, _ in stores.parts]
+    size, bound = sum(sum(part.info["shard_bytes"]) for part in parts if part.remote), cache().bound
+    if size <= bound:
+        return ""
+    return (
+        f"the cache holds {bound / 1e9:.3g} of the {size / 1e9:.3g} GB of {stores!r}, so shards are fetched again and "
+        f"again: raise the environment variable {BOUND}"
+    )
 
 
 def fetched_ahead(

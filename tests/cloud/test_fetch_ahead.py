@@ -10,8 +10,9 @@ import pytest
 from support.bucket_servers import Relay, environment, upload
 
 from jepa_speech.batches.batch_plan import Plan
-from jepa_speech.batches.fetch_ahead import NAME, FetchAhead, fetched_ahead
+from jepa_speech.batches.fetch_ahead import NAME, FetchAhead, fetched_ahead, too_small
 from jepa_speech.batches.pipeline import batches
+from jepa_speech.batches.weighted_stores import Stores
 from jepa_speech.cloud.cache import Cache, Shard
 from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import UserError
@@ -82,6 +83,14 @@ def test_batches_are_the_same_and_no_thread_stays(store, local, relay, monkeypat
     next(part)
     part.close()
     assert NAME not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_cache_that_cannot_hold_the_store_is_named(store, monkeypatch):
+    size = sum(store.info["shard_bytes"])
+    for bound, said in ((2 * size, ""), (size - 1, "so shards are fetched again and again: raise the environment")):
+        monkeypatch.setenv("JEPA_SPEECH_CACHE_GB", str(bound / 1e9))
+        for found in (store, Stores([(store.files, 0.5)])):
+            assert said in too_small(found) if said else too_small(found) == ""
 
 
 def test_an_error_is_raised_when_the_shard_is_read(store, relay):
