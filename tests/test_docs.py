@@ -86,3 +86,11 @@ def test_functions_that_architecture_names_are_there():
 
 def test_readme_stays_short():
     assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("place", ["README.md", "docs", "jepa_speech", "launch", "configs"])
+def test_nothing_installs_the_package_by_a_name_that_is_not_published(place):
+    files = [path for path in [ROOT / place, *(ROOT / place).rglob("*")] if path.suffix in (".md", ".py", ".sh")]
+    assert files
+    asked = r"pip install (-\S+ )*[\"']?jepa[-_]speech(?! @)"
+    assert not [str(path) for path in files if re.search(asked, path.read_text(encoding="utf-8"))]

@@ -47,7 +47,7 @@ def run_parts(address: str, command: Sequence[str], parts: int | None = None, pr
     try:
         from distributed import as_completed
     except ImportError as error:
-        raise UserError('--cluster needs Dask: pip install "jepa-speech[cluster]"') from error
+        raise UserError("--cluster needs Dask: pip install distributed") from error
     with _connected(address) as client:
         if not client.nthreads():
             say(f"{address} has no workers yet; waiting for one")

@@ -179,5 +179,5 @@ def _obstore() -> Any:
         import obstore.exceptions
         import obstore.store
     except ImportError as error:
-        raise UsageError("gs:// and s3:// need obstore: pip install 'jepa-speech[cloud]', or obstore alone") from error
+        raise UsageError("gs:// and s3:// need obstore: pip install obstore") from error
     return obstore
