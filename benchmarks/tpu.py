@@ -76,6 +76,7 @@ def compiled(row: Row) -> dict[str, Any]:
             report = Path(folder, "plan.json")
             subprocess.run([sys.executable, "-m", "jepa_speech", *command, "--json", str(report)], check=True)
             found = read_json(report)
+            found.pop("about")
         (run,) = found.pop("runs")
         if "needed_bytes" not in run or per_device == 1:
             run["beyond"] = beyond(run.pop("collectives", []), found)
