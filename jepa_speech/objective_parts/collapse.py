@@ -98,6 +98,27 @@ def by_rotations(symmetric: jax.Array) -> jax.Array:
     return jax.lax.linalg.eigh(symmetric, implementation=jax.lax.linalg.EighImplementation.JACOBI)[1]
 
 
+def singular_values(x: jax.Array) -> jax.Array:
+    """Singular values of a matrix (R, D) -> (min(R, D),), in any order.
+
+    On TPUs as eigenvalues, without squares: the positive ones of [[0, A], [Aᵀ, 0]] are the singular values of A, and
+    those of x are those of A in its QR decomposition. jax's own program is compiled in 199 s at 1,536 x 768, this one
+    in 8 s (libtpu 0.0.42.1).
+    """
+    return jax.lax.platform_dependent(x, tpu=singular_by_eigenvalues, default=_svd)
+
+
+def singular_by_eigenvalues(x: jax.Array) -> jax.Array:
+    a = jnp.linalg.qr(x, mode="r")
+    rows, columns = a.shape
+    both = jnp.block([[jnp.zeros((rows, rows)), a], [a.T, jnp.zeros((columns, columns))]])
+    return eigenvalues(both)[-min(a.shape) :]
+
+
+def _svd(x: jax.Array) -> jax.Array:
+    return jnp.linalg.svd(x, compute_uv=False)
+
+
 def rank_of_singular_values(singular: jax.Array) -> jax.Array:
     """exp(entropy of the normalised singular values) (D,) -> ()."""
     return jnp.exp(entropy(singular / jnp.maximum(singular.sum(), 1e-12)))

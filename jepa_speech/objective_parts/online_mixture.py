@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jepa_speech.anchors import online
 from jepa_speech.objective_parts import reservoir
-from jepa_speech.objective_parts.collapse import rank_of_singular_values
+from jepa_speech.objective_parts.collapse import rank_of_singular_values, singular_values
 from jepa_speech.objective_parts.contract import Tree
 
 FRAMES = 8  # per component, without which nothing is seeded
@@ -82,4 +82,4 @@ def rank(frames: jax.Array, filled: jax.Array) -> jax.Array:
     From the frames and not from their covariance, whose small eigenvalues are rounding: ranks are compared.
     """
     mean = jnp.sum(frames * filled[:, None], axis=0) / jnp.maximum(filled.sum(), 1)
-    return rank_of_singular_values(jnp.linalg.svd((frames - mean) * filled[:, None], compute_uv=False))
+    return rank_of_singular_values(singular_values((frames - mean) * filled[:, None]))

@@ -12,9 +12,10 @@ from jepa_speech.errors import UsageError
 from jepa_speech.nn.module import Pure
 from jepa_speech.nn.quantizer import GumbelQuantizer, Quantized, QuantizerConfig
 from jepa_speech.nn.row_random import fold
-from jepa_speech.objective_parts.collapse import Moments, collapsed, effective_rank
+from jepa_speech.objective_parts.collapse import Moments, collapsed, effective_rank, singular_by_eigenvalues
 from jepa_speech.objective_parts.contrastive import code_perplexity, contrastive_terms, distractors, diversity
 from jepa_speech.objective_parts.masked import ENCODER
+from jepa_speech.objective_parts.online_mixture import rank
 
 KEY = jax.random.PRNGKey(3)
 
@@ -269,3 +270,18 @@ def test_the_effective_rank_at_published_width_is_a_short_program_for_tpus():
     moments = Moments(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(), (768,), (768, 768)]))
     lowered = jax.jit(effective_rank).trace(moments).lower(lowering_platforms=("tpu",)).as_text()
     assert "Eigh" in lowered and len(lowered.splitlines()) < 200
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40)])
+def test_singular_values_as_eigenvalues(shape):
+    """As on TPUs. Small ones keep their precision: the eigenvalues of the covariance would not have it in float32."""
+    x = np.random.default_rng(0).normal(size=shape) * np.logspace(0, -5, shape[1])
+    found = np.sort(singular_by_eigenvalues(jnp.asarray(x, jnp.float32)))[::-1]
+    np.testing.assert_allclose(found, np.linalg.svd(x, compute_uv=False), rtol=0.02, atol=1e-6)
+
+
+def test_the_rank_of_layers_is_a_short_program_for_tpus():
+    """jax's own singular values of 1,536 x 768 keep their compiler busy for minutes."""
+    frames, filled = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(2, 1536, 768), (1536,)])
+    layers = jax.jit(jax.vmap(rank, (0, None))).trace(frames, filled).lower(lowering_platforms=("tpu",)).as_text()
+    assert "Eigh" in layers and len(layers.splitlines()) < 500
