@@ -4,6 +4,7 @@ Only lists of strings are sent, and only [exit code, line] returns. Each part ru
 worker. It ends with the worker, and with the client. `python -m jepa_speech.cli.cluster_parts` is that process.
 """
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -23,7 +24,7 @@ from jepa_speech.progress import say
 LOCAL = "local:"
 PARTS_PER_THREAD = 4
 TRIES = 4  # starts of a part whose process was killed
-CONNECT_SECONDS = 30
+CONNECT_SECONDS = 10
 NO_WEB_PAGES: dict[str, Any] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 
 
@@ -86,6 +87,7 @@ def _connected(address: str) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # else Dask reports how it closes, after our line
     with ExitStack() as opened:
         target: Any = address
         if workers := local_workers(address):
@@ -95,12 +97,32 @@ def _connected(address: str) -> Iterator[Any]:
             web = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
             options = {"threads_per_worker": 1, "processes": False, "silence_logs": logging.ERROR}
             target = opened.enter_context(LocalCluster(n_workers=workers, **options, **web))
+        else:
+            _check_that_it_answers(address)
         plain = {"serializers": ["msgpack"], "deserializers": ["msgpack", "error"]}
         try:
             client = opened.enter_context(Client(target, timeout=CONNECT_SECONDS, **plain))
         except (OSError, TypeError, ValueError) as error:
             raise UserError(f"--cluster {address}: no scheduler of Dask answers there ({error})") from error
         yield client
+
+
+def _check_that_it_answers(address: str) -> None:
+    """Raises UserError unless Dask answers at an address, where `Client` would wait for other servers without end."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async def greet() -> None:
+        comm = await connect(address, timeout=CONNECT_SECONDS, **Security().get_connection_args("client"))
+        comm.abort()
+
+    try:
+        asyncio.run(asyncio.wait_for(greet(), CONNECT_SECONDS + 1))
+    # The first bytes of another server's answer, read as a length, are a MemoryError.
+    except (MemoryError, OSError, TypeError, ValueError) as error:
+        why = "" if isinstance(error, MemoryError) else str(error)
+        why = why or "another program listens there"
+        raise UserError(f"--cluster {address}: no scheduler of Dask answers there ({why})") from error
 
 
 def run_part(arguments: list[str]) -> list[Any]:

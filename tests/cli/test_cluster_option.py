@@ -1,10 +1,13 @@
 """`--cluster`: parts on workers of Dask, of which one is killed, give what a single run gives."""
 
+import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -152,6 +155,33 @@ def test_what_is_wrong_is_one_line(options, code, line, tmp_path, capsys, monkey
     err = capsys.readouterr().err
     assert line in err.splitlines()[-1] and "Traceback" not in err
     assert not (tmp_path / "store" / "store.json").exists()
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_server_that_is_no_scheduler_is_one_line(answer, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cluster_parts, "CONNECT_SECONDS", 0.5)
+    kept = []
+
+    def serve(listening):
+        with contextlib.suppress(OSError):  # closed, at the end of the test
+            while True:
+                kept.append(listening.accept()[0])
+                kept[-1].sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            command = ["prepare", "--input", str(tmp_path), "--out", str(tmp_path / "store"), "--cluster", address]
+            assert main(command) == 1
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in kept:
+                connection.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{address}: no scheduler of Dask answers there (another program listens there)" in line
 
 
 def test_without_dask_it_says_what_to_install(tmp_path, capsys, monkeypatch):
