@@ -18,7 +18,7 @@ from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.local_paths import bucket_url
 from jepa_speech.training.checksums import NAME
-from jepa_speech.training.run_folder import TEMPORARY
+from jepa_speech.training.run_folder import ELSES, TEMPORARY
 
 Upload = Callable[[bool], None]
 
@@ -56,9 +56,15 @@ class RunInBucket:
         self._mirror = Mirror(self._objects, self.folder)
 
     def fetch(self) -> None:
-        """Makes the local folder like the one in the bucket, if a run is there. Unfinished checkpoints are left out."""
+        """Makes the local folder like the one in the bucket, if a run is there. Unfinished checkpoints are left out.
+
+        Raises UserError if something else is there, such as a store.
+        """
         found = self._objects.list("")
         if "config.json" not in found:
+            if there := next(filter(ELSES.fullmatch, sorted({name.partition("/")[0] for name in found})), None):
+                url = self._objects.url
+                raise UserError(f"{url} holds {there}, so it is not a run folder: choose another folder")
             return
         for path in self._checkpoints():
             if _last(path.relative_to(self.folder).as_posix()) not in found:

@@ -147,7 +147,11 @@ def test_what_is_written_after_the_last_save_is_uploaded_unless_the_run_failed(m
         assert bytes(bucket.get("runs/stopped/events.jsonl").bytes()).decode() == text
 
 
-def test_what_is_refused(machine, local):
+def test_what_is_refused(machine, local, bucket):
     machine("first")
+    obstore.put(bucket, "runs/store/store.json", b"{}")
+    with pytest.raises(UserError, match=r"^s3://.*/runs/store holds store\.json, so it is not a run folder"):
+        jepa_speech.train("tiny:pure_jepa", f"s3://{BUCKET}/runs/store", overrides={"data.store": local.path})
+    assert names(bucket, "runs/store") == {"store.json"}
     with pytest.raises(UsageError, match=rf"^from_step: not for a run in a bucket; copy s3://{BUCKET}/x"):
         jepa_speech.train("tiny:pure_jepa", f"s3://{BUCKET}/x", overrides={"data.store": local.path}, from_step=1)
