@@ -8,7 +8,8 @@ time, an hour (benchmarks/compare_small/).
 All have the encoder, the batches and the learning rate of configs/smoke.py's gmm_jepa, and masks of their own.
 `gmm_jepa_as_released` masks frames after the encoder, which therefore sees all of them, and its cluster head reads what
 nothing is hidden from, as in the paper's released code. `wavlm` is WavLM in style: HuBERT's objective on mixed
-utterances, without its position bias.
+utterances, without its position bias. `anchor_alone_kmeans` and `hubert_gmm` have each other's labels: the hard ones of
+k-means, and the mixture's most likely component.
 """
 
 from ml_collections import ConfigDict
@@ -22,10 +23,12 @@ ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "gmm_jepa_as_released": MIXTURE,
     "pure_jepa": (),
     "anchor_alone": MIXTURE,
+    "anchor_alone_kmeans": KMEANS,
     "gmm_jepa_sigreg": MIXTURE,
     "sigreg_jepa": (),
     "wavlm": KMEANS,
     "hubert": KMEANS,
+    "hubert_gmm": MIXTURE,
     "wav2vec2": (),
     "data2vec": (),
     "data2vec2": (),
@@ -33,7 +36,12 @@ ANCHORS = {  # arguments of `jepa-speech fit` for each objective
     "s_jepa": (),
     "best_rq": (),
 }
-OF_SMOKE = {"gmm_jepa_as_released": "gmm_jepa", "wavlm": "hubert"}
+OF_SMOKE = {
+    "gmm_jepa_as_released": "gmm_jepa",
+    "anchor_alone_kmeans": "anchor_alone",
+    "wavlm": "hubert",
+    "hubert_gmm": "hubert",
+}
 
 
 def get_config(variant: str = "gmm_jepa") -> ConfigDict:
