@@ -47,7 +47,10 @@ SIZES = (
     Size("hubert", ("gmm_jepa", "sigreg_jepa", "s_jepa"), 1, 5.0),
 )
 TOYS = (Size("tiny:hubert", ("tiny:best_rq",), 2, 0.5),)
-HEAD = ("config", "parameters, M", "ms per s of audio", "times HuBERT", "GFLOP per s of audio", "times HuBERT's GFLOP")
+HEAD = (
+    *("config", "parameters, M", "ms per s of audio", "HuBERT in the same pairs, ms", "times HuBERT"),
+    *("GFLOP per s of audio", "times HuBERT's GFLOP"),
+)
 
 
 class Step(NamedTuple):
@@ -98,12 +101,12 @@ def cells(name: str, step: Step, peer: Step, times: tuple[list[float], list[floa
     import numpy as np
 
     ours, theirs = map(np.array, times)
-    ratio, median = ours / theirs, 1000 * np.median(ours) / audio
+    ratio = ours / theirs
+    shown = [f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}" for ms in 1000 * np.median([ours, theirs], axis=1) / audio]
     measured = "1" if step is peer else f"{np.median(ratio):.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
     counted = f"{step.flops / peer.flops:.2f}" if step is not peer else "1"
     work = f"{step.flops / audio / 1e9:.3g}"
-    shown = f"{median:,.0f}" if median >= 100 else f"{median:.3g}"
-    return [name, f"{step.parameters / 1e6:.3g}", shown, measured, work, counted]
+    return [name, f"{step.parameters / 1e6:.3g}", *shown, measured, work, counted]
 
 
 def measured(size: Size, only: list[str], turns: int, done: Callable[..., None]) -> None:

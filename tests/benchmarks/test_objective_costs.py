@@ -17,8 +17,8 @@ def test_ratios_are_of_the_two_steps_of_a_turn(monkeypatch):
 
     ours, peer = Step(lambda: None, 30 * 10**9, 2_000_000), Step(lambda: None, 20 * 10**9, 1_000_000)
     times = [1.0, 6.0, 2.0], [1.0, 3.0, 4.0]  # the load of the second turn was on both
-    assert cells("new", ours, peer, times, 10.0) == ["new", "2", "200", "1.00 [0.50, 2.00]", "3", "1.50"]
-    assert cells("peer", peer, peer, (times[1], times[1]), 10.0) == ["peer", "1", "300", "1", "2", "1"]
+    assert cells("new", ours, peer, times, 10.0) == ["new", "2", "200", "300", "1.00 [0.50, 2.00]", "3", "1.50"]
+    assert cells("peer", peer, peer, (times[1], times[1]), 10.0) == ["peer", "1", "300", "300", "1", "2", "1"]
 
 
 COMMAND = [sys.executable, FOLDER / "objective_costs.py", "--quick", "--turns", "2"]
