@@ -32,6 +32,8 @@ NOT_RUN = {
     r"--lm words.arpa": "cli/test_finetune.py decodes with a language model",
     r"export onnx": "parity/test_export.py, where torch is installed",
     r"bench step .*--autotune": "costs/test_autotune.py; minutes for a published size on a CPU",
+    r"gs://": "cloud/test_train_from_bucket.py trains from a bucket; the tests beside it fit and label there",
+    r"--cluster tcp://": "cli/test_cluster_option.py starts a scheduler",
     r"jepa-speech plan ": "cli/test_plan.py; tracing a published size takes as long as all of a page",
     r"jepa-speech (analyze|probe) ": "cli/test_analyze.py and cli/test_probe.py run those of their pages",
     r"evaluate .*HELDOUT": "the page says that this store needs its labels first; training.md evaluates",
