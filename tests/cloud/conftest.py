@@ -1,8 +1,10 @@
-"""Servers of buckets, and a store of several shards with labels."""
+"""Servers of buckets, machines that use them, and a store of several shards with labels."""
+
+from pathlib import Path
 
 import pytest
 from support.audio_files import write_tones
-from support.bucket_servers import fake_gcs, moto
+from support.bucket_servers import environment, fake_gcs, moto, s3_bucket
 from support.random_anchors import make_gmm
 
 from jepa_speech.labelling.anchoring import label
@@ -15,6 +17,26 @@ def servers():
     """The address of a server by the scheme of its URLs."""
     with moto() as s3, fake_gcs() as gs:
         yield {"s3": s3, "gs": gs}
+
+
+@pytest.fixture
+def machine(servers, monkeypatch, tmp_path):
+    """machine(name, scheme="s3"): what follows runs on a machine with a cache of this name, which is returned.
+
+    moto also answers Google's XML interface, which fake-gcs-server does for reading only.
+    """
+
+    def use(name: str, scheme: str = "s3") -> Path:
+        for key, value in environment(scheme, servers["s3"], tmp_path / name).items():
+            monkeypatch.setenv(key, value)
+        return tmp_path / name
+
+    return use
+
+
+@pytest.fixture
+def bucket(servers):
+    return s3_bucket(servers["s3"])
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ from contextlib import nullcontext
 import numpy as np
 import obstore
 import pytest
-from obstore.store import S3Store
-from support.bucket_servers import BUCKET, environment
+from support.bucket_servers import BUCKET, names
 from support.bucket_servers import upload as upload_store
 from training.toy import ToyObjective, toy_batches, toy_config, train
 
@@ -15,29 +14,6 @@ import jepa_speech
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.training.checkpoint import read_weights
 from jepa_speech.training.run_in_bucket import RunInBucket, local_run
-
-
-@pytest.fixture
-def machine(servers, monkeypatch, tmp_path):
-    """machine(name): what follows runs on a machine with a cache of this name, which is returned."""
-
-    def use(name: str):
-        for key, value in environment("s3", servers["s3"], tmp_path / name).items():
-            monkeypatch.setenv(key, value)
-        return tmp_path / name
-
-    return use
-
-
-@pytest.fixture
-def bucket(servers):
-    """The bucket as another client sees it."""
-    client = {"allow_http": True}
-    return S3Store(BUCKET, endpoint=servers["s3"], access_key_id="x", secret_access_key="y", client_options=client)
-
-
-def names(bucket, folder: str) -> set[str]:
-    return {meta["path"].removeprefix(f"{folder}/") for page in obstore.list(bucket, folder) for meta in page}
 
 
 def written(folder, files: dict[str, str]) -> None:

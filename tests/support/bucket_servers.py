@@ -76,9 +76,18 @@ def put(scheme: str, url: str, name: str, data: bytes) -> None:
     if scheme == "gs":
         _send(f"{url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}", data, "application/octet-stream")
     else:
-        settings: dict[str, Any] = {"access_key_id": "x", "secret_access_key": "y", "region": "us-east-1"}
-        settings |= {"endpoint": url, "client_options": {"allow_http": True}}
-        obstore.put(S3Store(BUCKET, **settings), name, data)
+        obstore.put(s3_bucket(url), name, data)
+
+
+def s3_bucket(url: str) -> S3Store:
+    """The bucket of a server of S3, as another client sees it."""
+    keys: dict[str, Any] = {"access_key_id": "x", "secret_access_key": "y", "region": "us-east-1"}
+    return S3Store(BUCKET, endpoint=url, client_options={"allow_http": True}, **keys)
+
+
+def names(bucket: S3Store, folder: str) -> set[str]:
+    """The names of the objects in a folder."""
+    return {meta["path"].removeprefix(f"{folder}/") for page in obstore.list(bucket, folder) for meta in page}
 
 
 class Relay:
