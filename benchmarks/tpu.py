@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jepa_speech.cli.plan_for_tpu import beyond
+from jepa_speech.costs.collectives import beyond_closed_form
 from jepa_speech.costs.tpu_compiler import versions
 from jepa_speech.files import read_json, write_json, write_text
 from jepa_speech.training.configfile import load_config
@@ -79,7 +79,7 @@ def compiled(row: Row) -> dict[str, Any]:
             found.pop("about")
         (run,) = found.pop("runs")
         if "needed_bytes" not in run or per_device == 1:
-            run["beyond"] = beyond(run.pop("collectives", []), found)
+            run["beyond"] = beyond_closed_form(run.pop("collectives", []), found["mesh"], found["slices"])
             return row._asdict() | {"command": shlex.join(["jepa-speech", *command])} | found | run
         per_device //= 2
 

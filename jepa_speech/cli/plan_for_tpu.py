@@ -8,9 +8,9 @@ import jax
 
 from jepa_speech.api.plan_for_tpu import plan_for_tpu
 from jepa_speech.cli.commands import arguments
+from jepa_speech.costs.collectives import beyond_closed_form
 from jepa_speech.wording import counted
 
-EXPECTED = ("all-reduce", "all-gather", "reduce-scatter")  # the first alone if nothing is split, on one slice
 SHOWN = 5  # of those that are not expected
 LENGTH = 80  # of the name of an operation, which may list hundreds
 
@@ -65,15 +65,6 @@ def lines(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]
     for kind, sent in found["sent"].items():
         number = sum(c["times"] for c in found["collectives"] if c["kind"] == kind)
         yield f"    {kind}: {number}, {sent / 1e6:.2f} MB"
-    for c in beyond(found["collectives"], results)[:SHOWN]:
+    for c in beyond_closed_form(found["collectives"], results["mesh"], results["slices"])[:SHOWN]:
         source = c["source"][:LENGTH] or c["name"]
         yield f"    not in the closed form: {c['kind']} of {c['payload'] / 1e6:.2f} MB, {source}"
-
-
-def beyond(collectives: list[dict[str, Any]], results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The collectives of a kind that the closed form does not have, largest first.
-
-    Several slices sum in three steps, of which the last gathers within a slice.
-    """
-    expected = EXPECTED if results["mesh"][1] > 1 or results["slices"] > 1 else EXPECTED[:1]
-    return sorted((c for c in collectives if c["kind"] not in expected), key=lambda c: -c["sent"])

@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+EXPECTED = ("all-reduce", "all-gather", "reduce-scatter")  # the first alone if nothing is split, on one slice
 BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16}  # others say their bits: f32, s8, f8e4m3fn
 COLLECTIVE = re.compile(r" (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\(")
 CALLED = re.compile(r"\b(body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
@@ -41,6 +42,15 @@ def sent_by_kind(collectives: list[Collective]) -> dict[str, float]:
     """Bytes per step and device."""
     kinds = sorted({c.kind for c in collectives})
     return {kind: sum(c.sent for c in collectives if c.kind == kind) for kind in kinds}
+
+
+def beyond_closed_form(found: list[dict[str, Any]], mesh: Sequence[int], slices: int) -> list[dict[str, Any]]:
+    """Those of a kind that the closed form does not have, largest first: dicts of the fields of `Collective`, and sent.
+
+    mesh: [data, fsdp]. Several slices sum in three steps, of which the last gathers within a slice.
+    """
+    expected = EXPECTED if mesh[1] > 1 or slices > 1 else EXPECTED[:1]
+    return sorted((c for c in found if c["kind"] not in expected), key=lambda c: -c["sent"])
 
 
 def collectives(text: str) -> list[Collective]:
