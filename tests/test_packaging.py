@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,3 +83,10 @@ def test_a_wheel_prints_its_configs_and_trains_without_a_file(wheel, tmp_path):
     known = run("config", "smok")
     assert known.returncode == 2 and "smok: no config has this name" in known.stderr and "smoke" in known.stderr
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}  # Python's own, where it may
+
+
+def test_the_page_of_extras_names_every_extra(wheel):
+    metadata = next(wheel.glob("*.dist-info/METADATA")).read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    named = [name for cell in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall(r"`([\w-]+)`", cell)]
+    assert sorted(named) == sorted(re.findall(r"^Provides-Extra: (\S+)", metadata, re.M))
