@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from inspect import signature
-from itertools import chain
 from typing import Any, ParamSpec, TypeVar
 
 from jepa_speech.errors import UsageError
@@ -69,33 +68,33 @@ def path_or_bucket(text: str) -> str:
 
 def takes_local_paths(function: Callable[P, R]) -> Callable[P, R]:
     """Returns a function of the Python API that raises UsageError, before it does anything, if an argument is a URL."""
-    return takes_buckets()(function)
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        refuse_urls(arguments_of(function, args, kwargs))
+        return function(*args, **kwargs)
+
+    return checked
 
 
-def takes_buckets(*arguments: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Like `takes_local_paths`, but these arguments may be gs:// or s3://."""
+def arguments_of(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a call by their names."""
+    return dict(zip(signature(function).parameters, args, strict=False)) | dict(kwargs)
 
-    def decorated(function: Callable[P, R]) -> Callable[P, R]:
-        names = tuple(signature(function).parameters)
 
-        @wraps(function)
-        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = dict(chain(zip(names, args, strict=False), kwargs.items()))
-            given.pop("overrides", None)  # `load_config` checks these, and names the key
-            for name, value in given.items():
-                if wrong := next(filter(None, (not_local(text, name in arguments) for text in _texts(value))), ""):
+def refuse_urls(given: Mapping[str, Any], buckets: Sequence[str] = ()) -> None:
+    """Raises UsageError, naming the argument, if one is a URL. buckets: arguments that may be gs:// or s3://."""
+    for name, value in given.items():
+        if name != "overrides":  # `load_config` checks these, and names the key
+            for text in texts(value):
+                if wrong := not_local(text, name in buckets):
                     raise UsageError(f"{name}: {wrong}")
-            return function(*args, **kwargs)
-
-        return checked
-
-    return decorated
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """Yields the texts and paths in an argument: itself, the items of a list, the keys of a mapping."""
     if isinstance(value, (str, os.PathLike)):
         yield os.fspath(value)
     elif isinstance(value, (Mapping, Sequence)):
         for item in value:
-            yield from _texts(item)
+            yield from texts(item)

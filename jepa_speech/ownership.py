@@ -127,8 +127,13 @@ def claim(path: str | Path, *marks: str | bytes) -> Path:
 def refuse_existing(folder: Path, names: Sequence[str]) -> None:
     """Raises UserError, before anything is written, if the folder holds a file of one of these names."""
     if there := next((name for name in names if os.path.lexists(folder / name)), None):
-        article = "an" if there[0] in "aeiou" else "a"
-        raise UserError(f"{folder} already has {article} {there}; choose a new folder, or remove that file")
+        raise already_there(str(folder), there)
+
+
+def already_there(folder: str, name: str) -> UserError:
+    """Returns the error of a command that would replace a file."""
+    article = "an" if name[0] in "aeiou" else "a"
+    return UserError(f"{folder} already has {article} {name}; choose a new folder, or remove that file")
 
 
 def write_once(path: Path, contents: bytes) -> None:

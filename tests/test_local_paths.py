@@ -1,6 +1,6 @@
 """No place takes a URL for a local path: not an option, a config key, an argument of the Python API or a manifest.
 
-Some take the URL of a bucket: IN_BUCKETS, `TAKEN` and `ARGUMENTS` are all of them.
+Options of type `path_or_bucket`, the arguments of the same names, and the keys IN_BUCKETS take the URL of a bucket.
 """
 
 import argparse
@@ -26,16 +26,6 @@ from jepa_speech.training.configfile import IN_BUCKETS, load_config
 COMMANDS = dict(commands(cli.parser()))
 URLS = ("gs://bucket/a", "gs:/bucket/a", "s3://bucket/a")
 ELSEWHERE = "az://bucket/a"  # what no place takes
-# Options, by verb, and arguments of the Python API that may be gs:// or s3://.
-TAKEN = {
-    *("analyze store", "analyze anchor", "bench data store", "evaluate store", "fit gmm store", "fit gmm out"),
-    *("fit kmeans store", "fit kmeans out", "inspect stores", "label store", "label anchor", "train workdir"),
-}
-ARGUMENTS = {
-    *("analyze store", "analyze anchor", "bench_data store", "evaluate store", "fit_curve store", "fit_gmm store"),
-    *("fit_gmm out", "fit_kmeans store", "fit_kmeans out", "inspect store", "label store", "label anchor"),
-    "train workdir",
-}
 # Options whose text is no path.
 OTHERS = {
     *("name", "tasks", "adapter", "features"),
@@ -77,7 +67,7 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
 def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(url)
-    assert {"train config", "prepare out", "embed checkpoint", "launch tpu config", "transcribe audio"} <= lines.keys()
+    assert {"train config", "prepare out", "embed audio", "launch tpu config", "transcribe audio"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         shown = capsys.readouterr()
@@ -88,7 +78,7 @@ def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, mon
 def test_some_options_take_a_bucket_and_no_other_url(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(ELSEWHERE, path_or_bucket)
-    assert lines.keys() == TAKEN
+    assert {"export hf out", "label store", "probe checkpoint", "train workdir"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         assert capsys.readouterr().err == f"jepa-speech {line[0]}: {not_local(ELSEWHERE)}\n"
@@ -143,20 +133,29 @@ def path_arguments() -> list[tuple[str, str]]:
 @pytest.mark.parametrize("name,argument", path_arguments())
 def test_every_function_of_the_api_refuses_it(name, argument, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    schemes = ("az",) if takes_buckets(name, argument) else ("az", "gs")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir("empty")
     function = getattr(jepa_speech, name)
     required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    scheme = "az" if f"{name} {argument}" in ARGUMENTS else "gs"
-    url = f"{scheme}://bucket/a"
-    for wrong in (url, Path(url), ["x", url], {url: ["phones"]}):
-        with pytest.raises(UsageError, match=rf"^{argument}: {scheme}:/+bucket/a is not a local path"):
-            function(**(dict.fromkeys(required, "x") | {argument: wrong}))
-    assert not list(tmp_path.iterdir())
+    for scheme in schemes:
+        url = f"{scheme}://bucket/a"
+        for wrong in (url, Path(url), ["x", url], {url: ["phones"]}):
+            with pytest.raises(UsageError, match=rf"^{argument}: {scheme}:/+bucket/a is not a local path"):
+                function(**(dict.fromkeys(required, "x") | {argument: wrong}))
+    assert not list(Path().iterdir())
 
 
-def test_the_arguments_that_take_a_bucket_are_listed(tmp_path, monkeypatch):
+def test_verbs_and_functions_take_buckets_in_the_same_places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    takes = {f"{name} {argument}" for name, argument in path_arguments() if takes_buckets(name, argument)}
-    assert takes == ARGUMENTS
+    found = {}
+    for name, command in COMMANDS.items():
+        function = name.replace(" ", "_")
+        for option in options(command):
+            if (function, option.dest) in path_arguments():
+                found[name, option.dest] = option.type is path_or_bucket
+                assert found[name, option.dest] == takes_buckets(function, option.dest), (name, option.dest)
+    assert len(found) > 30 and {True, False} == set(found.values())
 
 
 def takes_buckets(name: str, argument: str) -> bool:

@@ -10,9 +10,11 @@ from jepa_speech.analysis.collect import Subject, analyse
 from jepa_speech.analysis.recordings import Listed, from_manifest, from_store
 from jepa_speech.analysis.subject import missing, open_anchor, wired
 from jepa_speech.api.analyze_report import Looked, file_name, sections_of
+from jepa_speech.cloud.arguments import takes_buckets, with_urls
+from jepa_speech.cloud.folders import pictures_first, written_folder
 from jepa_speech.errors import UsageError
-from jepa_speech.local_paths import takes_buckets
 from jepa_speech.ownership import claim, mark, write_results
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.probing.saved import Saved, results_of
 from jepa_speech.store.store import Store
@@ -22,7 +24,7 @@ from jepa_speech.training.compiled import compiled_once
 SECONDS = 20.0  # longer recordings are cut
 
 
-@takes_buckets("store", "anchor")
+@takes_buckets("store", "anchor", checkpoint=copied_model, out=written_folder(pictures_first))
 def analyze(
     checkpoint: str | Path | Sequence[str | Path],
     store: str | Path,
@@ -95,7 +97,7 @@ def analyze(
     curves = along_steps(looked, {name: model.step for name, model in models.items()}) if several else {}
     results = summary(looked, [*notes, *apart]) | ({"over_steps": curves} if curves else {})
     if folder:
-        results["report"] = str(folder / "report.html")
+        results["report"] = with_urls(str(folder / "report.html"))
         runs = {name if len(checkpoints) > 1 else "": run for name, run in runs_of(folders).items()}
         sections, pictures = sections_of(looked, notes, apart, curves, runs, probed)
         report.save_figures(folder, pictures, progress)

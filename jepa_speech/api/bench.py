@@ -10,11 +10,12 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.costs.batch_autotune import batch_seconds, fill_memory, memory_of_a_device, unless_out_of_memory
 from jepa_speech.costs.loader import measure_loader
 from jepa_speech.costs.speed import check_rows, crop_samples, dtype_of, make_setting, matmul_rate, measure_step, rows_of
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.local_paths import takes_buckets, takes_local_paths
+from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.progress import say_if
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.store.store import Store

@@ -9,20 +9,22 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
+from jepa_speech.cloud.arguments import takes_buckets, with_urls
+from jepa_speech.cloud.folders import written_file
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.exporters.feature_files import FORMATS, Format, note_of
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, replacing
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
-from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.pretrained import fingerprint
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probing.dataset import wave_of
 from jepa_speech.training.checkpoint_steps import Step
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_model, out=written_file)
 def embed(
     checkpoint: str | Path,
     audio: str | Path | Sequence[str | Path],
@@ -91,7 +93,7 @@ def written(
                 row = one.about()
                 pieces.add(entry.source, entry.stamp, row, as_npy(one.features))
             rows.append(row)
-        results = {"out": str(out)} | summary(rows, model, layer)
+        results = {"out": with_urls(str(out))} | summary(rows, model, layer)
         with replacing(out) as file, form.write(file, {"command": command, "results": results}) as add:
             for entry in listed:
                 add(entry.source, np.load(io.BytesIO(pieces.data(entry.source)), allow_pickle=False))

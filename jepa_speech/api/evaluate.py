@@ -9,10 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech.batches.batch_plan import Plan
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.local_paths import takes_buckets
 from jepa_speech.objective_parts.contract import HasTexts
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint_steps import Step
@@ -21,7 +22,7 @@ from jepa_speech.training.run_batches import stream, usable
 from jepa_speech.training.used_lengths import heldout_lengths
 
 
-@takes_buckets("store")
+@takes_buckets("store", checkpoint=copied_model)
 def evaluate(
     checkpoint: str | Path,
     store: str | Path,

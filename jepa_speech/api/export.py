@@ -3,20 +3,22 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from jepa_speech.cloud.arguments import takes_buckets
+from jepa_speech.cloud.folders import new_folder
 from jepa_speech.exporters import onnx, s3prl, stablehlo
 from jepa_speech.exporters.model_card import model_card
 from jepa_speech.files import write_text
 from jepa_speech.huggingface.ctc_layer import CtcLayer, with_ctc
 from jepa_speech.huggingface.export_folder import in_bfloat16, to_huggingface, write_folder
-from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.objective_parts.contract import HasTexts
 from jepa_speech.objectives.ctc import CtcConfig
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.pretrained.load import load_pretrained
 from jepa_speech.training.checkpoint_steps import Step
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_model, out=new_folder("config.json"))
 def export_hf(
     checkpoint: str | Path,
     out: str | Path,
@@ -26,8 +28,8 @@ def export_hf(
 ) -> dict[str, Any]:
     """Write a folder for transformers (docs/export.md lists the classes), with the CTC layer if the run has one.
 
-    checkpoint: a run folder, or one of transformers. out: a new folder. step: which checkpoint of the run: its step,
-    "latest" or "best"; default: the latest.
+    checkpoint: a run folder, or one of transformers. out: a new folder. Both may be in a bucket.
+    step: which checkpoint of the run: its step, "latest" or "best"; default: the latest.
     dtype: of the weights in the file; the model computes in float32 either way.
 
     Returns `out`, `step`, `class` (the name of the model's class), `parameters` (number), `files` (names) and
@@ -53,7 +55,7 @@ def export_hf(
     }
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_model, out=new_folder("README.md"))
 def export_onnx(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
     """Write OUT/model.onnx: waves of any number and length → all layers (docs/export.md).
 
@@ -71,7 +73,7 @@ def export_onnx(checkpoint: str | Path, out: str | Path, *, step: Step | None = 
     return about | {"inputs": onnx.INPUTS, "outputs": onnx.OUTPUTS}
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_model, out=new_folder("hubconf.py"))
 def export_s3prl(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
     """Write an upstream folder for S3PRL: a list of waves → `hidden_states`.
 
@@ -83,7 +85,7 @@ def export_s3prl(checkpoint: str | Path, out: str | Path, *, step: Step | None =
     return {"out": str(out), "step": model.step, "class": exported.config["architectures"][0], "files": files}
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_model, out=new_folder("export.json"))
 def export_stablehlo(checkpoint: str | Path, out: str | Path, *, step: Step | None = None) -> dict[str, Any]:
     """Write a program that jax runs without this package, of any encoder: waves of any number and length → all layers.
 

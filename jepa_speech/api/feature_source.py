@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jepa_speech.anchors.anchor import Anchor
+from jepa_speech.cloud.arguments import with_urls
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
@@ -19,12 +20,13 @@ from jepa_speech.files import sha256_arrays
 from jepa_speech.labelling.anchoring import feature_means, seconds_of
 from jepa_speech.labelling.extractors import Extractor, Spectral, WholeRecordings
 from jepa_speech.objective_parts.contract import Objective, Tree
+from jepa_speech.pretrained.from_bucket import local_model
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.progress import bar
 from jepa_speech.store.feature_means import means_path
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint import by_path, weights_tree
-from jepa_speech.training.checkpoint_steps import Step, chosen_checkpoint, located
+from jepa_speech.training.checkpoint_steps import Step, as_steps, chosen_checkpoint, located
 
 
 class Source(NamedTuple):
@@ -48,7 +50,7 @@ def source(features: str, checkpoint: str | Path | None, step: Step | None = Non
         raise UsageError(f"features = {features!r}: choose {', '.join(DIMS)}, or layer:N of a checkpoint")
     if not checkpoint:
         raise UsageError(f"features = {features} needs checkpoint: the run folder whose layer it is")
-    place = chosen_checkpoint(checkpoint, step)
+    place = chosen_checkpoint(local_model(checkpoint, as_steps(step)), step)
     return layer_source(load_pretrained(place), features, place)
 
 
@@ -101,7 +103,7 @@ def layer_source(model: Pretrained, features: str, checkpoint: str) -> Source:
         return single.represent(wave, grid.SAMPLE_RATE).layers[0]
 
     key = f"layer-{layer}-{fingerprint[:12]}"
-    return Source(WholeRecordings(features, key, width, of), str(Path(checkpoint).resolve()), fingerprint)
+    return Source(WholeRecordings(features, key, width, of), with_urls(str(Path(checkpoint).resolve())), fingerprint)
 
 
 @dataclass(frozen=True)

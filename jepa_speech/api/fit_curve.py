@@ -27,10 +27,10 @@ from jepa_speech.api.fit_gmm import fit_gmm
 from jepa_speech.api.fit_kmeans import fit_kmeans
 from jepa_speech.api.fit_shared import check, writing
 from jepa_speech.arguments import check_choice
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import read_object, write_json, write_jsonl
 from jepa_speech.labelling.fit_frames import heldout_frames
-from jepa_speech.local_paths import takes_buckets
 from jepa_speech.ownership import claim, mark
 from jepa_speech.probing.plots import MODEL, TARGET, canvas, styled
 from jepa_speech.store.store import Store
@@ -42,7 +42,7 @@ FITS: dict[str, Callable[..., dict[str, Any]]] = {"gmm": fit_gmm, "kmeans": fit_
 ROWS = b'"agreement": '  # by which `claim` recognises STEM.curve.jsonl
 
 
-@takes_buckets("store")
+@takes_buckets("store", "checkpoint")
 def fit_curve(
     kind: Literal["gmm", "kmeans"],
     store: str | Path,

@@ -12,8 +12,8 @@ from jepa_speech.anchors.temperature import sharpness, temperature_for
 from jepa_speech.api.feature_source import source
 from jepa_speech.api.fit_metrics import draw_history, write_history
 from jepa_speech.api.fit_shared import HOURS, check, claim_files, frames_to_fit, identity, unfinished, writing
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.features import grid
-from jepa_speech.local_paths import takes_buckets
 from jepa_speech.progress import bar
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint_steps import Step
@@ -23,7 +23,7 @@ _SHARPNESS_FRAMES = 20_000
 _SHARPNESS_FLOATS = 1 << 24  # frames x components
 
 
-@takes_buckets("store", "out")
+@takes_buckets("store", "out", "checkpoint")
 def fit_gmm(
     store: str | Path,
     out: str | Path,

@@ -11,15 +11,15 @@ from jepa_speech.anchors.kmeans import KMeans
 from jepa_speech.api.feature_source import source
 from jepa_speech.api.fit_metrics import draw_history, write_history
 from jepa_speech.api.fit_shared import HOURS, check, claim_files, frames_to_fit, identity, unfinished, writing
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.features import grid
-from jepa_speech.local_paths import takes_buckets
 from jepa_speech.progress import bar
 from jepa_speech.store.store import Store
 from jepa_speech.training.checkpoint_steps import Step
 from jepa_speech.wording import counted
 
 
-@takes_buckets("store", "out")
+@takes_buckets("store", "out", "checkpoint")
 def fit_kmeans(
     store: str | Path,
     out: str | Path,

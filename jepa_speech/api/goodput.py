@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.errors import UserError
-from jepa_speech.local_paths import takes_local_paths
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.training import ledger
 from jepa_speech.training.run_files import whole_events
 
 
-@takes_local_paths
+@takes_buckets(workdir=copied_model)
 def goodput(workdir: str | Path) -> dict[str, Any]:
     """Add up the times in the event log of a run folder.
 

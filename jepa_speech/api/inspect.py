@@ -8,9 +8,10 @@ from tqdm import tqdm
 
 from jepa_speech.api.recognised import other_than_a_store
 from jepa_speech.arguments import check_choice
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.errors import UserError
 from jepa_speech.labelling.parts import merge_label_parts
-from jepa_speech.local_paths import bucket_url, takes_buckets, takes_local_paths
+from jepa_speech.local_paths import bucket_url, takes_local_paths
 from jepa_speech.store.inspection import describe
 from jepa_speech.store.inspection import verify as damage_of
 from jepa_speech.store.joining import join

@@ -7,9 +7,10 @@ from typing import Any
 from jepa_speech.anchors.load import load_anchor
 from jepa_speech.api.feature_source import compute_means, source_of
 from jepa_speech.arguments import Part, check_part
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.labelling import anchoring
-from jepa_speech.local_paths import bucket_url, takes_buckets
+from jepa_speech.local_paths import bucket_url
 from jepa_speech.progress import bar
 from jepa_speech.store.labels import FIGURES, Labels, fetch_labels, labels_path, upload_labels
 from jepa_speech.store.store import Store
@@ -18,7 +19,7 @@ from jepa_speech.training.checkpoint_steps import Step
 TOP_K = 16
 
 
-@takes_buckets("store", "anchor")
+@takes_buckets("store", "anchor", "checkpoint")
 def label(
     store: str | Path,
     anchor: str | Path,

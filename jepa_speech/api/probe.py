@@ -9,11 +9,13 @@ from pathlib import Path
 from jepa_speech import partial
 from jepa_speech.analysis import over_steps, report
 from jepa_speech.api.probed import WITHOUT_STEPS, probed
+from jepa_speech.cloud.arguments import takes_buckets, with_urls
+from jepa_speech.cloud.folders import pictures_first, written_folder
 from jepa_speech.errors import UsageError
-from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.partial import Pieces
 from jepa_speech.pretrained import fingerprint
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.probing import evaluate, result_plots
 from jepa_speech.probing.at_once import AT_ONCE
 from jepa_speech.probing.cache import Cache
@@ -24,7 +26,7 @@ from jepa_speech.training.checkpoint_steps import Step, as_steps, chosen_checkpo
 from jepa_speech.training.compiled import compiled_once
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_model, out=written_folder(pictures_first))
 def probe(
     checkpoint: str | Path,
     data: str | Path,
@@ -101,7 +103,8 @@ def probe(
             results = evaluate.probe_features(
                 called, system.extract, data, chosen, seed, recipes, progress, features, kept, root, AT_ONCE
             )
-            results |= {"checkpoint": str(checkpoint)} | ({} if system.step is None else {"step": system.step})
+            results["checkpoint"] = with_urls(str(checkpoint))
+            results |= {} if system.step is None else {"step": system.step}
             if others:
                 results["against"] = {task: compared([results, *pooled], others, task) for task in chosen}
             if folder:

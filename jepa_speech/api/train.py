@@ -13,9 +13,9 @@ from jepa_speech.batches.batch_plan import Plan
 from jepa_speech.batches.fetch_ahead import too_small
 from jepa_speech.batches.transcripts import Transcribed
 from jepa_speech.batches.weighted_stores import Stores, open_stores, shares
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.config import present
 from jepa_speech.errors import UsageError
-from jepa_speech.local_paths import takes_buckets
 from jepa_speech.objective_parts.contract import Objective
 from jepa_speech.objectives import build
 from jepa_speech.pretrained.init_from import weights_of

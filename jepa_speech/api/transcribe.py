@@ -9,14 +9,16 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import partial
+from jepa_speech.cloud.arguments import takes_buckets
+from jepa_speech.cloud.folders import written_file
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, read_jsonl, write_jsonl
 from jepa_speech.ingest.audio_source import stamp_of
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
-from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.pretrained import fingerprint
+from jepa_speech.pretrained.from_bucket import copied_best_model
 from jepa_speech.pretrained.load import Pretrained, load_pretrained
 from jepa_speech.probing import bootstrap
 from jepa_speech.probing.asr import text_if_any
@@ -35,7 +37,7 @@ NO_TEXTS = "no row has a text (docs/manifests.md names its fields): all are tran
 Row = dict[str, Any]
 
 
-@takes_local_paths
+@takes_buckets(checkpoint=copied_best_model, out=written_file)
 def transcribe(
     checkpoint: str | Path,
     audio: str | Path | Sequence[str | Path] = (),

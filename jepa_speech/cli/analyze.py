@@ -18,7 +18,7 @@ EXAMPLE = "jepa-speech analyze --checkpoint RUN OTHER_RUN --store STORE --out an
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
-        type=local_path,
+        type=path_or_bucket,
         required=True,
         nargs="+",
         metavar="RUN",
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_steps(parser)
     parser.add_argument("--store", type=path_or_bucket, required=True, metavar="STORE", help="recordings to look at")
     parser.add_argument(
-        "--out", type=local_path, required=True, metavar="DIR", help="gets report.html, analysis.json and plots"
+        "--out", type=path_or_bucket, required=True, metavar="DIR", help="gets report.html, analysis.json and plots"
     )
     parser.add_argument(
         "--data", type=local_path, metavar="DIR", help="labelled recordings (valid split): adds the phone figures"

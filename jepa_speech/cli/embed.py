@@ -8,7 +8,7 @@ from jepa_speech.api.embed import embed
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.wording import counted
 
 HELP = "features of recordings, by a trained encoder, as .npz or .parquet: for each file an array (frames, width)"
@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     root.add_argument(parser)
     parser.add_argument(
-        "--checkpoint", type=local_path, required=True, metavar="RUN", help="a run folder, or one of transformers"
+        "--checkpoint", type=path_or_bucket, required=True, metavar="RUN", help="a run folder, or one of transformers"
     )
     add_step(parser)
     parser.add_argument("--layer", type=int, metavar="N", help="0 is the input of the first block (default: the last)")
     parser.add_argument(
         "--out",
-        type=local_path,
+        type=path_or_bucket,
         required=True,
         metavar="FILE",
         help="FILE.npz or FILE.parquet: the arrays, float32, by the files' names",

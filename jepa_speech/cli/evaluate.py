@@ -8,7 +8,7 @@ from jepa_speech.api.evaluate import evaluate
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.ingest.lengths import in_words
-from jepa_speech.local_paths import local_path, path_or_bucket
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted
 
 NO_FIGURES = ("checkpoint", "step", "store", "recordings", "seconds", "cropped", "longest_crop", "left_out")
@@ -18,7 +18,7 @@ EXAMPLE = "jepa-speech evaluate --checkpoint runs/smoke --store heldout"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", type=local_path, required=True, metavar="RUN", help="run folder of `jepa-speech train`"
+        "--checkpoint", type=path_or_bucket, required=True, metavar="RUN", help="run folder of `jepa-speech train`"
     )
     add_step(parser)
     parser.add_argument(

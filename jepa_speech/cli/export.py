@@ -9,7 +9,7 @@ from typing import Any
 from jepa_speech.api.export import export_hf, export_onnx, export_s3prl, export_stablehlo
 from jepa_speech.cli.commands import Kind, add_kinds, arguments
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted
 
 HELP = "write a trained encoder for other software"
@@ -28,9 +28,9 @@ def run(options: argparse.Namespace) -> Results:
 
 def checkpoint_and_out(parser: argparse.ArgumentParser) -> None:
     """The options of every kind."""
-    parser.add_argument("checkpoint", type=local_path, metavar="RUN", help="a run folder, or one of transformers")
+    parser.add_argument("checkpoint", type=path_or_bucket, metavar="RUN", help="a run folder, or one of transformers")
     add_step(parser)
-    parser.add_argument("--out", type=local_path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--out", type=path_or_bucket, required=True, metavar="DIR", help="a new folder")
 
 
 def hf_options(parser: argparse.ArgumentParser) -> None:

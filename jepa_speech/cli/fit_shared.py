@@ -9,7 +9,7 @@ from jepa_speech.api.fit_shared import HOURS
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.features import grid
 from jepa_speech.features.spectral import DIMS
-from jepa_speech.local_paths import local_path, path_or_bucket
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted, duration
 
 
@@ -22,7 +22,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--checkpoint",
-        type=local_path,
+        type=path_or_bucket,
         metavar="RUN",
         help="for layer:N: a run folder, or one of transformers",
     )

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from jepa_speech.api.goodput import goodput
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted
 
 HELP = "where the wall time of a run went: steps, waiting, compiling, held-out losses, probes, lost work, down time"
@@ -23,7 +23,7 @@ WORDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdir", type=local_path, metavar="RUN", help="a run folder")
+    parser.add_argument("workdir", type=path_or_bucket, metavar="RUN", help="a run folder")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

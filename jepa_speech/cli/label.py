@@ -9,7 +9,7 @@ from jepa_speech.cli.cluster_option import add_cluster, run_parts_of
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.local_paths import local_path, path_or_bucket
+from jepa_speech.local_paths import path_or_bucket
 
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"components to keep, the rest are pooled (default {TOP_K}; 1 for k-means, which has no more)",
     )
     parser.add_argument(
-        "--checkpoint", type=local_path, metavar="RUN", help="for an anchor of a layer: its folder, if it was moved"
+        "--checkpoint", type=path_or_bucket, metavar="RUN", help="for an anchor of a layer: its folder, if it was moved"
     )
     add_step(parser, default="the one that the anchor names, or else the newest")
     add_part(parser)

@@ -1,7 +1,6 @@
 """jepa-speech probe: measure what a linear classifier can read from frozen features."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from jepa_speech.analysis import over_steps
@@ -10,7 +9,7 @@ from jepa_speech.cli import language_model
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.probing import bootstrap, evaluate
 from jepa_speech.probing.baselines import BASELINES
 from jepa_speech.probing.evaluate import Results
@@ -23,7 +22,7 @@ EXAMPLE = "jepa-speech probe --checkpoint RUN --data DIR --tasks phones,speaker 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
-        type=local_path,
+        type=path_or_bucket,
         required=True,
         metavar="RUN",
         help=f"a run folder, one of transformers, or one of: {', '.join(BASELINES)}, random (an untrained encoder)",
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     root.add_argument(parser)
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")
     parser.add_argument(
-        "--out", type=local_path, required=True, metavar="DIR", help="gets NAME.json and plots in NAME/"
+        "--out", type=path_or_bucket, required=True, metavar="DIR", help="gets NAME.json and plots in NAME/"
     )
     parser.add_argument("--name", help="what to call the system (default: the folder's name); --step adds -STEP to it")
     parser.add_argument(
@@ -71,18 +70,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     pooled, by_step = [read_results(path) for path in args.pool], {}
 
     def each(found: Results) -> None:
-        show(found, pooled, len(args.against), Path(args.out))
+        show(found, pooled, len(args.against), args.out)
         by_step[found.get("step", 0)] = found
 
     results = probe(**arguments(args, probe) | {"pool": pooled}, each=each, progress=True)
     if len(by_step) > 1:
         print("\n" + evaluate.text(over_steps.table(by_step)))
         drawn = ", ".join(f"{task}_steps.png" for task in results["tasks"])
-        print(f"written: {Path(args.out) / results['name'] / 'steps.json'} and {drawn} beside it")
+        print(f"written: {args.out}/{results['name']}/steps.json and {drawn} beside it")
     return results
 
 
-def show(results: Results, pooled: list[Results], others: int, folder: Path) -> None:
+def show(results: Results, pooled: list[Results], others: int, folder: str) -> None:
     """Prints the results of one system, and how they compare. others: how many seeds the other system has."""
     print(evaluate.text(evaluate.table([*pooled, results])))
     if any(len(part["heads"]) > 1 for part in results["tasks"].values()):
@@ -93,4 +92,4 @@ def show(results: Results, pooled: list[Results], others: int, folder: Path) -> 
         less = f", {figure}: less is better" if better == "lower" else ""
         difference = f"{results['name']} - {found['system']} = {bootstrap.estimate_of(found)} points"
         print(f"{task}: {difference} (paired{runs}{less})")
-    print(f"written: {folder / results['name']}.json, plots in {folder / results['name']}/")
+    print(f"written: {folder}/{results['name']}.json, plots in {folder}/{results['name']}/")

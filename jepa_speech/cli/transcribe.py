@@ -11,7 +11,7 @@ from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.files import printable
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.probing import bootstrap
 from jepa_speech.wording import counted
 
@@ -26,7 +26,7 @@ NO_RATE = "n/a: every reference is empty, so there is no error rate"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
-        type=local_path,
+        type=path_or_bucket,
         metavar="RUN",
         help="run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer",
     )
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     root.add_argument(parser)
     parser.add_argument(
-        "--out", type=local_path, metavar="FILE.jsonl", help="a row for each recording; resumes after a kill"
+        "--out", type=path_or_bucket, metavar="FILE.jsonl", help="a row for each recording; resumes after a kill"
     )
     language_model.add_arguments(parser)
 

@@ -116,8 +116,13 @@ class Cache:
 
 def cache() -> Cache:
     """Returns the cache that the environment names: by default in the user's folder of caches, without bound."""
+    return _cache_of(str(place()), os.environ.get(BOUND, ""))
+
+
+def place() -> Path:
+    """Returns the folder of the cache, which may not exist yet."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return _cache_of(os.environ.get(FOLDER) or f"{home}/jepa-speech/buckets", os.environ.get(BOUND, ""))
+    return Path(os.environ.get(FOLDER) or f"{home}/jepa-speech/buckets").resolve()
 
 
 @lru_cache(None)

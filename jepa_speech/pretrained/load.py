@@ -12,12 +12,13 @@ import numpy as np
 import soxr
 
 from jepa_speech import checked
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.huggingface.imported import imported_model
-from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.objective_parts.contract import HasClusters, HasTexts, Objective, Tree
 from jepa_speech.objectives import build, parsed
+from jepa_speech.pretrained.from_bucket import copied_model
 from jepa_speech.pretrained.windows import Waves, layers_of, rows_of
 from jepa_speech.settings.run_config import RunConfig, plain
 from jepa_speech.text.beam import WordBeam
@@ -213,7 +214,7 @@ class Pretrained:
         return wave
 
 
-@takes_local_paths
+@takes_buckets(folder=copied_model)
 def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool = False) -> Pretrained:
     """Returns the model of a run's checkpoint, or of a folder of transformers.
 

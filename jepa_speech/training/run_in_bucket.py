@@ -12,9 +12,7 @@ from pathlib import Path
 
 import jax
 
-from jepa_speech.cloud.cache import cache
-from jepa_speech.cloud.mirror import Mirror
-from jepa_speech.cloud.objects import Objects
+from jepa_speech.cloud.folders import FolderInBucket
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.local_paths import bucket_url
 from jepa_speech.training.checksums import NAME
@@ -38,7 +36,7 @@ def local_run(workdir: str | Path, from_step: int | None) -> Iterator[tuple[Path
     if from_step is not None:
         raise UsageError(f"from_step: not for a run in a bucket; copy {workdir} to a local folder")
     run = RunInBucket(url)
-    run.fetch()
+    run.fetch_run()
     try:
         yield run.folder, run.uploaded
     except Interrupted:
@@ -47,31 +45,27 @@ def local_run(workdir: str | Path, from_step: int | None) -> Iterator[tuple[Path
     run.upload()
 
 
-class RunInBucket:
+class RunInBucket(FolderInBucket):
     """A run folder in a bucket, and its local copy `folder`. Hidden files and the folder `aside` stay local."""
 
     def __init__(self, url: str) -> None:
-        self._objects = Objects(url)
-        self.folder = cache().root.joinpath("runs", self._objects.scheme, self._objects.bucket, self._objects.folder)
-        self._mirror = Mirror(self._objects, self.folder)
+        super().__init__(url, "runs", _last)
 
-    def fetch(self) -> None:
+    def fetch_run(self) -> None:
         """Makes the local folder like the one in the bucket, if a run is there. Unfinished checkpoints are left out.
 
         Raises UserError if something else is there, such as a store.
         """
-        found = self._objects.list("")
+        found = self.objects.list("")
         if "config.json" not in found:
             if there := next(filter(ELSES.fullmatch, sorted({name.partition("/")[0] for name in found})), None):
-                url = self._objects.url
+                url = self.objects.url
                 raise UserError(f"{url} holds {there}, so it is not a run folder: choose another folder")
             return
         for path in self._checkpoints():
             if _last(path.relative_to(self.folder).as_posix()) not in found:
                 shutil.rmtree(path)
-        for name, about in found.items():
-            if (last := _last(name)) == "" or last in found:
-                self._mirror.bring(name, about)
+        self.fetch(found)
 
     def uploaded(self, may_fail: bool) -> None:
         """Uploads what has changed; see `local_run`."""
@@ -84,28 +78,20 @@ class RunInBucket:
 
     def upload(self) -> None:
         """Uploads what has changed, checksums of a checkpoint last, and removes checkpoints that are here no longer."""
-        found = self._objects.list("")
-        files = [path for path in self.folder.rglob("*") if path.is_file()]
-        here = {path.relative_to(self.folder).as_posix() for path in files}
-        kept = sorted(filter(_belongs, here))
-        self._mirror.upload([name for name in kept if not _last(name)], found, together=False)
-        for last in sorted({_last(name) for name in kept} - {""}):
-            if last in here:  # else another process is saving it
-                rest = [name for name in kept if _last(name) == last != name]
-                self._mirror.upload([*rest, last], found)
-        gone = [name for name in found if _last(name) and _last(name) not in here]
+        super().upload()
+        here = self.files()
+        gone = [name for name in self.objects.list("checkpoints") if _last(name) not in here]
         for name in sorted(gone, key=lambda name: name != _last(name)):
-            self._objects.remove(name)
+            self.objects.remove(name)
+
+    def belongs(self, name: str) -> bool:
+        """Whether a file is uploaded."""
+        parts = name.split("/")
+        unfinished = parts[0] == "checkpoints" and TEMPORARY.fullmatch(parts[1])
+        return not parts[0].startswith(".") and parts[0] != "aside" and not name.endswith(".tmp") and not unfinished
 
     def _checkpoints(self) -> list[Path]:
         return [path for path in (self.folder / "checkpoints").glob("*") if path.name.isdigit()]
-
-
-def _belongs(name: str) -> bool:
-    parts = name.split("/")
-    inside = name.startswith("checkpoints/")
-    hidden = parts[0].startswith(".") or parts[0] == "aside" or name.endswith(".tmp")
-    return not hidden and not (inside and TEMPORARY.fullmatch(parts[1]))
 
 
 def _last(name: str) -> str:

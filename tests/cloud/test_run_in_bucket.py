@@ -54,8 +54,8 @@ def test_a_killed_run_resumes_from_the_bucket_alone(machine, bucket):
     assert "checkpoints/4/checksums.json" in names(bucket, name)
 
     machine("second")
-    resumed = RunInBucket(run._objects.url)
-    resumed.fetch()
+    resumed = RunInBucket(run.objects.url)
+    resumed.fetch_run()
     done = train(config, ToyObjective(), toy_batches(config), resumed.folder, upload=resumed.uploaded, **other)
     assert done["step"] == 8 and resumed.folder != run.folder
     assert (resumed.folder / "metrics.jsonl").read_bytes() == (run.folder / "metrics.jsonl").read_bytes()
@@ -78,7 +78,7 @@ def test_only_whole_checkpoints_are_fetched_and_the_bucket_decides(machine, buck
     machine("second")
     other = RunInBucket(url)
     written(other.folder, {"checkpoints/2/checksums.json": "never uploaded", "metrics.jsonl": "12"})
-    other.fetch()
+    other.fetch_run()
     found = {path.relative_to(other.folder).as_posix() for path in other.folder.rglob("*") if path.is_file()}
     assert found == files.keys() and (other.folder / "metrics.jsonl").read_text() == "1"
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_is_whole_only_with_its_checksums(machine, bucket, monkeypa
     written(
         run.folder, {"config.json": "{}", **{f"checkpoints/1/{name}": name for name in ("a", "checksums.json", "z")}}
     )
-    upload, asked = type(run._objects).upload, []
+    upload, asked = type(run.objects).upload, []
 
     def fails(self, name, path):
         asked.append(name)
@@ -101,12 +101,12 @@ def test_a_checkpoint_is_whole_only_with_its_checksums(machine, bucket, monkeypa
             raise UserError("no network")
         upload(self, name, path)
 
-    monkeypatch.setattr(type(run._objects), "upload", fails)
+    monkeypatch.setattr(type(run.objects), "upload", fails)
     run.uploaded(may_fail=True)  # says so, and goes on
     assert names(bucket, "runs/torn") == {"config.json", "checkpoints/1/a"}
     with pytest.raises(UserError, match="no network"):
         run.uploaded(may_fail=False)
-    monkeypatch.setattr(type(run._objects), "upload", upload)
+    monkeypatch.setattr(type(run.objects), "upload", upload)
     run.upload()
     assert "checkpoints/1/checksums.json" in names(bucket, "runs/torn")
     assert asked == ["config.json", "checkpoints/1/a", "checkpoints/1/z", "checkpoints/1/z"]

@@ -1,0 +1,120 @@
+"""Folders in buckets that a command writes: a local one, which is uploaded once the work is done.
+
+Some of the objects make others valid, such as the config.json of a model. They are written last and removed first.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jepa_speech.cloud.arguments import Copy
+from jepa_speech.cloud.cache import cache
+from jepa_speech.cloud.mirror import Mirror, mirrored
+from jepa_speech.cloud.objects import Found, Objects
+from jepa_speech.lock import LOCK, locked
+from jepa_speech.ownership import already_there
+
+ValidBy = Callable[[str], str]
+
+
+class FolderInBucket:
+    """The objects below a URL, and a local folder `folder` of the cache that holds copies of some of them.
+
+    kind: the folder of the cache below which `folder` is. valid_by: returns the name of the object that makes an object
+    valid; "" if none does. Hidden files stay local.
+    """
+
+    def __init__(self, url: str, kind: str, valid_by: ValidBy) -> None:
+        self.objects, self.valid_by = Objects(url), valid_by
+        self.folder = cache().root.joinpath(kind, self.objects.scheme, self.objects.bucket, self.objects.folder)
+        self.mirror = Mirror(self.objects, self.folder)
+
+    def fetch(self, found: Mapping[str, Found]) -> None:
+        """Brings files up to date, except those of which the object that makes them valid is missing.
+
+        found: the objects in the bucket.
+        """
+        for name, about in found.items():
+            if (last := self.valid_by(name)) == "" or last in found:
+                self.mirror.bring(name, about)
+
+    def upload(self) -> None:
+        """Uploads what has changed; an object that makes others valid follows them, and is not there without them."""
+        found, here = self.objects.list(""), self.files()
+        kept = sorted(filter(self.belongs, here))
+        self.mirror.upload([name for name in kept if not self.valid_by(name)], found, together=False)
+        for last in sorted({self.valid_by(name) for name in kept} - {""}):
+            if last in here:  # else another process is writing it
+                rest = [name for name in kept if self.valid_by(name) == last != name]
+                self.mirror.upload([*rest, last], found)
+
+    def files(self) -> set[str]:
+        """The names of the files here."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+
+    def belongs(self, name: str) -> bool:
+        """Whether a file is uploaded."""
+        return not any(part.startswith(".") for part in name.split("/"))
+
+
+def written_folder(valid_by: ValidBy) -> Copy:
+    """Returns what yields the local folder in place of one in a bucket that a command writes (see `takes_buckets`).
+
+    What is in the bucket is fetched before, and what was written is uploaded after. Then the local folder is removed.
+    After an error it stays, and the same command goes on.
+    """
+
+    @contextmanager
+    def copied(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
+        folder = FolderInBucket(url, "written", valid_by)
+        with locked(folder.folder / LOCK, "write"):
+            folder.fetch(folder.objects.list(""))
+            yield folder.folder
+            folder.upload()
+            shutil.rmtree(folder.folder)
+
+    return copied
+
+
+def pictures_first(name: str) -> str:
+    """For `written_folder`: results are valid by themselves, and follow their pictures."""
+    return "" if name.endswith(".png") else name
+
+
+def new_folder(last: str) -> Copy:
+    """Like `written_folder`, for a command that writes nothing over a file that exists.
+
+    last: the file that makes the others valid. What a killed upload left of this command is written again.
+    """
+
+    @contextmanager
+    def copied(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
+        folder = FolderInBucket(url, "written", lambda name: last)
+        with locked(folder.folder / LOCK, "write"):
+            found = folder.objects.list("")
+            if last in found:
+                raise already_there(folder.objects.url, last)
+            here = {name: (folder.folder / name).stat().st_size for name in folder.files()}
+            for name in here.keys() - {LOCK}:
+                (folder.folder / name).unlink()
+            for name, about in found.items():
+                if here.get(name) != about.size:  # else it is of the killed upload
+                    folder.mirror.bring(name, about)
+            yield folder.folder
+            folder.upload()
+            shutil.rmtree(folder.folder)
+
+    return copied
+
+
+@contextmanager
+def written_file(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields the local file in place of one in a bucket that a command writes (see `takes_buckets`)."""
+    found = mirrored(url)
+    assert found is not None
+    mirror, name = found
+    mirror.fetch(name)
+    yield mirror.folder / name
+    mirror.upload([name])
