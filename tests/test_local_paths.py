@@ -67,7 +67,7 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
 def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(url)
-    assert {"train config", "prepare out", "embed audio", "launch tpu config", "transcribe audio"} <= lines.keys()
+    assert {"train config", "prepare root", "embed audio", "launch tpu config", "transcribe audio"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         shown = capsys.readouterr()
@@ -170,8 +170,8 @@ def takes_buckets(name: str, argument: str) -> bool:
 
 
 def test_arguments_by_position_are_checked_too():
-    with pytest.raises(UsageError, match=r"^out: s3://b/store"):
-        jepa_speech.prepare("x", "s3://b/store")
+    with pytest.raises(UsageError, match=r"^out: az://b/store"):
+        jepa_speech.prepare("x", "az://b/store")
 
 
 def test_every_text_of_a_config_is_checked():

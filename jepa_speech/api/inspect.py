@@ -53,7 +53,7 @@ def inspect(
     return ({"store": opened.name} if unknown else describe(opened, progress)) | {"damage": damage}
 
 
-@takes_local_paths
+@takes_buckets("store")
 def merge_parts(
     store: str | Path, *, max_reject_fraction: float | None = None, progress: bool = False
 ) -> dict[str, Any]:

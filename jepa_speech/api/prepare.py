@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jepa_speech.arguments import Part
+from jepa_speech.cloud.arguments import takes_buckets
 from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.store import checking
 from jepa_speech.store import prepare as preparing
@@ -15,7 +16,7 @@ from jepa_speech.store.store import Store
 Inputs = str | Path | Sequence[str | Path]
 
 
-@takes_local_paths
+@takes_buckets("out")
 def prepare(
     inputs: Inputs,
     out: str | Path,
@@ -32,7 +33,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the store `out` of all recordings in `inputs`: folders, manifests and archives (docs/manifests.md).
 
-    After a kill, the same call resumes; it does nothing if the store is complete.
+    After a kill, the same call resumes; it does nothing if the store is complete. `out` may be in a bucket: the store
+    is written in the local cache and then uploaded.
 
     Args:
         root: allow recordings anywhere below this folder, and begin paths of recipes in it; default: only in their

@@ -13,7 +13,7 @@ from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.ingest.inputs.passed_over import sentences
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.store.chunks import SHARD_MB
 from jepa_speech.wording import counted, duration
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "parquet; docs/manifests.md has a table of all kinds",
     )
     root.add_argument(parser)
-    parser.add_argument("--out", type=local_path, metavar="STORE", help="a new folder; the same command resumes")
+    parser.add_argument("--out", type=path_or_bucket, metavar="STORE", help="a new folder; the same command resumes")
     parser.add_argument(
         "--check",
         nargs="?",

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -102,7 +103,7 @@ class Cache:
     def _shards(self) -> dict[Path, int]:
         """Returns the bytes of all shards, and of those being fetched, after removing those of dead processes."""
         found = {}
-        for folder in self.root.glob("*/**/shards"):
+        for folder in chain(self.root.glob("gs/**/shards"), self.root.glob("s3/**/shards")):
             for path in folder.iterdir():
                 if not path.name.endswith(".part") or not _removed(path):
                     found[path] = _size(path)

@@ -34,10 +34,10 @@ class Mirror:
         """Fetches an object unless its file is current. Raises UserError for a name that leads out of the folder."""
         if {"", ".", ".."} & set(name.split("/")):
             raise UserError(f"{self._objects.url}/{name}: not the name of a file; rename or remove it")
-        if not self._is_current(name, about):
+        if not self.is_current(name, about):
             with replacing(self.folder / name) as file:
                 self._objects.download(name, file, about.size)
-            self._note(name, about)
+            self.note(name, about)
 
     def upload(self, names: Sequence[str], found: Mapping[str, Found] | None = None, together: bool = True) -> None:
         """Uploads files in this order. The last object is removed before another one is replaced, if they go together.
@@ -47,14 +47,14 @@ class Mirror:
         """
         if found is None:
             found = {name: about for name in names if (about := self._objects.find(name))}
-        changed = [name for name in names if name not in found or not self._is_current(name, found[name])]
+        changed = [name for name in names if name not in found or not self.is_current(name, found[name])]
         if changed and together and names[-1] in found:
             self._objects.remove(names[-1])
             changed = [*(name for name in changed if name != names[-1]), names[-1]]
         for name in changed:
             self._objects.upload(name, self.folder / name)
             if about := self._objects.find(name):
-                self._note(name, about)
+                self.note(name, about)
 
     def _found(self, pattern: str) -> dict[str, Found]:
         folder, several, _ = pattern.partition("/*")
@@ -63,14 +63,18 @@ class Mirror:
         about = self._objects.find(pattern)
         return {pattern: about} if about else {}
 
-    def _is_current(self, name: str, about: Found) -> bool:
+    def is_current(self, name: str, about: Found | None) -> bool:
+        """Whether a file is a copy of its object, which has this size and time."""
+        if about is None:
+            return False
         try:
             found = (self.folder / name).stat()
         except FileNotFoundError:
             return False
         return (found.st_size, found.st_mtime_ns) == (about.size, about.written * SECOND)
 
-    def _note(self, name: str, about: Found) -> None:
+    def note(self, name: str, about: Found) -> None:
+        """Notes that a file is a copy of its object."""
         # A whole second, which the time of a file that was written since is not.
         os.utime(self.folder / name, ns=(about.written * SECOND, about.written * SECOND))
 

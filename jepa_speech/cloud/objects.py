@@ -39,6 +39,10 @@ class Missing(UserError):
     """There is no such object."""
 
 
+class Exists(UserError):
+    """There is such an object already."""
+
+
 class Found(NamedTuple):
     """Size in bytes of an object, and when it was written (Unix time in whole seconds)."""
 
@@ -116,6 +120,15 @@ class Objects:
         with self._asking(name):
             self._store.put(name, path, use_multipart=path.stat().st_size > PART)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Writes an object unless there is one of this name; returns whether it did."""
+        try:
+            with self._asking(name):
+                self._store.put(name, data, mode="create")
+        except Exists:
+            return False
+        return True
+
     def remove(self, name: str) -> None:
         """Removes an object."""
         with self._asking(name):
@@ -152,6 +165,8 @@ class Objects:
             yield
         except FileNotFoundError as error:
             raise Missing(f"{where}: no such object") from error
+        except _obstore().exceptions.AlreadyExistsError as error:
+            raise Exists(f"{where}: exists") from error
         except _obstore().exceptions.BaseError as error:
             raise UserError(f"{where}: {self._reason(error)}") from error
         finally:

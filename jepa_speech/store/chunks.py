@@ -67,9 +67,9 @@ def sidecar(store: Path, chunk: int) -> Path:
     return store / "work" / f"part-{chunk:05d}.jsonl"
 
 
-def unfinished(store: Path, chunks: Iterable[int]) -> list[int]:
-    """Returns the chunks that are not finished."""
-    return [c for c in chunks if not (shard_path(store, c).is_file() and _is_current(sidecar(store, c)))]
+def unfinished(store: Path, chunks: Iterable[int], sizes: Sequence[int]) -> list[int]:
+    """Returns the chunks that are not finished. sizes: of all shards, -1 for a missing one."""
+    return [chunk for chunk in chunks if sizes[chunk] < 0 or not _is_current(sidecar(store, chunk))]
 
 
 def remove_empty(store: Path, plan: dict[str, Any]) -> bool:

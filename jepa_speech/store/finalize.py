@@ -24,8 +24,13 @@ from jepa_speech.store.writing import json_line
 from jepa_speech.wording import counted
 
 
-def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float, progress: bool = False) -> None:
-    """Makes a complete store of finished chunks. Raises UserError if too many recordings were rejected."""
+def finish(
+    store: Path, plan: dict[str, Any], max_reject_fraction: float, sizes: Sequence[int], progress: bool = False
+) -> None:
+    """Makes a complete store of finished chunks. Raises UserError if too many recordings were rejected.
+
+    sizes: of the shards, in bytes.
+    """
     # Rejects by a requested length are no sign of bad inputs. The message names one only if there are no others.
     rejects: Counter[str] = Counter()
     bad, first_bad, first, number, shards = 0, None, None, 0, []
@@ -40,7 +45,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float, progre
             stored = []
             for row in read_jsonl(sidecar(store, chunk)):
                 if "shard" in row:
-                    _check_size(shard_path(store, chunk), row["shard"]["bytes"])
+                    _check_size(shard_path(store, chunk), sizes[chunk], row["shard"]["bytes"])
                     shards.append(row["shard"])
                 elif "reason" in row:
                     first = first or row
@@ -73,8 +78,7 @@ def finish(store: Path, plan: dict[str, Any], max_reject_fraction: float, progre
     make_whole(store, identity | {"rejected": count, "passed_over": passed_over}, shards)
 
 
-def _check_size(shard: Path, written: int) -> None:
-    found = shard.stat().st_size
+def _check_size(shard: Path, found: int, written: int) -> None:
     if found != written:
         raise UserError(
             f"{shard}: has {found} bytes, but {written} were written; remove it and run the same prepare command again"

@@ -34,8 +34,9 @@ from jepa_speech.store.chunks import (
     write_chunk,
 )
 from jepa_speech.store.description import FORMAT, store_info
+from jepa_speech.store.destination import LocalDestination, destination_of
 from jepa_speech.store.finalize import finish
-from jepa_speech.store.store import Store, checked_rows, shard_path
+from jepa_speech.store.store import Store, checked_rows
 from jepa_speech.store.unfinished import Plan, begin, find, lengths_of, new_work, read_plan, tidy, untidy
 from jepa_speech.store.writing import writing
 from jepa_speech.wording import counted
@@ -68,10 +69,12 @@ def prepare(
     if not 0 < shard_mb < 1e6:
         raise UsageError(f"shard_mb = {shard_mb:g}: must be above 0 and below a million")
     check_seconds(min_seconds, max_seconds, "min_seconds, max_seconds")
-    store = Path(out)
+    destination = destination_of(out)
+    store = destination.folder
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
     settings |= {"min_seconds": float(min_seconds), "max_seconds": float(max_seconds)}
     with writing(store):
+        destination.fetch()
         find(store)  # raises if the folder holds something else
         passed = PassedOver()
         listing = entries(inputs, root, passed)
@@ -83,21 +86,23 @@ def prepare(
             notes = {"parts": n, "max_rejects": max_reject_fraction}
             plan = _plan(chain([first], listing), passed, store, settings, notes, progress, alone=part is None)
             if not (store / "store.json").is_file():
+                destination.upload_plan()
                 mine = range(i, len(plan["chunks"]), n)
                 with locked(store / "work" / f".part-{i}-of-{n}.jepa-speech.lock", f"prepare, part {i}/{n}"):
-                    _write_chunks(store, plan, mine, workers or cores(), progress)
+                    _write_chunks(destination, plan, mine, workers or cores(), progress)
+                    if part:
+                        destination.upload_chunks(mine)
                 if part:
                     done = sum(plan["chunks"][chunk][1] for chunk in mine)
-                    return {"store": str(store), "part": f"{i}/{n}", "shards": len(mine), "read": done, "whole": False}
-                finish(store, plan, max_reject_fraction, progress)
-            elif count := Store(store).outdated():
+                    which = {"store": destination.name, "part": f"{i}/{n}"}
+                    return which | {"shards": len(mine), "read": done, "whole": False}
+                _finish(destination, plan, max_reject_fraction, progress)
+            elif count := Store(destination.readable()).outdated():
                 raise UserError(
                     f"{store}: an earlier version decoded it, which gave wrong samples of MP3 and of segments of "
                     f"compressed files ({counted(count, 'recording')} here); remove it or choose another folder"
                 )
-            if not part:
-                tidy(store)
-            return summary(store)
+            return summary(store) | {"store": destination.name} if part else _completed(destination)
 
 
 def merge(out: str | Path, max_reject_fraction: float | None = None, progress: bool = False) -> dict[str, Any]:
@@ -105,12 +110,14 @@ def merge(out: str | Path, max_reject_fraction: float | None = None, progress: b
 
     max_reject_fraction: by default that of the first part. Raises UserError naming the parts that are missing.
     """
-    store = Path(out)
+    destination = destination_of(out)
+    store = destination.folder
+    destination.fetch()
     found = find(store)
     if found is None:
         raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --part i/n` first")
     if found.name == "store.json" and not untidy(store):
-        return summary(store)
+        return _completed(destination)
     with writing(store), locked(store / LOCK, "inspect --merge"):
         found = find(store)
         assert found is not None
@@ -118,11 +125,30 @@ def merge(out: str | Path, max_reject_fraction: float | None = None, progress: b
             plan = read_plan(found)
             if "chunks" not in plan:
                 raise UserError(f"{store}: an unfinished join of stores; run the command that joins them again")
-            if missing := unfinished(store, range(len(plan["chunks"]))):
-                raise UserError(_what_is_missing(store, plan, missing))
-            finish(store, plan, plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction, progress)
-        tidy(store)
-        return summary(store)
+            sizes = destination.sizes(len(plan["chunks"]))
+            if missing := unfinished(store, range(len(sizes)), sizes):
+                raise UserError(_what_is_missing(store, plan, missing, sizes))
+            most = plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction
+            _finish(destination, plan, most, progress)
+        return _completed(destination)
+
+
+def _finish(destination: LocalDestination, plan: Plan, max_reject_fraction: float, progress: bool) -> None:
+    try:
+        sizes = destination.sizes(len(plan["chunks"]))
+        finish(destination.folder, plan, max_reject_fraction, sizes, progress)
+    except UserError:
+        destination.upload_rejects()
+        raise
+
+
+def _completed(destination: LocalDestination) -> dict[str, Any]:
+    """Returns the figures of a store that is complete in its folder, after uploading it."""
+    figures = summary(destination.folder) | {"store": destination.name}
+    destination.upload_whole()
+    tidy(destination.folder)
+    destination.leave()
+    return figures
 
 
 def summary(store: Path) -> dict[str, Any]:
@@ -167,11 +193,14 @@ def _plan(
         return begin(store, work, identity, rest, emptied)
 
 
-def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int, progress: bool) -> None:
+def _write_chunks(
+    destination: LocalDestination, plan: Plan, mine: Collection[int], workers: int, progress: bool
+) -> None:
     """Writes the chunks of `mine` that are not finished, in `workers` processes."""
+    store = destination.folder
     (store / "shards").mkdir(exist_ok=True)
     remove_left_overs(store, mine)
-    to_do = unfinished(store, mine)
+    to_do = unfinished(store, mine, destination.sizes(len(plan["chunks"])))
     if to_do:
         check_entries(store, plan["inputs"])
     total, left = (sum(plan["chunks"][chunk][1] for chunk in chunks) for chunks in (mine, to_do))
@@ -183,9 +212,9 @@ def _write_chunks(store: Path, plan: Plan, mine: Collection[int], workers: int, 
             bar.update(more)
 
 
-def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int]) -> str:
+def _what_is_missing(store: Path, plan: Plan, missing: Sequence[int], sizes: Sequence[int]) -> str:
     shards = f"{len(missing)} of {counted(len(plan['chunks']), 'shard')} not written"
-    if old := sum(sidecar(store, chunk).is_file() and shard_path(store, chunk).is_file() for chunk in missing):
+    if old := sum(sidecar(store, chunk).is_file() and sizes[chunk] >= 0 for chunk in missing):
         shards += f" ({old} of them by an earlier version, which decoded MP3 and segments wrongly)"
     n = plan["parts"]
     if n == 1:

@@ -117,14 +117,17 @@ class BucketFiles:
             info = self._objects.read("store.json")
         except Missing as error:
             raise UserError(f"{self.name}: not a complete store (no store.json); copy a whole store there") from error
-        # A store that replaces this one has another folder.
-        key = hashlib.sha256(info).hexdigest()[:12]
-        parts = [self._objects.scheme, self._objects.bucket, *self._objects.folder.split("/")]
-        folder = cache().root.joinpath(*parts).with_name(f"{parts[-1]}@{key}")
+        folder = cached_folder(self._objects, info)
         if not (folder / "store.json").is_file():
             with replacing(folder / "store.json") as file:
                 file.write(info)
         return folder
+
+
+def cached_folder(store: Objects, info: bytes) -> Path:
+    """Returns the folder of the cache for a store with this store.json; one that replaces it has another folder."""
+    parts = [store.scheme, store.bucket, *store.folder.split("/")]
+    return cache().root.joinpath(*parts).with_name(f"{parts[-1]}@{hashlib.sha256(info).hexdigest()[:12]}")
 
 
 def files_of(path: "str | Path | LocalFiles | BucketFiles") -> LocalFiles | BucketFiles:

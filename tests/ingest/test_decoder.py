@@ -116,11 +116,11 @@ def test_a_sidecar_that_was_cut_is_written_again(corpora, tmp_path):
     for part in ((0, 2), (1, 2)):
         prepare([corpora / "wav"], store, workers=1, part=part)
     whole = sidecar(store, 0).read_bytes()
-    assert not unfinished(store, [0])
+    assert not unfinished(store, [0], [1, 1])
     rows = whole.splitlines(keepends=True)
     for cut in (b"", rows[0], whole[:-1], whole[:-9], b"".join(rows[:-1]), b"".join(rows[:-1]) + b"7\n"):
         sidecar(store, 0).write_bytes(cut)
-        assert unfinished(store, [0]) == ([] if cut == whole[:-1] else [0]), cut
+        assert unfinished(store, [0], [1, 1]) == ([] if cut == whole[:-1] else [0]), cut
     with pytest.raises(UserError, match="1 of 1 shard not written"):
         merge(store)
     prepare([corpora / "wav"], store, workers=1, part=(0, 2))

@@ -36,4 +36,4 @@ def test_left_overs_of_other_parts_stay(tmp_path):
         path.touch()
     remove_left_overs(tmp_path, range(0, 12, 2))
     assert [path.exists() for path in left] == [False, True, False, False]
-    assert unfinished(tmp_path, range(3)) == [0, 1, 2]
+    assert unfinished(tmp_path, range(3), [-1] * 3) == [0, 1, 2]
