@@ -18,6 +18,10 @@ STEPS = 1_000_000  # a run lasts until a test ends it
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
+    # A closed terminal or `kill` ends the tests as Ctrl-C does, so that no daemon is left.
+    for each in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(each) is signal.SIG_DFL:  # not under nohup
+            signal.signal(each, signal.default_int_handler)
     try:
         with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
             cluster.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
