@@ -31,7 +31,7 @@ class MaskConfig:
     ratio: tuple[float, float] = (0.4, 0.65)
     # shortest and longest span in frames; equal unless `policy` is `exact` [fairseq: mask_length]
     span: tuple[int, int] = (10, 25)
-    # of `spans` and `centres`: about probability * frames / span spans are drawn in a row; of `bernoulli`: that a frame
+    # of `spans` and `centres`: a row gets about probability * frames / span of them; of `bernoulli`: that a frame
     # starts a span [fairseq: mask_prob]
     probability: float = 0.65
     min_spans: int = 2  # of `spans`: the fewest spans of a row [fairseq: min_masks]
