@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from jepa_speech.arguments import Part
 from jepa_speech.cloud.arguments import takes_buckets
-from jepa_speech.local_paths import takes_local_paths
 from jepa_speech.store import checking
 from jepa_speech.store import prepare as preparing
 from jepa_speech.store.chunks import SHARD_MB
@@ -16,7 +15,7 @@ from jepa_speech.store.store import Store
 Inputs = str | Path | Sequence[str | Path]
 
 
-@takes_buckets("out")
+@takes_buckets("inputs", "out", "root")
 def prepare(
     inputs: Inputs,
     out: str | Path,
@@ -33,8 +32,11 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the store `out` of all recordings in `inputs`: folders, manifests and archives (docs/manifests.md).
 
-    After a kill, the same call resumes; it does nothing if the store is complete. `out` may be in a bucket: the store
-    is written in the local cache and then uploaded.
+    Inputs, recordings that manifests name, `root` and `out` may be in buckets. A store in a bucket is written in the
+    local cache and then uploaded. If a bucket does not answer, the call fails and can be repeated; recordings that are
+    missing there are rejected.
+
+    After a kill, the same call resumes; it does nothing if the store is complete.
 
     Args:
         root: allow recordings anywhere below this folder, and begin paths of recipes in it; default: only in their
@@ -72,7 +74,7 @@ def prepare(
     return results | ({"fields": fields_of(Store(results["store"]), progress)} if results["whole"] else {})
 
 
-@takes_local_paths
+@takes_buckets("inputs", "root")
 def check_inputs(
     inputs: Inputs,
     *,

@@ -13,7 +13,7 @@ from jepa_speech.cli.store_figures import in_words, print_figures
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.ingest.inputs.passed_over import sentences
-from jepa_speech.local_paths import local_path, path_or_bucket
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.store.chunks import SHARD_MB
 from jepa_speech.wording import counted, duration
 
@@ -24,7 +24,7 @@ EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
-        type=local_path,
+        type=path_or_bucket,
         dest="inputs",
         nargs="+",
         required=True,
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "WeNet), tables (Common Voice, SpeechBrain, metadata.csv), fairseq's .tsv, Kaldi and ESPnet directories, tar, "
         "parquet; docs/manifests.md has a table of all kinds",
     )
-    root.add_argument(parser)
+    root.add_argument(parser, path_or_bucket)
     parser.add_argument("--out", type=path_or_bucket, metavar="STORE", help="a new folder; the same command resumes")
     parser.add_argument(
         "--check",

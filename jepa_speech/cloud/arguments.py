@@ -15,7 +15,8 @@ from jepa_speech.local_paths import arguments_of, bucket_url, refuse_urls, texts
 
 P = ParamSpec("P")
 R = TypeVar("R")
-STATE = r"@[0-9a-f]{12}(?=/|\W|$)"  # behind the name of a store in the cache
+# Behind the name of a store in the cache, or of a tar or parquet file.
+STATE = r"@[0-9a-f]{12}(?=/|\W|$)|@\d+-\d+/shards/[^/\s:]+"
 # Called with a URL and all arguments by name: yields the local path that the function gets in place of the URL.
 Copy = Callable[[str, Mapping[str, Any]], AbstractContextManager[Path]]
 

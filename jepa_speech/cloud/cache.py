@@ -30,13 +30,16 @@ WAIT = 0.05  # seconds
 
 
 class Shard(NamedTuple):
-    """A shard in a bucket, where it is in the cache, and the bytes and CRC-32 that its store has written."""
+    """A shard in a bucket, where it is in the cache, and the bytes and CRC-32 that its store has written.
+
+    crc: None for another large file, of which no checksum is known.
+    """
 
     objects: Objects
     name: str
     path: Path
     size: int
-    crc: int
+    crc: int | None
 
 
 class Cache:
@@ -68,12 +71,12 @@ class Cache:
                     crc = shard.objects.download(shard.name, part, shard.size, go_on)
                     if crc is None:
                         return False
-                    if crc != shard.crc:
+                    if shard.crc not in (None, crc):
                         raise UserError(f"{where}: not the bytes that were written; copy the store again")
                     os.fsync(part.fileno())
                     Path(part.name).replace(shard.path)
         except Missing as error:
-            raise UserError(f"{where}: missing; copy the store again") from error
+            raise UserError(f"{where}: missing" + "; copy the store again" * (shard.crc is not None)) from error
         except OSError as error:
             raise UserError(f"{self.root}: cannot be written ({error.strerror or error}); {ADVICE}") from error
         return True

@@ -32,12 +32,19 @@ class Mirror:
 
     def bring(self, name: str, about: Found) -> None:
         """Fetches an object unless its file is current. Raises UserError for a name that leads out of the folder."""
-        if {"", ".", ".."} & set(name.split("/")):
-            raise UserError(f"{self._objects.url}/{name}: not the name of a file; rename or remove it")
+        path = self._path(name)
         if not self.is_current(name, about):
-            with replacing(self.folder / name) as file:
+            with replacing(path) as file:
                 self._objects.download(name, file, about.size)
             self.note(name, about)
+
+    def make_empty(self, name: str, about: Found) -> None:
+        """Makes a file of the size and time of an object, without its bytes."""
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(about.size)
+        self.note(name, about)
 
     def upload(self, names: Sequence[str], found: Mapping[str, Found] | None = None, together: bool = True) -> None:
         """Uploads files in this order. The last object is removed before another one is replaced, if they go together.
@@ -62,6 +69,11 @@ class Mirror:
             return self._objects.list(folder)
         about = self._objects.find(pattern)
         return {pattern: about} if about else {}
+
+    def _path(self, name: str) -> Path:
+        if {"", ".", ".."} & set(name.split("/")):
+            raise UserError(f"{self._objects.url}/{name}: not the name of a file; rename or remove it")
+        return self.folder / name
 
     def is_current(self, name: str, about: Found | None) -> bool:
         """Whether a file is a copy of its object, which has this size and time."""

@@ -39,6 +39,10 @@ class Missing(UserError):
     """There is no such object."""
 
 
+class Changed(UserError):
+    """The object is another one than was expected."""
+
+
 class Exists(UserError):
     """There is such an object already."""
 
@@ -73,18 +77,28 @@ class Objects:
         with self._asking(name):
             return bytes(self._store.get(name).bytes())
 
-    def download(self, name: str, file: BinaryIO, size: int, go_on: Callable[[], bool] = lambda: True) -> int | None:
+    def download(
+        self,
+        name: str,
+        file: BinaryIO,
+        size: int,
+        go_on: Callable[[], bool] = lambda: True,
+        written: int | None = None,
+    ) -> int | None:
         """Writes an object of `size` bytes into a file, from its beginning, and returns the CRC-32 of its bytes.
 
+        written: when it must have been written. Raises Changed if size or time are others.
         After a broken response, it is read again from the beginning, up to TRIES times. Returns None once `go_on`,
         which is called between chunks, returns False.
         """
         for left in reversed(range(TRIES)):
             with self._asking(name):
                 response = self._store.get(name)
-            found = response.meta["size"]
-            if found != size:
-                raise UserError(f"{self.url}/{name}: has {found} bytes, not the {size} that were written")
+            found = _found(response.meta)
+            if found.size != size:
+                raise Changed(f"{self.url}/{name}: has {found.size} bytes, not the {size} that were written")
+            if written not in (None, found.written):
+                raise Changed(f"{self.url}/{name}: was written again")
             try:
                 with self._asking(name):
                     return self._written(name, response, file, go_on)
@@ -138,6 +152,11 @@ class Objects:
         """Returns the objects in a folder, "" for all, and in those below it, by name from `url` on."""
         with self._asking(folder):
             return {meta["path"]: _found(meta) for page in self._store.list(folder or None) for meta in page}
+
+    def names(self) -> dict[str, Found]:
+        """Returns the objects directly in the folder, by name."""
+        with self._asking(""):
+            return {meta["path"]: _found(meta) for meta in self._store.list_with_delimiter()["objects"]}
 
     @cached_property
     def _store(self) -> Any:

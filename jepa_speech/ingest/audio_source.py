@@ -5,10 +5,13 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from jepa_speech.cloud.objects import Changed
+from jepa_speech.ingest.in_bucket import local_archive, object_bytes, stamp_in_bucket
 from jepa_speech.ingest.parquet_audio import cell_bytes
+from jepa_speech.local_paths import bucket_url
 
 
 class Rejected(Exception):
@@ -97,6 +100,10 @@ def opened(place: AudioSource) -> Iterator[Window]:
     Raises Rejected: not_a_file, changed (since it was listed, or while it was being read), damaged (a parquet file);
     OSError or ValueError if the system cannot open or read it.
     """
+    if bucket_url(place.path):
+        with _opened_in_bucket(place) as window:
+            yield window
+        return
     # Opening a pipe without a writer would otherwise block for ever.
     file = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -115,6 +122,28 @@ def opened(place: AudioSource) -> Iterator[Window]:
                 raise Rejected("changed", "changed while it was being read")
     finally:
         os.close(file)
+
+
+@contextmanager
+def _opened_in_bucket(place: AudioSource) -> Iterator[Window]:
+    """Like `opened`. Raises UserError if the bucket does not answer, so that the command can be run again."""
+    url = bucket_url(place.path)
+    stamp = place.stamp or stamp_in_bucket(url)
+    if stamp is None:
+        raise FileNotFoundError(f"{url}: no such object")
+    if place.span or place.cell:
+        with local_archive(url, *stamp) as path:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                yield _window(file, replace(place, path=str(path)), stamp[0])
+            finally:
+                os.close(file)
+        return
+    try:
+        data = object_bytes(url, *stamp)
+    except Changed as error:
+        raise Rejected("changed", f"{error}; list it again") from error
+    yield Window(lambda count, at: data[at : at + count], stamp[0])
 
 
 @contextmanager

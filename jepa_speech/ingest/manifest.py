@@ -9,10 +9,13 @@ import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
+from jepa_speech.cloud.arguments import with_urls
 from jepa_speech.errors import UserError
+from jepa_speech.ingest.in_bucket import forget_listings, local_archive, local_input, stamp_in_bucket
 from jepa_speech.ingest.inputs import fairseq, folder, jsonl, kaldi, lhotse_pairs, objects, parquet, tables, tar
 from jepa_speech.ingest.inputs.entry import Entry
 from jepa_speech.ingest.inputs.lines import UTF8_MARK, refuse_utf16
@@ -20,6 +23,7 @@ from jepa_speech.ingest.inputs.passed_over import PassedOver, sentences
 from jepa_speech.ingest.inputs.reading import Reading
 from jepa_speech.ingest.inputs.suffixes import REFUSED_SUFFIXES, SUFFIXES, UNREAD_SUFFIXES
 from jepa_speech.ingest.inputs.unknown import KNOWN, looks_like
+from jepa_speech.local_paths import bucket_url
 
 __all__ = ["Entry", "entries", "is_manifest", "nothing_there"]
 
@@ -42,20 +46,34 @@ def entries(
     Raises UserError for an input that does not exist, or that is not of a kind in docs/manifests.md.
     """
     reading = Reading(root, PassedOver() if passed is None else passed, anywhere)
-    names = [Path(name).absolute() for name in inputs]
-    if root is not None and not Path(root).is_dir():
+    forget_listings()
+    if root is not None and not bucket_url(str(root)) and not Path(root).is_dir():
         raise UserError(f"--root {root}: no such folder")
-    kinds = [_kind(name) for name in names]
-    for name, kind in zip(names, kinds, strict=True):
-        if kind is lhotse_pairs and lhotse_pairs.NAMES[1] in name.name and lhotse_pairs.partner(name) in names:
+    found = [(name, local := local_input(name), _kind(local)) for name in inputs]
+    names = [local for _, local, _ in found]
+    for name, local, kind in found:
+        if kind is lhotse_pairs and lhotse_pairs.NAMES[1] in local.name and lhotse_pairs.partner(local) in names:
             continue  # its file of recordings is an input, too, and brings these supervisions
-        yield from kind.listed(name, reading)
+        url = bucket_url(str(name))
+        yield from _in_bucket(url, local, kind, reading) if url else kind.listed(local, reading)
+
+
+def _in_bucket(url: str, local: Path, kind: "Kind", reading: Reading) -> Iterator[Entry]:
+    """Yields the entries of an input in a bucket, with URLs in place of local paths."""
+    stamp = (stamp_in_bucket(url) or ()) if kind in (tar, parquet) else ()
+    with local_archive(url, *stamp) if stamp else nullcontext(local) as path:
+        for entry in kind.listed(path, reading):
+            manifest = entry.manifest and with_urls(entry.manifest)
+            detail = with_urls(entry.detail)
+            yield entry.but(
+                path=with_urls(entry.path), manifest=manifest, real="", detail=detail, stamp=stamp or entry.stamp
+            )
 
 
 def nothing_there(inputs: Sequence[str | Path], passed: PassedOver) -> UserError:
     """Returns the error for inputs without any recording, with the counts of items left out."""
     there = "".join(f"; {line}" for line in sentences(passed.found))
-    walked = {_kind(Path(name).absolute()) for name in inputs} & {folder, tar}
+    walked = {_kind(local_input(name)) for name in inputs} & {folder, tar}
     looked = f"looked for {' '.join(SUFFIXES)}" if walked else "no row names one"
     return UserError(
         f"{', '.join(map(str, inputs))}: no recordings found ({looked}){there}",

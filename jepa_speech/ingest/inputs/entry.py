@@ -10,8 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from jepa_speech.cloud.arguments import with_urls
+from jepa_speech.errors import UsageError
 from jepa_speech.ingest.audio_source import AudioSource, stamp_of
-from jepa_speech.local_paths import not_local
+from jepa_speech.ingest.in_bucket import stamp_in_bucket
+from jepa_speech.local_paths import bucket_url, not_local
 
 # Fields that the store itself writes. A manifest's field of such a name is kept as manifest_NAME.
 STORE_KEYS = frozenset(
@@ -88,7 +91,9 @@ class Bounds:
     """The folders in which recordings must be, with links followed: the input's own, and --root."""
 
     def __init__(self, *folders: str | Path | None):
-        self._folders = tuple(_closed(os.path.realpath(folder)) for folder in folders if folder)
+        named = [str(folder) for folder in folders if folder]
+        self._folders = tuple(_closed(bucket_url(folder) or os.path.realpath(folder)) for folder in named)
+        self._urls = tuple(with_urls(folder) for folder in self._folders)  # of inputs in a bucket
         self._real = lru_cache(1 << 12)(os.path.realpath)
 
     def real(self, path: str) -> str:
@@ -104,6 +109,10 @@ class Bounds:
 
     def located(self, entry: Entry) -> Entry:
         """Returns the entry with its stamp, or refused: a URL (refused), outside_root, missing, unreadable."""
+        if "://" in entry.source and bucket_url(entry.source):
+            return self._in_bucket(entry, bucket_url(entry.source))
+        if not entry.path.startswith(os.sep) and bucket_url(entry.path):  # a recipe's, with a --root in a bucket
+            return self._in_bucket(entry, bucket_url(entry.path))
         try:
             real = self.real(entry.path)
             if not self.hold(real):
@@ -111,14 +120,27 @@ class Bounds:
             entry = entry.but(real=real) if real != os.path.normpath(entry.path) else entry
             return entry.but(stamp=stamp_of(Path(entry.path).stat()))
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            if isinstance(error, FileNotFoundError) and self._urls != self._folders:  # listed in the cache
+                return self._in_bucket(entry, with_urls(entry.path))
             if wrong := not_local(entry.source[:SHOWN]):
                 return entry.refused("refused", wrong)
             if isinstance(error, FileNotFoundError):
                 return entry.refused("missing", f"{entry.path}: no such file")
             return entry.refused("unreadable", str(error))
 
+    def _in_bucket(self, entry: Entry, url: str) -> Entry:
+        url = url.partition("://")[0] + "://" + os.path.normpath(url.partition("://")[2])
+        if not url.startswith(self._urls):
+            return self.outside(entry)
+        try:
+            stamp = stamp_in_bucket(url)
+        except UsageError as error:  # not the URL of an object
+            return entry.refused("refused", str(error))
+        entry = entry.but(path=url)
+        return entry.but(stamp=stamp) if stamp else entry.refused("missing", f"{url}: no such object")
+
     def outside(self, entry: Entry) -> Entry:
-        within = " and ".join(self._folders)
+        within = " and ".join(self._urls)
         return entry.refused("outside_root", f"its path leads out of {within}")
 
 

@@ -8,7 +8,7 @@ from jepa_speech.errors import UserError
 from jepa_speech.ingest.inputs.entry import Bounds, Entry
 from jepa_speech.ingest.inputs.lines import UTF8_MARK, decoded, lines, text_of
 from jepa_speech.ingest.inputs.reading import Reading
-from jepa_speech.local_paths import not_local
+from jepa_speech.local_paths import bucket_url, not_local
 
 
 def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
@@ -19,9 +19,10 @@ def listed(manifest: Path, reading: Reading) -> Iterator[Entry]:
     number, root = next(numbered, (1, b""))
     if number > 1:  # the root line is blank: the manifest's folder
         numbered, root = chain([(number, root)], numbered), b""
-    if wrong := not_local(decoded(root)):
+    if wrong := not_local(decoded(root), buckets=True):
         raise UserError(f"{manifest}:1: its root line: {wrong}")
-    folder = manifest.parent / decoded(root).strip()
+    url = bucket_url(decoded(root).strip()) if b"://" in root else ""
+    folder = Path(url) if url else manifest.parent / decoded(root).strip()
     if "\0" in str(folder):
         raise UserError(f"{manifest}:1: its root line is not a folder's name; write the manifest again")
     bounds = reading.bounds(folder)

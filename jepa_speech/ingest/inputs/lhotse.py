@@ -5,6 +5,7 @@ from typing import Any
 
 from jepa_speech.ingest.inputs.entry import Entry, is_number, is_positive
 from jepa_speech.ingest.inputs.passed_over import PassedOver
+from jepa_speech.local_paths import bucket_url
 
 TOLERANCE = 0.02  # s, for rounded times
 LABELS = ("speaker", "language", "gender")
@@ -40,7 +41,9 @@ def entry(entry: Entry, row: dict[str, Any], passed: PassedOver) -> Entry:
     if len(fitting) != 1:
         return entry.refused("refused", f"the channels of one cut are in {len(fitting)} files; merge them first")
     (source,) = fitting
-    if source.get("type") != "file" or not isinstance(source.get("source"), str):
+    place = source.get("source")
+    in_bucket = source.get("type") == "url" and isinstance(place, str) and "://" in place and bucket_url(place)
+    if not in_bucket and (source.get("type") != "file" or not isinstance(place, str)):
         what = f"of type {source.get('type')!r} ({str(source.get('source'))[:60]})"
         return entry.refused("refused", f"its source is {what}; only files are read, commands are never run")
     entry = entry.but(source=source["source"])

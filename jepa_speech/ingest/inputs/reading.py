@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jepa_speech.ingest.inputs.entry import Bounds, Entry
 from jepa_speech.ingest.inputs.passed_over import PassedOver
+from jepa_speech.local_paths import bucket_url
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Reading:
 
     def base(self, folder: Path) -> Path:
         """Returns the folder to which paths written by a recipe are relative: `root`, by default `folder`."""
-        return Path(self.root or folder).absolute()
+        return Path(self.root or folder) if bucket_url(str(self.root)) else Path(self.root or folder).absolute()
 
     def advised(self, entry: Entry) -> Entry:
         """Returns the entry of a recipe's path. If the file is missing and `root` is unset, the detail names --root."""

@@ -1,0 +1,136 @@
+"""Inputs in a bucket: listed by local files of the same names, and read from the bucket.
+
+A folder is listed by a tree of empty files in the cache, with the sizes and times of the objects. Only files that may
+hold labels are fetched. Recordings are read into memory when they are decoded. Tars and parquet files are fetched whole
+into the cache, which evicts them like shards.
+"""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from jepa_speech.cloud.cache import Shard, cache, held
+from jepa_speech.cloud.mirror import SECOND, Mirror
+from jepa_speech.cloud.objects import Found, Missing, Objects
+from jepa_speech.errors import UserError
+from jepa_speech.local_paths import bucket_url
+
+ARCHIVES = (".tar", ".parquet")
+# What may be a manifest or labels. Files without a suffix may be Kaldi's.
+TEXTS = (
+    *("", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".gz", ".scp", ".list", ".trn", ".ltr", ".wrd"),
+    *(".phn", ".lab", ".trans", ".md"),
+)
+AT_ONCE = 16  # small files that are fetched at a time
+
+
+def local_input(name: str | Path) -> Path:
+    """Returns the absolute path of a local input; of one in a bucket, the local file or folder by which it is listed.
+
+    Raises UserError if there is no such object, or it cannot be read.
+    """
+    url = bucket_url(str(name))
+    if not url:
+        return Path(name).absolute()
+    objects, file = _parent(url)
+    if about := objects.find(file):
+        if file.lower().endswith(ARCHIVES):
+            return _fetched(objects, file, about)
+        mirror = Mirror(objects, _folder(objects))
+        for one in (file, *(PurePosixPath(file).with_suffix(suffix).name for suffix in (".wrd", ".ltr"))):
+            mirror.fetch(one)
+        return mirror.folder / file
+    return _tree(Objects(url))
+
+
+def stamp_in_bucket(url: str) -> tuple[int, int] | None:
+    """Returns size and time of a recording, as `audio_source.stamp_of` does; None if there is no such object."""
+    objects, name = _parent(url)
+    about = _listed(objects.url).get(name)
+    return (about.size, about.written * SECOND) if about else None
+
+
+@lru_cache(1)  # for further segments of the file
+def object_bytes(url: str, size: int, written: int) -> bytes:
+    """Returns the bytes of an object of this size and time, as `stamp_in_bucket` gives them.
+
+    Raises FileNotFoundError if there is none, Changed if it has others, and UserError if it cannot be read.
+    """
+    objects, name = _parent(url)
+    data = io.BytesIO()
+    try:
+        objects.download(name, data, size, written=written // SECOND)
+    except Missing as error:
+        raise FileNotFoundError(str(error)) from error
+    return data.getvalue()
+
+
+@contextmanager
+def local_archive(url: str, size: int, written: int) -> Iterator[Path]:
+    """Yields the path of a tar or parquet file in the cache, where it stays while the block runs."""
+    objects, name = _parent(url)
+    while True:
+        path = _fetched(objects, name, Found(size, written // SECOND))
+        with held(path) as here:
+            if here:
+                yield path
+                return
+
+
+def _fetched(objects: Objects, name: str, about: Found) -> Path:
+    # A path below `shards`, of which the cache removes those that it has no room for.
+    version = f"{name}@{about.size}-{about.written}"
+    path = cache().root.joinpath(objects.scheme, objects.bucket, objects.folder, version, "shards", name)
+    cache().fetch(Shard(objects, name, path, about.size, None))
+    return path
+
+
+def _tree(objects: Objects) -> Path:
+    """Makes the local files by which a folder is listed, and returns the folder."""
+    found, folder = objects.list(""), _folder(objects)
+    if not found:
+        raise UserError(f"{objects.url}: no such folder or manifest")
+    folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
+    mirror, texts = Mirror(objects, folder), []
+    for name, about in found.items():
+        if name in folders or mirror.is_current(name, about):  # some programs write an object for each folder
+            continue
+        if PurePosixPath(name).suffix.lower() in TEXTS:
+            texts.append(name)
+        else:
+            mirror.make_empty(name, about)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(mirror.bring, texts, map(found.__getitem__, texts)))
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(folder).as_posix() not in found:
+            path.unlink(missing_ok=True)
+    return folder
+
+
+def forget_listings() -> None:
+    """Makes `stamp_in_bucket` list folders again."""
+    _listed.cache_clear()
+
+
+def _folder(objects: Objects) -> Path:
+    return cache().root.joinpath("inputs", objects.scheme, objects.bucket, objects.folder)
+
+
+@lru_cache(64)
+def _listed(url: str) -> dict[str, Found]:
+    return Objects(url).names()
+
+
+def _parent(url: str) -> tuple[Objects, str]:
+    folder, _, name = url.rpartition("/")
+    if folder.endswith(":/"):
+        raise UserError(f"{url}: the URL of a bucket; name a folder or a file in it")
+    return _objects(folder), name
+
+
+@lru_cache(64)
+def _objects(url: str) -> Objects:
+    return Objects(url)
