@@ -33,6 +33,7 @@ from jepa_speech.training.ledger import Clock, process_began
 from jepa_speech.training.loggers.chosen import Loggers, check_installed
 from jepa_speech.training.metrics import Bar, Rates, RunLog
 from jepa_speech.training.optim import learning_rate, make_optimizer
+from jepa_speech.training.places import moved, places
 from jepa_speech.training.restore import Weights, first_state
 from jepa_speech.training.run_folder import run_folder
 from jepa_speech.training.run_json import claim_workdir
@@ -123,7 +124,7 @@ def train(
         state = first_state(
             objective, optimizer, config.seed, config.init_from, abstract, checkpoints, log, weights, say
         )
-        resumed = f"resumes from step {start} of {settings.steps}" if start else ""
+        resumed = f"resumes from step {start} of {settings.steps}{moved(log.earlier, places())}" if start else ""
         for line in (older, header, resumed):
             if line:
                 say(line)
@@ -136,7 +137,7 @@ def train(
         )
         sentinel = Sentinel(settings.max_skipped, settings.collapse, log, bar.say, log.past())
         loggers = stack.enter_context(closing(Loggers(config, workdir, start, log.past, bar.say, writes=process == 0)))
-        log.begin(start, process_began(), jax.device_count(), notes)
+        log.begin(start, process_began(), places(), notes)
         rates = Rates(jax.device_count(), chip_of(jax.devices()[0].device_kind))
         clock, compiled, work, pending, values = Clock(start), {}, {}, None, {}
         rows = Rows(settings, log, loggers, bar, rates, clock, sentinel)

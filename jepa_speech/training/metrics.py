@@ -27,6 +27,7 @@ class RunLog:
     say: called with a line if events.jsonl is missing.
 
     lost_steps: the number of rows that were cut. alive: Unix time of the last of them; None if no row was cut.
+    earlier: the event with which the process before this one began; {} if there is none.
     """
 
     def __init__(self, workdir: Path, step: int, process: int = 0, say: Say = silent) -> None:
@@ -41,6 +42,8 @@ class RunLog:
         ledger = workdir / ("events.jsonl" if process == 0 else f"events-{process}.jsonl")
         events = whole_events(ledger)
         self.before = events[-1]["time"] if events else 0.0
+        starts = [event for event in events if event["event"] in ("start", "resume")]
+        self.earlier: dict[str, Any] = starts[-1] if starts else {}
         if process == 0:  # check everything before anything is written
             check_ledger(workdir, events, step, self.digest)
             if step and not ledger.exists():
@@ -92,14 +95,16 @@ class RunLog:
         self.events.write(json.dumps({"time": round(time.time(), 3), "event": name} | fields) + "\n")
         self.events.flush()
 
-    def begin(self, step: int, began: float, devices: int, notes: Mapping[str, Any] = MappingProxyType({})) -> None:
-        """Writes the first event of a process that started at `began` (Unix time), with `notes` as further fields."""
+    def begin(
+        self, step: int, began: float, places: Mapping[str, int], notes: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Writes the first event of a process that started at `began` (Unix time), with `places` and `notes`."""
         now = time.time()
         began = min(now, max(began, self.before, self.alive or 0))  # several runs of one process do not overlap
         self.event(
             "resume" if step else "start",
             step=step,
-            devices=devices,
+            **places,
             began=round(began, 3),
             seconds=round(now - began, 3),
             lost_steps=self.lost_steps,

@@ -13,6 +13,7 @@ from jepa_speech.cli import main as cli_main
 from jepa_speech.errors import UserError
 from jepa_speech.training.metrics import RunLog
 from jepa_speech.training.run_files import had_checkpoint
+from jepa_speech.wording import counted
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,18 @@ def test_going_on_from_an_older_checkpoint_writes_the_same_rows(whole, tmp_path,
     go_on(run)
     assert capsys.readouterr().err.startswith("resumes from step 8 of 12\n")
     assert_same_run(whole, run)
+
+
+def test_a_run_that_moves_to_another_number_of_cores_says_that_bits_may_differ(whole, tmp_path, capsys):
+    run = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "12")
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    now = events[0]["cores"]
+    events[0]["cores"] = 999
+    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    capsys.readouterr()
+    go_on(run)
+    assert capsys.readouterr().err.startswith(f"resumes from step 8 of 12 on {counted(now, 'core')} instead of 999: ")
 
 
 def test_a_ledger_or_plots_that_are_gone_are_told(whole, tmp_path, capsys):
