@@ -11,7 +11,7 @@ from jepa_speech.analysis.recordings import Listed, from_manifest, from_store
 from jepa_speech.analysis.subject import missing, open_anchor, wired
 from jepa_speech.api.analyze_report import Looked, file_name, sections_of
 from jepa_speech.cloud.arguments import takes_buckets, with_urls
-from jepa_speech.cloud.folders import pictures_first, written_folder
+from jepa_speech.cloud.folders import pictures_first, read_folder, written_folder
 from jepa_speech.errors import UsageError
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.pretrained.from_bucket import copied_model
@@ -24,7 +24,7 @@ from jepa_speech.training.compiled import compiled_once
 SECONDS = 20.0  # longer recordings are cut
 
 
-@takes_buckets("store", "anchor", checkpoint=copied_model, out=written_folder(pictures_first))
+@takes_buckets("store", "anchor", checkpoint=copied_model, data=read_folder, out=written_folder(pictures_first))
 def analyze(
     checkpoint: str | Path | Sequence[str | Path],
     store: str | Path,

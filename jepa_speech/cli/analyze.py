@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=path_or_bucket, required=True, metavar="DIR", help="gets report.html, analysis.json and plots"
     )
     parser.add_argument(
-        "--data", type=local_path, metavar="DIR", help="labelled recordings (valid split): adds the phone figures"
+        "--data", type=path_or_bucket, metavar="DIR", help="labelled recordings (valid split): adds the phone figures"
     )
     root.add_argument(parser)
     parser.add_argument(

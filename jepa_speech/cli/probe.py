@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_steps(parser)
     parser.add_argument(
-        "--data", type=local_path, required=True, metavar="DIR", help="labelled recordings; see docs/probing.md"
+        "--data", type=path_or_bucket, required=True, metavar="DIR", help="labelled recordings; see docs/probing.md"
     )
     root.add_argument(parser)
     parser.add_argument("--tasks", default="phones", help=f"some of {', '.join(evaluate.TASKS)} (default: phones)")

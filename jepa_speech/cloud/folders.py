@@ -13,6 +13,7 @@ from jepa_speech.cloud.arguments import Copy
 from jepa_speech.cloud.cache import cache
 from jepa_speech.cloud.mirror import Mirror, mirrored
 from jepa_speech.cloud.objects import Found, Objects
+from jepa_speech.errors import UserError
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.ownership import already_there
 
@@ -57,6 +58,18 @@ class FolderInBucket:
     def belongs(self, name: str) -> bool:
         """Whether a file is uploaded."""
         return not any(part.startswith(".") for part in name.split("/"))
+
+
+@contextmanager
+def read_folder(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields a local copy of all of a folder in a bucket that a command reads (see `takes_buckets`)."""
+    copy = FolderInBucket(url, "read", lambda name: "")
+    if not (found := copy.objects.list("")):
+        raise UserError(f"{copy.objects.url}: no such folder")
+    copy.fetch(found)
+    for name in copy.files() - found.keys():
+        (copy.folder / name).unlink(missing_ok=True)
+    yield copy.folder
 
 
 def written_folder(valid_by: ValidBy) -> Copy:
