@@ -52,8 +52,8 @@ def label(
     not the one that the anchor was fitted to, or another process writes these labels.
     """
     check_part(part)
-    if part and bucket_url(str(store)):
-        raise UsageError(f"part: the labels of {store} are made by one process; label a local copy in parts")
+    if part:
+        refuse_parts("part", store)
     data, found, start = Store(store), load_anchor(anchor), time.monotonic()
     if top_k is None:
         top_k = 1 if found.max_top_k == 1 else TOP_K
@@ -84,6 +84,12 @@ def label(
         "replaced": replaced,
         "seconds": round(time.monotonic() - start, 1),
     }
+
+
+def refuse_parts(name: str, store: str | Path) -> None:
+    """Raises UsageError, naming the argument or option `name`, if the store is in a bucket."""
+    if bucket_url(str(store)):
+        raise UsageError(f"{name}: the labels of {store} are made by one process; label a local copy in parts")
 
 
 def _upload(store: Store, fingerprint: str) -> None:

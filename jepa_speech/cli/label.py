@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from jepa_speech.api.label import TOP_K, label
+from jepa_speech.api.label import TOP_K, label, refuse_parts
 from jepa_speech.cli.cluster_option import add_cluster, run_parts_of
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.cluster:
+        refuse_parts("--cluster", options.store)
     run_parts_of("label", options, label)
     results = label(**arguments(options, label), progress=True)
     if results["replaced"]:

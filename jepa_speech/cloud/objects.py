@@ -32,11 +32,19 @@ CREDENTIALS = {
 ENDPOINTS = ("GOOGLE_BASE_URL", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 # In the errors of a machine without credentials, which asks the servers of its cloud for some.
 NO_CREDENTIALS = ("computeMetadata", "/latest/api/token", "169.254.", "token request")
+# In errors of the files and environment variables that hold credentials. These errors may quote them.
+WRONG_CREDENTIALS = ("credential", "service account", "pem file", "private key")
+NO_BUCKET = ("NoSuchBucket", "bucket does not exist")  # in the body of a response
+DENIED = ("401", "403")
 STATUS = re.compile(r"status code: \d+[A-Za-z ]*")
 
 
 class Missing(UserError):
     """There is no such object."""
+
+
+class NoBucket(UserError):
+    """There is no such bucket."""
 
 
 class Changed(UserError):
@@ -67,6 +75,7 @@ class Objects:
         self.bucket, _, self.folder = rest.partition("/")
         if not {"", ".", ".."}.isdisjoint(rest.split("/")):
             raise UsageError(f"{url}: not the URL of a folder in a bucket; write {self.scheme}://BUCKET/FOLDER")
+        self._bucket_checked = False
         _obstore()
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
@@ -127,6 +136,7 @@ class Objects:
             with self._asking(name):
                 return _found(self._store.head(name))
         except Missing:
+            self._check_bucket()  # this response has no body to say that the bucket is missing
             return None
 
     def upload(self, name: str, path: Path) -> None:
@@ -175,7 +185,7 @@ class Objects:
     @contextmanager
     def _asking(self, name: str) -> Iterator[None]:
         """Turns obstore's errors into one line, and says on stderr that a request takes long."""
-        where = f"{self.url}/{name}"
+        where = f"{self.url}/{name}".rstrip("/")
         line = f"{where}: still waiting after {SLOW:g} s"
         timer = threading.Timer(SLOW, print, (line,), {"file": sys.stderr})
         timer.daemon = True
@@ -183,22 +193,46 @@ class Objects:
         try:
             yield
         except FileNotFoundError as error:
+            self._refuse_missing_bucket(error)
             raise Missing(f"{where}: no such object") from error
         except _obstore().exceptions.AlreadyExistsError as error:
             raise Exists(f"{where}: exists") from error
         except _obstore().exceptions.BaseError as error:
+            self._refuse_missing_bucket(error)
             raise UserError(f"{where}: {self._reason(error)}") from error
         finally:
             timer.cancel()
+
+    def _refuse_missing_bucket(self, error: Exception) -> None:
+        if any(words in str(error) for words in NO_BUCKET):
+            raise NoBucket(f"{self.scheme}://{self.bucket}: no such bucket; check its name") from error
+
+    def _check_bucket(self) -> None:
+        """Raises NoBucket if the bucket is missing, once. Credentials may read objects without listing them."""
+        if not self._bucket_checked:
+            try:
+                with self._asking(""):
+                    next(iter(self._store.list(chunk_size=1)), None)
+            except NoBucket:
+                raise
+            except UserError:
+                pass
+            self._bucket_checked = True
 
     def _reason(self, error: Exception) -> str:
         text = str(error).partition("\n")[0]
         named = type(error).__name__
         if any(asked in text for asked in NO_CREDENTIALS):
             return f"no credentials were found; {CREDENTIALS[self.scheme]}"
-        if named in ("PermissionDeniedError", "UnauthenticatedError"):
+        if any(words in text.rpartition(" - ")[2].lower() for words in WRONG_CREDENTIALS):
+            return f"the credentials of this machine cannot be used; {CREDENTIALS[self.scheme]}"
+        if "Received redirect" in text:
+            return "the bucket is in another region; set AWS_REGION to its region"
+        status = STATUS.search(text)
+        denied = status is not None and any(code in status[0] for code in DENIED)
+        if denied or named in ("PermissionDeniedError", "UnauthenticatedError"):
             return f"refused with the credentials of this machine; {CREDENTIALS[self.scheme]}"
-        if status := STATUS.search(text):
+        if status:
             return f"cannot be read ({status[0].strip()}); try again later"
         return f"cannot be read ({text.rpartition(' - ')[2][:200]}); check the network, and the name of the bucket"
 

@@ -111,8 +111,9 @@ def _tree(objects: Objects) -> Path:
 
 
 def forget_listings() -> None:
-    """Makes `stamp_in_bucket` list folders again."""
-    _listed.cache_clear()
+    """Makes the functions above ask the bucket again."""
+    for kept in (_listed, _objects, object_bytes):
+        kept.cache_clear()
 
 
 def _folder(objects: Objects) -> Path:

@@ -130,9 +130,6 @@ def test_the_server_fails(servers, clips, use, tmp_path, monkeypatch, capfd):
     )
     assert records(url) == records(source)  # broken responses are asked for again
     monkeypatch.setattr(objects, "ONE_REQUEST", 1.0)
-    objects_of = jepa_speech.ingest.in_bucket
-    objects_of._objects.cache_clear()
-    objects_of.object_bytes.cache_clear()
     last = f"{clips[3]['name']}.flac"
     relay.faults = lambda name, number, body: (500, b"") if name.endswith(last) else (200, body)
     with pytest.raises(UserError, match=rf"^{url}/{last}: cannot be read \(status code: 500"):
