@@ -16,8 +16,8 @@ from jepa_speech.costs.collectives import collectives, sent_by_kind
 from jepa_speech.costs.largest_arrays import largest_arrays
 from jepa_speech.costs.speed import Setting
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.nn.gpu import as_written
-from jepa_speech.training.compiled import cost_of
+from jepa_speech.nn.platform import written_for
+from jepa_speech.training.compiled import as_it_is_written, cost_of
 
 SLICE = re.compile(r"(?:(\d+) ?x ?)?((?:v5e|v5p|v6e):\d+(?:x\d+)+)")
 # Else libtpu asks the cloud's metadata server what it runs on, and complains on stderr where there is none.
@@ -71,7 +71,7 @@ def compiled_for_tpu(setting: Setting, rows: int, samples: int) -> dict[str, Any
     """
     batch, began = setting.batch(rows, samples), time.perf_counter()
     step: Any = setting.step
-    with as_written():  # whatever device is at hand
+    with written_for("tpu"):
         traced = step.trace(setting.state, batch)
     try:
         compiled = traced.lower().compile()
@@ -83,7 +83,7 @@ def compiled_for_tpu(setting: Setting, rows: int, samples: int) -> dict[str, Any
     seconds, text = time.perf_counter() - began, compiled.as_text()
     calls, exchanges = Counter(TARGET.findall(text)), collectives(text)
     estimate = (compiled.cost_analysis() or {}).get("optimal_seconds")
-    return cost_of(compiled, traced.jaxpr.jaxpr, batch).fields() | {
+    return cost_of(compiled, as_it_is_written(step, setting.state, batch), batch).fields() | {
         "compile_seconds": seconds,
         "program_bytes": compiled.memory_analysis().generated_code_size_in_bytes,
         "custom_calls": dict(calls),

@@ -1,6 +1,7 @@
 """The seven convolutions of wav2vec 2.0's front-end, each followed by an optional norm and GELU."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from jepa_speech.nn.convolution import of_windows, strided, windows
 from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.norm_kernel import Options, fits, frames_of, norm_windows
+from jepa_speech.nn.platform import on_tpu
 from jepa_speech.nn.row_random import valid
 
 # Kernel and stride (arXiv 2006.11477, section 4.2): stride 320, field 400.
@@ -73,15 +75,25 @@ def convolve(
     behind = [*norms, *[None] * (len(convolutions) - len(norms))]
     if fits(convolutions[0].dtype, convolutions[0].out_features):
         return with_windows(wave, lengths, convolutions, behind)
-    x = wave[..., None]
-    for convolution, norm in zip(convolutions, behind, strict=True):
-        x = strided(convolution, x)
-        if isinstance(norm, TimeNorm):
-            x = norm(x, first_inside(lengths, x.shape[1]))
-        elif norm is not None:
-            x = norm(x)
-        x = gelu(x)
+    following = [*convolutions[1:], None]
+    # Of two convolutions, only the output is kept: the backward pass computes what lies between them again.
+    again = jax.checkpoint if on_tpu() else lambda function: function
+    x = strided(convolutions[0], wave[..., None])
+    for norm, convolution in zip(behind, following, strict=True):
+        x = again(partial(normed_convolved, norm, convolution, lengths))(x)
     return x
+
+
+def normed_convolved(
+    norm: Norm | None, convolution: nnx.Conv | None, lengths: jax.Array | None, x: jax.Array
+) -> jax.Array:
+    """GELU(norm(x)), and its convolution: x (B, S, C) -> (B, T, C)."""
+    if isinstance(norm, TimeNorm):
+        x = norm(x, first_inside(lengths, x.shape[1]))
+    elif norm is not None:
+        x = norm(x)
+    x = gelu(x)
+    return x if convolution is None else strided(convolution, x)
 
 
 def with_windows(

@@ -19,7 +19,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jepa_speech.nn.batch_sharding import by_rows
-from jepa_speech.nn.gpu import kernels_wanted
+from jepa_speech.nn.platform import kernels_wanted
 from jepa_speech.nn.row_random import draw, table_draws, threshold
 
 NEVER = -1e30  # a logit that gets no weight

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jepa_speech.nn.gpu import on_gpu
+from jepa_speech.nn.platform import on_gpu
 
 # erfc(z) exp(z²) = a₁ t + … + a₅ t⁵ with t = 1 / (1 + 0.3275911 z), z >= 0: Abramowitz & Stegun, 7.1.26; a₅ first.
 ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)

@@ -44,11 +44,10 @@ def draws(first: jax.Array, second: jax.Array, place: jax.Array) -> jax.Array:
     return scramble(scramble(place ^ first) ^ second)
 
 
-def table_dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Dropout of attention's weights x (B, H, Q, K), with one key a row."""
-    if keys is None or rate == 0:
+def table_dropout(x: jax.Array, rate: float, left: jax.Array | None, right: jax.Array | None) -> jax.Array:
+    """Dropout of attention's weights x (B, H, Q, K) by their `table_draws`; without these the identity."""
+    if left is None or right is None:
         return x
-    left, right = table_draws(keys, *x.shape[1:])
     kept = draw(left[..., None], right[:, None, None, :]) >= threshold(rate)
     return jnp.where(kept, x / (1 - rate), 0)
 

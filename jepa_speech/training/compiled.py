@@ -17,7 +17,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.nn.gpu import as_written
+from jepa_speech.nn.platform import as_written
 
 # Scopes of what is computed twice: as jax calls it, and the pass over all micro-batches before their gradients.
 REMAT, BEFOREHAND = "rematted_computation", "beforehand"
@@ -79,9 +79,9 @@ def compile_step(
 ) -> tuple[jax.stages.Compiled, Cost]:
     """The jitted `step` for exactly these shapes and shardings (arrays or jax.ShapeDtypeStruct), and its cost."""
     traced = step.trace(state, batch)
-    options = compiler_options()
-    compiled = traced.lower().compile(options)
-    return compiled, cost_of(compiled, as_it_is_written(step, state, batch) if options else traced.jaxpr.jaxpr, batch)
+    compiled = traced.lower().compile(compiler_options())
+    plain = traced.jaxpr.jaxpr if jax.default_backend() == "cpu" else as_it_is_written(step, state, batch)
+    return compiled, cost_of(compiled, plain, batch)
 
 
 def cost_of(compiled: jax.stages.Compiled, jaxpr: Any, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct]) -> Cost:

@@ -9,7 +9,7 @@ import pytest
 from support.fake_devices import pretended_gpu
 
 from jepa_speech.nn import flash_attention
-from jepa_speech.nn.row_random import table_dropout, valid
+from jepa_speech.nn.row_random import table_draws, table_dropout, valid
 
 ROWS, FRAMES, HEADS, CHANNELS = 2, 140, 2, 16
 LENGTHS = jnp.array([FRAMES, 61])
@@ -33,7 +33,8 @@ def plain(query: jax.Array, key: jax.Array, value: jax.Array, *biases: jax.Array
         bias, gate = biases
         logits += jnp.einsum("hts,bht->bhts", bias, gate)
     logits = jnp.where(valid(LENGTHS, FRAMES)[:, None, None], logits, -1e30)
-    return jnp.einsum("bhts,bshc->bthc", table_dropout(jax.nn.softmax(logits), rate, KEYS), value)
+    weights = table_dropout(jax.nn.softmax(logits), rate, *table_draws(KEYS, HEADS, FRAMES, FRAMES))
+    return jnp.einsum("bhts,bshc->bthc", weights, value)
 
 
 def there_and_back(f: Callable) -> Callable:

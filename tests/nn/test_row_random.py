@@ -76,10 +76,10 @@ def test_a_table_of_draws_looks_independent(rate: float) -> None:
 
 def test_attention_s_dropout_is_by_rows() -> None:
     x = jnp.ones((8, 2, 30, 30))
-    whole = table_dropout(x, 0.3, KEYS)
-    np.testing.assert_array_equal(whole[5:6], table_dropout(x[:1], 0.3, KEYS[5:6]))
+    whole = table_dropout(x, 0.3, *table_draws(KEYS, 2, 30, 30))
+    np.testing.assert_array_equal(whole[5:6], table_dropout(x[:1], 0.3, *table_draws(KEYS[5:6], 2, 30, 30)))
     np.testing.assert_allclose(whole[whole > 0], 1 / 0.7, rtol=1e-6)
-    assert table_dropout(x, 0.3, None) is x and table_dropout(x, 0.0, KEYS) is x
+    assert table_dropout(x, 0.3, None, None) is x
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
