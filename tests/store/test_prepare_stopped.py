@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from support.audio_files import write_tones
 from support.folder_contents import contents
@@ -74,7 +75,6 @@ def test_killed_and_run_again(tones, tmp_path, signal_number):
 
 
 def test_workers_die_with_a_killed_parent(tones, tmp_path):
-    psutil = pytest.importorskip("psutil")
     environment = with_workers(tmp_path, "time.sleep(60)")
     command = [sys.executable, str(tmp_path / "run.py"), str(tones), str(tmp_path / "store"), "fast"]
     parent = subprocess.Popen(command, env=environment)
