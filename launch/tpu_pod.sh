@@ -13,8 +13,9 @@
 #   [SSH_FLAGS='--internal-ip']                       options of gcloud's ssh and scp, split at spaces
 #   [TRACK=alpha]                                     the track of gcloud that has SSH_FLAGS='--tunnel-through-iap'
 #   [DRY_RUN=1]                                       prints the commands, as if the slice did not exist yet
-# Each step may be repeated. CONFIG must be committed: the workers get the last commit of this checkout. RUN, store and
-# anchor must be on a file system that all workers see; relative paths start at the workers' home.
+# Each step may be repeated. CONFIG must be committed: the workers get the last commit of this checkout. RUN must be on
+# a file system that all workers see. So must store and anchor, unless they are in a bucket, gs:// or s3://. Relative
+# paths start at the workers' home.
 # Without PUBLIC, workers have no external addresses, because the coordinator's port 8482 is only for the slice. Run
 # this script on a machine in their network then. The network needs a NAT, because the workers install packages. With
 # PUBLIC=1, let the firewall admit only ssh, as Google's default network does.
@@ -22,7 +23,7 @@
 # The slice costs money until `delete`, which needs QUEUED=1 if `create` had it. `all` keeps the slice if the run fails,
 # and deletes it after a complete run.
 set -u
-usage() { sed -n '2,24s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,25s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 1 ] && [ -n "${NAME:-}" ] && [ -n "${ZONE:-}" ] || usage
 step=$1
 shift
@@ -131,7 +132,7 @@ install() {
         ${ssh_options[@]+"${ssh_options[@]}"} || return
     on_all_workers "set -e; rm -rf jepa-speech; mkdir jepa-speech; tar -xzf jepa-speech.tar.gz -C jepa-speech; \
 python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --quiet --python 3.12 venv; \
-python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech"
+python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable 'jepa-speech[cloud]'"
 }
 
 # Ends processes that a broken connection may have left, with time to save.
@@ -229,12 +230,20 @@ case $step in
     create | install | stop | delete) "$step" ;;
     run | all)
         [ $# -ge 2 ] || usage
-        case "$*" in # before a slice that costs money is created for a run that must fail
-            *://*)
-                echo "tpu_pod.sh: a path is a URL: name paths of the workers, and mount the bucket by MOUNT" >&2
-                exit 2
-                ;;
-        esac
+        for argument; do # before a slice that costs money is created for a run that must fail
+            case $argument in
+                --config.data.store=* | --config.data.heldout=* | --config.anchor.path=*)
+                    argument=${argument//gs:\/\//} argument=${argument//s3:\/\//}
+                    ;;
+            esac
+            case $argument in
+                *://*)
+                    echo "tpu_pod.sh: $argument: only stores and anchors may be URLs, gs:// or s3://;" \
+                        "name other paths as the workers see them, and mount the bucket by MOUNT" >&2
+                    exit 2
+                    ;;
+            esac
+        done
         "$step" "$@"
         ;;
     *) usage ;;

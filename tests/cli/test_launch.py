@@ -36,7 +36,9 @@ def test_without_arguments_the_usage_is_shown(path):
     assert done.returncode == 2 and path.name in done.stderr and "#" not in done.stderr
 
 
-@pytest.mark.parametrize("given", [["gs://bucket/run"], ["run", "--config.data.store=gs://bucket/a"]])
+@pytest.mark.parametrize(
+    "given", [["gs://bucket/run"], ["run", "--config.data.store=az://bucket/a"], ["run", "--config.init_from=gs://b/a"]]
+)
 def test_no_tpu_slice_is_created_for_a_path_that_is_a_url(given, monkeypatch):
     for name in ("NAME", "ZONE", "DRY_RUN"):
         monkeypatch.setenv(name, "x")
@@ -65,7 +67,7 @@ RECORDED = {
         "--ssh-flag=-oServerAliveInterval=30 "
         '"--command=set -e; rm -rf jepa-speech; mkdir jepa-speech; tar -xzf jepa-speech.tar.gz -C jepa-speech; '
         "python3 -m pip install --user --quiet uv; [ -d venv ] || python3 -m uv venv --quiet --python 3.12 venv; "
-        "python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable jepa-speech\"",
+        "python3 -m uv pip install --quiet --python venv/bin/python 'jax[tpu]' --editable 'jepa-speech[cloud]'\"",
         "gcloud compute tpus tpu-vm ssh pod --zone=z1 --project=p --worker=all --internal-ip "
         "--ssh-flag=-oServerAliveInterval=30 "
         "\"--command=MOUNT='gcsfuse b data' jepa-speech/launch/tpu_worker.sh run jepa-speech/configs/smoke.py runs/one "
