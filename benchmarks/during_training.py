@@ -53,7 +53,7 @@ def in_steps(events: Iterable[Mapping[str, Any]]) -> tuple[list[float], list[flo
     for event in events:
         if event["event"] == "steps":
             steps += event["to"] - event["after"]
-            busy += event["seconds"] - sum(event[wait] for wait in WAITS)
+            busy += event["seconds"] - sum(event.get(wait, 0.0) for wait in WAITS)
             if event["probe"]:
                 seconds.append(event["probe"])
                 relative.append(event["probe"] * steps / busy)

@@ -14,9 +14,9 @@ from jepa_speech.training.run_files import whole_events
 def goodput(workdir: str | Path) -> dict[str, Any]:
     """Add up the times in the event log of a run folder.
 
-    Returns a dict: `seconds` (by what they were spent on: step, data_wait, compile, evaluation, probe, checkpoint,
-    init, lost, down), `wall` (their sum, s), `goodput` (the share of `step` in it), `attempts`, `lost_steps`, `step`
-    (the last one) and `first_step` (0, unless the log of earlier steps is lost).
+    Returns a dict: `seconds` (by what they were spent on: step, fetch_wait, data_wait, compile, evaluation, probe,
+    checkpoint, init, lost, down), `wall` (their sum, s), `goodput` (the share of `step` in it), `attempts`,
+    `lost_steps`, `step` (the last one) and `first_step` (0, unless the log of earlier steps is lost).
 
     Raises UserError if the folder has no events.jsonl, or one without times.
     """

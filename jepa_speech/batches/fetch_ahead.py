@@ -4,8 +4,7 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +32,9 @@ class FetchAhead:
         self._began = 0.0
         self._uses: defaultdict[Path, deque[int]] = defaultdict(deque)  # the planned items that use a shard
         self._queue: deque[tuple[int, Shard]] = deque()
+        # Of planned items: how many of their shards are not in the cache yet, and when the last one came.
+        self._missing: dict[int, int] = {}
+        self._complete: dict[int, float] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._cache = cache()
@@ -42,10 +44,17 @@ class FetchAhead:
         for thread in self._threads:
             thread.start()
 
-    def advance(self) -> None:
-        """Notes that the next batch was taken."""
+    def advance(self, asked: float) -> float:
+        """Notes that the next batch was taken, which was asked for at `asked` (of time.monotonic).
+
+        Returns for how many of the seconds since then a shard of the batch was not in the cache.
+        """
         with self._changed:
-            self._began = self._began or time.monotonic()
+            now = time.monotonic()
+            complete = self._complete.pop(self._taken, asked)
+            if self._missing.pop(self._taken, 0):
+                complete = now
+            self._began = self._began or now
             self._taken += 1
             for path, uses in list(self._uses.items()):
                 while uses and uses[0] < self._taken:
@@ -53,6 +62,7 @@ class FetchAhead:
                 if not uses:
                     del self._uses[path]
             self._changed.notify_all()
+        return max(0.0, complete - asked)
 
     def close(self) -> None:
         """Ends the threads; a shard that is being fetched is given up."""
@@ -83,6 +93,8 @@ class FetchAhead:
                     return
             found = self._shards(self._planned)
             with self._changed:
+                if self._planned >= self._taken:
+                    self._missing[self._planned] = len(found)
                 for shard in found:
                     self._uses[shard.path].append(self._planned)
                     self._queue.append((self._planned, shard))
@@ -100,12 +112,17 @@ class FetchAhead:
                     return
                 item, shard = self._queue.popleft()
                 taken = self._taken
+                if item < taken:  # the reader fetched it, because others that are used sooner filled the cache
+                    continue
             try:
                 fetched = self._cache.fetch(shard, max(0, item - taken), lambda: not self._closed)
             except UserError:  # the batch that needs the shard asks for it again, and raises this error
                 continue
-            if not fetched:
-                with self._changed:
+            with self._changed:
+                if fetched and item in self._missing:
+                    self._missing[item] -= 1
+                    self._complete[item] = time.monotonic()
+                if not fetched:
                     self._queue.appendleft((item, shard))
                     self._changed.wait_for(partial(self._moved_on, taken))
 
@@ -122,11 +139,25 @@ def too_small(stores: Store | Stores) -> str:
     )
 
 
-def fetched_ahead(
-    stream: Batches, shards: Callable[[int], list[Shard]], start: int, stop: int, seconds: float
-) -> Generator[Batch, None, None]:
-    """Yields the batches of `stream`, the items start ... stop-1 of a plan. The arguments are those of FetchAhead."""
-    with closing(stream), closing(FetchAhead(shards, start, stop, seconds)) as ahead:
-        for batch in stream:
-            ahead.advance()
-            yield batch
+class FetchedAhead(Iterator[Batch]):
+    """The batches of `stream`, the items start ... stop-1 of a plan. The arguments are those of FetchAhead.
+
+    Attribute `fetch_wait`: how many seconds of the wait for the last batch passed until its shards were in the cache.
+    """
+
+    def __init__(
+        self, stream: Batches, shards: Callable[[int], list[Shard]], start: int, stop: int, seconds: float
+    ) -> None:
+        self._stream, self._ahead = stream, FetchAhead(shards, start, stop, seconds)
+        self.fetch_wait = 0.0
+
+    def __next__(self) -> Batch:
+        asked = time.monotonic()
+        batch = next(self._stream)
+        self.fetch_wait = self._ahead.advance(asked)
+        return batch
+
+    def close(self) -> None:
+        """Ends all threads and processes."""
+        self._ahead.close()
+        self._stream.close()

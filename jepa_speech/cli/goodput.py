@@ -11,6 +11,7 @@ HELP = "where the wall time of a run went: steps, waiting, compiling, held-out l
 EXAMPLE = "jepa-speech goodput runs/smoke --json goodput.json"
 WORDS = {
     "step": "productive steps",
+    "fetch_wait": "waiting for shards",
     "data_wait": "waiting for data",
     "compile": "compiling",
     "evaluation": "held-out loss",

@@ -2,8 +2,8 @@
 
     start, resume   began (Unix time of the process's start), seconds (from there to the first batch), lost_steps, alive
     compile         step, seconds: of the first call with a new batch shape
-    steps           after, to, seconds, and how many of these were waited for data, compiling, evaluating, probing and
-                    saving
+    steps           after, to, seconds, and how many of these were waited for shards to be fetched and for batches to be
+                    decoded, compiling, evaluating, probing and saving
 
 The `steps` of an attempt join each other without gaps, and end at each report and each save.
 """
@@ -16,7 +16,8 @@ from typing import Any
 
 from jepa_speech.errors import UserError
 
-WAITS = ("data_wait", "compile", "evaluation", "probe", "checkpoint")  # what the loop spends time on, other than steps
+# What the loop spends time on, other than steps. data_wait: waiting for batches whose shards were in the cache.
+WAITS = ("fetch_wait", "data_wait", "compile", "evaluation", "probe", "checkpoint")
 PARTS = ("step", *WAITS, "init", "lost", "down")
 
 
@@ -31,6 +32,17 @@ class Clock:
         seconds = time.monotonic() - began
         self.spent[what] += seconds
         return seconds
+
+    def waited(self, asked: float, fetching: float) -> tuple[float, float]:
+        """Adds a wait for a batch, from `asked` until now, of which `fetching` seconds were waited for its shards.
+
+        Returns both parts: seconds of fetching, and of decoding.
+        """
+        seconds = time.monotonic() - asked
+        fetching = min(fetching, seconds)
+        self.spent["fetch_wait"] += fetching
+        self.spent["data_wait"] += seconds - fetching
+        return fetching, seconds - fetching
 
     def cut(self, step: int) -> dict[str, Any]:
         """Returns the fields of an event `steps` that ends with `step`, and starts counting anew."""
@@ -70,11 +82,9 @@ def goodput(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             for name in ("compile", "evaluation", "probe", "checkpoint"):
                 seconds[name] += waits[name]
             rest = span["seconds"] - sum(waits.values())
-            if span["to"] > cut:
-                seconds["lost"] += rest + waits["data_wait"]
-            else:
-                seconds["step"] += rest
-                seconds["data_wait"] += waits["data_wait"]
+            for name in ("fetch_wait", "data_wait"):
+                seconds["lost" if span["to"] > cut else name] += waits[name]
+            seconds["lost" if span["to"] > cut else "step"] += rest
         counted = first["began"] + first["seconds"] + sum(span["seconds"] for span in spans)
         end = max(counted, attempt[-1]["time"])
         if later:

@@ -145,7 +145,7 @@ def train(
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
-            waited = clock.since("data_wait", asked)
+            waited = clock.waited(asked, getattr(data, "fetch_wait", 0.0))  # FetchedAhead has it
             placed, shape = place_batch(mesh, batch), batch["audio"].shape
             if number == start + 1:
                 evaluations.check_best(state, placed)  # first, because compiling takes minutes
@@ -161,7 +161,7 @@ def train(
                 bar.leave_out(seconds)
             if number == start + 1:  # before there is nothing to save, and the process may end at once
                 stop = stack.enter_context(Stop(watchdog.hurry))
-                bar.leave_out(waited)
+                bar.leave_out(sum(waited))
             rates.add(waited, audio_seconds(batch), work[shape])
             state, metrics = compiled[shape](state, placed)
             if pending:

@@ -132,14 +132,17 @@ class Rates:
         self.restart()
 
     def restart(self) -> None:
-        self.began, self.waited, self.audio_seconds, self.flops = time.monotonic(), 0.0, 0.0, 0
+        self.began, self.fetching, self.decoding = time.monotonic(), 0.0, 0.0
+        self.audio_seconds, self.flops = 0.0, 0
 
-    def add(self, waited: float, audio_seconds: float, flops: int) -> None:
+    def add(self, waited: tuple[float, float], audio_seconds: float, flops: int) -> None:
         """Adds a step.
 
-        waited: seconds of waiting for data. audio_seconds: of the global batch. flops: `Cost.model_flops` of the step.
+        waited: seconds of waiting for shards to be fetched, and for the batch to be decoded. audio_seconds: of the
+        global batch. flops: `Cost.model_flops` of the step.
         """
-        self.waited += waited
+        self.fetching += waited[0]
+        self.decoding += waited[1]
         self.audio_seconds += audio_seconds
         self.flops += flops
 
@@ -148,12 +151,13 @@ class Rates:
 
         Audio-seconds per second and audio hours per device and hour, both without padding; the model's FLOP/s on all
         devices, with padding; these as a share of the chips' peak by data sheet (`mfu`, if the chip is known); and the
-        share of time spent waiting for data.
+        shares of time spent waiting for shards to be fetched (0 for local stores) and for batches to be decoded.
         """
         elapsed = max(time.monotonic() - self.began, 1e-9)
         found = {
             "audio_seconds_per_second": round(self.audio_seconds / elapsed, 2),
-            "data_wait_share": round(self.waited / elapsed, 4),
+            "fetch_wait_share": round(self.fetching / elapsed, 4),
+            "data_wait_share": round(self.decoding / elapsed, 4),
             "audio_hours_per_device_hour": round(self.audio_seconds / elapsed / self.devices, 2),
             "flops_per_second": round(self.flops / elapsed),
         }
@@ -163,7 +167,7 @@ class Rates:
 
 
 class Bar:
-    """The progress bar, if it is `shown`: loss terms and λ, speed, share of time waiting for data, time left."""
+    """The progress bar, if it is `shown`: loss terms and λ, speed, shares of time waiting for data, time left."""
 
     def __init__(self, step: int, steps: int, shown: bool) -> None:
         interval = 0.2 if sys.stderr.isatty() else 30.0  # a log file needs no animation
@@ -177,6 +181,8 @@ class Bar:
         words.append(f"{rates['flops_per_second'] / 1e12:.3g} TFLOP/s")
         if "mfu" in rates:
             words.append(f"MFU {rates['mfu']:.0%}")
+        if rates["fetch_wait_share"]:
+            words.append(f"fetch wait {rates['fetch_wait_share']:.0%}")
         words.append(f"data wait {rates['data_wait_share']:.0%}")
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         self.bar.update()

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jepa_speech.batches.batch_plan import DataConfig, Plan, bucket_lengths
-from jepa_speech.batches.fetch_ahead import fetched_ahead
+from jepa_speech.batches.fetch_ahead import FetchedAhead
 from jepa_speech.batches.joined_labels import stored_labels
 from jepa_speech.batches.pipeline import Batches, batches, own_rows
 from jepa_speech.batches.transcripts import Transcribed
@@ -58,7 +58,7 @@ def stream(
     if not store.remote:
         return read
     shards = partial(shards_of, store, plan, "mix" in objective.batch_fields, process)
-    return lambda start, stop: fetched_ahead(read(start, stop), shards, start, stop, seconds)
+    return lambda start, stop: FetchedAhead(read(start, stop), shards, start, stop, seconds)
 
 
 def shards_of(

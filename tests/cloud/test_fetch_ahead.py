@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 from functools import partial
 from math import inf
 
@@ -9,14 +10,16 @@ import numpy as np
 import pytest
 from support.bucket_servers import Relay, environment, upload
 
+from jepa_speech.batches import fetch_ahead
 from jepa_speech.batches.batch_plan import Plan
-from jepa_speech.batches.fetch_ahead import NAME, FetchAhead, fetched_ahead, too_small
+from jepa_speech.batches.fetch_ahead import NAME, FetchAhead, FetchedAhead, too_small
 from jepa_speech.batches.pipeline import batches
 from jepa_speech.batches.weighted_stores import Stores
 from jepa_speech.cloud.cache import Cache, Shard
 from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import UserError
 from jepa_speech.store.store import Store
+from jepa_speech.training.ledger import Clock
 from jepa_speech.training.run_batches import shards_of
 
 
@@ -75,13 +78,13 @@ def test_batches_are_the_same_and_no_thread_stays(store, local, relay, monkeypat
         stream = batches(store, plan, frozenset({"mix"}), 0, 25)
         return wrap(stream, partial(shards_of, store, plan, True, (0, 1)))
 
-    found = read(store, lambda stream, shards: fetched_ahead(stream, shards, 0, 25, 10.0))
-    for mine, theirs in zip(found, read(local, lambda stream, _: stream), strict=True):
-        for name, array in theirs.items():
-            np.testing.assert_array_equal(mine[name], array)
-    part = read(store, lambda stream, shards: fetched_ahead(stream, shards, 0, 25, 10.0))
-    next(part)
-    part.close()
+    for whole in (True, False):
+        with closing(read(store, lambda stream, shards: FetchedAhead(stream, shards, 0, 25, 10.0))) as found:
+            for mine, theirs in zip(found, read(local, lambda stream, _: stream), strict=True):
+                for name, array in theirs.items():
+                    np.testing.assert_array_equal(mine[name], array)
+                if not whole:
+                    break
     assert NAME not in [thread.name for thread in threading.enumerate()]
 
 
@@ -97,8 +100,60 @@ def test_an_error_is_raised_when_the_shard_is_read(store, relay):
     relay.faults = lambda name, number, body: (404, b"")
     plan = Plan(store.samples, (0.6,), 1.2, seed=0)
     shards = partial(shards_of, store, plan, False, (0, 1))
-    with pytest.raises(UserError, match=r"shards/part-.*: missing; copy the store again"):
-        list(fetched_ahead(batches(store, plan, frozenset(), 0, 5), shards, 0, 5, 10.0))
+    with (
+        closing(FetchedAhead(batches(store, plan, frozenset(), 0, 5), shards, 0, 5, 10.0)) as found,
+        pytest.raises(UserError, match=r"shards/part-.*: missing; copy the store again"),
+    ):
+        list(found)
+
+
+@pytest.mark.parametrize("slow", ["fetching", "decoding"])
+def test_a_wait_for_shards_is_told_from_one_for_decoding(slow, store, relay, monkeypatch):
+    """A batch takes a second longer, for the one reason or the other."""
+    if slow == "fetching":
+        relay.faults = lambda name, number, body: time.sleep(1) or (200, body)
+    else:
+        read = Store.record
+        monkeypatch.setattr(Store, "record", lambda store, i: [read(store, i), time.sleep(1)][0])
+    plan = Plan(store.samples, (0.6,), 0.6, seed=0)  # one recording in a batch
+    shards = partial(shards_of, store, plan, False, (0, 1))
+    with closing(FetchedAhead(batches(store, plan, frozenset(), 0, 12), shards, 0, 12, 60.0)) as found:
+        asked = time.monotonic()
+        next(found)
+        waited = time.monotonic() - asked
+        assert found.fetch_wait > 0.5 if slow == "fetching" else waited - found.fetch_wait > 0.5
+        wait_until(lambda: len(found._ahead._missing) == 11 and not any(found._ahead._missing.values()))
+        next(found)
+        assert found.fetch_wait == 0
+
+
+def test_the_ledger_has_both_waits():
+    clock = Clock(0)
+    asked = time.monotonic() - 5
+    for fetching, expected in ((2.0, 2.0), (9.0, 5.0), (0.0, 0.0)):
+        before = dict(clock.spent)
+        found = clock.waited(asked, fetching)
+        assert found == pytest.approx((expected, 5 - expected), abs=0.5)
+        spent = clock.spent["fetch_wait"] - before["fetch_wait"], clock.spent["data_wait"] - before["data_wait"]
+        assert spent == pytest.approx(found)
+
+
+def test_a_shard_of_a_batch_that_was_taken_is_not_fetched_again(store, relay, monkeypatch):
+    """With room for one shard, the reader fetches what could not be fetched ahead."""
+    monkeypatch.setenv("JEPA_SPEECH_CACHE_GB", str(max(store.info["shard_bytes"]) / 1e9))
+    monkeypatch.setattr(fetch_ahead, "FETCHERS", 1)
+    fetch, results = Cache.fetch, []
+    monkeypatch.setattr(Cache, "fetch", lambda *args: results.append(fetch(*args)) or results[-1])
+    ahead = FetchAhead(lambda item: store.in_bucket(np.array([3 * item])), 0, 4, seconds=60)
+    wait_until(lambda: results == [True, False])  # no room for the shard of item 1
+    for item in range(4):
+        store.read(3 * item)
+    with ahead._changed:
+        for _ in range(4):
+            ahead.advance(time.monotonic())
+    wait_until(lambda: not ahead._queue)
+    ahead.close()
+    assert list(fetched(relay).values()) == [1, 1, 1, 1]
 
 
 def test_the_shard_that_is_used_the_latest_is_evicted(servers, tmp_path, monkeypatch, local):

@@ -201,10 +201,11 @@ def test_rates_by_a_known_clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(metrics.time, "monotonic", lambda: now[0])
     rates = metrics.Rates(4, CHIPS["v5e"])
-    rates.add(0.5, 30.0, 10**14)
-    rates.add(0.0, 50.0, 10**14)
+    rates.add((0.2, 0.5), 30.0, 10**14)
+    rates.add((0.0, 0.0), 50.0, 10**14)
     now[0] = 102.0
     found = {"audio_seconds_per_second": 40.0, "audio_hours_per_device_hour": 10.0, "data_wait_share": 0.25}
+    found["fetch_wait_share"] = 0.1
     assert rates.look() == found | {"flops_per_second": 10**14, "mfu": round(1e14 / (4 * 197e12), 4)}
     rates.restart()
     now[0] = 103.0

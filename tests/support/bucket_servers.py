@@ -91,13 +91,17 @@ def names(bucket: S3Store, folder: str) -> set[str]:
 
 
 class Relay:
-    """Passes requests on to a server. Attributes: `url`; `got`, how often each object was read; `faults`."""
+    """Passes requests on to a server.
+
+    Attributes: `url`; `got`, how often each object was read whole; `sent`, the bytes of each that were read; `faults`.
+    """
 
     def __init__(self, server: str) -> None:
         relay = self
         # Called with (name, number of the request, body of the response): returns status and body of another one.
         self.faults: Callable[[str, int, bytes], tuple[int, bytes]] = lambda name, number, body: (200, body)
         self.got: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -116,8 +120,10 @@ class Relay:
                 if name and self.command == "GET" and status == 200:
                     relay.got[name] += 1
                     status, body = relay.faults(name, relay.got[name], body)
+                if name and self.command == "GET":
+                    relay.sent[name] += len(body)
                 self.send_response(status)
-                for header in ("ETag", "Last-Modified", "Content-Type"):
+                for header in ("ETag", "Last-Modified", "Content-Type", "Content-Range"):
                     if header in headers:
                         self.send_header(header, headers[header])
                 self.send_header("Content-Length", str(length if status == 200 else len(body)))

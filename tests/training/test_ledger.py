@@ -17,7 +17,7 @@ SECONDS = dict.fromkeys(PARTS, 0.0)
 
 
 def span(end: float, after: int, to: int, seconds: float, **spent: float) -> dict:
-    waits = {"data_wait": 0.0, "compile": 0.0, "evaluation": 0.0, "checkpoint": 0.0} | spent
+    waits = {"fetch_wait": 0.0, "data_wait": 0.0, "compile": 0.0, "evaluation": 0.0, "checkpoint": 0.0} | spent
     return {"time": end, "event": "steps", "after": after, "to": to, "seconds": seconds} | waits
 
 
@@ -29,9 +29,9 @@ def begin(began: float, seconds: float, step: int, lost_steps: int = 0, alive: f
 # Killed 5 s after its last event, which the rows of 3 steps past the save tell; 20 s later it starts again.
 KILLED = [
     begin(1000, 10, 0),
-    span(1030, 0, 4, 20, compile=6, data_wait=2, checkpoint=1),
+    span(1030, 0, 4, 20, compile=6, data_wait=2, fetch_wait=3, checkpoint=1),
     {"time": 1030, "event": "save", "step": 4},
-    span(1040, 4, 6, 10, data_wait=3),
+    span(1040, 4, 6, 10, data_wait=3, fetch_wait=1),
     begin(1065, 5, 4, lost_steps=3, alive=1045),
     span(1090, 4, 8, 20, compile=4, evaluation=1, checkpoint=2),
     {"time": 1090, "event": "save", "step": 8},
@@ -41,11 +41,11 @@ KILLED = [
 
 def test_a_ledger_with_a_known_answer():
     found = goodput(KILLED)
-    known = {"step": 24, "data_wait": 2, "compile": 10, "evaluation": 1, "checkpoint": 3}
+    known = {"step": 21, "fetch_wait": 3, "data_wait": 2, "compile": 10, "evaluation": 1, "checkpoint": 3}
     known |= {"init": 15, "lost": 15, "down": 20}
     assert found["seconds"] == SECONDS | known
     assert found["wall"] == 90 == sum(known.values())
-    assert (found["attempts"], found["lost_steps"], found["step"], found["goodput"]) == (2, 3, 8, round(24 / 90, 4))
+    assert (found["attempts"], found["lost_steps"], found["step"], found["goodput"]) == (2, 3, 8, round(21 / 90, 4))
 
 
 def test_a_kill_that_nothing_tells_of_is_down_time():
