@@ -6,11 +6,13 @@ into the cache, which evicts them like shards.
 """
 
 import io
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from jepa_speech.cloud.cache import Shard, cache, held
 from jepa_speech.cloud.mirror import SECOND, Mirror
@@ -25,6 +27,7 @@ TEXTS = (
     *(".phn", ".lab", ".trans", ".md"),
 )
 AT_ONCE = 16  # small files that are fetched at a time
+AHEAD, AHEAD_BYTES = 8, 64 << 20  # recordings that a process fetches while it decodes others
 
 
 def local_input(name: str | Path) -> Path:
@@ -59,6 +62,57 @@ def object_bytes(url: str, size: int, written: int) -> bytes:
 
     Raises FileNotFoundError if there is none, Changed if it has others, and UserError if it cannot be read.
     """
+    return _ahead.take((url, size, written)) if _ahead else _downloaded(url, size, written)
+
+
+@contextmanager
+def fetched_ahead(places: Iterable[tuple[str, tuple[int, ...]]]) -> Iterator[None]:
+    """While the block runs, recordings are fetched before `object_bytes` is called for them, by several threads.
+
+    places: paths and stamps of recordings, in the order in which they are read. Local paths are passed over.
+    """
+    global _ahead
+    urls = [(url, *stamp) for path, stamp in places if (url := bucket_url(path)) and stamp]
+    if not urls:
+        yield
+        return
+    with ThreadPoolExecutor(AHEAD) as pool:
+        _ahead = _Ahead(pool, urls)
+        try:
+            yield
+        finally:
+            _ahead = None
+            pool.shutdown(cancel_futures=True)
+
+
+class _Ahead:
+    """Objects that are being fetched or wait to be taken, in order: AHEAD at most, and AHEAD_BYTES but for one."""
+
+    def __init__(self, pool: ThreadPoolExecutor, urls: Iterable[tuple[Any, ...]]) -> None:
+        self._pool, self._later = pool, deque(dict.fromkeys(urls))
+        self._coming: dict[tuple[Any, ...], Future[bytes]] = {}
+
+    def take(self, key: tuple[Any, ...]) -> bytes:
+        self._submit()
+        if key not in self._coming:
+            return _downloaded(*key)
+        data = self._coming[key].result()
+        del self._coming[key]
+        self._submit()  # the next one, while this one is decoded
+        return data
+
+    def _submit(self) -> None:
+        while self._later and len(self._coming) < AHEAD:
+            if self._coming and sum(size for _, size, _ in [*self._coming, self._later[0]]) > AHEAD_BYTES:
+                break
+            key = self._later.popleft()
+            self._coming[key] = self._pool.submit(_downloaded, *key)
+
+
+_ahead: _Ahead | None = None
+
+
+def _downloaded(url: str, size: int, written: int) -> bytes:
     objects, name = _parent(url)
     data = io.BytesIO()
     try:

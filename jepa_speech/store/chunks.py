@@ -20,6 +20,7 @@ from jepa_speech import ownership
 from jepa_speech.errors import UserError
 from jepa_speech.files import parse_row, read_jsonl, replacing, temporary_name
 from jepa_speech.ingest.decoder import VERSION, outdated
+from jepa_speech.ingest.in_bucket import fetched_ahead
 from jepa_speech.ingest.lengths import Lengths
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.recording import recording
@@ -142,8 +143,10 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, le
     with writing(store), (store / "work" / "entries.jsonl").open("rb") as file:
         file.seek(offset)
         entries = [Entry(**json.loads(file.readline())) for _ in range(count)]
-        with shard_writer(temporary) as writer:
-            for number in _file_by_file(entries):
+        order = _file_by_file(entries)
+        whole_files = (e for e in map(entries.__getitem__, order) if not (e.reason or e.span or e.cell))
+        with shard_writer(temporary) as writer, fetched_ahead((e.path, e.stamp) for e in whole_files):
+            for number in order:
                 early[number] = recording(entries[number], codec, lengths)
                 while (following := early.pop(len(rows), None)) is not None:
                     row, record = following

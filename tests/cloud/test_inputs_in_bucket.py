@@ -1,6 +1,7 @@
 """Inputs in a bucket give the records of local ones, whatever the server does."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from support.input_writers import KINDS, as_folder, as_librispeech, as_nemo, as_
 import jepa_speech
 from jepa_speech.cloud import objects
 from jepa_speech.errors import UserError
+from jepa_speech.ingest import in_bucket
 from jepa_speech.ingest.manifest import entries
 from jepa_speech.ingest.recording import recording
 
@@ -146,6 +148,31 @@ def test_segments_of_a_file_are_one_download(servers, clips, use, tmp_path):
     url = upload("s3", servers["s3"], tmp_path, "inputs/segments")
     assert records(f"{url}/{source.name}") == records(source)
     assert relay.got["inputs/segments/joined.wav"] == 1
+    relay.close()
+
+
+@pytest.mark.parametrize("most,at_once", [(1 << 20, 4), (1, 1)])
+def test_recordings_are_fetched_while_others_are_decoded(most, at_once, servers, clips, use, tmp_path, monkeypatch):
+    monkeypatch.setattr(in_bucket, "AHEAD", 4)
+    monkeypatch.setattr(in_bucket, "AHEAD_BYTES", most)
+    relay, running, seen = Relay(servers["s3"]), [], []
+
+    def slow(name, number, body):
+        if name.endswith(".flac"):
+            running.append(name)
+            seen.append(len(running))
+            time.sleep(0.2)
+            running.remove(name)
+        return 200, body
+
+    relay.faults = slow
+    use("s3", relay.url)
+    source = as_folder(tmp_path, clips)
+    url = upload("s3", servers["s3"], source, f"inputs/ahead{at_once}")
+    found = jepa_speech.prepare(url, tmp_path / "store", **SETTINGS | {"shard_mb": 1})
+    assert found["fingerprint"] == jepa_speech.prepare(source, tmp_path / "local", **SETTINGS)["fingerprint"]
+    assert max(seen) == at_once and {relay.got[name] for name in relay.got if name.endswith(".flac")} == {1}
+    assert in_bucket._ahead is None
     relay.close()
 
 
