@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from jepa_speech.cloud.objects import Missing, Objects
+from jepa_speech.cloud.waiting import waiting_for
 from jepa_speech.errors import UsageError, UserError
 
 FOLDER, BOUND = "JEPA_SPEECH_CACHE", "JEPA_SPEECH_CACHE_GB"  # environment variables
@@ -62,23 +63,26 @@ class Cache:
         """
         where = f"{shard.objects.url}/{shard.name}"
         try:
-            while not _touched(shard.path):
-                with _part_of(shard.path) as part:
-                    if shard.path.exists():  # another process or thread was first
-                        continue
-                    if not go_on() or not self._make_room(part, shard.size, use):
-                        return False
-                    crc = shard.objects.download(shard.name, part, shard.size, go_on)
-                    if crc is None:
-                        return False
-                    if shard.crc not in (None, crc):
-                        raise UserError(f"{where}: not the bytes that were written; copy the store again")
-                    os.fsync(part.fileno())
-                    Path(part.name).replace(shard.path)
+            with writing(self.root):
+                return self._fetched(shard, where, use, go_on)
         except Missing as error:
             raise UserError(f"{where}: missing" + "; copy the store again" * (shard.crc is not None)) from error
-        except OSError as error:
-            raise UserError(f"{self.root}: cannot be written ({error.strerror or error}); {ADVICE}") from error
+
+    def _fetched(self, shard: Shard, where: str, use: float, go_on: Callable[[], bool]) -> bool:
+        while not _touched(shard.path):
+            with _part_of(shard.path, where) as part:
+                if shard.path.exists():  # another process or thread was first
+                    continue
+                with waiting_for(f"{self.root}: room for {where}"):
+                    if not go_on() or not self._make_room(part, shard.size, use):
+                        return False
+                crc = shard.objects.download(shard.name, part, shard.size, go_on)
+                if crc is None:
+                    return False
+                if shard.crc not in (None, crc):
+                    raise UserError(f"{where}: not the bytes that were written; copy the store again")
+                os.fsync(part.fileno())
+                Path(part.name).replace(shard.path)
         return True
 
     def _make_room(self, part: BinaryIO, size: int, use: float) -> bool:
@@ -145,6 +149,15 @@ def _cache_of(root: str, bound: str) -> Cache:
 
 
 @contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Names the cache below `root`, and what to do, if the block raises an OSError because its disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written ({error.strerror or error}); {ADVICE}") from error
+
+
+@contextmanager
 def held(path: Path) -> Iterator[bool]:
     """While the block runs, the shard at `path` is not evicted. Yields whether it is there."""
     try:
@@ -166,13 +179,17 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _part_of(path: Path) -> Iterator[BinaryIO]:
-    """Yields the empty, locked file in which the shard `path` is fetched. It is removed unless it was renamed."""
+def _part_of(path: Path, where: str) -> Iterator[BinaryIO]:
+    """Yields the empty, locked file in which the shard `path` is fetched. It is removed unless it was renamed.
+
+    where: the name of the shard, for the line that says that another process or thread takes long to fetch it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     while True:
         with open(part, "rb+", opener=_made) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with waiting_for(f"{where} (another process or thread fetches it)"):
+                fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(file, part):  # the process that held the lock renamed or removed it
                 continue
             file.truncate(0)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from jepa_speech.cloud.cache import cache
+from jepa_speech.cloud.cache import cache, writing
 from jepa_speech.cloud.objects import Found, Objects
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
@@ -34,7 +34,7 @@ class Mirror:
         """Fetches an object unless its file is current. Raises UserError for a name that leads out of the folder."""
         path = self._path(name)
         if not self.is_current(name, about):
-            with replacing(path) as file:
+            with writing(cache().root), replacing(path) as file:
                 self._objects.download(name, file, about.size)
             self.note(name, about)
 

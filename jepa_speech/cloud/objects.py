@@ -7,7 +7,6 @@ are never printed: messages leave out what the server wrote.
 import os
 import re
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from jepa_speech.cloud.waiting import waiting_for
 from jepa_speech.errors import UsageError, UserError
 
 CHUNK = 1 << 20  # bytes read at a time, at least
 PART = 64 << 20  # bytes from which an object is uploaded in several parts
 TRIES = 3
 ONE_REQUEST = 12.0  # seconds until a request is given up, its repetitions included, and until a silent response is
-SLOW = 15.0  # seconds until a line says that a request takes long
 CREDENTIALS = {
     "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to a key file",
     "s3": 'set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, for example by `eval "$(aws configure '
@@ -184,14 +183,11 @@ class Objects:
 
     @contextmanager
     def _asking(self, name: str) -> Iterator[None]:
-        """Turns obstore's errors into one line, and says on stderr that a request takes long."""
+        """Turns obstore's errors into one line, and says on stderr if a request takes long."""
         where = f"{self.url}/{name}".rstrip("/")
-        line = f"{where}: still waiting after {SLOW:g} s"
-        timer = threading.Timer(SLOW, print, (line,), {"file": sys.stderr})
-        timer.daemon = True
-        timer.start()
         try:
-            yield
+            with waiting_for(where):
+                yield
         except FileNotFoundError as error:
             self._refuse_missing_bucket(error)
             raise Missing(f"{where}: no such object") from error
@@ -200,8 +196,6 @@ class Objects:
         except _obstore().exceptions.BaseError as error:
             self._refuse_missing_bucket(error)
             raise UserError(f"{where}: {self._reason(error)}") from error
-        finally:
-            timer.cancel()
 
     def _refuse_missing_bucket(self, error: Exception) -> None:
         if any(words in str(error) for words in NO_BUCKET):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from jepa_speech.cloud.cache import Shard, cache, held
+from jepa_speech.cloud.cache import Shard, cache, held, writing
 from jepa_speech.cloud.mirror import Mirror
 from jepa_speech.cloud.objects import Found, Missing, Objects
 from jepa_speech.errors import UserError
@@ -94,7 +94,11 @@ class BucketFiles:
         """Like `LocalFiles.shard`."""
         wanted = self.wanted(shard, size, crc)
         while True:
-            cache().fetch(wanted)
+            try:
+                cache().fetch(wanted)
+            except UserError as error:
+                self._refuse_another_store(error)
+                raise
             with held(wanted.path) as here:
                 if here:  # and not evicted since
                     yield wanted.path
@@ -119,9 +123,20 @@ class BucketFiles:
             raise UserError(f"{self.name}: not a complete store (no store.json); copy a whole store there") from error
         folder = cached_folder(self._objects, info)
         if not (folder / "store.json").is_file():
-            with replacing(folder / "store.json") as file:
+            with writing(cache().root), replacing(folder / "store.json") as file:
                 file.write(info)
         return folder
+
+    def _refuse_another_store(self, error: UserError) -> None:
+        """Raises UserError if another store is there now, which explains `error`."""
+        try:
+            info = self._objects.read("store.json")
+        except UserError:
+            return
+        if cached_folder(self._objects, info) != self.folder:
+            raise UserError(
+                f"{self.name}: another store replaced it while it was read; start again, or copy the earlier one back"
+            ) from error
 
 
 def cached_folder(store: Objects, info: bytes) -> Path:

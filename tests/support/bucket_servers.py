@@ -6,7 +6,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -98,8 +98,10 @@ class Relay:
 
     def __init__(self, server: str) -> None:
         relay = self
-        # Called with (name, number of the request, body of the response): returns status and body of another one.
-        self.faults: Callable[[str, int, bytes], tuple[int, bytes]] = lambda name, number, body: (200, body)
+        # Called with (name, number of the request, body of the response): returns status and body of another one,
+        # whole or in parts.
+        self.faults: Callable[[str, int, bytes], tuple[int, bytes | Iterable[bytes]]]
+        self.faults = lambda name, number, body: (200, body)
         self.got: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
 
@@ -120,16 +122,22 @@ class Relay:
                 if name and self.command == "GET" and status == 200:
                     relay.got[name] += 1
                     status, body = relay.faults(name, relay.got[name], body)
-                if name and self.command == "GET":
-                    relay.sent[name] += len(body)
                 self.send_response(status)
                 for header in ("ETag", "Last-Modified", "Content-Type", "Content-Range"):
                     if header in headers:
                         self.send_header(header, headers[header])
                 self.send_header("Content-Length", str(length if status == 200 else len(body)))
                 self.end_headers()
-                self.wfile.write(body)
-                if len(body) != length:
+                written = 0
+                try:
+                    for part in [body] if isinstance(body, bytes) else body:
+                        self.wfile.write(part)
+                        written += len(part)
+                except ConnectionError:  # the client has given up
+                    pass
+                if name and self.command == "GET":
+                    relay.sent[name] += written
+                if written != length:
                     self.close_connection = True
 
             do_HEAD = do_GET
