@@ -54,13 +54,17 @@ def takes_buckets(*arguments: str, **copies: Copy) -> Callable[[Callable[P, R]],
 def with_urls(value: Any) -> Any:
     """Returns a text, or texts in lists and dicts, with the paths of files in the cache replaced by their URLs."""
     if isinstance(value, str):
-        in_cache = re.escape(str(place())) + r"/(?:[a-z]+/)?(gs|s3)/(\S*)"
-        return re.sub(in_cache, lambda found: f"{found[1]}://{re.sub(STATE, '', found[2])}", value)
+        in_cache = re.escape(str(place())) + r"/([a-z]+/)?(gs|s3)/(\S*)"
+        return re.sub(in_cache, _url, value)
     if isinstance(value, list):
         return [with_urls(item) for item in value]
     if isinstance(value, dict):
         return {with_urls(key): with_urls(item) for key, item in value.items()}
     return value
+
+
+def _url(found: re.Match[str]) -> str:
+    return f"{found[2]}://{found[3] if found[1] else re.sub(STATE, '', found[3])}"
 
 
 def _copied(value: Any, copy: Copy, given: Mapping[str, Any], opened: ExitStack) -> Any:

@@ -35,7 +35,8 @@ class Mirror:
         path = self._path(name)
         if not self.is_current(name, about):
             with writing(cache().root), replacing(path) as file:
-                self._objects.download(name, file, about.size)
+                if about.size:  # an empty object may be that of a folder, whose name ends with a slash
+                    self._objects.download(name, file, about.size)
             self.note(name, about)
 
     def make_empty(self, name: str, about: Found) -> None:

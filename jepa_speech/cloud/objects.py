@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from jepa_speech.cloud.waiting import waiting_for
@@ -158,14 +158,20 @@ class Objects:
             self._store.delete(name)
 
     def list(self, folder: str) -> dict[str, Found]:
-        """Returns the objects in a folder, "" for all, and in those below it, by name from `url` on."""
+        """Returns the objects in a folder, "" for all, and in those below it, by name from `url` on.
+
+        Consoles and gcsfuse write an object NAME/ for each folder, which is left out if the folder holds others.
+        """
         with self._asking(folder):
-            return {meta["path"]: _found(meta) for page in self._store.list(folder or None) for meta in page}
+            found = {meta["path"]: _found(meta) for page in self._store.list(folder or None) for meta in page}
+        folders = {"", *(str(parent) for name in found for parent in PurePosixPath(name).parents)}
+        return {name: about for name, about in found.items() if name not in folders}
 
     def names(self) -> dict[str, Found]:
         """Returns the objects directly in the folder, by name."""
         with self._asking(""):
-            return {meta["path"]: _found(meta) for meta in self._store.list_with_delimiter()["objects"]}
+            found = self._store.list_with_delimiter()["objects"]
+        return {meta["path"]: _found(meta) for meta in found if meta["path"]}
 
     @cached_property
     def _store(self) -> Any:

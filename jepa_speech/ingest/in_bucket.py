@@ -147,10 +147,9 @@ def _tree(objects: Objects) -> Path:
     found, folder = objects.list(""), _folder(objects)
     if not found:
         raise UserError(f"{objects.url}: no such folder or manifest")
-    folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
     mirror, texts = Mirror(objects, folder), []
     for name, about in found.items():
-        if name in folders or mirror.is_current(name, about):  # some programs write an object for each folder
+        if mirror.is_current(name, about):
             continue
         if PurePosixPath(name).suffix.lower() in TEXTS:
             texts.append(name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from support.audio_files import tone
-from support.bucket_servers import BUCKET, Relay, environment, put, upload
+from support.bucket_servers import BUCKET, Relay, environment, put, put_as_named, upload
 from support.input_writers import KINDS, as_folder, as_librispeech, as_nemo, as_parquet, as_tar, jsonl, lhotse_cut
 
 import jepa_speech
@@ -213,3 +213,20 @@ def test_a_folder_is_listed_anew(servers, clips, use, tmp_path):
     bucket.remove("metadata.jsonl")
     bucket.remove(f"{clips[0]['name']}.flac")
     assert [entry.source for entry in entries([url])] == [f"{row['name']}.flac" for row in clips[1:3]]
+
+
+NAMES = ("a b.flac", "ä.flac", "100%.flac", "50%20.flac", "a#b.flac", "a?b.flac", "a@0123456789ab.flac", "x[1].flac")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_any_names_and_the_objects_of_folders(scheme, servers, clips, use):
+    """Consoles and gcsfuse write an empty object for each folder."""
+    use(scheme, servers[scheme])
+    data = clips[0]["file"].read_bytes()
+    contents = {f"inputs/names/{name}": data for name in (*NAMES, "dir/c.flac")}
+    for name, body in {**contents, "inputs/names/": b"", "inputs/names/dir/": b"", "inputs/names/none/": b""}.items():
+        put_as_named(scheme, servers[scheme], name, body)
+    url = f"{scheme}://{BUCKET}/inputs/names"
+    found = list(entries([url]))
+    assert {entry.path for entry in found} == {f"{url}/{name}" for name in (*NAMES, "dir/c.flac")}
+    assert all(recording(entry, "pcm16")[1] for entry in found)

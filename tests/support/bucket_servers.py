@@ -4,6 +4,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -77,6 +78,14 @@ def put(scheme: str, url: str, name: str, data: bytes) -> None:
         _send(f"{url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}", data, "application/octet-stream")
     else:
         obstore.put(s3_bucket(url), name, data)
+
+
+def put_as_named(scheme: str, url: str, name: str, data: bytes) -> None:
+    """Writes an object of any name, also one that ends with a slash, which obstore would remove."""
+    if scheme == "gs":
+        put(scheme, url, urllib.parse.quote(name, safe=""), data)
+    else:
+        _send(f"{url}/{BUCKET}/{urllib.parse.quote(name)}", data, "application/octet-stream", "PUT")
 
 
 def s3_bucket(url: str) -> S3Store:
