@@ -5,6 +5,7 @@ there. Parsing is less than running: the tests of tests/cli run the commands of 
 """
 
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
@@ -82,6 +83,11 @@ def test_functions_that_architecture_names_are_there():
     for file, function in named:
         code = (ROOT / "jepa_speech" / file).read_text(encoding="utf-8")
         assert re.search(rf"^ *def {function}\(", code, re.M), f"{file}:{function}"
+
+
+def test_the_picture_of_the_cache_is_what_its_script_draws():
+    script = runpy.run_path(str(ROOT / "docs" / "cache_picture.py"))
+    assert (ROOT / "docs" / "cache.svg").read_text(encoding="utf-8") == script["svg"](), "run docs/cache_picture.py"
 
 
 def test_readme_stays_short():
