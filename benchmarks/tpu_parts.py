@@ -46,9 +46,9 @@ def attention(biased: bool) -> Part:
     return loss, (floats, Shape(wave.shape, jnp.float32), inside, Shape((ROWS, 2), jnp.uint32))
 
 
-def front_end(norm: str) -> Part:
+def front_end() -> Part:
     def made() -> ConvFeatures:
-        return ConvFeatures(WIDTH, norm, norm == "layer", 0.1, 1e-5, jnp.dtype("bfloat16"), nnx.Rngs(0))
+        return ConvFeatures(WIDTH, "group", False, 0.1, 1e-5, jnp.dtype("bfloat16"), nnx.Rngs(0))
 
     graph, parameters = nnx.split(nnx.eval_shape(made))
     leaves, tree = jax.tree.flatten(parameters)
@@ -64,8 +64,7 @@ def front_end(norm: str) -> Part:
 PARTS: dict[str, Callable[[], Part]] = {
     "attention with dropout (HuBERT Base)": lambda: attention(False),
     "attention with dropout and gated bias (WavLM Base)": lambda: attention(True),
-    "front-end, group norm (HuBERT Base)": lambda: front_end("group"),
-    "front-end, layer norm (GMM-anchored JEPA)": lambda: front_end("layer"),
+    "front-end, group norm (HuBERT Base)": front_end,
 }
 
 
