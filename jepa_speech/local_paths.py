@@ -47,6 +47,8 @@ def not_local(text: str, buckets: bool = False) -> str:
     buckets: whether gs:// and s3:// can be used in this place.
     """
     for found in URL.finditer(text):
+        if buckets and found[1] and found[1].lower() in ("gs", "s3") and not bucket_url(found[0]):
+            return f"{found[0]} names no bucket: write {found[1].lower()}://BUCKET/FOLDER"
         if not (buckets and bucket_url(found[0])):
             return f"{found[0]} is not a local path: {FIXES[found[1].lower()] if found[1] else WEB}"
     return ""

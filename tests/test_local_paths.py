@@ -251,3 +251,9 @@ def test_a_file_in_a_local_folder_called_like_a_scheme_is_read(tmp_path):
     (tmp_path / "gs:" / "b").mkdir(parents=True)
     (tmp_path / "gs:" / "b" / "a.wav").write_bytes(b"RIFF")
     assert [entry.reason for entry in entries([tmp_path])] == [""]
+
+
+@pytest.mark.parametrize(("url", "said"), [("s3://", "write s3://BUCKET/FOLDER"), ("s3://bucket", "name a folder")])
+def test_a_url_without_bucket_or_folder_is_wrong_usage(url, said, capsys):
+    assert cli.main(["prepare", "--input", url, "--out", "store"]) == 2
+    assert said in capsys.readouterr().err

@@ -15,8 +15,13 @@ from jepa_speech.local_paths import arguments_of, bucket_url, refuse_urls, texts
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Behind the name of a store in the cache, or of a tar or parquet file.
-STATE = r"@[0-9a-f]{12}(?=/|\W|$)|@\d+-\d+/shards/[^/\s:]+"
+# The beginnings of paths below the cache, up to where the rest is that of the URL: of copies by kind, of a store in one
+# state, and of a tar or parquet file in one state. Names may hold spaces, so no pattern says where a path ends.
+IN_CACHE = (
+    r"[a-z]+/(?P<kind>gs|s3)/"
+    r"|(?P<store>gs|s3)/([^/\n]+/)@[0-9a-f]{12}/"
+    r"|(?P<file>gs|s3)/([^\n]*?)@\d+-\d+/shards/"
+)
 # Called with a URL and all arguments by name: yields the local path that the function gets in place of the URL.
 Copy = Callable[[str, Mapping[str, Any]], AbstractContextManager[Path]]
 
@@ -54,8 +59,7 @@ def takes_buckets(*arguments: str, **copies: Copy) -> Callable[[Callable[P, R]],
 def with_urls(value: Any) -> Any:
     """Returns a text, or texts in lists and dicts, with the paths of files in the cache replaced by their URLs."""
     if isinstance(value, str):
-        in_cache = re.escape(str(place())) + r"/([a-z]+/)?(gs|s3)/(\S*)"
-        return re.sub(in_cache, _url, value)
+        return re.sub(f"{re.escape(str(place()))}/(?:{IN_CACHE})", _url, value)
     if isinstance(value, list):
         return [with_urls(item) for item in value]
     if isinstance(value, dict):
@@ -64,7 +68,7 @@ def with_urls(value: Any) -> Any:
 
 
 def _url(found: re.Match[str]) -> str:
-    return f"{found[2]}://{found[3] if found[1] else re.sub(STATE, '', found[3])}"
+    return f"{found['kind'] or found['store'] or found['file']}://{found[3] or found[5] or ''}"
 
 
 def _copied(value: Any, copy: Copy, given: Mapping[str, Any], opened: ExitStack) -> Any:

@@ -1,6 +1,6 @@
 """A local folder that holds shards of stores in buckets, up to a number of bytes. Processes and threads may share it.
 
-ROOT/gs/BUCKET/PATH@KEY/      a store: store.json, index, labels and so on as in the bucket; KEY is of its store.json
+ROOT/gs/BUCKET/@KEY/PATH/     a store: store.json, index, labels and so on as in the bucket; KEY is of its store.json
     shards/NAME               a whole shard, whose bytes have been compared with the store's CRC-32
     shards/.NAME.part         a shard that is being fetched, locked by the process that fetches it
 

@@ -36,13 +36,18 @@ WRONG_CREDENTIALS = ("credential", "service account", "pem file", "private key")
 NO_BUCKET = ("NoSuchBucket", "bucket does not exist")  # in the body of a response
 DENIED = ("401", "403")
 STATUS = re.compile(r"status code: \d+[A-Za-z ]*")
+ODD_NAME = re.compile(r'invalid path: Path (".*?")')
 
 
 class Missing(UserError):
     """There is no such object."""
 
 
-class NoBucket(UserError):
+class Unreachable(UserError):
+    """The bucket did not answer, or refused. Says nothing of the object."""
+
+
+class NoBucket(Unreachable):
     """There is no such bucket."""
 
 
@@ -140,13 +145,13 @@ class Objects:
 
     def upload(self, name: str, path: Path) -> None:
         """Writes a file to an object, which appears once it is whole."""
-        with self._asking(name):
+        with self._asking(name, "written"):
             self._store.put(name, path, use_multipart=path.stat().st_size > PART)
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes an object unless there is one of this name; returns whether it did."""
         try:
-            with self._asking(name):
+            with self._asking(name, "written"):
                 self._store.put(name, data, mode="create")
         except Exists:
             return False
@@ -154,7 +159,7 @@ class Objects:
 
     def remove(self, name: str) -> None:
         """Removes an object."""
-        with self._asking(name):
+        with self._asking(name, "written"):
             self._store.delete(name)
 
     def list(self, folder: str) -> dict[str, Found]:
@@ -188,8 +193,11 @@ class Objects:
         return kind(self.bucket, prefix=self.folder or None, client_options=client, retry_config=retry)
 
     @contextmanager
-    def _asking(self, name: str) -> Iterator[None]:
-        """Turns obstore's errors into one line, and says on stderr if a request takes long."""
+    def _asking(self, name: str, done: str = "read") -> Iterator[None]:
+        """Turns obstore's errors into one line, and says on stderr if a request takes long.
+
+        done: what is done to the object, "read" or "written".
+        """
         where = f"{self.url}/{name}".rstrip("/")
         try:
             with waiting_for(where):
@@ -201,7 +209,7 @@ class Objects:
             raise Exists(f"{where}: exists") from error
         except _obstore().exceptions.BaseError as error:
             self._refuse_missing_bucket(error)
-            raise UserError(f"{where}: {self._reason(error)}") from error
+            raise Unreachable(f"{where}: {self._reason(error, done)}") from error
 
     def _refuse_missing_bucket(self, error: Exception) -> None:
         if any(words in str(error) for words in NO_BUCKET):
@@ -219,7 +227,7 @@ class Objects:
                 pass
             self._bucket_checked = True
 
-    def _reason(self, error: Exception) -> str:
+    def _reason(self, error: Exception, done: str) -> str:
         text = str(error).partition("\n")[0]
         named = type(error).__name__
         if any(asked in text for asked in NO_CREDENTIALS):
@@ -231,10 +239,12 @@ class Objects:
         status = STATUS.search(text)
         denied = status is not None and any(code in status[0] for code in DENIED)
         if denied or named in ("PermissionDeniedError", "UnauthenticatedError"):
-            return f"refused with the credentials of this machine; {CREDENTIALS[self.scheme]}"
+            return f"cannot be {done}, refused with the credentials of this machine; {CREDENTIALS[self.scheme]}"
         if status:
-            return f"cannot be read ({status[0].strip()}); try again later"
-        return f"cannot be read ({text.rpartition(' - ')[2][:200]}); check the network, and the name of the bucket"
+            return f"cannot be {done} ({status[0].strip()}); try again later"
+        if found := ODD_NAME.search(text):
+            return f"obstore cannot name the object {found[1]} in this bucket; rename or remove it"
+        return f"cannot be {done} ({text.rpartition(' - ')[2][:200]}); check the network, and the name of the bucket"
 
 
 def _found(meta: Any) -> Found:

@@ -17,7 +17,7 @@ from typing import Any
 from jepa_speech.cloud.cache import Shard, cache, held
 from jepa_speech.cloud.mirror import SECOND, Mirror
 from jepa_speech.cloud.objects import Found, Missing, Objects
-from jepa_speech.errors import UserError
+from jepa_speech.errors import UsageError, UserError
 from jepa_speech.local_paths import bucket_url
 
 ARCHIVES = (".tar", ".parquet")
@@ -136,8 +136,8 @@ def local_archive(url: str, size: int, written: int) -> Iterator[Path]:
 
 def _fetched(objects: Objects, name: str, about: Found) -> Path:
     # A path below `shards`, of which the cache removes those that it has no room for.
-    version = f"{name}@{about.size}-{about.written}"
-    path = cache().root.joinpath(objects.scheme, objects.bucket, objects.folder, version, "shards", name)
+    state = f"@{about.size}-{about.written}"
+    path = cache().root.joinpath(objects.scheme, objects.bucket, objects.folder, state, "shards", name)
     cache().fetch(Shard(objects, name, path, about.size, None))
     return path
 
@@ -181,7 +181,7 @@ def _listed(url: str) -> dict[str, Found]:
 def _parent(url: str) -> tuple[Objects, str]:
     folder, _, name = url.rpartition("/")
     if folder.endswith(":/"):
-        raise UserError(f"{url}: the URL of a bucket; name a folder or a file in it")
+        raise UsageError(f"{url}: the URL of a bucket; name a folder or a file in it")
     return _objects(folder), name
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jepa_speech import checked
+from jepa_speech.cloud.objects import Unreachable
 from jepa_speech.errors import UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_object
@@ -159,7 +160,9 @@ def _shard_damage(store: Store, shard: int, ids: np.ndarray, decode: bool) -> It
     try:
         with store.shard(shard) as path:
             wrong = _file_damage(path, store.info["shard_crc"][shard])
-    except UserError as error:  # it cannot be fetched from a bucket
+    except Unreachable:  # which is no damage
+        raise
+    except UserError as error:  # what was fetched from a bucket is not the shard
         yield {"shard": Path(shard_name(shard)).name, "id": None, "what": str(error)}
         return
     if not wrong and not decode:

@@ -120,7 +120,10 @@ class BucketFiles:
         try:
             info = self._objects.read("store.json")
         except Missing as error:
-            raise UserError(f"{self.name}: not a complete store (no store.json); copy a whole store there") from error
+            fix = "copy a whole store there"
+            if self._objects.find("work/plan.json"):
+                fix = "run the same prepare command again, or inspect --merge once all its parts are written"
+            raise UserError(f"{self.name}: not a complete store (no store.json); {fix}") from error
         folder = cached_folder(self._objects, info)
         if not (folder / "store.json").is_file():
             with writing(cache().root), replacing(folder / "store.json") as file:
@@ -141,8 +144,8 @@ class BucketFiles:
 
 def cached_folder(store: Objects, info: bytes) -> Path:
     """Returns the folder of the cache for a store with this store.json; one that replaces it has another folder."""
-    parts = [store.scheme, store.bucket, *store.folder.split("/")]
-    return cache().root.joinpath(*parts).with_name(f"{parts[-1]}@{hashlib.sha256(info).hexdigest()[:12]}")
+    state = hashlib.sha256(info).hexdigest()[:12]
+    return cache().root.joinpath(store.scheme, store.bucket, f"@{state}", store.folder)
 
 
 def files_of(path: "str | Path | LocalFiles | BucketFiles") -> LocalFiles | BucketFiles:

@@ -190,10 +190,11 @@ def test_archives_are_in_the_bounded_cache(kind, servers, clips, use, tmp_path, 
     use("s3", servers["s3"])
     (local := tmp_path / "local").mkdir()
     first = kind(local, clips)
-    twice = [upload("s3", servers["s3"], local, f"inputs/{kind.__name__}{i}") for i in range(2)]
+    twice = [upload("s3", servers["s3"], local, f"in puts/{kind.__name__} {i}") for i in range(2)]
     monkeypatch.setenv("JEPA_SPEECH_CACHE_GB", str(1.5 * first.stat().st_size / 1e9))
     listed = list(entries([f"{url}/{first.name}" for url in twice]))
     assert len(listed) == 8 and all(recording(entry, "pcm16")[1] for entry in listed)
+    assert {entry.path.partition(first.name)[0] for entry in listed} == {f"{url}/" for url in twice}
     assert len(list((tmp_path / "cache").rglob(f"shards/{first.name}"))) == 1
 
 
@@ -230,3 +231,6 @@ def test_any_names_and_the_objects_of_folders(scheme, servers, clips, use):
     found = list(entries([url]))
     assert {entry.path for entry in found} == {f"{url}/{name}" for name in (*NAMES, "dir/c.flac")}
     assert all(recording(entry, "pcm16")[1] for entry in found)
+    put_as_named(scheme, servers[scheme], "inputs/odd//z.flac", data)
+    with pytest.raises(UserError, match=r'cannot name the object "inputs/odd//z.flac" .*; rename or remove'):
+        list(entries([f"{scheme}://{BUCKET}/inputs/odd"]))

@@ -43,7 +43,7 @@ def relay(servers):
 
 
 def uploaded(scheme: str, servers: dict[str, str], store: Store) -> str:
-    return upload(scheme, servers[scheme], store.path, f"stores/mine{next(NUMBERS)}")
+    return upload(scheme, servers[scheme], store.path, f"my stores/mine{next(NUMBERS)}")
 
 
 def named(url: str) -> str:
@@ -160,6 +160,9 @@ def test_a_server_that_only_fails_is_named_in_one_line(relay, servers, local, us
     said = "cannot be read (status code: 500 Internal Server Error); try again later"
     assert str(error.value) == f"{url}/shards/part-00000.array_record: {said}"
     assert not shards(store.path)
+    relay.faults = lambda name, number, body: (500, b"") if "/shards/part" in name else (200, body)
+    with pytest.raises(UserError, match="array_record: cannot be read"):  # which is no damage
+        jepa_speech.inspect(url, verify="crc")
 
 
 def test_a_shard_with_other_bytes_is_refused(relay, servers, local, use, tmp_path):
@@ -261,6 +264,9 @@ def test_an_empty_folder_is_no_store(servers, use):
     use("s3", servers["s3"])
     with pytest.raises(UserError, match=r"^s3://bucket/none: not a complete store \(no store.json\)"):
         Store(f"s3://{BUCKET}/none")
+    put("s3", servers["s3"], "unfinished/work/plan.json", b"{}")
+    with pytest.raises(UserError, match=r"\(no store.json\); run the same prepare command again, or inspect --merge"):
+        Store(f"s3://{BUCKET}/unfinished")
 
 
 def test_wrong_settings_are_named(use, servers, monkeypatch):

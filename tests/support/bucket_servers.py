@@ -75,7 +75,8 @@ def upload(scheme: str, url: str, folder: Path, name: str) -> str:
 def put(scheme: str, url: str, name: str, data: bytes) -> None:
     """Writes an object."""
     if scheme == "gs":
-        _send(f"{url}/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={name}", data, "application/octet-stream")
+        query = urllib.parse.urlencode({"uploadType": "media", "name": name})
+        _send(f"{url}/upload/storage/v1/b/{BUCKET}/o?{query}", data, "application/octet-stream")
     else:
         obstore.put(s3_bucket(url), name, data)
 
@@ -83,7 +84,7 @@ def put(scheme: str, url: str, name: str, data: bytes) -> None:
 def put_as_named(scheme: str, url: str, name: str, data: bytes) -> None:
     """Writes an object of any name, also one that ends with a slash, which obstore would remove."""
     if scheme == "gs":
-        put(scheme, url, urllib.parse.quote(name, safe=""), data)
+        put(scheme, url, name, data)
     else:
         _send(f"{url}/{BUCKET}/{urllib.parse.quote(name)}", data, "application/octet-stream", "PUT")
 
