@@ -64,9 +64,9 @@ def writing(out: str | Path) -> Iterator[Path]:
     mirror, name = remote
     path, stem = mirror.folder / name, Path(name).stem
     names = [f"{stem}.metrics.jsonl", f"{stem}.png", name]
-    for one in names:
-        mirror.fetch(one)
     with _locked(path):
+        for one in names:
+            mirror.fetch(one)
         yield path
         mirror.upload(names)
 

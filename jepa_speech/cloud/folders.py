@@ -64,11 +64,12 @@ class FolderInBucket:
 def read_folder(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
     """Yields a local copy of all of a folder in a bucket that a command reads (see `takes_buckets`)."""
     copy = FolderInBucket(url, "read", lambda name: "")
-    if not (found := copy.objects.list("")):
-        raise UserError(f"{copy.objects.url}: no such folder")
-    copy.fetch(found)
-    for name in copy.files() - found.keys():
-        (copy.folder / name).unlink(missing_ok=True)
+    with copy.mirror.updating():
+        if not (found := copy.objects.list("")):
+            raise UserError(f"{copy.objects.url}: no such folder")
+        copy.fetch(found)
+        for name in copy.files() - found.keys():
+            (copy.folder / name).unlink()
     yield copy.folder
 
 

@@ -1,14 +1,17 @@
 """A local folder beside one in a bucket. A file is current if it has the size and the time of its object."""
 
+import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from jepa_speech.cloud.cache import cache, writing
 from jepa_speech.cloud.objects import Found, Objects
+from jepa_speech.cloud.waiting import waiting_for
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import replacing
+from jepa_speech.files import replacing, temporary_name
 from jepa_speech.local_paths import bucket_url
 
 SECOND = 1_000_000_000  # ns
@@ -19,6 +22,25 @@ class Mirror:
 
     def __init__(self, objects: Objects, folder: Path) -> None:
         self._objects, self.folder = objects, folder
+
+    @contextmanager
+    def updating(self) -> Iterator[None]:
+        """Excludes other threads and processes that fetch copies of this kind from the bucket while the block runs.
+
+        A caller that removes files whose objects are gone also lists the objects within the block. By an older list, it
+        would remove what another process has just fetched. A nested block would wait for the outer one for ever.
+        """
+        root = cache().root
+        # One lock for all folders of the kind and the bucket, because one of them may be inside another.
+        kind, scheme, bucket = self.folder.relative_to(root).parts[:3]
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            file = (root / f".{kind}-{scheme}-{bucket}.lock").open("ab")
+        with file:
+            what = f"{self._objects.url} (another process or thread fetches from its bucket)"
+            with writing(root), waiting_for(what):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def fetch(self, pattern: str, last: str = "") -> None:
         """Brings the files up to date whose names match, such as index/*.npy; there may be none.
@@ -37,15 +59,20 @@ class Mirror:
             with writing(cache().root), replacing(path) as file:
                 if about.size:  # an empty object may be that of a folder, whose name ends with a slash
                     self._objects.download(name, file, about.size)
-            self.note(name, about)
+                file.flush()  # which changes the time
+                _stamp(file.fileno(), about)
 
     def make_empty(self, name: str, about: Found) -> None:
         """Makes a file of the size and time of an object, without its bytes."""
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.truncate(about.size)
-        self.note(name, about)
+        with writing(cache().root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not by `replacing`, whose fsync would take long for a million recordings.
+            temporary = temporary_name(path)
+            with temporary.open("wb") as file:
+                file.truncate(about.size)
+                _stamp(file.fileno(), about)
+            temporary.replace(path)
 
     def upload(self, names: Sequence[str], found: Mapping[str, Found] | None = None, together: bool = True) -> None:
         """Uploads files in this order. The last object is removed before another one is replaced, if they go together.
@@ -88,8 +115,7 @@ class Mirror:
 
     def note(self, name: str, about: Found) -> None:
         """Notes that a file is a copy of its object."""
-        # A whole second, which the time of a file that was written since is not.
-        os.utime(self.folder / name, ns=(about.written * SECOND, about.written * SECOND))
+        _stamp(self.folder / name, about)
 
 
 def mirrored(path: str | Path) -> tuple[Mirror, str] | None:
@@ -111,6 +137,11 @@ def local_copy(path: str | Path) -> Path:
     mirror, name = found
     mirror.fetch(name)
     return mirror.folder / name
+
+
+def _stamp(file: Path | int, about: Found) -> None:
+    # A whole second, which the time of a file that was written since is not.
+    os.utime(file, ns=(about.written * SECOND, about.written * SECOND))
 
 
 def _matches(name: str, pattern: str) -> bool:

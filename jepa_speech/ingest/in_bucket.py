@@ -43,10 +43,14 @@ def local_input(name: str | Path) -> Path:
         if file.lower().endswith(ARCHIVES):
             return _fetched(objects, file, about)
         mirror = Mirror(objects, _folder(objects))
-        for one in (file, *(PurePosixPath(file).with_suffix(suffix).name for suffix in (".wrd", ".ltr"))):
-            mirror.fetch(one)
+        with mirror.updating():
+            for one in (file, *(PurePosixPath(file).with_suffix(suffix).name for suffix in (".wrd", ".ltr"))):
+                mirror.fetch(one)
         return mirror.folder / file
-    return _tree(Objects(url))
+    mirror = Mirror(objects := Objects(url), _folder(objects))
+    with mirror.updating():
+        _make_tree(objects, mirror)
+    return mirror.folder
 
 
 def stamp_in_bucket(url: str) -> tuple[int, int] | None:
@@ -142,12 +146,11 @@ def _fetched(objects: Objects, name: str, about: Found) -> Path:
     return path
 
 
-def _tree(objects: Objects) -> Path:
-    """Makes the local files by which a folder is listed, and returns the folder."""
-    found, folder = objects.list(""), _folder(objects)
+def _make_tree(objects: Objects, mirror: Mirror) -> None:
+    """Makes the local files by which a folder is listed."""
+    found, texts = objects.list(""), []
     if not found:
         raise UserError(f"{objects.url}: no such folder or manifest")
-    mirror, texts = Mirror(objects, folder), []
     for name, about in found.items():
         if mirror.is_current(name, about):
             continue
@@ -157,10 +160,9 @@ def _tree(objects: Objects) -> Path:
             mirror.make_empty(name, about)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(mirror.bring, texts, map(found.__getitem__, texts)))
-    for path in folder.rglob("*"):
-        if path.is_file() and path.relative_to(folder).as_posix() not in found:
-            path.unlink(missing_ok=True)
-    return folder
+    for path in mirror.folder.rglob("*"):
+        if path.is_file() and path.relative_to(mirror.folder).as_posix() not in found:
+            path.unlink()
 
 
 def forget_listings() -> None:

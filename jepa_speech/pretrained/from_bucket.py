@@ -42,13 +42,21 @@ def local_model(source: str | Path, steps: Sequence[Step], best: bool = False) -
     run, named = located(url.partition("://")[2])
     objects = Objects(f"{url.partition(':')[0]}://{run}")
     folder = cache().root / "models" / objects.scheme / run
-    found, mirror = objects.list(""), Mirror(objects, folder)
+    mirror, place = Mirror(objects, folder), folder if named is None else folder / "checkpoints" / str(named)
+    with mirror.updating():
+        _bring(objects, mirror, place, list(steps) or ["latest" if named is None else named], best and not steps)
+    return place
+
+
+def _bring(objects: Objects, mirror: Mirror, place: Path, steps: list[Step], best: bool) -> None:
+    """Brings what describes a model up to date, with the checkpoints of these steps. The others are only listed."""
+    found, folder = objects.list(""), mirror.folder
     saved = {match[1] for name in found if (match := CHECKPOINT.fullmatch(name))}
     # Checksums are uploaded last. Those of earlier versions have none.
     whole = {step for step in saved if f"checkpoints/{step}/{NAME}" in found} or saved
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder).as_posix() not in found:
-            path.unlink(missing_ok=True)
+            path.unlink()
     for step in {str(step) for step in steps_of(folder)} - whole:
         shutil.rmtree(folder / "checkpoints" / step)
     for step in whole:
@@ -56,12 +64,9 @@ def local_model(source: str | Path, steps: Sequence[Step], best: bool = False) -
     for name, about in found.items():
         if SMALL.fullmatch(name):
             mirror.bring(name, about)
-    place = folder if named is None else folder / "checkpoints" / str(named)
     if whole and (folder / "config.json").is_file():
-        asked = list(steps) or ["latest" if named is None else named]
-        asked += ["best"] if best and not steps and was_kept(folder, best_figure(folder)) else []
+        asked = [*steps, "best"] if best and was_kept(folder, best_figure(folder)) else steps
         for path in {at_step(place, step) for step in asked}:
             for name, about in found.items():
                 if name.startswith(f"checkpoints/{path.name}/"):
                     mirror.bring(name, about)
-    return place

@@ -15,6 +15,7 @@ import jax
 from jepa_speech.cloud.folders import FolderInBucket
 from jepa_speech.errors import Interrupted, UsageError, UserError
 from jepa_speech.local_paths import bucket_url
+from jepa_speech.lock import LOCK, locked
 from jepa_speech.training.checksums import NAME
 from jepa_speech.training.run_folder import ELSES, TEMPORARY
 
@@ -36,13 +37,14 @@ def local_run(workdir: str | Path, from_step: int | None) -> Iterator[tuple[Path
     if from_step is not None:
         raise UsageError(f"from_step: not for a run in a bucket; copy {workdir} to a local folder")
     run = RunInBucket(url)
-    run.fetch_run()
-    try:
-        yield run.folder, run.uploaded
-    except Interrupted:
+    with locked(run.folder / LOCK, "train"):  # before anything is fetched over the files of a run that goes on
+        run.fetch_run()
+        try:
+            yield run.folder, run.uploaded
+        except Interrupted:
+            run.upload()
+            raise
         run.upload()
-        raise
-    run.upload()
 
 
 class RunInBucket(FolderInBucket):
