@@ -11,7 +11,7 @@ from jepa_speech.cloud.cache import cache, writing
 from jepa_speech.cloud.objects import Found, Objects
 from jepa_speech.cloud.waiting import waiting_for
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.files import replacing, temporary_name
+from jepa_speech.files import replacing
 from jepa_speech.local_paths import bucket_url
 
 SECOND = 1_000_000_000  # ns
@@ -63,16 +63,14 @@ class Mirror:
                 _stamp(file.fileno(), about)
 
     def make_empty(self, name: str, about: Found) -> None:
-        """Makes a file of the size and time of an object, without its bytes."""
+        """Makes a file of the size and time of an object, without fetching its bytes."""
         path = self._path(name)
         with writing(cache().root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not by `replacing`, whose fsync would take long for a million recordings.
-            temporary = temporary_name(path)
-            with temporary.open("wb") as file:
+            # One that is there goes from its old size to the new one at once, because another process may read it.
+            with path.open("ab") as file:
                 file.truncate(about.size)
                 _stamp(file.fileno(), about)
-            temporary.replace(path)
 
     def upload(self, names: Sequence[str], found: Mapping[str, Found] | None = None, together: bool = True) -> None:
         """Uploads files in this order. The last object is removed before another one is replaced, if they go together.
