@@ -65,12 +65,11 @@ class Mirror:
     def make_empty(self, name: str, about: Found) -> None:
         """Makes a file of the size and time of an object, without fetching its bytes."""
         path = self._path(name)
-        with writing(cache().root):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # One that is there goes from its old size to the new one at once, because another process may read it.
-            with path.open("ab") as file:
-                file.truncate(about.size)
-                _stamp(file.fileno(), about)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One that is there goes from its old size to the new one at once, because another process may read it.
+        with path.open("ab") as file:
+            file.truncate(about.size)
+            _stamp(file.fileno(), about)
 
     def upload(self, names: Sequence[str], found: Mapping[str, Found] | None = None, together: bool = True) -> None:
         """Uploads files in this order. The last object is removed before another one is replaced, if they go together.

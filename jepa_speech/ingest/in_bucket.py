@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jepa_speech.cloud.cache import Shard, cache, held
+from jepa_speech.cloud.cache import Shard, cache, held, writing
 from jepa_speech.cloud.mirror import SECOND, Mirror
 from jepa_speech.cloud.objects import Found, Missing, Objects
 from jepa_speech.errors import UsageError, UserError
@@ -151,13 +151,14 @@ def _make_tree(objects: Objects, mirror: Mirror) -> None:
     found, texts = objects.list(""), []
     if not found:
         raise UserError(f"{objects.url}: no such folder or manifest")
-    for name, about in found.items():
-        if mirror.is_current(name, about):
-            continue
-        if PurePosixPath(name).suffix.lower() in TEXTS:
-            texts.append(name)
-        else:
-            mirror.make_empty(name, about)
+    with writing(cache().root):
+        for name, about in found.items():
+            if mirror.is_current(name, about):
+                continue
+            if PurePosixPath(name).suffix.lower() in TEXTS:
+                texts.append(name)
+            else:
+                mirror.make_empty(name, about)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(mirror.bring, texts, map(found.__getitem__, texts)))
     for path in mirror.folder.rglob("*"):
