@@ -100,7 +100,8 @@ class BucketDestination(LocalDestination):
             return
         if self._begun:  # its recordings were all rejected, so the inputs may be others
             for name in sorted(self._found):
-                self._objects.remove(name)
+                if name.startswith(("work/", "shards/")) or name in FILES:
+                    self._objects.remove(name)
         ours = (self.folder / PLAN).read_bytes()
         if not self._objects.create(PLAN, ours) and self._objects.read(PLAN) != ours:
             raise UserError(f"{self.name}: another machine has just begun it with other inputs; choose another folder")

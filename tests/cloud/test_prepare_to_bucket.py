@@ -121,5 +121,7 @@ def test_what_is_refused(machine, bucket, audio, tmp_path):
     with pytest.raises(UserError, match=rf"; {url}/rejects.jsonl lists all"):
         jepa_speech.prepare(tmp_path / "bad", url, **SETTINGS)
     assert b"a.wav" in bytes(bucket.get("prepared/bad/rejects.jsonl").bytes())
+    bucket.put("prepared/bad/mine.txt", b"mine")
     found = jepa_speech.prepare(audio, url, **SETTINGS)  # all were rejected, so the inputs may change
+    assert "mine.txt" in names(bucket, "prepared/bad")
     assert found["records"] == 12 and not any("work/" in name for name in names(bucket, "prepared/bad"))
