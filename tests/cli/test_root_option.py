@@ -12,7 +12,7 @@ from jepa_speech.cli import main, parser
 from jepa_speech.cli import root_option as root
 from jepa_speech.ingest import manifest
 from jepa_speech.ingest.inputs.reading import Reading
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.store.prepare import prepare
 
 # Options that name recordings, or manifests, archives or folders of them; and all others that are paths.
@@ -25,8 +25,8 @@ OTHERS = {
 
 
 def paths(command: argparse.ArgumentParser) -> set[str]:
-    """The options that are paths."""
-    return {one.dest for one in command._actions if one.type is local_path}
+    """The options that are paths, or may be URLs of buckets."""
+    return {one.dest for one in command._actions if one.type in (local_path, path_or_bucket)}
 
 
 def reads_inputs() -> set[str]:
