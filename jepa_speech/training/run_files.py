@@ -80,6 +80,8 @@ def _event(line: bytes, where: str) -> dict[str, Any]:
             checked.field(event, "lost_steps", NUMBERS, where, least=0)
             if event.get("alive") is not None:
                 checked.field(event, "alive", NUMBERS, where)
+            for name in ("devices", "cores"):
+                checked.field(event, name, int, where, default=1, least=1)
         if event["event"] == "steps":
             for name in ("seconds", *WAITS):
                 checked.field(event, name, NUMBERS, where, default=0.0, least=0)

@@ -101,6 +101,15 @@ def test_a_run_that_moves_to_another_number_of_cores_says_that_bits_may_differ(w
     assert capsys.readouterr().err.startswith(f"resumes from step 8 of 12 on {counted(now, 'core')} instead of 999: ")
 
 
+def test_a_start_on_no_number_of_cores_is_damage(whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "12")
+    ledger = (run / "events.jsonl").read_text()
+    (run / "events.jsonl").write_text(ledger.replace('"cores": ', '"cores": -', 1))
+    with pytest.raises(UserError, match=r"events\.jsonl:1.*cores.*the ledger is damaged"):
+        go_on(run)
+
+
 def test_a_ledger_or_plots_that_are_gone_are_told(whole, tmp_path, capsys):
     run = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(run / "checkpoints" / "12")
