@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 from support.audio_files import tone
-from support.exported_runs import own_config, random_weights
+from support.exported_runs import write_three_checkpoints
 from support.parsers import commands
 
 import jepa_speech
 from jepa_speech import cli
 from jepa_speech.errors import UserError
-from jepa_speech.files import write_jsonl
-from jepa_speech.training.checkpoint import Checkpoints
-from jepa_speech.training.run_json import claim_workdir
-from jepa_speech.training.state import TrainState
 
 OPEN_RUNS = {
     *("analyze", "embed", "evaluate", "export hf", "export onnx", "export s3prl", "export stablehlo"),
@@ -46,18 +42,7 @@ def test_what_reads_a_checkpoint_reads_the_step_that_was_asked_for():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """Checkpoints 10, 20 and 30 of one architecture; the second has the lowest held-out loss."""
-    folder, config = tmp_path_factory.mktemp("steps") / "run", own_config("logmel")
-    params, aux_state = random_weights(config)
-    zero, key = np.zeros((), np.int32), np.asarray(jax.random.PRNGKey(0))
-    claim_workdir(folder, config)
-    with Checkpoints(folder, keep=3) as checkpoints:
-        for step in (10, 20, 30):
-            weights = jax.tree.map(lambda x, step=step: x * (1 + step / 100), params)
-            checkpoints.save(step, TrainState(weights, aux_state, {}, zero, key, zero, zero))
-    write_jsonl(
-        folder / "metrics.jsonl", [{"step": s, "heldout_loss": x} for s, x in ((10, 3.0), (20, 1.0), (30, 2.0))]
-    )
-    return folder
+    return write_three_checkpoints(tmp_path_factory.mktemp("steps") / "run")
 
 
 def test_python_opens_any_checkpoint(run):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.audio_files import write_tones
-from support.bucket_servers import environment, fake_gcs, moto, s3_bucket
+from support.bucket_servers import Relay, environment, fake_gcs, moto, s3_bucket
 from support.random_anchors import make_gmm
 
 from jepa_speech.labelling.anchoring import label
@@ -17,6 +17,14 @@ def servers():
     """The address of a server by the scheme of its URLs."""
     with moto() as s3, fake_gcs() as gs:
         yield {"s3": s3, "gs": gs}
+
+
+@pytest.fixture
+def relay(servers):
+    """What passes requests on to the server of s3://, and may fail on the way."""
+    found = Relay(servers["s3"])
+    yield found
+    found.close()
 
 
 @pytest.fixture

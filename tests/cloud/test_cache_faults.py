@@ -11,20 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.audio_files import write_tones
-from support.bucket_servers import BUCKET, Relay, environment, upload
+from support.bucket_servers import BUCKET, environment, upload
 
 from jepa_speech.cloud import cache as caching
 from jepa_speech.cloud import objects, waiting
 from jepa_speech.errors import UserError
 from jepa_speech.store.prepare import prepare
 from jepa_speech.store.store import Store
-
-
-@pytest.fixture
-def relay(servers):
-    found = Relay(servers["s3"])
-    yield found
-    found.close()
 
 
 @pytest.fixture

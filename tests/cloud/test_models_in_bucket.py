@@ -9,34 +9,20 @@ import pytest
 from support.audio_files import write_tones
 from support.bucket_servers import BUCKET, names
 from support.bucket_servers import upload as upload_folder
-from support.exported_runs import own_config, random_weights
+from support.exported_runs import write_three_checkpoints
 from support.parsers import commands
 
 import jepa_speech
 from jepa_speech import cli
 from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import UserError
-from jepa_speech.files import write_jsonl
 from jepa_speech.local_paths import path_or_bucket
-from jepa_speech.training.checkpoint import Checkpoints
-from jepa_speech.training.run_json import claim_workdir
-from jepa_speech.training.state import TrainState
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """Checkpoints 10, 20 and 30; the second has the lowest held-out loss."""
-    folder, config = tmp_path_factory.mktemp("models") / "mine", own_config("logmel")
-    params, aux_state = random_weights(config)
-    zero, key = np.zeros((), np.int32), np.asarray(jax.random.PRNGKey(0))
-    claim_workdir(folder, config)
-    with Checkpoints(folder, keep=3) as checkpoints:
-        for step in (10, 20, 30):
-            weights = jax.tree.map(lambda x, step=step: x * (1 + step / 100), params)
-            checkpoints.save(step, TrainState(weights, aux_state, {}, zero, key, zero, zero))
-    losses = {10: 3.0, 20: 1.0, 30: 2.0}
-    write_jsonl(folder / "metrics.jsonl", [{"step": step, "heldout_loss": loss} for step, loss in losses.items()])
-    return folder
+    return write_three_checkpoints(tmp_path_factory.mktemp("models") / "mine")
 
 
 @pytest.fixture

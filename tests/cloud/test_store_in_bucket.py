@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.bucket_servers import BUCKET, Relay, environment, put, upload
+from support.bucket_servers import BUCKET, environment, put, upload
 
 import jepa_speech
 from jepa_speech.cloud import cache as caching
@@ -33,13 +33,6 @@ def use(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
 
     return named
-
-
-@pytest.fixture
-def relay(servers):
-    found = Relay(servers["s3"])
-    yield found
-    found.close()
 
 
 def uploaded(scheme: str, servers: dict[str, str], store: Store) -> str:

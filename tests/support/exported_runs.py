@@ -9,8 +9,12 @@ from ml_collections import ConfigDict
 from support.toys import CONFIGS, build
 
 from jepa_speech.api.import_hf import save
+from jepa_speech.files import write_jsonl
 from jepa_speech.settings.run_config import plain
+from jepa_speech.training.checkpoint import Checkpoints
 from jepa_speech.training.configfile import config_dict
+from jepa_speech.training.run_json import claim_workdir
+from jepa_speech.training.state import TrainState
 
 SMALL = {"channels": 8, "width": 16, "blocks": 2, "heads": 2, "hidden": 32, "position_groups": 4, "dtype": "float32"}
 KERNELS = {"conv": 8, "stacked": 15}  # frames of positions
@@ -64,6 +68,21 @@ def random_weights(config: dict[str, Any]) -> tuple[Any, Any]:
 def small_run(folder: Path, config: dict[str, Any]) -> Path:
     """A run at step 0 with random weights."""
     save(folder, config, *random_weights(config))
+    return folder
+
+
+def write_three_checkpoints(folder: Path) -> Path:
+    """A run of `own_config` on log-mel with the checkpoints 10, 20 and 30; the second has the lowest held-out loss."""
+    config = own_config("logmel")
+    params, aux_state = random_weights(config)
+    zero, key = np.zeros((), np.int32), np.asarray(jax.random.PRNGKey(0))
+    claim_workdir(folder, config)
+    losses = {10: 3.0, 20: 1.0, 30: 2.0}
+    with Checkpoints(folder, keep=3) as checkpoints:
+        for step in losses:
+            weights = jax.tree.map(lambda x, step=step: x * (1 + step / 100), params)
+            checkpoints.save(step, TrainState(weights, aux_state, {}, zero, key, zero, zero))
+    write_jsonl(folder / "metrics.jsonl", [{"step": step, "heldout_loss": loss} for step, loss in losses.items()])
     return folder
 
 
