@@ -145,7 +145,7 @@ def train(
         for number in range(start + 1, settings.steps + 1):
             asked = time.monotonic()
             batch = next(data)
-            waited = clock.waited(asked, getattr(data, "fetch_wait", 0.0))  # FetchedAhead has it
+            waited = clock.waited(asked, getattr(data, "fetch_wait", 0.0))  # of FetchedAhead: shards in a bucket
             placed, shape = place_batch(mesh, batch), batch["audio"].shape
             if number == start + 1:
                 evaluations.check_best(state, placed)  # first, because compiling takes minutes
