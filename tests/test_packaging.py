@@ -1,5 +1,6 @@
 """The source distribution is complete, and the wheel made from it works in an empty folder, configs included."""
 
+import ast
 import json
 import os
 import re
@@ -90,3 +91,19 @@ def test_the_page_of_extras_names_every_extra(wheel):
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     named = [name for cell in re.findall(r"^\| (`.*?) \|", page, re.M) for name in re.findall(r"`([\w-]+)`", cell)]
     assert sorted(named) == sorted(re.findall(r"^Provides-Extra: (\S+)", metadata, re.M))
+
+
+def test_a_test_asks_before_it_imports_what_only_another_extra_brings(wheel):
+    """`make test` in a fresh clone installs the extra `test` alone."""
+    metadata = next(wheel.glob("*.dist-info/METADATA")).read_text(encoding="utf-8")
+    required = re.findall(r'^Requires-Dist: ([\w-]+)[^;\n]*(?:;.*extra == "([\w-]+)")?', metadata, re.M)
+    here = {name for name, extra in required if extra in ("", "test")}
+    others = {part for name, _ in required if name not in here for part in (name.replace("-", "_"), name.split("-")[0])}
+    assert {"torch", "transformers", "wandb", "mlflow"} <= others
+    for path in ROOT.glob("tests/**/test_*.py"):
+        asked: set[str] = set()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            asked |= set(re.findall(r"importorskip\('(\w+)", ast.unparse(node)))
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+                assert not {name.partition(".")[0] for name in names} & others - asked, f"{path}:{node.lineno}"

@@ -1,10 +1,14 @@
+"""The convolutional decoder of data2vec 2.0 against torch's layers."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
+import pytest
 
-from jepa_speech.nn.conv_decoder import ConvDecoder
-from jepa_speech.nn.module import Pure
+torch = pytest.importorskip("torch")
+
+from jepa_speech.nn.conv_decoder import ConvDecoder  # noqa: E402
+from jepa_speech.nn.module import Pure  # noqa: E402
 
 
 def test_it_is_torch_s_convolutions_norms_and_residuals():
