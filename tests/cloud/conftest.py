@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from support.audio_files import write_tones
-from support.bucket_servers import Relay, environment, fake_gcs, moto, s3_bucket
+from support.bucket_servers import Relay, environment, fake_gcs, gs_bucket, moto, s3_bucket
+from support.gcs_writes import WritableGCS
 from support.random_anchors import make_gmm
 
 from jepa_speech.labelling.anchoring import label
@@ -16,7 +17,9 @@ from jepa_speech.store.store import Store
 def servers():
     """The address of a server by the scheme of its URLs."""
     with moto() as s3, fake_gcs() as gs:
-        yield {"s3": s3, "gs": gs}
+        writable = WritableGCS(gs)
+        yield {"s3": s3, "gs": writable.url}
+        writable.close()
 
 
 @pytest.fixture
@@ -29,13 +32,10 @@ def relay(servers):
 
 @pytest.fixture
 def machine(servers, monkeypatch, tmp_path):
-    """machine(name, scheme="s3"): what follows runs on a machine with a cache of this name, which is returned.
-
-    moto also answers Google's XML interface, which fake-gcs-server does for reading only.
-    """
+    """machine(name, scheme="s3"): what follows runs on a machine with a cache of this name, which is returned."""
 
     def use(name: str, scheme: str = "s3") -> Path:
-        for key, value in environment(scheme, servers["s3"], tmp_path / name).items():
+        for key, value in environment(scheme, servers[scheme], tmp_path / name).items():
             monkeypatch.setenv(key, value)
         return tmp_path / name
 
@@ -43,8 +43,14 @@ def machine(servers, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def bucket(servers):
-    return s3_bucket(servers["s3"])
+def buckets(servers):
+    """The bucket of each server, as another client sees it."""
+    return {"s3": s3_bucket(servers["s3"]), "gs": gs_bucket(servers["gs"])}
+
+
+@pytest.fixture
+def bucket(buckets):
+    return buckets["s3"]
 
 
 @pytest.fixture(scope="session")

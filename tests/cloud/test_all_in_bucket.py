@@ -67,12 +67,13 @@ SHORT = Recipe(learning_rates=(3e-2,), decays=(0.0,), steps=10, batch=64)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_everything_in_a_bucket(scheme, inputs, local, servers, machine, bucket, monkeypatch, tmp_path):
+def test_everything_in_a_bucket(scheme, inputs, local, servers, machine, buckets, monkeypatch, tmp_path):
     monkeypatch.setattr(phones, "RECIPE", SHORT)
     place, hashes, figures = local
     machine("first", scheme)
-    sources = upload("s3", servers["s3"], inputs, f"all/{scheme}/inputs").replace("s3:", f"{scheme}:")
-    url = f"{scheme}://{BUCKET}/all/{scheme}"
+    sources = upload(scheme, servers[scheme], inputs, "all/inputs")
+    bucket = buckets[scheme]
+    url = f"{scheme}://{BUCKET}/all"
     assert prepared(sources, url) == hashes
     uploaded = RunInBucket.uploaded
 
@@ -89,7 +90,7 @@ def test_everything_in_a_bucket(scheme, inputs, local, servers, machine, bucket,
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert trained(url)["step"] == 2
-    rows = [json.loads(line) for line in bytes(bucket.get(f"all/{scheme}/run/events.jsonl").bytes()).splitlines()]
+    rows = [json.loads(line) for line in bytes(bucket.get("all/run/events.jsonl").bytes()).splitlines()]
     assert [(row["event"], row["step"]) for row in rows if "alive" in row] == [("start", 0), ("resume", 1)]
     mine, theirs = (jax.tree.leaves(jepa_speech.load_pretrained(f"{one}/run").params) for one in (url, place))
     for ours, expected in zip(mine, theirs, strict=True):
@@ -100,6 +101,6 @@ def test_everything_in_a_bucket(scheme, inputs, local, servers, machine, bucket,
     assert used(sources, url) == figures
     names = ["results/ours.json", "analysis/report.html", "exported/weights.safetensors", "exported/model.stablehlo"]
     for name in names:
-        there = bytes(bucket.get(f"all/{scheme}/{name}").bytes())
+        there = bytes(bucket.get(f"all/{name}").bytes())
         assert str(tmp_path).encode() not in there  # no path of the cache
     assert not list((tmp_path / "elsewhere").iterdir())

@@ -65,15 +65,15 @@ def test_what_is_wrong_is_named_by_its_url(run, url, bucket, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_an_export_is_written_like_a_local_one(scheme, run, servers, machine, bucket, tmp_path):
+def test_an_export_is_written_like_a_local_one(scheme, run, servers, machine, buckets, tmp_path):
     machine("reads", scheme)
-    url = upload_folder("s3", servers["s3"], run, "models/mine").replace("s3:", f"{scheme}:")
-    out = f"{scheme}://{BUCKET}/exports/{scheme}"
+    url = upload_folder(scheme, servers[scheme], run, "models/mine")
+    out = f"{scheme}://{BUCKET}/exports/whole"
     found = jepa_speech.export_hf(url, out)
     expected = jepa_speech.export_hf(run, tmp_path / "local")
     assert found == expected | {"out": out}
     for name in expected["files"]:
-        assert bytes(bucket.get(f"exports/{scheme}/{name}").bytes()) == (tmp_path / "local" / name).read_bytes()
+        assert bytes(buckets[scheme].get(f"exports/whole/{name}").bytes()) == (tmp_path / "local" / name).read_bytes()
     for mine, theirs in zip(arrays_of(out), arrays_of(tmp_path / "local"), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(UserError, match=rf"^{out} already has a config.json; choose a new folder, or remove"):

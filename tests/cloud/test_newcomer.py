@@ -20,7 +20,7 @@ def test_the_two_commands(machine, servers, capfd, tmp_path, monkeypatch):
     for i in range(3):
         (tmp_path / f"{i % 2}").mkdir(exist_ok=True)
         soundfile.write(tmp_path / f"{i % 2}" / f"{i}.flac", tone(0.3, i), 16_000)
-    upload("s3", servers["s3"], tmp_path, "recordings")
+    upload("gs", servers["gs"], tmp_path, "recordings")
     lines = [shlex.join(line).replace("my-bucket", BUCKET) for line in pages.commands("scale.md")]
     prepare, launch = (shlex.split(line) for line in lines if "gs://" in line)
     monkeypatch.chdir(ROOT)

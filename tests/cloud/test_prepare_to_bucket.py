@@ -40,11 +40,11 @@ def check(bucket, folder: str, expected, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_store_is_the_same_as_a_local_one(scheme, machine, bucket, audio, expected, tmp_path, monkeypatch):
-    cache, url = machine("first", scheme), f"{scheme}://{BUCKET}/prepared/{scheme}"
+def test_a_store_is_the_same_as_a_local_one(scheme, machine, buckets, audio, expected, tmp_path, monkeypatch):
+    cache, url = machine("first", scheme), f"{scheme}://{BUCKET}/prepared/whole"
     found = jepa_speech.prepare(audio, url, **SETTINGS)
     assert found == expected | {"store": url}
-    check(bucket, f"prepared/{scheme}", expected, tmp_path)
+    check(buckets[scheme], "prepared/whole", expected, tmp_path)
     assert not list((cache / "written").rglob("*.*"))
     monkeypatch.setattr(Objects, "download", None)  # what was written is in the cache now
     assert len(Store(url).read(3)) > 8000

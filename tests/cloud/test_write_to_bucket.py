@@ -9,6 +9,7 @@ from support.bucket_servers import BUCKET, names, upload
 
 import jepa_speech
 from jepa_speech.anchors.ensemble import open_anchors
+from jepa_speech.cloud import objects as writing
 from jepa_speech.cloud.mirror import Mirror
 from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import UsageError, UserError
@@ -27,10 +28,10 @@ def bare(local, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_store_is_fitted_and_labelled_where_it_is(scheme, machine, servers, bucket, bare, tmp_path):
+def test_a_store_is_fitted_and_labelled_where_it_is(scheme, machine, servers, buckets, bare, tmp_path):
     machine("first", scheme)
-    url = upload("s3", servers["s3"], bare.path, f"made/{scheme}/store").replace("s3:", f"{scheme}:")
-    out = f"{scheme}://{BUCKET}/made/{scheme}/a.npz"
+    url = upload(scheme, servers[scheme], bare.path, "made/store")
+    out = f"{scheme}://{BUCKET}/made/a.npz"
     fitted = jepa_speech.fit_gmm(url, out, **SMALL)
     assert fitted["anchor"] == out
     expected = jepa_speech.fit_gmm(bare.path, tmp_path / "a.npz", **SMALL)
@@ -38,7 +39,7 @@ def test_a_store_is_fitted_and_labelled_where_it_is(scheme, machine, servers, bu
     labelled = jepa_speech.label(url, out, top_k=2)
     assert not labelled["already_labelled"]
     assert labelled["labels"] == f"{url}/labels/{fitted['fingerprint'][:12]}"
-    assert sorted(names(bucket, f"made/{scheme}"))[:3] == ["a.metrics.jsonl", "a.npz", "a.png"]
+    assert sorted(names(buckets[scheme], "made"))[:3] == ["a.metrics.jsonl", "a.npz", "a.png"]
 
     machine("second", scheme)
     store = Store(url)
@@ -51,6 +52,20 @@ def test_a_store_is_fitted_and_labelled_where_it_is(scheme, machine, servers, bu
             np.testing.assert_array_equal(mine, theirs)
     np.testing.assert_array_equal(load_means(store, "mfcc"), load_means(bare, "mfcc"))
     assert jepa_speech.label(url, out, top_k=2)["already_labelled"]
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_an_object_appears_once_and_whole(scheme, machine, buckets, tmp_path, monkeypatch):
+    machine("first", scheme)
+    objects = Objects(f"{scheme}://{BUCKET}/a b")
+    monkeypatch.setattr(writing, "PART", 5 << 20)
+    (tmp_path / "large").write_bytes(np.random.default_rng(0).bytes(11 << 20))
+    objects.upload("in three parts", tmp_path / "large")
+    assert bytes(buckets[scheme].get("a b/in three parts").bytes()) == (tmp_path / "large").read_bytes()
+    assert [objects.create("new", data) for data in (b"first", b"second")] == [True, False]
+    assert objects.read("new") == b"first" and objects.list("").keys() == {"new", "in three parts"}
+    objects.remove("new")
+    assert objects.find("new") is None
 
 
 def test_an_upload_goes_on_after_a_kill_and_ends_with_the_description(machine, servers, bucket, bare, monkeypatch):

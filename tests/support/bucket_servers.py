@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.store import S3Store
+from obstore.store import GCSStore, ObjectStore, S3Store
 
 BUCKET = "bucket"
 S3 = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "us-east-1"}
@@ -95,7 +95,12 @@ def s3_bucket(url: str) -> S3Store:
     return S3Store(BUCKET, endpoint=url, client_options={"allow_http": True}, **keys)
 
 
-def names(bucket: S3Store, folder: str) -> set[str]:
+def gs_bucket(url: str) -> GCSStore:
+    """The bucket of a server of Google's interfaces, as another client sees it."""
+    return GCSStore(BUCKET, base_url=url, bearer_token="t", client_options={"allow_http": True})
+
+
+def names(bucket: ObjectStore, folder: str) -> set[str]:
     """The names of the objects in a folder."""
     return {meta["path"].removeprefix(f"{folder}/") for page in obstore.list(bucket, folder) for meta in page}
 
