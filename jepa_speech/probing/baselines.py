@@ -37,6 +37,7 @@ def baseline(name: str) -> Extract:
 
 def standardise(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     """Converts a wave to 16 kHz, mean 0 and RMS 1; silence is unchanged. Raises UserError if it is under one frame."""
+    wave = np.asarray(wave, np.float32)  # of int16, soxr would give int16 and add noise to it (findings)
     if sample_rate != SAMPLE_RATE:
         wave = soxr.resample(wave, sample_rate, SAMPLE_RATE)
     if len(wave) < WINDOW:

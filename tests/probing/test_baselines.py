@@ -35,3 +35,7 @@ def test_other_rates_and_short_or_silent_audio():
     assert np.isfinite(baseline("logmel")(np.zeros(800, np.float32), 16_000)[0]).all()
     with pytest.raises(UserError, match="399 samples at 16 kHz are less than one frame"):
         baseline("logmel")(np.ones(399, np.float32), 16_000)
+    quiet = (30 * tone(0.5, rate=8000)).astype(np.int16)  # soxr adds noise to integers
+    np.testing.assert_array_equal(
+        baseline("logmel")(quiet, 8000)[0], baseline("logmel")(quiet.astype(np.float32), 8000)[0]
+    )
