@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 from jepa_speech.features.grid import SAMPLE_RATE
+from jepa_speech.ingest import flac_crop
 from jepa_speech.ingest.audio_source import AudioSource, Rejected, system_errors_as_rejected
 from jepa_speech.ingest.decoding import decode
 
@@ -65,6 +66,4 @@ def crop(record: bytes, codec: str, start: int, samples: int) -> np.ndarray:
     """Decodes only `samples` samples from `start` on, float32 in [-1, 1]."""
     if codec == "pcm16":
         return np.frombuffer(record, "<i2", samples, 2 * start).astype(np.float32) / FULL_SCALE
-    with soundfile.SoundFile(io.BytesIO(record)) as file:
-        file.seek(start)
-        return file.read(samples, dtype="float32")
+    return flac_crop.crop(record, start, samples)

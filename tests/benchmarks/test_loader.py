@@ -27,3 +27,14 @@ def test_a_race_against_libsndfile(tmp_path):
     shown = table.read_text()
     assert all(f"| {name} |" in shown for name in (*found["audio_seconds_per_second"], *found["ratios"]))
     assert f"libsndfile {found['libsndfile']}" in shown
+
+
+def test_parts_of_the_loader(tmp_path):
+    babble_store(tmp_path, [0.5] * 4)
+    prepare([tmp_path / "audio"], tmp_path / "flac", "flac", workers=1)
+    report = tmp_path / "parts.json"
+    size = ["--batches", "2", "--turns", "1", "--json", report]
+    script = SCRIPT.with_name("loader_parts.py")
+    subprocess.run([sys.executable, script, "--flac", tmp_path / "flac", *size], check=True)
+    found = json.loads(report.read_text())
+    assert found["audio_seconds"] > 0 and len(found["us_per_audio_second"]) == 7
