@@ -1,7 +1,7 @@
 """Decodes a part of a FLAC record, by dr_flac (package miniaudio) or, where that is not installed, by libsndfile.
 
-Both give the same samples. dr_flac needs 0.55 of libsndfile's processor time (benchmarks/NOTES.md). It reads the record in
-place and does not hold Python's lock while it decodes, so threads do not wait for each other.
+Both give the same samples. dr_flac needs 0.55 of libsndfile's processor time (benchmarks/NOTES.md). It reads the record
+in place and does not hold Python's lock while it decodes, so threads do not wait for each other.
 """
 
 import io
