@@ -88,8 +88,19 @@ watch() {
     signal_all KILL group # reader processes that may be left
 }
 
+# The local folders of the run: of one in a bucket, those of the cache, for process 0 and for the others.
+folders=("$run")
+case $run in
+    gs://* | s3://*)
+        cache=${JEPA_SPEECH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/jepa-speech/buckets}
+        folders=("$cache/runs/${run/:\/\///}" "$cache/peers/${run/:\/\///}")
+        ;;
+esac
+
 # The names of the checkpoints. An unfinished one has a longer name.
-checkpoints() { find "$run/checkpoints" -mindepth 1 -maxdepth 1 -name '[0-9]*' ! -name '*.*' 2>/dev/null | sort; }
+checkpoints() {
+    find "${folders[@]/%//checkpoints}" -mindepth 1 -maxdepth 1 -name '[0-9]*' ! -name '*.*' 2>/dev/null | sort
+}
 
 restarts=0
 while :; do

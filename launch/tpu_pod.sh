@@ -13,9 +13,9 @@
 #   [SSH_FLAGS='--internal-ip']                       options of gcloud's ssh and scp, split at spaces
 #   [TRACK=alpha]                                     the track of gcloud that has SSH_FLAGS='--tunnel-through-iap'
 #   [DRY_RUN=1]                                       prints the commands, as if the slice did not exist yet
-# Each step may be repeated. CONFIG must be committed: the workers get the last commit of this checkout. RUN must be on
-# a file system that all workers see. So must store and anchor, unless they are in a bucket, gs:// or s3://. Relative
-# paths start at the workers' home.
+# Each step may be repeated. CONFIG must be committed: the workers get the last commit of this checkout. RUN, store and
+# anchor must be in a bucket, gs:// or s3://, or on a file system that all workers see. Relative paths start at the
+# workers' home.
 # Without PUBLIC, workers have no external addresses, because the coordinator's port 8482 is only for the slice. Run
 # this script on a machine in their network then. The network needs a NAT, because the workers install packages. With
 # PUBLIC=1, let the firewall admit only ssh, as Google's default network does.
@@ -230,15 +230,17 @@ case $step in
     create | install | stop | delete) "$step" ;;
     run | all)
         [ $# -ge 2 ] || usage
+        number=0
         for argument; do # before a slice that costs money is created for a run that must fail
-            case $argument in
-                --config.data.store=* | --config.data.heldout=* | --config.anchor.path=*)
+            number=$((number + 1))
+            case $number:$argument in
+                2:* | *:--config.data.store=* | *:--config.data.heldout=* | *:--config.anchor.path=*)
                     argument=${argument//gs:\/\//} argument=${argument//s3:\/\//}
                     ;;
             esac
             case $argument in
                 *://*)
-                    echo "tpu_pod.sh: $argument: only stores and anchors may be URLs, gs:// or s3://;" \
+                    echo "tpu_pod.sh: $argument: only run, stores and anchors may be URLs, gs:// or s3://;" \
                         "name other paths as the workers see them, and mount the bucket by MOUNT" >&2
                     exit 2
                     ;;

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from jepa_speech.errors import UserError
-from jepa_speech.local_paths import local_path
+from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.training.configfile import load_config
 
 HELP = "start a training elsewhere, or print the commands that would"
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="such as configs/gmm_jepa.py, or gmm_jepa for the package's own",
         )
         kind.add_argument(
-            "--workdir", type=local_path, required=True, metavar="RUN", help="the run folder, as the workers see it"
+            "--workdir", type=path_or_bucket, required=True, metavar="RUN", help="the run folder, as the workers see it"
         )
         kind.add_argument("--dry-run", action="store_true", help="print the commands, one a line, and run none")
         add_options(kind)

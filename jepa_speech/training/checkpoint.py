@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from orbax.checkpoint import v1 as ocp
 
 from jepa_speech import checked
@@ -18,6 +19,7 @@ from jepa_speech.training.checkpoint_steps import check_figures, check_there, kn
 from jepa_speech.training.checksums import MARK, complete_checksums, damage, has_checksums, write_checksums
 from jepa_speech.training.quiet import quiet_orbax
 from jepa_speech.training.run_folder import check_name
+from jepa_speech.training.sharding import replicated
 from jepa_speech.training.state import TrainState, Tree, path_name
 
 # Copies of an array on several devices are written a piece each, and each piece is a program of its own that is
@@ -32,9 +34,12 @@ class Checkpoints:
 
     Each has two parts, so that weights load without the optimiser: `weights` (params, aux_state) and
     `progress` (the rest of the state). The step number is also the plan position.
+
+    shared: whether all processes have the same folder. Otherwise each has a copy of its own: all restore from it, and
+    process 0 saves the arrays of all.
     """
 
-    def __init__(self, workdir: Path, keep: int, keep_every: int = 0, best: str = "") -> None:
+    def __init__(self, workdir: Path, keep: int, keep_every: int = 0, best: str = "", shared: bool = True) -> None:
         self.run, self.folder, self.best = workdir, workdir.absolute() / "checkpoints", best
         self.saving: int | None = None  # the step that is being saved, or was saved last
         policies = ocp.training.preservation_policies
@@ -50,6 +55,7 @@ class Checkpoints:
         # once all processes have written their part. So a checkpoint never exists without its checksums. It is a lambda
         # since orbax makes a deep copy of a context, and with a bound method, of this object.
         context.async_options.post_finalization_callback = lambda: self._write_checksums()
+        self.gathers = not shared and jax.process_count() > 1
         self.quiet, self.failed = quiet_orbax(), False
         self.quiet.__enter__()
         try:
@@ -92,11 +98,16 @@ class Checkpoints:
             raise self._explained(error) from error
 
     def save(self, step: int, state: TrainState, figures: Mapping[str, float] | None = None) -> None:
-        """Copies the state to the host, then writes it in the background. figures: among them the one to be best in."""
+        """Copies the state to the host, then writes it in the background. All processes call it at the same step.
+
+        figures: among them the one to be best in.
+        """
         parts = {
             "weights": weights_tree(state.params, state.aux_state),
             "progress": {name: getattr(state, name) for name in PROGRESS},
         }
+        if self.gathers:  # process 0 alone writes arrays of numpy; the others wait where orbax does
+            parts = jax.tree.map(lambda leaf: whole(leaf, self.primary), parts)
         figure = (figures or {}).get(self.best, math.nan)
         metrics = {self.best: figure} if math.isfinite(figure) else None
         self.wait()  # as orbax would; the step of its checksums must not change before
@@ -153,6 +164,24 @@ class Checkpoints:
             f"{self.folder}: a checkpoint could not be written ({reason}); free disk space and run the same command, "
             f"which resumes from the last whole one"
         )
+
+
+def whole(array: jax.Array, wanted: bool) -> np.ndarray:
+    """Returns all of an array whose pieces may be on several processes, or zeros of its shape if it is not `wanted`.
+
+    All processes call it for the same arrays in the same order.
+    """
+    if not array.is_fully_replicated:
+        assert isinstance(array.sharding, NamedSharding)  # as those of `abstract_state` are
+        array = jax.jit(_same, out_shardings=replicated(array.sharding.mesh))(array)
+    if not wanted:
+        return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    # A copy, because the next step reuses the memory of the array, which on a CPU is the host's.
+    return np.array(jax.device_get(array.addressable_data(0)))
+
+
+def _same(array: jax.Array) -> jax.Array:
+    return array
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import jax
 
 # 2026-11: private, and there is no public way to detect a cluster. JEPA_SPEECH_COORDINATOR does without it.
 from jax._src.clusters import ClusterEnv
+from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
 from jepa_speech.errors import Interrupted, UsageError, UserError
 
@@ -79,6 +80,13 @@ def connected(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
         # The error may be that of a collective whose peer is lost. Then jax ends this process with 134 while it waits.
         atexit.register(leave, 1, HEARTBEAT + 10.0)
         raise
+
+
+def together(what: str) -> None:
+    """Returns once all processes have called it with the same words."""
+    if jax.process_count() > 1:
+        with jax.transfer_guard("allow"):
+            multihost_utils.sync_global_devices(what)
 
 
 def settings(environment: Mapping[str, str]) -> Peers | None:

@@ -5,7 +5,6 @@ from itertools import chain, count
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils  # 2026-11: experimental, no removal announced, no replacement
 
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.files import replacing
@@ -13,6 +12,7 @@ from jepa_speech.progress import Say
 from jepa_speech.training.checkpoint import check_undamaged
 from jepa_speech.training.checkpoint_steps import steps_of
 from jepa_speech.training.checksums import damage
+from jepa_speech.training.distributed import together
 
 
 def go_back(run: Path, step: int, say: Say) -> None:
@@ -37,7 +37,7 @@ def go_back(run: Path, step: int, say: Say) -> None:
         )
         return
     check_undamaged(run, step, "go back to step {step} with --from-step {step}")
-    together("checked")  # before process 0 moves what the others check
+    together("from-step: checked")  # before process 0 moves what the others check
     newer = [other for other in reversed(there) if other > step]
     if first:
         try:
@@ -46,7 +46,7 @@ def go_back(run: Path, step: int, say: Say) -> None:
             raise UserError(f"{aside}: cannot be written ({error.strerror})") from error
     moved = ", ".join(map(str, reversed(newer))) or "none"
     say(f"{run} continues from step {step}; newer checkpoints ({moved}) and the old metrics.jsonl are in {aside}")
-    together("moved")
+    together("from-step: moved")
 
 
 def set_aside(run: Path, steps: list[int], aside: Path) -> None:
@@ -66,9 +66,3 @@ def free(path: Path) -> Path:
     """Returns the path, or the first of PATH-2, PATH-3, ... that does not exist."""
     names = (path.with_name(f"{path.name}-{number}") for number in count(2))
     return next(name for name in chain([path], names) if not name.exists())
-
-
-def together(name: str) -> None:
-    """Waits for the other processes, if there are any."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"from-step: {name}")

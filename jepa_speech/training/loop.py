@@ -78,7 +78,8 @@ def train(
     probe(params, aux_state): figures of the representation, for the rows of the steps that `train.probe_every` names.
         All processes call it at the same steps.
 
-    upload(may_fail): called when a checkpoint is whole, to copy the run folder elsewhere.
+    upload(may_fail): called when a checkpoint is whole, to copy the run folder elsewhere. With it, each process has a
+        run folder of its own, and only that of process 0 gets checkpoints and metrics.
 
     Returns the last step, its metrics, and the number of compiled steps. Raises Interrupted once a signal
     came and the state is saved, UserError when the loss stays not finite, when the representation has collapsed and
@@ -111,7 +112,8 @@ def train(
         older = claim_workdir(workdir, config, kinds_of(config), writes=process == 0)
         if from_step is not None:
             go_back(workdir, from_step, say)
-        checkpoints = stack.enter_context(Checkpoints(workdir, settings.keep, settings.keep_every, settings.best))
+        kept = settings.keep, settings.keep_every, settings.best
+        checkpoints = stack.enter_context(Checkpoints(workdir, *kept, shared=upload is None))
         start = checkpoints.latest or 0
         checkpoints.check()  # before any row is cut
         log = stack.enter_context(closing(RunLog(workdir, start, process, say)))

@@ -37,7 +37,12 @@ def test_without_arguments_the_usage_is_shown(path):
 
 
 @pytest.mark.parametrize(
-    "given", [["gs://bucket/run"], ["run", "--config.data.store=az://bucket/a"], ["run", "--config.init_from=gs://b/a"]]
+    "given",
+    [
+        ["az://bucket/run"],
+        ["gs://bucket/run", "--config.data.store=az://bucket/a"],
+        ["run", "--config.init_from=gs://b/a"],
+    ],
 )
 def test_no_tpu_slice_is_created_for_a_path_that_is_a_url(given, monkeypatch):
     for name in ("NAME", "ZONE", "DRY_RUN"):

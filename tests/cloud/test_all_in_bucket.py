@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from support.audio_files import write_tones
-from support.bucket_servers import BUCKET, upload
+from support.bucket_servers import BUCKET, names, upload
 from support.labelled_corpus import write_spoken
 
 import jepa_speech
@@ -89,9 +89,14 @@ def test_everything_in_a_bucket(scheme, inputs, local, servers, machine, buckets
     machine("second", scheme)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert trained(url)["step"] == 2
+    done = trained(url)
+    assert done["step"] == 2 and trained(url) == done | {"finished_before": True, "compiled": 0}
     rows = [json.loads(line) for line in bytes(bucket.get("all/run/events.jsonl").bytes()).splitlines()]
     assert [(row["event"], row["step"]) for row in rows if "alive" in row] == [("start", 0), ("resume", 1)]
+    assert rows[-1]["event"] == "done"
+    there = names(bucket, "all/run")
+    assert {"config.json", "metrics.jsonl", "events.jsonl", "checkpoints/2/checksums.json"} < there
+    assert not any(name.startswith(".") for name in there)
     mine, theirs = (jax.tree.leaves(jepa_speech.load_pretrained(f"{one}/run").params) for one in (url, place))
     for ours, expected in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(ours, expected)
@@ -99,8 +104,8 @@ def test_everything_in_a_bucket(scheme, inputs, local, servers, machine, buckets
     for ours, expected in zip(*found, strict=True):
         np.testing.assert_array_equal(ours, expected)
     assert used(sources, url) == figures
-    names = ["results/ours.json", "analysis/report.html", "exported/weights.safetensors", "exported/model.stablehlo"]
-    for name in names:
+    written = ["results/ours.json", "analysis/report.html", "exported/weights.safetensors", "exported/model.stablehlo"]
+    for name in written:
         there = bytes(bucket.get(f"all/{name}").bytes())
         assert str(tmp_path).encode() not in there  # no path of the cache
     assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,13 +1,11 @@
 """A run folder in a bucket: uploaded at each save, and enough to resume the run on another machine."""
 
-import json
 from contextlib import nullcontext
 
 import numpy as np
 import obstore
 import pytest
 from support.bucket_servers import BUCKET, names
-from support.bucket_servers import upload as upload_store
 from training.toy import ToyObjective, toy_batches, toy_config, train
 
 import jepa_speech
@@ -20,22 +18,6 @@ def written(folder, files: dict[str, str]) -> None:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-
-
-def test_a_run_of_a_store_in_a_bucket_is_known_on_another_machine(machine, servers, bucket, local):
-    url, name = f"s3://{BUCKET}/runs/whole", "runs/whole"
-    store = upload_store("s3", servers["s3"], local.path, "stores/of_a_run")
-    changes = {"data.store": store, "data.buckets": 0.4, "data.batch_seconds": 3, "train.steps": 1}
-    machine("first")
-    first = jepa_speech.train("tiny:pure_jepa", url, overrides=changes)
-    there = names(bucket, name)
-    assert {"config.json", "metrics.jsonl", "events.jsonl", "checkpoints/1/checksums.json"} < there
-    assert not any(file.startswith(".") for file in there)
-    events = bytes(bucket.get(f"{name}/events.jsonl").bytes()).splitlines()
-    assert json.loads(events[-1])["event"] == "done"
-    machine("second")
-    again = jepa_speech.train("tiny:pure_jepa", url, overrides=changes)
-    assert again == first | {"finished_before": True, "compiled": 0}
 
 
 def test_a_killed_run_resumes_from_the_bucket_alone(machine, bucket):
@@ -85,6 +67,26 @@ def test_only_whole_checkpoints_are_fetched_and_the_bucket_decides(machine, buck
     (other.folder / "checkpoints" / "1").rename(other.folder / "checkpoints" / "4")
     other.upload()
     assert {name.split("/")[1] for name in names(bucket, "runs/kept") if "/" in name} == {"4"}
+
+
+def test_all_processes_begin_where_process_0_does(machine, bucket):
+    """Without a run in the bucket, nobody resumes from what only its own machine has."""
+    machine("first")
+    url, whole = f"s3://{BUCKET}/runs/late", {"config.json": "{}", "checkpoints/2/checksums.json": "{}"}
+    for process in (0, 1):
+        written(RunInBucket(url, process).folder, whole | {"checkpoints/2/d": "never uploaded", "events-1.jsonl": "1"})
+    peer = RunInBucket(url, 1)
+    peer.fetch_run()
+    assert peer.files() == {"config.json", "events-1.jsonl"}
+    peer.upload()
+    assert names(bucket, "runs/late") == {"events-1.jsonl"}  # which alone is no run
+    with local_run(url, None) as (folder, _):
+        assert names(bucket, "runs/late") == whole.keys() | {"checkpoints/2/d", "events-1.jsonl"}
+    written(folder, {"events-1.jsonl": "12"})
+    RunInBucket(url).upload()  # it is not process 0's
+    assert bytes(bucket.get("runs/late/events-1.jsonl").bytes()) == b"1"
+    peer.fetch_run()
+    assert peer.files() >= whole.keys()
 
 
 def test_a_checkpoint_is_whole_only_with_its_checksums(machine, bucket, monkeypatch):
