@@ -20,6 +20,7 @@ from jepa_speech.training.checkpoint_steps import Step
 from jepa_speech.training.heldout import make_evaluate
 from jepa_speech.training.run_batches import stream, usable
 from jepa_speech.training.used_lengths import heldout_lengths
+from jepa_speech.wording import quoted
 
 
 @takes_buckets("store", checkpoint=copied_model)
@@ -51,7 +52,7 @@ def evaluate(
     if model.config.imported and isinstance(model.objective, HasTexts):
         raise UserError(
             f"{checkpoint}: an imported model, which has no config section data; score its texts with "
-            f"`jepa-speech transcribe {checkpoint} --manifest FILE`"
+            f"`jepa-speech transcribe {quoted(checkpoint)} --manifest FILE`"
         )
     if model.config.imported:
         raise UserError(

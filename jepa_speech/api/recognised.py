@@ -9,6 +9,7 @@ from jepa_speech.ingest.inputs.folder import MANIFESTS
 from jepa_speech.ingest.inputs.suffixes import SUFFIXES
 from jepa_speech.training.checkpoint_steps import steps_of
 from jepa_speech.training.run_json import config_of_a_run
+from jepa_speech.wording import quoted
 
 OF_STORES = ("store.json", "shards", "index", "work")
 MANY = 20_000  # names of a folder that are looked at
@@ -28,7 +29,7 @@ def other_than_a_store(path: Path) -> str:
         return "a StableHLO program, written by `jepa-speech export stablehlo` (docs/export.md)"
     if path.name == "checkpoints" or path.parent.name == "checkpoints":
         run = path.parent if path.name == "checkpoints" else path.parent.parent
-        return f"a checkpoint of the run {run}: run `jepa-speech inspect {run}`"
+        return f"a checkpoint of the run {run}: run `jepa-speech inspect {quoted(run)}`"
     if (path / "meta.json").is_file() and (path / "blocks.bin").is_file():
         return _labels(path)
     return _of_names(path)
@@ -43,12 +44,12 @@ def _file(path: Path) -> str:
             return "an .npz file that is not an anchor, perhaps features that `jepa-speech embed` wrote"
         return (
             f"an anchor of {anchor.components} components in {anchor.features}: use it with `jepa-speech label --store "
-            f"STORE --anchor {path}`"
+            f"STORE --anchor {quoted(path)}`"
         )
     if name.endswith((*MANIFESTS, ".list", ".tar", ".parquet", *SUFFIXES)):
-        return f"an input: make a store of it with `jepa-speech prepare --input {path} --out STORE`"
+        return f"an input: make a store of it with `jepa-speech prepare --input {quoted(path)} --out STORE`"
     if name.endswith(".safetensors"):
-        return f"the weights of a model: use its folder with `jepa-speech import hf {path.parent} --out RUN`"
+        return f"the weights of a model: use its folder with `jepa-speech import hf {quoted(path.parent)} --out RUN`"
     return "a file: name a folder written by `jepa-speech prepare`"
 
 
@@ -57,7 +58,7 @@ def _with_config(path: Path) -> str:
     if "model_type" in config:
         return (
             f"a model folder of transformers ({config['model_type']}): make a run of it with `jepa-speech import hf "
-            f"{path} --out RUN`"
+            f"{quoted(path)} --out RUN`"
         )
     objective, train = config.get("objective"), config.get("train")
     if not isinstance(objective, dict):
@@ -66,8 +67,8 @@ def _with_config(path: Path) -> str:
     planned = train.get("steps") if isinstance(train, dict) else None
     return (
         f"a run folder: objective {objective.get('name')}, {f'step {max(steps)}' if steps else 'no checkpoint yet'} of "
-        f"{planned}; {path / 'config.json'} has its config. See `jepa-speech goodput {path}`, or `evaluate`, `probe`, "
-        "`analyze` and `embed` with --checkpoint"
+        f"{planned}; {path / 'config.json'} has its config. See `jepa-speech goodput {quoted(path)}`, or `evaluate`, "
+        "`probe`, `analyze` and `embed` with --checkpoint"
     )
 
 
@@ -77,7 +78,7 @@ def _labels(path: Path) -> str:
     store = path.parent.parent
     return (
         f"the labels of anchor {str(meta.get('anchor'))[:12]}: {meta.get('components')} components, "
-        f"{meta.get('frames')} frames; run `jepa-speech inspect {store}` for their store"
+        f"{meta.get('frames')} frames; run `jepa-speech inspect {quoted(store)}` for their store"
     )
 
 
@@ -94,5 +95,5 @@ def _of_names(path: Path) -> str:
     what = [f"{count} {noun}" for count, noun in ((manifests, "manifests"), (recordings, "recordings")) if count]
     several = "or more " if len(found) == MANY else ""
     one = path / "NAME.jsonl" if manifests else path
-    make = f"make a store of it with `jepa-speech prepare --input {one} --out STORE`"
+    make = f"make a store of it with `jepa-speech prepare --input {quoted(one)} --out STORE`"
     return f"a folder of {several}{' and '.join(what)}: {make}"

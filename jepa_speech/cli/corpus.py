@@ -7,6 +7,7 @@ from jepa_speech.api.corpus import list_corpus
 from jepa_speech.cli.commands import arguments
 from jepa_speech.local_paths import local_path
 from jepa_speech.probing.corpora import listing
+from jepa_speech.wording import quoted
 
 HELP = "list a public corpus (Speech Commands, IEMOCAP, ...) with SUPERB's splits, for probe"
 EXAMPLE = "jepa-speech corpus speech_commands /path/to/corpus --out labelled/speech_commands"
@@ -30,5 +31,5 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for file, count in results["files"].items():
         print(f"{options.out}/{file}: {count}")
     tasks = ",".join(results["tasks"])
-    print(f"next: jepa-speech probe --checkpoint RUN --data {options.out} --tasks {tasks} --out results")
+    print(f"next: jepa-speech probe --checkpoint RUN --data {quoted(options.out)} --tasks {tasks} --out results")
     return results

@@ -7,6 +7,7 @@ from jepa_speech.api.import_hf import import_hf
 from jepa_speech.cli.commands import Kind, add_kinds, arguments
 from jepa_speech.huggingface.families import OWN
 from jepa_speech.local_paths import local_path
+from jepa_speech.wording import quoted
 
 HELP = "make a run folder of a public checkpoint of transformers' speech models, or of an export"
 EXAMPLE = "jepa-speech import hf wavlm-large/ --out runs/wavlm-large"
@@ -45,8 +46,8 @@ def run_hf(options: argparse.Namespace) -> dict[str, Any]:
         print(f"no texts     the CTC layer is left out: {why}")
     if classes := results.get("classes"):
         print(
-            f"texts        {classes} classes: `jepa-speech transcribe {options.out}` writes texts, and "
-            f"`--config configs/finetune_ctc.py:{options.out}` trains on with this vocabulary"
+            f"texts        {classes} classes: `jepa-speech transcribe {quoted(options.out)}` writes texts, and "
+            f"`--config configs/finetune_ctc.py:{quoted(options.out)}` trains on with this vocabulary"
         )
     if results["model_type"] == OWN and results["objective"] != "ctc":
         print(

@@ -10,6 +10,7 @@ from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.part_option import add_part
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.local_paths import path_or_bucket
+from jepa_speech.wording import quoted
 
 HELP = "label every frame of a store with the anchor's posteriors, or its nearest centroid"
 EXAMPLE = "jepa-speech label --store store --anchor gmm.npz --top-k 16"
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if results["replaced"]:
         print(f"labelled again: {results['replaced']}", file=sys.stderr)
     if "part" in results:
-        merge = f"`jepa-speech inspect {results['store']} --merge`"
+        merge = f"`jepa-speech inspect {quoted(results['store'])} --merge`"
         print(f"part {results['part']} is written; when all are, {merge} joins them")
         return results
     top_k, components = results["top_k"], results["components"]

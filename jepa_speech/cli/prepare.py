@@ -15,7 +15,7 @@ from jepa_speech.ingest.audio import CODECS
 from jepa_speech.ingest.inputs.passed_over import sentences
 from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.store.chunks import SHARD_MB
-from jepa_speech.wording import counted, duration
+from jepa_speech.wording import counted, duration, quoted
 
 HELP = "turn folders, manifests and archives of recordings into a store"
 EXAMPLE = "jepa-speech prepare --input recordings/ --out stores/mine"
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if not results["whole"]:
         held = f"{counted(results['shards'], 'shard')} of {counted(results['read'], 'recording')}"
         done = f"part {results['part']} is written: {held}"
-        print(f"{results['store']}: {done}; once all are, run `jepa-speech inspect {results['store']} --merge`")
+        print(f"{results['store']}: {done}; once all are, run `jepa-speech inspect {quoted(results['store'])} --merge`")
         return results
     print_figures(results)
     print(f"labels: {in_words(results['fields'])}")

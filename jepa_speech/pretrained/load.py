@@ -27,6 +27,7 @@ from jepa_speech.training.checkpoint_steps import Step, at_step, best_figure, lo
 from jepa_speech.training.compiled import compiler_options
 from jepa_speech.training.run_json import config_of_a_run
 from jepa_speech.training.state import drawn_by_kernel
+from jepa_speech.wording import quoted
 
 # Keys of a run's config that the objective does not check: the type, and the default of a missing key (None: an error).
 READ = {
@@ -232,7 +233,7 @@ def load_pretrained(folder: str | Path, step: Step | None = None, *, best: bool 
     if not path.is_file():
         raise UserError(
             f"{folder}: not a run folder, nor one of transformers (no config.json); `jepa-speech train --workdir "
-            f"{folder}` makes one, and nothing is downloaded"
+            f"{quoted(folder)}` makes one, and nothing is downloaded"
         )
     written = config_of_a_run(path)
     if "model_type" in written:

@@ -11,6 +11,7 @@ from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import read_object
 from jepa_speech.ingest.audio import CODECS
 from jepa_speech.store.checksums import DIGEST_BYTES, compare_seal
+from jepa_speech.wording import quoted
 
 FORMAT = 2
 INDEX: dict[str, tuple[type, tuple[int, ...]]] = {  # name of a column -> type and shape of a row
@@ -39,7 +40,7 @@ def store_info(path: Path) -> dict[str, Any]:
         if (path / "work").is_dir():
             raise UserError(
                 f"{path}: not a complete store but an unfinished one (no store.json); run the same prepare command "
-                f"again, or `jepa-speech inspect {path} --merge` once all its parts are written"
+                f"again, or `jepa-speech inspect {quoted(path)} --merge` once all its parts are written"
             )
         perhaps = ", perhaps an unfinished one" if path.is_dir() else ""
         raise UserError(f"{path}: not a complete store{perhaps} (no store.json); {again}")

@@ -21,6 +21,7 @@ from jepa_speech.ownership import MARK, is_marked
 from jepa_speech.store.checksums import compare_seal, file_crc, sealed
 from jepa_speech.store.label_codec import BLOCK, MOST, decode, expand
 from jepa_speech.store.store import Store
+from jepa_speech.wording import quoted
 
 FORMAT = 2
 UNKNOWN = "GMM.npz"  # replaces the path of an anchor in messages if it is unknown
@@ -68,7 +69,7 @@ class Labels:
         self.path = labels_path(store, anchor)
         fingerprint = _fingerprint(anchor)
         fetch_labels(store, anchor)
-        again = f"run `jepa-speech label --store {store.name} --anchor {file}`"
+        again = f"run `jepa-speech label --store {quoted(store.name)} --anchor {quoted(file)}`"
         if not (self.path / "meta.json").is_file():
             store.files.fetch("labels/*/meta.json")
             others = sorted(file.parent.name for file in self.path.parent.glob("[!.]*/meta.json"))
