@@ -5,7 +5,7 @@ Some of the objects make others valid, such as the config.json of a model. They 
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,23 @@ def read_folder(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
     yield copy.folder
 
 
+@contextmanager
+def held(folder: Path, shared: bool = False) -> Iterator[None]:
+    """Excludes other processes of this machine that write to a folder in a bucket, inside it or around it.
+
+    folder: the local one, which is made. shared: admit others that share it. Raises UserError if another process writes
+    there. The locks are outside of the folder, because it is removed while they are held.
+    """
+    root = cache().root
+    parts = folder.relative_to(root).parts[1:]  # without the kind: scheme, bucket, and the names in it
+    with ExitStack() as outer:
+        for length in range(2, len(parts)):
+            outer.enter_context(locked(root.joinpath("locks", *parts[:length], LOCK), "write", shared=True))
+        outer.enter_context(locked(root.joinpath("locks", *parts, LOCK), "write", shared))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+
+
 def written_folder(valid_by: ValidBy) -> Copy:
     """Returns what yields the local folder in place of one in a bucket that a command writes (see `takes_buckets`).
 
@@ -83,7 +100,7 @@ def written_folder(valid_by: ValidBy) -> Copy:
     @contextmanager
     def copied(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
         folder = FolderInBucket(url, "written", valid_by)
-        with locked(folder.folder / LOCK, "write"):
+        with held(folder.folder):
             folder.fetch(folder.objects.list(""))
             yield folder.folder
             folder.upload()
@@ -106,12 +123,12 @@ def new_folder(last: str) -> Copy:
     @contextmanager
     def copied(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
         folder = FolderInBucket(url, "written", lambda name: last)
-        with locked(folder.folder / LOCK, "write"):
+        with held(folder.folder):
             found = folder.objects.list("")
             if last in found:
                 raise already_there(folder.objects.url, last)
             here = {name: (folder.folder / name).stat().st_size for name in folder.files()}
-            for name in here.keys() - {LOCK}:
+            for name in here:
                 (folder.folder / name).unlink()
             for name, about in found.items():
                 if here.get(name) != about.size:  # else it is of the killed upload

@@ -5,11 +5,13 @@ number of machines. Then come the index and the other files, last store.json, an
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jepa_speech import ownership
 from jepa_speech.cloud.cache import cache
+from jepa_speech.cloud.folders import held
 from jepa_speech.cloud.mirror import Mirror
 from jepa_speech.cloud.objects import Found, Objects
 from jepa_speech.errors import UserError
@@ -27,11 +29,14 @@ class LocalDestination:
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, str(folder)
 
-    def fetch(self) -> None:
-        """Brings the plan and the sidecars of an unfinished store here, and the description of a complete one.
+    @contextmanager
+    def opened(self, shared: bool = False) -> Iterator[None]:
+        """Brings the plan and the sidecars of an unfinished store here, or the description of a complete one.
 
-        Raises UserError if something else is there.
+        Of a store in a bucket, no other process may write here while the block runs, but those that are `shared`, too.
+        Raises UserError if one does, or something else is there.
         """
+        yield
 
     def sizes(self, shards: int) -> list[int]:
         """Returns the bytes of each shard, -1 for a missing one."""
@@ -67,8 +72,9 @@ class BucketDestination(LocalDestination):
         self.name, self._found, self._begun = self._objects.url, dict[str, Found](), False
         self._mirror = Mirror(self._objects, self.folder)
 
-    def fetch(self) -> None:
-        """Like `LocalDestination.fetch`."""
+    @contextmanager
+    def opened(self, shared: bool = False) -> Iterator[None]:
+        """Like `LocalDestination.opened`."""
         found = self._found = self._objects.list("")
         begun = WHOLE if WHOLE in found else PLAN if {PLAN, ENTRIES} <= found.keys() else None
         strange = sorted(name for name in found if not name.startswith("work/"))
@@ -77,12 +83,15 @@ class BucketDestination(LocalDestination):
         self._begun = begun == PLAN
         here = self.folder / (begun or PLAN)
         if begun and here.is_file() and here.read_bytes() != self._objects.read(begun):
-            shutil.rmtree(self.folder)  # it is of a store that another one has replaced
-        if begun == PLAN and not (self.folder / "work").exists():
-            ownership.make(self.folder / "work")
-        for name in [begun, "rejects.jsonl"] if begun == WHOLE else sorted(found) if begun else ():
-            if name in found and not name.startswith("shards/"):
-                self._mirror.bring(name, found[name])
+            with held(self.folder):  # also without those that share it
+                shutil.rmtree(self.folder)  # it is of a store that another one has replaced
+        with held(self.folder, shared):
+            if begun == PLAN and not (self.folder / "work").exists():
+                ownership.make(self.folder / "work")
+            for name in [begun, "rejects.jsonl"] if begun == WHOLE else sorted(found) if begun else ():
+                if name in found and not name.startswith("shards/"):
+                    self._mirror.bring(name, found[name])
+            yield
 
     def sizes(self, shards: int) -> list[int]:
         """Like `LocalDestination.sizes`."""

@@ -73,8 +73,7 @@ def prepare(
     store = destination.folder
     settings = {"codec": codec, "shard_mb": float(shard_mb)}
     settings |= {"min_seconds": float(min_seconds), "max_seconds": float(max_seconds)}
-    with writing(store):
-        destination.fetch()
+    with writing(store), destination.opened(shared=bool(part)):
         find(store)  # raises if the folder holds something else
         passed = PassedOver()
         listing = entries(inputs, root, passed)
@@ -112,25 +111,25 @@ def merge(out: str | Path, max_reject_fraction: float | None = None, progress: b
     """
     destination = destination_of(out)
     store = destination.folder
-    destination.fetch()
-    found = find(store)
-    if found is None:
-        raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --part i/n` first")
-    if found.name == "store.json" and not untidy(store):
-        return _completed(destination)
-    with writing(store), locked(store / LOCK, "inspect --merge"):
+    with destination.opened():
         found = find(store)
-        assert found is not None
-        if found.name != "store.json":
-            plan = read_plan(found)
-            if "chunks" not in plan:
-                raise UserError(f"{store}: an unfinished join of stores; run the command that joins them again")
-            sizes = destination.sizes(len(plan["chunks"]))
-            if missing := unfinished(store, range(len(sizes)), sizes):
-                raise UserError(_what_is_missing(store, plan, missing, sizes))
-            most = plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction
-            _finish(destination, plan, most, progress)
-        return _completed(destination)
+        if found is None:
+            raise UserError(f"{store}: no parts of a store; run `jepa-speech prepare --part i/n` first")
+        if found.name == "store.json" and not untidy(store):
+            return _completed(destination)
+        with writing(store), locked(store / LOCK, "inspect --merge"):
+            found = find(store)
+            assert found is not None
+            if found.name != "store.json":
+                plan = read_plan(found)
+                if "chunks" not in plan:
+                    raise UserError(f"{store}: an unfinished join of stores; run the command that joins them again")
+                sizes = destination.sizes(len(plan["chunks"]))
+                if missing := unfinished(store, range(len(sizes)), sizes):
+                    raise UserError(_what_is_missing(store, plan, missing, sizes))
+                most = plan["max_rejects"] if max_reject_fraction is None else max_reject_fraction
+                _finish(destination, plan, most, progress)
+            return _completed(destination)
 
 
 def _finish(destination: LocalDestination, plan: Plan, max_reject_fraction: float, progress: bool) -> None:

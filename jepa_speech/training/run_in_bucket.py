@@ -23,7 +23,7 @@ from jepa_speech.local_paths import bucket_url
 from jepa_speech.lock import LOCK, locked
 from jepa_speech.training.checksums import NAME
 from jepa_speech.training.distributed import together
-from jepa_speech.training.run_folder import ELSES, TEMPORARY
+from jepa_speech.training.run_folder import ELSES, TEMPORARY, WRITTEN
 
 Upload = Callable[[bool], None]
 OF_PROCESS = re.compile(r"(?:events|stacks)-(\d+)\.(?:jsonl|txt)")
@@ -58,7 +58,7 @@ def local_run(workdir: str | Path, from_step: int | None) -> Iterator[tuple[Path
 
 
 class RunInBucket(FolderInBucket):
-    """A run folder in a bucket, and the local copy `folder` of a process. Hidden files and `aside` stay local."""
+    """A run folder in a bucket, and the local copy `folder` of a process. Only what a run writes is uploaded."""
 
     def __init__(self, url: str, process: int = 0) -> None:
         super().__init__(url, "peers" if process else "runs", _last)
@@ -82,7 +82,7 @@ class RunInBucket(FolderInBucket):
             if _last(path.relative_to(self.folder).as_posix()) not in found:
                 shutil.rmtree(path)
         if "config.json" in found:
-            self.fetch(found)
+            self.fetch({name: about for name, about in found.items() if _of_a_run(name)})
 
     def uploaded(self, may_fail: bool) -> None:
         """Uploads what has changed, and returns once all processes have; see `local_run`."""
@@ -110,7 +110,7 @@ class RunInBucket(FolderInBucket):
         if (of_process := OF_PROCESS.fullmatch(name)) or self.process:
             return of_process is not None and int(of_process[1]) == self.process
         unfinished = parts[0] == "checkpoints" and TEMPORARY.fullmatch(parts[1])
-        return not parts[0].startswith(".") and parts[0] != "aside" and not name.endswith(".tmp") and not unfinished
+        return _of_a_run(name) and not name.endswith(".tmp") and not unfinished
 
     def _found(self) -> dict[str, Found]:
         """Returns the objects. Raises UserError if they are those of something else than a run."""
@@ -122,6 +122,12 @@ class RunInBucket(FolderInBucket):
 
     def _checkpoints(self) -> list[Path]:
         return [path for path in (self.folder / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def _of_a_run(name: str) -> bool:
+    """Whether training writes a file of this name, and not another command, such as a probe, in the same folder."""
+    first = name.partition("/")[0]
+    return first == "config.json" or WRITTEN.fullmatch(first) is not None
 
 
 def _last(name: str) -> str:

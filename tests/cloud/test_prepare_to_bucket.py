@@ -1,6 +1,7 @@
 """`prepare` writes a store into a bucket, whole or in parts, with the bytes of a local one."""
 
 import filecmp
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_parts_are_written_on_several_machines_and_merged_on_another(
         jepa_speech.prepare(other, url, part=(1, 2), **SETTINGS)
     with monkeypatch.context() as late, pytest.raises(UserError, match=rf"^{url}: another machine has just begun it"):
         machine("late")
-        late.setattr(BucketDestination, "fetch", lambda self: None)  # as if the other one had not begun yet
+        late.setattr(BucketDestination, "opened", lambda self, shared: nullcontext())  # as if none had begun
         jepa_speech.prepare(other, url, part=(1, 2), **SETTINGS)
     machine("two")
     jepa_speech.prepare(audio, url, part=(1, 2), **SETTINGS)

@@ -56,6 +56,7 @@ def test_only_whole_checkpoints_are_fetched_and_the_bucket_decides(machine, buck
     run.upload()
     assert names(bucket, "runs/kept") == files.keys()
     bucket.put("runs/kept/checkpoints/3/d/a", b"its checksums are missing")
+    bucket.put("runs/kept/probe/mine.json", b"of another command")
 
     machine("second")
     other = RunInBucket(url)
@@ -66,7 +67,8 @@ def test_only_whole_checkpoints_are_fetched_and_the_bucket_decides(machine, buck
 
     (other.folder / "checkpoints" / "1").rename(other.folder / "checkpoints" / "4")
     other.upload()
-    assert {name.split("/")[1] for name in names(bucket, "runs/kept") if "/" in name} == {"4"}
+    there = {name for name in names(bucket, "runs/kept") if "/" in name}
+    assert {name.split("/")[1] for name in there} == {"4", "mine.json"}
 
 
 def test_all_processes_begin_where_process_0_does(machine, bucket):

@@ -1,18 +1,24 @@
 """Processes that share a cache update the same folder one after another, and leave each other's files alone."""
 
+import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.bucket_servers import BUCKET, Relay, environment, put
+from support.audio_files import write_tones
+from support.bucket_servers import BUCKET, Relay, environment, names, put
 
+import jepa_speech
 from jepa_speech.api.fit_shared import writing
 from jepa_speech.cloud import waiting
-from jepa_speech.cloud.folders import read_folder
+from jepa_speech.cloud.arguments import with_urls
+from jepa_speech.cloud.folders import new_folder, pictures_first, read_folder, written_folder
 from jepa_speech.errors import UserError
 from jepa_speech.ingest.in_bucket import local_input
 from jepa_speech.lock import LOCK
@@ -81,6 +87,82 @@ def test_folders_of_a_bucket_are_fetched_one_after_another(fetched, other, relay
     for name, path in found.items():
         assert path.stat().st_size == len(FILES[name])
         assert path.read_bytes() == FILES[name] or (name, fetched) == ("a.flac", local_input)
+
+
+OUTPUT = """
+import sys
+from jepa_speech.cloud.folders import FolderInBucket, held
+from jepa_speech.errors import UserError
+try:
+    with held(FolderInBucket(sys.argv[1], "written", str).folder, shared=len(sys.argv) > 2):
+        print("held", flush=True)
+        sys.stdin.read()
+except UserError as error:
+    print(error)
+"""
+
+
+@contextmanager
+def another(*arguments: str):
+    """Another process that writes to an output in a bucket."""
+    command = [sys.executable, "-c", OUTPUT, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline()
+        finally:
+            process.stdin.close()
+
+
+def test_outputs_in_one_another_are_written_one_after_another(machine, monkeypatch, tmp_path):
+    machine("cache")
+    write_tones(tmp_path / "audio", 1)
+    url = f"s3://{BUCKET}/outputs/a"
+    with another(url) as said:
+        assert said == "held\n"
+        for name in ("outputs", "outputs/a", "outputs/a/b/c"):
+            for kind in (written_folder(pictures_first), new_folder("y")):
+                line = rf"^{re.escape(str(tmp_path))}.*/outputs.* in use by process"
+                with pytest.raises(UserError, match=line), kind(f"s3://{BUCKET}/{name}", {}):
+                    pass
+            with pytest.raises(UserError, match="in use by process"):
+                jepa_speech.prepare(tmp_path / "audio", f"s3://{BUCKET}/{name}", workers=1)
+        with written_folder(pictures_first)(f"s3://{BUCKET}/outputs/b", {}) as folder:
+            (folder / "x").touch()
+
+    said, remove = [], shutil.rmtree
+
+    def removed(folder):
+        remove(folder)
+        with another(url) as line:
+            said.append(line)
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    for kind in (new_folder("y"), written_folder(pictures_first)):
+        with kind(url, {}) as folder:
+            for name in ("x", "y"):
+                (folder / name).touch()
+    assert len(said) == 2 and all(f"{url}: in use by process" in with_urls(line) for line in said)
+
+
+def test_a_part_that_is_being_written_is_not_removed(machine, bucket, tmp_path):
+    """Another store has meanwhile replaced the one in the bucket."""
+    cache, url = machine("cache"), f"s3://{BUCKET}/replaced"
+    for i in range(2):
+        write_tones(tmp_path / str(i), 2, seed=i)
+    first, second = ((tmp_path / str(i), url) for i in range(2))
+    jepa_speech.prepare(*first, part=(0, 2), workers=1)
+    there = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    for name in names(bucket, "replaced"):
+        bucket.delete(f"replaced/{name}")
+    machine("other")
+    jepa_speech.prepare(*second, part=(0, 2), workers=1)
+    machine("cache")
+    with another(url, "shared") as said:
+        assert said == "held\n"
+        with pytest.raises(UserError, match=f"^{url}: in use by process"):
+            jepa_speech.prepare(*second, part=(1, 2), workers=1)
+        assert all(path.read_bytes() == data for path, data in there.items() if path.name != LOCK)
+    assert not jepa_speech.prepare(*second, part=(1, 2), workers=1)["whole"]
 
 
 HOLDS = """
