@@ -84,8 +84,8 @@ def run_all(chosen: Comparison, out: Path, log: Path | None) -> dict[str, Any]:
     """Does all runs that have no results yet, the smallest budget first; returns the tables. log: see `Workflow`."""
     ladder, runs = chosen.ladder, Runs(chosen, out, log)
     first = ladder.objectives[0]
-    like = runs.trained(first, ladder.smallest, 0)
-    untrained = [runs.untrained(like, first, seed) for seed in range(ladder.seeds[ladder.smallest][first])]
+    runs.trained(first, ladder.smallest, 0)
+    untrained = [runs.untrained(first, seed) for seed in range(ladder.seeds[ladder.smallest][first])]
     baselines = [Compared(name, "", [runs.baseline(name)]) for name in BASELINES]
     systems = [
         Compared(name, budget, [runs.trained(name, budget, seed) for seed in range(number)])

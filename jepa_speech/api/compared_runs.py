@@ -78,33 +78,44 @@ class Runs:
         return dict(sorted(found.items(), key=lambda item: item[1], reverse=higher))
 
     def trained_at(self, name: str, budget: str, seed: int, rate: float | None = None) -> Results:
-        chosen, fit = self.chosen, self.chosen.fits[name]
-        label = f"{name}-{seed}" if rate is None else f"{name}-lr{rate:g}-{seed}"
-        changes = [*chosen.overrides, *([f"{PREFIX}optim.learning_rate={rate!r}"] if rate else [])]
-        config = load_config(f"{chosen.config}:{name}", changes)
+        config, label = self.config(name, rate), labelled_as(name, seed, rate)
 
         def make(labelled: Labelled) -> Results:
-            anchor, before = self.anchored(fit)
-            flow = self.flow(budget, label, before)
-            training = budgeted(config, self.store, anchor, budget)
-            keys = {"seed": seed, "data.store": self.store, "train.steps": training["steps"]}
-            keys |= {"anchor.path": anchor} if anchor else {}
-            settings = [*(f"{PREFIX}{key}={value}" for key, value in keys.items()), *changes]
-            train = ("train", "--config", f"{chosen.config}:{name}", "--workdir", flow.folder / "run", *settings)
-            flow.go(*train, given=plain(config), makes=partial(run_files, flow.folder / "run"))
+            flow, training = self.run(name, budget, seed, rate)
             tasks = probed(flow, labelled, label, "--checkpoint", flow.folder / "run", "--name", label)
             return {"training": training | ({"learning_rate": rate} if rate else {}), "tasks": tasks}
 
-        made_from = {"config": plain(config), "fit": [*fit], "store": self.fingerprint, "budget": budget, "seed": seed}
-        return self.results(budget, label, made_from, kinds_of(config), make)
+        of_all = {"config": plain(config), "fit": [*self.chosen.fits[name]], "store": self.fingerprint}
+        return self.results(budget, label, of_all | {"budget": budget, "seed": seed}, kinds_of(config), make)
 
-    def untrained(self, like: Results, name: str, seed: int) -> Results:
-        """Returns the results of the untrained encoder of an objective. like: the results of a run of it."""
+    def run(self, name: str, budget: str, seed: int, rate: float | None) -> tuple[Workflow, dict[str, float]]:
+        """Trains a run in OUT/runs/BUDGET/LABEL/run, unless it is there; returns its workflow, steps and TFLOP."""
+        anchor, before = self.anchored(self.chosen.fits[name])
+        flow, config = self.flow(budget, labelled_as(name, seed, rate), before), self.config(name, rate)
+        training = budgeted(config, self.store, anchor, budget)
+        keys = {"seed": seed, "data.store": self.store, "train.steps": training["steps"]}
+        keys |= {"anchor.path": anchor} if anchor else {}
+        settings = [*(f"{PREFIX}{key}={value}" for key, value in keys.items()), *self.changes(rate)]
+        train = ("train", "--config", f"{self.chosen.config}:{name}", "--workdir", flow.folder / "run", *settings)
+        flow.go(*train, given=plain(config), makes=partial(run_files, flow.folder / "run"))
+        return flow, training
+
+    def config(self, name: str, rate: float | None) -> RunConfig:
+        return load_config(f"{self.chosen.config}:{name}", self.changes(rate))
+
+    def changes(self, rate: float | None) -> list[str]:
+        return [*self.chosen.overrides, *([f"{PREFIX}optim.learning_rate={rate!r}"] if rate else [])]
+
+    def untrained(self, name: str, seed: int) -> Results:
+        """Returns the results of the untrained encoder of an objective, of which `trained` has been asked."""
         config, label = self.chosen.configs[name], f"random-{name}-{seed}"
-        run = self.out / "runs" / self.chosen.ladder.smallest / like["name"] / "run"
+        rate, smallest = next(iter(self.rates.get(name, ())), None), self.chosen.ladder.smallest
+        run = self.out / "runs" / smallest / labelled_as(name, 0, rate) / "run"
         source = ("--checkpoint", "random", "--like", run, "--seed", seed, "--name", label)
 
         def make(labelled: Labelled) -> Results:
+            if all(flow.folder != run.parent for flow in self.flows):  # a file of its results stood for it
+                self.run(name, smallest, 0, rate)
             flow = self.flow(UNTRAINED, label, self.shared)
             return {"training": {}, "tasks": probed(flow, labelled, label, *source, given=plain(config))}
 
@@ -167,6 +178,10 @@ class Runs:
             self.anchors[fit] = path, flow
             self.flows.append(flow)
         return self.anchors[fit]
+
+
+def labelled_as(name: str, seed: int, rate: float | None) -> str:
+    return f"{name}-{seed}" if rate is None else f"{name}-lr{rate:g}-{seed}"
 
 
 def budgeted(config: RunConfig, store: Path, anchor: str | Path, budget: str) -> dict[str, float]:

@@ -61,6 +61,7 @@ class Machine:
 
     def probe(self, options, keys):
         source = workflow.Path(options["--checkpoint"])
+        assert "--like" not in options or (workflow.Path(options["--like"]) / "config.json").exists()
         run = read_json(source / "config.json") if source.is_dir() else {"train.steps": 1, "optim.learning_rate": 0}
         right = 20 + 3 * np.log(float(run["train.steps"])) + 1000 * float(run["optim.learning_rate"])
         rng = np.random.default_rng(len(options["--name"]) if "--name" in options else 0)
@@ -155,10 +156,11 @@ def test_committed_results_stand_for_their_runs(machine, place):
     shutil.copytree(place / "out" / "results", place / "elsewhere" / "out" / "results")
     shutil.rmtree(place / "out")
     machine.ran = []
-    for gone in ("80/gmm_jepa-lr0.003-1", "20/anchor_alone-lr0.003-0"):
+    for gone in ("80/gmm_jepa-lr0.003-1", "20/anchor_alone-lr0.003-0", "baselines/random-gmm_jepa-1"):
         (place / "elsewhere" / "out" / "results" / f"{gone}.json").unlink()
     assert climb(place / "elsewhere", "out", **both) == found
-    assert trained(machine) == ["20/anchor_alone-lr0.003-0", "80/gmm_jepa-lr0.003-1"]
+    untrained_like = "20/gmm_jepa-lr0.003-0"  # only a run says which architecture to draw
+    assert trained(machine) == [untrained_like, "20/anchor_alone-lr0.003-0", "80/gmm_jepa-lr0.003-1"]
     machine.ran = []
     assert climb(place / "elsewhere", "out", **both) == found and machine.ran == ["prepare "]
 
