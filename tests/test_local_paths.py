@@ -67,7 +67,7 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
 def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(url)
-    assert {"train config", "prepare json", "embed audio", "launch tpu config", "transcribe audio"} <= lines.keys()
+    assert {"train config", "prepare json", "probe against", "launch tpu config", "compare out"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         shown = capsys.readouterr()
@@ -78,7 +78,14 @@ def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, mon
 def test_some_options_take_a_bucket_and_no_other_url(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(ELSEWHERE, path_or_bucket)
-    assert {"export hf out", "label store", "probe checkpoint", "train workdir"} <= lines.keys()
+    assert {
+        "export hf out",
+        "label store",
+        "probe checkpoint",
+        "train workdir",
+        "embed audio",
+        "launch tpu workdir",
+    } <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         assert capsys.readouterr().err == f"jepa-speech {line[0]}: {not_local(ELSEWHERE)}\n"

@@ -15,6 +15,7 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.exporters.feature_files import FORMATS, Format, note_of
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, replacing
+from jepa_speech.ingest.in_bucket import fetched_ahead
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
 from jepa_speech.pretrained import fingerprint
@@ -24,7 +25,7 @@ from jepa_speech.probing.dataset import wave_of
 from jepa_speech.training.checkpoint_steps import Step
 
 
-@takes_buckets(checkpoint=copied_model, out=written_file)
+@takes_buckets("audio", "root", checkpoint=copied_model, out=written_file)
 def embed(
     checkpoint: str | Path,
     audio: str | Path | Sequence[str | Path],
@@ -39,7 +40,7 @@ def embed(
 
     Args:
         checkpoint: a run folder, or one of transformers.
-        audio: recordings of any rate, and folders of them.
+        audio: recordings of any rate, and folders of them, also in buckets.
         out: FILE.npz or FILE.parquet, which gets the arrays by the recordings' names. The same call resumes after a
             kill, and computes nothing if the file is complete. Default: the arrays are returned.
         layer: 0 is the input of the first block; default: the last one.
@@ -60,7 +61,8 @@ def embed(
     model = load_pretrained(checkpoint, step)
     if out and form:
         return written(Path(out), form, before, model, listed, layer, progress)
-    found = {entry.source: layer_of(model, entry, layer) for entry in under_bar(listed, progress)}
+    with fetched_ahead(listed):
+        found = {entry.source: layer_of(model, entry, layer) for entry in under_bar(listed, progress)}
     about = summary([one.about() for one in found.values()], model, layer)
     return about | {"features": {name: one.features for name, one in found.items()}}
 
@@ -87,12 +89,14 @@ def written(
         return before["results"] | {"already_complete": True}
     with partial.kept(out.with_name(f"{out.stem}.embed.partial"), job) as pieces:
         rows = []
-        for entry in under_bar(listed, progress):
-            if (row := pieces.row(entry.source, entry.stamp)) is None:
-                one = layer_of(model, entry, layer)
-                row = one.about()
-                pieces.add(entry.source, entry.stamp, row, as_npy(one.features))
-            rows.append(row)
+        to_do = (entry for entry in listed if pieces.row(entry.source, entry.stamp) is None)
+        with fetched_ahead(to_do):
+            for entry in under_bar(listed, progress):
+                if (row := pieces.row(entry.source, entry.stamp)) is None:
+                    one = layer_of(model, entry, layer)
+                    row = one.about()
+                    pieces.add(entry.source, entry.stamp, row, as_npy(one.features))
+                rows.append(row)
         results = {"out": with_urls(str(out))} | summary(rows, model, layer)
         with replacing(out) as file, form.write(file, {"command": command, "results": results}) as add:
             for entry in listed:

@@ -15,6 +15,7 @@ from jepa_speech.errors import UsageError, UserError
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import printable, read_jsonl, write_jsonl
 from jepa_speech.ingest.audio_source import stamp_of
+from jepa_speech.ingest.in_bucket import fetched_ahead
 from jepa_speech.ingest.manifest import Entry
 from jepa_speech.ingest.named_recordings import named
 from jepa_speech.pretrained import fingerprint
@@ -37,7 +38,7 @@ NO_TEXTS = "no row has a text (docs/manifests.md names its fields): all are tran
 Row = dict[str, Any]
 
 
-@takes_buckets(checkpoint=copied_best_model, out=written_file)
+@takes_buckets("audio", "manifest", "root", checkpoint=copied_best_model, out=written_file)
 def transcribe(
     checkpoint: str | Path,
     audio: str | Path | Sequence[str | Path] = (),
@@ -57,8 +58,8 @@ def transcribe(
 
     Args:
         checkpoint: run folder of a training with configs/finetune_ctc.py, or a folder of transformers with a CTC layer.
-        audio: recordings, and folders of them.
-        manifest: instead of `audio`, an input of `prepare`.
+        audio: recordings, and folders of them, also in buckets.
+        manifest: instead of `audio`, an input of `prepare`, also in a bucket.
         step: which checkpoint of the run: its step, "latest" or "best"; default: the one that train.best kept, or else
             the latest.
         root: allow recordings anywhere below this folder; default: only in their input's own folder.
@@ -104,17 +105,20 @@ def transcribe(
             each(row)
     elif out:
         with partial.kept(Path(out).with_name(f"{Path(out).stem}.transcribe.partial"), job) as pieces:
-            for name, row, entry in zip(names, rows, under_bar(listed, progress), strict=True):
-                if (found := pieces.row(name, entry.stamp)) is None:
-                    found = {"hypothesis": transcribed(model, entry, search)}
-                    pieces.add(name, entry.stamp, found)
-                complete(row, found["hypothesis"])
-                each(row)
+            known = [pieces.row(name, entry.stamp) for name, entry in zip(names, listed, strict=True)]
+            with fetched_ahead(entry for entry, found in zip(listed, known, strict=True) if found is None):
+                for name, row, entry, found in zip(names, rows, under_bar(listed, progress), known, strict=True):
+                    if found is None:
+                        found = {"hypothesis": transcribed(model, entry, search)}
+                        pieces.add(name, entry.stamp, found)
+                    complete(row, found["hypothesis"])
+                    each(row)
             write_jsonl(out, (row | {"made": made} for row in rows))
     else:
-        for row, entry in zip(rows, under_bar(listed, progress), strict=True):
-            complete(row, transcribed(model, entry, search))
-            each(row)
+        with fetched_ahead(listed):
+            for row, entry in zip(rows, under_bar(listed, progress), strict=True):
+                complete(row, transcribed(model, entry, search))
+                each(row)
     taken = {"checkpoint": str(checkpoint), "step": model.step, "best": model.best}
     taken |= {"beam": asdict(how)} if how else {}
     figures = scores([row for row in rows if "text" in row])
@@ -126,7 +130,7 @@ def recordings(
 ) -> tuple[list[Entry], list[str], list[Row]]:
     """Returns the recordings, their names, and the first fields of their rows: path, segment, a known text."""
     if manifest:
-        utterances = read_manifest(Path(manifest), text_if_any, root)
+        utterances = read_manifest([manifest], text_if_any, root)
         check_files(utterances)
         listed, names = [one.entry for one in utterances], [one.key for one in utterances]
         known = [{} if one.target is None else {"text": one.target} for one in utterances]

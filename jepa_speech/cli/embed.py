@@ -8,7 +8,7 @@ from jepa_speech.api.embed import embed
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
-from jepa_speech.local_paths import local_path, path_or_bucket
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.wording import counted
 
 HELP = "features of recordings, by a trained encoder, as .npz or .parquet: for each file an array (frames, width)"
@@ -17,9 +17,9 @@ EXAMPLE = "jepa-speech embed a.flac b.wav --checkpoint runs/mine --layer 3 --out
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "audio", type=local_path, nargs="+", metavar="AUDIO", help="recordings of any rate, and folders of them"
+        "audio", type=path_or_bucket, nargs="+", metavar="AUDIO", help="recordings of any rate, and folders of them"
     )
-    root.add_argument(parser)
+    root.add_argument(parser, path_or_bucket)
     parser.add_argument(
         "--checkpoint", type=path_or_bucket, required=True, metavar="RUN", help="a run folder, or one of transformers"
     )

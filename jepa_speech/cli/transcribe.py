@@ -11,7 +11,7 @@ from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_step
 from jepa_speech.files import printable
-from jepa_speech.local_paths import local_path, path_or_bucket
+from jepa_speech.local_paths import path_or_bucket
 from jepa_speech.probing import bootstrap
 from jepa_speech.wording import counted
 
@@ -32,12 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_step(parser, default="the one that train.best kept, or else the newest")
     parser.add_argument(
-        "audio", type=local_path, nargs="*", default=(), metavar="AUDIO", help="recordings, and folders of them"
+        "audio", type=path_or_bucket, nargs="*", default=(), metavar="AUDIO", help="recordings, and folders of them"
     )
     parser.add_argument(
-        "--manifest", type=local_path, metavar="INPUT", help="instead of files: an input of `prepare`; texts are scored"
+        "--manifest",
+        type=path_or_bucket,
+        metavar="INPUT",
+        help="instead of files: an input of `prepare`; texts are scored",
     )
-    root.add_argument(parser)
+    root.add_argument(parser, path_or_bucket)
     parser.add_argument(
         "--out", type=path_or_bucket, metavar="FILE.jsonl", help="a row for each recording; resumes after a kill"
     )

@@ -12,13 +12,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jepa_speech.cloud.cache import Shard, cache, held, writing
 from jepa_speech.cloud.mirror import SECOND, Mirror
 from jepa_speech.cloud.objects import Found, Missing, Objects
 from jepa_speech.errors import UsageError, UserError
 from jepa_speech.local_paths import bucket_url
+
+if TYPE_CHECKING:
+    from jepa_speech.ingest.audio_source import AudioSource  # which imports this module
 
 ARCHIVES = (".tar", ".parquet")
 # What may be a manifest or labels. Files without a suffix may be Kaldi's.
@@ -70,13 +73,14 @@ def object_bytes(url: str, size: int, written: int) -> bytes:
 
 
 @contextmanager
-def fetched_ahead(places: Iterable[tuple[str, tuple[int, ...]]]) -> Iterator[None]:
+def fetched_ahead(places: "Iterable[AudioSource]") -> Iterator[None]:
     """While the block runs, recordings are fetched before `object_bytes` is called for them, by several threads.
 
-    places: paths and stamps of recordings, in the order in which they are read. Local paths are passed over.
+    places: in the order in which they are read. Local ones, and those in a tar or a parquet file, are passed over.
     """
     global _ahead
-    urls = [(url, *stamp) for path, stamp in places if (url := bucket_url(path)) and stamp]
+    whole = (place for place in places if place.stamp and not (place.span or place.cell))
+    urls = [(url, *place.stamp) for place in whole if (url := bucket_url(place.path))]
     if not urls:
         yield
         return

@@ -55,7 +55,7 @@ def read_split(
 
 
 def read_manifest(
-    paths: Path | Sequence[Path], read: Read = no_target, root: str | Path | None = None
+    paths: Path | Sequence[str | Path], read: Read = no_target, root: str | Path | None = None
 ) -> list[Utterance]:
     """Returns the utterances of a manifest of any kind that `prepare` reads, or of several parts of one.
 
@@ -73,7 +73,9 @@ def read_manifest(
     return utterances
 
 
-def _utterances(paths: Sequence[Path], read: Read, root: str | Path | None, passed: PassedOver) -> list[Utterance]:
+def _utterances(
+    paths: Sequence[str | Path], read: Read, root: str | Path | None, passed: PassedOver
+) -> list[Utterance]:
     utterances: list[Utterance] = []
     names: dict[str, int] = {}
     for entry in entries(paths, root, passed, anywhere=True):

@@ -144,8 +144,8 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, le
         file.seek(offset)
         entries = [Entry(**json.loads(file.readline())) for _ in range(count)]
         order = _file_by_file(entries)
-        whole_files = (e for e in map(entries.__getitem__, order) if not (e.reason or e.span or e.cell))
-        with shard_writer(temporary) as writer, fetched_ahead((e.path, e.stamp) for e in whole_files):
+        good = (entry for entry in map(entries.__getitem__, order) if not entry.reason)
+        with shard_writer(temporary) as writer, fetched_ahead(good):
             for number in order:
                 early[number] = recording(entries[number], codec, lengths)
                 while (following := early.pop(len(rows), None)) is not None:

@@ -14,9 +14,12 @@ from support.parsers import commands
 
 import jepa_speech
 from jepa_speech import cli
+from jepa_speech.api.transcribe import recordings
 from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import UserError
+from jepa_speech.files import write_jsonl
 from jepa_speech.local_paths import path_or_bucket
+from jepa_speech.probing.dataset import wave_of
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,38 @@ def test_an_upload_that_was_killed_is_done_again_and_nothing_else_is_replaced(ru
         jepa_speech.export_hf(run, out)
     machine("kills")
     assert set(jepa_speech.export_hf(run, out)["files"]) == names(bucket, "exports/killed")
+
+
+def test_recordings_in_a_bucket_are_embedded_and_transcribed_like_local_ones(url, servers, tmp_path):
+    write_tones(tmp_path / "audio" / "in", 3, seconds=0.3)
+    rows = [{"audio_path": f"in/tone00{i}.wav", "text": "abc", "offset": 0.05 * i, "duration": 0.1} for i in range(3)]
+    write_jsonl(tmp_path / "audio" / "m.jsonl", rows)
+    there = upload_folder("s3", servers["s3"], tmp_path / "audio", "my recordings")
+    local = jepa_speech.embed(url, tmp_path / "audio" / "in")["features"]
+    found = jepa_speech.embed(url, f"{there}/in")["features"]
+    found |= jepa_speech.embed(url, [f"{there}/in/tone000.wav", tmp_path / "audio" / "in" / "tone001.wav"])["features"]
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, local[name.replace(there, str(tmp_path / "audio"))])
+    assert [name.removeprefix(there) for name in found] == [
+        *(f"/in/tone00{i}.wav" for i in range(3)),
+        f"{tmp_path}/audio/in/tone001.wav",
+    ]
+    here = str(tmp_path / "audio")
+    for audio, manifest in (("in", ""), ("", "m.jsonl")):
+        mine, theirs = (
+            recordings(audio and f"{place}/{audio}", manifest and f"{place}/{manifest}", None)
+            for place in (there, here)
+        )
+        assert [row["audio_path"].replace(there, here) for row in mine[2]] == [row["audio_path"] for row in theirs[2]]
+        for ours, expected in zip(mine[0], theirs[0], strict=True):
+            np.testing.assert_array_equal(wave_of(ours), wave_of(expected))
+    for name, line in (
+        ("none", "no such folder or manifest"),
+        ("m.jsonl", "a manifest or an archive, not a recording"),
+        ("in/tone009.wav", "no such folder or manifest"),
+    ):
+        with pytest.raises(UserError, match=rf"^{there}/{name}: {line}"):
+            jepa_speech.embed(url, f"{there}/{name}")
 
 
 def test_features_and_results_are_written(url, bucket, tmp_path):
