@@ -42,7 +42,7 @@ def ours(store: str) -> dict[str, float]:
     from functools import partial
 
     from jepa_speech.batches.batch_plan import DataConfig, Plan
-    from jepa_speech.batches.fetch_ahead import FetchedAhead
+    from jepa_speech.batches.fetch_ahead import FetchedAhead, SharedPlan
     from jepa_speech.batches.pipeline import batches
     from jepa_speech.store.store import Store
     from jepa_speech.training.run_batches import shards_of
@@ -51,9 +51,10 @@ def ours(store: str) -> dict[str, float]:
     plan = Plan(opened.samples, config.buckets, config.batch_seconds, seed=0)
 
     def epoch() -> Iterator[float]:
-        stream = batches(opened, plan, frozenset(), 0, plan.batches_per_epoch)
+        shared = SharedPlan(plan) if opened.remote else plan
+        stream = batches(opened, shared, frozenset(), 0, plan.batches_per_epoch)
         if opened.remote:
-            shards = partial(shards_of, opened, plan, False, (0, 1))
+            shards = partial(shards_of, opened, shared, False, (0, 1))
             stream = FetchedAhead(stream, shards, 0, plan.batches_per_epoch, config.fetch_ahead)
         with closing(stream):
             for batch in stream:

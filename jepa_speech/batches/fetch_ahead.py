@@ -4,10 +4,11 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from jepa_speech.batches.batch_plan import Plan, PlanItem
 from jepa_speech.batches.pipeline import Batch, Batches
 from jepa_speech.batches.weighted_stores import Stores
 from jepa_speech.cloud.cache import BOUND, Shard, cache
@@ -125,6 +126,25 @@ class FetchAhead:
                 if not fetched:
                     self._queue.appendleft((item, shard))
                     self._changed.wait_for(partial(self._moved_on, taken))
+
+
+class SharedPlan(Sequence[PlanItem]):
+    """A plan for two threads that take each item once: the one that comes second gets what the first has computed.
+
+    Memory: the items between the two.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._waiting, self._lock = plan, dict[int, PlanItem](), threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, i: int) -> PlanItem:  # type: ignore[override]  # no slices
+        with self._lock:
+            if (item := self._waiting.pop(i, None)) is None:
+                item = self._waiting[i] = self._plan[i]
+            return item
 
 
 def too_small(stores: Store | Stores) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags
 from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 
-from jepa_speech.batches.batch_plan import Plan, PlanItem
+from jepa_speech.batches.batch_plan import PlanItem
 from jepa_speech.batches.weighted_stores import Joined
 from jepa_speech.errors import UsageError
 from jepa_speech.features.grid import HOP, frames
@@ -55,7 +55,7 @@ class Texts(Protocol):
 class Span(Sequence[PlanItem]):
     """Items start ... stop-1 of a plan. Starting in the middle costs nothing."""
 
-    plan: Plan
+    plan: Sequence[PlanItem]
     start: int
     stop: int
 
@@ -144,7 +144,7 @@ def own_rows(item: PlanItem, process_index: int, process_count: int) -> slice:
 
 def batches(
     store: Recordings,
-    plan: Plan,
+    plan: Sequence[PlanItem],
     batch_fields: frozenset[str],
     start: int,
     stop: int,

@@ -1,14 +1,14 @@
 """The batches of a run: a plan of a store, read with the fields that the objective asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from jepa_speech.batches.batch_plan import DataConfig, Plan, bucket_lengths
-from jepa_speech.batches.fetch_ahead import FetchedAhead
+from jepa_speech.batches.batch_plan import DataConfig, Plan, PlanItem, bucket_lengths
+from jepa_speech.batches.fetch_ahead import FetchedAhead, SharedPlan
 from jepa_speech.batches.joined_labels import stored_labels
 from jepa_speech.batches.pipeline import Batches, batches, own_rows
 from jepa_speech.batches.transcripts import Transcribed
@@ -46,8 +46,7 @@ def stream(
     read = partial(
         batches,
         store,
-        plan,
-        objective.batch_fields,
+        batch_fields=objective.batch_fields,
         process_index=process[0],
         process_count=process[1],
         workers=workers,
@@ -56,13 +55,18 @@ def stream(
         texts=store if isinstance(store, Transcribed) else None,
     )
     if not store.remote:
-        return read
-    shards = partial(shards_of, store, plan, "mix" in objective.batch_fields, process)
-    return lambda start, stop: FetchedAhead(read(start, stop), shards, start, stop, seconds)
+        return lambda start, stop: read(plan, start=start, stop=stop)
+
+    def fetched(start: int, stop: int) -> Batches:
+        shared = plan if workers else SharedPlan(plan)  # worker processes compute their own items
+        shards = partial(shards_of, store, shared, "mix" in objective.batch_fields, process)
+        return FetchedAhead(read(shared, start=start, stop=stop), shards, start, stop, seconds)
+
+    return fetched
 
 
 def shards_of(
-    store: Store | Stores | Transcribed, plan: Plan, mixes: bool, process: tuple[int, int], i: int
+    store: Store | Stores | Transcribed, plan: Sequence[PlanItem], mixes: bool, process: tuple[int, int], i: int
 ) -> list[Shard]:
     """Returns the shards in a bucket that a process (its index, their count) reads for item i of a plan."""
     item = plan[i]

@@ -5,6 +5,7 @@ import time
 from contextlib import closing
 from functools import partial
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from support.bucket_servers import Relay, environment, upload
 
 from jepa_speech.batches import fetch_ahead
 from jepa_speech.batches.batch_plan import Plan
-from jepa_speech.batches.fetch_ahead import NAME, FetchAhead, FetchedAhead, too_small
+from jepa_speech.batches.fetch_ahead import NAME, FetchAhead, FetchedAhead, SharedPlan, too_small
 from jepa_speech.batches.pipeline import batches
 from jepa_speech.batches.weighted_stores import Stores
 from jepa_speech.cloud.cache import Cache, Shard
@@ -20,7 +21,7 @@ from jepa_speech.cloud.objects import Objects
 from jepa_speech.errors import UserError
 from jepa_speech.store.store import Store
 from jepa_speech.training.ledger import Clock
-from jepa_speech.training.run_batches import shards_of
+from jepa_speech.training.run_batches import shards_of, stream
 
 
 @pytest.fixture
@@ -52,6 +53,22 @@ def test_the_shards_of_this_process_are_fetched_before_they_are_read(mixes, stor
     with_nothing_read.close()
     assert fetched(relay) == {f"part-{shard:05d}.array_record": 1 for shard in used}
     assert 0 < len(used) < len(store.info["shard_bytes"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reader_and_fetchers_share_the_items_of_the_plan(workers, store, local, monkeypatch):
+    plan, planned, shared = Plan(store.samples, (0.6,), 1.3, seed=0), [], []
+    computed, made = Plan.__getitem__, SharedPlan.__init__
+    monkeypatch.setattr(Plan, "__getitem__", lambda self, i: planned.append(i) or computed(self, i))
+    monkeypatch.setattr(SharedPlan, "__init__", lambda self, plan: shared.append(self) or made(self, plan))
+    objective = SimpleNamespace(batch_fields=frozenset({"mix"}))
+    with closing(stream(objective, store, plan, None, "", workers)(2, 9)) as found:
+        found = list(found)
+    assert sorted(planned) == list(range(2, 9))  # those of worker processes are not seen here
+    assert not any(one._waiting for one in shared) and bool(shared) == (not workers)
+    for mine, theirs in zip(found, stream(objective, local, plan, None, "")(2, 9), strict=True):
+        for name, array in theirs.items():
+            np.testing.assert_array_equal(mine[name], array)
 
 
 def test_no_more_seconds_ahead_than_asked_for(store, relay):
