@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from loader import records_of
+from loader_readers import records_of
 from rows.race import Row
 from tqdm import tqdm
 

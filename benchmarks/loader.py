@@ -1,16 +1,16 @@
-"""The loader against a bare loop of libsndfile, against itself with more workers, torch's DataLoader and Lhotse.
+"""The loader against bare loops of libsndfile, against itself with more workers, torch's DataLoader and Lhotse.
 
     python benchmarks/loader.py --flac STORE --pcm16 STORE --json benchmarks/loader.json --table benchmarks/loader.md
 
 Two stores of the same recordings, one for each codec. All readers read the same crops in the same batches, from the
 same FLAC bytes (torch and Lhotse from files, which are written out of the store first). In each turn, each reader runs
-for some seconds. A ratio is that of two readers in one turn; the table shows the median and the range over turns. What
-is not installed is left out and named. Linux only.
+for some seconds. A rate is given by the clock, and for each second of processor time of all processes together
+(core-s), which depends less on other programs. A ratio is that of two readers in one turn; the table shows the median
+and the range over turns. What is not installed is left out and named. Linux only.
 """
 
 import argparse
 import importlib.util
-import io
 import os
 import platform
 import statistics
@@ -23,120 +23,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import psutil
 import soundfile
-from array_record.python.array_record_module import ArrayRecordReader
+from loader_readers import Seconds, bare_loop, bare_processes, lhotse_loader, ours, plan_of, records_of, torch_loader
 from tqdm import tqdm
 
-from jepa_speech.batches.batch_plan import DataConfig, Plan, PlanItem
-from jepa_speech.batches.pipeline import batches
-from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import write_json, write_text
-from jepa_speech.store.store import Store, shard_path
+from jepa_speech.store.store import Store
 
-ENDLESS = 2**40
 PACKAGES = ("grain", "array_record", "numpy", "soundfile", "torch", "lhotse")
-
-Seconds = Iterator[float]  # of audio in each batch, as it comes
-Crop = tuple[int, int, int]  # record, start, samples
-
-
-def crops(item: PlanItem, samples: np.ndarray) -> list[Crop]:
-    """Returns the crops of a batch, without filler."""
-    rows = [(int(r), int(s)) for r, s, w in zip(item.records, item.starts, item.weight, strict=True) if w]
-    return [(r, s, min(int(samples[r]) - s, item.bucket_samples)) for r, s in rows]
-
-
-def plan_of(store: Store) -> Plan:
-    config = DataConfig(store="")
-    return Plan(store.samples, config.buckets, config.batch_seconds, seed=0)
-
-
-# ---- The readers --------------------------------------------------------------------------------------------------
-
-
-def bare_loop(records: list[bytes], plan: Plan) -> Seconds:
-    """libsndfile alone: FLAC bytes in memory to float32, no batch, no padding."""
-    for item in plan:
-        for record, start, wanted in crops(item, plan.samples):
-            with soundfile.SoundFile(io.BytesIO(records[record])) as file:
-                file.seek(start)
-                file.read(wanted, dtype="float32")
-        yield sum(wanted for *_, wanted in crops(item, plan.samples)) / SAMPLE_RATE
-
-
-def ours(store: Store, workers: int) -> Seconds:
-    stream = batches(store, plan_of(store), frozenset(), 0, ENDLESS, workers=workers)
-    try:
-        for batch in stream:
-            yield float(batch["lengths"] @ batch["weight"]) / SAMPLE_RATE
-    finally:
-        stream.close()
-
-
-class Files:
-    """A torch dataset of whole batches, by number: the crops of the plan, read from files and padded."""
-
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
-
-    def __len__(self) -> int:
-        return 100 * self.plan.batches_per_epoch
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        item = self.plan[i]
-        rows = crops(item, self.plan.samples)
-        audio = np.zeros((len(rows), item.bucket_samples), np.float32)
-        for row, (record, start, wanted) in enumerate(rows):
-            audio[row, :wanted] = soundfile.read(self.folder / f"{record}.flac", wanted, start, dtype="float32")[0]
-        return audio, np.array([wanted for *_, wanted in rows])
-
-
-def torch_loader(folder: Path, plan: Plan, workers: int) -> Seconds:
-    from torch.utils.data import DataLoader
-
-    loader = DataLoader(Files(folder, plan), batch_size=None, num_workers=workers, multiprocessing_context="spawn")
-    for _, lengths in loader:
-        yield float(lengths.sum()) / SAMPLE_RATE
-
-
-class Cuts:
-    """The plan's batches as CutSets, as a sampler yields them."""
-
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
-
-    def __iter__(self) -> Iterator[Any]:
-        from lhotse import CutSet, MonoCut, Recording
-        from lhotse.audio import AudioSource
-
-        for number, item in enumerate(self.plan):
-            cuts = []
-            for record, start, wanted in crops(item, self.plan.samples):
-                samples = int(self.plan.samples[record])
-                source = [AudioSource("file", [0], str(self.folder / f"{record}.flac"))]
-                recording = Recording(str(record), source, SAMPLE_RATE, samples, samples / SAMPLE_RATE)
-                at, long = start / SAMPLE_RATE, wanted / SAMPLE_RATE
-                cuts.append(MonoCut(f"{number}-{record}", at, long, 0, recording=recording))
-            yield CutSet.from_cuts(cuts)
-
-
-def lhotse_loader(folder: Path, plan: Plan, workers: int) -> Seconds:
-    from lhotse.dataset import UnsupervisedWaveformDataset
-    from torch.utils.data import DataLoader
-
-    dataset = UnsupervisedWaveformDataset(collate=True)
-    sampler = Cuts(folder, plan)
-    loader = DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=workers, multiprocessing_context="spawn")
-    for batch in loader:
-        yield float(batch["audio_lens"].sum()) / SAMPLE_RATE
-
-
 WORKERS = {1: "1 worker", 2: "2 workers"}
 OTHERS = {"torch": torch_loader, "lhotse": lhotse_loader}
-
-
-# ---- The comparison------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -149,22 +46,28 @@ def one_core(only: bool) -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
-def rate(start: Callable[[], Seconds], seconds: float, pinned: bool) -> float:
-    """Returns audio-seconds per second from the first batch on, without the start of processes."""
+def processor_seconds() -> float:
+    """Returns the processor time of this process and of its children that run."""
+    this = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (this, *this.children(recursive=True)))
+
+
+def rates(start: Callable[[], Seconds], seconds: float, pinned: bool) -> tuple[float, float]:
+    """Returns audio-seconds per second and per core-second from the first batch on, without the start of processes."""
     with one_core(pinned):
         stream = start()
         next(stream)
-        read, began = 0.0, time.monotonic()
+        read, began, spent = 0.0, time.monotonic(), processor_seconds()
         while (took := time.monotonic() - began) < seconds:
             read += next(stream)
+        spent = processor_seconds() - spent
         stream.close()
-    return read / took
+    return read / took, read / spent
 
 
-def records_of(store: Store) -> list[bytes]:
-    readers = [ArrayRecordReader(str(shard_path(store.path, n))) for n in range(len(store.info["shard_bytes"]))]
-    places = zip(store.index["shard"].tolist(), store.index["position"].tolist(), strict=True)
-    return [readers[shard].read([position])[0] for shard, position in places]
+def rate(start: Callable[[], Seconds], seconds: float, pinned: bool) -> float:
+    """Returns audio-seconds per second."""
+    return rates(start, seconds, pinned)[0]
 
 
 def race(
@@ -181,23 +84,30 @@ def race(
     }
     installed = [name for name in others if importlib.util.find_spec(name)]
     for n, workers in WORKERS.items():
+        if n > 1:
+            runners[f"libsndfile, bare loops, {n} processes"] = partial(bare_processes, folder, plan, n), False
         runners[f"ours, flac, {workers}"] = partial(ours, flac, n), False
         runners[f"ours, pcm16, {workers}"] = partial(ours, pcm16, n), False
         for name in installed:
             runners[f"{name}, flac, {workers}"] = partial(OTHERS[name], folder, plan, n), False
-    rates: dict[str, list[float]] = {name: [] for name in runners}
+    by_clock: dict[str, list[float]] = {name: [] for name in runners}
+    by_core: dict[str, list[float]] = {name: [] for name in runners}
     load = [os.getloadavg()[0]]
     for _ in tqdm(range(turns), "turns"):
         for name, (start, pinned) in tqdm(runners.items(), "readers", leave=False):
-            rates[name].append(rate(start, seconds, pinned))
+            clock, core = rates(start, seconds, pinned)
+            by_clock[name].append(clock)
+            by_core[name].append(core)
         load.append(os.getloadavg()[0])
         yield {
             "records": len(flac),
             "hours": flac.hours,
             "mean_seconds": flac.hours * 3600 / len(flac),
             "seconds": seconds,
-            "audio_seconds_per_second": rates,
-            "ratios": ratios(rates, installed),
+            "audio_seconds_per_second": by_clock,
+            "audio_seconds_per_core_second": by_core,
+            "ratios": ratios(by_clock, installed),
+            "ratios_of_processor_time": ratios(by_core, installed),
             "load_average": load,
             "cores": os.cpu_count(),
             "python": platform.python_version(),
@@ -209,8 +119,14 @@ def race(
 
 def ratios(rates: dict[str, list[float]], others: list[str]) -> dict[str, list[float]]:
     """Returns the ratios of two readers in the same turns."""
+    one, two = "libsndfile, bare loop, 1 core", "libsndfile, bare loops, 2 processes"
     pairs = {
-        "1 core of ours / bare libsndfile, flac (goal 0.5)": ("ours, flac, 1 core", "libsndfile, bare loop, 1 core"),
+        "1 core of ours / bare libsndfile, flac (goal 0.9)": ("ours, flac, 1 core", one),
+        "1 worker of ours / bare libsndfile, flac (goal 0.9)": (
+            "ours, flac, 1 worker",
+            "libsndfile, bare loop, 1 core",
+        ),
+        "2 workers of ours / 2 bare libsndfile, flac (goal 0.9)": ("ours, flac, 2 workers", two),
         "2 workers / 1, flac (goal 1.2)": ("ours, flac, 2 workers", "ours, flac, 1 worker"),
         "2 workers / 1, pcm16": ("ours, pcm16, 2 workers", "ours, pcm16, 1 worker"),
         "pcm16 / flac, 1 core": ("ours, pcm16, 1 core", "ours, flac, 1 core"),
@@ -226,10 +142,16 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def table(report: dict[str, Any]) -> str:
-    lines = ["| reader | audio-s per s, median | range |", "|---|---:|---:|"]
-    lines += [f"| {name} | {spread(values, 0)} |" for name, values in report["audio_seconds_per_second"].items()]
-    lines += ["", "| in the same turn | ratio, median | range |", "|---|---:|---:|"]
-    lines += [f"| {name} | {spread(values, 2)} |" for name, values in report["ratios"].items()]
+    clock, core = report["audio_seconds_per_second"], report["audio_seconds_per_core_second"]
+    lines = [
+        "| reader | audio-s per s, median | range | audio-s per core-s, median | range |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    lines += [f"| {name} | {spread(clock[name], 0)} | {spread(core[name], 0)} |" for name in clock]
+    clock, core = report["ratios"], report["ratios_of_processor_time"]
+    lines += ["", "| in the same turn | ratio by the clock, median | range | per core-s, median | range |"]
+    lines += ["|---|---:|---:|---:|---:|"]
+    lines += [f"| {name} | {spread(clock[name], 2)} | {spread(core[name], 2)} |" for name in clock]
     turns = len(next(iter(report["ratios"].values())))
     load = f"{min(report['load_average']):.1f} to {max(report['load_average']):.1f}"
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from loader import crops, plan_of, records_of
+from loader_readers import crops, plan_of, records_of
 
 from jepa_speech.batches.pipeline import Reader
 from jepa_speech.features.grid import SAMPLE_RATE

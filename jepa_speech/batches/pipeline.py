@@ -68,7 +68,10 @@ class Span(Sequence[PlanItem]):
 
 @dataclass(frozen=True)
 class Reader:
-    """Turns a plan item into the batch of one process. Shapes: see `batches`."""
+    """Turns a plan item into the batch of one process. Shapes: see `batches`.
+
+    shared: crops are read into shared memory, so that a worker process hands them over without a copy.
+    """
 
     store: Recordings
     batch_fields: frozenset[str]
@@ -77,12 +80,24 @@ class Reader:
     texts: Texts | None
     process_index: int
     process_count: int
+    shared: bool = False
 
     def __call__(self, item: PlanItem) -> Batch:
+        memory: list[np.ndarray] = []
+        try:
+            return self._batch(item, memory)
+        except BaseException:
+            for array in memory:
+                if isinstance(array, SharedMemoryArray):
+                    array.unlink_on_del()  # which the process that gets the batch does otherwise
+            raise
+
+    def _batch(self, item: PlanItem, memory: list[np.ndarray]) -> Batch:
+        """Returns the batch, and adds the memory of its crops to `memory` as soon as it is there."""
         mine = own_rows(item, self.process_index, self.process_count)
         rows = mine.stop - mine.start
         records, starts = item.records[mine], item.starts[mine]
-        audio, lengths = self._crops(records, starts, item.bucket_samples)
+        audio, lengths = self._crops(records, starts, item.bucket_samples, memory)
         batch = {
             "audio": audio,
             "lengths": lengths,
@@ -93,10 +108,11 @@ class Reader:
         }
         if "mix" in self.batch_fields:
             partners = item.mix[mine]
-            batch["mix"], batch["mix_lengths"] = self._crops(partners, item.mix_starts[mine], item.bucket_samples)
+            mixed = self._crops(partners, item.mix_starts[mine], item.bucket_samples, memory)
+            batch["mix"], batch["mix_lengths"] = mixed
             batch["mix_level"] = np.where(partners < 0, 1, self.store.level[partners]).astype(np.float32)
         if "context" in self.batch_fields:
-            context = self._crops(records, item.context_starts[mine], item.bucket_samples)
+            context = self._crops(records, item.context_starts[mine], item.bucket_samples, memory)
             batch["context"], batch["context_lengths"] = context
         if "anchor" in self.batch_fields:
             batch["anchor_ids"], batch["anchor_probs"] = self._labels(records, starts, lengths, item)
@@ -108,16 +124,20 @@ class Reader:
             batch["text_ids"], batch["text_lengths"] = self.texts.text_ids(records, item.bucket_samples)
         return batch
 
-    def _crops(self, records: np.ndarray, starts: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def _crops(
+        self, records: np.ndarray, starts: np.ndarray, length: int, memory: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns zero-padded crops (B, S) and their valid lengths (B,); record -1 gives length 0."""
-        audio = np.zeros((len(records), length), np.float32)
+        shape = len(records), length
+        memory.append(SharedMemoryArray(shape, np.float32) if self.shared else np.zeros(shape, np.float32))
+        audio = np.asarray(memory[-1])
         lengths = np.zeros(len(records), np.int32)
         for row, (record, start) in enumerate(zip(records.tolist(), starts.tolist(), strict=True)):
             if record >= 0:
                 valid = min(int(self.store.samples[record]) - start, length)
                 audio[row, :valid] = self.store.read(record, start, valid)
                 lengths[row] = valid
-        return audio, lengths
+        return memory[-1], lengths
 
     def _labels(
         self, records: np.ndarray, starts: np.ndarray, lengths: np.ndarray, item: PlanItem
@@ -174,13 +194,15 @@ def batches(
     if unknown or any(name in batch_fields and source is None for name, source in given.items()):
         wanted = ", ".join(sorted(unknown or batch_fields))
         raise UsageError(f"the objective needs the batch fields {wanted}, but this command has no source for them")
-    reader = Reader(store, batch_fields, labels, means, texts, process_index, process_count)
+    reader = Reader(store, batch_fields, labels, means, texts, process_index, process_count, shared=workers > 0)
     dataset = grain.MapDataset.source(Span(plan, start, stop)).map(reader)
     if workers == 0:
         return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # grain's worker processes read absl's flags; jepa-speech does not use them
-    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    # A worker reads one batch at a time and puts it into its buffer. Of a batch in another buffer, nothing would free
+    # the shared memory when the stream is closed.
+    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
     return freed_when_closed(iter(stream.mp_prefetch(options, worker_init_fn=start_worker)))
 

@@ -71,8 +71,9 @@ def test_processes_share_the_rows_of_the_same_batch():
 
 
 def test_worker_processes_change_nothing():
-    stream = batches(STORE, PLAN, frozenset({"mix"}), 0, 5, workers=2)
-    same(list(stream), read(0, 5, frozenset({"mix"})))
+    found = list(batches(STORE, PLAN, frozenset({"mix"}), 0, 5, workers=2))
+    assert all(isinstance(batch[name], SharedMemoryArray) for batch in found for name in ("audio", "mix"))
+    same(found, read(0, 5, frozenset({"mix"})))
 
 
 def test_a_stream_that_is_closed_has_freed_what_its_workers_shared(monkeypatch):
@@ -128,6 +129,45 @@ def test_an_extra_that_nobody_delivers_is_refused():
         read(batch_fields=frozenset({"anchor"}), labels=None)
     with pytest.raises(UsageError, match="text"):
         read(batch_fields=frozenset({"text"}), texts=None)
+
+
+ENDS = """
+import gc
+from collections import deque
+from contextlib import closing
+from test_pipeline import EXTRAS, PLAN, SOURCES, batches
+from training.toy import ToyStore
+
+from jepa_speech.batches import pipeline
+
+class Damaged(ToyStore):
+    def read(self, i, start=0, samples=None):
+        if i == 7:
+            raise RuntimeError("record 7 is damaged")
+        return super().read(i, start, samples)
+
+if __name__ == "__main__":
+    with closing(batches(ToyStore(count=11), PLAN, EXTRAS, 0, 10**6, workers=2, **SOURCES)) as stream:
+        next(stream)
+    with closing(batches(Damaged(count=11), PLAN, EXTRAS, 0, 10**6, workers=1, **SOURCES)) as stream:
+        try:
+            deque(stream, maxlen=0)
+        except RuntimeError as error:
+            print(error)
+    gc.collect()  # the traceback holds the batch before
+    pipeline._wait_until_freed()
+"""
+
+
+def test_no_shared_memory_is_left_of_unread_batches_and_of_one_that_failed(tmp_path):
+    """Python would warn of it when the process exits."""
+    (tmp_path / "run.py").write_text(ENDS)
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here.parents[1], here.parent, here)))
+    command = [sys.executable, str(tmp_path / "run.py")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0 and "record 7 is damaged" in done.stdout, done.stderr
+    assert "leaked" not in done.stderr
 
 
 READS = """

@@ -22,8 +22,9 @@ def test_a_race_against_libsndfile(tmp_path):
     size = ["--turns", "1", "--seconds", "0.2", "--others"]
     subprocess.run([sys.executable, SCRIPT, *stores, *size, "--json", report, "--table", table], check=True)
     found = json.loads(report.read_text())
-    assert len(found["audio_seconds_per_second"]) == 7 and len(found["ratios"]) == 4
-    assert all(rate > 0 for rates in found["audio_seconds_per_second"].values() for rate in rates)
+    assert len(found["audio_seconds_per_second"]) == 8 and len(found["ratios"]) == 6
+    for rates in ("audio_seconds_per_second", "audio_seconds_per_core_second"):
+        assert all(rate > 0 for values in found[rates].values() for rate in values)
     shown = table.read_text()
     assert all(f"| {name} |" in shown for name in (*found["audio_seconds_per_second"], *found["ratios"]))
     assert f"libsndfile {found['libsndfile']}" in shown
