@@ -9,6 +9,7 @@
 #   make parity                             comparison with transformers, scikit-learn, librosa: a table, in minutes
 #   make probe-all DATA=/path/to/speech [RUNS="RUN ..."]    every probe with its baselines: a table, in hours
 #   make bench [DATA=/path/to/recordings]   the CPU table of benchmarks/ with peers, on 2 cores in 10 minutes
+#   make bench-long                         rows that take minutes each, in 7 minutes
 #   make bench-check [BASE=COMMIT]          whether HEAD is over 10% slower than BASE (default: its origin on main)
 #   make lint, make clean
 
@@ -20,7 +21,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-slow test-slurm test-gcloud chaos-damage parity probe-all bench bench-check lint clean
+.PHONY: demo test test-slow test-slurm test-gcloud chaos-damage parity probe-all bench bench-long bench-check lint clean
 
 # With DATA no speech is synthesised, so the GPL-3.0 extra is not installed.
 demo: $(VENV)/.installed$(if $(DATA),,-demo)
@@ -56,6 +57,10 @@ probe-all: $(VENV)/.installed
 # Writes benchmarks/cpu.json, cpu.md and cpu_growth.png.
 bench: $(VENV)/.installed-test,parity
 	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/cpu.py $(if $(DATA),--data "$(DATA)")
+
+# Writes cpu.json and cpu.md into benchmarks/long/.
+bench-long: $(VENV)/.installed-test,parity
+	JAX_PLATFORMS=cpu $(BIN)/python benchmarks/cpu.py --only embedding --out benchmarks/long
 
 # Exit code 1 if HEAD is slower beyond the noise of the run; benchmarks/check.py has the rule.
 bench-check: $(VENV)/.installed

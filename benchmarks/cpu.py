@@ -2,6 +2,7 @@
 
     make bench                      (or, where the extra `parity` is installed: python benchmarks/cpu.py)
     python benchmarks/cpu.py --only mixture step --out DIR
+    make bench-long                 the rows that take minutes each, in benchmarks/long/
     python benchmarks/cpu.py --quick --out DIR      toy sizes: checks that it works, not how fast
 
 Each file of benchmarks/rows/ is measured in a process of its own, on the same cores. After each, the results so far are
@@ -28,6 +29,7 @@ from rows.others import Others, verdict
 
 HERE = Path(__file__).parent
 NAMES = ("mixture", "loading", "cold_start", "anchor_share", "extraction", "growth", "step")
+LONG = ("embedding",)  # only if --only names it
 PEERS = {"scikit-learn": "sklearn", "torch": "torch", "transformers": "transformers", "soundfile": "soundfile"}
 OWN = ("jax", "jaxlib", "flax", "grain", "numpy")
 HEAD = ("what", "this program", "peer, same work", "ratio: median [range] of turns", "goal")
@@ -137,11 +139,13 @@ def run_all(args: argparse.Namespace) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="toy sizes, in seconds")
-    options.add_argument("--only", nargs="*", choices=NAMES, help="these files of benchmarks/rows/ alone; needs --out")
+    options.add_argument(
+        "--only", nargs="*", choices=NAMES + LONG, help="these files of benchmarks/rows/ alone; needs --out"
+    )
     options.add_argument("--data", type=Path, metavar="DIR", help="recordings for the loader")
     options.add_argument("--cores", type=int, default=2)
     options.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: benchmarks/)")
-    options.add_argument("--one", choices=NAMES, help=argparse.SUPPRESS)  # in this process, into DIR/part.json
+    options.add_argument("--one", choices=NAMES + LONG, help=argparse.SUPPRESS)  # in this process, into DIR/part.json
     args = options.parse_args()
     if (args.quick or args.only) and not args.out:
         options.error("--quick and --only give no whole table of real figures: say with --out where they may go")

@@ -75,8 +75,8 @@ def test_the_page_tells_all(load):
 def test_every_row_is_a_file_that_names_its_peers(load):
     cpu = load("cpu")
     own = {"race", "made", "others", "torch_smoke"}
-    assert set(cpu.NAMES) == {path.stem for path in (FOLDER / "rows").glob("*.py")} - own
-    for name in cpu.NAMES:
+    assert set(cpu.NAMES + cpu.LONG) == {path.stem for path in (FOLDER / "rows").glob("*.py")} - own
+    for name in cpu.NAMES + cpu.LONG:
         text = (FOLDER / "rows" / f"{name}.py").read_text(encoding="utf-8")
         assert ("import torch" not in text) or '"torch"' in text.partition("PEERS = ")[2].splitlines()[0]
         assert isinstance(cpu.missing(name), list)
@@ -155,3 +155,13 @@ def test_the_whole_table_in_small(tmp_path):
     report = json.loads((tmp_path / "cpu.json").read_text())
     assert len(report["table"]) == 1 + 15 and not report["left_out"]
     assert (tmp_path / "cpu_growth.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@linux
+def test_a_long_row_in_small(tmp_path):
+    pytest.importorskip("transformers")
+    command = [sys.executable, FOLDER / "cpu.py", "--quick", "--only", "embedding", "--out", tmp_path]
+    subprocess.run(command, check=True)
+    rows = json.loads((tmp_path / "cpu.json").read_text())["rows"]["embedding"]
+    assert len(rows) == 4 and all(row["low"] > 0 for row in rows)
