@@ -33,7 +33,15 @@ OTHERS = (
 )
 HEAD = [
     *("config", "slice", "mesh", "rows × s", "rows per device", "arguments, GB", "temporaries, GB", "all, GB"),
-    *("program, MB", "TFLOP per step", "sent, MB", "closed form, MB", "beyond it, MB", "compile, s"),
+    *(
+        "program, MB",
+        "TFLOP per step",
+        "sent, MB",
+        "closed form, MB",
+        "beyond it, MB",
+        "compile, s",
+        "of processor time, s",
+    ),
 ]
 
 
@@ -89,7 +97,8 @@ def cells(row: dict[str, Any]) -> list[str]:
     name = row["config"], row["topology"], " × ".join(map(str, row["mesh"])), f"{row['rows']} × {row['seconds']:g}"
     per_device, closed = f"{row['rows'] // row['devices']}", sum(row["closed_form"].values())
     if "needed_bytes" in row:
-        return [*name, per_device, "", "", f"{row['needed_bytes'] / 1e9:.2f}: too much", *[""] * 6]
+        return [*name, per_device, "", "", f"{row['needed_bytes'] / 1e9:.2f}: too much", *[""] * 7]
+    cpu = f"{row['compile_cpu_seconds']:.0f}" if "compile_cpu_seconds" in row else ""
     sent, more = sum(row["sent"].values()), sum(c["sent"] for c in row["beyond"])
     return [
         *(
@@ -105,7 +114,7 @@ def cells(row: dict[str, Any]) -> list[str]:
             f"{sent / 1e6:.1f}",
             f"{closed / 1e6:.1f}",
         ),
-        *(f"{more / 1e6:.1f}", f"{row['compile_seconds']:.0f}"),
+        *(f"{more / 1e6:.1f}", f"{row['compile_seconds']:.0f}", cpu),
     ]
 
 

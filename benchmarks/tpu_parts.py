@@ -22,7 +22,8 @@ from jepa_speech.features.grid import SAMPLE_RATE, frames
 from jepa_speech.files import read_json, write_json, write_text
 from jepa_speech.nn.attention import attend
 from jepa_speech.nn.conv_features import ConvFeatures
-from jepa_speech.nn.platform import written_for
+from jepa_speech.platform import written_for
+from jepa_speech.training.compiled import for_tpu
 
 HERE = Path(__file__).parent
 REPORT = HERE / "tpu_parts.json"
@@ -75,7 +76,8 @@ def compiled(part: str, form: Any) -> dict[str, Any]:
     shapes = jax.tree.map(lambda x: Shape(x.shape, x.dtype, sharding=chip), shapes)
     began = time.perf_counter()
     with written_for(form):
-        program = jax.jit(jax.value_and_grad(loss)).trace(*shapes).lower().compile()
+        lowered = jax.jit(jax.value_and_grad(loss)).trace(*shapes).lower()
+    program = for_tpu(lowered) if form == "tpu" else lowered.compile()
     return {
         "temporaries": program.memory_analysis().temp_size_in_bytes,
         "compile_seconds": time.perf_counter() - began,

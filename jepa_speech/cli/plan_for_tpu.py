@@ -31,7 +31,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def lines(found: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
     """What was found of one bucket, to print."""
-    rows, devices, compiled = found["rows"], results["devices"], f"compiled in {found['compile_seconds']:.0f} s"
+    rows, devices = found["rows"], results["devices"]
+    compiled = f"compiled in {found['compile_seconds']:.0f} s, {found['compile_cpu_seconds']:.0f} s of processor time"
     yield f"{counted(rows, 'row')} of {found['seconds']:g} s, {rows // devices} per device: {compiled}"
     if "needed_bytes" in found:
         yield (

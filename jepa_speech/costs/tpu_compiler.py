@@ -16,8 +16,8 @@ from jepa_speech.costs.collectives import collectives, sent_by_kind
 from jepa_speech.costs.largest_arrays import largest_arrays
 from jepa_speech.costs.speed import Setting
 from jepa_speech.errors import UsageError, UserError
-from jepa_speech.nn.platform import written_for
-from jepa_speech.training.compiled import as_it_is_written, cost_of
+from jepa_speech.platform import written_for
+from jepa_speech.training.compiled import as_it_is_written, cost_of, for_tpu
 
 SLICE = re.compile(r"(?:(\d+) ?x ?)?((?:v5e|v5p|v6e):\d+(?:x\d+)+)")
 # Else libtpu asks the cloud's metadata server what it runs on, and complains on stderr where there is none.
@@ -61,36 +61,49 @@ def compiled_for_tpu(setting: Setting, rows: int, samples: int) -> dict[str, Any
     """Compiles the step of a setting whose devices are `slice_devices`, for so many rows of samples.
 
     Returns the figures of `Cost`, bytes of one device; also
-        compile_seconds · program_bytes of the program itself · custom_calls (target -> their number in the program)
+        compile_seconds, and compile_cpu_seconds of processor time on all cores
+        program_bytes of the program itself · custom_calls (target -> their number in the program)
         estimate_seconds: the compiler's own estimate of a step; None where the program has custom calls, each of which
         counts as minus one second (libtpu 0.0.42.1)
         largest_arrays: what the function of this name returns
         sent: bytes of a device in a step, by kind of collective · collectives: a list, the fields of `Collective`
     or, where the program does not fit into a device, only
-        compile_seconds · needed_bytes, perhaps of the temporaries alone · memory_bytes, what a program may have
+        compile_seconds, compile_cpu_seconds · needed_bytes, perhaps of the temporaries alone · memory_bytes, what a
+        program may have
     """
-    batch, began = setting.batch(rows, samples), time.perf_counter()
+    batch, began, began_cpu = setting.batch(rows, samples), time.perf_counter(), time.process_time()
     step: Any = setting.step
     with written_for("tpu"):
         traced = step.trace(setting.state, batch)
     try:
-        compiled = traced.lower().compile()
+        compiled = for_tpu(traced.lower())
     except jax.errors.JaxRuntimeError as error:
         if not out_of_memory(error) or not (memory := exceeded(str(error))):
             raise
         needed, most = memory
-        return {"compile_seconds": time.perf_counter() - began, "needed_bytes": needed, "memory_bytes": most}
-    seconds, text = time.perf_counter() - began, compiled.as_text()
+        return took(began, began_cpu) | {"needed_bytes": needed, "memory_bytes": most}
+    times, text = took(began, began_cpu), compiled.as_text()
     calls, exchanges = Counter(TARGET.findall(text)), collectives(text)
     estimate = (compiled.cost_analysis() or {}).get("optimal_seconds")
-    return cost_of(compiled, as_it_is_written(step, setting.state, batch), batch).fields() | {
-        "compile_seconds": seconds,
-        "program_bytes": compiled.memory_analysis().generated_code_size_in_bytes,
-        "custom_calls": dict(calls),
-        "estimate_seconds": None if calls else estimate,
-        "largest_arrays": largest_arrays(text),
-        "sent": sent_by_kind(exchanges),
-        "collectives": [c._asdict() | {"sent": c.sent} for c in exchanges],
+    return (
+        cost_of(compiled, as_it_is_written(step, setting.state, batch), batch).fields()
+        | times
+        | {
+            "program_bytes": compiled.memory_analysis().generated_code_size_in_bytes,
+            "custom_calls": dict(calls),
+            "estimate_seconds": None if calls else estimate,
+            "largest_arrays": largest_arrays(text),
+            "sent": sent_by_kind(exchanges),
+            "collectives": [c._asdict() | {"sent": c.sent} for c in exchanges],
+        }
+    )
+
+
+def took(began: float, began_cpu: float) -> dict[str, float]:
+    """The seconds since two readings of the clock, and those of processor time of all this process's threads."""
+    return {
+        "compile_seconds": time.perf_counter() - began,
+        "compile_cpu_seconds": time.process_time() - began_cpu,
     }
 
 

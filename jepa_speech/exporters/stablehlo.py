@@ -20,10 +20,10 @@ from jepa_speech.exporters.model_card import escaped, provenance, table
 from jepa_speech.features.grid import SAMPLE_RATE
 from jepa_speech.files import replacing, write_json, write_text
 from jepa_speech.huggingface.safetensors import write_safetensors
-from jepa_speech.nn.platform import as_written
 from jepa_speech.objective_parts.contract import Objective, Tree
 from jepa_speech.objective_parts.masked import MaskedObjective
 from jepa_speech.ownership import refuse_existing
+from jepa_speech.platform import as_written
 from jepa_speech.settings.run_config import RunConfig
 from jepa_speech.training.checkpoint_steps import name_of
 

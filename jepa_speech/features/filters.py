@@ -57,6 +57,13 @@ def hann(size: int) -> np.ndarray:
 
 
 @lru_cache
+def fourier_basis(samples: int, n_fft: int) -> np.ndarray:
+    """Returns real parts, then imaginary parts of the DFT of n_fft points: (samples, 2 (n_fft / 2 + 1)) float32."""
+    turns = np.outer(np.arange(samples), np.arange(n_fft // 2 + 1)) % n_fft / n_fft  # exact, then rounded once
+    return np.concatenate([np.cos(2 * np.pi * turns), -np.sin(2 * np.pi * turns)], 1).astype(np.float32)
+
+
+@lru_cache
 def dct_basis(bands: int, count: int) -> np.ndarray:
     """Returns the first `count` vectors of the orthonormal DCT-II: (bands, count) float32."""
     band, order = np.arange(bands)[:, None], np.arange(count)

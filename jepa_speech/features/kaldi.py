@@ -14,7 +14,7 @@ import numpy as np
 
 from jepa_speech.features.filters import kaldi_mel_bank
 from jepa_speech.features.grid import WINDOW
-from jepa_speech.features.spectral import windows
+from jepa_speech.features.spectral import power_spectrum, windows
 
 BANDS = 80
 # Root mean square of a recording at level 1 in 16-bit units, typical of read speech. The level only matters in digital
@@ -30,8 +30,7 @@ def filter_bank(audio: jax.Array) -> jax.Array:
     x = windows(audio.astype(jnp.float32)) * LEVEL  # (…, T, 400)
     x = x - x.mean(-1, keepdims=True)
     before = jnp.concatenate([x[..., :1], x[..., :-1]], -1)  # the first sample is its own predecessor
-    spectrum = jnp.fft.rfft((x - _PREEMPHASIS * before) * _povey(), _N_FFT)  # (…, T, 257)
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    power = power_spectrum((x - _PREEMPHASIS * before) * _povey(), _N_FFT)  # (…, T, 257)
     return jnp.log(jnp.maximum(jnp.matmul(power, kaldi_mel_bank(BANDS, _N_FFT), precision=_HIGHEST), _FLOOR))
 
 

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jepa_speech.errors import UsageError
 from jepa_speech.features import grid
 from jepa_speech.features.deltas import REACH, with_deltas
-from jepa_speech.features.filters import dct_basis, hann, mel_bank
+from jepa_speech.features.filters import dct_basis, fourier_basis, hann, mel_bank
+from jepa_speech.platform import on_tpu
 
 DIMS = {"logmel": 80, "pca": 80, "mfcc": 39, "mfcc100": 39}
 
@@ -79,9 +80,23 @@ def _cepstra(audio: jax.Array) -> jax.Array:
 
 
 def _log_mel(audio: jax.Array, mels: int) -> jax.Array:
-    spectrum = jnp.fft.rfft(windows(audio.astype(jnp.float32)) * hann(grid.WINDOW))  # (…, T, 201)
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    power = power_spectrum(windows(audio.astype(jnp.float32)) * hann(grid.WINDOW), grid.WINDOW)  # (…, T, 201)
     return jnp.log(jnp.matmul(power, mel_bank(mels, grid.WINDOW), precision=_HIGHEST) + _FLOOR)
+
+
+def power_spectrum(x: jax.Array, size: int) -> jax.Array:
+    """Returns |rfft|² over `size` points, x filled up with zeros: (…, N) -> (…, size / 2 + 1), N <= size.
+
+    On a TPU as one product with the cosines and sines: its compiler takes three times as long for an FFT of 400 points
+    and writes twice as large a program (libtpu 0.0.42.1).
+    """
+    if on_tpu():
+        parts = jnp.matmul(x, fourier_basis(x.shape[-1], size), precision=_HIGHEST)
+        real, imaginary = jnp.split(parts, 2, axis=-1)
+    else:
+        spectrum = jnp.fft.rfft(x, size)
+        real, imaginary = spectrum.real, spectrum.imag
+    return jnp.square(real) + jnp.square(imaginary)
 
 
 def windows(audio: jax.Array) -> jax.Array:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jepa_speech.nn import flash_attention
-from jepa_speech.nn.platform import on_tpu
 from jepa_speech.nn.row_random import table_draws, table_dropout
+from jepa_speech.platform import on_tpu
 
 BLOCK = 128  # queries of a block: the columns of a TPU's matrix unit
 

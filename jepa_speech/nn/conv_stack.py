@@ -12,8 +12,8 @@ from jepa_speech.nn.convolution import of_windows, strided, windows
 from jepa_speech.nn.gelu import gelu
 from jepa_speech.nn.layer_norm import LayerNorm
 from jepa_speech.nn.norm_kernel import Options, fits, frames_of, norm_windows
-from jepa_speech.nn.platform import on_tpu
 from jepa_speech.nn.row_random import valid
+from jepa_speech.platform import on_tpu
 
 # Kernel and stride (arXiv 2006.11477, section 4.2): stride 320, field 400.
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))

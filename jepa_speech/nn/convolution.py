@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from jepa_speech.nn.linear import by_frames
-from jepa_speech.nn.platform import on_gpu
+from jepa_speech.platform import on_gpu
 
 BLOCK = 16  # output frames that one product of `grouped_product` makes
 

@@ -19,8 +19,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from jepa_speech.nn.batch_sharding import by_rows
-from jepa_speech.nn.platform import kernels_wanted
 from jepa_speech.nn.row_random import draw, table_draws, threshold
+from jepa_speech.platform import kernels_wanted
 
 NEVER = -1e30  # a logit that gets no weight
 LOG2_E = 1.4426950408889634

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jepa_speech.nn.platform import on_gpu
+from jepa_speech.platform import on_gpu
 
 
 class Linear(nnx.Linear):

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from jepa_speech.nn.batch_sharding import by_rows
 from jepa_speech.nn.gelu import normal
-from jepa_speech.nn.platform import kernels_wanted
+from jepa_speech.platform import kernels_wanted
 
 # Elements that an instance reads at a time, there and back: the fastest of some on an H100 (benchmarks/NOTES.md).
 WARPS, OUT, BACK = 4, 4096, 2048

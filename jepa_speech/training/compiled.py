@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from jepa_speech.features.grid import SAMPLE_RATE
-from jepa_speech.nn.platform import as_written
+from jepa_speech.platform import as_written
 
 # Scopes of what is computed twice: as jax calls it, and the pass over all micro-batches before their gradients.
 REMAT, BEFOREHAND = "rematted_computation", "beforehand"
@@ -30,6 +31,10 @@ GPU_OPTIONS = {
     "xla_gpu_autotune_level": 0,
     "xla_gpu_graph_min_graph_size": 1_000_000,
 }
+# Else a convolution of few rows is computed as one of eight parts of each row, with copies of its input and output in
+# several layouts: twice as much memory for the front-end, and twice as large a program (libtpu 0.0.42.1).
+TPU_OPTIONS = {"xla_tpu_run_space_to_batch": False, "xla_tpu_run_space_to_batch_on_new_platforms": False}
+UNKNOWN_OPTION = "No such compile option"  # begins the message of any backend
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 SHARED_VARIABLE = "JEPA_SPEECH_COMPILED"  # set by `compiled_once_by_commands` alone
 KEPT_SECONDS = 0.1  # what takes longer to compile is kept; jax's own limit, 1 s, leaves out most programs of a probe
@@ -38,6 +43,17 @@ KEPT_SECONDS = 0.1  # what takes longer to compile is kept; jax's own limit, 1 s
 def compiler_options() -> dict[str, Any] | None:
     """For jax.jit or compile: GPU_OPTIONS where a GPU computes."""
     return GPU_OPTIONS if jax.default_backend() == "gpu" else None
+
+
+def for_tpu(lowered: Any) -> Any:
+    """Compiles a step for TPUs with TPU_OPTIONS, or without them, and a warning, where libtpu does not know them."""
+    try:
+        return lowered.compile(TPU_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if UNKNOWN_OPTION not in str(error):
+            raise
+        warnings.warn(f"compiling without options that save memory, which this libtpu refuses: {error}", stacklevel=2)
+        return lowered.compile()
 
 
 class Cost(NamedTuple):
@@ -79,8 +95,9 @@ def compile_step(
 ) -> tuple[jax.stages.Compiled, Cost]:
     """The jitted `step` for exactly these shapes and shardings (arrays or jax.ShapeDtypeStruct), and its cost."""
     traced = step.trace(state, batch)
-    compiled = traced.lower().compile(compiler_options())
-    plain = traced.jaxpr.jaxpr if jax.default_backend() == "cpu" else as_it_is_written(step, state, batch)
+    lowered, backend = traced.lower(), jax.default_backend()
+    compiled = for_tpu(lowered) if backend == "tpu" else lowered.compile(compiler_options())
+    plain = traced.jaxpr.jaxpr if backend == "cpu" else as_it_is_written(step, state, batch)
     return compiled, cost_of(compiled, plain, batch)
 
 

@@ -13,6 +13,7 @@ from jepa_speech.api import plan_for_tpu
 from jepa_speech.cli.plan_for_tpu import lines
 from jepa_speech.costs import tpu_compiler
 from jepa_speech.costs.largest_arrays import largest_arrays
+from jepa_speech.training import compiled
 
 PLAN = ["plan", "--config", "tiny", "--compile"]
 
@@ -35,6 +36,7 @@ def test_a_refusal_is_one_line(arguments, code, words, monkeypatch, capsys):
 def test_the_report_of_a_step_on_four_devices(monkeypatch, capsys, tmp_path):
     """With devices of a CPU in place of a slice's, all else is what runs for a TPU."""
     monkeypatch.setattr(plan_for_tpu, "slice_devices", lambda topology: jax.devices())
+    monkeypatch.setattr(compiled, "TPU_OPTIONS", {})  # which a CPU's compiler refuses
     monkeypatch.setattr(plan_for_tpu, "versions", lambda: {"jax": "1.2", "libtpu": "3.4"})
     report = tmp_path / "plan.json"
     assert cli.main([*PLAN, "v5e:2x2", "--config.data.buckets=(0.5,)", "--json", str(report)]) == 0
@@ -52,7 +54,7 @@ def test_the_report_of_a_step_on_four_devices(monkeypatch, capsys, tmp_path):
 
 
 RESULTS = {"devices": 8, "slices": 1, "mesh": [8, 1], "hbm_bytes": 16e9, "closed_form": {"summed": 2e6}}
-RUN = {"seconds": 15.0, "rows": 32, "compile_seconds": 90.4}
+RUN = {"seconds": 15.0, "rows": 32, "compile_seconds": 90.4, "compile_cpu_seconds": 150.2}
 
 
 def test_a_step_that_does_not_fit_says_by_how_much():
@@ -61,7 +63,7 @@ def test_a_step_that_does_not_fit_says_by_how_much():
         "available HBM (15.75G)."
     )
     first, second = lines(RUN | {"needed_bytes": needed, "memory_bytes": most}, RESULTS)
-    assert first == "32 rows of 15 s, 4 per device: compiled in 90 s"
+    assert first == "32 rows of 15 s, 4 per device: compiled in 90 s, 150 s of processor time"
     assert second.startswith("  does not fit: 40.04 of 16.91 GB a device: lower data.batch_seconds, ")
     assert tpu_compiler.exceeded("Used 20.50G of 15.75G hbm.") == (20.5 * 2**30, 15.75 * 2**30)
     assert tpu_compiler.exceeded("RESOURCE_EXHAUSTED: of another kind") is None

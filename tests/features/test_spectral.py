@@ -1,10 +1,12 @@
+import jax
 import jax.numpy as jnp
 import librosa
 import numpy as np
 import pytest
 
 from jepa_speech.errors import UsageError
-from jepa_speech.features import grid, spectral
+from jepa_speech.features import grid, kaldi, spectral
+from jepa_speech.platform import written_for
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,17 @@ def test_log_mel_is_librosas(audio):
     ours = np.asarray(spectral.log_mel(audio))
     assert ours.shape == (grid.frames(audio.size), 80)
     np.testing.assert_allclose(ours, librosa_log_mel(audio, 80).T, atol=1e-4)
+
+
+@pytest.mark.parametrize(("features", "atol"), [(spectral.log_mel, 1e-4), (kaldi.filter_bank, 1e-3)])
+def test_on_a_tpu_the_spectrum_is_one_product_and_the_same(features, atol, audio):
+    def program():
+        return str(jax.make_jaxpr(lambda x: features(x))(audio))  # a new function, which jax has not traced yet
+
+    with written_for("tpu"):
+        got, product = features(audio), program()
+    assert "fft" not in product and "fft" in program()
+    np.testing.assert_allclose(got, features(audio), atol=atol)
 
 
 def librosa_mfcc(audio, hop=320, frames=None):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jepa_speech.nn.attention import BLOCK, attend
-from jepa_speech.nn.platform import as_written, written_for
 from jepa_speech.nn.row_random import valid
+from jepa_speech.platform import as_written, written_for
 
 ROWS, FRAMES, HEADS, CHANNELS = 2, 300, 2, 8
 INSIDE = valid(jnp.array([FRAMES, 131]), FRAMES)
@@ -84,7 +84,7 @@ def test_blocks_hold_no_weights_of_all_queries() -> None:
 COMPILED = """
 from jepa_speech.costs.speed import crop_samples, make_setting
 from jepa_speech.costs.tpu_compiler import slice_devices
-from jepa_speech.nn.platform import written_for
+from jepa_speech.platform import written_for
 from jepa_speech.training.configfile import run_config_of
 
 config = run_config_of("tiny:wavlm", {"encoder.attention_dropout": 0.1})

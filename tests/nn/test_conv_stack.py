@@ -11,7 +11,7 @@ from flax import nnx
 
 from jepa_speech.nn.conv_features import ConvFeatures
 from jepa_speech.nn.conv_stack import CONVOLUTIONS
-from jepa_speech.nn.platform import as_written, written_for
+from jepa_speech.platform import as_written, written_for
 
 ROWS, SAMPLES, CHANNELS = 2, 4000, 8
 WAVE = jax.random.normal(jax.random.PRNGKey(0), (ROWS, SAMPLES))

@@ -18,11 +18,12 @@ def test_the_normal_distribution() -> None:
     np.testing.assert_allclose(density, norm.pdf(exact), atol=1e-7)
 
 
-def test_on_a_gpu_in_bfloat16_it_is_as_near_as_bfloat16_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["gpu", "tpu"])
+def test_on_a_gpu_or_tpu_in_bfloat16_it_is_as_near_as_bfloat16_is(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x = jnp.asarray(PLACES, jnp.bfloat16)
     exact = np.float64(x)
     value, slope = exact * norm.cdf(exact), norm.cdf(exact) + exact * norm.pdf(exact)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
     y, back = jax.vjp(gelu, x)
     assert y.dtype == jnp.bfloat16 and "erf" not in str(jax.make_jaxpr(gelu)(x))
     np.testing.assert_allclose(np.float64(y), value, rtol=2**-8, atol=2e-6)

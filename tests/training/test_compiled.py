@@ -10,7 +10,7 @@ import pytest
 from training.test_step import rows
 from training.toy import ToyObjective, toy_batches, toy_config, train
 
-from jepa_speech.training.compiled import GPU_OPTIONS, Cost, product_flops
+from jepa_speech.training.compiled import GPU_OPTIONS, Cost, for_tpu, product_flops
 from jepa_speech.training.state import drawn_by_kernel
 
 
@@ -153,6 +153,13 @@ def test_this_jax_knows_what_a_step_asks_of_a_gpu():
     assert double.compile(GPU_OPTIONS)(jnp.ones(3)).tolist() == [2, 2, 2]
     with pytest.raises(jax.errors.JaxRuntimeError, match="nonsense"):
         double.compile(GPU_OPTIONS | {"nonsense": 1})
+
+
+def test_a_compiler_that_lacks_the_options_for_tpus_does_without_them():
+    """A CPU's compiler has none of them."""
+    double = jax.jit(lambda x: 2 * x).lower(jnp.ones(3))
+    with pytest.warns(UserWarning, match="this libtpu refuses: .*xla_tpu_run_space_to_batch"):
+        assert for_tpu(double)(jnp.ones(3)).tolist() == [2, 2, 2]
 
 
 def test_initial_weights_are_drawn_by_a_kernel_on_one_gpu():

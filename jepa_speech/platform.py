@@ -1,4 +1,4 @@
-"""Which forms layers are traced in: those that are fast on a GPU, those that are small on a TPU, or the plain ones."""
+"""Which forms functions are traced in: those fast on a GPU, those small on a TPU, or the plain ones."""
 
 import os
 from collections.abc import Iterator
