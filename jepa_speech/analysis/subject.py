@@ -29,7 +29,11 @@ def open_anchor(config: RunConfig, path: str | Path | None) -> tuple[Anchor | No
         if len(found) > 1:
             return None, "targets of an ensemble of anchors are left out; pass one anchor to add its targets"
         path = found[0][0]
-    if not local_copy(path).is_file():
+    try:
+        there = local_copy(path).is_file()
+    except FileNotFoundError:
+        there = False
+    if not there:
         return None, f"{path} does not exist, so the targets are left out; pass the anchor's new path to add them"
     anchor = load_anchor(path)
     if anchor.checkpoint_fingerprint:

@@ -42,8 +42,8 @@ class Mirror:
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def fetch(self, pattern: str, last: str = "") -> None:
-        """Brings the files up to date whose names match, such as index/*.npy; there may be none.
+    def fetch(self, pattern: str, last: str = "") -> bool:
+        """Brings the files up to date whose names match, such as index/*.npy; returns whether there are any objects.
 
         last: the object that `upload` writes last. Nothing is fetched while it is missing.
         """
@@ -51,6 +51,7 @@ class Mirror:
         for name, about in found.items():
             if _matches(name, pattern) and (not last or last in found):
                 self.bring(name, about)
+        return bool(found)
 
     def bring(self, name: str, about: Found) -> None:
         """Fetches an object unless its file is current. Raises UserError for a name that leads out of the folder."""
@@ -127,12 +128,16 @@ def mirrored(path: str | Path) -> tuple[Mirror, str] | None:
 
 
 def local_copy(path: str | Path) -> Path:
-    """Returns a local path as it is, and of a file in a bucket the path of its copy, which is brought up to date."""
+    """Returns a local path as it is, and of a file in a bucket the path of its copy, which is brought up to date.
+
+    Raises FileNotFoundError if there is no such object, even if there is still a copy.
+    """
     found = mirrored(path)
     if found is None:
         return Path(path)
     mirror, name = found
-    mirror.fetch(name)
+    if not mirror.fetch(name):
+        raise FileNotFoundError(f"{path}: no such object")
     return mirror.folder / name
 
 

@@ -37,7 +37,7 @@ def wait_for(condition, seconds: float = 60) -> None:
 CODES = """
 n=$(cat "$TURN" 2>/dev/null || echo 0); echo $((n + 1)) >"$TURN"; set -- $CODES; shift $n
 case $1 in
-    saves) mkdir -p r/checkpoints/$n; exit 75 ;;
+    saves) mkdir -p ${SAVED:-r}/checkpoints/$n; exit 75 ;;
     half) mkdir -p r/checkpoints/$n.orbax-checkpoint-tmp; exit 134 ;;
     killed) kill -9 $$ ;;
     *) exit $1 ;;
@@ -73,6 +73,23 @@ def test_local_starts_all_again_or_ends_all(processes, codes, ended, runs, stand
     assert len(set(coordinators)) == (runs if processes > 1 else 0)
     assert all(address.startswith("127.0.0.1:") for address in coordinators)
     assert not [pid for pid in (tmp_path / "pids").read_text().split() if Path("/proc", pid).exists()]
+
+
+@pytest.mark.parametrize("kind", ["runs", "peers"])
+def test_local_sees_the_checkpoints_of_a_run_in_a_bucket(kind, stand_in, tmp_path, monkeypatch):
+    """Other machines than that of process 0 get them when they start."""
+    monkeypatch.setenv("TURN", str(tmp_path / "turn"))
+    monkeypatch.setenv("CODES", "134 134 134 134 saves 134 134 134 134 0")
+    monkeypatch.setenv("JEPA_SPEECH_CACHE", str(tmp_path / "my cache"))
+    monkeypatch.setenv("SAVED", str(tmp_path / "saved"))
+    (tmp_path / "my cache" / kind / "gs" / "b").mkdir(parents=True)
+    (tmp_path / "my cache" / kind / "gs" / "b" / "r").symlink_to(tmp_path / "saved")
+    said = stand_in("jepa-speech", CODES)
+    faster = tmp_path / "bin" / "sleep"
+    faster.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 0.05\n")
+    faster.chmod(0o755)
+    done = subprocess.run([LAUNCH / "local.sh", "c.py", "gs://b/r"], check=False)
+    assert (done.returncode, len(said())) == (0, 10)
 
 
 def test_local_hands_a_signal_on_waits_for_the_save_and_leaves_nobody_behind(stand_in, tmp_path):

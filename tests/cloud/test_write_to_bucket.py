@@ -52,6 +52,9 @@ def test_a_store_is_fitted_and_labelled_where_it_is(scheme, machine, servers, bu
             np.testing.assert_array_equal(mine, theirs)
     np.testing.assert_array_equal(load_means(store, "mfcc"), load_means(bare, "mfcc"))
     assert jepa_speech.label(url, out, top_k=2)["already_labelled"]
+    buckets[scheme].delete("made/a.npz")
+    with pytest.raises(UserError, match=rf"^{out}: no such anchor"):  # though there is still a copy in the cache
+        open_anchors(out)
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
