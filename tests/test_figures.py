@@ -12,7 +12,7 @@ MARKER = re.compile(r"<!-- *(benchmarks/[\w./-]+\.json) *-->\n((?:\|.*\n)*)")
 MADE_BY = {  # where the command is another than `python benchmarks/NAME.py`
     "cpu": "make bench",
     "gpu_again": "python benchmarks/gpu.py --only online dinosr spidr hubert features",
-    "at_800": "jepa-speech compare --config configs/ladder.py",
+    **dict.fromkeys(("at_800", "labels_at_800"), "jepa-speech compare --config configs/ladder.py"),
     "compare": "jepa-speech compare --config configs/compare_small.py",
 }
 
