@@ -26,6 +26,7 @@ setup(
         "safetensors>=0.6.2",
         "soundfile>=0.13",
         # dr_flac, which decodes faster than libsndfile; there are no wheels for Linux on ARM, where libsndfile decodes.
+        # One version only, because miniaudio documents functions for whole files, and we call those for parts of them.
         "miniaudio>=1.71,<1.72; platform_machine in 'x86_64 AMD64' or sys_platform == 'darwin'",
         "soxr>=0.5",
         "scikit-learn>=1.6",
