@@ -67,7 +67,7 @@ def test_every_option_that_is_a_path_is_declared_as_one(name):
 def test_every_verb_refuses_it_in_one_line_and_writes_nothing(url, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = lines_with(url)
-    assert {"train config", "prepare json", "probe against", "launch tpu config", "compare out"} <= lines.keys()
+    assert {"train config", "prepare json", "probe like", "launch tpu config", "compare out"} <= lines.keys()
     for line in lines.values():
         assert cli.main(line) == UsageError.exit_code
         shown = capsys.readouterr()

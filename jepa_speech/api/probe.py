@@ -10,7 +10,7 @@ from jepa_speech import partial
 from jepa_speech.analysis import over_steps, report
 from jepa_speech.api.probed import WITHOUT_STEPS, probed
 from jepa_speech.cloud.arguments import takes_buckets, with_urls
-from jepa_speech.cloud.folders import pictures_first, read_folder, written_folder
+from jepa_speech.cloud.folders import pictures_first, read_file, read_folder, written_folder
 from jepa_speech.errors import UsageError
 from jepa_speech.ownership import claim, mark, write_results
 from jepa_speech.partial import Pieces
@@ -26,7 +26,13 @@ from jepa_speech.training.checkpoint_steps import Step, as_steps, chosen_checkpo
 from jepa_speech.training.compiled import compiled_once
 
 
-@takes_buckets(checkpoint=copied_model, data=read_folder, out=written_folder(pictures_first))
+@takes_buckets(
+    checkpoint=copied_model,
+    data=read_folder,
+    out=written_folder(pictures_first),
+    against=read_file,
+    pool=read_file,
+)
 def probe(
     checkpoint: str | Path,
     data: str | Path,

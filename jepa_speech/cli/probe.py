@@ -9,6 +9,7 @@ from jepa_speech.cli import language_model
 from jepa_speech.cli import root_option as root
 from jepa_speech.cli.commands import arguments
 from jepa_speech.cli.step_option import add_steps
+from jepa_speech.cloud.mirror import local_copy
 from jepa_speech.local_paths import local_path, path_or_bucket
 from jepa_speech.probing import bootstrap, evaluate
 from jepa_speech.probing.baselines import BASELINES
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the classifier, and of the random encoder")
     parser.add_argument(
         "--against",
-        type=local_path,
+        type=path_or_bucket,
         nargs="+",
         default=(),
         metavar="FILE",
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pool",
-        type=local_path,
+        type=path_or_bucket,
         nargs="+",
         default=(),
         metavar="FILE",
@@ -67,13 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    pooled, by_step = [read_results(path) for path in args.pool], {}
+    by_step = {}
 
     def each(found: Results) -> None:
+        pooled = [read_results(local_copy(path)) for path in args.pool]  # `probe` has checked them
         show(found, pooled, len(args.against), args.out)
         by_step[found.get("step", 0)] = found
 
-    results = probe(**arguments(args, probe) | {"pool": pooled}, each=each, progress=True)
+    results = probe(**arguments(args, probe), each=each, progress=True)
     if len(by_step) > 1:
         print("\n" + evaluate.text(over_steps.table(by_step)))
         drawn = ", ".join(f"{task}_steps.png" for task in results["tasks"])

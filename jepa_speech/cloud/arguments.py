@@ -75,4 +75,6 @@ def _copied(value: Any, copy: Copy, given: Mapping[str, Any], opened: ExitStack)
     if isinstance(value, (str, os.PathLike)):
         url = bucket_url(os.fspath(value))
         return opened.enter_context(copy(url, given)) if url else value
+    if isinstance(value, Mapping):  # such as results in place of their file
+        return value
     return [_copied(item, copy, given, opened) for item in value]

@@ -11,7 +11,7 @@ from typing import Any
 
 from jepa_speech.cloud.arguments import Copy
 from jepa_speech.cloud.cache import cache
-from jepa_speech.cloud.mirror import Mirror, mirrored
+from jepa_speech.cloud.mirror import Mirror, local_copy, mirrored
 from jepa_speech.cloud.objects import Found, Objects
 from jepa_speech.errors import UserError
 from jepa_speech.lock import LOCK, locked
@@ -88,6 +88,16 @@ def held(folder: Path, shared: bool = False) -> Iterator[None]:
         outer.enter_context(locked(root.joinpath("locks", *parts, LOCK), "write", shared))
         folder.mkdir(parents=True, exist_ok=True)
         yield
+
+
+@contextmanager
+def read_file(url: str, given: Mapping[str, Any]) -> Iterator[Path]:
+    """Yields a local copy of a file in a bucket that a command reads (see `takes_buckets`)."""
+    try:
+        copy = local_copy(url)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+    yield copy
 
 
 def written_folder(valid_by: ValidBy) -> Copy:

@@ -1,5 +1,6 @@
 """A local folder beside one in a bucket. A file is current if it has the size and the time of its object."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ class Mirror:
     """The objects below a URL, and the files below `folder` that are copies of some of them."""
 
     def __init__(self, objects: Objects, folder: Path) -> None:
-        self._objects, self.folder = objects, folder
+        self._objects, self.folder, self.url = objects, folder, objects.url
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -137,7 +138,7 @@ def local_copy(path: str | Path) -> Path:
         return Path(path)
     mirror, name = found
     if not mirror.fetch(name):
-        raise FileNotFoundError(f"{path}: no such object")
+        raise FileNotFoundError(errno.ENOENT, "no such object", f"{mirror.url}/{name}")
     return mirror.folder / name
 
 

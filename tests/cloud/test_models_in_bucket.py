@@ -138,6 +138,19 @@ def test_recordings_in_a_bucket_are_embedded_and_transcribed_like_local_ones(url
             jepa_speech.embed(url, f"{there}/{name}")
 
 
+def test_results_of_other_systems_are_read(machine, bucket, tmp_path, capsys):
+    machine("reads")
+    url = f"s3://{BUCKET}/others"
+    bucket.put("others/bad.json", b"{}")
+    for option in ("against", "pool"):
+        for name, line in (("bad", "not a results file"), ("none", "no such object")):
+            with pytest.raises(UserError, match=rf"^{url}/{name}.json: {line}"):
+                jepa_speech.probe("logmel", tmp_path / "nowhere", **{option: [f"{url}/{name}.json"]})
+            given = ["--checkpoint", "logmel", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+            assert cli.main(["probe", *given, f"--{option}", f"{url}/{name}.json"]) in (1, 2)
+            assert capsys.readouterr().err.startswith(f"jepa-speech probe: {url}/{name}.json: {line}")
+
+
 def test_features_and_results_are_written(url, bucket, tmp_path):
     write_tones(tmp_path / "audio", 2)
     out = f"s3://{BUCKET}/features/a.npz"
