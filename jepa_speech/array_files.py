@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from isal.isal_zlib import crc32
 
 from jepa_speech.errors import UserError
 from jepa_speech.files import replacing
@@ -35,7 +36,7 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
     with replacing(path) as file:
         file.write(header.getvalue())
         file.write(array.data)
-        file.write(CRC % zlib.crc32(array.data, zlib.crc32(header.getvalue())))
+        file.write(CRC % crc32(array.data, crc32(header.getvalue())))
 
 
 def read_npy(path: str | Path, again: str) -> np.ndarray:
@@ -53,7 +54,7 @@ def read_npy(path: str | Path, again: str) -> np.ndarray:
             raise ValueError(f"{size} bytes, but its header says {stop}")
         if size != stop:
             written = np.memmap(path, np.uint8, "r")
-            if written[stop:].tobytes() != CRC % zlib.crc32(written[:stop].data):
+            if written[stop:].tobytes() != CRC % crc32(written[:stop].data):
                 raise ValueError("not the bytes that were written")
         return np.memmap(path, kind, "r", start, shape, order) if start < stop else np.zeros(shape, kind)
     except FileNotFoundError:

@@ -5,11 +5,12 @@ import fcntl
 import json
 import os
 import sys
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from isal.isal_zlib import crc32
 
 from jepa_speech.errors import UserError
 from jepa_speech.files import parse_row
@@ -113,7 +114,7 @@ class Pieces:
 
 def _crc(piece: Mapping[str, Any], data: bytes) -> int:
     head = json.dumps([piece[name] for name in ("name", "stamp", "row", "bytes")])
-    return zlib.crc32(data, zlib.crc32(head.encode()))
+    return crc32(data, crc32(head.encode()))
 
 
 @contextmanager

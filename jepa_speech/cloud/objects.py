@@ -7,13 +7,14 @@ are never printed: messages leave out what the server wrote.
 import os
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
+
+from isal.isal_zlib import crc32
 
 from jepa_speech.cloud.waiting import waiting_for
 from jepa_speech.errors import UsageError, UserError
@@ -128,7 +129,7 @@ class Objects:
             if not go_on():
                 return None
             file.write(chunk)
-            done, crc = done + len(chunk), zlib.crc32(chunk, crc)
+            done, crc = done + len(chunk), crc32(chunk, crc)
         if done != response.meta["size"]:
             raise UserError(f"{self.url}/{name}: the response ended after {done} of {response.meta['size']} bytes")
         file.flush()

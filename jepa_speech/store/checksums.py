@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal.isal_zlib import crc32
 
 from jepa_speech.errors import UserError
 
@@ -20,7 +20,7 @@ def file_crc(path: str | Path) -> int:
     crc = 0
     with Path(path).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
-            crc = zlib.crc32(block, crc)
+            crc = crc32(block, crc)
     return crc
 
 
@@ -53,4 +53,4 @@ def compare_seal(fields: Mapping[str, Any], older: Collection[str], where: str) 
 
 def _fields_crc(fields: Mapping[str, Any]) -> int:
     rest = {name: value for name, value in fields.items() if name != "crc"}
-    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+    return crc32(json.dumps(rest, sort_keys=True).encode())

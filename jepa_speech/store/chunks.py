@@ -9,12 +9,12 @@ import errno
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from array_record.python.array_record_module import ArrayRecordReader
+from isal.isal_zlib import crc32
 
 from jepa_speech import ownership
 from jepa_speech.errors import UserError
@@ -108,7 +108,7 @@ def _last_row(path: Path) -> dict[str, Any]:
     end = data.rfind(b"\n", 0, -1) + 1
     last = parse_row(data[end:], str(path))
     compare_seal(last, ("shard", "decoder"), str(path))
-    if "shard" not in last or last.get("rows_crc", crc := zlib.crc32(data[:end])) != crc:
+    if "shard" not in last or last.get("rows_crc", crc := crc32(data[:end])) != crc:
         raise UserError(f"{path}: damaged")
     return last
 
@@ -151,7 +151,7 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, le
                 while (following := early.pop(len(rows), None)) is not None:
                     row, record = following
                     if record is not None:
-                        row |= {"position": stored, "crc": zlib.crc32(record)}
+                        row |= {"position": stored, "crc": crc32(record)}
                         stored += 1
                         writer.write(record)
                     rows.append(row)
@@ -160,7 +160,7 @@ def write_chunk(store: Path, chunk: int, offset: int, count: int, codec: str, le
             raise OSError(errno.EIO, "a new shard has fewer records than were written")
         whole: dict[str, Any] = {"shard": {"bytes": temporary.stat().st_size, "crc": file_crc(temporary)}}
         lines = b"".join(map(json_line, rows))
-        whole |= {"decoder": VERSION, "rows_crc": zlib.crc32(lines)}
+        whole |= {"decoder": VERSION, "rows_crc": crc32(lines)}
         temporary.replace(shard)
         with replacing(sidecar(store, chunk)) as about:
             about.write(lines + json_line(sealed(whole)))

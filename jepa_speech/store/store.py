@@ -12,7 +12,6 @@ STORE/duplicates.jsonl  ids of recordings with the same samples
 import math
 import resource
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
+from isal.isal_zlib import crc32
 
 from jepa_speech.array_files import read_npy
 from jepa_speech.cloud.cache import Shard
@@ -160,7 +160,7 @@ class Store:
             record = self._reader(int(self._shard[i])).read([int(self._position[i])])[0]
         except (RuntimeError, ValueError, IndexError) as error:  # array_record's, one for each kind of damage
             raise self._damaged(i) from error
-        if zlib.crc32(record) != self._crc[i]:
+        if crc32(record) != self._crc[i]:
             raise self._damaged(i)
         return record
 
@@ -225,7 +225,7 @@ def checked_rows(path: Path, crc: int) -> Iterator[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                found = zlib.crc32(line, found)
+                found = crc32(line, found)
                 yield parse_row(line, f"{path}:{number}")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error

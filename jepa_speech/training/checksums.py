@@ -5,10 +5,11 @@ and protects against broken disks and partial copies, not against an attacker.
 """
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from isal.isal_zlib import crc32
 
 from jepa_speech.errors import UserError
 from jepa_speech.files import read_json, read_object, write_json
@@ -95,7 +96,7 @@ def recorded(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def crc_of(files: Mapping[str, Any]) -> int:
-    return zlib.crc32(json.dumps(files, sort_keys=True).encode())
+    return crc32(json.dumps(files, sort_keys=True).encode())
 
 
 def is_entry(item: tuple[str, Any]) -> bool:
@@ -135,5 +136,5 @@ def checksum(path: Path) -> tuple[int, int]:
     size, crc, block = 0, 0, bytearray(BLOCK)
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
-            size, crc = size + count, zlib.crc32(memoryview(block)[:count], crc)
+            size, crc = size + count, crc32(memoryview(block)[:count], crc)
     return size, crc

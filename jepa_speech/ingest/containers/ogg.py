@@ -4,7 +4,8 @@ libogg skips a page with a wrong checksum, and libsndfile does not report it.
 """
 
 import struct
-import zlib
+
+from isal.isal_zlib import crc32
 
 from jepa_speech.ingest.audio_source import Rejected, Window
 from jepa_speech.ingest.containers.promise import Promise
@@ -55,5 +56,5 @@ def _page(file: Window, at: int) -> bytes:
 
 def crc(page: bytes) -> int:
     """Returns Ogg's CRC: zlib's polynomial with mirrored bits of bytes and result, initial value 0, not inverted."""
-    mirrored = zlib.crc32(page.translate(MIRRORED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
+    mirrored = crc32(page.translate(MIRRORED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
     return int(f"{mirrored:032b}"[::-1], 2)
