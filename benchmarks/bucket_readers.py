@@ -164,6 +164,31 @@ def s3fs(names: list[str], cache: str, server: str, checksums: bool) -> dict[str
     return _copied(S3FileSystem(key="x", secret="y", endpoint_url=server), names, cache, checksums)
 
 
+def bare(names: list[str], cache: str, server: str, checksums: bool) -> dict[str, float]:
+    """Copies shards from a socket to files through one buffer: the least that a client in Python does."""
+    import http.client
+    from urllib.parse import quote, urlsplit
+
+    connection, buffer = http.client.HTTPConnection(urlsplit(server).netloc), memoryview(bytearray(1 << 20))
+    Path(cache).mkdir(parents=True, exist_ok=True)
+
+    def copies() -> Iterator[int]:
+        for _ in range(COPIES):
+            for name in names:
+                connection.request("GET", f"/{quote(name)}")
+                answer, size, crc = connection.getresponse(), 0, 0
+                if answer.status != 200:
+                    raise OSError(f"{name}: status {answer.status}")
+                with Path(cache, "part").open("wb", buffering=0) as file:
+                    while count := answer.readinto(buffer):
+                        file.write(buffer[:count])
+                        size += count
+                        crc = zlib.crc32(buffer[:count], crc) if checksums else 0
+                yield size
+
+    return timed(copies(), "bytes")
+
+
 def _copied(files: Any, names: list[str], folder: str, checksums: bool) -> dict[str, float]:
     files.info(names[0])  # so that it has connected
     paths = [Path(folder, str(number)) for number in range(len(names))]
@@ -189,7 +214,7 @@ def _sample(path: str) -> dict[str, bytes]:
     return {"flac": Path(path).read_bytes()}
 
 
-PACKAGES = {"ours": "jepa-speech", "our_fetch": "jepa-speech"}
+PACKAGES = dict.fromkeys(("ours", "our_fetch", "bare"), "jepa-speech")
 CLIENTS: dict[str, Callable[..., dict[str, float]]] = {
     "ours": ours,
     "our_fetch": our_fetch,
@@ -199,6 +224,7 @@ CLIENTS: dict[str, Callable[..., dict[str, float]]] = {
     "mosaicml-streaming_write": mosaicml_streaming_write,
     "gcsfs": gcsfs,
     "s3fs": s3fs,
+    "bare": bare,
 }
 
 

@@ -10,7 +10,8 @@ batch to its last batch, with empty caches (cold) or full ones (warm).
 
 Peers are installed in DIR: litdata and mosaicml-streaming read the same FLAC bytes from their own shards of the same
 size, decode crops of up to 15 s with soundfile, and pad them to batches; all without worker processes. gcsfs and s3fs
-copy the same shards to files, without a checksum as they come, or with the CRC-32 of each file read again.
+copy the same shards to files, without a checksum as they come, or with the CRC-32 of each file read again. A bare loop
+from a socket to a file (`bare`) shows how fast any client in Python can be.
 """
 
 import argparse
@@ -112,6 +113,7 @@ class Clients:
                 where = {"cache": str(self.cache(name)), "server": self.servers[scheme]}
                 kind = " with CRC-32" if checksums else ""
                 yield f"copy {name}{kind}", self.run(name, names=shards, checksums=checksums, **where)
+                yield f"copy bare {scheme}{kind}", self.run("bare", names=shards, checksums=checksums, **where)
 
 
 def fetched(clients: Clients) -> dict[str, int]:
@@ -153,7 +155,8 @@ def rows(turns: list[dict[str, Figures]], bytes_fetched: dict[str, int], needed:
             goal = 1.1 if name == "ours" else None
             found.append(Row(what, "bytes of the recordings", *sizes, "MB", "growth", goal))
     for name, (scheme, goal) in COPIERS.items():
-        for peer, least in ((name, goal), (f"{name} with CRC-32", None)):
+        bare = f"bare {scheme}"
+        for peer, least in ((name, goal), (f"{name} with CRC-32", None), (bare, None), (f"{bare} with CRC-32", None)):
             if f"copy {peer}" in turns[0]:
                 ours = rates(f"copy {scheme}", "bytes")
                 what = f"shards from {scheme}:// into the cache, compared with their CRC-32"
@@ -166,7 +169,7 @@ def report(turns: list[dict[str, Figures]], bytes_fetched: dict[str, int], store
     head = ["what", "this program", "beside", "ratio: median [range] of turns", "goal"]
     tables = {s: rows(turns, bytes_fetched, needed, s) for s in ("core", "wall")}
     cells = {name: [head, *[list(row.cells()) for row in found]] for name, found in tables.items()}
-    peers = {name.split()[-1]: figures["version"] for name, figures in turns[0].items() if name.startswith("copy ")}
+    peers = {name.split()[1]: figures["version"] for name, figures in turns[0].items() if name.startswith("copy ")}
     peers |= {name.split()[0]: figures["version"] for name, figures in turns[0].items() if name.startswith(LOADERS)}
     return {
         "table": cells["core"],
